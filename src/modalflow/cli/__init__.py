@@ -1,0 +1,1 @@
+"""The ``modalflow`` command: one file per subcommand."""

@@ -1,0 +1,214 @@
+"""How an RPC of Modal's control plane reaches the service that answers it.
+
+Owns dispatch, authentication, deduplication by idempotency key and the translation of failures into gRPC statuses. It
+knows no RPC by name: a service is any object whose methods carry the names of Modal's RPCs, and every RPC that no
+service answers is UNIMPLEMENTED (the SDK then raises instead of believing a pretence).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from google.protobuf.message import Message
+from grpclib import GRPCError, Status
+from grpclib.const import Cardinality, Handler
+from grpclib.encoding.base import StatusDetailsCodecBase
+from grpclib.server import Stream
+from modal_proto import api_pb2
+from modal_proto.api_grpc import ModalClientBase
+
+log = logging.getLogger(__name__)
+
+#: Answers kept for repeated idempotency keys. The SDK repeats a call within seconds, so the newest are enough.
+REMEMBERED_ANSWERS = 20_000
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent an RPC, as its metadata tells."""
+
+    container_id: str | None
+    """The container that called, None for a client with a token."""
+    client_version: str
+    idempotency_key: str | None
+
+
+class Service:
+    """A group of RPC handlers: public methods named like the RPC.
+
+    A unary handler is ``async def Name(self, request, caller) -> Response``; a streaming one is an async generator with
+    the same parameters. A failure is a ``grpclib.GRPCError`` with the status that Modal documents.
+    """
+
+    deduplicated: ClassVar[frozenset[str]] = frozenset()
+    """RPCs whose answer is remembered by idempotency key, so that a retried call has its effect once."""
+
+
+class Credentials:
+    """Which callers are let in: clients by token, containers by the secret that they were started with."""
+
+    def __init__(self, token_id: str, token_secret: str) -> None:
+        self.token_id = token_id
+        self.token_secret = token_secret
+        self._container_secrets: dict[str, str] = {}
+
+    def __repr__(self) -> str:
+        return f"Credentials(token_id={self.token_id!r})"
+
+    def admit_container(self, container_id: str, secret: str) -> None:
+        """Let the container in; it sends both values in the headers of CONTAINER_HEADERS."""
+        self._container_secrets[container_id] = secret
+
+    def dismiss_container(self, container_id: str) -> None:
+        self._container_secrets.pop(container_id, None)
+
+    def check(self, metadata: Mapping[str, Any]) -> str | None:
+        """Return the id of the calling container, None for a client; raise UNAUTHENTICATED for anyone else."""
+        container_id = metadata.get(CONTAINER_ID_HEADER)
+        if container_id is not None:
+            expected = self._container_secrets.get(container_id, "")
+            if expected and _same(metadata.get(CONTAINER_SECRET_HEADER), expected):
+                return str(container_id)
+            raise GRPCError(Status.UNAUTHENTICATED, f"Unknown container {container_id!r}")
+        if _same(metadata.get("x-modal-token-id"), self.token_id) and _same(
+            metadata.get("x-modal-token-secret"), self.token_secret
+        ):
+            return None
+        raise GRPCError(Status.UNAUTHENTICATED, "Token missing or invalid")
+
+
+#: Sent by containers through MODAL_OVERRIDE_HEADERS, because container RPCs carry no identity of their own.
+CONTAINER_ID_HEADER = "x-local-container-id"
+CONTAINER_SECRET_HEADER = "x-local-container-secret"  # noqa: S105 (a header's name)
+
+
+def _same(given: Any, expected: str) -> bool:
+    return hmac.compare_digest(str(given or "").encode(), expected.encode())
+
+
+class RpcStatusDetails(StatusDetailsCodecBase):
+    """Encodes error details as the SDK decodes them (``modal.client.RPCStatus``)."""
+
+    def encode(self, status: Status, message: str | None, details: Any) -> bytes:
+        encoded = api_pb2.RPCStatus(code=status.value, message=message or "")
+        for detail in details or ():
+            encoded.details.add().Pack(detail, type_url_prefix="type.modal.com/")
+        return encoded.SerializeToString()
+
+    def decode(self, status: Status, message: str | None, data: bytes) -> Any:
+        raise NotImplementedError("the control plane sends statuses, it reads none")
+
+
+class Dispatcher:
+    """The object that grpclib serves: Modal's RPC table with this process's services behind it."""
+
+    def __init__(self, services: Iterable[Service], credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._answers: OrderedDict[tuple[str, str], asyncio.Future[Message]] = OrderedDict()
+        self._methods: dict[str, tuple[Service, Callable[..., Any]]] = {}
+        known = rpc_table()
+        for service in services:
+            for name, method in inspect.getmembers(service, callable):
+                if name in known:
+                    if name in self._methods:
+                        raise ValueError(f"two services answer {name}")
+                    self._methods[name] = (service, method)
+
+    @property
+    def implemented(self) -> frozenset[str]:
+        """The names of the RPCs that some service answers."""
+        return frozenset(self._methods)
+
+    def __mapping__(self) -> dict[str, Handler]:
+        return {
+            handler_path: Handler(
+                self._handler(handler_path.rpartition("/")[2]),
+                declared.cardinality,
+                declared.request_type,
+                declared.reply_type,
+            )
+            for handler_path, declared in _declared_handlers().items()
+        }
+
+    def _handler(self, name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
+        async def handle(stream: Stream[Any, Any]) -> None:
+            try:
+                await self._answer(name, stream)
+            except GRPCError:
+                raise
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("%s failed", name)
+                raise GRPCError(Status.INTERNAL, f"{name} failed: {error!r}") from error
+
+        return handle
+
+    async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
+        metadata = stream.metadata or {}
+        container_id = self._credentials.check(metadata)
+        if name not in self._methods:
+            raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")
+        service, method = self._methods[name]
+        caller = Caller(
+            container_id=container_id,
+            client_version=str(metadata.get("x-modal-client-version", "")),
+            idempotency_key=_text(metadata.get("x-idempotency-key")),
+        )
+        request = await stream.recv_message()
+        if rpc_table()[name] in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM):
+            answers: AsyncIterator[Message] = method(request, caller)
+            async for answer in answers:
+                await stream.send_message(answer)
+            return
+        if name in service.deduplicated and caller.idempotency_key:
+            answer = await self._once((name, caller.idempotency_key), method, request, caller)
+        else:
+            answer = await method(request, caller)
+        await stream.send_message(answer)
+
+    async def _once(
+        self, key: tuple[str, str], method: Callable[..., Awaitable[Message]], request: Any, caller: Caller
+    ) -> Message:
+        """Run the handler for the first call with this key; give every later one the same answer.
+
+        The work is a task of its own, so that a connection lost half-way does not undo half of an effect.
+        """
+        pending = self._answers.get(key)
+        if pending is None:
+            pending = asyncio.ensure_future(method(request, caller))
+            self._answers[key] = pending
+            while len(self._answers) > REMEMBERED_ANSWERS:
+                self._answers.popitem(last=False)
+        try:
+            return await asyncio.shield(pending)
+        except GRPCError:
+            self._answers.pop(key, None)
+            raise
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+_HANDLERS: dict[str, Handler] = {}
+
+
+def _declared_handlers() -> dict[str, Handler]:
+    """Modal's own RPC table, read off the generated base class, so that it fits whichever SDK is installed."""
+    if not _HANDLERS:
+        concrete: Any = type("Declared", (ModalClientBase,), {n: None for n in ModalClientBase.__abstractmethods__})
+        _HANDLERS.update(concrete().__mapping__())
+    return _HANDLERS
+
+
+def rpc_table() -> dict[str, Cardinality]:
+    """Every RPC of Modal's protocol in the installed SDK: name → cardinality."""
+    return {path.rpartition("/")[2]: handler.cardinality for path, handler in _declared_handlers().items()}

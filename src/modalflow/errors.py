@@ -1,0 +1,47 @@
+"""Every exception that modalflow raises on purpose: one tree, and each message says what to do."""
+
+from __future__ import annotations
+
+
+class ModalflowError(Exception):
+    """The root of the tree: catch it to catch everything that modalflow raises on purpose."""
+
+
+class ConfigError(ModalflowError):
+    """A setting is missing, malformed or contradicts another one. Nothing was started."""
+
+    def __init__(self, where: str, value: object, expected: str) -> None:
+        self.where = where
+        super().__init__(f"{where} is {value!r}; expected {expected}")
+
+
+class CredentialsError(ModalflowError):
+    """Modal refused the credentials, or there are none."""
+
+
+class NotDeployedError(ModalflowError):
+    """The worker app, or a profile of it, is not deployed in this Modal environment."""
+
+
+class IncompatibleWorkerError(ModalflowError):
+    """The deployed worker and this executor do not speak the same version of their protocol."""
+
+
+class ControlPlaneUnreachableError(ModalflowError):
+    """Modal's API did not answer in time."""
+
+
+class WorkloadRejectedError(ModalflowError):
+    """A workload asks for something that cannot be given (an unknown key in its executor_config, say)."""
+
+
+class MalformedMessageError(ModalflowError):
+    """A message between executor and worker is not of the expected form."""
+
+
+class UntrustedDataError(ModalflowError):
+    """Data written by a container asked for more than plain data when it was read."""
+
+
+class DeployError(ModalflowError):
+    """The worker app could not be deployed."""

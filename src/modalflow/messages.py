@@ -1,0 +1,186 @@
+"""What the executor and the worker say to each other: versioned, plain data.
+
+The two may run different versions of modalflow, so nothing here is pickled as a class: a ``Submission`` travels as a
+dict of JSON types, an ``Entry`` as a JSON text. Reading never trusts what was written; anything unexpected is a
+MalformedMessageError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeVar
+
+from modalflow.errors import MalformedMessageError
+
+#: Raised by one whenever an older peer could misread a message. Executor and worker must agree on it.
+PROTOCOL = 1
+
+
+class Kind(StrEnum):
+    """What a submission carries."""
+
+    WORKLOAD = "workload"
+    """A workload of Airflow's (task, callback, connection test), run under Airflow's supervisor."""
+    COMMAND = "command"
+    """A raw command: its exit code is its outcome."""
+
+
+class State(StrEnum):
+    """The state of a work id in the ledger."""
+
+    RUNNING = "running"
+    """Claimed by a container."""
+    SUCCESS = "success"
+    """The supervisor ended in order (whatever became of the task), or the command ended with 0."""
+    FAILED = "failed"
+    """The supervisor could not run or tell the outcome, or the command ended with another code."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One input of a worker Function."""
+
+    work_id: str
+    kind: Kind
+    log_path: str
+    """Where the log goes, relative to the root of the logs Volume. It is a folder: each function call that works on
+    this log adds a file of its own, so that two containers never write the same file."""
+    partition: str
+    """The events partition of the executor that submitted."""
+    label: str
+    """What a human calls it, for logs and errors."""
+    workload: str | None = field(default=None, repr=False)
+    """The workload as Airflow serialises it. It holds a token."""
+    command: tuple[str, ...] | str | None = None
+    """Arguments, or one string for the shell."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables of the workload's process, above the container's."""
+    profile: str = "default"
+    protocol: int = PROTOCOL
+    executor_version: str = ""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return JSON types only."""
+        wire = dataclasses.asdict(self)
+        wire["env"] = dict(self.env)
+        if isinstance(self.command, tuple):
+            wire["command"] = list(self.command)
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Submission:
+        """Read what ``to_wire`` returned; raise MalformedMessageError for anything else."""
+        values = _known_fields(cls, wire)
+        command = values.get("command")
+        if isinstance(command, list):
+            values["command"] = tuple(str(part) for part in command)
+        try:
+            values["kind"] = Kind(values["kind"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessageError(f"A submission is malformed: {error!r}") from error
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger holds for a work id, and what an event repeats."""
+
+    work_id: str
+    state: State
+    function_call_id: str
+    container_id: str
+    owner: str
+    """A value only the claiming run knows, to recognise its own claim after a repeated RPC."""
+    label: str = ""
+    partition: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch, by the container's clock."""
+    finished_at: float | None = None
+    return_code: int | None = None
+    final_state: str | None = None
+    """What the supervisor told Airflow (a TaskInstanceState value), where it told anything."""
+    reason: str | None = None
+    """Why it ended as it did, for humans."""
+    worker_version: str = ""
+    protocol: int = PROTOCOL
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: object) -> Entry:
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        if not isinstance(text, str):
+            raise MalformedMessageError(f"A ledger entry is {type(text).__name__}; expected a JSON text")
+        try:
+            wire = json.loads(text)
+        except ValueError as error:
+            raise MalformedMessageError(f"A ledger entry is not JSON: {text[:80]!r}") from error
+        values = _known_fields(cls, wire)
+        try:
+            values["state"] = State(values["state"])
+            entry = cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessageError(f"A ledger entry is malformed: {error!r}") from error
+        entry._check_types()
+        return entry
+
+    def _check_types(self) -> None:
+        for name, kinds in _ENTRY_TYPES.items():
+            if not isinstance(getattr(self, name), kinds):
+                raise MalformedMessageError(f"A ledger entry's {name} is {getattr(self, name)!r}")
+
+
+_ENTRY_TYPES: Mapping[str, tuple[type, ...]] = {
+    "work_id": (str,),
+    "function_call_id": (str,),
+    "container_id": (str,),
+    "label": (str,),
+    "started_at": (float, int),
+    "finished_at": (float, int, type(None)),
+    "return_code": (int, type(None)),
+    "final_state": (str, type(None)),
+    "reason": (str, type(None)),
+}
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Which worker is deployed, as `modalflow deploy` recorded it on the logs Volume."""
+
+    version: str
+    protocol: int
+    airflow_version: str
+    python_version: str
+    profiles: tuple[str, ...]
+    bundles: Mapping[str, str]
+    """DAG bundles baked into the image: name → folder in the container."""
+    deployed_at: float
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self) | {"bundles": dict(self.bundles)}, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Deployment:
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        try:
+            values = _known_fields(cls, json.loads(text))
+            values["profiles"] = tuple(values["profiles"])
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessageError(f"The record of the deployed worker is malformed: {error!r}") from error
+
+
+_T = TypeVar("_T")
+
+
+def _known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
+    """Keep the fields that this version knows, so that a newer peer may add some."""
+    if not isinstance(wire, dict):
+        raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")
+    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    return {key: value for key, value in wire.items() if key in names}

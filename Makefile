@@ -1,0 +1,61 @@
+# Everything rests on `make setup`, which is a no-op where nothing changed.
+#
+#   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up)
+#   make check    style, types and the direction of imports
+#   make test     every test, with real parts
+#   make constraints   resolve the dependencies anew
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.SUFFIXES:
+MAKEFLAGS += --no-builtin-rules
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := .tools
+STAMP := $(VENV)/.setup-done
+KEEP ?=
+TESTS ?=
+
+.PHONY: setup check test demo constraints clean
+
+setup: $(STAMP)
+
+# `sync` removes what the constraints no longer name; hashes are checked for every file. The project itself is built
+# by the pinned build backend in the same environment, which is why it comes last and without isolation.
+$(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstrap-uv
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	[ -x $(BIN)/python ] || "$$uv" venv -q --python '$(PYTHON)' $(VENV)
+	"$$uv" pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode constraints/dev.txt
+	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	touch $@
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: $(STAMP)
+	$(BIN)/pytest $(TESTS)
+
+demo: $(STAMP)
+	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
+
+# Names, versions and hashes only: an index address would tie every reader to one mirror.
+constraints:
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	compile() { "$$uv" pip compile -q --universal --python-version 3.11 --generate-hashes --no-annotate \
+		--custom-compile-command 'make constraints' $(UPGRADE) "$$@"; }
+	echo uv | compile - -o constraints/uv.txt
+	compile --extra demo pyproject.toml -o constraints/demo.txt
+	compile --extra demo --group dev -c constraints/demo.txt pyproject.toml -o constraints/dev.txt
+	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
+
+clean:
+	rm -rf $(VENV) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
+
+.ONESHELL:

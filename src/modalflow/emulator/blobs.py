@@ -1,0 +1,186 @@
+"""Blobs and the loopback HTTP server that bytes travel over: whatever is too large for an RPC.
+
+Owns the HTTP server, its addresses and the blobs. Every address holds an unguessable token and is all the right that
+its user needs, as with the presigned addresses of Modal's own storage. What volumes upload and download passes through
+here, and only passes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aiohttp import web
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.store import COPY_CHUNK, StateDir
+from modalflow.emulator.wire import message
+
+#: An address that nobody used for so long is forgotten, a day being longer than any function call.
+ADDRESS_LIFETIME = 24 * 3600.0
+
+#: Given the path of the uploaded file, which it may move away, and returns the body of the answer.
+Receiver = Callable[[Path], Awaitable[bytes]]
+
+
+@dataclass(frozen=True)
+class _Download:
+    path: Path
+    offset: int
+    length: int
+    until: float
+
+
+@dataclass(frozen=True)
+class _Upload:
+    receiver: Receiver
+    until: float
+
+
+class Blobs(Service):
+    """Answers the Blob RPCs and serves the HTTP addresses. ``start`` before any use, ``close`` at the end."""
+
+    def __init__(self, state: StateDir, host: str = "127.0.0.1") -> None:
+        self._folder = state.folder("blobs")
+        self._host = host
+        self._runner: web.AppRunner | None = None
+        self._url = ""
+        self._downloads: dict[str, _Download] = {}
+        self._uploads: dict[str, _Upload] = {}
+
+    @property
+    def url(self) -> str:
+        """Where the HTTP server is, e.g. ``http://127.0.0.1:43210``."""
+        if not self._url:
+            raise RuntimeError("the blob server has no address before start()")
+        return self._url
+
+    async def start(self) -> None:
+        app = web.Application(client_max_size=0)
+        app.router.add_put("/upload/{token}", self._receive)
+        app.router.add_get("/download/{token}", self._send)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, self._host, 0)
+        await site.start()
+        port = self._runner.addresses[0][1]
+        self._url = f"http://{self._host}:{port}"
+
+    async def close(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def put(self, data: bytes) -> str:
+        """Keep the bytes as a blob, return its id."""
+        blob_id = new_id("bl")
+        await asyncio.to_thread(self._path(blob_id).write_bytes, data)
+        return blob_id
+
+    async def read(self, blob_id: str) -> bytes:
+        """Return a blob's bytes; NOT_FOUND for an unknown one."""
+        return await asyncio.to_thread(self.path(blob_id).read_bytes)
+
+    def path(self, blob_id: str) -> Path:
+        """Return the file that holds a blob (read it only); NOT_FOUND for an unknown one."""
+        path = self._path(blob_id)
+        if not path.exists():
+            raise GRPCError(Status.NOT_FOUND, f"Blob {blob_id!r} not found")
+        return path
+
+    def offer(self, path: Path, offset: int, length: int) -> str:
+        """Return an address to download those bytes of a file from."""
+        token = self._token()
+        self._downloads[token] = _Download(path, offset, length, time.monotonic() + ADDRESS_LIFETIME)
+        return f"{self.url}/download/{token}"
+
+    def accept(self, receiver: Receiver) -> str:
+        """Return an address to upload one body to; the receiver gets it and may refuse it with a ValueError."""
+        token = self._token()
+        self._uploads[token] = _Upload(receiver, time.monotonic() + ADDRESS_LIFETIME)
+        return f"{self.url}/upload/{token}"
+
+    async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
+        blob_id = new_id("bl")
+
+        async def keep(uploaded: Path) -> bytes:
+            uploaded.replace(self._path(blob_id))
+            return b""
+
+        url = self.accept(keep)
+        # Never a multipart upload, whatever the size: bytes go over loopback into a file.
+        urls = message(api_pb2.UploadUrlList, items=[url])
+        return message(
+            api_pb2.BlobCreateResponse, blob_id=blob_id, blob_ids=[blob_id], upload_urls=urls, upload_url=url
+        )
+
+    async def BlobGet(self, request: api_pb2.BlobGetRequest, caller: Caller) -> api_pb2.BlobGetResponse:
+        path = self.path(request.blob_id)
+        return api_pb2.BlobGetResponse(download_url=self.offer(path, 0, path.stat().st_size))
+
+    def _path(self, blob_id: str) -> Path:
+        if not blob_id.replace("-", "").isalnum():
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{blob_id!r} is not the id of a blob")
+        return self._folder / blob_id
+
+    def _token(self) -> str:
+        self._forget()
+        return secrets.token_urlsafe(32)
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        for addresses in (self._downloads, self._uploads):
+            while addresses:
+                token, address = next(iter(addresses.items()))
+                if address.until > now:  # type: ignore[attr-defined]
+                    break
+                del addresses[token]
+
+    async def _receive(self, request: web.Request) -> web.Response:
+        upload = self._uploads.get(request.match_info["token"])
+        if upload is None:
+            raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
+        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".incoming-", delete=False) as file:
+            path = Path(file.name)
+            digest = hashlib.md5(usedforsecurity=False)
+            try:
+                async for chunk in request.content.iter_chunked(COPY_CHUNK):
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                body = await upload.receiver(path)
+            except ValueError as error:
+                raise web.HTTPBadRequest(text=str(error)) from error
+            finally:
+                path.unlink(missing_ok=True)
+        # The SDK compares the ETag with the MD5 of what it sent.
+        return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
+
+    async def _send(self, request: web.Request) -> web.StreamResponse:
+        download = self._downloads.get(request.match_info["token"])
+        if download is None:
+            raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
+        try:
+            file = download.path.open("rb")
+        except FileNotFoundError:
+            raise web.HTTPNotFound(text="The file behind this address is gone.") from None
+        with file:
+            file.seek(download.offset)
+            response = web.StreamResponse(headers={"Content-Length": str(download.length)})
+            response.content_type = "application/octet-stream"
+            await response.prepare(request)
+            left = download.length
+            while left and (chunk := file.read(min(left, COPY_CHUNK))):
+                left -= len(chunk)
+                await response.write(chunk)
+            await response.write_eof()
+        return response

@@ -1,0 +1,134 @@
+"""How a local control plane is set up: one table of options, read by the command line, by LocalModal and by the server.
+
+Owns the table and its way to and from a command line. Secrets never stand in a command line (any user of the machine
+can read those): they travel in the environment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
+TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+def _option(default: Any, help: str, **extra: Any) -> Any:
+    return field(default=default, metadata={"help": help, **extra})
+
+
+@dataclass(frozen=True)
+class Options:
+    """The settings of one local control plane.
+
+    ``host`` is a loopback address: what runs here is not hardened for a network. ``port`` 0 lets the system choose.
+    Without ``state_dir`` everything lives in a temporary folder that goes with the control plane.
+    """
+
+    host: str = _option("127.0.0.1", "Loopback address to listen on.")
+    port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
+    state_dir: Path | None = _option(None, "Folder for volumes, blobs, logs; else a temporary one.", type=Path)  # noqa: RUF009
+    max_containers: int = _option(32, "Most containers that run at once, over all functions.")
+    scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
+    log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
+    with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
+    token_id: str = field(default_factory=lambda: "ak-" + secrets.token_hex(11), metadata={"secret": TOKEN_ID_VARIABLE})
+    token_secret: str = field(
+        default_factory=lambda: "as-" + secrets.token_hex(16), repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE}
+    )
+
+    def __post_init__(self) -> None:
+        if self.host not in ("127.0.0.1", "::1", "localhost"):
+            raise ValueError(f"host is {self.host!r}; expected a loopback address, e.g. 127.0.0.1")
+        if not 0 <= self.port <= 65535:
+            raise ValueError(f"port is {self.port}; expected 0 (any free one) to 65535")
+        if self.max_containers < 1:
+            raise ValueError(f"max_containers is {self.max_containers}; expected at least 1")
+        if self.scaledown_window <= 0:
+            raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
+        if self.log_level not in LOG_LEVELS:
+            raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
+        if not self.token_id or not self.token_secret:
+            raise ValueError("token_id and token_secret must not be empty; leave them out to get random ones")
+
+    def to_argv(self) -> list[str]:
+        """Return the command line that ``from_argv`` reads back, defaults and secrets left out."""
+        argv: list[str] = []
+        for option in table():
+            value = getattr(self, option.name)
+            if value == option.default:
+                continue
+            argv += [option.flag] if option.is_flag else [option.flag, str(value)]
+        return argv
+
+    def to_environ(self) -> dict[str, str]:
+        """Return the environment variables that carry what must not stand in a command line."""
+        return {TOKEN_ID_VARIABLE: self.token_id, TOKEN_SECRET_VARIABLE: self.token_secret}
+
+    @classmethod
+    def from_argv(cls, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Options:
+        """Read a command line; end the process with a usage message where it is wrong."""
+        environ = os.environ if environ is None else environ
+        parser = argparse.ArgumentParser("modalflow.emulator", description="Modal's control plane on this machine.")
+        for option in table():
+            if option.is_flag:
+                parser.add_argument(option.flag, dest=option.name, action="store_true", help=option.help)
+            else:
+                parser.add_argument(
+                    option.flag,
+                    dest=option.name,
+                    type=option.type,
+                    default=option.default,
+                    choices=option.choices,
+                    help=option.help,
+                )
+        given = vars(parser.parse_args(argv))
+        given |= {f.name: environ[v] for f in fields(cls) if (v := f.metadata.get("secret")) and environ.get(v)}
+        try:
+            return cls(**given)
+        except ValueError as error:
+            parser.error(str(error))
+
+
+@dataclass(frozen=True)
+class Option:
+    """One row of the table: what a command line needs to know of a field of Options."""
+
+    name: str
+    default: Any
+    help: str
+    type: type
+    choices: tuple[str, ...] | None
+    internal: bool
+    """Whether it is for the programs that start control planes, not for people."""
+
+    @property
+    def flag(self) -> str:
+        return "--" + self.name.replace("_", "-")
+
+    @property
+    def is_flag(self) -> bool:
+        return self.type is bool
+
+
+def table() -> tuple[Option, ...]:
+    """Return every option that may stand in a command line, in the order of the class."""
+    return tuple(
+        Option(
+            name=f.name,
+            default=f.default,
+            help=f.metadata["help"],
+            type=f.metadata.get("type", type(f.default)),
+            choices=f.metadata.get("choices"),
+            internal=f.metadata.get("internal", False),
+        )
+        for f in fields(Options)
+        if "secret" not in f.metadata
+    )

@@ -1,0 +1,147 @@
+"""One partition of a Modal Queue: its items, those who wait for them, and its lifetime.
+
+Owns order, limits and who gets which item. It knows no protocol message.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+MAX_ITEMS = 5_000
+MAX_BYTES = 64 * 1024 * 1024
+
+
+class Full(Exception):
+    """The items do not fit. Its text says which limit is in the way."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item; later ones have higher numbers."""
+
+    number: int
+    value: bytes
+
+
+@dataclass
+class _Waiter:
+    wanted: int
+    answer: asyncio.Future[list[Item]]
+
+
+class Partition:
+    """Items in the order of their arrival, each given to exactly one taker, takers served in the order they came.
+
+    ``numbers`` counts items up over all partitions that may ever stand under one key. ``expires_at`` is on the caller's
+    clock: ``expire`` forgets the items of a partition that outlived it.
+    """
+
+    def __init__(self, numbers: Iterator[int]) -> None:
+        self._items: deque[Item] = deque()
+        self._bytes = 0
+        self._waiters: deque[_Waiter] = deque()
+        self._watchers: set[asyncio.Future[None]] = set()
+        self._numbers = numbers
+        self.expires_at = 0.0
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be missed if the partition were forgotten."""
+        return not (self._items or self._waiters or self._watchers)
+
+    def put(self, values: Iterable[bytes]) -> None:
+        """Add all values or, raising Full, none."""
+        new = [Item(0, value) for value in values]
+        size = sum(len(item.value) for item in new)
+        if len(self._items) + len(new) > MAX_ITEMS:
+            raise Full(f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition")
+        if self._bytes + size > MAX_BYTES:
+            raise Full(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
+        self._items.extend(Item(next(self._numbers), item.value) for item in new)
+        self._bytes += size
+        self._serve()
+
+    def take(self, wanted: int) -> list[Item]:
+        """Remove and return up to so many items at once; none if others wait for them already."""
+        if self._waiters:
+            return []
+        return self._pop(wanted)
+
+    async def take_within(self, wanted: int, seconds: float) -> list[Item]:
+        """Like ``take``, but wait so long for the first item. A taker that is cancelled takes nothing."""
+        taken = self.take(wanted)
+        if taken or seconds <= 0:
+            return taken
+        waiter = _Waiter(wanted, asyncio.get_running_loop().create_future())
+        self._waiters.append(waiter)
+        try:
+            done, _ = await asyncio.wait({waiter.answer}, timeout=seconds)
+            return waiter.answer.result() if done else []
+        except asyncio.CancelledError:
+            if waiter.answer.done() and waiter.answer.exception() is None:
+                self.give_back(waiter.answer.result())
+            raise
+        finally:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+
+    def give_back(self, items: list[Item]) -> None:
+        """Put items that were taken but not delivered where they were: in front."""
+        self._items.extendleft(reversed(items))
+        self._bytes += sum(len(item.value) for item in items)
+        self._serve()
+
+    async def after(self, number: int, limit: int, seconds: float) -> list[Item]:
+        """Return items that came after that number without removing them; wait so long for one."""
+        found = self._newer(number, limit)
+        if found or seconds <= 0:
+            return found
+        watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._watchers.add(watcher)
+        try:
+            await asyncio.wait({watcher}, timeout=seconds)
+        finally:
+            self._watchers.discard(watcher)
+        return self._newer(number, limit)
+
+    def clear(self) -> None:
+        self._items.clear()
+        self._bytes = 0
+
+    def expire(self, now: float) -> None:
+        if self._items and self.expires_at <= now:
+            self.clear()
+
+    def close(self, error: Exception) -> None:
+        """Let everyone who waits fail: the queue is gone."""
+        for waiter in self._waiters:
+            if not waiter.answer.done():
+                waiter.answer.set_exception(error)
+        self._wake_watchers()
+
+    def _serve(self) -> None:
+        self._wake_watchers()
+        while self._items and self._waiters:
+            waiter = self._waiters.popleft()
+            if not waiter.answer.done():
+                waiter.answer.set_result(self._pop(waiter.wanted))
+
+    def _wake_watchers(self) -> None:
+        for watcher in self._watchers:
+            if not watcher.done():
+                watcher.set_result(None)
+
+    def _pop(self, wanted: int) -> list[Item]:
+        taken = [self._items.popleft() for _ in range(min(wanted, len(self._items)))]
+        self._bytes -= sum(len(item.value) for item in taken)
+        return taken
+
+    def _newer(self, number: int, limit: int) -> list[Item]:
+        return list(itertools.islice((item for item in self._items if item.number > number), limit))

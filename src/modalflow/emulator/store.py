@@ -1,0 +1,104 @@
+"""Where the local control plane keeps files: one folder for its state, and files found by the hash of their content.
+
+Owns the layout on disk and nothing of its meaning.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+COPY_CHUNK = 1024 * 1024
+
+
+class StateDir:
+    """The folder of one control plane; a temporary one, removed by ``close``, where none was given."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        self._temporary = root is None
+        self.root = Path(tempfile.mkdtemp(prefix="modalflow-local-")) if root is None else root.expanduser().resolve()
+        self.root.mkdir(parents=True, exist_ok=True)
+        self.files = FileStore(self.folder("files"))
+        """What clients uploaded with MountPutFile: source files of apps and files for version 1 volumes."""
+
+    def folder(self, name: str) -> Path:
+        """Return the sub-folder of that name, made private to this user on first use."""
+        folder = self.root / name
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def close(self) -> None:
+        """Remove the folder if it was temporary."""
+        if self._temporary:
+            shutil.rmtree(self.root, ignore_errors=True)
+
+
+class FileStore:
+    """Immutable files, named by the SHA-256 (hex) of what is in them. Safe to use from several threads."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, sha256: str) -> Path:
+        """Return where that content is, or would be. Read it, link it, never write to it."""
+        if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):
+            raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hex")
+        return self._root / sha256[:2] / sha256
+
+    def has(self, sha256: str) -> bool:
+        return self.path(sha256).exists()
+
+    def put(self, data: bytes) -> str:
+        """Keep the bytes, return their SHA-256."""
+        with self._incoming() as (file, name):
+            file.write(data)
+            file.flush()
+            return self._settle(name, hashlib.sha256(data).hexdigest())
+
+    def put_stream(self, source: BinaryIO) -> tuple[str, int]:
+        """Copy all that is left to read, return its SHA-256 and size."""
+        digest, size = hashlib.sha256(), 0
+        with self._incoming() as (file, name):
+            while chunk := source.read(COPY_CHUNK):
+                digest.update(chunk)
+                size += len(chunk)
+                file.write(chunk)
+            file.flush()
+            return self._settle(name, digest.hexdigest()), size
+
+    def put_file(self, path: Path) -> tuple[str, int]:
+        """Keep a copy of a file, return its SHA-256 and the size of what was copied."""
+        with path.open("rb") as source:
+            return self.put_stream(source)
+
+    def link(self, sha256: str, other: FileStore) -> None:
+        """Take over content that another store has, without a copy."""
+        target = self.path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        with contextlib.suppress(FileExistsError):
+            os.link(other.path(sha256), target)
+
+    def remove(self, sha256: str) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+
+    @contextlib.contextmanager
+    def _incoming(self) -> Iterator[tuple[BinaryIO, Path]]:
+        descriptor, name = tempfile.mkstemp(dir=self._root, prefix=".incoming-")
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                yield file, path
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _settle(self, incoming: Path, sha256: str) -> str:
+        target = self.path(sha256)
+        target.parent.mkdir(exist_ok=True)
+        incoming.replace(target)
+        return sha256

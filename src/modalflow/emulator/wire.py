@@ -1,0 +1,27 @@
+"""Building and reading protocol messages although their fields come and go between SDK versions.
+
+Owns the tolerance and nothing else: a field that this SDK's schema lacks is left out of an answer and read as absent
+from a request. A misspelt field would vanish as silently, so every name used here is one that some supported SDK has.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+M = TypeVar("M", bound=Message)
+
+
+def message(kind: type[M], **fields: Any) -> M:
+    """Return a ``kind`` with those of the fields that the installed schema has."""
+    known = kind.DESCRIPTOR.fields_by_name
+    return kind(**{name: value for name, value in fields.items() if name in known})
+
+
+def optional(request: Message, name: str) -> Any:
+    """Return a field's value, None where the schema lacks it or where it has presence and was not set."""
+    field = request.DESCRIPTOR.fields_by_name.get(name)
+    if field is None or (field.has_presence and not request.HasField(name)):
+        return None
+    return getattr(request, name)

@@ -1,0 +1,177 @@
+"""A small client of Airflow's public REST API: what a user's browser would ask, and no more.
+
+Owns the token and the shapes of the answers it uses. It never touches the metadata database.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Self
+from urllib.parse import quote
+
+import httpx
+
+# Airflow's own names for what it reports the health of, and the process of the stack that each belongs to.
+HEALTH: Final[Mapping[str, str]] = {
+    "metadatabase": "postgres",
+    "scheduler": "scheduler",
+    "triggerer": "triggerer",
+    "dag_processor": "dag-processor",
+}
+
+
+class AirflowAPIError(RuntimeError):
+    """Airflow refused a request; the message holds what was asked and what it said."""
+
+
+@dataclass(frozen=True)
+class TaskInstance:
+    """A task instance as the REST API shows it."""
+
+    id: str
+    task_id: str
+    map_index: int
+    state: str | None
+    try_number: int
+    hostname: str
+    queued: datetime | None
+    started: datetime | None
+    ended: datetime | None
+
+    @classmethod
+    def of(cls, answer: Mapping[str, Any]) -> Self:
+        """Read one out of the API's answer."""
+
+        def when(name: str) -> datetime | None:
+            return datetime.fromisoformat(answer[name]) if answer[name] else None
+
+        return cls(
+            id=answer["id"],
+            task_id=answer["task_id"],
+            map_index=answer["map_index"],
+            state=answer["state"],
+            try_number=answer["try_number"],
+            hostname=answer["hostname"] or "",
+            queued=when("queued_when"),
+            started=when("start_date"),
+            ended=when("end_date"),
+        )
+
+    @property
+    def label(self) -> str:
+        """``task``, or ``task [3]`` where it is mapped."""
+        return self.task_id if self.map_index < 0 else f"{self.task_id} [{self.map_index}]"
+
+
+class AirflowAPI:
+    """Talks to one API server whose simple auth manager makes everybody an admin."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
+        self._token: str | None = None
+
+    def close(self) -> None:
+        """Give up its connections."""
+        self._http.close()
+
+    def unhealthy(self) -> list[str]:
+        """The processes of the stack that are not yet well; without an API server nothing more is known."""
+        try:
+            answer = self._http.get("/api/v2/monitor/health", timeout=5.0)
+            health = answer.raise_for_status().json()
+        except (httpx.HTTPError, ValueError):
+            return ["api-server"]
+        return [process for name, process in HEALTH.items() if (health.get(name) or {}).get("status") != "healthy"]
+
+    def dag_is_known(self, dag_id: str) -> bool:
+        """Whether the DAG processor has parsed the DAG and the API can run it."""
+        answer = self._request("GET", f"dags/{quote(dag_id)}", missing_is_fine=True)
+        return answer.status_code == 200
+
+    def import_errors(self) -> dict[str, str]:
+        """What could not be imported, by file."""
+        errors = self._request("GET", "importErrors").json()["import_errors"]
+        return {error["filename"]: error["stack_trace"] for error in errors}
+
+    def set_variable(self, key: str, value: str) -> None:
+        """Create a Variable."""
+        self._request("POST", "variables", json={"key": key, "value": value})
+
+    def set_connection(self, conn_id: str, conn_type: str, **fields: object) -> None:
+        """Create a Connection."""
+        self._request("POST", "connections", json={"connection_id": conn_id, "conn_type": conn_type, **fields})
+
+    def unpause(self, dag_id: str) -> None:
+        """Let the scheduler run it."""
+        self._request("PATCH", f"dags/{quote(dag_id)}", json={"is_paused": False})
+
+    def trigger(self, dag_id: str, logical_date: datetime, conf: Mapping[str, object] | None = None) -> str:
+        """Start a DAG run and return its id."""
+        body = {"logical_date": logical_date.isoformat(), "conf": dict(conf or {})}
+        return str(self._request("POST", f"dags/{quote(dag_id)}/dagRuns", json=body).json()["dag_run_id"])
+
+    def run_state(self, dag_id: str, run_id: str) -> str:
+        """The state of a DAG run."""
+        return str(self._request("GET", f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}").json()["state"])
+
+    def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
+        """Its task instances, the mapped ones each, in the order of their start."""
+        path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances"
+        answer = self._request("GET", path, params={"limit": 1000}).json()
+        instances = [TaskInstance.of(instance) for instance in answer["task_instances"]]
+        return sorted(instances, key=lambda ti: (ti.started is None, ti.started, ti.task_id, ti.map_index))
+
+    def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
+        """The value a task pushed."""
+        path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key)}"
+        return self._request("GET", path).json()["value"]
+
+    def log(self, dag_id: str, run_id: str, instance: TaskInstance, try_number: int | None = None) -> list[str]:
+        """The task's log as the UI shows it, a line per message; of its last try unless another is named."""
+        number = instance.try_number if try_number is None else try_number
+        path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(instance.task_id)}/logs/{number}"
+        params = {"map_index": instance.map_index, "full_content": True}
+        answer = self._request("GET", path, params=params, headers={"accept": "application/json"}).json()
+        return list(_lines(answer["content"]))
+
+    def _request(
+        self, method: str, path: str, *, missing_is_fine: bool = False, headers: Mapping[str, str] | None = None, **how: Any
+    ) -> httpx.Response:
+        if self._token is None:
+            answer = self._http.get("/auth/token")
+            self._token = str(_checked(answer).json()["access_token"])
+        headers = {"authorization": f"Bearer {self._token}", **(headers or {})}
+        answer = self._http.request(method, f"/api/v2/{path}", headers=headers, **how)
+        if answer.status_code == 404 and missing_is_fine:
+            return answer
+        return _checked(answer)
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    request = answer.request
+    raise AirflowAPIError(
+        f"Airflow's API answered {answer.status_code} to {request.method} {request.url.path}: {answer.text[:500]}"
+    )
+
+
+def _lines(content: list[object]) -> Iterator[str]:
+    """Flatten structured log messages into the lines that a reader sees."""
+    for message in content:
+        if not isinstance(message, dict):
+            yield str(message)
+            continue
+        when = str(message.get("timestamp") or "")[11:19]
+        level = str(message.get("level") or "").upper()
+        known = ("timestamp", "level", "event", "logger", "filename", "lineno", "chan", "sources", "error_detail")
+        rest = {key: value for key, value in message.items() if key not in known}
+        details = " ".join(f"{key}={json.dumps(value, default=str)}" for key, value in rest.items())
+        yield " ".join(part for part in (when, level, str(message.get("event", "")), details) if part)
+        for source in message.get("sources") or ():
+            yield f"    {source}"
+        for error in message.get("error_detail") or ():
+            yield f"    {error.get('exc_type')}: {error.get('exc_value')}"

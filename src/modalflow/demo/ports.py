@@ -1,0 +1,29 @@
+"""Free ports for programs that cannot be handed a socket.
+
+Owns no port: it only looks for one.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+from typing import Final
+
+# Below every system's range of ephemeral ports, so that no outgoing connection can take the port between the look and
+# the program's own bind.
+FIRST: Final = 20000
+LAST: Final = 32000
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port on ``host`` that nobody listens on right now."""
+    chooser = random.SystemRandom()
+    for _ in range(200):
+        port = chooser.randint(FIRST, LAST)
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind((host, port))
+            except OSError:
+                continue
+            return port
+    raise RuntimeError(f"no free port on {host} between {FIRST} and {LAST} in 200 tries; close some listening programs")

@@ -1,0 +1,195 @@
+"""A real Airflow: its four processes on an embedded PostgreSQL, all private to one folder.
+
+Owns their configuration, start order and end. It does not know which executor it runs: that, and what the executor
+needs in the environment, is handed in.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from modalflow.demo.airflow_api import AirflowAPI
+from modalflow.demo.metadata import Metadata
+from modalflow.demo.ports import free_port
+from modalflow.demo.postgres import READY_TIMEOUT, Postgres
+from modalflow.demo.program import Program, StackError, stop_all
+
+LOCAL_EXECUTOR: Final = "LocalExecutor"
+BUNDLE: Final = "modalflow-demo"
+# How often a process that something killed is started again, before the stack gives up.
+RESTARTS: Final = 3
+
+# What a demo would rather not wait for. The defaults are made for big installations that run for years.
+IMPATIENCE: Final[Mapping[str, str]] = {
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "15",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "10",
+    "AIRFLOW__TRIGGERER__JOB_HEARTBEAT_SEC": "2",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
+    "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "5",
+}
+
+
+class AirflowStack:
+    """A running Airflow; a context manager that leaves neither a process nor a file behind.
+
+    ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
+    process and wins over what the stack itself sets. ``say`` gets a line per step.
+    """
+
+    def __init__(
+        self,
+        dags: Path,
+        *,
+        executor: str = LOCAL_EXECUTOR,
+        env: Mapping[str, str] | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="modalflow-"))
+        # PostgreSQL may run as somebody else, who has to get to its own folder in here.
+        self.folder.chmod(0o711)
+        self.logs = self.folder / "logs"
+        self.home = self.folder / "airflow"
+        for folder in (self.logs, self.home):
+            folder.mkdir(mode=0o700)
+        self._say = say
+        base = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AIRFLOW__"))}
+        self._postgres = Postgres(self.folder / "postgres", self.logs / "postgres.log", base)
+        self.port = free_port()
+        self.env = base | self._airflow_env(dags, executor) | dict(env or {})
+        self.programs: dict[str, Program] = {}
+        self.api = AirflowAPI(self.url)
+
+    @property
+    def url(self) -> str:
+        """Where its UI and its REST API are."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def execution_api_url(self) -> str:
+        """Where a worker reports to."""
+        return f"{self.url}/execution/"
+
+    @property
+    def metadata(self) -> Metadata:
+        """Its metadata database, for what the REST API does not tell."""
+        return Metadata(self._postgres.url)
+
+    def start(self, timeout: float = 90.0) -> None:
+        """Start everything and wait until it is ready to run a DAG; StackError names what is not."""
+        began = time.monotonic()
+        try:
+            self._start_postgres()
+            self._say(f"PostgreSQL is up ({time.monotonic() - began:.1f} s)")
+            self._program("db-migrate", "db", "migrate").run(timeout)
+            self._say(f"Airflow's tables are made ({time.monotonic() - began:.1f} s)")
+            for name, *command in (
+                ("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
+                ("scheduler", "scheduler", "--skip-serve-logs"),
+                ("dag-processor", "dag-processor"),
+                ("triggerer", "triggerer"),
+            ):
+                program = self.programs[name] = self._program(name, *command)
+                program.restarts_left = RESTARTS
+                program.start()
+            self._wait_until_healthy(began + timeout)
+        except BaseException:
+            self.stop(keep_logs=True)
+            raise
+        self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
+
+    def check(self) -> None:
+        """StackError if a process has ended by itself; one that something killed is started again, up to three times.
+
+        To be called now and then while the stack is in use.
+        """
+        for program in self.programs.values():
+            if (news := program.revive()) is not None:
+                self._say(news)
+
+    def stop(self, *, keep_logs: bool = False) -> None:
+        """End every process and remove the folder, but for the logs where they are still wanted."""
+        self.api.close()
+        postgres = self.programs.pop("postgres", None)
+        stop_all(list(self.programs.values()))
+        if postgres is not None:
+            stop_all([postgres])
+        self._postgres.clean()
+        for path in self.folder.iterdir() if keep_logs and self.folder.exists() else [self.folder]:
+            if path != self.logs:
+                shutil.rmtree(path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop(keep_logs=isinstance(error, StackError))
+
+    def _start_postgres(self) -> None:
+        self._postgres.prepare()
+        program = self._postgres.program
+        assert program is not None
+        self.programs["postgres"] = program
+        program.start()
+        deadline = time.monotonic() + READY_TIMEOUT
+        while not self._postgres.is_ready():
+            self.check()
+            if time.monotonic() > deadline:
+                raise StackError(f"PostgreSQL was not ready in {READY_TIMEOUT:.0f} s.\n{program.report()}")
+            time.sleep(0.02)
+
+    def _wait_until_healthy(self, deadline: float) -> None:
+        """The API server tells about all the others."""
+        while unhealthy := self.api.unhealthy():
+            self.check()
+            if time.monotonic() > deadline:
+                reports = "\n".join(self.programs[name].report() for name in unhealthy)
+                raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{reports}")
+            time.sleep(0.1)
+
+    def _program(self, name: str, *command: str) -> Program:
+        log = self.logs / f"{name}.log"
+        return Program(name, (sys.executable, "-m", "airflow", *command), self.env, log, cwd=self.home)
+
+    def _airflow_env(self, dags: Path, executor: str) -> dict[str, str]:
+        bundle = {
+            "name": BUNDLE,
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(dags)},
+        }
+        return {
+            **IMPATIENCE,
+            "AIRFLOW_HOME": str(self.home),
+            "AIRFLOW__CORE__EXECUTOR": executor,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.execution_api_url,
+            "AIRFLOW__CORE__DAGS_FOLDER": str(dags),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__FERNET_KEY": base64.urlsafe_b64encode(secrets.token_bytes(32)).decode(),
+            "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
+            "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
+            "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
+            "AIRFLOW__API__BASE_URL": self.url,
+            "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._postgres.url,
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(self.folder / "task-logs"),
+            "AIRFLOW__LOGGING__COLORED_CONSOLE_LOG": "False",
+            "AIRFLOW__LOGGING__WORKER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__LOGGING__TRIGGER_LOG_SERVER_PORT": str(free_port()),
+            "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        }

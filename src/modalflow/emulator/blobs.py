@@ -53,16 +53,10 @@ class Blobs(Service):
         self._folder = state.folder("blobs")
         self._host = host
         self._runner: web.AppRunner | None = None
-        self._url = ""
+        self.url = ""
+        """Where the HTTP server is once it is started, e.g. ``http://127.0.0.1:43210``."""
         self._downloads: dict[str, _Download] = {}
         self._uploads: dict[str, _Upload] = {}
-
-    @property
-    def url(self) -> str:
-        """Where the HTTP server is, e.g. ``http://127.0.0.1:43210``."""
-        if not self._url:
-            raise RuntimeError("the blob server has no address before start()")
-        return self._url
 
     async def start(self) -> None:
         app = web.Application(client_max_size=0)
@@ -73,7 +67,7 @@ class Blobs(Service):
         site = web.TCPSite(self._runner, self._host, 0)
         await site.start()
         port = self._runner.addresses[0][1]
-        self._url = f"http://{self._host}:{port}"
+        self.url = f"http://{self._host}:{port}"
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -98,7 +92,7 @@ class Blobs(Service):
         return path
 
     def offer(self, path: Path, offset: int, length: int) -> str:
-        """Return an address to download those bytes of a file from."""
+        """Return an address to download those bytes of a file from; where the file is shorter, it is read as zeros."""
         token = self._token()
         self._downloads[token] = _Download(path, offset, length, time.monotonic() + ADDRESS_LIFETIME)
         return f"{self.url}/download/{token}"
@@ -179,7 +173,9 @@ class Blobs(Service):
             response.content_type = "application/octet-stream"
             await response.prepare(request)
             left = download.length
-            while left and (chunk := file.read(min(left, COPY_CHUNK))):
+            while left:
+                # What a file lacks at its end are zeros: that is how blocks of volumes are stored.
+                chunk = file.read(min(left, COPY_CHUNK)) or bytes(min(left, COPY_CHUNK))
                 left -= len(chunk)
                 await response.write(chunk)
             await response.write_eof()

@@ -1,0 +1,187 @@
+"""What a volume holds, as a value: a table of paths. No file is touched here.
+
+Owns the rules of the tree (every parent is a directory, what may overwrite what) and the path arithmetic. Paths are
+relative and without ``.``: ``a/b``; the root is ``""``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from grpclib import GRPCError, Status
+
+MAX_LINKS_FOLLOWED = 40
+
+
+class Kind(enum.Enum):
+    """What stands at a path."""
+
+    FILE = "file"
+    DIRECTORY = "directory"
+    LINK = "link"
+
+
+@dataclass(frozen=True)
+class Node:
+    """What stands at a path. ``blocks`` are a file's content, ``target`` is where a link points."""
+
+    kind: Kind
+    mode: int
+    mtime_ns: int
+    size: int = 0
+    blocks: tuple[str, ...] = ()
+    target: str = ""
+
+
+def normalise(path: str) -> str:
+    """Return a client's path in this module's form; INVALID_ARGUMENT where it leaves the volume."""
+    parts = [part for part in path.split("/") if part not in ("", ".")]
+    if ".." in parts:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} leaves the volume; expected a path without '..'")
+    return "/".join(parts)
+
+
+def parent(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def parents(path: str) -> Iterator[str]:
+    """Yield the directories above a path, nearest first, without the root."""
+    while path := parent(path):
+        yield path
+
+
+class Tree:
+    """The paths of one volume and what stands there."""
+
+    def __init__(self, nodes: Mapping[str, Node] | None = None) -> None:
+        self._nodes: dict[str, Node] = dict(nodes or {})
+
+    def nodes(self) -> dict[str, Node]:
+        """Return a copy of the table."""
+        return dict(self._nodes)
+
+    def get(self, path: str) -> Node | None:
+        return self._nodes.get(path)
+
+    def find(self, path: str) -> Node:
+        """Return what stands at a path; NOT_FOUND if nothing does."""
+        node = self._nodes.get(path)
+        if node is None:
+            raise GRPCError(Status.NOT_FOUND, f"No such file or directory: {path!r}")
+        return node
+
+    def file(self, path: str) -> Node:
+        """Return the file at a path, through links; NOT_FOUND or INVALID_ARGUMENT if there is none."""
+        for _ in range(MAX_LINKS_FOLLOWED):
+            node = self.find(path)
+            if node.kind is Kind.FILE:
+                return node
+            if node.kind is Kind.DIRECTORY:
+                raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; expected a file")
+            path = _follow(path, node.target)
+        raise GRPCError(Status.INVALID_ARGUMENT, f"Too many links at {path!r}")
+
+    def is_directory(self, path: str) -> bool:
+        return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is Kind.DIRECTORY)
+
+    def under(self, path: str) -> list[str]:
+        """Return every path below a directory, a parent before what is in it."""
+        prefix = f"{path}/" if path else ""
+        return sorted(p for p in self._nodes if p.startswith(prefix))
+
+    def children(self, path: str) -> list[str]:
+        return [p for p in self.under(path) if parent(p) == path]
+
+    def listed(self, path: str, recursive: bool) -> list[str]:
+        """Return what a listing of that path shows: a directory's content, or the file itself."""
+        if not self.is_directory(path):
+            self.find(path)
+            return [path]
+        return self.under(path) if recursive else self.children(path)
+
+    def check_place(self, path: str, overwrite: bool) -> None:
+        """ALREADY_EXISTS unless a file may be put there."""
+        if not path:
+            raise GRPCError(Status.INVALID_ARGUMENT, "A file needs a name; its path is the root of the volume")
+        for above in parents(path):
+            if (node := self._nodes.get(above)) is not None and node.kind is not Kind.DIRECTORY:
+                raise GRPCError(Status.ALREADY_EXISTS, f"{above!r} is a file: nothing can be put below it")
+        existing = self._nodes.get(path)
+        if existing is None:
+            return
+        if existing.kind is Kind.DIRECTORY:
+            raise GRPCError(Status.ALREADY_EXISTS, f"{path!r} is a directory: a file cannot replace it")
+        if not overwrite:
+            raise GRPCError(Status.ALREADY_EXISTS, f"{path!r} already exists; pass force=True to replace it")
+
+    def put(self, path: str, node: Node) -> list[Node]:
+        """Place a node, making way and directories for it; return what had to go."""
+        gone: list[Node] = []
+        for above in parents(path):
+            standing = self._nodes.get(above)
+            if standing is not None and standing.kind is Kind.DIRECTORY:
+                break
+            if standing is not None:
+                gone.append(standing)
+            self._nodes[above] = Node(Kind.DIRECTORY, 0o755, node.mtime_ns)
+        if node.kind is not Kind.DIRECTORY:
+            gone += [self._nodes.pop(p) for p in self.under(path)] if self.is_directory(path) else []
+        if (replaced := self._nodes.get(path)) is not None:
+            gone.append(replaced)
+        self._nodes[path] = node
+        return gone
+
+    def discard(self, path: str) -> list[Node]:
+        """Remove what stands at a path, a directory only if nothing is in it; return what went."""
+        if path not in self._nodes or (self.is_directory(path) and self.children(path)):
+            return []
+        return [self._nodes.pop(path)]
+
+    def remove(self, path: str, recursive: bool) -> list[Node]:
+        """Remove a file, or a directory and all in it; return what went."""
+        if not self.is_directory(path):
+            self.find(path)
+            return [self._nodes.pop(path)]
+        if not recursive:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; pass recursive=True to remove it")
+        return [self._nodes.pop(p) for p in [*self.under(path), *([path] if path else [])]]
+
+    def copies(self, sources: Iterable[str], target: str, recursive: bool, into: bool) -> dict[str, Node]:
+        """Return what a copy, as cp does it, would place where. ``into``: the target was written with a ``/``."""
+        sources = list(sources)
+        inside = self.is_directory(target)
+        if not inside and (into or len(sources) > 1):
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{target!r} is not a directory")
+        if not inside and not self.is_directory(parent(target)):
+            raise GRPCError(Status.NOT_FOUND, f"No such directory: {parent(target)!r}")
+        placed: dict[str, Node] = {}
+        for source in sources:
+            node = self.find(source)
+            place = f"{target}/{source.rpartition('/')[2]}".lstrip("/") if inside else target
+            if node.kind is not Kind.DIRECTORY:
+                placed[place] = node
+                continue
+            if not recursive:
+                raise GRPCError(Status.INVALID_ARGUMENT, f"{source!r} is a directory; pass recursive=True to copy it")
+            if place == source or place.startswith(f"{source}/"):
+                raise GRPCError(Status.INVALID_ARGUMENT, f"{source!r} cannot be copied into itself")
+            placed[place] = node
+            placed |= {place + p[len(source) :]: self._nodes[p] for p in self.under(source)}
+        for place, node in placed.items():
+            if node.kind is not Kind.DIRECTORY:
+                self.check_place(place, overwrite=True)
+        return placed
+
+
+def _follow(path: str, target: str) -> str:
+    # Where an absolute link leads depends on where a container mounts the volume: outside of one, nowhere.
+    parts: list[str] = [] if target.startswith("/") else parent(path).split("/")
+    for part in target.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part not in ("", ".", ".."):
+            parts.append(part)
+    return "/".join(p for p in parts if p)

@@ -1,1 +1,4 @@
-"""."""
+"""What lives in a Modal container: claims work, runs it, reports its outcome.
+
+Shares nothing with the executor but ``modalflow.messages`` and ``modalflow.names``: the two may run different versions.
+"""

@@ -1,0 +1,91 @@
+"""The environment variables of what runs in the container. Pure: reads no process, changes none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from modalflow.names import LOGS_MOUNT
+
+BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+
+#: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
+_READ_LIVE = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", BUNDLE_LIST)
+_READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
+_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_")
+
+
+def of_command(container: Mapping[str, str], submitted: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a raw command: the container's, and above it what was submitted."""
+    return {**container, **submitted}
+
+
+def of_workload(
+    container: Mapping[str, str],
+    submitted: Mapping[str, str],
+    *,
+    home: str,
+    baked: Mapping[str, str],
+) -> dict[str, str]:
+    """The environment of one of Airflow's workloads.
+
+    Above the container's variables come the submitted ones, and above these the few that only the worker can know.
+    ``home`` is a folder of the container's own; ``baked`` maps the DAG bundles in the image to their folders.
+    """
+    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", **container, **submitted}
+    env.update(
+        {
+            "AIRFLOW_HOME": home,
+            "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
+            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT,
+            "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
+        }
+    )
+    if bundles := rewrite_bundles(env.get(BUNDLE_LIST), baked):
+        env[BUNDLE_LIST] = bundles
+    return env
+
+
+def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """What Airflow, or Python, may have read of ``env`` while it was imported.
+
+    Workloads that differ in it cannot be forked from the same zygote.
+    """
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in env.items()
+            if name.startswith(_READ_AT_IMPORT_PREFIXES)
+            and name not in _READ_LIVE
+            and not name.startswith(_READ_LIVE_PREFIXES)
+        )
+    )
+
+
+def rewrite_bundles(listed: str | None, baked: Mapping[str, str]) -> str | None:
+    """Point the local DAG bundles that are in the image to where they are there.
+
+    ``listed`` is the scheduler's list, which names its own folders. Bundles of other kinds, and local ones that were
+    not baked, stay as they are. Without a list, the baked ones are listed. Text that is no list is left to Airflow,
+    whose error message names the setting.
+    """
+    if listed is None:
+        bundles: Any = [{"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {}} for name in baked]
+        if not bundles:
+            return None
+    else:
+        try:
+            bundles = json.loads(listed)
+        except ValueError:
+            return listed
+        if not isinstance(bundles, list):
+            return listed
+    return json.dumps([_rewritten(bundle, baked) for bundle in bundles])
+
+
+def _rewritten(bundle: Any, baked: Mapping[str, str]) -> Any:
+    if not isinstance(bundle, dict) or bundle.get("classpath") != LOCAL_BUNDLE or bundle.get("name") not in baked:
+        return bundle
+    return bundle | {"kwargs": (bundle.get("kwargs") or {}) | {"path": baked[bundle["name"]]}}

@@ -1,0 +1,155 @@
+"""The container's hold on one zygote: start it, give it orders, learn how they ended.
+
+Lives in the container's main process, on its event loop; must not import Airflow.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+from modalflow.worker import processes
+from modalflow.worker.orders import Ending, Order, encode, ending_from
+
+log = logging.getLogger(__name__)
+
+#: The longest line a zygote sends.
+_LINE_LIMIT = 1 << 20
+
+
+class ZygoteEndedError(Exception):
+    """The zygote ended while it had orders."""
+
+
+@dataclass
+class _Pending:
+    ending: asyncio.Future[Ending]
+    pid: int | None = None
+
+
+@dataclass
+class _Running:
+    process: asyncio.subprocess.Process
+    writer: asyncio.StreamWriter
+    listener: asyncio.Task[None] | None = None
+    pending: dict[str, _Pending] = field(default_factory=dict)
+
+
+class Nursery:
+    """One zygote at a time: it is started by the first order, and again by the next one after it ended."""
+
+    def __init__(self, env: Mapping[str, str], *, airflow: bool) -> None:
+        self._env = dict(env)
+        self._airflow = airflow
+        self._starting = asyncio.Lock()
+        self._running: _Running | None = None
+
+    @property
+    def is_busy(self) -> bool:
+        return self._running is not None and bool(self._running.pending)
+
+    async def run(self, order: Order) -> Ending:
+        """Have an order carried out and return how it ended; raise ZygoteEndedError if that cannot be known."""
+        running = await self._started()
+        pending = _Pending(asyncio.get_running_loop().create_future())
+        running.pending[order.id] = pending
+        try:
+            await _send(running, {"do": "run", "order": asdict(order)})
+            return await asyncio.shield(pending.ending)
+        except ConnectionError as error:
+            raise ZygoteEndedError("The zygote ended before it took the order.") from error
+
+    async def wait(self, order_id: str) -> None:
+        """Return when the order is no longer under way."""
+        if self._running is not None and (pending := self._running.pending.get(order_id)) is not None:
+            await asyncio.wait([pending.ending])
+
+    async def interrupt(self, order_id: str) -> None:
+        """Ask an order's process to end (SIGTERM)."""
+        await self._tell({"do": "interrupt", "id": order_id})
+
+    async def kill(self, order_id: str) -> None:
+        """Kill an order's process and everything that it started."""
+        await self._tell({"do": "kill", "id": order_id})
+
+    async def close(self) -> None:
+        """End the zygote, and with it whatever it runs."""
+        running, self._running = self._running, None
+        if running is not None:
+            running.writer.close()
+            await running.process.wait()
+            if running.listener is not None:
+                await running.listener
+
+    async def _tell(self, message: Mapping[str, object]) -> None:
+        if self._running is not None:
+            try:
+                await _send(self._running, message)
+            except ConnectionError:
+                log.info("The zygote ended before it could be told to %s.", message["do"])
+
+    async def _started(self) -> _Running:
+        async with self._starting:
+            if self._running is None or self._running.process.returncode is not None:
+                self._running = await self._start()
+            return self._running
+
+    async def _start(self) -> _Running:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "modalflow.worker.zygote",
+                str(theirs.fileno()),
+                *(["--airflow"] if self._airflow else []),
+                stdin=asyncio.subprocess.DEVNULL,
+                env=self._env,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
+        running = _Running(process, writer)
+        running.listener = asyncio.create_task(self._listen(reader, running))
+        return running
+
+    async def _listen(self, reader: asyncio.StreamReader, running: _Running) -> None:
+        try:
+            while line := await reader.readline():
+                _note(running, json.loads(line))
+        except ConnectionError:
+            log.info("The connection to the zygote broke.")
+        running.writer.close()
+        code = await running.process.wait()
+        if self._running is running:
+            self._running = None
+        pids = [pending.pid for pending in running.pending.values() if pending.pid is not None]
+        if pids:
+            # The zygote took its children with it; theirs may be left.
+            processes.kill_family(pids)
+        for pending in running.pending.values():
+            error = ZygoteEndedError(f"The zygote ended with {processes.describe_exit(code)}.")
+            pending.ending.set_exception(error)
+            pending.ending.exception()  # Whoever waited may have been cancelled; then nobody else asks for it.
+        running.pending.clear()
+
+
+def _note(running: _Running, message: Mapping[str, object]) -> None:
+    pending = running.pending.get(str(message["id"]))
+    if pending is None:
+        return
+    if message["event"] == "started":
+        pending.pid = int(str(message["pid"]))
+    else:
+        del running.pending[str(message["id"])]
+        pending.ending.set_result(ending_from(message))
+
+
+async def _send(running: _Running, message: Mapping[str, object]) -> None:
+    running.writer.write(encode(message))
+    await running.writer.drain()

@@ -1,0 +1,85 @@
+"""What the container's main process and a zygote say to each other: one JSON object a line.
+
+Both ends are the same installed version, so nothing is versioned. Orders hold tokens: they are never logged.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from modalflow.messages import Kind, State
+
+
+@dataclass(frozen=True)
+class Order:
+    """Run one workload or command in a process of its own."""
+
+    id: str
+    kind: Kind
+    segment: str
+    """The log file, absolute. It exists."""
+    log_root: str
+    """The folder to which Airflow's log paths are relative."""
+    env: Mapping[str, str] = field(repr=False)
+    """The complete environment of the process."""
+    workload: str | None = field(default=None, repr=False)
+    command: list[str] | str | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a workload or command ended, as told by the process that ran it."""
+
+    state: State
+    return_code: int | None = None
+    final_state: str | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How the process of an order ended, as told by the zygote."""
+
+    id: str
+    return_code: int
+    """Negative: the number of the signal that ended it."""
+    outcome: Outcome | None
+    """None if the process ended without telling one."""
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return one line."""
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def order_from(message: Mapping[str, Any]) -> Order:
+    values = {f.name: message[f.name] for f in fields(Order)}
+    return Order(**values | {"kind": Kind(message["kind"])})
+
+
+def outcome_from(message: Mapping[str, Any]) -> Outcome:
+    values = {f.name: message.get(f.name) for f in fields(Outcome)}
+    return Outcome(**values | {"state": State(message["state"])})
+
+
+def ending_to_wire(ending: Ending) -> dict[str, Any]:
+    return {"event": "ended", **asdict(ending)}
+
+
+def ending_from(message: Mapping[str, Any]) -> Ending:
+    outcome = message["outcome"]
+    return Ending(message["id"], message["return_code"], outcome_from(outcome) if outcome else None)
+
+
+class Lines:
+    """Cuts a stream of bytes into lines."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        yield from lines

@@ -1,0 +1,119 @@
+"""Processes as Linux shows them: who descends from whom, and how to end a family for good.
+
+Knows nothing of Airflow or Modal. Everything here is safe to call between ``fork`` and ``exec``, with one thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: A family may fork while it is being killed; after this many looks it is left to its reaper.
+_KILL_ROUNDS = 10
+
+
+@dataclass(frozen=True)
+class Process:
+    """One line of the process table."""
+
+    pid: int
+    parent: int
+    session: int
+    is_zombie: bool
+
+
+def _prctl(option: int, value: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(option, value, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"prctl({option}) failed: {os.strerror(number)}")
+
+
+def die_with(parent: int) -> None:
+    """Be killed when ``parent``, which must be the caller's parent and have one thread, ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It was gone before the request was made, and then nothing will send the signal.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent ends, so that none leaves the family."""
+    _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def table() -> dict[int, Process]:
+    """Every process of this PID namespace, by PID."""
+    found: dict[int, Process] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and (process := _read(int(entry.name))) is not None:
+            found[process.pid] = process
+    return found
+
+
+def _read(pid: int) -> Process | None:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return None
+    # The second field is the program's name in parentheses, and may itself hold blanks and parentheses.
+    state, parent, _group, session = stat[stat.rindex(b")") + 2 :].split()[:4]
+    return Process(pid, int(parent), int(session), state == b"Z")
+
+
+def family(roots: Iterable[int]) -> set[int]:
+    """``roots``, their descendants and the members of the sessions they lead, as far as they are alive."""
+    processes = table()
+    members = {pid for pid in roots if pid in processes}
+    members |= {p.pid for p in processes.values() if p.session in set(roots)}
+    grown = True
+    while grown:
+        found = {p.pid for p in processes.values() if p.parent in members} - members
+        members |= found
+        grown = bool(found)
+    return {pid for pid in members if not processes[pid].is_zombie}
+
+
+def kill_family(roots: Iterable[int]) -> None:
+    """Kill ``roots`` and everything that descends from them."""
+    roots = tuple(roots)
+    for _ in range(_KILL_ROUNDS):
+        members = family(roots) - {os.getpid()}
+        if not members:
+            return
+        for pid in members:
+            send(pid, signal.SIGKILL)
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process, which may be gone."""
+    try:
+        os.kill(pid, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def send_to_group(group: int, number: int) -> None:
+    """Send a signal to a process group, which may be gone."""
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return
+
+
+def describe_exit(code: int) -> str:
+    """Tell a human how a process ended: ``exit code 3`` or ``signal 9 (SIGKILL)``."""
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = "unknown"
+    return f"signal {-code} ({name})"

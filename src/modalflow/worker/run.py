@@ -1,0 +1,162 @@
+"""Runs one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
+
+The only file of the worker that imports Airflow. ``preload`` is what the zygote calls once, ``run`` what each of its
+forks calls. Must not let a token into a log or an outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from modalflow.messages import State
+from modalflow.worker import processes
+from modalflow.worker.orders import Order, Outcome
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+#: Seconds between two looks at a task process that has closed all its channels and not ended.
+_EXIT_POLL = 0.02
+
+#: What a supervised task imports, found by comparing ``sys.modules`` before and after tasks of each kind.
+_PRELOADED = (
+    "airflow.executors.workloads",
+    "airflow.executors.base_executor",
+    "airflow.dag_processing.bundles.manager",
+    "airflow.dag_processing.dagbag",
+    "airflow.sdk.api.client",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.sdk.execution_time.callback_supervisor",
+    "airflow.sdk.execution_time.connection_test_supervisor",
+    "airflow.sdk.log",
+)
+
+
+def preload() -> None:
+    """Import what a supervised task needs, and let go of the database engine that comes with it."""
+    for name in _PRELOADED:
+        import_module(name)
+    from airflow.settings import dispose_orm
+
+    dispose_orm(do_log=False)
+
+
+def run(order: Order) -> Outcome:
+    """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
+    from pydantic import TypeAdapter, ValidationError
+
+    from airflow.executors import workloads
+    from airflow.executors.base_executor import BaseExecutor
+    from airflow.sdk.exceptions import TaskAlreadyRunningError
+    from airflow.sdk.log import configure_logging
+    from airflow.settings import configure_vars, dispose_orm
+
+    try:
+        workload: Any = TypeAdapter(workloads.All).validate_json(order.workload or "")
+    except ValidationError as error:
+        return Outcome(State.FAILED, reason=_without_input(error))
+    configure_vars()
+    dispose_orm(do_log=False)
+    if hasattr(workload, "log_path"):
+        relative = Path(order.segment).relative_to(order.log_root)
+        workload = workload.model_copy(update={"log_path": str(relative)})
+    else:
+        _redirect_output(order.segment)
+    configure_logging(output=sys.stdout.buffer, json_output=True)
+
+    final_states: list[str] = []
+    _remember_final_state(final_states)
+    _end_promptly()
+    _take_the_task_along()
+    try:
+        return_code = BaseExecutor.run_workload(workload)
+    except TaskAlreadyRunningError:
+        return Outcome(
+            State.SUCCESS,
+            final_state="running",
+            reason="Airflow says that this task already runs somewhere else; it was not run here.",
+        )
+    except Exception as error:  # noqa: BLE001  The border of the workload: whatever went wrong is its outcome.
+        _log_exception()
+        return Outcome(
+            State.FAILED,
+            final_state=final_states[-1] if final_states else None,
+            reason=f"Airflow's supervisor failed with {type(error).__name__}: {error}",
+        )
+    return Outcome(State.SUCCESS, int(return_code), final_states[-1] if final_states else None)
+
+
+def _without_input(error: ValidationError) -> str:
+    problems = "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'workload'}: {problem['msg']}"
+        for problem in error.errors(include_input=False, include_context=False, include_url=False)
+    )
+    from airflow import __version__
+
+    return (
+        f"The worker's Airflow {__version__} cannot read this workload ({problems}). "
+        "Run the worker with the scheduler's version of Airflow: `modalflow deploy`."
+    )
+
+
+def _log_exception() -> None:
+    import structlog
+
+    structlog.get_logger(logger_name="modalflow.worker").exception("The workload could not be run")
+
+
+def _redirect_output(segment: str) -> None:
+    """Send this process's own output to the segment: a workload without a log path of its own says nothing else."""
+    log_file = os.open(segment, os.O_WRONLY | os.O_APPEND)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)
+    os.close(log_file)
+
+
+def _remember_final_state(final_states: list[str]) -> None:
+    """Note what the supervisor tells Airflow's API, which its caller is not told."""
+    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
+
+    original = ActivitySubprocess.update_task_state_if_needed
+
+    def update_task_state_if_needed(self: ActivitySubprocess) -> None:
+        state = self.final_state
+        final_states.append(str(getattr(state, "value", state)))
+        original(self)
+
+    ActivitySubprocess.update_task_state_if_needed = update_task_state_if_needed  # type: ignore[method-assign]
+
+
+def _end_promptly() -> None:
+    """Notice a task's end at once.
+
+    Where a task's channels reach their end before the process can be reaped, the supervisor waits on nothing for
+    ``[workers] min_heartbeat_interval``, 5 s by default. On Modal that is billed.
+    """
+    from airflow.sdk.execution_time.supervisor import WatchedSubprocess
+
+    original = WatchedSubprocess._service_subprocess
+
+    def _service_subprocess(self: WatchedSubprocess, max_wait_time: float, *args: Any, **kwargs: Any) -> Any:
+        if not self.selector.get_map():
+            max_wait_time = min(max_wait_time, _EXIT_POLL)
+        return original(self, max_wait_time, *args, **kwargs)
+
+    WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]
+
+
+def _take_the_task_along() -> None:
+    """Make the task process end when the supervisor is killed: nobody else would tell it to."""
+    supervisor = os.getpid()
+
+    def in_child() -> None:
+        # Only for the task process: its own children may be forked from a thread, whose end would then kill them.
+        if os.getppid() == supervisor:
+            processes.die_with(supervisor)
+
+    os.register_at_fork(after_in_child=in_child)

@@ -1,0 +1,285 @@
+"""The zygote: a process with one thread that forks a process for each workload or command.
+
+``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders come
+and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It ends
+when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
+itself (``modalflow.worker.run`` does), start a thread, or log an order.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import random
+import selectors
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from modalflow.messages import Kind, State
+from modalflow.worker import processes
+from modalflow.worker.orders import (
+    Ending,
+    Lines,
+    Order,
+    Outcome,
+    encode,
+    ending_to_wire,
+    order_from,
+    outcome_from,
+)
+
+log = logging.getLogger(__name__)
+
+#: What a shell reports for a command that is not there, and for one that cannot be executed.
+_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
+
+#: An outcome must fit into a pipe that nobody reads until the process has ended.
+_LONGEST_REASON = 4000
+
+
+@dataclass(frozen=True)
+class Child:
+    """A process that runs an order."""
+
+    id: str
+    kind: Kind
+    pid: int
+    outcome: int
+    """The read end of the pipe into which it writes its outcome."""
+
+
+class Zygote:
+    """The loop: orders in, forks, endings out."""
+
+    def __init__(self, control: socket.socket, airflow_problem: str | None) -> None:
+        self._control = control
+        self._airflow_problem = airflow_problem
+        self._children: dict[int, Child] = {}
+        self._lines = Lines()
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        for end in (self._wake_read, self._wake_write):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(control, selectors.EVENT_READ)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Work until the container's main process closes the socket or ends."""
+        try:
+            while True:
+                for key, _ in self._selector.select():
+                    if key.fileobj is self._wake_read:
+                        _drain(self._wake_read)
+                        self._reap()
+                    elif not self._read_orders():
+                        return
+        finally:
+            processes.kill_family([child.pid for child in self._children.values()])
+
+    def _read_orders(self) -> bool:
+        try:
+            data = self._control.recv(1 << 16)
+        except ConnectionError:
+            return False
+        for line in self._lines.feed(data):
+            self._obey(json.loads(line))
+        return bool(data)
+
+    def _obey(self, message: Mapping[str, Any]) -> None:
+        if message["do"] == "run":
+            self._start(order_from(message["order"]))
+            return
+        for child in self._children.values():
+            if child.id == message["id"]:
+                self._interrupt(child, message["do"])
+
+    def _interrupt(self, child: Child, how: str) -> None:
+        if how == "kill":
+            processes.kill_family([child.pid])
+        elif child.kind is Kind.COMMAND:
+            processes.send_to_group(child.pid, signal.SIGTERM)
+        else:
+            # Airflow's supervisor passes it on to the task, whose on_kill() then runs.
+            processes.send(child.pid, signal.SIGTERM)
+
+    def _start(self, order: Order) -> None:
+        if order.kind is Kind.WORKLOAD and self._airflow_problem:
+            outcome = Outcome(State.FAILED, reason=self._airflow_problem)
+            self._tell(ending_to_wire(Ending(order.id, 1, outcome)))
+            return
+        outcome_read, outcome_write = os.pipe()
+        zygote = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become(order, zygote, outcome_write)
+        os.close(outcome_write)
+        os.set_blocking(outcome_read, False)
+        self._children[pid] = Child(order.id, order.kind, pid, outcome_read)
+        self._tell({"event": "started", "id": order.id, "pid": pid})
+
+    def _become(self, order: Order, zygote: int, outcome: int) -> NoReturn:
+        """Turn this forked process into the one that runs the order."""
+        code = 1
+        try:
+            self._forget()
+            os.setsid()
+            processes.die_with(zygote)
+            processes.adopt_orphans()
+            run = _exec_command if order.kind is Kind.COMMAND else _run_workload
+            _write_outcome(outcome, run(order))
+            code = 0
+        except BaseException as error:  # noqa: BLE001  A forked process must never return into the zygote's loop.
+            log.exception("%s could not be run", order.id)
+            _write_outcome(outcome, Outcome(State.FAILED, reason=f"{type(error).__name__}: {error}"))
+        finally:
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(code)
+
+    def _forget(self) -> None:
+        """Let go of all that belongs to the zygote: its signals, sockets and children."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        self._selector.close()
+        for end in (self._control, self._wake_read, self._wake_write):
+            end.close()
+        for child in self._children.values():
+            os.close(child.outcome)
+        self._children.clear()
+
+    def _reap(self) -> None:
+        ended: list[tuple[Child, int]] = []
+        while (found := _next_exit()) is not None:
+            pid, code = found
+            if (child := self._children.pop(pid, None)) is not None:
+                ended.append((child, code))
+        if not ended:
+            return
+        self._kill_strangers()
+        for child, code in ended:
+            self._tell(ending_to_wire(Ending(child.id, code, _read_outcome(child.outcome))))
+
+    def _kill_strangers(self) -> None:
+        """End what an order left behind: whoever is our child now without having been forked here was orphaned."""
+        us = os.getpid()
+        strangers = [p.pid for p in processes.table().values() if p.parent == us and p.pid not in self._children]
+        processes.kill_family(strangers)
+
+    def _tell(self, message: Mapping[str, Any]) -> None:
+        try:
+            self._control.sendall(encode(message))
+        except OSError:
+            # The main process is gone; the loop is about to read the end of the stream.
+            return
+
+
+def _next_exit() -> tuple[int, int] | None:
+    try:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+
+
+def _drain(end: socket.socket) -> None:
+    try:
+        while end.recv(4096):
+            pass
+    except BlockingIOError:
+        return
+
+
+def _write_outcome(pipe: int, outcome: Outcome) -> None:
+    reason = outcome.reason[:_LONGEST_REASON] if outcome.reason else None
+    os.write(pipe, encode(asdict(outcome) | {"reason": reason}))
+
+
+def _read_outcome(pipe: int) -> Outcome | None:
+    try:
+        # One write of less than a pipe's capacity, by a process that has ended: all of it is here, or nothing.
+        data = os.read(pipe, 1 << 16)
+    except BlockingIOError:
+        # A process that outlives its workload may still hold the write end.
+        data = b""
+    finally:
+        os.close(pipe)
+    if not data.endswith(b"\n"):
+        return None
+    return outcome_from(json.loads(data))
+
+
+def _exec_command(order: Order) -> Outcome:
+    """Replace this process by the command; return only if that is impossible."""
+    command = order.command
+    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command or ())
+    if not argv:
+        return Outcome(State.FAILED, reason="The command is empty; expected a program and its arguments.")
+    _redirect_output(order.segment)
+    # Python ignores these two; a program expects the default (`yes | head` would complain).
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execvpe(argv[0], argv, dict(order.env))
+    except OSError as error:
+        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
+        return Outcome(State.FAILED, code, reason=f"{argv[0]!r} cannot be executed in the container: {error.strerror}")
+
+
+def _run_workload(order: Order) -> Outcome:
+    from modalflow.worker import run
+
+    os.environ.clear()
+    os.environ.update(order.env)
+    time.tzset()
+    random.seed()
+    return run.run(order)
+
+
+def _redirect_output(segment: str) -> None:
+    log_file = os.open(segment, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
+    os.dup2(log_file, 1)
+    os.dup2(log_file, 2)
+    os.close(log_file)
+
+
+def _import_airflow() -> str | None:
+    """Import what workloads need; return what went wrong."""
+    gc.disable()
+    try:
+        from modalflow.worker import run
+
+        run.preload()
+    except Exception as error:
+        log.exception("Airflow cannot be imported")
+        return f"Airflow cannot be imported in the container: {type(error).__name__}: {error}"
+    finally:
+        # What is there now will be shared by every fork: keep the collector from touching, and so copying, it.
+        gc.freeze()
+        gc.enable()
+    return None
+
+
+def main(arguments: list[str]) -> None:
+    """Serve on the inherited socket."""
+    # The container's main process decides when this one ends, by closing the socket.
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    processes.adopt_orphans()
+    control = socket.socket(fileno=int(arguments[0]))
+    control.set_inheritable(False)
+    Zygote(control, _import_airflow() if "--airflow" in arguments else None).serve()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,119 @@
+"""A stand-in for Airflow's Execution API: enough for one supervised task, and it remembers what it was told.
+
+The real API server needs a database and a scheduler; the acceptance tests have both. Here only the worker is under test.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+_RUN_CONTEXT = {
+    "dag_run": {
+        "dag_id": "d",
+        "run_id": "r",
+        "logical_date": "2026-01-01T00:00:00Z",
+        "data_interval_start": "2026-01-01T00:00:00Z",
+        "data_interval_end": "2026-01-01T00:00:00Z",
+        "run_after": "2026-01-01T00:00:00Z",
+        "start_date": "2026-01-01T00:00:00Z",
+        "end_date": None,
+        "run_type": "manual",
+        "state": "running",
+        "consumed_asset_events": [],
+        "partition_key": None,
+    },
+    "max_tries": 0,
+    "should_retry": False,
+}
+
+
+@dataclass
+class StubExecutionApi:
+    """What the API was asked, and how it answers."""
+
+    url: str = ""
+    requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    refuse_run: tuple[int, dict[str, Any]] | None = None
+    """Status and detail with which ``/run`` is refused."""
+
+    def states(self) -> list[str]:
+        """The states that task instances were put into, in order."""
+        return [body["state"] for _, path, body in self.requests if path.endswith("/state")]
+
+    def hostnames(self) -> list[str]:
+        return [body["hostname"] for _, path, body in self.requests if path.endswith("/run")]
+
+    def answer(self, path: str) -> tuple[int, Any]:
+        if path.endswith("/run"):
+            return self.refuse_run or (200, _RUN_CONTEXT)
+        return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)
+
+
+@contextmanager
+def stub_execution_api() -> Iterator[StubExecutionApi]:
+    """Serve on a free port of the loopback interface."""
+    api = StubExecutionApi()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("content-length") or 0))
+            path = self.path.split("?")[0]
+            api.requests.append((self.command, path, json.loads(body) if body else None))
+            status, answer = api.answer(path)
+            data = b"" if answer is None else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Stay quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    api.url = f"http://127.0.0.1:{server.server_port}/execution/"
+    try:
+        yield api
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def task_workload(task_id: str, *, bundle: str, dag_file: str, token: str = "secret-token") -> str:
+    """An ExecuteTask of the DAG ``d``, as Airflow serialises it."""
+    return json.dumps(
+        {
+            "type": "ExecuteTask",
+            "token": token,
+            "dag_rel_path": dag_file,
+            "bundle_info": {"name": bundle, "version": None},
+            "log_path": f"dag_id=d/run_id=r/task_id={task_id}/attempt=1.log",
+            "ti": {
+                "id": str(uuid.uuid4()),
+                "dag_version_id": str(uuid.uuid4()),
+                "task_id": task_id,
+                "dag_id": "d",
+                "run_id": "r",
+                "try_number": 1,
+                "map_index": -1,
+                "pool_slots": 1,
+                "queue": "default",
+                "priority_weight": 1,
+            },
+        }
+    )

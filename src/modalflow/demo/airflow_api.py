@@ -22,6 +22,12 @@ HEALTH: Final[Mapping[str, str]] = {
     "dag_processor": "dag-processor",
 }
 
+# Parts of a structured log message that are placed elsewhere in its line, or that every line of one task repeats.
+NOT_SHOWN: Final = frozenset(
+    {"timestamp", "level", "event", "logger", "filename", "lineno", "loc", "chan", "sources", "error_detail"}
+    | {"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id", "ti"}
+)
+
 
 class AirflowAPIError(RuntimeError):
     """Airflow refused a request; the message holds what was asked and what it said."""
@@ -32,6 +38,7 @@ class TaskInstance:
     """A task instance as the REST API shows it."""
 
     id: str
+    run_id: str
     task_id: str
     map_index: int
     state: str | None
@@ -50,6 +57,7 @@ class TaskInstance:
 
         return cls(
             id=answer["id"],
+            run_id=answer["dag_run_id"],
             task_id=answer["task_id"],
             map_index=answer["map_index"],
             state=answer["state"],
@@ -138,7 +146,13 @@ class AirflowAPI:
         return list(_lines(answer["content"]))
 
     def _request(
-        self, method: str, path: str, *, missing_is_fine: bool = False, headers: Mapping[str, str] | None = None, **how: Any
+        self,
+        method: str,
+        path: str,
+        *,
+        missing_is_fine: bool = False,
+        headers: Mapping[str, str] | None = None,
+        **how: Any,
     ) -> httpx.Response:
         if self._token is None:
             answer = self._http.get("/auth/token")
@@ -167,8 +181,7 @@ def _lines(content: list[object]) -> Iterator[str]:
             continue
         when = str(message.get("timestamp") or "")[11:19]
         level = str(message.get("level") or "").upper()
-        known = ("timestamp", "level", "event", "logger", "filename", "lineno", "chan", "sources", "error_detail")
-        rest = {key: value for key, value in message.items() if key not in known}
+        rest = {key: value for key, value in message.items() if key not in NOT_SHOWN}
         details = " ".join(f"{key}={json.dumps(value, default=str)}" for key, value in rest.items())
         yield " ".join(part for part in (when, level, str(message.get("event", "")), details) if part)
         for source in message.get("sources") or ():

@@ -60,11 +60,10 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
             os.setuid(user[0])
         # After the change of user, which clears it.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        with open(os.devnull) as nothing:
-            os.dup2(nothing.fileno(), 0)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], list(command))
     except OSError as error:
-        print(f"{command[0]}: {error.strerror}", file=sys.stderr, flush=True)
+        os.write(2, f"{command[0]}: {error.strerror}\n".encode())
     os._exit(127)
 
 
@@ -98,7 +97,9 @@ def kill_all(group: int) -> None:
         time.sleep(0.02)
 
 
-def guard(command: Sequence[str], *, stop_signal: int, grace: float, user: tuple[int, int] | None, pid_file: str) -> int:
+def guard(
+    command: Sequence[str], *, stop_signal: int, grace: float, user: tuple[int, int] | None, pid_file: str
+) -> int:
     """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code."""
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
@@ -131,7 +132,9 @@ def guard(command: Sequence[str], *, stop_signal: int, grace: float, user: tuple
         if deadline is not None and time.monotonic() >= deadline:
             kill_all(pid)
             return -signal.SIGKILL
-        ready, _, _ = select.select(watched, [], [], None if deadline is None else max(0.0, deadline - time.monotonic()))
+        ready, _, _ = select.select(
+            watched, [], [], None if deadline is None else max(0.0, deadline - time.monotonic())
+        )
         if readable in ready:
             os.read(readable, 4096)
         if 0 in ready and not os.read(0, 4096):

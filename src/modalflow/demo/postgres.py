@@ -104,7 +104,9 @@ class Postgres:
         binaries = install / "bin"
         authentication = ("--auth=scram-sha-256", f"--username={USER}", f"--pwfile={password_file}")
         cheap = ("--no-sync", "--encoding=UTF8", "--locale=C", "--no-instructions", "--no-data-checksums")
-        self._program("postgres-init", str(binaries / "initdb"), "-D", str(self._data), *authentication, *cheap).run(60.0)
+        self._program("postgres-init", str(binaries / "initdb"), "-D", str(self._data), *authentication, *cheap).run(
+            60.0
+        )
         password_file.unlink()
         settings = [word for name, value in SETTINGS.items() for word in ("-c", f"{name}={value}")]
         self.program = self._program(

@@ -88,6 +88,10 @@ class Program:
     def run(self, timeout: float) -> None:
         """Start it and wait until it ends well; StackError where it does not."""
         self.start()
+        self.wait(timeout)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it ends well; StackError where it does not."""
         assert self._guard is not None
         try:
             code = self._guard.wait(timeout)

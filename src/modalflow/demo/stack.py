@@ -29,6 +29,7 @@ LOCAL_EXECUTOR: Final = "LocalExecutor"
 BUNDLE: Final = "modalflow-demo"
 # How often a process that something killed is started again, before the stack gives up.
 RESTARTS: Final = 3
+POLL: Final = 0.05
 
 # What a demo would rather not wait for. The defaults are made for big installations that run for years.
 IMPATIENCE: Final[Mapping[str, str]] = {
@@ -88,28 +89,41 @@ class AirflowStack:
         """Its metadata database, for what the REST API does not tell."""
         return Metadata(self._postgres.url)
 
-    def start(self, timeout: float = 90.0) -> None:
-        """Start everything and wait until it is ready to run a DAG; StackError names what is not."""
+    def prepare(self) -> None:
+        """Start the database and make Airflow's tables."""
         began = time.monotonic()
-        try:
-            self._start_postgres()
-            self._say(f"PostgreSQL is up ({time.monotonic() - began:.1f} s)")
-            self._program("db-migrate", "db", "migrate").run(timeout)
-            self._say(f"Airflow's tables are made ({time.monotonic() - began:.1f} s)")
-            for name, *command in (
-                ("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
-                ("scheduler", "scheduler", "--skip-serve-logs"),
-                ("dag-processor", "dag-processor"),
-                ("triggerer", "triggerer"),
-            ):
-                program = self.programs[name] = self._program(name, *command)
-                program.restarts_left = RESTARTS
-                program.start()
-            self._wait_until_healthy(began + timeout)
-        except BaseException:
-            self.stop(keep_logs=True)
-            raise
+        self._start_postgres()
+        self._program("db-migrate", "db", "migrate").run(READY_TIMEOUT * 3)
+        self._say(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
+
+    def start(self) -> None:
+        """Start Airflow's processes and wait until all are well; StackError names the one that is not."""
+        began = time.monotonic()
+        for name, *command in (
+            ("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
+            ("scheduler", "scheduler", "--skip-serve-logs"),
+            ("dag-processor", "dag-processor"),
+            ("triggerer", "triggerer"),
+        ):
+            program = self.programs[name] = self._program(name, *command)
+            program.restarts_left = RESTARTS
+            program.start()
+        self._wait_until_healthy(began + READY_TIMEOUT * 3)
         self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
+
+    def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
+        """Wait until the DAG can be run; StackError says why it cannot."""
+        deadline = time.monotonic() + timeout
+        while not self.api.dag_is_known(dag_id):
+            self.check()
+            if errors := self.api.import_errors():
+                broken = "\n".join(f"{file}:\n{trace}" for file, trace in errors.items())
+                raise StackError(f"a DAG cannot be imported.\n{broken}")
+            if time.monotonic() > deadline:
+                raise StackError(
+                    f"{dag_id} was not parsed in {timeout:.0f} s.\n{self.programs['dag-processor'].report()}"
+                )
+            time.sleep(POLL)
 
     def check(self) -> None:
         """StackError if a process has ended by itself; one that something killed is started again, up to three times.
@@ -133,7 +147,12 @@ class AirflowStack:
                 shutil.rmtree(path, ignore_errors=True)
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.stop(keep_logs=True)
+            raise
         return self
 
     def __exit__(
@@ -152,7 +171,7 @@ class AirflowStack:
             self.check()
             if time.monotonic() > deadline:
                 raise StackError(f"PostgreSQL was not ready in {READY_TIMEOUT:.0f} s.\n{program.report()}")
-            time.sleep(0.02)
+            time.sleep(POLL)
 
     def _wait_until_healthy(self, deadline: float) -> None:
         """The API server tells about all the others."""
@@ -161,7 +180,7 @@ class AirflowStack:
             if time.monotonic() > deadline:
                 reports = "\n".join(self.programs[name].report() for name in unhealthy)
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{reports}")
-            time.sleep(0.1)
+            time.sleep(POLL)
 
     def _program(self, name: str, *command: str) -> Program:
         log = self.logs / f"{name}.log"

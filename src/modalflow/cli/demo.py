@@ -1,0 +1,37 @@
+"""``modalflow demo``: the first thing a stranger does with modalflow."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+
+@click.command()
+@click.option("--keep", is_flag=True, help="Leave everything up after the run, until Ctrl-C.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=10.0),
+    default=300.0,
+    show_default=True,
+    help="Seconds that the whole may take; after that the demo names what hangs and ends.",
+)
+def demo(keep: bool, timeout: float) -> None:
+    """Run an example DAG in a real Airflow, its tasks on Modal, without leaving this machine.
+
+    Starts a local control plane, deploys the worker app to it, starts Airflow on an embedded PostgreSQL, and ends
+    with a table of what ran where. Ends with 0 only if every task succeeded in a Modal container. Nothing is left
+    running.
+    """
+    try:
+        from rich.console import Console
+
+        from modalflow.demo.run import Options, run
+    except ImportError as error:
+        raise click.ClickException(
+            f"the demo needs {error.name}, which is not installed; "
+            'install the demo\'s extra: pip install "modalflow[demo]"'
+        ) from error
+    # Narrower than its table, a terminal-less output would be folded beyond reading.
+    console = Console() if sys.stdout.isatty() else Console(width=140)
+    sys.exit(run(Options(keep=keep, timeout=timeout), console))

@@ -1,0 +1,56 @@
+"""What the control plane knows of function calls: its own word on where an input ran.
+
+Asks through the real SDK, so it works against Modal as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import modal
+from modal.types import InputInfo
+
+
+def containers_of(function_calls: Iterable[str], env: Mapping[str, str]) -> dict[str, frozenset[str]]:
+    """Function call → the containers that its inputs ran in; empty for one that the control plane does not know.
+
+    ``env`` names the control plane and its tokens, as the SDK's environment variables.
+    """
+    found: dict[str, frozenset[str]] = {}
+    with _environment(env):
+        client = modal.Client.from_credentials(env["MODAL_TOKEN_ID"], env["MODAL_TOKEN_SECRET"])
+    for function_call in set(function_calls):
+        if not function_call.startswith("fc-"):
+            continue
+        try:
+            graph = modal.FunctionCall.from_id(function_call, client=client).get_call_graph()
+        except modal.exception.NotFoundError:
+            continue
+        nodes = list(_flat(graph))
+        found[function_call] = frozenset(
+            node.task_id for node in nodes if node.function_call_id == function_call and node.task_id
+        )
+    return found
+
+
+def _flat(nodes: Iterable[InputInfo]) -> Iterator[InputInfo]:
+    for node in nodes:
+        yield node
+        yield from _flat(node.children)
+
+
+@contextmanager
+def _environment(env: Mapping[str, str]) -> Iterator[None]:
+    """The SDK reads the control plane's address from the process's environment and nowhere else."""
+    before = {name: os.environ.get(name) for name in env}
+    os.environ.update(env)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value

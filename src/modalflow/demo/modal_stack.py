@@ -1,0 +1,88 @@
+"""Airflow whose tasks run on Modal: a local control plane, the worker deployed to it, and an AirflowStack beside them.
+
+Owns what the three need to know of each other, and the evidence of where a task ran. It deploys through the command
+that a user would type.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from modalflow.demo.calls import containers_of
+from modalflow.demo.program import Program
+from modalflow.demo.report import Row
+from modalflow.demo.stack import AirflowStack
+from modalflow.emulator import LocalModal
+
+MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
+DEPLOY_TIMEOUT: Final = 90.0
+
+
+class ModalStack:
+    """A running Airflow on a local control plane; a context manager that leaves nothing behind.
+
+    ``dags``, ``env`` and ``say`` are as for AirflowStack.
+    """
+
+    def __init__(
+        self, dags: Path, *, env: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._say = say
+        self._dags = dags
+        self._env = dict(env or {})
+        self.local: LocalModal
+        self.airflow: AirflowStack
+
+    def __enter__(self) -> Self:
+        began = time.monotonic()
+        with ExitStack() as entered:
+            self.local = entered.enter_context(LocalModal())
+            self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
+            env = {**self.local.env, **self._env}
+            self.airflow = AirflowStack(self._dags, executor=MODAL_EXECUTOR, env=env, say=self._say)
+            entered.push(self._stop_airflow)
+            # Beside the making of Airflow's database, which takes longer.
+            deploy = self._deploy_command()
+            entered.callback(deploy.stop)
+            deploy.start()
+            self.airflow.prepare()
+            deploy.wait(DEPLOY_TIMEOUT)
+            self._say("the worker app is deployed")
+            self.airflow.start()
+            self._entered = entered.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._entered.__exit__(kind, error, trace)
+
+    def check(self) -> None:
+        """StackError if a process has ended by itself, the control plane among them."""
+        self.airflow.check()
+
+    def rows(self, dag_id: str, run_id: str) -> list[Row]:
+        """Every task instance of a DAG run, with what the control plane knows of its function call."""
+        calls = self.airflow.metadata.function_call_ids(dag_id, run_id)
+        instances = self.airflow.api.task_instances(dag_id, run_id)
+        confirmed = containers_of(calls.values(), self.local.env)
+        return [
+            Row(instance, call, confirmed.get(call, frozenset()))
+            for instance in instances
+            for call in [calls.get(instance.id, "")]
+        ]
+
+    def _deploy_command(self) -> Program:
+        command = (sys.executable, "-m", "modalflow.cli", "deploy")
+        return Program("deploy", command, self.airflow.env, self.airflow.logs / "deploy.log", cwd=self.airflow.home)
+
+    def _stop_airflow(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.airflow.__exit__(kind, error, trace)

@@ -1,0 +1,167 @@
+"""The demo as a story: start everything, run the example DAG, show it, prove where it ran.
+
+Owns the order of things, the time limit and what is printed. What it starts ends with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import FrameType
+from typing import Final, NoReturn
+
+from rich.console import Console
+
+from modalflow.demo.airflow_api import TaskInstance
+from modalflow.demo.dags import DEMO_DAG, example_dags
+from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.program import StackError
+from modalflow.demo.report import STYLES, problems, table
+
+POLL: Final = 0.25
+LOG_LINES: Final = 12
+#: The task whose log is shown: the last to run, and a Bash command.
+SHOWN_TASK: Final = "send_report"
+
+Say = Callable[[str], None]
+
+#: Whose log tells why a task instance is stuck in a state.
+RESPONSIBLE: Final = {"deferred": "triggerer"}
+ENDED: Final = ("success", "failed", "upstream_failed", "skipped", "removed")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user may ask of the demo."""
+
+    keep: bool = False
+    timeout: float = 300.0
+    """Seconds from the first step until the DAG has to be through."""
+
+
+class TimeLimitError(StackError):
+    """The demo took too long; the message names what hangs."""
+
+
+def run(options: Options, console: Console) -> int:
+    """Run the demo; return 0 if every task succeeded and ran in a Modal container, else 1."""
+    began = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
+
+    try:
+        with ending_on_signals(), ModalStack(example_dags(), say=say) as stack:
+            run_id = trigger(stack)
+            say(f"DAG run {run_id} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
+            watch(stack, run_id, say, began + options.timeout)
+            wrong = tell(stack, run_id, console)
+            if options.keep:
+                keep(stack, console)
+    except StackError as error:
+        console.print(f"[bold red]The demo failed[/]: {error}", markup=True, highlight=False, soft_wrap=True)
+        return 1
+    for problem in wrong:
+        console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+    if not wrong:
+        took = time.monotonic() - began
+        console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s in all)", highlight=False)
+    return 1 if wrong else 0
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, so that everything it started ends as well."""
+
+    def end(number: int, _frame: FrameType | None) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def trigger(stack: ModalStack) -> str:
+    """Make what the DAG asks for, and start a run of it with a logical date."""
+    api = stack.airflow.api
+    api.set_variable("modalflow_demo_greeting", "Good morning")
+    api.set_connection("modalflow_demo_warehouse", "generic", host="warehouse.example.com")
+    stack.airflow.wait_for_dag(DEMO_DAG)
+    api.unpause(DEMO_DAG)
+    return api.trigger(DEMO_DAG, datetime(2026, 1, 2, tzinfo=UTC))
+
+
+def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
+    """Say what changes until the DAG run is over; TimeLimitError where it takes too long."""
+    seen: dict[str, tuple[str | None, int]] = {}
+    while True:
+        state = stack.airflow.api.run_state(DEMO_DAG, run_id)
+        instances = stack.airflow.api.task_instances(DEMO_DAG, run_id)
+        for instance in instances:
+            now = (instance.state, instance.try_number)
+            if instance.state and seen.get(instance.id) != now:
+                seen[instance.id] = now
+                tried = f" (try {instance.try_number})" if instance.try_number > 1 else ""
+                say(f"{instance.label:<18} [{STYLES.get(instance.state, 'default')}]{instance.state}[/]{tried}")
+        if state in ("success", "failed"):
+            say(f"the DAG run ended: [{STYLES[state]}]{state}[/]")
+            return
+        stack.check()
+        if time.monotonic() > deadline:
+            raise TimeLimitError(what_hangs(stack, instances))
+        time.sleep(POLL)
+
+
+def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
+    """Name the task instances that are not through, with the log that tells most about each state."""
+    hanging = [instance for instance in instances if instance.state not in ENDED]
+    lines = ["the DAG run was not through in time. What hangs:"]
+    lines += [f"  {instance.label}: {instance.state or 'waiting for others'}" for instance in hanging]
+    blamed = {RESPONSIBLE.get(instance.state, "scheduler") for instance in hanging if instance.state} or {"scheduler"}
+    lines += [stack.airflow.programs[name].report() for name in sorted(blamed)]
+    running = next((instance for instance in hanging if instance.state == "running"), None)
+    if running is not None:
+        lines.append(f"--- log of {running.label}, last lines:")
+        lines += log_tail(stack, running)
+    return "\n".join(lines)
+
+
+def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
+    """Print the table and a log; return what is wrong."""
+    rows = stack.rows(DEMO_DAG, run_id)
+    console.print()
+    console.print(table(rows))
+    shown = [row.instance for row in rows if row.instance.state in ("failed", "up_for_retry")]
+    shown = shown or [row.instance for row in rows if row.instance.task_id == SHOWN_TASK]
+    for instance in shown[:3]:
+        console.print(f"\n[bold]The log of {instance.label}, as Airflow's API returns it[/] (its last lines)")
+        for line in log_tail(stack, instance):
+            console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+    console.print()
+    return problems(rows) or ([] if rows else ["the DAG run has no task instances"])
+
+
+def log_tail(stack: ModalStack, instance: TaskInstance) -> list[str]:
+    """The last lines of a task's log."""
+    return stack.airflow.api.log(DEMO_DAG, instance.run_id, instance)[-LOG_LINES:]
+
+
+def keep(stack: ModalStack, console: Console) -> None:
+    """Leave everything up until the user has seen enough."""
+    console.print(f"Airflow stays up: [bold]{stack.airflow.url}[/] (no login needed; reachable from this machine only)")
+    console.print(f"The control plane stays up: {stack.local.url}. Logs of every process: {stack.airflow.logs}")
+    console.print(f"To stop all of it: Ctrl-C here, or [bold]kill {os.getpid()}[/]\n", highlight=False)
+    try:
+        while True:
+            stack.check()
+            time.sleep(POLL)
+    except (KeyboardInterrupt, SystemExit):
+        console.print("Stopping…")

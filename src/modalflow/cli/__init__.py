@@ -1,1 +1,39 @@
-"""The ``modalflow`` command: one file per subcommand."""
+"""The ``modalflow`` command: one file per subcommand, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from modalflow import __version__
+
+#: Subcommand → where it is and its line in the overview, so that an overview imports none of them.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "local": ("modalflow.cli.local:local", "Run Modal's control plane on this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a subcommand's module only when the subcommand is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup)
+@click.version_option(__version__, prog_name="modalflow")
+def main() -> None:
+    """Run Airflow workloads on Modal."""

@@ -1,8 +1,8 @@
 """Modal Volumes: trees of files that containers mount, each in a view of its own, and that clients read and write.
 
 Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
-file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree is, is
-tree.py's; how a view looks on disk, view.py's; upload and download by clients, volume_files.py's.
+file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree
+is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, volume_files.py's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,181 @@
+"""Local control planes that outlive the command which started them, each under a name of the user's.
+
+Owns the records of them: one file per name, readable by its user alone because the token is in it. A record whose
+process is gone is stale, and whoever meets one removes it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import os
+import re
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from modalflow.emulator.local import STOP_SECONDS, Address, launch
+from modalflow.emulator.options import Options
+
+DEFAULT_NAME = "default"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class DaemonError(RuntimeError):
+    """A named control plane cannot be started or found. Its text says what to do."""
+
+
+@dataclass(frozen=True)
+class Daemon:
+    """A control plane that was started under a name."""
+
+    name: str
+    address: Address
+    started_at: float
+    birth: str
+    """When its process began, as the system counts: tells it from a later process with the same id."""
+
+    def is_alive(self) -> bool:
+        return bool(self.birth) and _birth(self.address.pid) == self.birth
+
+    def answers(self) -> bool:
+        """Whether something listens at its address."""
+        where = urlsplit(self.address.url)
+        try:
+            with socket.create_connection((where.hostname, where.port), timeout=2.0):
+                return True
+        except OSError:
+            return False
+
+
+def folder() -> Path:
+    """Return where the records are: ``modalflow/local`` in the user's state folder."""
+    state_home = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    path = Path(state_home) / "modalflow" / "local"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def start(name: str, options: Options) -> Daemon:
+    """Start a control plane under that name; DaemonError if one runs already, StartError if it does not get ready."""
+    with _locked(name):
+        running, _ = look_up(name)
+        if running is not None:
+            raise DaemonError(
+                f"A local control plane named {name!r} runs already at {running.address.url} (pid "
+                f"{running.address.pid}); stop it with `modalflow local stop{_option(name)}` or give another --name"
+            )
+        with log_path(name).open("w+b") as log:
+            log_path(name).chmod(0o600)
+            process, address = launch(dataclasses.replace(options, with_parent=False), log)
+        # The process is the system's from here on: nobody reads what it says, nobody waits for it.
+        if process.stdout is not None:
+            process.stdout.close()
+        process.returncode = 0
+        daemon = Daemon(name, address, time.time(), _birth(address.pid))
+        _write(daemon)
+        return daemon
+
+
+def look_up(name: str) -> tuple[Daemon | None, Daemon | None]:
+    """Return (the control plane of that name that runs, the record of one that died), either or both None.
+
+    The record of a dead one is removed, so it is told once.
+    """
+    daemon = _read(_path(name))
+    if daemon is None or daemon.is_alive():
+        return daemon, None
+    _path(name).unlink(missing_ok=True)
+    return None, daemon
+
+
+def stop(daemon: Daemon) -> bool:
+    """End a control plane and wait until it ended; return whether it went by itself rather than being killed."""
+    ended = _end(daemon, signal.SIGTERM, STOP_SECONDS)
+    if not ended:
+        _end(daemon, signal.SIGKILL, STOP_SECONDS)
+    _path(daemon.name).unlink(missing_ok=True)
+    return ended
+
+
+def names() -> list[str]:
+    """Return the names that have a record, whether or not their control plane still runs."""
+    return sorted(path.stem for path in folder().glob("*.json"))
+
+
+def log_path(name: str) -> Path:
+    """Return the file that a control plane of that name writes its log to."""
+    return _path(name).with_suffix(".log")
+
+
+def _path(name: str) -> Path:
+    if not _NAME.fullmatch(name):
+        raise DaemonError(f"--name is {name!r}; expected letters, digits, '.', '_' and '-', e.g. my-project")
+    return folder() / f"{name}.json"
+
+
+def _option(name: str) -> str:
+    return "" if name == DEFAULT_NAME else f" --name {name}"
+
+
+@contextlib.contextmanager
+def _locked(name: str) -> Iterator[None]:
+    with _path(name).with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(daemon: Daemon) -> None:
+    path = _path(daemon.name)
+    incoming = path.with_suffix(".incoming")
+    descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(dataclasses.asdict(daemon), file)
+    incoming.replace(path)
+
+
+def _read(path: Path) -> Daemon | None:
+    try:
+        said = json.loads(path.read_text())
+        return Daemon(**{**said, "address": Address(**said["address"])})
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, KeyError) as error:
+        raise DaemonError(f"{path} is not a record of a local control plane; remove it and start again") from error
+
+
+def _end(daemon: Daemon, how: signal.Signals, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    with contextlib.suppress(ProcessLookupError):
+        if daemon.is_alive():
+            os.kill(daemon.address.pid, how)
+    while daemon.is_alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _birth(pid: int) -> str:
+    """Return when a process began, "" if there is none or only what is left of one that ended."""
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return "" if Path("/proc/self/stat").exists() else _birth_without_proc(pid)
+    # The name, in parentheses, may hold anything; the fields after it are the state, …, and, as the 20th, the time.
+    after_name = status.rpartition(")")[2].split()
+    return "" if after_name[0] == "Z" else after_name[19]
+
+
+def _birth_without_proc(pid: int) -> str:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    return "unknown"

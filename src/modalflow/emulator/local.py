@@ -1,0 +1,211 @@
+"""Starting a local control plane as a process of its own, and what a client needs to talk to it.
+
+Owns the process: start, ready line, environment variables, end. Control planes that outlive the program which started
+them are daemon.py's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import IO, Any
+
+from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
+from modalflow.emulator.options import Options
+
+START_SECONDS = 30.0
+STOP_SECONDS = 20.0
+STDERR_TAIL = 4_000
+
+_OAUTH_VARIABLES = (
+    "MODAL_OAUTH_REFRESH_TOKEN",
+    "MODAL_OAUTH_CLIENT_ID",
+    "MODAL_OAUTH_CLIENT_SECRET",
+    "MODAL_OAUTH_JWT_KEY",
+)
+
+
+class StartError(RuntimeError):
+    """A control plane did not get ready. Its text holds what it wrote on stderr."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a control plane is and how to be let in: what it prints when it is ready."""
+
+    url: str
+    token_id: str
+    token_secret: str = field(repr=False)
+    pid: int
+    state_dir: str
+
+    @classmethod
+    def parse(cls, line: str) -> Address:
+        """Read the ready line. What it holds beyond an address is left alone; ValueError if that is missing."""
+        try:
+            said = json.loads(line)
+            return cls(**{f.name: said[f.name] for f in dataclasses.fields(cls)})
+        except (ValueError, TypeError, KeyError) as error:
+            raise ValueError(
+                f"expected a JSON object with url, token_id, token_secret, pid, state_dir: {line!r}"
+            ) from error
+
+    def variables(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+        """Return the environment variables with which Modal's SDK and CLI talk to this control plane and to no other.
+
+        They also blank out what the user's own ~/.modal.toml, profile or ``environ`` (os.environ if not given) say.
+        """
+        environ = os.environ if environ is None else environ
+        return {
+            "MODAL_SERVER_URL": self.url,
+            "MODAL_TOKEN_ID": self.token_id,
+            "MODAL_TOKEN_SECRET": self.token_secret,
+            "MODAL_ENVIRONMENT": DEFAULT_ENVIRONMENT,
+            "MODAL_CONFIG_PATH": os.devnull,
+            "MODAL_PROFILE": "",
+            "MODAL_DISABLE_API_PROXY": "1",
+            # The SDK refuses to choose between a token and OAuth credentials.
+            **{name: "" for name in _OAUTH_VARIABLES if environ.get(name)},
+        }
+
+
+def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes], Address]:
+    """Start a control plane and wait until it is ready; StartError, with nothing left running, if it does not get so.
+
+    The process has a session of its own, so that a Ctrl-C in the terminal reaches what the user runs, not the control
+    plane underneath it.
+    """
+    # -P: a file of the user's working directory must not be imported in place of a module of that name.
+    command = [sys.executable, "-P", "-m", "modalflow.emulator", *options.to_argv()]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE if options.with_parent else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        env={**os.environ, **options.to_environ()},
+        start_new_session=True,
+    )
+    try:
+        return process, Address.parse(_first_line(process, time.monotonic() + START_SECONDS))
+    except BaseException as error:
+        ended = process.poll()
+        end(process, seconds=2.0)
+        if not isinstance(error, ValueError | TimeoutError):
+            raise
+        how = f"it ended with exit code {ended}" if ended is not None else str(error)
+        raise StartError(f"The local control plane did not get ready: {how}. It wrote:\n{_tail(stderr)}") from error
+
+
+def end(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None:
+    """Ask the process to end, wait for it, make it end if it does not."""
+    process.terminate()
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()
+
+
+class LocalModal:
+    """A control plane for as long as a ``with`` block, or from ``start`` to ``stop``; it ends with this process too.
+
+    Takes the options of ``modalflow local start`` as keywords, or ready-made as ``Options``:
+
+        with LocalModal(max_containers=4) as local:
+            subprocess.run(["modal", "deploy", "app.py"], env={**os.environ, **local.env})
+    """
+
+    def __init__(self, options: Options | None = None, **overrides: Any) -> None:
+        given = dataclasses.replace(options or Options(), **overrides)
+        self.options = dataclasses.replace(given, with_parent=True)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._address: Address | None = None
+        self._stderr: IO[bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LocalModal {self._address.url if self._address else 'stopped'}>"
+
+    def start(self) -> LocalModal:
+        """Start the control plane and wait until it is ready; StartError if that fails."""
+        if self._process is not None:
+            raise RuntimeError(f"{self!r} is running already; stop() it before another start()")
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        try:
+            self._process, self._address = launch(self.options, self._stderr)
+        except BaseException:
+            self._stderr.close()
+            raise
+        return self
+
+    def stop(self) -> None:
+        """End the control plane and its containers, and wait until they have ended. Repeating it is harmless."""
+        if self._process is not None:
+            end(self._process)
+        if self._stderr is not None:
+            self._stderr.close()
+        self._process = self._address = self._stderr = None
+
+    def __enter__(self) -> LocalModal:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> Address:
+        if self._address is None:
+            raise RuntimeError("the local control plane is not running; start() it, or use it in a with block")
+        return self._address
+
+    @property
+    def url(self) -> str:
+        """Where the control plane is, e.g. ``http://127.0.0.1:40123``."""
+        return self.address.url
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The environment variables that a client needs; see Address.variables."""
+        return self.address.variables()
+
+    @property
+    def pid(self) -> int:
+        return self.address.pid
+
+    def stderr(self) -> str:
+        """Return the end of what the control plane wrote on stderr so far."""
+        return _tail(self._stderr) if self._stderr is not None else ""
+
+
+def _first_line(process: subprocess.Popen[bytes], deadline: float) -> str:
+    """Read the ready line; TimeoutError if it does not come in time, what came if the process ends before it."""
+    assert process.stdout is not None
+    descriptor, said = process.stdout.fileno(), b""
+    while b"\n" not in said:
+        left = deadline - time.monotonic()
+        if left <= 0 or not select.select([descriptor], [], [], left)[0]:
+            raise TimeoutError(f"it said nothing for {START_SECONDS:g} seconds")
+        part = os.read(descriptor, 65536)
+        if not part:
+            process.wait(STOP_SECONDS)
+            break
+        said += part
+    return said.decode(errors="replace").partition("\n")[0]
+
+
+def _tail(file: IO[bytes]) -> str:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), STDERR_TAIL, max(0, size - STDERR_TAIL)).decode(errors="replace").strip()

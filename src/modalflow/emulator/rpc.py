@@ -152,7 +152,7 @@ class Dispatcher:
         return handle
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
-        metadata = stream.metadata or {}
+        metadata: Mapping[str, Any] = stream.metadata or {}
         container_id = self._credentials.check(metadata)
         if name not in self._methods:
             raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")

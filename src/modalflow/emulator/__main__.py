@@ -1,0 +1,61 @@
+"""``python -m modalflow.emulator``: a control plane in a process of its own.
+
+It prints one line of JSON when it is ready and ends on SIGTERM, SIGINT, or with its parent if told so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+
+from modalflow.emulator.options import Options
+from modalflow.emulator.server import ControlPlane
+
+#: How often the parent is looked for.
+PARENT_CHECK_SECONDS = 0.5
+
+
+async def serve(options: Options) -> None:
+    """Run a control plane until this process is told to end."""
+    loop = asyncio.get_running_loop()
+    over = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, over.set)
+    parent = os.getppid()
+    control_plane = ControlPlane(options)
+    try:
+        await control_plane.start()
+        ready = {
+            "url": control_plane.url,
+            "token_id": options.token_id,
+            "token_secret": options.token_secret,
+            "pid": os.getpid(),
+            "state_dir": str(control_plane.state.root),
+        }
+        sys.stdout.write(json.dumps(ready) + "\n")
+        sys.stdout.flush()
+        while not over.is_set():
+            if options.with_parent and os.getppid() != parent:
+                break
+            try:
+                await asyncio.wait_for(over.wait(), PARENT_CHECK_SECONDS)
+            except TimeoutError:
+                continue
+    finally:
+        await control_plane.close()
+
+
+def main() -> None:
+    options = Options.from_argv(sys.argv[1:])
+    logging.basicConfig(
+        level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    asyncio.run(serve(options))
+
+
+if __name__ == "__main__":
+    main()

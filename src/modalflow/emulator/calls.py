@@ -1,0 +1,331 @@
+"""Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
+
+Owns calls, their inputs and their results. Which container runs an input, and when again, is pools.py's: it is given
+inputs and resolves them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.changes import Changes
+from modalflow.emulator.functions import Function, Functions
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.wire import message, optional
+
+#: As on Modal: a result can be fetched for a week.
+RESULTS_KEPT = 7 * 24 * 3600.0
+
+#: Inputs of one map that a client may have outstanding, as Modal tells it.
+MAX_INPUTS_OUTSTANDING = 1000
+
+GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
+
+
+@dataclass(eq=False)
+class Input:
+    """One input of a call, through all its attempts."""
+
+    call: FunctionCall
+    idx: int
+    content: api_pb2.FunctionInput
+    input_id: str = field(default_factory=lambda: new_id("in"))
+    retries: int = 0
+    """How many of the function's retries were used."""
+    crashes: int = 0
+    """How many containers were lost while they ran it."""
+    container_id: str = ""
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    ending: api_pb2.GenericResult | None = None
+    """How it ends whatever the container still says: set once it is cancelled or out of time."""
+    status: int = GENERIC_STATUS_PENDING
+    done: bool = False
+
+
+@dataclass(eq=False)
+class FunctionCall:
+    """One call, of one input or, for a map, of many."""
+
+    function: Function
+    kind: int
+    invocation: int
+    parent_input_id: str = ""
+    call_id: str = field(default_factory=lambda: new_id("fc"))
+    created_at: float = field(default_factory=time.time)
+    inputs: dict[str, Input] = field(default_factory=dict)
+    outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
+    """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
+    data_out: list[api_pb2.DataChunk] = field(default_factory=list)
+    """What a generator yielded."""
+    changed: Changes = field(default_factory=Changes)
+    unfinished: int = 0
+    cleared: set[int] = field(default_factory=set)
+    """Places in ``outputs`` that a client took and does not want kept."""
+
+    def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
+        new = Input(self, item.idx, item.input)
+        self.inputs[new.input_id] = new
+        self.unfinished += 1
+        return new
+
+    def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
+        """Give the input its one result; a second one is ignored."""
+        if item.done:
+            return
+        item.done = True
+        item.finished_at = time.time()
+        item.status = result.status
+        item.content = api_pb2.FunctionInput()
+        self.unfinished -= 1
+        self.outputs.append(
+            message(
+                api_pb2.FunctionGetOutputsItem,
+                result=result,
+                idx=item.idx,
+                input_id=item.input_id,
+                data_format=data_format,
+                task_id=item.container_id,
+                input_started_at=item.started_at,
+                output_created_at=item.finished_at,
+            )
+        )
+        self.changed.notify()
+
+    @property
+    def info(self) -> api_pb2.FunctionCallInfo:
+        info = api_pb2.FunctionCallInfo(
+            function_call_id=self.call_id, created_at=self.created_at, total_inputs=len(self.inputs)
+        )
+        started = [i.started_at for i in self.inputs.values() if i.started_at]
+        if started:
+            info.scheduled_at = min(started)
+        for item in self.inputs.values():
+            category = getattr(info, _CATEGORY.get(item.status, "failed_inputs"))
+            category.total += 1
+            category.latest.append(
+                message(
+                    api_pb2.InputInfo,
+                    input_id=item.input_id,
+                    idx=item.idx,
+                    task_id=item.container_id,
+                    started_at=item.started_at,
+                    finished_at=item.finished_at,
+                )
+            )
+        return info
+
+
+_CATEGORY: dict[int, str] = {
+    GENERIC_STATUS_PENDING: "pending_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_SUCCESS: "succeeded_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT: "timeout_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_TERMINATED: "cancelled_inputs",
+}
+
+
+class Runner(Protocol):
+    """What calls need of whatever runs their inputs."""
+
+    def submit(self, item: Input) -> None: ...
+
+    def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None: ...
+
+
+class Calls(Service):
+    """Answers the RPCs with which clients call functions and follow the calls."""
+
+    deduplicated = frozenset({"FunctionMap", "FunctionPutInputs", "FunctionCallPutDataOut"})
+
+    def __init__(self, functions: Functions, runner: Runner) -> None:
+        self._functions = functions
+        self._runner = runner
+        self._calls: dict[str, FunctionCall] = {}
+
+    def get(self, call_id: str) -> FunctionCall:
+        call = self._calls.get(call_id)
+        if call is None:
+            raise GRPCError(Status.NOT_FOUND, f"Function call {call_id!r} not found")
+        return call
+
+    def forget_expired(self) -> None:
+        limit = time.time() - RESULTS_KEPT
+        for call in [c for c in self._calls.values() if not c.unfinished and c.created_at < limit]:
+            del self._calls[call.call_id]
+
+    async def FunctionMap(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
+        function = self._functions.get(request.function_id)
+        if function.callable_reason:
+            raise GRPCError(Status.NOT_FOUND, function.callable_reason)
+        call = FunctionCall(
+            function=function,
+            kind=request.function_call_type,
+            invocation=request.function_call_invocation_type,
+            parent_input_id=request.parent_input_id,
+        )
+        self._calls[call.call_id] = call
+        return message(
+            api_pb2.FunctionMapResponse,
+            function_call_id=call.call_id,
+            function_call_jwt=call.call_id,
+            pipelined_inputs=self._put(call, request.pipelined_inputs),
+            retry_policy=function.spec.retry_policy,
+            # Retries are this side's: so they happen for a spawn as well, whose caller may be gone.
+            sync_client_retries_enabled=False,
+            max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
+        )
+
+    async def FunctionPutInputs(
+        self, request: api_pb2.FunctionPutInputsRequest, caller: Caller
+    ) -> api_pb2.FunctionPutInputsResponse:
+        call = self.get(request.function_call_id)
+        if call.function.callable_reason:
+            raise GRPCError(Status.NOT_FOUND, call.function.callable_reason)
+        return api_pb2.FunctionPutInputsResponse(inputs=self._put(call, request.inputs))
+
+    def _put(
+        self, call: FunctionCall, items: Iterable[api_pb2.FunctionPutInputsItem]
+    ) -> list[api_pb2.FunctionPutInputsResponseItem]:
+        answers = []
+        for item in items:
+            new = call.put(item)
+            self._runner.submit(new)
+            answers.append(
+                api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=new.input_id)
+            )
+        return answers
+
+    async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
+        self.get(request.function_call_id)
+        return Empty()
+
+    async def FunctionGetOutputs(
+        self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
+    ) -> api_pb2.FunctionGetOutputsResponse:
+        """Wait up to ``timeout`` seconds for outputs; neither outputs nor unfinished inputs means that they expired."""
+        call = self._calls.get(request.function_call_id)
+        if call is None:
+            return api_pb2.FunctionGetOutputsResponse()
+        after = int(request.last_entry_id.partition("-")[0] or 0)
+        first, last = optional(request, "start_idx"), optional(request, "end_idx")
+
+        def available() -> list[int]:
+            return [
+                place
+                for place in range(after, len(call.outputs))
+                if place not in call.cleared and _within(call.outputs[place].idx, first, last)
+            ]
+
+        def settled() -> bool:
+            return first is not None and bool(call.inputs) and not self._pending(call, first, last)
+
+        await call.changed.until(lambda: bool(available()) or settled(), request.timeout)
+        places = available()[: request.max_values or None]
+        if request.clear_on_success:
+            call.cleared.update(places)
+        return message(
+            api_pb2.FunctionGetOutputsResponse,
+            idxs=[call.outputs[place].idx for place in places],
+            outputs=[call.outputs[place] for place in places],
+            last_entry_id=f"{places[-1] + 1 if places else after}-0",
+            num_unfinished_inputs=call.unfinished,
+        )
+
+    @staticmethod
+    def _pending(call: FunctionCall, first: int | None, last: int | None) -> bool:
+        return any(not i.done for i in call.inputs.values() if _within(i.idx, first, last))
+
+    async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
+        call = self.get(request.function_call_id)
+        self._runner.cancel(
+            [i for i in call.inputs.values() if not i.done],
+            terminate_containers=bool(optional(request, "terminate_containers")),
+        )
+        return Empty()
+
+    async def FunctionCallGetInfo(
+        self, request: api_pb2.FunctionCallGetInfoRequest, caller: Caller
+    ) -> api_pb2.FunctionCallGetInfoResponse:
+        return api_pb2.FunctionCallGetInfoResponse(info=self.get(request.function_call_id).info)
+
+    async def FunctionCallFromId(
+        self, request: api_pb2.FunctionCallFromIdRequest, caller: Caller
+    ) -> api_pb2.FunctionCallFromIdResponse:
+        call = self.get(request.function_call_id)
+        return message(
+            api_pb2.FunctionCallFromIdResponse,
+            function_call_id=call.call_id,
+            num_inputs=len(call.inputs),
+            metadata=message(
+                api_pb2.FunctionCallHandleMetadata,
+                function_id=call.function.object_id,
+                app_id=call.function.app.app_id,
+                function_name=call.function.tag,
+                app_name=call.function.app.name,
+            ),
+        )
+
+    async def FunctionCallList(
+        self, request: api_pb2.FunctionCallListRequest, caller: Caller
+    ) -> api_pb2.FunctionCallListResponse:
+        return api_pb2.FunctionCallListResponse(
+            function_calls=[c.info for c in self._calls.values() if c.function.object_id == request.function_id]
+        )
+
+    async def FunctionGetCallGraph(
+        self, request: api_pb2.FunctionGetCallGraphRequest, caller: Caller
+    ) -> api_pb2.FunctionGetCallGraphResponse:
+        answer = api_pb2.FunctionGetCallGraphResponse()
+        queue = [self.get(request.function_call_id)]
+        while queue:
+            call = queue.pop()
+            answer.function_calls.add(
+                function_call_id=call.call_id,
+                parent_input_id=call.parent_input_id,
+                function_name=call.function.tag,
+                module_name=call.function.spec.module_name,
+            )
+            for item in call.inputs.values():
+                answer.inputs.add(
+                    input_id=item.input_id,
+                    status=item.status,
+                    function_call_id=call.call_id,
+                    task_id=item.container_id,
+                )
+            queue += [c for c in self._calls.values() if c.parent_input_id and c.parent_input_id in call.inputs]
+        return answer
+
+    async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
+        call = self.get(request.function_call_id)
+        call.data_out.extend(request.data_chunks)
+        call.changed.notify()
+        return Empty()
+
+    async def FunctionCallGetDataOut(
+        self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.DataChunk]:
+        """Stream what a generator yields, until nothing is left to come."""
+        call = self.get(request.function_call_id)
+        sent = 0
+        while True:
+            over = not call.unfinished
+            for chunk in call.data_out[sent:]:
+                sent += 1
+                if chunk.index > request.last_index:
+                    yield chunk
+            if over:
+                return
+            seen = sent
+            await call.changed.until(lambda: len(call.data_out) > seen or not call.unfinished, 60.0)
+
+
+def _within(idx: int, first: int | None, last: int | None) -> bool:
+    return (first is None or idx >= first) and (last is None or idx <= last)

@@ -1,0 +1,34 @@
+"""A broadcast without a queue: whoever waits is woken by the next change, and looks for itself what changed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Changes:
+    """Wakes every waiter of the moment. Use from one event loop."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def until(self, look: Callable[[], T], timeout: float) -> T:
+        """Return what ``look`` returns once that is true, or after ``timeout`` seconds whatever it is then."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while not (found := look()):
+            remaining = deadline - loop.time()
+            if remaining <= 0:
+                break
+            try:
+                await asyncio.wait_for(self._event.wait(), remaining)
+            except TimeoutError:
+                return look()
+        return found

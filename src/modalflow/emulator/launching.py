@@ -1,0 +1,195 @@
+"""How a container comes to be and is cleared away: its arguments, variables, files, volumes and process.
+
+Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
+pools.py says when. A fork server would stand here in place of ``Process.start``.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.containers import Container
+from modalflow.emulator.functions import Functions
+from modalflow.emulator.images import Images
+from modalflow.emulator.logs import Logs
+from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.namespaces import VOLUMES, Isolation, Room, VolumeView, best_isolation, command
+from modalflow.emulator.processes import Process
+from modalflow.emulator.rpc import CONTAINER_ID_HEADER, CONTAINER_SECRET_HEADER, Credentials
+from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.store import StateDir
+from modalflow.emulator.volumes import Volumes
+from modalflow.emulator.wire import message
+
+log = logging.getLogger(__name__)
+
+#: Variables of the host that a container gets: where programs and certificates are, and the language.
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class Launcher:
+    """Runs containers."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        credentials: Credentials,
+        functions: Functions,
+        images: Images,
+        mounts: Mounts,
+        secrets: Secrets,
+        volumes: Volumes,
+        logs: Logs,
+    ) -> None:
+        self._state = state
+        self._credentials = credentials
+        self._functions, self._images, self._mounts = functions, images, mounts
+        self._secrets, self._volumes, self._logs = secrets, volumes, logs
+        self.isolation: Isolation = best_isolation()
+        self.server_url = ""
+
+    async def run(self, container: Container) -> int:
+        """Start the container, wait for its end, clear up, return its exit code."""
+        folder = self._state.folder("containers") / container.container_id
+        folder.mkdir()
+        attached: list[str] = []
+        try:
+            self._credentials.admit_container(container.container_id, container.secret)
+            views = await self._attach(container, attached)
+            if container.end_reason:
+                return 0
+            container.process = self._start(container, folder, views)
+            return await container.process.wait()
+        finally:
+            self._credentials.dismiss_container(container.container_id)
+            for volume_id in attached:
+                await self._volumes.detach(volume_id, container.container_id)
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
+        views = []
+        for mount in container.spec.volume_mounts:
+            view = await self._volumes.attach(mount.volume_id, container.container_id)
+            attached.append(mount.volume_id)
+            views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
+        return tuple(views)
+
+    def _start(self, container: Container, folder: Path, views: tuple[VolumeView, ...]) -> Process:
+        spec = container.spec
+        image = self._images.get(spec.image_id) if spec.image_id else None
+        arguments = folder / "arguments.bin"
+        arguments.write_bytes(self._arguments(container).SerializeToString())
+        room = Room(
+            folder=folder,
+            layer=self._mounts.tree([*(image.copied if image else ()), *((m, "/") for m in spec.mount_ids)]),
+            keep=self._state.root,
+            volumes=views,
+            cwd=(image.workdir if image else "") or "/root",
+        )
+        made = command(self.isolation, room, [sys.executable, "-m", "modal._container_entrypoint"])
+        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        variables |= {"HOME": made.home, "PYTHONPATH": made.home}
+        for name, value in (image.variables if image else {}).items():
+            variables[name] = value.replace("$PATH", variables.get("PATH", "")) if name == "PATH" else value
+        for secret_id in spec.secret_ids:
+            variables |= self._secrets.values(secret_id)
+        variables |= {
+            "MODAL_SERVER_URL": self.server_url,
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "MODAL_IS_REMOTE": "1",
+            "MODAL_TASK_ID": container.container_id,
+            "MODAL_IMAGE_ID": spec.image_id,
+            "MODAL_ENVIRONMENT": container.function.app.environment,
+            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
+            "MODAL_REGION": "local",
+            "MODAL_OVERRIDE_HEADERS": (
+                f"{CONTAINER_ID_HEADER}:{container.container_id},{CONTAINER_SECRET_HEADER}:{container.secret}"
+            ),
+            "PYTHONUNBUFFERED": "1",
+        }
+        container.last_heard = time.monotonic()
+        return Process.start(
+            made.argv,
+            environ=variables,
+            cwd=made.cwd,
+            has_init=made.has_init,
+            before_exec=made.before_exec,
+            on_stdout=lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
+            on_stderr=lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
+        )
+
+    def _arguments(self, container: Container) -> api_pb2.ContainerArguments:
+        function = container.function
+        return message(
+            api_pb2.ContainerArguments,
+            task_id=container.container_id,
+            function_id=function.object_id,
+            app_id=function.app.app_id,
+            function_def=container.spec,
+            serialized_params=function.serialized_params,
+            environment_name=function.app.environment,
+            app_layout=self._functions.layout(
+                function.app, [d.object_id for d in container.spec.object_dependencies]
+            ),
+        )
+
+    def _printed(self, container: Container, line: str, source: int) -> None:
+        function = container.function
+        item = container.sole_input
+        if source == api_pb2.FILE_DESCRIPTOR_STDERR:
+            container.stderr_tail.append(line)
+        self._logs.of(function.app).add(
+            line,
+            source,
+            container_id=container.container_id,
+            function_id=function.object_id,
+            root_function_id=function.root.object_id,
+            function_call_id=item.call.call_id if item else "",
+            input_id=item.input_id if item else "",
+        )
+
+    def open_files(self, container: Container) -> set[str]:
+        """Return the paths of files that the container has open in its volumes, as it sees them under VOLUMES."""
+        if container.process is None:
+            return set()
+        found: set[str] = set()
+        for pid in _family(container.process.pid):
+            folder = Path(f"/proc/{pid}")
+            try:
+                links = [*(folder / "fd").iterdir(), folder / "cwd"]
+            except OSError:
+                continue
+            for link in links:
+                try:
+                    target = os.readlink(link)
+                except OSError:
+                    continue
+                if f"{VOLUMES}/" in target:
+                    found.add(target[target.index(f"{VOLUMES}/") :])
+        return found
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    found = [pid]
+    for each in found:
+        for thread in _listed(Path(f"/proc/{each}/task")):
+            try:
+                found += [int(child) for child in Path(thread, "children").read_text().split()]
+            except (OSError, ValueError):
+                continue
+    return found
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return list(folder.iterdir())
+    except OSError:
+        return []

@@ -1,0 +1,264 @@
+"""What containers print: kept per app, found by function, call, container, time and text, and streamed as it comes.
+
+Owns the entries. Reading a container's pipes, and knowing which call a line belongs to, is processes.py's and
+containers.py's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import dataclass
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.apps import App, Apps
+from modalflow.emulator.changes import Changes
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.wire import message, optional
+
+#: Entries kept per app; the oldest go first.
+KEPT_ENTRIES = 200_000
+
+#: Entries in one message of a stream or a fetch.
+BATCH = 500
+
+NANOSECONDS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line, or the part of one that came before the input's end."""
+
+    number: int
+    timestamp_ns: int
+    data: str
+    source: int
+    """FILE_DESCRIPTOR_STDOUT, _STDERR, or _INFO for what the control plane itself has to say."""
+    container_id: str
+    function_id: str
+    root_function_id: str
+    function_call_id: str
+    input_id: str
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which entries a request asks for; an empty field is any."""
+
+    function_id: str = ""
+    parametrized_function_id: str = ""
+    function_call_id: str = ""
+    container_id: str = ""
+    input_id: str = ""
+    source: int = 0
+    text: str = ""
+
+    @classmethod
+    def of(cls, request: api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> Wanted:
+        if optional(request, "sandbox_id"):
+            raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have Sandboxes")
+        return cls(
+            function_id=request.function_id,
+            parametrized_function_id=optional(request, "parametrized_function_id") or "",
+            function_call_id=request.function_call_id,
+            container_id=request.task_id,
+            input_id=optional(request, "input_id") or "",
+            source=optional(request, "source") or optional(request, "file_descriptor") or 0,
+            text=optional(request, "search_text") or "",
+        )
+
+    def match(self, entry: Entry) -> bool:
+        return (
+            self.function_id in ("", entry.function_id, entry.root_function_id)
+            and self.parametrized_function_id in ("", entry.function_id)
+            and self.function_call_id in ("", entry.function_call_id)
+            and self.container_id in ("", entry.container_id)
+            and self.input_id in ("", entry.input_id)
+            and self.source in (0, entry.source)
+            and self.text in entry.data
+        )
+
+
+class AppLog:
+    """One app's entries, oldest first."""
+
+    def __init__(self) -> None:
+        self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
+        self._next = 1
+        self.grown = Changes()
+
+    def add(
+        self,
+        data: str,
+        source: int,
+        *,
+        container_id: str = "",
+        function_id: str = "",
+        root_function_id: str = "",
+        function_call_id: str = "",
+        input_id: str = "",
+    ) -> None:
+        self._entries.append(
+            Entry(
+                self._next,
+                time.time_ns(),
+                data,
+                source,
+                container_id,
+                function_id,
+                root_function_id,
+                function_call_id,
+                input_id,
+            )
+        )
+        self._next += 1
+        self.grown.notify()
+
+    def after(self, number: int) -> list[Entry]:
+        newer: list[Entry] = []
+        for entry in reversed(self._entries):
+            if entry.number <= number:
+                break
+            newer.append(entry)
+        newer.reverse()
+        return newer
+
+    def between(self, since_ns: int, until_ns: int, wanted: Wanted) -> Iterator[Entry]:
+        """The wanted entries with since <= time < until, newest first."""
+        for entry in reversed(self._entries):
+            if entry.timestamp_ns < since_ns:
+                return
+            if entry.timestamp_ns < until_ns and wanted.match(entry):
+                yield entry
+
+
+class Logs(Service):
+    """Answers the RPCs about logs."""
+
+    def __init__(self, apps: Apps) -> None:
+        self._apps = apps
+        self._by_app: defaultdict[str, AppLog] = defaultdict(AppLog)
+
+    def of(self, app: App) -> AppLog:
+        return self._by_app[app.app_id]
+
+    async def AppGetLogs(
+        self, request: api_pb2.AppGetLogsRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
+        """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app is over."""
+        app = self._find_app(request)
+        log, wanted = self.of(app), Wanted.of(request)
+        last = _entry_number(request.last_entry_id)
+        deadline = time.monotonic() + request.timeout
+
+        while True:
+            # Read before the entries: lines of a container that is being stopped come before its app is over.
+            over = app.is_over
+            entries = log.after(last)
+            for batch in batches(entry for entry in entries if wanted.match(entry)):
+                yield batch
+            if entries:
+                last = entries[-1].number
+            if over:
+                yield message(api_pb2.TaskLogsBatch, app_done=True, entry_id=f"{last}-0")
+                return
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return
+            seen = last
+            # A stopped app prints nothing more, so a second is the longest that its end goes unnoticed.
+            await log.grown.until(lambda: app.is_over or bool(log.after(seen)), min(remaining, 1.0))
+
+    def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
+        if request.app_id:
+            return self._apps.get(request.app_id)
+        for app in self._apps:
+            if any(e.container_id == request.task_id for e in self.of(app).after(0)):
+                return app
+        raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
+
+    async def AppFetchLogs(
+        self, request: api_pb2.AppFetchLogsRequest, caller: Caller
+    ) -> api_pb2.AppFetchLogsResponse:
+        """Return the newest ``limit`` entries of the time range, oldest first."""
+        log = self.of(self._apps.get(request.app_id))
+        found: list[Entry] = []
+        for entry in log.between(*_range(request), Wanted.of(request)):
+            if request.limit and len(found) >= request.limit:
+                break
+            found.append(entry)
+        return api_pb2.AppFetchLogsResponse(batches=batches(reversed(found)))
+
+    async def AppCountLogs(
+        self, request: api_pb2.AppCountLogsRequest, caller: Caller
+    ) -> api_pb2.AppCountLogsResponse:
+        log = self.of(self._apps.get(request.app_id))
+        width = max(request.bucket_secs, 1)
+        since_ns, until_ns = _range(request)
+        counts: dict[int, list[int]] = {
+            start: [0, 0, 0]
+            for start in range(since_ns // NANOSECONDS // width * width, -(-until_ns // NANOSECONDS), width)
+        }
+        for entry in log.between(since_ns, until_ns, Wanted.of(request)):
+            bucket = counts[entry.timestamp_ns // NANOSECONDS // width * width]
+            bucket[_COLUMN.get(entry.source, 2)] += 1
+        return api_pb2.AppCountLogsResponse(
+            app_id=request.app_id,
+            buckets=[
+                message(
+                    api_pb2.AppCountLogsResponse.LogBucket,
+                    bucket_start_at=Timestamp(seconds=start),
+                    stdout_logs=stdout,
+                    stderr_logs=stderr,
+                    system_logs=system,
+                )
+                for start, (stdout, stderr, system) in counts.items()
+            ],
+        )
+
+
+_COLUMN: dict[int, int] = {api_pb2.FILE_DESCRIPTOR_STDOUT: 0, api_pb2.FILE_DESCRIPTOR_STDERR: 1}
+
+
+def batches(entries: Iterable[Entry]) -> Iterator[api_pb2.TaskLogsBatch]:
+    """Group entries as Modal sends them: neighbours of one container in one batch, in order."""
+    batch: api_pb2.TaskLogsBatch | None = None
+    for entry in entries:
+        if batch is None or batch.task_id != entry.container_id or len(batch.items) >= BATCH:
+            if batch is not None:
+                yield batch
+            batch = message(
+                api_pb2.TaskLogsBatch,
+                task_id=entry.container_id,
+                function_id=entry.function_id,
+                root_function_id=entry.root_function_id,
+                input_id=entry.input_id,
+            )
+        batch.entry_id = f"{entry.number}-0"
+        batch.items.append(
+            message(
+                api_pb2.TaskLogs,
+                data=entry.data,
+                timestamp=entry.timestamp_ns / NANOSECONDS,
+                timestamp_ns=entry.timestamp_ns,
+                file_descriptor=entry.source,
+                function_call_id=entry.function_call_id,
+                input_id=entry.input_id,
+            )
+        )
+    if batch is not None:
+        yield batch
+
+
+def _entry_number(entry_id: str) -> int:
+    number = entry_id.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
+
+
+def _range(request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> tuple[int, int]:
+    until = request.until.ToNanoseconds() if request.HasField("until") else 0
+    return request.since.ToNanoseconds(), until or time.time_ns() + NANOSECONDS

@@ -1,0 +1,159 @@
+"""Mounts: lists of files that clients uploaded, and the directory trees that containers see of them.
+
+Owns what a mount consists of. The files' content is in the state folder's file store; laying a tree over a container's
+root is namespaces.py's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.environments import Environments
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.store import StateDir
+from modalflow.emulator.wire import message
+
+class Mounts(Service):
+    """Answers the Mount RPCs and materialises mounts."""
+
+    deduplicated = frozenset({"MountGetOrCreate"})
+
+    def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
+        self._files = state.files
+        self._trees = state.folder("layers")
+        self._blobs = blobs
+        self._environments = environments
+        self._mounts: dict[str, list[api_pb2.MountFile]] = {}
+        self._named: dict[tuple[int, str, str], str] = {}
+
+    def tree(self, placed: Iterable[tuple[str, str]]) -> Path:
+        """Return a directory that holds the mounts' files as they lie in a container's root.
+
+        ``placed`` are (mount id, path that the mount is put under), later ones over earlier ones. The same files give
+        the same directory, so a second container of a function costs nothing; nobody may write to it.
+        """
+        files: dict[str, api_pb2.MountFile] = {}
+        for mount_id, prefix in placed:
+            for file in self._content(mount_id):
+                files[str(PurePosixPath("/", prefix, file.filename.lstrip("/")))] = file
+        digest = hashlib.sha256()
+        for name in sorted(files):
+            digest.update(f"{name}\0{files[name].sha256_hex}\0{files[name].mode}\n".encode())
+        tree = self._trees / digest.hexdigest()[:32]
+        if not tree.exists():
+            incoming = self._trees / new_id("tmp")
+            (incoming / "root").mkdir(parents=True)
+            incoming.chmod(0o755)
+            for name, file in files.items():
+                target = incoming / name.lstrip("/")
+                _make_parents(incoming, target.parent)
+                shutil.copyfile(self._files.path(file.sha256_hex), target)
+                target.chmod(file.mode or 0o644)
+            incoming.rename(tree)
+        return tree
+
+    def _content(self, mount_id: str) -> list[api_pb2.MountFile]:
+        files = self._mounts.get(mount_id)
+        if files is None:
+            raise GRPCError(Status.NOT_FOUND, f"Mount {mount_id!r} not found")
+        return files
+
+    async def MountGetOrCreate(
+        self, request: api_pb2.MountGetOrCreateRequest, caller: Caller
+    ) -> api_pb2.MountGetOrCreateResponse:
+        name = request.deployment_name
+        if not name:
+            return self._made(new_id("mo"), list(request.files))
+        # Modal's own mounts are in the global namespace; names in an environment are the user's.
+        is_global = request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL
+        environment = "" if is_global else self._environments.resolve(request.environment_name)
+        key = (request.namespace, environment, name)
+        mount_id = self._named.get(key)
+        mode = request.object_creation_type
+        if mode == api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
+            if mount_id is None:
+                if not is_global:
+                    raise GRPCError(Status.NOT_FOUND, f"Mount {name!r} not found")
+                # The client, its dependencies, a standalone Python: containers here have the host's, so it is empty.
+                mount_id = self._named[key] = new_id("mo")
+                self._mounts[mount_id] = []
+            return self._made(mount_id, self._mounts[mount_id])
+        if mount_id is not None and mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
+            raise GRPCError(Status.ALREADY_EXISTS, f"Mount {name!r} already exists")
+        if mount_id is None:
+            mount_id = self._named[key] = new_id("mo")
+        return self._made(mount_id, list(request.files))
+
+    def _made(self, mount_id: str, files: list[api_pb2.MountFile]) -> api_pb2.MountGetOrCreateResponse:
+        for file in files:
+            if not self._files.has(file.sha256_hex):
+                raise GRPCError(
+                    Status.FAILED_PRECONDITION, f"File {file.filename!r} of the mount was not uploaded: MountPutFile first"
+                )
+        self._mounts[mount_id] = files
+        digest = hashlib.sha256()
+        for file in sorted(files, key=lambda f: f.filename):
+            digest.update(f"{file.filename}\0{file.sha256_hex}\n".encode())
+        return api_pb2.MountGetOrCreateResponse(
+            mount_id=mount_id,
+            handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=digest.hexdigest()),
+        )
+
+    async def MountPutFile(
+        self, request: api_pb2.MountPutFileRequest, caller: Caller
+    ) -> api_pb2.MountPutFileResponse:
+        """Keep the file; without content, say whether it is there. The SDK asks again until the answer is yes."""
+        which = request.WhichOneof("data_oneof")
+        if which is not None and not self._files.has(request.sha256_hex):
+            data = request.data if which == "data" else await self._blobs.read(request.data_blob_id)
+            if hashlib.sha256(data).hexdigest() != request.sha256_hex:
+                raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} is not it")
+            self._files.put(data)
+        return message(
+            api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now()
+        )
+
+    async def MountBatchedCheckExistence(
+        self, request: api_pb2.MountBatchedCheckExistenceRequest, caller: Caller
+    ) -> api_pb2.MountBatchedCheckExistenceResponse:
+        missing = [sha for sha in request.sha256_hex_hashes if not self._files.has(sha)]
+        return message(
+            api_pb2.MountBatchedCheckExistenceResponse, missing_sha256_hex_hashes=missing, checked_at=_now()
+        )
+
+
+def _make_parents(root: Path, folder: Path) -> None:
+    """Make the folder and those above it, with the modes that the host's folders of the same path have.
+
+    A tree that lies over the host's root decides the mode of every folder in it: /tmp must stay open to all.
+    """
+    missing = []
+    while folder != root and not folder.exists():
+        missing.append(folder)
+        folder = folder.parent
+    for made in reversed(missing):
+        made.mkdir()
+        try:
+            host = os.stat(Path("/") / made.relative_to(root))
+        except OSError:
+            made.chmod(0o755)
+        else:
+            made.chmod(stat.S_IMODE(host.st_mode) | 0o555)
+
+
+def _now() -> Timestamp:
+    timestamp = Timestamp()
+    timestamp.FromNanoseconds(time.time_ns())
+    return timestamp

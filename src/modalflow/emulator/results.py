@@ -1,0 +1,54 @@
+"""The results that the control plane gives in a container's stead, and how a process's end reads in them.
+
+Owns the words that a user reads when nothing of theirs could report: timeouts, cancellations, crashes.
+"""
+
+from __future__ import annotations
+
+import signal
+
+from modal_proto import api_pb2
+
+
+def success_of_build() -> api_pb2.GenericResult:
+    """An image that is ready: nothing is built here, the host's Python is the image."""
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
+
+
+def terminated(reason: str) -> api_pb2.GenericResult:
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
+
+
+def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
+    return api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+        exception=f"Timed out: container {container_id} ran this input for longer than its timeout of {seconds:g} s",
+    )
+
+
+def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
+    """The container ended while it ran the input. FAILURE without data is RemoteError in the SDK."""
+    return api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=reason, exitcode=exitcode
+    )
+
+
+def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> api_pb2.GenericResult:
+    reason = f"container {container_id} {ending} before it took an input; it was the last of {tries} tries"
+    if stderr:
+        reason += f". Its last words:\n{stderr}"
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=reason)
+
+
+def describe_ending(returncode: int) -> str:
+    """Say how a process ended: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
+
+    A shell stands between the control plane and the container and reports a signal as 128 + its number.
+    """
+    number = -returncode if returncode < 0 else returncode - 128
+    if number > 0:
+        try:
+            return f"exited with signal {number} ({signal.Signals(number).name})"
+        except ValueError:
+            pass
+    return f"exited with code {returncode}"

@@ -1,0 +1,131 @@
+"""The control plane as a whole: its services joined, its server, its start and its end.
+
+Owns the wiring. No service knows another one's insides: what one needs of a later one is given to it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from typing import Any
+
+from grpclib.encoding.proto import ProtoCodec
+from grpclib.server import Server
+
+from modalflow.emulator.apps import Apps
+from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.calls import Calls
+from modalflow.emulator.clients import Clients
+from modalflow.emulator.dicts import Dicts
+from modalflow.emulator.environments import Environments
+from modalflow.emulator.functions import Functions
+from modalflow.emulator.images import Images
+from modalflow.emulator.launching import Launcher
+from modalflow.emulator.logs import Logs
+from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.options import Options
+from modalflow.emulator.pools import Pools
+from modalflow.emulator.queues import Queues
+from modalflow.emulator.rpc import Credentials, Dispatcher, RpcStatusDetails
+from modalflow.emulator.runtime import Runtime
+from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.store import StateDir
+from modalflow.emulator.upkeep import Upkeep
+from modalflow.emulator.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+
+class ControlPlane:
+    """One local control plane. Start and close it on the same event loop, from the thread that lives as long as it."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self.state = StateDir(self.options.state_dir)
+        self.credentials = Credentials(self.options.token_id, self.options.token_secret)
+        environments = Environments()
+        self.blobs = Blobs(self.state, self.options.host)
+        secrets = Secrets(environments)
+        self.volumes = Volumes(self.state, self.blobs, environments)
+        dicts, queues = Dicts(environments), Queues(environments)
+        self.apps = Apps(environments)
+        self.functions = Functions(self.apps)
+        self.logs = Logs(self.apps)
+        images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
+        self.launcher = Launcher(
+            self.state, self.credentials, self.functions, images, mounts, secrets, self.volumes, self.logs
+        )
+        self.pools = Pools(
+            self.launcher.run,
+            max_containers=self.options.max_containers,
+            scaledown_window=self.options.scaledown_window,
+        )
+        calls = Calls(self.functions, self.pools)
+        runtime = Runtime(self.functions, self.pools, environments)
+
+        self.apps.on_stop.append(self.pools.stop_app)
+        self.apps.count_containers = lambda app: sum(c.function.app is app for c in self.pools.live())
+        self.functions.on_publish.append(self.pools.published)
+        self.functions.volume_metadata = self.volumes.metadata
+        self.volumes.open_files = self._open_files
+
+        self._upkeep = Upkeep(self.apps, calls, self.pools)
+        self._upkeep_task: asyncio.Task[None] | None = None
+        self.dispatcher = Dispatcher(
+            [
+                Clients(),
+                environments,
+                self.apps,
+                self.functions,
+                calls,
+                runtime,
+                self.logs,
+                images,
+                mounts,
+                secrets,
+                self.volumes,
+                dicts,
+                queues,
+                self.blobs,
+            ],
+            self.credentials,
+        )
+        self._server: Server | None = None
+        self.url = ""
+
+    async def start(self) -> None:
+        """Listen; ``url`` is the address afterwards."""
+        await self.blobs.start()
+        self._server = Server([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
+        await self._server.start(self.options.host, self.options.port)
+        port = _port(self._server)
+        host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
+        self.url = self.launcher.server_url = f"http://{host}:{port}"
+        self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep.run())
+
+    async def close(self) -> None:
+        """End all containers, then the server; a temporary state folder is removed."""
+        if self._upkeep_task is not None:
+            self._upkeep_task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._upkeep_task
+        # The server answers until the last container is gone: they commit their volumes at exit.
+        await self.pools.close()
+        if self._server is not None:
+            self._server.close()
+            await self._server.wait_closed()
+        await self.blobs.close()
+        self.state.close()
+
+    def _open_files(self, container_id: str) -> set[str]:
+        container = self.pools.container(container_id)
+        return set() if container is None else self.launcher.open_files(container)
+
+
+def _port(server: Server) -> int:
+    """The port that the system chose. grpclib keeps the asyncio server to itself."""
+    inner: Any = server._server
+    if inner is None or not inner.sockets:
+        raise RuntimeError("the server did not start to listen")
+    return int(inner.sockets[0].getsockname()[1])

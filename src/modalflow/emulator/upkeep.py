@@ -1,0 +1,64 @@
+"""What has to be done from time to time: ending idle containers, noticing silent ones, forgetting the old.
+
+Owns the clock of these policies and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+from modalflow.emulator.apps import Apps
+from modalflow.emulator.calls import Calls
+from modalflow.emulator.containers import Container, State
+from modalflow.emulator.pools import Pools
+
+log = logging.getLogger(__name__)
+
+TICK = 0.5
+
+#: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds.
+SILENT_AFTER = 120.0
+
+#: Ticks between two rounds of forgetting.
+FORGET_EVERY = 600
+
+
+class Upkeep:
+    """Ticks until it is stopped."""
+
+    def __init__(self, apps: Apps, calls: Calls, pools: Pools) -> None:
+        self._apps, self._calls, self._pools = apps, calls, pools
+
+    async def run(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK)
+            ticks += 1
+            try:
+                self.tick(time.monotonic(), forget=ticks % FORGET_EVERY == 0)
+            except Exception:
+                # One failed round must not be the last: containers would never end again.
+                log.exception("upkeep failed")
+
+    def tick(self, now: float, *, forget: bool = False) -> None:
+        self._apps.stop_abandoned()
+        for container in self._pools.live():
+            self._look_after(container, now)
+        self._pools.scale_down(now)
+        if forget:
+            self._calls.forget_expired()
+
+    @staticmethod
+    def _look_after(container: Container, now: float) -> None:
+        if container.process is None:
+            return
+        silent = now - container.last_heard
+        startup = container.spec.startup_timeout_secs or container.spec.timeout_secs
+        if container.state is State.STARTING and startup and silent > startup:
+            container.stderr_tail.append(f"(it took longer than its startup timeout of {startup} s)\n")
+            container.process.kill()
+        elif container.state is State.READY and silent > SILENT_AFTER:
+            log.warning("container %s sent no heartbeat for %.0f s and is killed", container.container_id, silent)
+            container.process.kill()

@@ -1,0 +1,176 @@
+"""The guard between the demo and what it starts: nothing survives the one who started it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from modalflow.demo import guard
+from modalflow.demo.program import Program, StackError
+
+#: Ends on no signal but KILL, and has a child in a session of its own that does the same.
+STUBBORN = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(os.getpid(), flush=True)"
+subprocess.Popen([sys.executable, "-c", code + "; time.sleep(300)"], start_new_session=True)
+time.sleep(300)
+"""
+
+
+def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
+    """Poll a condition until it holds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, f"did not come true in {timeout} s"
+        time.sleep(0.01)
+
+
+def is_gone(pid: int) -> bool:
+    """Whether no process of that id is left, a zombie not counting."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def make_program(folder: Path, *command: str, name: str = "thing") -> Program:
+    """A program whose log is in ``folder``."""
+    return Program(name, command, dict(os.environ), folder / f"{name}.log", cwd=folder)
+
+
+def number_in(log: Path) -> int:
+    """The number that a program has written to its log, once it is there."""
+    wait_until(lambda: log.exists() and log.read_text().endswith("\n"))
+    return int(log.read_text())
+
+
+def test_stopping_ends_a_stubborn_program_and_its_detached_child(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What ignores SIGTERM is killed after the grace, and so is what moved to a session of its own."""
+    monkeypatch.setattr("modalflow.demo.program.GRACE", 0.2)
+    program = make_program(tmp_path, sys.executable, "-c", STUBBORN)
+    program.start()
+    child = number_in(program.log)
+    pid = program.pid
+    program.stop()
+    assert is_gone(pid)
+    assert is_gone(child)
+
+
+def test_nothing_survives_kill_9_of_the_owner(tmp_path: Path) -> None:
+    """When the one who started a program is killed, the program and all below it end as well."""
+    owner_code = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "import modalflow.demo.program as p\n"
+        "p.GRACE = 0.2\n"
+        f"program = p.Program('thing', (sys.executable, '-c', {STUBBORN!r}), dict(os.environ),"
+        " Path('thing.log').absolute(), cwd=Path.cwd())\n"
+        "program.start()\n"
+        "time.sleep(300)\n"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", owner_code], cwd=tmp_path)
+    try:
+        child = number_in(tmp_path / "thing.log")
+        pid = int((tmp_path / "thing.pid").read_text())
+    finally:
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+    wait_until(lambda: is_gone(pid) and is_gone(child))
+
+
+def test_killing_the_guard_takes_the_program_with_it(tmp_path: Path) -> None:
+    """A program whose guard is killed does not run on unguarded."""
+    program = make_program(tmp_path, sys.executable, "-c", "import time; time.sleep(300)")
+    program.start()
+    wait_until(program.pid_file.exists)
+    pid = program.pid
+    parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(parent, signal.SIGKILL)
+    wait_until(lambda: is_gone(pid))
+    program.stop()
+
+
+def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    """A program that ends by itself takes its daemons along, and its exit code comes through."""
+    code = (
+        "import subprocess, sys\n"
+        "child = subprocess.Popen(['sleep', '300'], start_new_session=True)\n"
+        "print(child.pid, flush=True)\n"
+        "sys.exit(3)\n"
+    )
+    program = make_program(tmp_path, sys.executable, "-c", code)
+    program.start()
+    wait_until(lambda: program.exit_code() is not None)
+    assert program.exit_code() == 3
+    assert is_gone(number_in(program.log))
+
+
+def test_a_failing_program_is_reported_with_its_log(tmp_path: Path) -> None:
+    """The error names the program, how it ended and what it last said."""
+    program = make_program(tmp_path, "sh", "-c", "echo out of cheese; exit 7", name="migrate")
+    with pytest.raises(StackError, match=r"(?s)migrate failed \(exit code 7\).*migrate\.log.*out of cheese"):
+        program.run(timeout=10)
+
+
+def test_a_program_that_hangs_is_ended_and_reported(tmp_path: Path) -> None:
+    """A time limit ends the program, not only the wait."""
+    program = make_program(tmp_path, "sh", "-c", "echo waiting for Godot; exec sleep 300", name="migrate")
+    with pytest.raises(StackError, match=r"(?s)migrate did not end in 0 s.*Godot"):
+        program.run(timeout=0.3)
+    assert is_gone(program.pid)
+
+
+def test_a_missing_program_says_so(tmp_path: Path) -> None:
+    """A command that is not there is an error with its name."""
+    program = make_program(tmp_path, "no-such-command-anywhere")
+    with pytest.raises(StackError, match=r"(?s)exit code 127.*no-such-command-anywhere: No such file"):
+        program.run(timeout=10)
+
+
+def test_a_killed_program_is_started_again_while_it_may(tmp_path: Path) -> None:
+    """SIGKILL from outside means a new start, until the restarts are used up; then it is an error."""
+    program = make_program(tmp_path, "sleep", "300", name="scheduler")
+    program.restarts_left = 1
+    program.start()
+    wait_until(program.pid_file.exists)
+    assert program.revive() is None
+    os.kill(first := program.pid, signal.SIGKILL)
+    wait_until(lambda: program.exit_code() is not None)
+    assert program.revive() == "scheduler ended (killed by SIGKILL); started again"
+    wait_until(program.pid_file.exists)
+    assert program.pid != first
+    os.kill(program.pid, signal.SIGKILL)
+    wait_until(lambda: program.exit_code() is not None)
+    with pytest.raises(StackError, match="scheduler ended \\(killed by SIGKILL\\)"):
+        program.revive()
+
+
+def test_a_program_that_fails_by_itself_is_not_started_again(tmp_path: Path) -> None:
+    """A wrong configuration stays wrong: it is reported at once."""
+    program = make_program(tmp_path, "sh", "-c", "echo bad setting; exit 1", name="triggerer")
+    program.restarts_left = 3
+    program.start()
+    wait_until(lambda: program.exit_code() is not None)
+    with pytest.raises(StackError, match=r"(?s)triggerer ended \(exit code 1\).*bad setting"):
+        program.revive()
+
+
+def test_descendants_are_found_across_sessions() -> None:
+    """A grandchild in a session of its own still counts as below us."""
+    with subprocess.Popen(["sh", "-c", "setsid sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as shell:
+        assert shell.stdout is not None
+        grandchild = int(shell.stdout.readline())
+        try:
+            wait_until(lambda: grandchild in guard.descendants(os.getpid()))
+        finally:
+            os.kill(grandchild, signal.SIGKILL)

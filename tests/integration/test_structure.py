@@ -1,0 +1,64 @@
+"""The import contracts, and that they would notice if the structure rotted."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+
+#: file → a line that must never stand in it, and the contract that says so.
+FORBIDDEN = [
+    ("executor/__init__.py", "import modalflow.cli", "Imports point one way"),
+    ("executor/__init__.py", "import modalflow.worker", "Imports point one way"),
+    ("worker/__init__.py", "import modalflow.executor", "Imports point one way"),
+    ("messages.py", "import modalflow.control_plane", "Imports point one way"),
+    ("emulator/__init__.py", "import airflow", "The local control plane knows nothing"),
+    ("emulator/__init__.py", "import modal", "The local control plane knows nothing"),
+    ("emulator/__init__.py", "import modalflow.errors", "The local control plane knows nothing"),
+    ("demo/__init__.py", "import modalflow.executor", "The demo drives"),
+]
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the package and its configuration that a test may spoil."""
+    folder = tmp_path_factory.mktemp("copy")
+    shutil.copytree(CHECKOUT / "src", folder / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "pyproject.toml", folder)
+    return folder
+
+
+def lint(folder: Path) -> tuple[int, str]:
+    """Run import-linter on a tree; its exit code and what it printed."""
+    # Isolated, and with the tree first: else the package under test would be the installed one.
+    code = (
+        "import sys; sys.path.insert(0, 'src'); sys.argv = ['lint-imports', '--no-cache'];"
+        " from importlinter.cli import lint_imports_command; lint_imports_command()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def test_the_tree_keeps_its_contracts(copy: Path) -> None:
+    """Imports point one way today."""
+    code, output = lint(copy)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize(("file", "line", "contract"), FORBIDDEN)
+def test_a_forbidden_import_breaks_a_contract(copy: Path, file: str, line: str, contract: str) -> None:
+    """Each rule is alive: an import against it makes the check fail and is named."""
+    path = copy / "src" / "modalflow" / file
+    before = path.read_text()
+    try:
+        path.write_text(f"{before}\n{line}\n")
+        code, output = lint(copy)
+    finally:
+        path.write_text(before)
+    assert code != 0
+    assert any(contract in row and "BROKEN" in row for row in output.splitlines()), output

@@ -1,0 +1,74 @@
+"""Every touch of Airflow that depends on its version, behind names that say what is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from airflow import __version__ as airflow_version
+from packaging.version import Version
+
+if TYPE_CHECKING:
+    from airflow.executors.base_executor import BaseExecutor
+
+_RELEASE = Version(Version(airflow_version).base_version)
+AIRFLOW_V_3_1_PLUS = Version("3.1.0") <= _RELEASE
+AIRFLOW_V_3_2_PLUS = Version("3.2.0") <= _RELEASE
+AIRFLOW_V_3_3_PLUS = Version("3.3.0") <= _RELEASE
+
+AIRFLOW_VERSION = airflow_version
+
+
+def execution_api_server_url(conf: Any) -> str:
+    """The Execution API's URL as Airflow itself resolves it."""
+    base_url = conf.get("api", "base_url", fallback="/") or "/"
+    if base_url.startswith("/"):
+        base_url = f"http://localhost:8080{base_url}"
+    default = f"{base_url.rstrip('/')}/execution/"
+    return str(conf.get("core", "execution_api_server_url", fallback=default) or default)
+
+
+def modal_hook(conn_id: str) -> Any:
+    """The ModalHook of a connection id."""
+    from airflow.providers.modal.hooks.modal import ModalHook
+
+    return ModalHook(conn_id)
+
+
+def dag_bundle_config(conf: Any) -> str:
+    """The DAG bundle configuration as JSON text, as a worker needs it."""
+    return str(conf.get("dag_processor", "dag_bundle_config_list", fallback="[]") or "[]")
+
+
+def queued_workloads(executor: BaseExecutor) -> Iterator[dict[Any, Any]]:
+    """The executor's dicts of queued workloads by key; 3.0 and 3.1 have fewer of them."""
+    for name in ("queued_tasks", "queued_callbacks", "queued_connection_tests"):
+        queued = getattr(executor, name, None)
+        if queued is not None:
+            yield queued
+
+
+def pre_assigned_id(workload: Any) -> str | None:
+    """The id that the scheduler has already stored for this submission (3.2 and newer)."""
+    return getattr(getattr(workload, "ti", None), "external_executor_id", None) if AIRFLOW_V_3_2_PLUS else None
+
+
+def _remote_task_log() -> Any:
+    """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
+    from airflow import logging_config
+
+    if hasattr(logging_config, "get_remote_task_log"):
+        return logging_config.get_remote_task_log()
+    return getattr(logging_config, "REMOTE_TASK_LOG", None)
+
+
+def has_remote_task_logs() -> bool:
+    """Whether task logs outlive their tasks somewhere."""
+    return _remote_task_log() is not None
+
+
+def uses_modalflow_logs() -> bool:
+    """Whether Airflow reads task logs through modalflow's RemoteLogIO, so that nobody else needs to."""
+    from modalflow.airflow_logging import ModalVolumeLogIO
+
+    return isinstance(_remote_task_log(), ModalVolumeLogIO)

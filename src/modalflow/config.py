@@ -1,0 +1,285 @@
+"""The settings of the executor: one table, read once, validated before anything starts.
+
+The table ``OPTIONS`` is at the same time Airflow's provider metadata and the documentation, so that the three cannot
+differ. Knows nothing of Airflow: it reads from anything that answers ``get`` and ``getsection`` as Airflow's
+configuration does.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+from modalflow.errors import ConfigError
+from modalflow.names import DEFAULT_APP, Names
+
+SECTION = "modal_executor"
+
+#: Modal's bounds of a Function's timeout, in seconds (documentation of August 2026).
+LONGEST_TIMEOUT = 24 * 3600
+
+
+class ConfigSource(Protocol):
+    """What settings are read from: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
+
+    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None: ...
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of ``[modal_executor]``."""
+
+    name: str
+    type: str
+    """Airflow's name for the type: string, integer, float or boolean."""
+    default: str
+    description: str
+    example: str
+    parse: Callable[[str, str], Any]
+    """Called with (where, raw text); returns the value or raises ConfigError."""
+    version_added: str = "0.4.0"
+
+
+def where(name: str) -> str:
+    """How an error names an option."""
+    return f"[{SECTION}] {name}"
+
+
+def _text(place: str, raw: str) -> str:
+    return raw.strip()
+
+
+def _app_name(place: str, raw: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", raw.strip()):
+        raise ConfigError(place, raw, "letters, digits, '.', '-' and '_', at most 50, e.g. modalflow-prod")
+    return raw.strip()
+
+
+def _whole(low: int, high: int, example: str) -> Callable[[str, str], int]:
+    def parse(place: str, raw: str) -> int:
+        try:
+            value = int(raw)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ConfigError(place, raw, f"a whole number from {low} to {high}, e.g. {example}")
+        return value
+
+    return parse
+
+
+def _seconds(low: float, high: float, example: str) -> Callable[[str, str], float]:
+    def parse(place: str, raw: str) -> float:
+        try:
+            value = float(raw)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ConfigError(place, raw, f"seconds from {low:g} to {high:g}, e.g. {example}")
+        return value
+
+    return parse
+
+
+def _one_of(*choices: str) -> Callable[[str, str], str]:
+    def parse(place: str, raw: str) -> str:
+        if raw.strip().lower() not in choices:
+            raise ConfigError(place, raw, "one of " + ", ".join(choices))
+        return raw.strip().lower()
+
+    return parse
+
+
+def _variables(place: str, raw: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(raw or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
+        raise ConfigError(place, raw, 'a JSON object of environment variables, e.g. {"TZ": "UTC"}')
+    return value
+
+
+def execution_api_url(place: str, raw: str) -> str:
+    """Check a URL of Airflow's Execution API; an empty text means that it is Airflow's own setting that counts."""
+    url = raw.strip()
+    if not url:
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            place,
+            raw,
+            "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
+        )
+    return url if url.endswith("/") else url + "/"
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "app_name",
+        "string",
+        DEFAULT_APP,
+        "Name of the deployed worker app. Its Dict, Modal Queue and Volume are named after it.",
+        "modalflow-prod",
+        _app_name,
+    ),
+    Option(
+        "conn_id",
+        "string",
+        "modal_default",
+        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the environment "
+        "variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml are used.",
+        "modal_default",
+        _text,
+    ),
+    Option(
+        "environment",
+        "string",
+        "",
+        "Modal environment of the worker app. Empty: the connection's, else the credentials' default.",
+        "main",
+        _text,
+    ),
+    Option(
+        "execution_api_url",
+        "string",
+        "",
+        "URL at which containers reach Airflow's Execution API. Empty: `[core] execution_api_server_url`.",
+        "https://airflow.example.com/execution/",
+        execution_api_url,
+    ),
+    Option(
+        "submit_concurrency",
+        "integer",
+        "32",
+        "How many spawns are under way at once.",
+        "32",
+        _whole(1, 1000, "32"),
+    ),
+    Option(
+        "submit_attempts",
+        "integer",
+        "3",
+        "How many times a workload is submitted before the executor gives up, where no container has begun it.",
+        "3",
+        _whole(1, 100, "3"),
+    ),
+    Option(
+        "task_timeout",
+        "float",
+        str(LONGEST_TIMEOUT),
+        "Seconds that a workload may run before the executor cancels it. Waiting for a container does not count.",
+        "3600",
+        _seconds(1, LONGEST_TIMEOUT, "3600"),
+    ),
+    Option(
+        "lost_command_policy",
+        "string",
+        "fail",
+        "What happens to a raw command that timed out or whose container was lost while it ran: fail, or retry (it is "
+        "submitted again, so it must bear being run twice). Workloads of Airflow's own follow the task's retries.",
+        "fail",
+        _one_of("fail", "retry"),
+    ),
+    Option(
+        "sweep_interval",
+        "float",
+        "10",
+        "Seconds between two looks at workloads that have said nothing for that long.",
+        "10",
+        _seconds(0.1, 3600, "10"),
+    ),
+    Option(
+        "connect_timeout",
+        "float",
+        "30",
+        "Seconds that the executor waits for Modal when it starts.",
+        "30",
+        _seconds(1, 600, "30"),
+    ),
+    Option(
+        "worker_env",
+        "string",
+        "",
+        "Environment variables of every workload, as a JSON object.",
+        '{"TZ": "UTC"}',
+        _variables,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The validated settings of one executor."""
+
+    app_name: str
+    conn_id: str
+    environment: str
+    execution_api_url: str
+    submit_concurrency: int
+    submit_attempts: int
+    task_timeout: float
+    lost_command_policy: str
+    sweep_interval: float
+    connect_timeout: float
+    worker_env: Mapping[str, str]
+
+    @property
+    def names(self) -> Names:
+        return Names(self.app_name)
+
+    @classmethod
+    def read(cls, source: ConfigSource) -> Settings:
+        """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
+        known = {option.name for option in OPTIONS}
+        for name in source.getsection(SECTION) or {}:
+            if name not in known:
+                raise unknown_option(where(name), name, known)
+        values = {option.name: option.parse(where(option.name), _raw(source, option)) for option in OPTIONS}
+        return cls(**values)
+
+    @classmethod
+    def defaults(cls, **changes: Any) -> Settings:
+        """The defaults with some values changed, for programs that run without an Airflow configuration."""
+        values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
+        return cls(**(values | changes))
+
+
+def unknown_option(place: str, name: str, known: set[str]) -> ConfigError:
+    """The error for a name that no table has, with the nearest known one."""
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return ConfigError(place, name, f"a known option ({hint}known: {', '.join(sorted(known))})")
+
+
+def _raw(source: ConfigSource, option: Option) -> str:
+    raw = source.get(SECTION, option.name, fallback=option.default)
+    return option.default if raw is None else str(raw)
+
+
+def provider_config() -> dict[str, Any]:
+    """The option table in the form of Airflow's provider metadata."""
+    return {
+        SECTION: {
+            "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
+            "options": {
+                option.name: {
+                    "description": option.description,
+                    "version_added": option.version_added,
+                    "type": option.type,
+                    "example": option.example,
+                    # Airflow formats every default of a provider: braces of its own must be doubled.
+                    "default": option.default.replace("{", "{{").replace("}", "}}"),
+                }
+                for option in OPTIONS
+            },
+        }
+    }

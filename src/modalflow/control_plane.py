@@ -1,0 +1,119 @@
+"""The only way to a ``modal.Client``: credentials from the Airflow connection where there is one, else Modal's own.
+
+One client per process id, because a client inherited across a fork is not dependable. Which control plane it talks to
+(Modal's or a local one) is decided by MODAL_SERVER_URL alone.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any
+from urllib.parse import urlsplit
+
+import modal
+from modal import exception
+from modal.config import config as modal_config
+
+from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """An authenticated client and the Modal environment that names are looked up in."""
+
+    client: modal.Client
+    environment: str | None
+
+    def scope(self) -> dict[str, Any]:
+        """The keyword arguments of the SDK's ``from_name`` methods."""
+        return {"client": self.client, "environment_name": self.environment}
+
+
+def server_url() -> str:
+    """The control plane that the SDK will talk to."""
+    return str(modal_config.get("server_url"))
+
+
+def is_local() -> bool:
+    """Whether the control plane runs on this machine, and its containers with it."""
+    return is_loopback(server_url())
+
+
+def is_loopback(url: str) -> bool:
+    """Whether a URL's host is this machine, as seen from this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+_known: dict[tuple[int, str, str], ControlPlane] = {}
+_lock = Lock()
+
+Hook = Callable[[str], Any]
+"""Returns the ModalHook of a connection id; None stands for "no Airflow here"."""
+
+
+def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = None) -> ControlPlane:
+    """Return this process's control plane for a connection, made at the first call. Blocks: call it off the scheduler's
+    thread.
+
+    Raises CredentialsError where credentials are missing, incomplete or refused, ControlPlaneUnreachableError where
+    nobody answers.
+    """
+    key = (os.getpid(), conn_id, environment)
+    with _lock:
+        if key not in _known:
+            _known[key] = _connect(conn_id, environment, hook)
+        return _known[key]
+
+
+def forget(control_plane: ControlPlane) -> None:
+    """Make the next ``connect`` build a new client, with the credentials as they are then."""
+    with _lock:
+        for key in [key for key, known in _known.items() if known is control_plane]:
+            del _known[key]
+
+
+def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
+    source = f"the connection {conn_id!r}" if hook else "the environment"
+    try:
+        if hook is None:
+            client, scope = modal.Client.from_env(), None
+        else:
+            modal_hook = hook(conn_id)
+            client, scope = modal_hook.client, modal_hook.environment_name
+            if modal_hook.credentials is None:
+                source = "the environment"
+        client.hello()
+    except exception.AuthError as error:
+        raise CredentialsError(_credentials_help(source, error)) from error
+    except exception.ConnectionError as error:
+        raise ControlPlaneUnreachableError(unreachable(error)) from error
+    except ModalflowError:
+        raise
+    except Exception as error:
+        if type(error).__name__ in ("ModalConnectionError", "AirflowNotFoundException"):
+            raise CredentialsError(_credentials_help(source, error)) from error
+        if isinstance(error, exception.Error | OSError):
+            raise ControlPlaneUnreachableError(unreachable(error)) from error
+        raise
+    return ControlPlane(client, environment or scope or None)
+
+
+def unreachable(error: BaseException) -> str:
+    """The message for a control plane that does not answer."""
+    return f"Modal at {server_url()} does not answer ({error}). Check the network, or MODAL_SERVER_URL."
+
+
+def _credentials_help(source: str, error: BaseException) -> str:
+    return (
+        f"Modal refused the credentials from {source} at {server_url()}: {error}. Set login (token id) and password "
+        "(token secret) of the Airflow connection, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; a token is made with "
+        "`modal token new`, and `modalflow local env` prints those of a local control plane."
+    )

@@ -1,0 +1,179 @@
+"""Which function call stands for which workload, and what to do about it. Pure: no I/O, no clock, no Modal.
+
+The table of calls is the engine's whole memory. What becomes of a call that has been silent is decided by ``decide``
+from two facts alone, the ledger's entry and Modal's verdict, so that every combination can be read off one table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from modalflow.messages import Entry, Kind, State, Submission
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Modal's own word on a function call."""
+
+    ended: bool
+    reason: str = ""
+    """How it ended, for humans; empty where it has not, or where it returned in order."""
+
+
+PENDING = Verdict(ended=False)
+RETURNED = Verdict(ended=True)
+
+
+class Action(Enum):
+    """What the engine does next about a call."""
+
+    WAIT = auto()
+    DELIVER = auto()
+    """The ledger has the outcome."""
+    SUBMIT_AGAIN = auto()
+    """No container has begun it: same work id, so that a late start of the first call finds the claim taken."""
+    RUN_AGAIN = auto()
+    """It had begun, and its policy is to be run again: under a new work id."""
+    FAIL = auto()
+    TIME_OUT = auto()
+    """It ran for too long: cancel it, then treat it as lost."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """An action and, where something went wrong, why."""
+
+    action: Action
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class Call:
+    """One submission of a workload, from the mailbox to its outcome."""
+
+    key: Hashable
+    work_id: str
+    log_path: str
+    label: str
+    kind: Kind
+    heard_at: float
+    """When something was last heard of it, by the engine's monotonic clock."""
+    submission: Submission | None = None
+    """None for adopted work: it cannot be submitted again from here."""
+    options: Hashable = None
+    function_call_id: str | None = None
+    origin: str = ""
+    """The work id it was ordered under; another one follows where it is run again."""
+    attempts: int = 0
+    spawned_unseen: bool = False
+    """A spawn failed in a way that does not tell whether Modal took it, so a second function call may exist."""
+    settled: bool = False
+    """An outcome was delivered; what arrives later is dropped."""
+
+    def __post_init__(self) -> None:
+        self.origin = self.origin or self.work_id
+
+    @property
+    def may_start_again(self) -> bool:
+        """Whether another function call for this work id may still be waiting on Modal."""
+        return self.attempts > 1 or self.spawned_unseen
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the settings say about work that is in trouble."""
+
+    task_timeout: float
+    submit_attempts: int
+    retry_commands: bool
+
+
+def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wall_clock: float) -> Decision:
+    """Decide about a call from what the ledger and Modal say of it.
+
+    The ledger must have been read after the verdict was given: a worker writes its entry before its call returns.
+
+    =============  ==========  =====================================
+    ledger         Modal       decision
+    =============  ==========  =====================================
+    terminal       any         deliver
+    running        pending     wait, or time out
+    running        ended       lost after its claim
+    nothing        pending     wait (no container has begun it)
+    nothing        ended       lost before its claim
+    =============  ==========  =====================================
+    """
+    if entry is not None and entry.state is not State.RUNNING:
+        return Decision(Action.DELIVER)
+    if entry is not None:
+        ran = wall_clock - entry.started_at
+        if ran > policy.task_timeout:
+            return Decision(
+                Action.TIME_OUT,
+                f"Ran for {ran:.0f} s in container {entry.container_id}, longer than [modal_executor] task_timeout = "
+                f"{policy.task_timeout:g} s",
+            )
+        if not verdict.ended:
+            return Decision(Action.WAIT)
+        why = verdict.reason or "the function call ended without an outcome"
+        return lost_after_claim(call, f"Lost while running in container {entry.container_id}: {why}", policy)
+    if not verdict.ended:
+        return Decision(Action.WAIT)
+    return lost_before_claim(call, verdict.reason or "the function call ended before a worker began", policy)
+
+
+def lost_before_claim(call: Call, why: str, policy: Policy) -> Decision:
+    """Nothing ran, so submitting again is safe and costs the task no retry."""
+    if call.submission is None:
+        return Decision(Action.FAIL, f"Not started on Modal: {why}")
+    if call.attempts < policy.submit_attempts:
+        return Decision(Action.SUBMIT_AGAIN, f"Not started on Modal: {why}")
+    return Decision(Action.FAIL, f"Not started on Modal in {call.attempts} submissions: {why}")
+
+
+def lost_after_claim(call: Call, why: str, policy: Policy) -> Decision:
+    """It may have had effects: a workload of Airflow's follows the task's retries, a raw command the setting."""
+    if call.kind is Kind.COMMAND and policy.retry_commands and call.submission is not None:
+        return Decision(Action.RUN_AGAIN, why)
+    return Decision(Action.FAIL, why)
+
+
+@dataclass
+class Calls:
+    """The calls in flight, by work id; at most one of them is current for a workload key."""
+
+    _by_work_id: dict[str, Call] = field(default_factory=dict)
+    _current: dict[Hashable, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._by_work_id)
+
+    def __iter__(self) -> Iterator[Call]:
+        return iter(list(self._by_work_id.values()))
+
+    def add(self, call: Call) -> None:
+        """Track a call; it becomes the current one for its key, and an older one's outcome no longer counts."""
+        self._by_work_id[call.work_id] = call
+        self._current[call.key] = call.work_id
+
+    def get(self, work_id: str) -> Call | None:
+        return self._by_work_id.get(work_id)
+
+    def of_key(self, key: Hashable) -> Call | None:
+        """The current call of a workload key."""
+        return self._by_work_id.get(self._current.get(key, ""))
+
+    def is_current(self, call: Call) -> bool:
+        """Whether an outcome of this call still stands for its key: deferral and reschedule reuse keys."""
+        return self._current.get(call.key) == call.work_id
+
+    def discard(self, call: Call) -> None:
+        self._by_work_id.pop(call.work_id, None)
+        if self.is_current(call):
+            del self._current[call.key]
+
+    def silent_since(self, moment: float) -> Iterable[Call]:
+        """Calls of which nothing was heard since ``moment``, by the engine's monotonic clock."""
+        return [call for call in self._by_work_id.values() if call.heard_at <= moment]

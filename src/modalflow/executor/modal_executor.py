@@ -1,0 +1,266 @@
+"""ModalExecutor: Airflow's hooks, one short method each. No I/O: that is the engine's, on a thread of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.executors.base_executor import BaseExecutor
+from airflow.models.taskinstancekey import TaskInstanceKey
+
+from modalflow import airflow_compat, control_plane
+from modalflow.config import Settings, execution_api_url
+from modalflow.errors import ConfigError, ModalflowError, WorkloadRejectedError
+from modalflow.executor.engine import Engine
+from modalflow.executor.orders import News, NewsKind, Order
+from modalflow.executor.remote import Remote
+from modalflow.executor.workloads import (
+    adoption_of,
+    external_id,
+    label_of,
+    log_path_of_key,
+    order_of_command,
+    order_of_workload,
+)
+from modalflow.log_volume import LogVolume
+
+if TYPE_CHECKING:
+    from airflow.models.taskinstance import TaskInstance
+
+#: Final states after which Airflow queues the same key again: telling an outcome would be taken for the next run's.
+PAUSED_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
+
+
+class ModalExecutor(BaseExecutor):
+    """Runs every Airflow workload as one call of a deployed Modal Function.
+
+    ``start`` raises what is wrong with the configuration, each error naming the setting and how to mend it. After
+    it, no method waits for the network or a file, and ``heartbeat`` raises nothing.
+    """
+
+    supports_ad_hoc_ti_run: bool = True
+    supports_callbacks: bool = True
+    supports_connection_test: bool = True
+    supports_multi_team: bool = True
+    is_production: bool = True
+    # `airflow standalone` replaces every executor that says False by LocalExecutor; True has no other effect than that
+    # stale DAG bundle versions are cleaned up on the scheduler's host.
+    is_local: bool = True
+    serve_logs: bool = False
+    pre_assigns_external_executor_id: ClassVar[bool] = True
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._engine: Engine | None = None
+        self._env: Mapping[str, str] = {}
+        self._origins: dict[Any, str] = {}
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Check the settings and the deployment, and start the engine."""
+        settings = self.settings
+        self._env = self._workload_env(settings)
+        self._engine = Engine(settings, self._open_remote)
+        self._engine.start()
+        if not airflow_compat.has_remote_task_logs():
+            self.log.warning(
+                "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
+                "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
+            )
+
+    @cached_property
+    def settings(self) -> Settings:
+        """The validated settings; the first use raises ConfigError for what is wrong."""
+        return Settings.read(self.conf)
+
+    def _open_remote(self) -> Remote:
+        return Remote(self._control_plane(), self.settings.names)
+
+    def _control_plane(self) -> control_plane.ControlPlane:
+        return control_plane.connect(
+            conn_id=self.settings.conn_id, environment=self.settings.environment, hook=airflow_compat.modal_hook
+        )
+
+    def _workload_env(self, settings: Settings) -> Mapping[str, str]:
+        """The Airflow configuration that a worker needs, above the variables that the user wants there."""
+        url = settings.execution_api_url or execution_api_url(
+            "[core] execution_api_server_url", airflow_compat.execution_api_server_url(self.conf)
+        )
+        if control_plane.is_loopback(url) and not control_plane.is_local():
+            raise ConfigError(
+                "[modal_executor] execution_api_url",
+                url,
+                "a URL that containers on Modal can reach; a loopback address means the container itself there",
+            )
+        return {
+            **settings.worker_env,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(self.conf),
+        }
+
+    def end(self) -> None:
+        """Stop submitting and listening. What runs on Modal goes on: waiting for it would hold up a scheduler's
+        restart for as long as the longest task, and the next scheduler adopts it."""
+        if self._engine is not None:
+            self._engine.stop()
+            self.sync()
+
+    def terminate(self) -> None:
+        """As ``end``."""
+        self.end()
+
+    # --- workloads ---
+
+    def heartbeat(self) -> None:
+        """As BaseExecutor's, but nothing is raised: an exception here would end the scheduler."""
+        try:
+            super().heartbeat()
+        except Exception:
+            self.log.exception("The heartbeat went wrong; the next one goes on")
+
+    def _process_workloads(self, workloads: Sequence[Any]) -> None:
+        orders = []
+        for workload in workloads:
+            key = workload.key
+            for queued in airflow_compat.queued_workloads(self):
+                queued.pop(key, None)
+            self.running.add(key)
+            try:
+                orders.append(order_of_workload(workload, self._env))
+            except Exception as error:
+                if not isinstance(error, WorkloadRejectedError):
+                    self.log.exception("%s could not be submitted", label_of(key))
+                self._reject(key, getattr(workload, "log_path", None), str(error))
+        self._submit(orders)
+
+    def execute_async(
+        self,
+        key: Any,
+        command: Sequence[str] | str,
+        queue: str | None = None,
+        executor_config: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Submit a raw command: a list of arguments, or one text for the shell. Its exit code is its outcome.
+
+        Raises WorkloadRejectedError for a command or an ``executor_config`` that cannot be submitted.
+        """
+        order = order_of_command(key, command, queue, executor_config, self._env)
+        self.running.add(key)
+        self._submit([order])
+
+    def _submit(self, orders: Sequence[Order]) -> None:
+        if not orders:
+            return
+        if self._engine is None:
+            raise ModalflowError(f"{type(self).__name__} was not started; call start() first")
+        for order in orders:
+            self._origins[order.key] = order.submission.work_id
+        self._engine.submit(orders)
+
+    def _reject(self, key: Any, log_path: str | None, reason: str) -> None:
+        self.log.error("%s is not submitted: %s", label_of(key), reason)
+        if self._engine is not None:
+            self._engine.add_reason(log_path or log_path_of_key(key), reason)
+        self._tell_failed(key, reason)
+
+    # --- outcomes ---
+
+    def sync(self) -> None:
+        """Tell Airflow what the engine has learnt."""
+        if self._engine is None:
+            return
+        delivered = []
+        for news in self._engine.take_news():
+            if news.kind is not NewsKind.STARTED:
+                delivered.append(news.work_id)
+            if self._origins.get(news.key) != news.origin:
+                continue
+            self._tell(news)
+        self._engine.forget(delivered)
+
+    def _tell(self, news: News) -> None:
+        key: Any = news.key
+        if news.kind is NewsKind.STARTED:
+            self.running_state(key, external_id(news.work_id, news.function_call_id))
+            return
+        del self._origins[key]
+        if news.kind is NewsKind.FAILED:
+            self._tell_failed(key, news.reason or "It failed without a reason")
+        elif news.entry is not None and news.entry.final_state in PAUSED_STATES:
+            self.running.discard(key)
+        else:
+            self.success(key, external_id(news.work_id, news.function_call_id))
+
+    def _tell_failed(self, key: Any, reason: str) -> None:
+        self.log_task_event(event="modal executor", extra=reason, ti_key=key)
+        self.fail(key, reason)
+
+    # --- what Airflow wants ended ---
+
+    def change_state(self, key: Any, state: Any, info: Any = None, remove_running: bool = True) -> None:
+        """As BaseExecutor's; a final state that somebody else decides on (a task without a heartbeat, say) also ends
+        the function call."""
+        if remove_running and self._origins.pop(key, None) is not None and self._engine is not None:
+            self._engine.end_call(key, f"Airflow ended it as {state}")
+        super().change_state(key, state, info, remove_running)
+
+    def revoke_task(self, *, ti: TaskInstance) -> None:
+        """Take a task back that was queued for too long; Airflow queues it anew."""
+        self._let_go(ti.key, "Airflow took it back: it was queued for too long")
+
+    def fail_connection_test(self, key: Any) -> None:
+        """Drop a connection test that took too long."""
+        self._let_go(key, "Airflow gave up on the connection test")
+
+    def _let_go(self, key: Any, reason: str) -> None:
+        for queued in airflow_compat.queued_workloads(self):
+            queued.pop(key, None)
+        self.running.discard(key)
+        if self._origins.pop(key, None) is not None and self._engine is not None:
+            self._engine.end_call(key, reason)
+
+    # --- other schedulers' work ---
+
+    def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
+        """Take over what a dead scheduler submitted. Returned, for Airflow to queue anew, is what has no id, and
+        what no container has begun and now none can."""
+        if self._engine is None:
+            return tis
+        adoptions = {ti.key: adoption for ti in tis if (adoption := adoption_of(ti)) is not None}
+        for key, adoption in adoptions.items():
+            self.running.add(key)
+            self._origins[key] = adoption.work_id
+        not_begun = self._engine.adopt(list(adoptions.values()))
+        for key in not_begun:
+            self.running.discard(key)
+            self._origins.pop(key, None)
+        return [ti for ti in tis if ti.key not in adoptions or ti.key in not_begun]
+
+    # --- looking in ---
+
+    def get_task_log(self, ti: TaskInstance, try_number: int) -> tuple[list[str], list[str]]:
+        """The log of a running task, from an executor that was never started, in Airflow's API server.
+
+        Where Airflow already reads its logs through modalflow there is nothing to add but a source, which keeps Airflow
+        from asking the container for a log server.
+        """
+        source = f"Running on Modal in {ti.hostname}" if ti.hostname else "Waiting for a container on Modal"
+        if airflow_compat.uses_modalflow_logs():
+            return [source], []
+        key = TaskInstanceKey(ti.dag_id, ti.task_id, ti.run_id, try_number, ti.map_index)
+        try:
+            sources, texts = self._log_volume.read(log_path_of_key(key))
+        except ModalflowError as error:
+            return [source, str(error)], []
+        return [source, *sources], texts
+
+    @cached_property
+    def _log_volume(self) -> LogVolume:
+        return LogVolume(self._control_plane(), self.settings.names)
+
+    def debug_dump(self) -> None:
+        """As BaseExecutor's, and the engine's calls."""
+        super().debug_dump()  # type: ignore[no-untyped-call]  # untyped in Airflow
+        self.log.info("modal engine: %s", self._engine.describe() if self._engine else "not started")

@@ -1,0 +1,56 @@
+"""What passes between the scheduler's thread and the engine: orders one way, news the other. Plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from modalflow.executor.resources import Resources
+from modalflow.messages import Entry, Submission
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Submit this."""
+
+    key: Hashable
+    submission: Submission
+    resources: Resources
+    airflow_queue: str | None
+    profile: str | None
+    """The profile that the task asked for; else the Airflow queue decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """Take over what another scheduler submitted."""
+
+    key: Hashable
+    work_id: str
+    function_call_id: str | None
+    log_path: str
+    label: str
+
+
+class NewsKind(Enum):
+    """What the engine has to say of a workload."""
+
+    STARTED = auto()
+    """Modal has accepted it: it has a function call."""
+    SUCCESS = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Something the executor must tell Airflow at the next ``sync``."""
+
+    kind: NewsKind
+    key: Hashable
+    origin: str
+    """The work id of the order: with the key it tells generations apart."""
+    work_id: str
+    function_call_id: str | None = None
+    reason: str | None = None
+    entry: Entry | None = None

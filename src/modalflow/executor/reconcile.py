@@ -1,0 +1,75 @@
+"""The lost and the late: what has been silent is looked up, in Modal's word first and then in the ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+
+from modalflow.errors import MalformedMessageError
+from modalflow.executor.calls import PENDING, Call, Decision, Policy, Verdict, decide
+from modalflow.executor.remote import FAILURES, Remote
+from modalflow.messages import Entry
+
+log = logging.getLogger(__name__)
+
+#: Look-ups under way at once.
+CONCURRENCY = 16
+
+
+class Sweeper:
+    """Looks at silent calls every ``interval`` seconds and hands each decision over."""
+
+    def __init__(
+        self,
+        remote: Callable[[], Remote],
+        policy: Policy,
+        interval: float,
+        silent: Callable[[float], Iterable[Call]],
+        apply: Callable[[Call, Decision, Entry | None], None],
+    ) -> None:
+        self._remote = remote
+        self._policy = policy
+        self._interval = interval
+        self._silent = silent
+        self._apply = apply
+        self._bound = asyncio.Semaphore(CONCURRENCY)
+
+    async def run(self) -> None:
+        """Sweep until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval)
+            try:
+                await self.sweep()
+            except Exception:
+                log.exception("A sweep went wrong; the next one goes on")
+
+    async def sweep(self) -> None:
+        """Look once at everything that is silent."""
+        calls = list(self._silent(time.monotonic() - self._interval))
+        await asyncio.gather(*(self._look(call) for call in calls))
+
+    async def _look(self, call: Call) -> None:
+        async with self._bound:
+            try:
+                decision, entry = await self.judge(call)
+            except FAILURES as error:
+                log.warning("%s could not be looked up (%s: %s)", call.label, type(error).__name__, error)
+                return
+        call.heard_at = time.monotonic()
+        if not call.settled:
+            self._apply(call, decision, entry)
+
+    async def judge(self, call: Call) -> tuple[Decision, Entry | None]:
+        """Ask Modal, then the ledger (in this order: see ``decide``), and decide."""
+        remote = self._remote()
+        verdict: Verdict = PENDING
+        if call.function_call_id is not None:
+            verdict = await remote.verdict(call.function_call_id)
+        try:
+            entry = await remote.entry(call.work_id)
+        except MalformedMessageError as error:
+            log.error("The ledger's entry of %s cannot be read: %s", call.label, error)
+            entry = None
+        return decide(call, entry, verdict, self._policy, time.time()), entry

@@ -1,0 +1,150 @@
+"""What the engine asks of Modal: the only place of the executor that calls the SDK.
+
+Every call is bounded in time, reads plain data only, and fails with one of modalflow's own errors or with the SDK's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+import modal
+from modal import exception
+
+from modalflow.control_plane import ControlPlane
+from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, ModalflowError, NotDeployedError
+from modalflow.executor.calls import PENDING, RETURNED, Verdict
+from modalflow.executor.resources import Resources
+from modalflow.log_volume import LogVolume
+from modalflow.messages import PROTOCOL, Deployment, Entry
+from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.plain_data import plain_data_only
+
+#: Seconds for one RPC, its retries and throttle waits included: the SDK itself would wait for ever.
+RPC_TIMEOUT = 60.0
+
+#: Handles kept for distinct (profile, resources); the SDK itself keeps 32 bindings per Function.
+KEPT_HANDLES = 32
+
+#: How a call of the SDK fails, where it is not a bug of ours.
+FAILURES = (exception.Error, ModalflowError, OSError, asyncio.TimeoutError)
+
+_T = TypeVar("_T")
+
+
+async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
+    """Await a call of the SDK within a time limit and without unpickling more than plain data."""
+    with plain_data_only():
+        return await asyncio.wait_for(call, seconds)
+
+
+class Remote:
+    """Modal's side of one executor."""
+
+    def __init__(self, control_plane: ControlPlane, names: Names) -> None:
+        scope = control_plane.scope()
+        self.control_plane = control_plane
+        self._names = names
+        self._ledger: Any = modal.Dict.from_name(names.ledger, create_if_missing=True, **scope)
+        self._events: Any = modal.Queue.from_name(names.events, create_if_missing=True, **scope)
+        self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
+        self.logs = LogVolume(control_plane, names)
+
+    async def deployment(self) -> Deployment | None:
+        """Make sure that a worker is deployed that this executor can talk to; return its record where there is one.
+
+        Raises NotDeployedError or IncompatibleWorkerError.
+        """
+        await bounded(self._function(DEFAULT_PROFILE, Resources()))
+        deployment = await asyncio.to_thread(self.logs.deployment)
+        if deployment is not None and deployment.protocol != PROTOCOL:
+            raise IncompatibleWorkerError(
+                f"The worker deployed as Modal app {self._names.app!r} is modalflow {deployment.version} and speaks "
+                f"protocol {deployment.protocol}, this executor speaks protocol {PROTOCOL}. Deploy the worker of the "
+                f"modalflow that is installed here: `{self._deploy()}`."
+            )
+        return deployment
+
+    async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
+        """Submit one input; return the function call id."""
+        function = await bounded(self._function(profile, resources))
+        call = await bounded(function.spawn.aio(wire))
+        return str(call.object_id)
+
+    async def _function(self, profile: str, resources: Resources) -> Any:
+        key = (profile, resources)
+        if key not in self._handles:
+            name = self._names.function(profile)
+            function: Any = modal.Function.from_name(self._names.app, name, **self.control_plane.scope())
+            try:
+                await function.hydrate.aio()
+            except exception.NotFoundError as error:
+                raise NotDeployedError(
+                    f"Modal has no Function {name!r} in app {self._names.app!r} in environment "
+                    f"{self.control_plane.environment or 'default'!r} ({error}). Deploy it: `{self._deploy()}`."
+                ) from error
+            self._handles[key] = function.with_options(**resources.as_arguments()) if resources.options else function
+            while len(self._handles) > KEPT_HANDLES:
+                self._handles.popitem(last=False)
+        self._handles.move_to_end(key)
+        return self._handles[key]
+
+    def _deploy(self) -> str:
+        environment = self.control_plane.environment
+        return f"modalflow deploy --app {self._names.app}" + (f" --environment {environment}" if environment else "")
+
+    def forget_handles(self) -> None:
+        """Look Functions up anew: the app may have been stopped and deployed again under other ids."""
+        self._handles.clear()
+
+    async def entry(self, work_id: str) -> Entry | None:
+        """The ledger's entry of a work id. One that cannot be read counts as missing, with its reason in the log."""
+        text = await bounded(self._ledger.get.aio(work_id))
+        return None if text is None else Entry.from_json(text)
+
+    async def claim(self, entry: Entry) -> bool:
+        """Write an entry where there is none, so that no worker can begin this work id; False if one has."""
+        return bool(await bounded(self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True)))
+
+    async def forget(self, work_id: str) -> None:
+        """Remove a work id from the ledger."""
+        await bounded(self._ledger.pop.aio(work_id, None))
+
+    async def verdict(self, function_call_id: str) -> Verdict:
+        """Modal's own word on a function call. What the call returned is not read: the ledger has it."""
+        call: Any = modal.FunctionCall.from_id(function_call_id, client=self.control_plane.client)
+        try:
+            await bounded(call.get.aio(timeout=0))
+        except exception.OutputExpiredError:
+            return Verdict(True, "Modal no longer keeps the result of the function call")
+        except exception.FunctionTimeoutError as error:
+            return Verdict(True, f"Modal stopped it at the Function's timeout ({error})")
+        except exception.NotFoundError as error:
+            return Verdict(True, f"Modal does not know the function call ({error})")
+        except TimeoutError:
+            return PENDING
+        except exception.InternalFailure as error:
+            return Verdict(True, f"Modal reports a failure of its own: {error}")
+        except (exception.RemoteError, exception.ExecutionError) as error:
+            return Verdict(True, str(error) or type(error).__name__)
+        return RETURNED
+
+    async def cancel(self, function_call_id: str) -> None:
+        """End a function call; other inputs of its container are not touched."""
+        call: Any = modal.FunctionCall.from_id(function_call_id, client=self.control_plane.client)
+        await bounded(call.cancel.aio())
+
+    async def next_events(self, partition: str, most: int, wait: float) -> list[Entry]:
+        """Wait for events of a partition; an event that cannot be read is passed over (the ledger has the truth)."""
+        texts = await bounded(
+            self._events.get_many.aio(most, block=True, timeout=wait, partition=partition), wait + RPC_TIMEOUT
+        )
+        entries = []
+        for text in texts or ():
+            try:
+                entries.append(Entry.from_json(text))
+            except MalformedMessageError:
+                continue
+        return entries

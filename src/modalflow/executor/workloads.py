@@ -1,0 +1,103 @@
+"""From an Airflow workload, or a raw command, to an order. Pure: serialises and checks, sends nothing."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from airflow.models.taskinstancekey import TaskInstanceKey
+
+from modalflow import __version__
+from modalflow.airflow_compat import pre_assigned_id
+from modalflow.errors import WorkloadRejectedError
+from modalflow.executor.orders import Adoption, Order
+from modalflow.executor.resources import TaskRequest, read_executor_config
+from modalflow.messages import Kind, Submission
+
+_UNSAFE = re.compile(r"[^\w.=+:@-]+")
+
+
+def label_of(key: Any) -> str:
+    """What a human calls a workload key."""
+    if isinstance(key, TaskInstanceKey):
+        index = f"[{key.map_index}]" if key.map_index >= 0 else ""
+        return f"{key.dag_id}.{key.task_id}{index} run {key.run_id} try {key.try_number}"
+    return f"{type(key).__name__.removesuffix('Key')} {getattr(key, 'id', key)}"
+
+
+def log_path_of_key(key: Any) -> str:
+    """The log of a key that came without a path: for task instances, Airflow's own default layout."""
+    if isinstance(key, TaskInstanceKey):
+        mapped = f"map_index={key.map_index}/" if key.map_index >= 0 else ""
+        return f"dag_id={key.dag_id}/run_id={key.run_id}/task_id={key.task_id}/{mapped}attempt={key.try_number}.log"
+    return f"{type(key).__name__.removesuffix('Key').lower()}/{_UNSAFE.sub('_', str(getattr(key, 'id', key)))}.log"
+
+
+def order_of_workload(workload: Any, env: Mapping[str, str]) -> Order:
+    """Return the order for a workload of Airflow's; raise WorkloadRejectedError where its executor_config is wrong."""
+    ti = getattr(workload, "ti", None)
+    request = read_executor_config(getattr(ti, "executor_config", None))
+    queue = getattr(ti, "queue", None) if ti is not None else getattr(workload, "queue", None)
+    submission = Submission(
+        work_id=pre_assigned_id(workload) or str(uuid.uuid4()),
+        kind=Kind.WORKLOAD,
+        log_path=getattr(workload, "log_path", None) or log_path_of_key(workload.key),
+        partition="",
+        label=label_of(workload.key),
+        workload=workload.model_dump_json(),
+        env={**env, **request.env},
+        executor_version=__version__,
+    )
+    return Order(workload.key, submission, request.resources, queue, request.profile)
+
+
+def order_of_command(
+    key: Any,
+    command: Sequence[str] | str,
+    queue: str | None,
+    executor_config: Mapping[str, Any] | None,
+    env: Mapping[str, str],
+) -> Order:
+    """Return the order for a raw command: arguments, or one text for the shell."""
+    if isinstance(command, str):
+        checked: tuple[str, ...] | str = command
+    else:
+        checked = tuple(command)
+        if not all(isinstance(part, str) for part in checked):
+            raise WorkloadRejectedError(f"Command {command!r} of {label_of(key)}: expected texts only")
+    if not checked or checked == ("",):
+        raise WorkloadRejectedError(f"Command of {label_of(key)} is empty; expected a program and its arguments")
+    request: TaskRequest = read_executor_config(executor_config)
+    submission = Submission(
+        work_id=str(uuid.uuid4()),
+        kind=Kind.COMMAND,
+        log_path=log_path_of_key(key),
+        partition="",
+        label=label_of(key),
+        command=checked,
+        env={**env, **request.env},
+        executor_version=__version__,
+    )
+    return Order(key, submission, request.resources, queue, request.profile)
+
+
+def external_id(work_id: str, function_call_id: str | None) -> str:
+    """What Airflow stores of a submission: the function call id for humans, the work id to adopt by."""
+    return f"{function_call_id}/{work_id}" if function_call_id else work_id
+
+
+def adoption_of(ti: Any) -> Adoption | None:
+    """Read a task instance that another scheduler queued; None where it was never given an id."""
+    stored = ti.external_executor_id
+    if not stored:
+        return None
+    function_call_id, _, work_id = str(stored).rpartition("/")
+    return Adoption(
+        key=ti.key,
+        work_id=work_id,
+        function_call_id=function_call_id or None,
+        log_path=log_path_of_key(ti.key),
+        label=label_of(ti.key),
+    )

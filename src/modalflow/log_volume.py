@@ -1,0 +1,86 @@
+"""The logs Volume, seen from the Airflow side: one folder per log, one file in it per run that added to the log.
+
+Reads and adds whole files. The worker writes its own files through the mount and never comes here. Blocks: call it off
+the scheduler's thread.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from datetime import UTC, datetime
+
+import modal
+from modal import exception
+
+from modalflow.control_plane import ControlPlane
+from modalflow.messages import Deployment
+from modalflow.names import DEPLOYMENT_FILE, Names
+
+#: Seconds that a reader of a log waits for Modal before it is told so instead.
+READ_TIMEOUT = 20.0
+
+#: Airflow writes the log of a trigger beside the task's; both are parts of one log here.
+_TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
+
+
+class LogVolume:
+    """The logs of one worker app."""
+
+    def __init__(self, control_plane: ControlPlane, names: Names) -> None:
+        self._name = names.logs
+        self._volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
+
+    def read(self, log_path: str) -> tuple[list[str], list[str]]:
+        """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not
+        there yet or cannot be read is no error: the sources say so."""
+        pool = ThreadPoolExecutor(1, thread_name_prefix="modalflow-log-reader")
+        try:
+            return pool.submit(self._read, log_path).result(READ_TIMEOUT)
+        except FutureTimeoutError:
+            return [f"Modal did not answer within {READ_TIMEOUT:g} s; the log is on Volume {self._name}"], []
+        except (exception.Error, OSError) as error:
+            return [f"The log on Volume {self._name} could not be read: {error}"], []
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _read(self, log_path: str) -> tuple[list[str], list[str]]:
+        try:
+            entries = self._volume.listdir(log_path)
+        except (exception.NotFoundError, FileNotFoundError):
+            return [f"No log at {log_path} on Volume {self._name} yet"], []
+        files = sorted(entry.path for entry in entries if entry.type.name == "FILE")
+        texts = [b"".join(self._volume.read_file(path)).decode("utf-8", "replace") for path in files]
+        return [f"modal://{self._name}/{path}" for path in files], texts
+
+    def add(self, log_path: str, name: str, content: bytes) -> None:
+        """Add a file to a log, or replace it."""
+        with self._volume.batch_upload(force=True) as batch:
+            batch.put_file(io.BytesIO(content), f"/{log_path}/{name}")
+
+    def add_reason(self, log_path: str, reason: str) -> None:
+        """Add why a workload ended that could not say so itself, as a line of Airflow's structured log."""
+        now = datetime.now(UTC)
+        line = {"timestamp": now.isoformat(), "level": "error", "event": reason, "logger": "modalflow.executor"}
+        self.add(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
+
+    def add_local_file(self, relative_path: str, content: bytes, host: str) -> None:
+        """Add what a process of the Airflow host (a triggerer, another executor's task) wrote to its own log file."""
+        trigger = _TRIGGER_SUFFIX.search(relative_path)
+        name = f"trigger-{trigger['job']}" if trigger else "host"
+        self.add(_TRIGGER_SUFFIX.sub("", relative_path), f"{name}-{host}.log", content)
+
+    def deployment(self) -> Deployment | None:
+        """The record of the deployed worker, None where there is none."""
+        try:
+            return Deployment.from_json(b"".join(self._volume.read_file(DEPLOYMENT_FILE)).decode())
+        except (exception.NotFoundError, FileNotFoundError):
+            return None
+
+    def record(self, deployment: Deployment) -> None:
+        """Store the record of the deployed worker."""
+        with self._volume.batch_upload(force=True) as batch:
+            batch.put_file(io.BytesIO(deployment.to_json().encode()), f"/{DEPLOYMENT_FILE}")

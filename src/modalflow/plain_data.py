@@ -1,0 +1,59 @@
+"""Reading what containers wrote without running it.
+
+Modal's SDK unpickles the values of Dicts and Queues and the results of function calls in the process that reads them,
+so whoever can write them could run code in the scheduler. Within ``plain_data_only()`` the SDK's unpickler builds
+strings, numbers, lists and dicts, and refuses everything that would need a name to be imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import modal._serialization as serialization
+
+from modalflow.errors import UntrustedDataError
+
+_plain = ContextVar("modalflow_plain_data_only", default=False)
+_installed = False
+
+
+@contextlib.contextmanager
+def plain_data_only() -> Iterator[None]:
+    """Refuse any global in what the SDK unpickles for the calls made within; other code is not affected.
+
+    The mark is a context variable: asyncio and the SDK's own loop copy the caller's context with each call. A refusal
+    arrives as the SDK's DeserializationError with an UntrustedDataError as its cause.
+    """
+    _install()
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def _install() -> None:
+    """Teach the SDK's unpickler the mark. It has no hook for this, hence the replaced method, done once."""
+    global _installed
+    if _installed:
+        return
+    unpickler: Any = serialization.Unpickler
+    original_find_class = unpickler.find_class
+    original_persistent_load = unpickler.persistent_load
+
+    def find_class(self: Any, module: str, name: str) -> Any:
+        if _plain.get():
+            raise UntrustedDataError(f"Data from a container refers to {module}.{name}; expected plain data")
+        return original_find_class(self, module, name)
+
+    def persistent_load(self: Any, pid: Any) -> Any:
+        if _plain.get():
+            raise UntrustedDataError("Data from a container refers to a Modal object; expected plain data")
+        return original_persistent_load(self, pid)
+
+    unpickler.find_class = find_class
+    unpickler.persistent_load = persistent_load
+    _installed = True

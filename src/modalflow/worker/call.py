@@ -1,0 +1,260 @@
+"""One function call of the worker, from the submission to the outcome: claim, run, report.
+
+Never raises but for cancellation: what a container raises would be unpickled in the scheduler's process. Every outcome
+is a dict of plain values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from modalflow import __version__
+from modalflow.errors import MalformedMessageError
+from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
+from modalflow.worker.container import Container
+from modalflow.worker.logs import Segment
+from modalflow.worker.nursery import Nursery, ZygoteEndedError
+from modalflow.worker.orders import Ending, Order, Outcome
+from modalflow.worker.processes import describe_exit
+from modalflow.worker.report import Claim
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+#: Seconds between asking what runs to end and killing it. The supervisor gives a task as long to run its on_kill().
+TERM_GRACE = 8.0
+
+#: A shell adds the number of the signal that ended a program to this.
+_SIGNAL_BASE = 128
+
+CANCELLED = "Cancelled: the function call was cancelled, or Modal stopped its container."
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function call that carries a submission."""
+
+    container: Container
+    function_call_id: str
+
+    async def perform(self, wire: object) -> dict[str, Any]:
+        """Do what the submission asks for, once, and return the outcome."""
+        claim = self._unclaimed(wire)
+        try:
+            submission = _read(wire)
+        except (MalformedMessageError, _WrongProtocolError) as error:
+            return await self._refuse(dataclasses.replace(claim, reason=str(error)))
+        claim = dataclasses.replace(claim, state=State.RUNNING)
+        try:
+            what, found = await self.container.report.claim(claim)
+        except asyncio.CancelledError:
+            await _uninterrupted(self._refuse(dataclasses.replace(claim, reason=CANCELLED)))
+            raise
+        except Exception as error:  # noqa: BLE001  The border of the container: see the module's docstring.
+            reason = f"The worker could not claim the work: {type(error).__name__}: {error}"
+            return await self._refuse(dataclasses.replace(claim, reason=reason))
+        if what is Claim.OURS:
+            return await self._run_claimed(submission, claim)
+        if what is Claim.LOST:
+            return await self._give_up_lost(submission, claim, found)
+        if what is Claim.ENDED:
+            await self.container.report.send(found)
+            return _to_wire(found)
+        log.info("%s is with another function call: nothing to do here", submission.label)
+        return {"work_id": submission.work_id, "state": "duplicate"}
+
+    async def _run_claimed(self, submission: Submission, claim: Entry) -> dict[str, Any]:
+        try:
+            segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
+            outcome = await self._run(submission, segment)
+        except asyncio.CancelledError:
+            await _uninterrupted(self._finish(_ended(claim, Outcome(State.FAILED, reason=CANCELLED))))
+            raise
+        except Exception as error:  # The border of the container: see the module's docstring.
+            log.exception("%s failed in the worker", submission.label)
+            outcome = Outcome(State.FAILED, reason=f"The worker failed with {type(error).__name__}: {error}")
+        return await _uninterrupted(self._finish(_ended(claim, outcome)))
+
+    async def _run(self, submission: Submission, segment: Segment) -> Outcome:
+        segment.open(
+            "Started on Modal",
+            function_call_id=self.function_call_id,
+            container_id=self.container.id,
+            profile=submission.profile,
+            work_id=submission.work_id,
+            worker_version=__version__,
+        )
+        outcome = Outcome(State.FAILED, reason=CANCELLED)
+        try:
+            with self.container.commits.watching(segment):
+                outcome = await self._run_in_process(submission, segment)
+            return outcome
+        finally:
+            # Whoever sees the end of the work must be able to see the whole log, so this comes before the ledger.
+            await _uninterrupted(self._close(segment, outcome))
+
+    async def _run_in_process(self, submission: Submission, segment: Segment) -> Outcome:
+        env = self.container.env_of(submission)
+        command = submission.command
+        order = Order(
+            id=uuid.uuid4().hex,
+            kind=submission.kind,
+            segment=str(segment.path),
+            log_root=str(self.container.log_root),
+            env=env,
+            workload=submission.workload,
+            command=list(command) if isinstance(command, tuple) else command,
+        )
+        nursery = await self.container.nursery_for(submission.kind, env)
+        try:
+            ending = await nursery.run(order)
+        except asyncio.CancelledError:
+            await _uninterrupted(_stop(nursery, order.id))
+            raise
+        except ZygoteEndedError as error:
+            return Outcome(
+                State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
+            )
+        return _command_outcome(ending) if submission.kind is Kind.COMMAND else _workload_outcome(ending)
+
+    async def _close(self, segment: Segment, outcome: Outcome) -> None:
+        if outcome.reason:
+            segment.error(outcome.reason)
+        if not await self.container.commits.publish():
+            log.warning("The end of %s is not published yet; Modal publishes it when the container ends", segment.path)
+
+    async def _give_up_lost(self, submission: Submission, claim: Entry, found: Entry) -> dict[str, Any]:
+        reason = (
+            f"Container {found.container_id} was lost while this ran (it crashed, was preempted or ran out of memory). "
+            f"Modal gave the work to container {self.container.id}, which did not run it a second time."
+        )
+        ended = _ended(dataclasses.replace(claim, started_at=found.started_at), Outcome(State.FAILED, reason=reason))
+        try:
+            segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
+            segment.error(reason)
+            await self.container.commits.publish()
+            await self.container.report.take_over(ended)
+        except Exception:  # The border of the container: see the module's docstring.
+            log.exception("The end of %s could not be recorded", submission.label)
+        return _to_wire(ended)
+
+    async def _finish(self, ended: Entry) -> dict[str, Any]:
+        """Record the outcome of claimed work; where that is impossible, what is returned still tells it."""
+        try:
+            await self.container.report.finish(ended)
+        except Exception:  # The border of the container: see the module's docstring.
+            log.exception("The outcome of %s could not be recorded", ended.label)
+        return _to_wire(ended)
+
+    async def _refuse(self, claim: Entry) -> dict[str, Any]:
+        """Record the failure of work that was not claimed."""
+        ended = _ended(claim, Outcome(State.FAILED, reason=claim.reason))
+        try:
+            if claim.work_id:
+                await self.container.report.refuse(ended)
+        except Exception:  # The border of the container: see the module's docstring.
+            log.exception("The outcome of %s could not be recorded", ended.label)
+        return _to_wire(ended)
+
+    def _unclaimed(self, wire: object) -> Entry:
+        """What can be said of a submission that may be unreadable."""
+        values: dict[str, Any] = wire if isinstance(wire, dict) else {}
+        return Entry(
+            work_id=str(values.get("work_id") or ""),
+            state=State.FAILED,
+            function_call_id=self.function_call_id,
+            container_id=self.container.id,
+            owner=uuid.uuid4().hex,
+            label=str(values.get("label") or ""),
+            partition=str(values.get("partition") or ""),
+            started_at=time.time(),
+            worker_version=__version__,
+        )
+
+
+class _WrongProtocolError(Exception):
+    """Executor and worker do not understand each other."""
+
+
+def _read(wire: object) -> Submission:
+    theirs = wire.get("protocol") if isinstance(wire, dict) else None
+    if isinstance(wire, dict) and theirs != PROTOCOL:
+        raise _WrongProtocolError(
+            f"The executor (modalflow {wire.get('executor_version') or 'of unknown version'}) speaks protocol {theirs}, "
+            f"the deployed worker (modalflow {__version__}) protocol {PROTOCOL}. Deploy the worker with the modalflow "
+            "that the scheduler runs: `modalflow deploy`."
+        )
+    return Submission.from_wire(wire)
+
+
+def _ended(claim: Entry, outcome: Outcome) -> Entry:
+    return dataclasses.replace(
+        claim,
+        state=outcome.state,
+        finished_at=time.time(),
+        return_code=outcome.return_code,
+        final_state=outcome.final_state,
+        reason=outcome.reason,
+    )
+
+
+def _to_wire(ended: Entry) -> dict[str, Any]:
+    return {
+        "work_id": ended.work_id,
+        "state": str(ended.state),
+        "return_code": ended.return_code,
+        "final_state": ended.final_state,
+        "reason": ended.reason,
+        "function_call_id": ended.function_call_id,
+        "container_id": ended.container_id,
+    }
+
+
+def _command_outcome(ending: Ending) -> Outcome:
+    """The outcome of a raw command: its exit code decides."""
+    if ending.outcome is not None:
+        return ending.outcome
+    if ending.return_code == 0:
+        return Outcome(State.SUCCESS, 0)
+    code = ending.return_code if ending.return_code > 0 else _SIGNAL_BASE - ending.return_code
+    return Outcome(State.FAILED, code, reason=f"The command ended with {describe_exit(ending.return_code)}.")
+
+
+def _workload_outcome(ending: Ending) -> Outcome:
+    """The outcome of one of Airflow's workloads: what its supervisor told, if it could."""
+    if ending.outcome is not None:
+        return ending.outcome
+    hint = " It may have run out of memory." if ending.return_code == -9 else ""
+    return Outcome(
+        State.FAILED,
+        reason=f"Airflow's supervisor ended with {describe_exit(ending.return_code)} without telling an outcome.{hint}",
+    )
+
+
+async def _stop(nursery: Nursery, order_id: str) -> None:
+    await nursery.interrupt(order_id)
+    try:
+        await asyncio.wait_for(nursery.wait(order_id), TERM_GRACE)
+    except TimeoutError:
+        await nursery.kill(order_id)
+        await nursery.wait(order_id)
+
+
+async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
+    """Carry something through although the surrounding task is being cancelled, perhaps several times."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if task.cancelled():
+                raise
+    return task.result()

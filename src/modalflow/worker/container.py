@@ -1,0 +1,89 @@
+"""What exists once per container: its identity, its handles on Modal, its zygotes and its log commits."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import modal
+
+from modalflow.messages import Kind, Submission
+from modalflow.names import DEFAULT_APP, LOGS_MOUNT, Names
+from modalflow.worker import environment
+from modalflow.worker.hostname import container_id
+from modalflow.worker.logs import Commits
+from modalflow.worker.nursery import Nursery
+from modalflow.worker.report import Report
+
+#: Set in the image by ``worker.app.build_app``.
+APP_VARIABLE = "MODALFLOW_APP"
+BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
+
+#: Zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
+_KEPT_ZYGOTES = 2
+
+
+@dataclass
+class Container:
+    """The container of this process."""
+
+    id: str
+    report: Report
+    commits: Commits
+    log_root: Path
+    home: str
+    """A folder that only this container uses: Airflow's home."""
+    baked: Mapping[str, str]
+    """The DAG bundles in the image that can be read here: name → folder."""
+    variables: Mapping[str, str]
+    """The container's own environment variables."""
+    _commands: Nursery | None = None
+    _workloads: dict[tuple[tuple[str, str], ...], Nursery] = field(default_factory=dict)
+
+    @classmethod
+    def here(cls) -> Container:
+        """The container that this process is the main process of. Makes no remote call."""
+        names = Names(os.environ.get(APP_VARIABLE, DEFAULT_APP))
+        volume = modal.Volume.from_name(names.logs)
+        ledger = modal.Dict.from_name(names.ledger)
+        events = modal.Queue.from_name(names.events)
+        baked = json.loads(os.environ.get(BUNDLES_VARIABLE, "{}"))
+        return cls(
+            id=container_id(),
+            report=Report(ledger, events),
+            commits=Commits(volume.commit.aio),
+            log_root=Path(LOGS_MOUNT),
+            home=tempfile.mkdtemp(prefix="modalflow-airflow-"),
+            baked={name: folder for name, folder in baked.items() if Path(folder).is_dir()},
+            variables=dict(os.environ),
+        )
+
+    def env_of(self, submission: Submission) -> dict[str, str]:
+        """The complete environment of what a submission runs."""
+        if submission.kind is Kind.COMMAND:
+            return environment.of_command(self.variables, submission.env)
+        return environment.of_workload(self.variables, submission.env, home=self.home, baked=self.baked)
+
+    async def nursery_for(self, kind: Kind, env: Mapping[str, str]) -> Nursery:
+        """The zygote that can run this: one for all commands, and one per set of settings that Airflow reads at import."""
+        if kind is Kind.COMMAND:
+            if self._commands is None:
+                self._commands = Nursery(self.variables, airflow=False)
+            return self._commands
+        key = environment.read_at_import(env)
+        nursery = self._workloads.pop(key, None) or Nursery(env, airflow=True)
+        self._workloads[key] = nursery  # The last is the most recently used.
+        await self._drop_old_zygotes()
+        return nursery
+
+    async def _drop_old_zygotes(self) -> None:
+        for key, nursery in list(self._workloads.items())[:-1]:
+            if len(self._workloads) <= _KEPT_ZYGOTES:
+                return
+            if not nursery.is_busy:
+                del self._workloads[key]
+                await nursery.close()

@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import stat
 import sys
 
 from modalflow.emulator.options import Options
@@ -38,6 +39,9 @@ async def serve(options: Options) -> None:
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
+        if options.with_parent and stat.S_ISFIFO(os.fstat(0).st_mode):
+            # The parent holds the other end of this pipe and writes nothing: it can be read when the parent is gone.
+            loop.add_reader(0, over.set)
         while not over.is_set():
             if options.with_parent and os.getppid() != parent:
                 break

@@ -137,7 +137,8 @@ class Apps(Service):
         limit = time.monotonic() - CLIENT_LOST_AFTER
         for app in list(self._by_id.values()):
             if app.state == api_pb2.APP_STATE_EPHEMERAL and app.last_heard < limit:
-                self.stop(app, f"App {app.app_id} was stopped: its client sent no heartbeat for {CLIENT_LOST_AFTER:g} s")
+                reason = f"its client sent no heartbeat for {CLIENT_LOST_AFTER:g} s"
+                self.stop(app, f"App {app.app_id} was stopped: {reason}")
 
     def _named(self, name: str, environment: str) -> App | None:
         """The newest app of that name, a live one before a stopped one."""

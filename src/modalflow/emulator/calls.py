@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
@@ -99,6 +100,10 @@ class FunctionCall:
             )
         )
         self.changed.notify()
+
+    def has_news(self, sent: int) -> bool:
+        """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""
+        return len(self.data_out) > sent or not self.unfinished
 
     @property
     def info(self) -> api_pb2.FunctionCallInfo:
@@ -323,8 +328,7 @@ class Calls(Service):
                     yield chunk
             if over:
                 return
-            seen = sent
-            await call.changed.until(lambda: len(call.data_out) > seen or not call.unfinished, 60.0)
+            await call.changed.until(partial(call.has_news, sent), 60.0)
 
 
 def _within(idx: int, first: int | None, last: int | None) -> bool:

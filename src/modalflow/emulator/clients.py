@@ -25,9 +25,7 @@ class Clients(Service):
     async def ClientHello(self, request: Empty, caller: Caller) -> api_pb2.ClientHelloResponse:
         return message(api_pb2.ClientHelloResponse, image_builder_version=IMAGE_BUILDER_VERSION)
 
-    async def AuthTokenGet(
-        self, request: api_pb2.AuthTokenGetRequest, caller: Caller
-    ) -> api_pb2.AuthTokenGetResponse:
+    async def AuthTokenGet(self, request: api_pb2.AuthTokenGetRequest, caller: Caller) -> api_pb2.AuthTokenGetResponse:
         """Return a token in the form of a JWT: the SDK reads its expiry, and no signature."""
         claims = {"exp": int(time.time()) + AUTH_TOKEN_LIFETIME, "iat": int(time.time())}
         parts = ({"alg": "none", "typ": "JWT"}, claims)

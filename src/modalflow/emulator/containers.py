@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import math
 import secrets
 import time
 from collections import deque
@@ -161,7 +162,7 @@ class Container:
         due = [
             item.input_id
             for item in self.inputs.values()
-            if item.ending is not None and now - self.told.get(item.input_id, -CANCEL_REPEATED_AFTER) >= CANCEL_REPEATED_AFTER
+            if item.ending is not None and now - self.told.get(item.input_id, -math.inf) >= CANCEL_REPEATED_AFTER
         ]
         for input_id in due:
             self.told[input_id] = now

@@ -108,7 +108,7 @@ class Function:
         self.autoscaler = api_pb2.AutoscalerSettings()
 
     def scaling(self, default_window: float) -> Scaling:
-        """How many containers there may be, and for how long idle: as defined, or as ``update_autoscaler`` said since."""
+        """How many containers there may be, and how long idle: as defined, or as ``update_autoscaler`` said since."""
         settings = api_pb2.AutoscalerSettings()
         settings.CopyFrom(self.spec.autoscaler_settings)
         settings.MergeFrom(self.autoscaler)

@@ -94,9 +94,7 @@ class Images(Service):
         image_id = self._tags.get((self._environments.resolve(request.environment_name), request.tag))
         if image_id is None:
             raise GRPCError(Status.NOT_FOUND, f"No image is published as {request.tag!r}")
-        return message(
-            api_pb2.ImageGetByTagResponse, image_id=image_id, metadata=self._images[image_id].metadata
-        )
+        return message(api_pb2.ImageGetByTagResponse, image_id=image_id, metadata=self._images[image_id].metadata)
 
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
         self.get(request.image_id)

@@ -20,7 +20,7 @@ from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.namespaces import VOLUMES, Isolation, Room, VolumeView, best_isolation, command
+from modalflow.emulator.namespaces import VOLUMES, Isolation, Room, VolumeView, command
 from modalflow.emulator.processes import Process
 from modalflow.emulator.rpc import CONTAINER_ID_HEADER, CONTAINER_SECRET_HEADER, Credentials
 from modalflow.emulator.secrets import Secrets
@@ -47,12 +47,13 @@ class Launcher:
         secrets: Secrets,
         volumes: Volumes,
         logs: Logs,
+        isolation: Isolation,
     ) -> None:
         self._state = state
         self._credentials = credentials
         self._functions, self._images, self._mounts = functions, images, mounts
         self._secrets, self._volumes, self._logs = secrets, volumes, logs
-        self.isolation: Isolation = best_isolation()
+        self.isolation = isolation
         self.server_url = ""
 
     async def run(self, container: Container) -> int:
@@ -104,6 +105,8 @@ class Launcher:
             "MODAL_SERVER_URL": self.server_url,
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
             "MODAL_IS_REMOTE": "1",
+            # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
+            "MODAL_CONFIG_PATH": os.devnull,
             "MODAL_TASK_ID": container.container_id,
             "MODAL_IMAGE_ID": spec.image_id,
             "MODAL_ENVIRONMENT": container.function.app.environment,
@@ -135,9 +138,7 @@ class Launcher:
             function_def=container.spec,
             serialized_params=function.serialized_params,
             environment_name=function.app.environment,
-            app_layout=self._functions.layout(
-                function.app, [d.object_id for d in container.spec.object_dependencies]
-            ),
+            app_layout=self._functions.layout(function.app, [d.object_id for d in container.spec.object_dependencies]),
         )
 
     def _printed(self, container: Container, line: str, source: int) -> None:
@@ -168,7 +169,7 @@ class Launcher:
                 continue
             for link in links:
                 try:
-                    target = os.readlink(link)
+                    target = str(link.readlink())
                 except OSError:
                     continue
                 if f"{VOLUMES}/" in target:

@@ -10,6 +10,8 @@ import time
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
@@ -27,6 +29,9 @@ KEPT_ENTRIES = 200_000
 BATCH = 500
 
 NANOSECONDS = 1_000_000_000
+
+
+LogsRequest: TypeAlias = api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +63,7 @@ class Wanted:
     text: str = ""
 
     @classmethod
-    def of(cls, request: api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> Wanted:
+    def of(cls, request: LogsRequest) -> Wanted:
         if optional(request, "sandbox_id"):
             raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have Sandboxes")
         return cls(
@@ -169,9 +174,8 @@ class Logs(Service):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return
-            seen = last
-            # A stopped app prints nothing more, so a second is the longest that its end goes unnoticed.
-            await log.grown.until(lambda: app.is_over or bool(log.after(seen)), min(remaining, 1.0))
+            # A stopped app may print nothing more, so a second is the longest that its end goes unnoticed.
+            await log.grown.until(partial(log.after, last), min(remaining, 1.0))
 
     def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
         if request.app_id:
@@ -181,9 +185,7 @@ class Logs(Service):
                 return app
         raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
 
-    async def AppFetchLogs(
-        self, request: api_pb2.AppFetchLogsRequest, caller: Caller
-    ) -> api_pb2.AppFetchLogsResponse:
+    async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, caller: Caller) -> api_pb2.AppFetchLogsResponse:
         """Return the newest ``limit`` entries of the time range, oldest first."""
         log = self.of(self._apps.get(request.app_id))
         found: list[Entry] = []
@@ -193,9 +195,7 @@ class Logs(Service):
             found.append(entry)
         return api_pb2.AppFetchLogsResponse(batches=batches(reversed(found)))
 
-    async def AppCountLogs(
-        self, request: api_pb2.AppCountLogsRequest, caller: Caller
-    ) -> api_pb2.AppCountLogsResponse:
+    async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, caller: Caller) -> api_pb2.AppCountLogsResponse:
         log = self.of(self._apps.get(request.app_id))
         width = max(request.bucket_secs, 1)
         since_ns, until_ns = _range(request)

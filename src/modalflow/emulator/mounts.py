@@ -7,7 +7,6 @@ root is namespaces.py's.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import stat
 import time
@@ -24,6 +23,7 @@ from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.wire import message
+
 
 class Mounts(Service):
     """Answers the Mount RPCs and materialises mounts."""
@@ -100,7 +100,7 @@ class Mounts(Service):
         for file in files:
             if not self._files.has(file.sha256_hex):
                 raise GRPCError(
-                    Status.FAILED_PRECONDITION, f"File {file.filename!r} of the mount was not uploaded: MountPutFile first"
+                    Status.FAILED_PRECONDITION, f"File {file.filename!r} was not uploaded: MountPutFile first"
                 )
         self._mounts[mount_id] = files
         digest = hashlib.sha256()
@@ -111,9 +111,7 @@ class Mounts(Service):
             handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=digest.hexdigest()),
         )
 
-    async def MountPutFile(
-        self, request: api_pb2.MountPutFileRequest, caller: Caller
-    ) -> api_pb2.MountPutFileResponse:
+    async def MountPutFile(self, request: api_pb2.MountPutFileRequest, caller: Caller) -> api_pb2.MountPutFileResponse:
         """Keep the file; without content, say whether it is there. The SDK asks again until the answer is yes."""
         which = request.WhichOneof("data_oneof")
         if which is not None and not self._files.has(request.sha256_hex):
@@ -121,17 +119,13 @@ class Mounts(Service):
             if hashlib.sha256(data).hexdigest() != request.sha256_hex:
                 raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} is not it")
             self._files.put(data)
-        return message(
-            api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now()
-        )
+        return message(api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now())
 
     async def MountBatchedCheckExistence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest, caller: Caller
     ) -> api_pb2.MountBatchedCheckExistenceResponse:
         missing = [sha for sha in request.sha256_hex_hashes if not self._files.has(sha)]
-        return message(
-            api_pb2.MountBatchedCheckExistenceResponse, missing_sha256_hex_hashes=missing, checked_at=_now()
-        )
+        return message(api_pb2.MountBatchedCheckExistenceResponse, missing_sha256_hex_hashes=missing, checked_at=_now())
 
 
 def _make_parents(root: Path, folder: Path) -> None:
@@ -146,7 +140,7 @@ def _make_parents(root: Path, folder: Path) -> None:
     for made in reversed(missing):
         made.mkdir()
         try:
-            host = os.stat(Path("/") / made.relative_to(root))
+            host = Path("/", made.relative_to(root)).stat()
         except OSError:
             made.chmod(0o755)
         else:

@@ -90,8 +90,8 @@ def command(isolation: Isolation, room: Room, program: list[str]) -> Command:
         return _plain(room, program)
     script = room.folder / "enter.sh"
     script.write_text(_script(isolation, room, program))
-    # A process dies with the thread that started it: that is the event loop's, which ends with the control plane. Should
-    # that have happened before the wish was known to the kernel, the parent is another one by now.
+    # A process dies with the thread that started it: that is the event loop's, which ends with the control plane.
+    # Should that have happened before the wish was known to the kernel, the parent is another one by now.
     guard = f'[ "$PPID" = {os.getpid()} ] || exit 1; exec "$@"'
     guarded = [_tool("setpriv"), "--pdeathsig", "KILL", "/bin/sh", "-c", guard, "sh"]
     return Command(
@@ -119,11 +119,7 @@ def _unshare(isolation: Isolation) -> list[str]:
 def _script(isolation: Isolation, room: Room, program: list[str]) -> str:
     """The container's first process: it makes the root, enters it, runs the program and passes signals on."""
     quote = shlex.quote
-    scratch = room.folder / "scratch"
-    root = scratch / "root"
-    options = f"lowerdir=/,upperdir={_escaped(scratch)}/upper,workdir={_escaped(scratch)}/work"
-    if isolation is Isolation.USER:
-        options += ",userxattr"
+    root = room.folder / "scratch" / "root"
     lines = [
         # The container's own PATH may be anything.
         "set -e; path=$PATH; PATH=/usr/sbin:/usr/bin:/sbin:/bin",
@@ -133,31 +129,12 @@ def _script(isolation: Isolation, room: Room, program: list[str]) -> str:
         "mkdir scratch/work scratch/root",
         # Not a second lower layer: the kernel refuses layers of which one lies inside the other (ELOOP).
         f"cp -a {quote(str(room.layer))} scratch/upper",
-        f"mount -t overlay -o {quote(options)} overlay scratch/root",
+        *(_one_overlay(room) if isolation is Isolation.ROOT else _many_overlays(room)),
     ]
     for volume in room.volumes:
-        place = f"{root}{VOLUMES}/{volume.volume_id}"
-        target = f"{VOLUMES}/{volume.volume_id}" + (f"/{volume.sub_path.strip('/')}" if volume.sub_path else "")
-        path = f"{root}/{volume.mount_path.strip('/')}"
-        lines += [
-            f"mkdir -p {quote(place)} {quote(str(Path(path).parent))}",
-            f"mount --bind {quote(str(volume.view))} {quote(place)}",
-        ]
-        if volume.sub_path:
-            lines.append(f"mkdir -p {quote(str(volume.view / volume.sub_path.strip('/')))}")
-        if volume.read_only:
-            lines.append(f"mount -o remount,bind,ro {quote(place)}")
-        lines.append(
-            # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
-            f"if [ -d {quote(path)} ] && ! rmdir {quote(path)} 2>/dev/null; "
-            f"then mount --bind {quote(str(root) + target)} {quote(path)}; else ln -sfn {quote(target)} {quote(path)}; fi"
-        )
-    for point in host_mounts(room.keep):
-        there = quote(f"{root}{point}")
-        lines.append(f"mkdir -p {there} && mount --rbind {quote(point)} {there}")
+        lines += _volume(root, volume)
     lines += [
-        f"mkdir -p {quote(f'{root}{room.keep}')}",
-        f"mount --rbind {quote(str(room.keep))} {quote(f'{root}{room.keep}')}",
+        _bind(root, str(room.keep)),
         f"mount -t proc proc {quote(f'{root}/proc')}",
         f"mkdir -p {quote(str(root / room.cwd.strip('/')))}",
         f"cd {quote(str(root))}; pivot_root . .; umount -l .",
@@ -175,13 +152,92 @@ def _script(isolation: Isolation, room: Room, program: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _escaped(path: Path) -> str:
+def _one_overlay(room: Room) -> list[str]:
+    """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
+    scratch = room.folder / "scratch"
+    return [
+        _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root", extra=""),
+        *(_bind(scratch / "root", point) for point in host_mounts(room.keep)),
+    ]
+
+
+def _many_overlays(room: Room) -> list[str]:
+    """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
+    below it, so each folder gets its own, and the mounts are bound."""
+    scratch = room.folder / "scratch"
+    mounted = [Path(point) for point in host_mounts(room.keep)] + [Path("/proc")]
+    needed = [Path("/", v.mount_path) for v in room.volumes] + [room.keep, Path("/", room.cwd)]
+    # Only a mount can become a root.
+    lines = ["mount --bind scratch/root scratch/root"]
+
+    def place(host: Path) -> None:
+        there = f"{scratch}/root{host}"
+        if host.is_symlink():
+            lines.append(f"ln -s {shlex.quote(str(host.readlink()))} {shlex.quote(there)}")
+        elif not host.is_dir():
+            lines.append(f": > {shlex.quote(there)}; mount --bind {shlex.quote(str(host))} {shlex.quote(there)}")
+        elif host == Path("/proc"):
+            lines.append(f"mkdir {shlex.quote(there)}")
+        elif not os.access(host, os.R_OK | os.X_OK):
+            # Nobody here could look into it: the container has its own, with what the app puts there.
+            lines.append(f"mkdir -p {shlex.quote(f'{scratch}/upper{host}')} {shlex.quote(there)}")
+            lines.append(f"mount --bind {shlex.quote(f'{scratch}/upper{host}')} {shlex.quote(there)}")
+        elif not any(m.is_relative_to(host) for m in mounted):
+            upper, work = f"{scratch}/upper{host}", f"{scratch}/work{host}"
+            lines.append(f"mkdir -p {shlex.quote(upper)} {shlex.quote(work)} {shlex.quote(there)}")
+            lines.append(_overlay(str(host), upper, work, there, extra=",userxattr"))
+        elif any(n.is_relative_to(host) for n in needed) and host not in mounted:
+            lines.append(f"mkdir -p {shlex.quote(there)}")
+            for child in sorted(host.iterdir()):
+                place(child)
+        else:
+            lines.append(_bind(scratch / "root", str(host)))
+
+    tops = sorted(Path("/").iterdir())
+    for top in tops:
+        place(top)
+    for made in sorted(room.layer.iterdir()):
+        if Path("/", made.name) not in tops:
+            lines.append(f"mv {shlex.quote(f'{scratch}/upper/{made.name}')} {shlex.quote(f'{scratch}/root/')}")
+    return lines
+
+
+def _overlay(lower: str, upper: str, work: str, target: str, *, extra: str) -> str:
+    options = f"lowerdir={_escaped(lower)},upperdir={_escaped(upper)},workdir={_escaped(work)}{extra}"
+    return f"mount -t overlay -o {shlex.quote(options)} overlay {shlex.quote(target)}"
+
+
+def _bind(root: Path, path: str) -> str:
+    """Show the host's folder at the same path, mounts below it as well."""
+    there = shlex.quote(f"{root}{path}")
+    return f"mkdir -p {there}; mount --rbind {shlex.quote(path)} {there}"
+
+
+def _volume(root: Path, volume: VolumeView) -> list[str]:
+    quote = shlex.quote
+    place = f"{root}{VOLUMES}/{volume.volume_id}"
+    sub_path = volume.sub_path.strip("/")
+    target = str(Path(VOLUMES, volume.volume_id, sub_path))
+    path = f"{root}/{volume.mount_path.strip('/')}"
+    lines = [
+        f"mkdir -p {quote(place)} {quote(str(Path(path).parent))} {quote(str(volume.view / sub_path))}",
+        f"mount --bind {quote(str(volume.view))} {quote(place)}",
+        # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
+        f"if [ -d {quote(path)} ] && ! rmdir {quote(path)} 2>/dev/null; "
+        f"then mount --bind {quote(f'{root}{target}')} {quote(path)}; else ln -sfn {quote(target)} {quote(path)}; fi",
+    ]
+    if volume.read_only:
+        lines.insert(2, f"mount -o remount,bind,ro {quote(place)}")
+    return lines
+
+
+def _escaped(path: str) -> str:
     """A path as an overlay's option takes it."""
-    return str(path).replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
 def host_mounts(keep: Path) -> list[str]:
-    """Return the host's mount points that an overlay over / does not show: the outermost of each tree, without /proc."""
+    """Return the mount points that an overlay over / does not show: the outermost of each tree, without /proc."""
     points = set()
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point = line.split(" ")[4].encode().decode("unicode_escape")

@@ -24,6 +24,7 @@ from modalflow.emulator.images import Images
 from modalflow.emulator.launching import Launcher
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.namespaces import Isolation, best_isolation
 from modalflow.emulator.options import Options
 from modalflow.emulator.pools import Pools
 from modalflow.emulator.queues import Queues
@@ -40,7 +41,8 @@ log = logging.getLogger(__name__)
 class ControlPlane:
     """One local control plane. Start and close it on the same event loop, from the thread that lives as long as it."""
 
-    def __init__(self, options: Options | None = None) -> None:
+    def __init__(self, options: Options | None = None, *, isolation: Isolation | None = None) -> None:
+        """Without ``isolation`` containers get the best kind that works on this machine."""
         self.options = options or Options()
         self.state = StateDir(self.options.state_dir)
         self.credentials = Credentials(self.options.token_id, self.options.token_secret)
@@ -54,7 +56,15 @@ class ControlPlane:
         self.logs = Logs(self.apps)
         images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
         self.launcher = Launcher(
-            self.state, self.credentials, self.functions, images, mounts, secrets, self.volumes, self.logs
+            self.state,
+            self.credentials,
+            self.functions,
+            images,
+            mounts,
+            secrets,
+            self.volumes,
+            self.logs,
+            isolation or best_isolation(),
         )
         self.pools = Pools(
             self.launcher.run,

@@ -27,7 +27,9 @@ def demo(keep: bool, timeout: float) -> None:
         from rich.console import Console
 
         from modalflow.demo.run import Options, run
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("modalflow"):
+            raise
         raise click.ClickException(
             f"the demo needs {error.name}, which is not installed; "
             'install the demo\'s extra: pip install "modalflow[demo]"'

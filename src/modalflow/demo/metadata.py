@@ -19,14 +19,17 @@ class Metadata:
         self._engine = create_engine(url, poolclass=NullPool)
 
     def function_call_ids(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Task-instance id → ``external_executor_id``, which is where the executor keeps the function call's id."""
+        """Task-instance id → its last function call, which the executor keeps before the slash of what Airflow stores.
+
+        Whatever else stands there (nothing of Modal's) is returned as it is.
+        """
         query = text(
             "SELECT id, external_executor_id FROM task_instance"
             " WHERE dag_id = :dag_id AND run_id = :run_id AND external_executor_id IS NOT NULL"
         )
         with self._connected() as connection:
             rows = connection.execute(query, {"dag_id": dag_id, "run_id": run_id})
-            return {str(row[0]): str(row[1]) for row in rows}
+            return {str(row[0]): str(row[1]).partition("/")[0] for row in rows}
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:

@@ -18,9 +18,11 @@ from modalflow.demo.calls import containers_of
 from modalflow.demo.program import Program
 from modalflow.demo.report import Row
 from modalflow.demo.stack import AirflowStack
-from modalflow.emulator import LocalModal
+from modalflow.emulator.local import LocalModal
 
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
+#: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
+ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
 DEPLOY_TIMEOUT: Final = 90.0
 
 
@@ -44,7 +46,7 @@ class ModalStack:
         with ExitStack() as entered:
             self.local = entered.enter_context(LocalModal())
             self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
-            env = {**self.local.env, **self._env}
+            env = {**ON_MODAL, **self.local.env, **self._env}
             self.airflow = AirflowStack(self._dags, executor=MODAL_EXECUTOR, env=env, say=self._say)
             entered.push(self._stop_airflow)
             # Beside the making of Airflow's database, which takes longer.
@@ -79,7 +81,7 @@ class ModalStack:
         ]
 
     def _deploy_command(self) -> Program:
-        command = (sys.executable, "-m", "modalflow.cli", "deploy")
+        command = (sys.executable, "-c", "from modalflow.cli import main; main()", "deploy")
         return Program("deploy", command, self.airflow.env, self.airflow.logs / "deploy.log", cwd=self.airflow.home)
 
     def _stop_airflow(

@@ -6,6 +6,7 @@ pools.py says when. A fork server would stand here in place of ``Process.start``
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shutil
@@ -55,6 +56,7 @@ class Launcher:
         self._secrets, self._volumes, self._logs = secrets, volumes, logs
         self.isolation = isolation
         self.server_url = ""
+        self._bytecode = {} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(state.folder("bytecode"))}
 
     async def run(self, container: Container) -> int:
         """Start the container, wait for its end, clear up, return its exit code."""
@@ -116,6 +118,7 @@ class Launcher:
                 f"{CONTAINER_ID_HEADER}:{container.container_id},{CONTAINER_SECRET_HEADER}:{container.secret}"
             ),
             "PYTHONUNBUFFERED": "1",
+            **self._bytecode,
         }
         container.last_heard = time.monotonic()
         return Process.start(
@@ -175,6 +178,16 @@ class Launcher:
                 if f"{VOLUMES}/" in target:
                     found.add(target[target.index(f"{VOLUMES}/") :])
         return found
+
+
+def _has_bytecode() -> bool:
+    """Whether the host's packages are compiled.
+
+    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
+    its private layer: then they share a folder for it, which the first one fills.
+    """
+    spec = importlib.util.find_spec("modal")
+    return spec is None or spec.origin is None or Path(importlib.util.cache_from_source(spec.origin)).exists()
 
 
 def _family(pid: int) -> list[int]:

@@ -1,0 +1,46 @@
+"""Deploying the apps next door, as a user's ``modal deploy`` would."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import modal
+
+APPS = Path(__file__).parent / "apps"
+
+
+def load(name: str) -> ModuleType:
+    """Import an app afresh, as a top-level module: that is what it is in a container."""
+    spec = importlib.util.spec_from_file_location(name, APPS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+class Deployed:
+    """An app that was deployed under a name, and its functions as anybody finds them."""
+
+    def __init__(self, module: str, name: str, client: modal.Client) -> None:
+        self.name, self.client = name, client
+        self._module = module
+        self.deploy()
+
+    def deploy(self) -> None:
+        app: modal.App = load(self._module).app
+        app.deploy(name=self.name, client=self.client)
+
+    def function(self, tag: str) -> modal.Function[..., Any, Any]:
+        return modal.Function.from_name(self.name, tag, client=self.client)
+
+    def call(self, tag: str, *args: Any, timeout: float = 60.0) -> Any:
+        """Spawn the function and wait for its result."""
+        return self.function(tag).spawn(*args).get(timeout=timeout)
+
+    def stop(self) -> None:
+        modal.App.lookup(self.name, client=self.client).stop()

@@ -67,7 +67,8 @@ class Blobs(Service):
         site = web.TCPSite(self._runner, self._host, 0)
         await site.start()
         port = self._runner.addresses[0][1]
-        self.url = f"http://{self._host}:{port}"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        self.url = f"http://{host}:{port}"
 
     async def close(self) -> None:
         if self._runner is not None:

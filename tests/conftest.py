@@ -1,0 +1,87 @@
+"""What holds for every test: nothing it started outlives it."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.live import where
+from tests.support import descendants
+
+LEAK_GRACE_SECONDS = 5.0
+
+#: Threads that the SDK and its libraries keep for the life of the process, whoever uses them first.
+KEPT_THREADS = (
+    "synchronicity",
+    "Thread-1 (thread_inner)",
+    "asyncio_",
+    "ThreadPoolExecutor",
+    "grpc",
+    "pytest_timeout",
+    "tqdm",
+    "pydevd",
+)
+
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--integration", action="store_true", help="also run what may run against the live service")
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    return f"integration tests talk to: {where()}" if config.getoption("--integration") else None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--integration"):
+        for item in items:
+            if item.get_closest_marker("integration"):
+                item.add_marker(pytest.mark.skip(reason="needs --integration"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A process whose parent ended comes to this one then, and the check below sees it.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def nothing_leaks() -> Iterator[None]:
+    """Fail a test that leaves a process or a thread behind, and end the process.
+
+    What fixtures of a wider scope keep running was there before the test, and what runs below that is its business.
+    """
+    processes, threads = set(_own()), set(threading.enumerate())
+    yield
+    deadline = time.monotonic() + LEAK_GRACE_SECONDS
+    while (left := _left(processes, threads)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for pid in set(_own()) - processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert not left, f"left behind: {left}"
+
+
+def _own() -> dict[int, str]:
+    return descendants()
+
+
+def _left(processes: set[int], threads: set[threading.Thread]) -> list[str]:
+    kept: set[int] = set()
+    for pid in processes:
+        kept |= {pid, *descendants(pid)}
+    left = [f"process {pid}: {command}" for pid, command in _own().items() if pid not in kept]
+    left += [
+        f"thread {thread.name}"
+        for thread in threading.enumerate()
+        if thread not in threads and not thread.name.startswith(KEPT_THREADS)
+    ]
+    return left

@@ -1,0 +1,99 @@
+"""Which control plane the contract tests talk to: the local one, or Modal where there are credentials for it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import modal
+import pytest
+from modal_proto import api_pb2
+
+from modalflow.emulator.local import LocalModal
+
+LIVE_URL = "https://api.modal.com"
+
+
+@dataclass(frozen=True)
+class Live:
+    """The live service, seen as tests see a LocalModal."""
+
+    env: dict[str, str]
+    url: str = LIVE_URL
+
+
+def _live() -> Live | None:
+    token_id, token_secret = os.environ.get("MODAL_TOKEN_ID"), os.environ.get("MODAL_TOKEN_SECRET")
+    if not (token_id and token_secret) and ":" in os.environ.get("MODAL_TOKEN", ""):
+        token_id, _, token_secret = os.environ["MODAL_TOKEN"].partition(":")
+    if os.environ.get("MODAL_SERVER_URL", "").startswith("http://") or not (token_id and token_secret):
+        return None
+    return Live({"MODAL_TOKEN_ID": token_id, "MODAL_TOKEN_SECRET": token_secret})
+
+
+LIVE = _live()
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"contract tests talk to: {LIVE_URL if LIVE else 'the local control plane (not validated live)'}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if LIVE is not None:
+        for item in items:
+            if item.get_closest_marker("local_only"):
+                item.add_marker(pytest.mark.skip(reason="the live service does not offer it"))
+
+
+@pytest.fixture(scope="session")
+def local() -> Iterator[LocalModal | Live]:
+    """The control plane under test. Its variables are in this process's environment, as a user's would be."""
+    before = dict(os.environ)
+    try:
+        if LIVE is not None:
+            os.environ.update(LIVE.env)
+            yield LIVE
+            return
+        with LocalModal() as control_plane:
+            os.environ.update(control_plane.env)
+            yield control_plane
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@pytest.fixture(scope="session")
+def client(local: LocalModal | Live) -> Iterator[modal.Client]:
+    """The SDK's client for it."""
+    credentials = (local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
+    with modal.Client(local.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as connected:
+        yield connected
+
+
+@pytest.fixture
+def name() -> str:
+    """A name for a Modal object that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.fixture
+def dict_(client: modal.Client, name: str) -> Iterator[modal.Dict]:
+    """A named, empty Dict."""
+    yield modal.Dict.from_name(name, create_if_missing=True, client=client).hydrate(client)
+    modal.Dict.objects.delete(name, allow_missing=True, client=client)
+
+
+@pytest.fixture
+def queue_(client: modal.Client, name: str) -> Iterator[modal.Queue]:
+    """A named, empty Queue."""
+    yield modal.Queue.from_name(name, create_if_missing=True, client=client).hydrate(client)
+    modal.Queue.objects.delete(name, allow_missing=True, client=client)
+
+
+@pytest.fixture(params=[1, 2], ids=["v1", "v2"])
+def volume(request: pytest.FixtureRequest, client: modal.Client, name: str) -> Iterator[modal.Volume]:
+    """A named, empty Volume, of either version."""
+    yield modal.Volume.from_name(name, create_if_missing=True, version=request.param, client=client).hydrate(client)
+    modal.Volume.objects.delete(name, allow_missing=True, client=client)

@@ -1,0 +1,19 @@
+"""Modal's SDK below its public surface, for tests of what no public call shows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import modal
+from google.protobuf.message import Message
+from modal._utils.async_utils import synchronizer
+
+
+def rpc(client: modal.Client, name: str, request: Message) -> Any:
+    """Send one RPC as the SDK sends it and return the answer."""
+
+    async def send() -> Any:
+        return await getattr(client._stub, name)(request)
+
+    # Connections belong to the SDK's own event loop.
+    return synchronizer.create_blocking(send)()

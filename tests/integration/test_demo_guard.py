@@ -6,14 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from modalflow.demo import guard
 from modalflow.demo.program import Program, StackError
+from tests.support import is_running, wait_until
 
 #: Ends on no signal but KILL, and has a child in a session of its own that does the same.
 STUBBORN = """
@@ -23,22 +22,6 @@ code = "import os, signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); 
 subprocess.Popen([sys.executable, "-c", code + "; time.sleep(300)"], start_new_session=True)
 time.sleep(300)
 """
-
-
-def wait_until(condition: Callable[[], bool], timeout: float = 10.0) -> None:
-    """Poll a condition until it holds."""
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true in {timeout} s"
-        time.sleep(0.01)
-
-
-def is_gone(pid: int) -> bool:
-    """Whether no process of that id is left, a zombie not counting."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
 
 
 def make_program(folder: Path, *command: str, name: str = "thing") -> Program:
@@ -62,8 +45,8 @@ def test_stopping_ends_a_stubborn_program_and_its_detached_child(
     child = number_in(program.log)
     pid = program.pid
     program.stop()
-    assert is_gone(pid)
-    assert is_gone(child)
+    assert not is_running(pid)
+    assert not is_running(child)
 
 
 def test_nothing_survives_kill_9_of_the_owner(tmp_path: Path) -> None:
@@ -85,7 +68,7 @@ def test_nothing_survives_kill_9_of_the_owner(tmp_path: Path) -> None:
     finally:
         owner.send_signal(signal.SIGKILL)
         owner.wait()
-    wait_until(lambda: is_gone(pid) and is_gone(child))
+    wait_until(lambda: not (is_running(pid) or is_running(child)))
 
 
 def test_killing_the_guard_takes_the_program_with_it(tmp_path: Path) -> None:
@@ -96,7 +79,7 @@ def test_killing_the_guard_takes_the_program_with_it(tmp_path: Path) -> None:
     pid = program.pid
     parent = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(parent, signal.SIGKILL)
-    wait_until(lambda: is_gone(pid))
+    wait_until(lambda: not is_running(pid))
     program.stop()
 
 
@@ -112,7 +95,7 @@ def test_what_a_program_leaves_behind_ends_with_it(tmp_path: Path) -> None:
     program.start()
     wait_until(lambda: program.exit_code() is not None)
     assert program.exit_code() == 3
-    assert is_gone(number_in(program.log))
+    assert not is_running(number_in(program.log))
 
 
 def test_a_failing_program_is_reported_with_its_log(tmp_path: Path) -> None:
@@ -127,7 +110,7 @@ def test_a_program_that_hangs_is_ended_and_reported(tmp_path: Path) -> None:
     program = make_program(tmp_path, "sh", "-c", "echo waiting for Godot; exec sleep 300", name="migrate")
     with pytest.raises(StackError, match=r"(?s)migrate did not end in 0 s.*Godot"):
         program.run(timeout=0.3)
-    assert is_gone(program.pid)
+    assert not is_running(program.pid)
 
 
 def test_a_missing_program_says_so(tmp_path: Path) -> None:
@@ -140,29 +123,27 @@ def test_a_missing_program_says_so(tmp_path: Path) -> None:
 def test_a_killed_program_is_started_again_while_it_may(tmp_path: Path) -> None:
     """SIGKILL from outside means a new start, until the restarts are used up; then it is an error."""
     program = make_program(tmp_path, "sleep", "300", name="scheduler")
-    program.restarts_left = 1
+    program.restarts = 1
     program.start()
-    wait_until(program.pid_file.exists)
-    assert program.revive() is None
-    os.kill(first := program.pid, signal.SIGKILL)
-    wait_until(lambda: program.exit_code() is not None)
-    assert program.revive() == "scheduler ended (killed by SIGKILL); started again"
-    wait_until(program.pid_file.exists)
-    assert program.pid != first
+    first = number_in(program.pid_file)
+    assert program.check() is None
+    os.kill(first, signal.SIGKILL)
+    assert wait_until(program.check) == "scheduler was killed; started again"
+    assert program.check() is None
     os.kill(program.pid, signal.SIGKILL)
     wait_until(lambda: program.exit_code() is not None)
-    with pytest.raises(StackError, match="scheduler ended \\(killed by SIGKILL\\)"):
-        program.revive()
+    with pytest.raises(StackError, match=r"scheduler ended \(killed by SIGKILL\)"):
+        program.check()
 
 
 def test_a_program_that_fails_by_itself_is_not_started_again(tmp_path: Path) -> None:
     """A wrong configuration stays wrong: it is reported at once."""
     program = make_program(tmp_path, "sh", "-c", "echo bad setting; exit 1", name="triggerer")
-    program.restarts_left = 3
+    program.restarts = 3
     program.start()
     wait_until(lambda: program.exit_code() is not None)
     with pytest.raises(StackError, match=r"(?s)triggerer ended \(exit code 1\).*bad setting"):
-        program.revive()
+        program.check()
 
 
 def test_descendants_are_found_across_sessions() -> None:

@@ -98,9 +98,18 @@ def kill_all(group: int) -> None:
 
 
 def guard(
-    command: Sequence[str], *, stop_signal: int, grace: float, user: tuple[int, int] | None, pid_file: str
+    command: Sequence[str],
+    *,
+    stop_signal: int,
+    grace: float,
+    user: tuple[int, int] | None,
+    pid_file: str,
+    restarts: int,
 ) -> int:
-    """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code."""
+    """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code.
+
+    A program that something killed is started again, ``restarts`` times at most; one that fails by itself is not.
+    """
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
     signal.set_wakeup_fd(writable, warn_on_full_buffer=False)
@@ -115,16 +124,23 @@ def guard(
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
-    pid = start(command, user)
-    if pid_file:
-        Path(pid_file).write_text(f"{pid}\n")
+    def begin() -> int:
+        child = start(command, user)
+        if pid_file:
+            Path(pid_file).write_text(f"{child}\n")
+        return child
+
+    pid = begin()
     deadline: float | None = None
     watched = [readable, 0]
     while True:
         code = reap(pid)
         if code is not None:
             kill_all(pid)
-            return code
+            if code >= 0 or stopping or restarts == 0:
+                return code
+            restarts -= 1
+            pid = begin()
         if stopping and deadline is None:
             deadline = time.monotonic() + grace
             with contextlib.suppress(ProcessLookupError):
@@ -149,6 +165,9 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("--grace", type=float, default=10.0, help="seconds it is given to do so")
     parser.add_argument("--user", default="", help="uid:gid to run it as")
     parser.add_argument("--pid-file", default="", help="where to write its pid")
+    parser.add_argument(
+        "--restarts", type=int, default=0, help="how often it is started again when something killed it"
+    )
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     user: tuple[int, int] | None = None
@@ -161,6 +180,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         grace=options.grace,
         user=user,
         pid_file=options.pid_file,
+        restarts=options.restarts,
     )
     sys.exit(code if code >= 0 else 128 - code)
 

@@ -42,7 +42,9 @@ class Program:
     cwd: Path
     stop_signal: str = "TERM"
     user: tuple[int, int] | None = None
-    restarts_left: int = 0
+    restarts: int = 0
+    """How often it is started again when something killed it."""
+    _seen: int | None = field(default=None, init=False, repr=False)
     _guard: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
 
     @property
@@ -59,6 +61,7 @@ class Program:
         """Start it, its output going to its log. Returns at once; call from a thread that outlives the program."""
         self.pid_file.unlink(missing_ok=True)
         options = ["--stop-signal", self.stop_signal, "--grace", str(GRACE), "--pid-file", str(self.pid_file)]
+        options += ["--restarts", str(self.restarts)]
         if self.user is not None:
             options += ["--user", f"{self.user[0]}:{self.user[1]}"]
         with self.log.open("ab") as log:
@@ -101,17 +104,16 @@ class Program:
         if code:
             raise StackError(f"{self.name} failed ({describe_exit(code)}).\n{self.report()}")
 
-    def revive(self) -> str | None:
-        """StackError if it has ended by itself; started again, with a line that says so, if something killed it."""
+    def check(self) -> str | None:
+        """StackError if it has ended; a line that says so if it was killed and has been started again since."""
         code = self.exit_code()
-        if code is None:
-            return None
-        ended = f"{self.name} ended ({describe_exit(code)})"
-        if code <= 128 or self.restarts_left <= 0:
-            raise StackError(f"{ended}.\n{self.report()}")
-        self.restarts_left -= 1
-        self.start()
-        return f"{ended}; started again"
+        if code is not None:
+            raise StackError(f"{self.name} ended ({describe_exit(code)}).\n{self.report()}")
+        with contextlib.suppress(OSError, ValueError):
+            before, self._seen = self._seen, self.pid
+            if before not in (None, self._seen):
+                return f"{self.name} was killed; started again"
+        return None
 
     def report(self) -> str:
         """Its log's place and tail, for an error message."""

@@ -106,7 +106,7 @@ class AirflowStack:
             ("triggerer", "triggerer"),
         ):
             program = self.programs[name] = self._program(name, *command)
-            program.restarts_left = RESTARTS
+            program.restarts = RESTARTS
             program.start()
         self._wait_until_healthy(began + READY_TIMEOUT * 3)
         self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
@@ -126,12 +126,12 @@ class AirflowStack:
             time.sleep(POLL)
 
     def check(self) -> None:
-        """StackError if a process has ended by itself; one that something killed is started again, up to three times.
+        """StackError if a process has ended; says so where one that something killed has been started again.
 
         To be called now and then while the stack is in use.
         """
         for program in self.programs.values():
-            if (news := program.revive()) is not None:
+            if (news := program.check()) is not None:
                 self._say(news)
 
     def stop(self, *, keep_logs: bool = False) -> None:

@@ -52,7 +52,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-_known: dict[tuple[int, str, str], ControlPlane] = {}
+_known: dict[tuple[int, str, str, str], ControlPlane] = {}
 _lock = Lock()
 
 Hook = Callable[[str], Any]
@@ -66,7 +66,7 @@ def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = Non
     Raises CredentialsError where credentials are missing, incomplete or refused, ControlPlaneUnreachableError where
     nobody answers.
     """
-    key = (os.getpid(), conn_id, environment)
+    key = (os.getpid(), server_url(), conn_id, environment)
     with _lock:
         if key not in _known:
             _known[key] = _connect(conn_id, environment, hook)

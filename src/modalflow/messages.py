@@ -66,6 +66,7 @@ class Submission:
     def to_wire(self) -> dict[str, Any]:
         """Return JSON types only."""
         wire = dataclasses.asdict(self)
+        wire["kind"] = self.kind.value
         wire["env"] = dict(self.env)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)

@@ -289,7 +289,7 @@ class Engine:
             log.warning("%s: %s; submitted again", call.label, decision.reason)
             call.function_call_id = None
             call.heard_at = time.monotonic()
-            self._submitter.put(call)
+            self._submitter.put_later(call)
         elif decision.action is Action.RUN_AGAIN:
             self._run_again(call, decision.reason)
         elif decision.action is Action.TIME_OUT:

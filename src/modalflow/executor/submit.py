@@ -79,7 +79,7 @@ class Submitter:
                 await self._spawn(call)
             except Exception:
                 log.exception("Submitting %s went wrong; it is tried again", call.label)
-                self._again(call)
+                self.put_later(call)
 
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
@@ -98,7 +98,7 @@ class Submitter:
             log.warning(
                 "Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error
             )
-            self._again(call)
+            self.put_later(call)
         except (exception.NotFoundError, NotDeployedError) as error:
             remote.forget_handles()
             self._owner.apply(call, lost_before_claim(call, str(error), self._owner.policy))
@@ -110,7 +110,8 @@ class Submitter:
             call.function_call_id = function_call_id
             self._owner.started(call)
 
-    def _again(self, call: Call) -> None:
+    def put_later(self, call: Call) -> None:
+        """Submit a call after a delay that doubles each time."""
         delay = min(self._delays.get(call.work_id, FIRST_DELAY / 2) * 2, LONGEST_DELAY)
         self._delays[call.work_id] = delay
         self._later(delay, lambda: self.put(call))

@@ -12,8 +12,7 @@ import pytest
 from modal_proto import api_pb2
 
 from modalflow.emulator.local import LocalModal
-
-LIVE_URL = "https://api.modal.com"
+from tests import live
 
 
 @dataclass(frozen=True)
@@ -21,23 +20,14 @@ class Live:
     """The live service, seen as tests see a LocalModal."""
 
     env: dict[str, str]
-    url: str = LIVE_URL
+    url: str = live.LIVE_URL
 
 
-def _live() -> Live | None:
-    token_id, token_secret = os.environ.get("MODAL_TOKEN_ID"), os.environ.get("MODAL_TOKEN_SECRET")
-    if not (token_id and token_secret) and ":" in os.environ.get("MODAL_TOKEN", ""):
-        token_id, _, token_secret = os.environ["MODAL_TOKEN"].partition(":")
-    if os.environ.get("MODAL_SERVER_URL", "").startswith("http://") or not (token_id and token_secret):
-        return None
-    return Live({"MODAL_TOKEN_ID": token_id, "MODAL_TOKEN_SECRET": token_secret})
-
-
-LIVE = _live()
+LIVE = Live(found) if (found := live.credentials()) else None
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"contract tests talk to: {LIVE_URL if LIVE else 'the local control plane (not validated live)'}"
+    return f"contract tests talk to: {live.where()}"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -1,0 +1,236 @@
+"""``modalflow local`` and LocalModal as a user meets them: as commands, with Modal's own CLI as the client."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modalflow.emulator.local import LocalModal, StartError
+from tests.support import is_running, wait_until
+
+MODALFLOW = [sys.executable, "-m", "modalflow.cli"]
+MODAL = [sys.executable, "-m", "modal"]
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def environ(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment with a state folder of its own and a user's Modal settings that must not matter."""
+    folder = tmp_path_factory.mktemp("user")
+    config = folder / "modal.toml"
+    config.write_text('[live]\ntoken_id = "ak-user"\ntoken_secret = "as-user"\nenvironment = "users"\nactive = true\n')
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MODAL", "XDG_"))}
+    return {
+        **kept,
+        "XDG_STATE_HOME": str(folder / "state"),
+        "MODAL_CONFIG_PATH": str(config),
+        "MODAL_PROFILE": "live",
+        "MODAL_ENVIRONMENT": "users",
+    }
+
+
+@pytest.fixture(scope="module")
+def started(environ: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The variables that ``modalflow local env`` prints for the control plane named shared."""
+    modalflow(environ, "start", "--name", "shared")
+    yield json.loads(modalflow(environ, "env", "--json", "--name", "shared").stdout)
+    modalflow(environ, "stop", "--name", "shared")
+
+
+def modalflow(environ: dict[str, str], *arguments: str, code: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
+    """Run ``modalflow local …``, expecting that exit code."""
+    return _run([*MODALFLOW, "local", *arguments], {**environ, **more}, code)
+
+
+def modal(environ: dict[str, str], *arguments: str, code: int = 0) -> str:
+    """Run ``modal …``, expecting that exit code; return what it printed."""
+    return _run([*MODAL, *arguments], environ, code).stdout
+
+
+def names(environ: dict[str, str], noun: str, *arguments: str) -> list[str]:
+    """What ``modal NOUN list`` names."""
+    return [row["name"] for row in json.loads(modal(environ, noun, "list", "--json", *arguments))]
+
+
+def _run(command: list[str], environ: dict[str, str], code: int) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == code, f"{shlex.join(command)} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def test_a_control_plane_stays_until_it_is_stopped(environ: dict[str, str]) -> None:
+    """start leaves one running after the command ended, status finds it, stop ends it and status says so."""
+    said = modalflow(environ, "start").stdout
+    status = json.loads(modalflow(environ, "status", "--json").stdout)
+    try:
+        assert status["running"] and status["answers"] and status["url"] in said
+        assert is_running(status["pid"])
+        assert status["url"] in modalflow(environ, "status").stdout
+    finally:
+        modalflow(environ, "stop")
+    assert not is_running(status["pid"])
+    assert not Path(status["state_dir"]).exists()
+    assert json.loads(modalflow(environ, "status", "--json", code=1).stdout) == {
+        "name": "default",
+        "running": False,
+        "stale_pid": None,
+    }
+    assert "No local control plane" in modalflow(environ, "stop").stdout
+
+
+def test_only_env_tells_the_secret(environ: dict[str, str], started: dict[str, str]) -> None:
+    """The token secret is in no other output, no command line and no file that others may read."""
+    secret = started["MODAL_TOKEN_SECRET"]
+    status = json.loads(modalflow(environ, "status", "--json", "--name", "shared").stdout)
+    command_line = Path(f"/proc/{status['pid']}/cmdline").read_bytes()
+    assert secret not in modalflow(environ, "status", "--name", "shared").stdout + json.dumps(status)
+    assert secret.encode() not in command_line
+    for file in Path(environ["XDG_STATE_HOME"]).rglob("*"):
+        if file.is_file() and secret in file.read_text():
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_the_printed_variables_are_all_a_client_needs(environ: dict[str, str], started: dict[str, str]) -> None:
+    """After eval "$(modalflow local env)" Modal's CLI talks to the control plane, whatever the user's settings are."""
+    variables = shlex.join([*MODALFLOW, "local", "env", "--name", "shared"])
+    script = f'eval "$({variables})" && {shlex.join([*MODAL, "dict", "create", "made"])}'
+    _run(["/bin/sh", "-c", script], environ, 0)
+    assert names({**environ, **started}, "dict") == ["made"]
+    modal({**environ, **started}, "dict", "delete", "made", "--yes")
+
+
+def test_several_control_planes_have_names(environ: dict[str, str]) -> None:
+    """Names tell control planes apart; one name is started once."""
+    modalflow(environ, "start", "--name", "one")
+    try:
+        modalflow(environ, "start", "--name", "two")
+        try:
+            urls = {
+                json.loads(modalflow(environ, "status", "--json", "--name", name).stdout)["url"]
+                for name in ("one", "two")
+            }
+            assert len(urls) == 2
+            again = modalflow(environ, "start", "--name", "one", code=1)
+            assert "runs already" in again.stderr and "--name" in again.stderr
+        finally:
+            modalflow(environ, "stop", "--name", "two")
+    finally:
+        modalflow(environ, "stop", "--name", "one")
+
+
+def test_a_dead_control_plane_is_recognised(environ: dict[str, str]) -> None:
+    """After a kill -9, status and env say that it ended by itself; a new one can be started at once."""
+    modalflow(environ, "start")
+    pid = json.loads(modalflow(environ, "status", "--json").stdout)["pid"]
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not is_running(pid), 10, "the control plane to be gone")
+
+    assert f"pid {pid}" in modalflow(environ, "status", code=1).stdout
+    refused = modalflow(environ, "env", code=1)
+    assert "modalflow local start" in refused.stderr and not refused.stdout
+    modalflow(environ, "start")
+    modalflow(environ, "stop")
+
+
+def test_run_gives_a_command_a_fresh_control_plane(environ: dict[str, str]) -> None:
+    """CMD sees the variables, its exit code is the command's own, and nothing is left running after it."""
+    code = "import os, sys; print(os.environ['MODAL_SERVER_URL'], os.environ['MODAL_PROFILE'] == ''); sys.exit(7)"
+    done = modalflow(environ, "run", "--max-containers", "3", "--", sys.executable, "-c", code, code=7)
+    assert re.fullmatch(r"http://127\.0\.0\.1:\d+ True\n", done.stdout)
+    url = done.stdout.split()[0]
+    with pytest.raises(OSError):
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=5)
+
+
+def test_run_passes_signals_on(environ: dict[str, str], tmp_path: Path) -> None:
+    """A SIGTERM reaches CMD, which ends as it wants to; run ends with its code and stops the control plane."""
+    ready, answered = tmp_path / "ready", tmp_path / "answered"
+    script = (
+        "import os, pathlib, signal, sys\n"
+        f"def end(*_): pathlib.Path({str(answered)!r}).write_text(os.environ['MODAL_SERVER_URL']); sys.exit(5)\n"
+        "signal.signal(signal.SIGTERM, end)\n"
+        f"pathlib.Path({str(ready)!r}).touch()\n"
+        "while True: signal.pause()\n"
+    )
+    command = [*MODALFLOW, "local", "run", "--", sys.executable, "-c", script]
+    with subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL) as running:
+        try:
+            wait_until(ready.exists, SECONDS, "CMD to start")
+            running.send_signal(signal.SIGTERM)
+            assert running.wait(SECONDS) == 5
+        finally:
+            running.kill()
+    assert answered.exists()
+
+
+def test_run_refuses_what_it_cannot_run(environ: dict[str, str]) -> None:
+    """An unknown command is 127 at once; no command, or a wrong option, is a usage error."""
+    assert "no-such-command" in modalflow(environ, "run", "--", "no-such-command", code=127).stderr
+    assert "Missing argument" in modalflow(environ, "run", code=2).stderr
+    assert "max_containers" in modalflow(environ, "start", "--max-containers", "0", code=2).stderr
+    assert "loopback" in modalflow(environ, "start", "--host", "0.0.0.0", code=2).stderr
+
+
+def test_a_port_that_is_taken_is_said(environ: dict[str, str], started: dict[str, str]) -> None:
+    """A control plane that cannot start ends the command with what it wrote, and leaves no record."""
+    port = started["MODAL_SERVER_URL"].rpartition(":")[2]
+    failed = modalflow(environ, "start", "--name", "other", "--port", port, code=1)
+    assert "did not get ready" in failed.stderr and "address already in use" in failed.stderr.lower()
+    assert "other" in modalflow(environ, "status", "--name", "other", code=1).stdout
+    with pytest.raises(StartError, match="in use"):
+        LocalModal(port=int(port)).start()
+
+
+def test_a_control_plane_ends_with_the_program_that_started_it(tmp_path: Path) -> None:
+    """A LocalModal whose program is killed does not stay behind."""
+    script = (
+        "import time\nfrom modalflow.emulator.local import LocalModal\n"
+        "local = LocalModal().start()\nprint(local.pid, flush=True)\ntime.sleep(600)\n"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as program:
+        assert program.stdout is not None
+        pid = int(program.stdout.readline())
+        assert is_running(pid)
+        program.kill()
+    wait_until(lambda: not is_running(pid), 10, "the control plane to follow")
+
+
+def test_modals_own_cli_manages_objects(environ: dict[str, str], started: dict[str, str], tmp_path: Path) -> None:
+    """modal dict, queue, secret, environment and volume create, list, read and delete on the control plane."""
+    client = {**environ, **started}
+    for noun in ("dict", "queue", "volume"):
+        modal(client, noun, "create", f"my-{noun}")
+        assert names(client, noun) == [f"my-{noun}"]
+
+    modal(client, "secret", "create", "my-secret", "KEY=value")
+    modal(client, "secret", "create", "my-secret", "KEY=other", "--force")
+    assert names(client, "secret") == ["my-secret"]
+    modal(client, "environment", "create", "my-environment")
+    assert sorted(names(client, "environment")) == ["main", "my-environment"]
+    modal(client, "dict", "delete", "my-dict", "--yes")
+    assert names(client, "dict") == []
+
+
+def test_modals_own_cli_moves_files(environ: dict[str, str], started: dict[str, str], tmp_path: Path) -> None:
+    """modal volume put, ls, cp, get and rm do to a volume's files what they say."""
+    client = {**environ, **started}
+    (tmp_path / "file.txt").write_text("hello volume\n")
+    modal(client, "volume", "create", "files")
+    modal(client, "volume", "put", "files", str(tmp_path / "file.txt"), "/in/file.txt")
+    modal(client, "volume", "cp", "files", "in/file.txt", "copy.txt")
+    modal(client, "volume", "get", "files", "copy.txt", str(tmp_path / "back.txt"))
+    assert (tmp_path / "back.txt").read_text() == "hello volume\n"
+    modal(client, "volume", "rm", "files", "/in", "-r")
+    listed = json.loads(modal(client, "volume", "ls", "files", "--json"))
+    assert [(row["filename"], row["type"]) for row in listed] == [("copy.txt", "file")]

@@ -145,6 +145,12 @@ class AirflowAPI:
         answer = self._request("GET", path, params=params, headers={"accept": "application/json"}).json()
         return list(_lines(answer["content"]))
 
+    def events(self, dag_id: str, run_id: str) -> list[str]:
+        """What Airflow's event log says of a DAG run, oldest first: ``event: details``."""
+        params: dict[str, object] = {"dag_id": dag_id, "run_id": run_id, "limit": 100, "order_by": "event_log_id"}
+        entries = self._request("GET", "eventLogs", params=params).json()["event_logs"]
+        return [f"{entry['event']}: {entry['extra'] or ''}" for entry in entries]
+
     def _request(
         self,
         method: str,

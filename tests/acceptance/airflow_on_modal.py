@@ -1,0 +1,89 @@
+"""What the acceptance tests do with a stack: run a DAG, wait for its task instances, find containers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+
+from modalflow.demo.airflow_api import TaskInstance
+from modalflow.demo.dags import example_dags
+from modalflow.demo.modal_stack import ModalStack
+from tests.support import wait_until
+
+ENDED = ("success", "failed")
+_days = count()
+
+
+@contextmanager
+def stack_of(folder: Path) -> Iterator[ModalStack]:
+    """A stack whose DAGs are the examples and the tests' own."""
+    shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
+    shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True)
+    with ModalStack(folder, say=print) as stack:
+        yield stack
+
+
+def start_run(stack: ModalStack, dag_id: str, **conf: object) -> str:
+    """Trigger a DAG with a logical date that no other run has; its run id."""
+    api = stack.airflow.api
+    stack.airflow.wait_for_dag(dag_id)
+    api.unpause(dag_id)
+    return api.trigger(dag_id, datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=next(_days)), conf)
+
+
+def finish_run(stack: ModalStack, dag_id: str, run_id: str, timeout: float = 120.0) -> str:
+    """Wait until a DAG run has ended; its state."""
+
+    def state() -> str | None:
+        now = stack.airflow.api.run_state(dag_id, run_id)
+        return now if now in ENDED else None
+
+    return wait_until(state, timeout, f"the end of {dag_id}", interval=0.2) or ""
+
+
+def the_task(stack: ModalStack, dag_id: str, run_id: str) -> TaskInstance:
+    """The one task instance of a DAG run that has one."""
+    (instance,) = stack.airflow.api.task_instances(dag_id, run_id)
+    return instance
+
+
+def wait_at_gate(stack: ModalStack, dag_id: str, run_id: str, try_number: int = 1) -> TaskInstance:
+    """Wait until the task of a gate DAG runs, and is at its gate as far as its log tells."""
+
+    def waiting() -> TaskInstance | None:
+        instance = the_task(stack, dag_id, run_id)
+        if instance.state != "running" or instance.try_number != try_number:
+            return None
+        log = stack.airflow.api.log(dag_id, run_id, instance)
+        return instance if any("waiting at" in line for line in log) else None
+
+    instance = wait_until(waiting, 90.0, f"{dag_id} at its gate, with its log readable", interval=0.2)
+    assert instance is not None
+    return instance
+
+
+def kill_container(container_id: str) -> None:
+    """Kill every process of a container, as a machine that goes away would."""
+    pids = processes_of(container_id)
+    assert pids, f"no process of {container_id} on this machine"
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def processes_of(container_id: str) -> list[int]:
+    """The processes on this machine that belong to a container."""
+    mark = f"MODAL_TASK_ID={container_id}".encode()
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if mark in entry.read_bytes().split(b"\0"):
+                found.append(int(entry.parent.name))
+    return found

@@ -1,0 +1,29 @@
+"""One Airflow on a local control plane for all tests that leave it as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modalflow.demo.modal_stack import ModalStack
+from tests.acceptance.airflow_on_modal import stack_of
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
+    """A running Airflow whose executor is ModalExecutor."""
+    with stack_of(_folder(tmp_path_factory)) as running:
+        yield running
+
+
+@pytest.fixture
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
+    """A stack for a test that breaks it."""
+    with stack_of(_folder(tmp_path_factory)) as running:
+        yield running
+
+
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("dags")

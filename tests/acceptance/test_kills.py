@@ -1,0 +1,68 @@
+"""Whatever is killed while a task runs: the task ends, and Airflow tells why; nothing hangs."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+
+from modalflow.demo.modal_stack import ModalStack
+from tests.acceptance.airflow_on_modal import (
+    finish_run,
+    kill_container,
+    processes_of,
+    start_run,
+    the_task,
+    wait_at_gate,
+)
+from tests.support import is_running, wait_until
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def test_a_task_survives_the_scheduler(stack: ModalStack) -> None:
+    """A new scheduler adopts what the killed one had running: the same try, in the same container, succeeds."""
+    run_id = start_run(stack, "gate_once", gate="scheduler_killed")
+    before = wait_at_gate(stack, "gate_once", run_id)
+    scheduler = stack.airflow.programs["scheduler"]
+    os.kill(killed := scheduler.pid, signal.SIGKILL)
+    wait_until(lambda: scheduler.pid != killed and not stack.airflow.api.unhealthy(), 60.0, "a new scheduler")
+    stack.airflow.api.set_variable("scheduler_killed", "open")
+    assert finish_run(stack, "gate_once", run_id) == "success"
+    after = the_task(stack, "gate_once", run_id)
+    assert (after.try_number, after.hostname) == (1, before.hostname)
+
+
+def test_a_task_whose_container_dies_is_retried(stack: ModalStack) -> None:
+    """The retry that the task has is used, in another container."""
+    run_id = start_run(stack, "gate_twice", gate="container_killed")
+    before = wait_at_gate(stack, "gate_twice", run_id)
+    kill_container(before.hostname)
+    wait_at_gate(stack, "gate_twice", run_id, try_number=2)
+    stack.airflow.api.set_variable("container_killed", "open")
+    assert finish_run(stack, "gate_twice", run_id) == "success"
+    after = the_task(stack, "gate_twice", run_id)
+    assert after.try_number == 2
+    assert after.hostname.startswith("ta-")
+    assert after.hostname != before.hostname
+
+
+def test_a_task_without_retries_fails_with_its_container_and_says_why(stack: ModalStack) -> None:
+    """Airflow's event log names the lost container's fate, where a user looks for it."""
+    run_id = start_run(stack, "gate_once", gate="container_killed_for_good")
+    kill_container(wait_at_gate(stack, "gate_once", run_id).hostname)
+    assert finish_run(stack, "gate_once", run_id) == "failed"
+    reasons = stack.airflow.api.events("gate_once", run_id)
+    assert any("container" in reason.lower() for reason in reasons), reasons
+
+
+def test_a_task_fails_when_the_control_plane_goes_away(own_stack: ModalStack) -> None:
+    """Nobody is left to ask, its container is gone as well: the task fails, and does not hang."""
+    run_id = start_run(own_stack, "gate_once", gate="control_plane_killed")
+    container = wait_at_gate(own_stack, "gate_once", run_id).hostname
+    containers = processes_of(container)
+    os.kill(own_stack.local.pid, signal.SIGKILL)
+    wait_until(lambda: not any(map(is_running, containers)), 20.0, "the end of the containers")
+    assert finish_run(own_stack, "gate_once", run_id, timeout=200.0) == "failed"
+    own_stack.airflow.check()

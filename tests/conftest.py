@@ -64,7 +64,7 @@ def nothing_leaks() -> Iterator[None]:
     deadline = time.monotonic() + LEAK_GRACE_SECONDS
     while (left := _left(processes, threads)) and time.monotonic() < deadline:
         time.sleep(0.02)
-    for pid in set(_own()) - processes:
+    for pid in set(_own()) - _kept(processes):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert not left, f"left behind: {left}"
@@ -74,10 +74,16 @@ def _own() -> dict[int, str]:
     return descendants()
 
 
-def _left(processes: set[int], threads: set[threading.Thread]) -> list[str]:
+def _kept(processes: set[int]) -> set[int]:
+    """Those processes and all below them: containers of a control plane of a wider scope, for example."""
     kept: set[int] = set()
     for pid in processes:
         kept |= {pid, *descendants(pid)}
+    return kept
+
+
+def _left(processes: set[int], threads: set[threading.Thread]) -> list[str]:
+    kept = _kept(processes)
     left = [f"process {pid}: {command}" for pid, command in _own().items() if pid not in kept]
     left += [
         f"thread {thread.name}"

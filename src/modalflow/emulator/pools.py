@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -28,6 +29,10 @@ CRASH_TRIES = 3
 
 #: Containers that end before they asked for an input, one after another, until the inputs that wait for one fail.
 START_TRIES = 3
+
+#: Containers that start at the same time. Starting takes processor time and little else: more at once would all be
+#: later, and a short input that a container has done meanwhile needs none.
+STARTING_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 
 #: Seconds before the second start after a failed one; it doubles with each.
 START_BACKOFF = 0.25
@@ -53,6 +58,7 @@ class Pool:
         self.pending: deque[Input] = deque()
         self.containers: dict[str, Container] = {}
         self.failed_starts = 0
+        self.last_failed_start = 0.0
         self.start_not_before = 0.0
         self.retry_start: asyncio.TimerHandle | None = None
 
@@ -175,7 +181,8 @@ class Pools:
 
     def asked(self, container: Container) -> None:
         """The container waits for inputs."""
-        if container.state is State.STARTING:
+        is_new = container.state is State.STARTING
+        if is_new:
             container.state = State.READY
             container.started_at = time.time()
             container.idle_since = time.monotonic()
@@ -184,6 +191,8 @@ class Pools:
         if not container.is_current:
             self._retire(container)
         self._match(pool)
+        if is_new:
+            self._match_others(pool)
 
     def returned(self, container: Container, item: Input) -> None:
         """The container never got the input that it was given: its request had been lost."""
@@ -193,6 +202,7 @@ class Pools:
 
     def put(self, container: Container, item: Input, result: api_pb2.GenericResult, data_format: int) -> None:
         """The container has a result for the input."""
+        log.debug("container %s is done with %s", container.container_id, item.input_id)
         self._untime(item)
         container.take_back(item)
         if item.ending is not None:
@@ -209,6 +219,9 @@ class Pools:
         while pool.pending and (container := pool.asking()) is not None:
             size = min(container.asks[0].size, container.free, len(pool.pending))
             ask = container.asks.pop(0)
+            if ask.answer.done():
+                # Its request was given up, and has not had its turn to take the ask back.
+                continue
             ask.answer.set_result(self._assign(container, size))
         self._scale(pool)
 
@@ -220,6 +233,7 @@ class Pools:
         pool = self.pool(container.function)
         items = [pool.pending.popleft() for _ in range(size)]
         container.hold(items)
+        log.debug("container %s runs %s", container.container_id, [item.input_id for item in items])
         if container.is_single_use:
             container.retiring = True
         seconds = container.spec.timeout_secs
@@ -245,6 +259,8 @@ class Pools:
                 pool.retry_start = asyncio.get_running_loop().call_later(wait, self._scale_again, pool)
             return
         for _ in range(wanted):
+            if sum(c.state is State.STARTING for c in self.live()) >= STARTING_AT_ONCE:
+                return
             if sum(1 for _ in self.live()) >= self._max_containers:
                 self._evict(pool)
                 return
@@ -300,8 +316,13 @@ class Pools:
             self._lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:
             self._start_failed(container, pool, ending)
+        self._match(pool)
+        self._match_others(pool)
+
+    def _match_others(self, pool: Pool) -> None:
+        """There is room for containers again: start what the other pools are short of."""
         for other in list(self._pools.values()):
-            if other.pending or other is pool:
+            if other is not pool and (other.pending or self.scaling(other.function).min_containers):
                 self._match(other)
 
     def _lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
@@ -323,10 +344,14 @@ class Pools:
         self._resolve(item, results.crashed(reason, returncode))
 
     def _start_failed(self, container: Container, pool: Pool, ending: str) -> None:
+        log.warning("container %s %s before it took an input", container.container_id, ending)
+        if container.enqueued_at < pool.last_failed_start:
+            # Started together with one that failed: that is one failure, not many.
+            return
+        pool.last_failed_start = time.time()
         pool.failed_starts += 1
         backoff = min(START_BACKOFF * 2 ** (pool.failed_starts - 1), LONGEST_START_BACKOFF)
         pool.start_not_before = time.monotonic() + backoff
-        log.warning("container %s %s before it took an input", container.container_id, ending)
         if pool.failed_starts < START_TRIES:
             return
         if pool.pending:

@@ -73,6 +73,13 @@ class LinePipe:
         return True
 
 
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except (OSError, ValueError):
+        return []
+
+
 class Process:
     """A running container process. Make it with ``start``."""
 
@@ -124,12 +131,7 @@ class Process:
 
     def init_pid(self) -> int | None:
         """The host's pid of the process that is 1 in the container, None before it exists."""
-        if not self._has_init:
-            return self.pid
-        with contextlib.suppress(OSError, ValueError):
-            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-            return int(children[0]) if children else None
-        return None
+        return next(iter(_children(self.pid)), None) if self._has_init else self.pid
 
     def drain(self) -> None:
         for pipe in self._pipes:
@@ -148,8 +150,12 @@ class Process:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
             if self._has_init:
-                # Killing 1 of a PID namespace kills all in it, and its parent sees it end only after they are gone.
-                os.kill(self.init_pid() or self.pid, signal.SIGKILL)
+                # With the program its PID namespace's process 1 ends, with that all in it, and only when they are gone
+                # its parent sees it end. Process 1 itself dies by SIGKILL only where there is no program yet: `unshare`
+                # would complain in the container's log.
+                init = self.init_pid()
+                for pid in (_children(init) if init else []) or [init or self.pid]:
+                    os.kill(pid, signal.SIGKILL)
             else:
                 os.killpg(self.pid, signal.SIGKILL)
 

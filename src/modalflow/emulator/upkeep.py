@@ -21,6 +21,10 @@ TICK = 0.5
 #: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds.
 SILENT_AFTER = 120.0
 
+#: A function's timeout is its startup timeout too unless it says otherwise, and may be a second; that a laptop under
+#: load takes longer to start a process is not the app's fault.
+SHORTEST_STARTUP_TIMEOUT = 30.0
+
 #: Ticks between two rounds of forgetting.
 FORGET_EVERY = 600
 
@@ -55,9 +59,9 @@ class Upkeep:
         if container.process is None:
             return
         silent = now - container.last_heard
-        startup = container.spec.startup_timeout_secs or container.spec.timeout_secs
-        if container.state is State.STARTING and startup and silent > startup:
-            container.stderr_tail.append(f"(it took longer than its startup timeout of {startup} s)\n")
+        startup = max(container.spec.startup_timeout_secs, SHORTEST_STARTUP_TIMEOUT)
+        if container.state is State.STARTING and silent > startup:
+            container.stderr_tail.append(f"(it took longer than its startup timeout of {startup:g} s)\n")
             container.process.kill()
         elif container.state is State.READY and silent > SILENT_AFTER:
             log.warning("container %s sent no heartbeat for %.0f s and is killed", container.container_id, silent)

@@ -1,6 +1,6 @@
 """A stand-in for Airflow's Execution API: enough for one supervised task, and it remembers what it was told.
 
-The real API server needs a database and a scheduler; the acceptance tests have both. Here only the worker is under test.
+The real API server needs a database and a scheduler; the acceptance tests have both. Here the worker is under test.
 """
 
 from __future__ import annotations
@@ -62,7 +62,8 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
     api = StubExecutionApi()
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+        # A connection a request, so that no thread waits for the next one.
+        protocol_version = "HTTP/1.0"
 
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))

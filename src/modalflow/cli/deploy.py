@@ -19,7 +19,7 @@ from modalflow.worker.app import LONGEST_TIMEOUT, Profile
 _DEFAULTS = Profile()
 
 
-class _BundleType(click.ParamType):
+class _BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since click 8.2 only.
     name = "NAME=FOLDER"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
@@ -30,7 +30,9 @@ class _BundleType(click.ParamType):
 
 
 @click.command()
-@click.option("--app", default=DEFAULT_APP, show_default=True, help="Name of the worker app: `[modal_executor] app_name`.")
+@click.option(
+    "--app", default=DEFAULT_APP, show_default=True, help="Name of the worker app: `[modal_executor] app_name`."
+)
 @click.option("--environment", default="", help="Modal environment. Default: that of the credentials.")
 @click.option(
     "--dags-bundle",
@@ -58,7 +60,9 @@ class _BundleType(click.ParamType):
     show_default=True,
     help="Tasks that share a container, each in processes of its own.",
 )
-@click.option("--max-containers", type=click.IntRange(1), help="Containers that may run at once. Default: Modal's limit.")
+@click.option(
+    "--max-containers", type=click.IntRange(1), help="Containers that may run at once. Default: Modal's limit."
+)
 @click.option("--cpu", type=click.FloatRange(0, min_open=True), help="Cores of a container. Default: Modal's.")
 @click.option("--memory", type=click.IntRange(1), help="MiB of a container. Default: Modal's.")
 def deploy(
@@ -83,9 +87,7 @@ def deploy(
     from modalflow.control_plane import server_url
     from modalflow.worker.deploy import deploy as deploy_worker
 
-    profile = Profile(
-        timeout=timeout, concurrency=concurrency, max_containers=max_containers, cpu=cpu, memory=memory
-    )
+    profile = Profile(timeout=timeout, concurrency=concurrency, max_containers=max_containers, cpu=cpu, memory=memory)
     started = time.monotonic()
     try:
         # The build of an image takes minutes the first time: whoever watches wants to see it.
@@ -100,7 +102,9 @@ def deploy(
             )
     except ModalflowError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s.")
+    click.echo(
+        f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s."
+    )
     click.echo(f"Python {deployment.python_version}, Airflow {deployment.airflow_version or 'none'}.")
     for name, folder in deployment.bundles.items():
         click.echo(f"DAG bundle {name} is at {folder}.")

@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 #: Seconds between asking what runs to end and killing it. The supervisor gives a task as long to run its on_kill().
-TERM_GRACE = 8.0
+TERM_GRACE = 5.0
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
@@ -188,7 +188,7 @@ def _read(wire: object) -> Submission:
     theirs = wire.get("protocol") if isinstance(wire, dict) else None
     if isinstance(wire, dict) and theirs != PROTOCOL:
         raise _WrongProtocolError(
-            f"The executor (modalflow {wire.get('executor_version') or 'of unknown version'}) speaks protocol {theirs}, "
+            f"The executor (modalflow {wire.get('executor_version') or 'unknown'}) speaks protocol {theirs}, "
             f"the deployed worker (modalflow {__version__}) protocol {PROTOCOL}. Deploy the worker with the modalflow "
             "that the scheduler runs: `modalflow deploy`."
         )

@@ -69,7 +69,7 @@ class Container:
         return environment.of_workload(self.variables, submission.env, home=self.home, baked=self.baked)
 
     async def nursery_for(self, kind: Kind, env: Mapping[str, str]) -> Nursery:
-        """The zygote that can run this: one for all commands, and one per set of settings that Airflow reads at import."""
+        """The zygote that can run this: one for all commands, one per set of settings that Airflow reads at import."""
         if kind is Kind.COMMAND:
             if self._commands is None:
                 self._commands = Nursery(self.variables, airflow=False)

@@ -66,9 +66,7 @@ def deploy(
         raise DeployError(f"The worker app {names.app!r} could not be deployed: {error}") from error
 
 
-def _record(
-    control_plane: ControlPlane, names: Names, profile: Profile, bundles: Mapping[str, Path]
-) -> Deployment:
+def _record(control_plane: ControlPlane, names: Names, profile: Profile, bundles: Mapping[str, Path]) -> Deployment:
     deployment = Deployment(
         version=__version__,
         protocol=PROTOCOL,
@@ -90,7 +88,9 @@ def _image(packages: Mapping[str, str], requirements: Path | None) -> modal.Imag
         image = image.uv_pip_install(*(f"{name}=={version}" for name, version in sorted(packages.items())))
     if requirements is not None:
         if not requirements.is_file():
-            raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+            raise DeployError(
+                f"The requirements file {requirements} does not exist; expected a file that pip can read."
+            )
         image = image.uv_pip_install(requirements=[str(requirements)])
     return image
 
@@ -136,7 +136,9 @@ def local_bundles(listed: str, dags_folder: str) -> list[_ConfiguredBundle]:
     try:
         bundles: Any = json.loads(listed)
     except ValueError as error:
-        raise DeployError(f"{where} is not JSON: {error}. Expected a list of bundles, see Airflow's documentation.") from error
+        raise DeployError(
+            f"{where} is not JSON: {error}. Expected a list of bundles, see Airflow's documentation."
+        ) from error
     if not isinstance(bundles, list) or not all(isinstance(b, dict) and b.get("name") for b in bundles):
         raise DeployError(f"{where} is {listed!r}; expected a JSON list of objects with name, classpath and kwargs")
     return [

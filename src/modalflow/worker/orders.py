@@ -61,8 +61,9 @@ def order_from(message: Mapping[str, Any]) -> Order:
 
 
 def outcome_from(message: Mapping[str, Any]) -> Outcome:
-    values = {f.name: message.get(f.name) for f in fields(Outcome)}
-    return Outcome(**values | {"state": State(message["state"])})
+    return Outcome(
+        State(message["state"]), message.get("return_code"), message.get("final_state"), message.get("reason")
+    )
 
 
 def ending_to_wire(ending: Ending) -> dict[str, Any]:

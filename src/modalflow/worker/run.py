@@ -48,19 +48,18 @@ def preload() -> None:
 
 def run(order: Order) -> Outcome:
     """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
-    from pydantic import TypeAdapter, ValidationError
-
     from airflow.executors import workloads
     from airflow.executors.base_executor import BaseExecutor
     from airflow.sdk.exceptions import TaskAlreadyRunningError
     from airflow.sdk.log import configure_logging
     from airflow.settings import configure_vars, dispose_orm
+    from pydantic import TypeAdapter, ValidationError
 
     try:
         workload: Any = TypeAdapter(workloads.All).validate_json(order.workload or "")
     except ValidationError as error:
         return Outcome(State.FAILED, reason=_without_input(error))
-    configure_vars()
+    configure_vars()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
     dispose_orm(do_log=False)
     if hasattr(workload, "log_path"):
         relative = Path(order.segment).relative_to(order.log_root)

@@ -1,7 +1,7 @@
 """The zygote: a process with one thread that forks a process for each workload or command.
 
-``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders come
-and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It ends
+``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders
+come and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It ends
 when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
 itself (``modalflow.worker.run`` does), start a thread, or log an order.
 """
@@ -137,7 +137,7 @@ class Zygote:
             run = _exec_command if order.kind is Kind.COMMAND else _run_workload
             _write_outcome(outcome, run(order))
             code = 0
-        except BaseException as error:  # noqa: BLE001  A forked process must never return into the zygote's loop.
+        except BaseException as error:  # A forked process must never return into the zygote's loop.
             log.exception("%s could not be run", order.id)
             _write_outcome(outcome, Outcome(State.FAILED, reason=f"{type(error).__name__}: {error}"))
         finally:

@@ -1,0 +1,75 @@
+"""Tasks that behave, and tasks that do what a worker must survive."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from typing import Any
+
+from airflow.sdk import BaseOperator, dag, task
+
+FOREVER = 600
+
+
+class Stubborn(BaseOperator):
+    """Runs until somebody ends it, and says so."""
+
+    def execute(self, context: Any) -> None:
+        print("stubborn is running", flush=True)
+        time.sleep(FOREVER)
+
+    def on_kill(self) -> None:
+        print("on_kill was called", flush=True)
+
+
+@task
+def hello() -> int:
+    print("hello from the task,", os.environ.get("GREETING"))
+    return 1
+
+
+@task
+def fails() -> None:
+    raise ValueError("a failure of the user's own")
+
+
+@task
+def exits() -> None:
+    os._exit(7)
+
+
+@task
+def closes_everything() -> None:
+    for descriptor in range(3, 64):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+
+
+@task
+def prints_garbage() -> None:
+    os.write(1, b"\xff\xfe garbage\n")
+
+
+@task
+def kills_its_supervisor() -> None:
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(FOREVER)
+
+
+@task
+def leaves_a_daemon() -> None:
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    daemon = subprocess.Popen(["sleep", str(FOREVER)], start_new_session=True, **quiet)  # type: ignore[call-overload]
+    print("daemon", daemon.pid)
+
+
+@dag(dag_id="d", schedule=None)
+def d() -> None:
+    hello(), fails(), exits(), closes_everything(), prints_garbage(), kills_its_supervisor(), leaves_a_daemon()
+    Stubborn(task_id="stubborn")
+
+
+d()

@@ -1,0 +1,386 @@
+"""The worker in real containers of Modal's runtime, on the local control plane, deployed by the real command."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+from modal_proto import api_pb2
+
+from modalflow.control_plane import ControlPlane
+from modalflow.emulator.local import LocalModal
+from modalflow.log_volume import LogVolume
+from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
+from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
+from tests.support import is_running, wait_until
+
+DAGS = Path(__file__).parent / "dags"
+
+#: Importing Airflow takes some seconds, more on a busy machine.
+COLD = 60.0
+
+
+@dataclass
+class Work:
+    """One submission and what can be learnt of it."""
+
+    world: World
+    work_id: str
+    partition: str
+    wire: dict[str, Any]
+    calls: list[modal.FunctionCall[dict[str, Any]]] = field(default_factory=list)
+
+    def spawn(self) -> modal.FunctionCall[dict[str, Any]]:
+        self.calls.append(self.world.function.spawn(self.wire))
+        return self.calls[-1]
+
+    def result(self, timeout: float = COLD) -> dict[str, Any]:
+        return self.calls[-1].get(timeout=timeout)
+
+    def entry(self) -> Entry | None:
+        text = self.world.ledger.get(self.work_id)
+        return None if text is None else Entry.from_json(text)
+
+    def running(self) -> Entry:
+        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed")
+        assert entry is not None
+        return entry
+
+    def ended(self) -> Entry:
+        """The entry once it is terminal."""
+
+        def terminal() -> Entry | None:
+            entry = self.entry()
+            return entry if entry is not None and entry.state is not State.RUNNING else None
+
+        ended = wait_until(terminal, COLD, f"{self.work_id} to end")
+        assert ended is not None
+        return ended
+
+    def event(self) -> Entry:
+        return Entry.from_json(self.world.events.get(partition=self.partition, timeout=COLD))
+
+    def log(self) -> str:
+        return "".join(self.world.logs.read(self.wire["log_path"])[1])
+
+    def log_with(self, text: str) -> str:
+        return wait_until(lambda: (log := self.log()) if text in self.log() else "", COLD, f"{text!r} in the log")
+
+
+@dataclass
+class World:
+    """A deployed worker app, and the executor's handles on it."""
+
+    function: modal.Function[Any, Any, Any]
+    ledger: modal.Dict
+    events: modal.Queue
+    logs: LogVolume
+    api: StubExecutionApi
+    deploy: Callable[..., World]
+
+    def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
+        """Submit a raw command."""
+        work = self.submission(kind=Kind.COMMAND, command=command, **changes)
+        work.spawn()
+        return work
+
+    def task(self, task_id: str, **changes: Any) -> Work:
+        """Submit a task of the DAG file in this folder, as the executor would."""
+        bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]
+        changes["env"] = {
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.api.url,
+            BUNDLE_LIST: json.dumps(bundles),
+            **changes.get("env", {}),
+        }
+        workload = task_workload(task_id, bundle="tests", dag_file="d.py")
+        work = self.submission(**{"kind": Kind.WORKLOAD, "workload": workload} | changes)
+        work.spawn()
+        return work
+
+    def submission(self, **values: Any) -> Work:
+        work_id = uuid.uuid4().hex
+        wire = Submission(
+            **{"work_id": work_id, "log_path": f"logs/{work_id}", "partition": work_id, "label": f"work {work_id}"}
+            | values
+        ).to_wire()
+        return Work(self, work_id, work_id, wire)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with LocalModal() as local, stub_execution_api() as api:
+        credentials = (local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
+        with modal.Client(local.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
+
+            def deploy(*arguments: str) -> World:
+                command = [sys.executable, "-c", "from modalflow.cli import main; main()", "deploy", *arguments]
+                subprocess.run(
+                    [*command, "--dags-bundle", f"tests={DAGS}"],
+                    env=os.environ | local.env,
+                    check=True,
+                    capture_output=True,
+                )
+                names = Names(arguments[arguments.index("--app") + 1])
+                return World(
+                    modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
+                    modal.Dict.from_name(names.ledger, client=client),
+                    modal.Queue.from_name(names.events, client=client),
+                    LogVolume(ControlPlane(client, None), names),
+                    api,
+                    deploy,
+                )
+
+            yield deploy("--app", "worker-under-test")
+
+
+def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
+    """A command's success is returned, stored, announced, and its output is on the Volume."""
+    work = world.command(("echo", "hello"))
+    result, entry = work.result(), work.ended()
+    assert result["state"] == "success" and result["return_code"] == 0
+    assert entry == work.event()
+    assert entry.state is State.SUCCESS and entry.return_code == 0 and entry.reason is None
+    assert entry.function_call_id == work.calls[0].object_id and entry.container_id.startswith("ta-")
+    assert entry.finished_at is not None and entry.finished_at >= entry.started_at > 0
+    first, *rest = work.log().splitlines()
+    assert json.loads(first)["function_call_id"] == entry.function_call_id
+    assert rest == ["hello"]
+
+
+def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
+    """A string runs in a shell; its exit code is the outcome, and the log ends with the reason."""
+    work = world.command("echo to stdout; echo to stderr >&2; exit 3")
+    entry = wait_until(work.ended)
+    assert entry.state is State.FAILED and entry.return_code == 3
+    lines = work.log().splitlines()
+    assert lines[1:3] == ["to stdout", "to stderr"]
+    assert json.loads(lines[3])["level"] == "error" and "exit code 3" in json.loads(lines[3])["event"]
+
+
+def test_a_command_that_does_not_exist(world: World) -> None:
+    """A program that is not in the container fails like in a shell, with its name in the reason."""
+    entry = world.command(("no-such-program",)).ended()
+    assert entry.return_code == 127 and "no-such-program" in (entry.reason or "")
+
+
+def test_environment_variables_reach_a_command(world: World) -> None:
+    """Submitted variables are above the container's."""
+    work = world.command("echo $GREETING from $MODAL_TASK_ID", env={"GREETING": "grüezi"})
+    entry = work.ended()
+    assert f"grüezi from {entry.container_id}" in work.log()
+
+
+def test_a_repeated_spawn_runs_once(world: World) -> None:
+    """The same submission spawned twice, at once and again after its end, runs a single time."""
+    work = world.submission(kind=Kind.COMMAND, command="echo it ran; sleep 0.5")
+    results = [call.get(timeout=COLD)["state"] for call in (work.spawn(), work.spawn())]
+    assert sorted(results) == ["duplicate", "success"]
+    work.spawn()
+    assert work.result()["state"] == "success"
+    assert work.log().count("it ran") == 1
+    assert work.event() == work.event(), "the late spawn repeats the event"
+
+
+def test_an_executor_of_another_protocol_is_told_what_to_do(world: World) -> None:
+    """A submission of another protocol version fails at once, naming both versions and the command."""
+    work = world.submission(kind=Kind.COMMAND, command=("true",), protocol=PROTOCOL + 1, executor_version="9.9")
+    work.spawn()
+    reason = work.event().reason or ""
+    assert "9.9" in reason and f"protocol {PROTOCOL + 1}" in reason and "modalflow deploy" in reason
+    assert work.result()["state"] == "failed"
+
+
+def test_cancelling_ends_a_command_that_ignores_sigterm(world: World) -> None:
+    """A cancelled command and its children are dead when the ledger says so, whatever they do with SIGTERM."""
+    work = world.command("trap '' TERM; sleep 601 & echo ready; wait; sleep 601")
+    work.log_with("ready")
+    container = work.running().container_id
+    assert len(_processes(container, "sleep 601")) == 2
+    work.calls[0].cancel()
+    entry = work.ended()
+    assert entry.state is State.FAILED and "ancelled" in (entry.reason or "")
+    assert not _processes(container, "sleep 601")
+    assert "ancelled" in work.log()
+
+
+def test_a_lost_container_fails_its_work_and_nothing_runs_twice(world: World) -> None:
+    """When a container dies, Modal gives the input to another one: that reports the loss and does not run it again."""
+    work = world.command("echo it ran; sleep 602")
+    work.log_with("it ran")
+    lost = work.running()
+    for pid in _processes(lost.container_id, "modal._container_entrypoint"):
+        os.kill(pid, signal.SIGKILL)
+    entry = work.ended()
+    assert entry.state is State.FAILED and entry.container_id != lost.container_id
+    assert lost.container_id in (entry.reason or "")
+    assert work.log().count("it ran") == 1
+    assert entry == work.event()
+    assert lost.container_id in work.log()
+
+
+def test_function_calls_share_a_container(world: World) -> None:
+    """With a concurrency above 1, commands run in one container at the same time."""
+    crowded = world.deploy("--app", "crowded", "--max-containers", "1", "--concurrency", "2")
+    # Each waits for the other, in a folder that only this container has: one after the other they would never end.
+    meet = "touch /tmp/{here}; for i in $(seq 400); do [ -e /tmp/{there} ] && exit 0; sleep 0.05; done; exit 1"
+    works = [
+        crowded.command(meet.format(here="a", there="b")),
+        crowded.command(meet.format(here="b", there="a")),
+    ]
+    assert [work.ended().state for work in works] == [State.SUCCESS, State.SUCCESS]
+
+
+def test_a_log_can_be_read_while_the_command_runs(world: World) -> None:
+    """What a running command printed is on the Volume about a second later."""
+    work = world.command("trap 'echo late; exit' USR1; echo early; while :; do sleep 0.05; done")
+    work.log_with("early")
+    running = work.running()
+    assert running.state is State.RUNNING
+    [shell] = _processes(running.container_id, "echo early")
+    os.kill(shell, signal.SIGUSR1)
+    assert work.ended().state is State.SUCCESS
+    assert "late" in work.log()
+
+
+def test_a_task_runs_under_airflows_supervisor(world: World) -> None:
+    """A task of a baked bundle runs, tells Airflow's API itself, and logs lines that Airflow can read."""
+    work = world.task("hello", env={"GREETING": "grüezi"})
+    entry = work.ended()
+    assert (entry.state, entry.return_code, entry.final_state) == (State.SUCCESS, 0, "success")
+    assert world.api.states()[-1] == "success"
+    assert world.api.hostnames()[-1] == entry.container_id
+    events = [json.loads(line)["event"] for line in work.log().splitlines()]
+    assert "hello from the task, grüezi" in events
+
+
+@pytest.mark.parametrize(
+    ("task_id", "return_code"), [("fails", 0), ("exits", 7), ("closes_everything", None), ("prints_garbage", 0)]
+)
+def test_a_task_that_misbehaves_is_airflows_to_judge(world: World, task_id: str, return_code: int | None) -> None:
+    """Whatever becomes of the task, the supervisor told Airflow, so the workload itself succeeded."""
+    work = world.task(task_id)
+    entry = work.ended()
+    assert entry.state is State.SUCCESS
+    assert entry.final_state == world.api.states()[-1]
+    assert return_code is None or entry.return_code == return_code
+    for line in work.log().splitlines():
+        json.loads(line)
+
+
+def test_a_short_task_is_not_held_back(world: World) -> None:
+    """The supervisor does not wait out its heartbeat interval of 5 s after a task has ended."""
+    world.task("hello").ended()
+    durations = []
+    for _ in range(4):
+        entry = world.task("closes_everything").ended()
+        durations.append((entry.finished_at or 0) - entry.started_at)
+    assert max(durations) < 4
+
+
+def test_a_killed_supervisor_fails_the_workload(world: World) -> None:
+    """A supervisor that cannot report is reported on, with the signal, and takes its task along."""
+    work = world.task("kills_its_supervisor")
+    entry = work.ended()
+    assert entry.state is State.FAILED and "SIGKILL" in (entry.reason or "")
+    assert json.loads(work.log().splitlines()[-1])["level"] == "error"
+    assert world.task("hello").ended().state is State.SUCCESS
+
+
+def test_what_a_task_leaves_behind_ends_with_it(world: World) -> None:
+    """A daemon that a task started does not stay in the container."""
+    work = world.task("leaves_a_daemon")
+    entry = work.ended()
+    assert entry.final_state == "success" and "daemon" in work.log()
+    wait_until(lambda: not _processes(entry.container_id, "sleep 600"), what="the daemon to end")
+
+
+def test_cancelling_a_task_runs_its_on_kill(world: World) -> None:
+    """A cancelled task is asked first: its on_kill() runs, and its output is in the log."""
+    work = world.task("stubborn")
+    work.log_with("stubborn is running")
+    work.calls[0].cancel()
+    entry = work.ended()
+    assert entry.state is State.FAILED and "ancelled" in (entry.reason or "")
+    assert "on_kill was called" in work.log()
+
+
+def test_a_dead_zygote_fails_what_it_ran_and_is_replaced(world: World) -> None:
+    """When the process that forks workloads is killed, its workloads fail with the reason and the next one runs."""
+    work = world.task("stubborn")
+    work.log_with("stubborn is running")
+    container = work.running().container_id
+    for zygote in _zygotes(container):
+        os.kill(zygote, signal.SIGKILL)
+    entry = work.ended()
+    assert entry.state is State.FAILED and "SIGKILL" in (entry.reason or "")
+    assert world.task("hello").ended().state is State.SUCCESS
+
+
+def test_a_task_that_runs_elsewhere_is_left_alone(world: World) -> None:
+    """Airflow's refusal to start a running task a second time is no failure: it says that the task is running."""
+    world.api.refuse_run = (409, {"detail": {"reason": "invalid_state", "message": "…", "previous_state": "running"}})
+    try:
+        entry = world.task("hello").ended()
+    finally:
+        world.api.refuse_run = None
+    assert (entry.state, entry.final_state) == (State.SUCCESS, "running")
+
+
+def test_a_workload_that_cannot_be_read_keeps_its_token(world: World) -> None:
+    """An unreadable workload fails with the fields at fault; its token is in neither reason nor log."""
+    workload = json.loads(task_workload("hello", bundle="tests", dag_file="d.py", token="very-secret"))
+    del workload["ti"]["dag_id"]
+    work = world.task("hello", workload=json.dumps(workload))
+    entry = work.ended()
+    assert entry.state is State.FAILED and "dag_id" in (entry.reason or "")
+    assert "very-secret" not in (entry.reason or "") + work.log()
+
+
+def test_a_setting_that_airflow_reads_at_import_is_honoured(world: World) -> None:
+    """A task with Airflow settings of its own does not run in a process that imported Airflow without them."""
+    started = time.time()
+    work = world.task("hello", env={"AIRFLOW__LOGGING__LOGGING_LEVEL": "ERROR"})
+    assert work.ended().final_state == "success"
+    assert "Filling up the DagBag" not in work.log()
+    assert work.ended().started_at >= started
+
+
+def _processes(container: str, command: str) -> list[int]:
+    """What runs in a container and has ``command`` in its command line: process ids as this machine counts them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and is_running(int(folder.name)):
+            line = _read(folder / "cmdline").replace("\0", " ")
+            if command in line and f"MODAL_TASK_ID={container}" in _read(folder / "environ").split("\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def _zygotes(container: str) -> list[int]:
+    """Those that have imported Airflow. What they have forked, and not given another title yet, is not among them."""
+    found = _processes(container, "--airflow")
+    return [pid for pid in found if _parent(pid) not in found]
+
+
+def _parent(pid: int) -> int:
+    return int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -240,9 +240,9 @@ class Settings:
     def read(cls, source: ConfigSource) -> Settings:
         """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
         known = {option.name for option in OPTIONS}
-        for name in source.getsection(SECTION) or {}:
+        for name, value in (source.getsection(SECTION) or {}).items():
             if name not in known:
-                raise unknown_option(where(name), name, known)
+                raise ConfigError(where(name), value, a_known_option(name, known))
         values = {option.name: option.parse(where(option.name), _raw(source, option)) for option in OPTIONS}
         return cls(**values)
 
@@ -253,11 +253,11 @@ class Settings:
         return cls(**(values | changes))
 
 
-def unknown_option(place: str, name: str, known: set[str]) -> ConfigError:
-    """The error for a name that no table has, with the nearest known one."""
+def a_known_option(name: str, known: set[str]) -> str:
+    """What was expected instead of a name that no table has, with the nearest known one."""
     near = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return ConfigError(place, name, f"a known option ({hint}known: {', '.join(sorted(known))})")
+    return f"a known name ({hint}known: {', '.join(sorted(known))})"
 
 
 def _raw(source: ConfigSource, option: Option) -> str:

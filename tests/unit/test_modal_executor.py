@@ -1,7 +1,7 @@
 """The test plan's unit tests: the executor's logic with modal.Function, modal.Dict and modal.Volume replaced.
 
-Nothing else is: the client, the events Queue, the function calls that ``spawn`` returns and the engine's thread are real,
-on a local control plane whose one container is busy for ever, so that no worker interferes.
+Nothing else is: the client, the events Queue, the function calls that ``spawn`` returns and the engine's thread are
+real, on a local control plane whose one container is busy for ever, so that no worker interferes.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def local() -> Iterator[LocalModal]:
 @pytest.fixture(scope="module")
 def busy(local: LocalModal) -> Any:
     """A deployed Function that never returns."""
-    client = modal.Client.from_credentials(local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])  # type: ignore
+    client = modal.Client.from_credentials(local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
     app = modal.App("busy")
 
     @app.function(serialized=True, name="never")

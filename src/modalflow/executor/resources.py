@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modalflow.config import LONGEST_TIMEOUT, unknown_option
+from modalflow.config import LONGEST_TIMEOUT, a_known_option
 from modalflow.errors import WorkloadRejectedError
 
 PLACE = 'executor_config["modal"]'
@@ -46,7 +46,7 @@ def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskReque
     for name in wanted:
         if name not in _CHECKS:
             hint = " The image cannot be changed per task: deploy a profile with it." if name == "image" else ""
-            raise WorkloadRejectedError(str(unknown_option(f"{PLACE} key", str(name), set(_CHECKS))) + hint)
+            raise _rejected(f"a key of {PLACE}", name, a_known_option(str(name), set(_CHECKS)) + hint)
     checked = {name: _CHECKS[name](f"{PLACE}[{name!r}]", value) for name, value in wanted.items()}
     env = checked.pop("env", {})
     profile = checked.pop("profile", None)

@@ -1,0 +1,66 @@
+"""What is decided about a silent call, for every combination of what the ledger and Modal say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from modalflow.executor.calls import PENDING, RETURNED, Action, Call, Calls, Policy, Verdict, decide
+from modalflow.messages import Entry, Kind, State, Submission
+
+NOW = 1_000.0
+POLICY = Policy(task_timeout=100.0, submit_attempts=3, retry_commands=False)
+RETRY = replace(POLICY, retry_commands=True)
+CRASHED = Verdict(True, "container ta-1 was killed")
+RUNNING = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner", started_at=NOW - 10)
+
+
+def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -> Call:
+    submission = None if adopted else Submission("work", kind, "log", "partition", "label")
+    return Call("key", "work", "log", "label", kind, 0.0, submission, attempts=attempts)
+
+
+@pytest.mark.parametrize(
+    ("about", "entry", "verdict", "policy", "action"),
+    [
+        (call(), replace(RUNNING, state=State.SUCCESS), PENDING, POLICY, Action.DELIVER),
+        (call(), replace(RUNNING, state=State.FAILED), CRASHED, POLICY, Action.DELIVER),
+        (call(), RUNNING, PENDING, POLICY, Action.WAIT),
+        (call(), replace(RUNNING, started_at=NOW - 101), PENDING, POLICY, Action.TIME_OUT),
+        (call(), RUNNING, CRASHED, POLICY, Action.FAIL),
+        (call(), RUNNING, CRASHED, RETRY, Action.FAIL),
+        (call(Kind.COMMAND), RUNNING, CRASHED, POLICY, Action.FAIL),
+        (call(Kind.COMMAND), RUNNING, CRASHED, RETRY, Action.RUN_AGAIN),
+        (call(), None, PENDING, POLICY, Action.WAIT),
+        (call(), None, CRASHED, POLICY, Action.SUBMIT_AGAIN),
+        (call(), None, RETURNED, POLICY, Action.SUBMIT_AGAIN),
+        (call(attempts=3), None, CRASHED, POLICY, Action.FAIL),
+        (call(adopted=True), None, CRASHED, POLICY, Action.FAIL),
+    ],
+)
+def test_decision(about: Call, entry: Entry | None, verdict: Verdict, policy: Policy, action: Action) -> None:
+    """Before the claim it is submitted again, after it it fails or follows the policy; a terminal entry always counts."""
+    assert decide(about, entry, verdict, policy, NOW).action is action
+
+
+def test_reason_tells_where_it_ran_and_what_modal_said() -> None:
+    """The reason that a user reads has both halves of the story."""
+    reason = decide(call(), RUNNING, CRASHED, POLICY, NOW).reason
+    assert "ta-1" in reason
+    assert "was killed" in reason
+
+
+def test_only_the_newest_call_of_a_key_is_current() -> None:
+    """A deferred task comes back under the same key: from then on the first call's outcome does not count."""
+    calls = Calls()
+    first, second = call(), replace(call(), work_id="work-2")
+    calls.add(first)
+    calls.add(second)
+    assert not calls.is_current(first)
+    assert calls.of_key("key") is second
+    calls.discard(first)
+    assert calls.of_key("key") is second
+    calls.discard(second)
+    assert len(calls) == 0
+    assert calls.of_key("key") is None

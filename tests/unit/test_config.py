@@ -1,0 +1,79 @@
+"""Settings: what is wrong is refused at start, and the message says what, where and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from modalflow.config import OPTIONS, SECTION, Settings, execution_api_url, provider_config
+from modalflow.errors import ConfigError
+from modalflow.provider import get_provider_info
+
+
+class Source:
+    """A configuration as Airflow would hold it."""
+
+    def __init__(self, **values: str) -> None:
+        self.values: dict[str, str] = values
+
+    def get(self, section: str, key: str, *, fallback: str | None = None) -> str | None:
+        assert section == SECTION
+        return self.values.get(key, fallback)
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None:
+        return self.values
+
+
+def test_defaults_are_valid() -> None:
+    """A deployment that sets nothing has settings."""
+    settings = Settings.read(Source())
+    assert settings == Settings.defaults()
+    assert settings.names.ledger == "modalflow-ledger"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("task_timeout", "1h", "seconds from 1 to 86400, e.g. 3600"),
+        ("task_timeout", "0", "seconds from 1"),
+        ("submit_concurrency", "many", "a whole number from 1 to 1000"),
+        ("submit_attempts", "2.5", "a whole number"),
+        ("lost_command_policy", "ignore", "one of fail, retry"),
+        ("worker_env", "A=B", "a JSON object"),
+        ("worker_env", '{"A": 1}', "a JSON object"),
+        ("app_name", "my app", "letters, digits"),
+        ("execution_api_url", "https:///execution/", "a URL with scheme and host"),
+        ("execution_api_url", "airflow.example.com", "a URL with scheme and host"),
+    ],
+)
+def test_wrong_value_is_named(name: str, value: str, expected: str) -> None:
+    """The error names the setting, its value, and what was expected."""
+    with pytest.raises(ConfigError) as refused:
+        Settings.read(Source(**{name: value}))
+    assert str(refused.value).startswith(f"[modal_executor] {name} is {value!r}; expected ")
+    assert expected in str(refused.value)
+
+
+def test_unknown_option_is_named_with_the_nearest_known() -> None:
+    """A misspelt option is an error at start, not a silent default at 3 a.m."""
+    with pytest.raises(
+        ConfigError, match=r"\[modal_executor\] task_timeot is '60'; expected .*did you mean 'task_timeout'\?"
+    ):
+        Settings.read(Source(task_timeot="60"))
+
+
+def test_execution_api_url_ends_in_a_slash() -> None:
+    """Airflow's client joins paths to it."""
+    assert execution_api_url("x", "https://host/execution") == "https://host/execution/"
+
+
+def test_option_table_is_the_provider_metadata() -> None:
+    """What `airflow config list` shows is the table, with a default and an example that the table itself accepts."""
+    shown = get_provider_info()["config"][SECTION]["options"]
+    assert set(shown) == {option.name for option in OPTIONS}
+    assert provider_config()[SECTION]["options"] == shown
+    for option in OPTIONS:
+        option.parse(option.name, option.default)
+        option.parse(option.name, option.example)

@@ -63,3 +63,16 @@ class EntriesMachine(RuleBasedStateMachine):
 
 
 TestEntries = EntriesMachine.TestCase
+
+
+def test_reading_an_entry_keeps_that_one_alone() -> None:
+    """An entry that is read lives on; one that came with it and was not read is forgotten at its time."""
+    now = 0.0
+    entries = Entries(clock=lambda: now)
+    entries.put(b"read", b"1")
+    entries.put(b"unread", b"2")
+    now = 0.6 * ENTRY_LIFETIME
+    assert entries.get(b"read") == b"1"
+    now = 1.2 * ENTRY_LIFETIME
+    assert b"read" in entries and b"unread" not in entries
+    assert len(entries) == 1

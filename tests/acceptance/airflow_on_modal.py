@@ -6,7 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -15,6 +15,7 @@ from pathlib import Path
 from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.dags import example_dags
 from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.stack import SEPARATE
 from tests.support import wait_until
 
 ENDED = ("success", "failed")
@@ -22,11 +23,11 @@ _days = count()
 
 
 @contextmanager
-def stack_of(folder: Path) -> Iterator[ModalStack]:
+def stack_of(folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE) -> Iterator[ModalStack]:
     """A stack whose DAGs are the examples and the tests' own."""
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True)
-    with ModalStack(folder, say=print) as stack:
+    with ModalStack(folder, processes=processes, say=print) as stack:
         yield stack
 
 

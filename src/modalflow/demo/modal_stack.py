@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -17,7 +17,7 @@ from typing import Final, Self
 from modalflow.demo.calls import containers_of
 from modalflow.demo.program import Program
 from modalflow.demo.report import Row
-from modalflow.demo.stack import AirflowStack
+from modalflow.demo.stack import SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
 
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
@@ -29,14 +29,20 @@ DEPLOY_TIMEOUT: Final = 90.0
 class ModalStack:
     """A running Airflow on a local control plane; a context manager that leaves nothing behind.
 
-    ``dags``, ``env`` and ``say`` are as for AirflowStack.
+    ``dags``, ``env``, ``processes`` and ``say`` are as for AirflowStack.
     """
 
     def __init__(
-        self, dags: Path, *, env: Mapping[str, str] | None = None, say: Callable[[str], None] = lambda line: None
+        self,
+        dags: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        processes: Mapping[str, Sequence[str]] = SEPARATE,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._say = say
         self._dags = dags
+        self._processes = processes
         self._env = dict(env or {})
         self.local: LocalModal
         self.airflow: AirflowStack
@@ -47,7 +53,9 @@ class ModalStack:
             self.local = entered.enter_context(LocalModal())
             self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
             env = {**ON_MODAL, **self.local.env, **self._env}
-            self.airflow = AirflowStack(self._dags, executor=MODAL_EXECUTOR, env=env, say=self._say)
+            self.airflow = AirflowStack(
+                self._dags, executor=MODAL_EXECUTOR, env=env, processes=self._processes, say=self._say
+            )
             entered.push(self._stop_airflow)
             # Beside the making of Airflow's database, which takes longer.
             deploy = self._deploy_command()

@@ -126,7 +126,7 @@ def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
     lines = ["the DAG run was not through in time. What hangs:"]
     lines += [f"  {instance.label}: {instance.state or 'waiting for others'}" for instance in hanging]
     blamed = {RESPONSIBLE.get(instance.state, "scheduler") for instance in hanging if instance.state} or {"scheduler"}
-    lines += [stack.airflow.programs[name].report() for name in sorted(blamed)]
+    lines.append(stack.airflow.reports(sorted(blamed)))
     running = next((instance for instance in hanging if instance.state == "running"), None)
     if running is not None:
         lines.append(f"--- log of {running.label}, last lines:")

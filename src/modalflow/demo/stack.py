@@ -14,7 +14,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -44,11 +44,23 @@ IMPATIENCE: Final[Mapping[str, str]] = {
 }
 
 
+#: Airflow's processes, each by itself as in production: name → arguments of the ``airflow`` command.
+SEPARATE: Final[Mapping[str, Sequence[str]]] = {
+    "api-server": ("api-server", "--workers", "1"),
+    "scheduler": ("scheduler", "--skip-serve-logs"),
+    "dag-processor": ("dag-processor",),
+    "triggerer": ("triggerer",),
+}
+#: All of them started by Airflow's own command for trying it out.
+STANDALONE: Final[Mapping[str, Sequence[str]]] = {"standalone": ("standalone",)}
+
+
 class AirflowStack:
     """A running Airflow; a context manager that leaves neither a process nor a file behind.
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
-    process and wins over what the stack itself sets. ``say`` gets a line per step.
+    process and wins over what the stack itself sets. ``processes`` are its processes, SEPARATE or STANDALONE. ``say``
+    gets a line per step.
     """
 
     def __init__(
@@ -57,6 +69,7 @@ class AirflowStack:
         *,
         executor: str = LOCAL_EXECUTOR,
         env: Mapping[str, str] | None = None,
+        processes: Mapping[str, Sequence[str]] = SEPARATE,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="modalflow-"))
@@ -67,7 +80,8 @@ class AirflowStack:
         for folder in (self.logs, self.home):
             folder.mkdir(mode=0o700)
         self._say = say
-        base = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW_", "AIRFLOW__"))}
+        self._processes = processes
+        base = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         self._postgres = Postgres(self.folder / "postgres", self.logs / "postgres.log", base)
         self.port = free_port()
         self.env = base | self._airflow_env(dags, executor) | dict(env or {})
@@ -99,12 +113,7 @@ class AirflowStack:
     def start(self) -> None:
         """Start Airflow's processes and wait until all are well; StackError names the one that is not."""
         began = time.monotonic()
-        for name, *command in (
-            ("api-server", "api-server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"),
-            ("scheduler", "scheduler", "--skip-serve-logs"),
-            ("dag-processor", "dag-processor"),
-            ("triggerer", "triggerer"),
-        ):
+        for name, command in self._processes.items():
             program = self.programs[name] = self._program(name, *command)
             program.restarts = RESTARTS
             program.start()
@@ -120,9 +129,7 @@ class AirflowStack:
                 broken = "\n".join(f"{file}:\n{trace}" for file, trace in errors.items())
                 raise StackError(f"a DAG cannot be imported.\n{broken}")
             if time.monotonic() > deadline:
-                raise StackError(
-                    f"{dag_id} was not parsed in {timeout:.0f} s.\n{self.programs['dag-processor'].report()}"
-                )
+                raise StackError(f"{dag_id} was not parsed in {timeout:.0f} s.\n{self.reports(['dag-processor'])}")
             time.sleep(POLL)
 
     def check(self) -> None:
@@ -133,6 +140,11 @@ class AirflowStack:
         for program in self.programs.values():
             if (news := program.check()) is not None:
                 self._say(news)
+
+    def reports(self, names: Iterable[str]) -> str:
+        """The tails of the logs of some processes; what has none of its own logs where all do."""
+        programs = {name: self.programs[name] for name in names if name in self.programs}
+        return "\n".join(program.report() for program in (programs or self.programs).values())
 
     def stop(self, *, keep_logs: bool = False) -> None:
         """End every process and remove the folder, but for the logs where they are still wanted."""
@@ -178,13 +190,15 @@ class AirflowStack:
         while unhealthy := self.api.unhealthy():
             self.check()
             if time.monotonic() > deadline:
-                reports = "\n".join(self.programs[name].report() for name in unhealthy)
-                raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{reports}")
+                raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
             time.sleep(POLL)
 
     def _program(self, name: str, *command: str) -> Program:
         log = self.logs / f"{name}.log"
-        return Program(name, (sys.executable, "-m", "airflow", *command), self.env, log, cwd=self.home)
+        # Ahead on the path: `airflow standalone` looks there for the command that it runs.
+        path = os.pathsep.join((str(Path(sys.executable).parent), self.env.get("PATH", os.defpath)))
+        env = {**self.env, "PATH": path}
+        return Program(name, (sys.executable, "-m", "airflow", *command), env, log, cwd=self.home)
 
     def _airflow_env(self, dags: Path, executor: str) -> dict[str, str]:
         bundle = {
@@ -203,6 +217,8 @@ class AirflowStack:
             "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_ALL_ADMINS": "True",
             "AIRFLOW__API_AUTH__JWT_SECRET": secrets.token_urlsafe(48),
             "AIRFLOW__API__SECRET_KEY": secrets.token_urlsafe(48),
+            "AIRFLOW__API__HOST": "127.0.0.1",
+            "AIRFLOW__API__PORT": str(self.port),
             "AIRFLOW__API__BASE_URL": self.url,
             "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": self._postgres.url,
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([bundle]),

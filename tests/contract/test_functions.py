@@ -15,6 +15,7 @@ from modal.exception import (
 )
 
 from tests.contract.deploying import Deployed
+from tests.contract.inspecting import containers
 from tests.support import wait_until
 
 
@@ -196,7 +197,8 @@ def test_stats(compute: Deployed) -> None:
     """The backlog and the containers of a function can be asked for."""
     function = compute.function("one_at_a_time")
     calls = [function.spawn(0.5) for _ in range(3)]
-    stats = wait_until(lambda: s if (s := function.get_current_stats()).num_total_runners else None, timeout=30)
+    wait_until(lambda: function.get_current_stats().num_total_runners, timeout=30, what="a container")
+    stats = function.get_current_stats()
     assert stats.num_total_runners == 1
     assert stats.backlog >= 1
     for call in calls:
@@ -223,6 +225,4 @@ def test_an_import_error_reaches_the_caller(client: modal.Client, name: str) -> 
 
 
 def _is_listed(compute: Deployed, container_id: str) -> bool:
-    from tests.contract.inspecting import containers
-
     return container_id in containers(compute.client)

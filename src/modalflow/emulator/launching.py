@@ -6,10 +6,12 @@ pools.py says when. A fork server would stand here in place of ``Process.start``
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
 import shutil
+import signal
 import sys
 import time
 from pathlib import Path
@@ -72,6 +74,8 @@ class Launcher:
             return await container.process.wait()
         finally:
             self._credentials.dismiss_container(container.container_id)
+            if self.isolation is Isolation.PLAIN:
+                end_descendants(container.container_id)
             for volume_id in attached:
                 await self._volumes.detach(volume_id, container.container_id)
             shutil.rmtree(folder, ignore_errors=True)
@@ -188,6 +192,15 @@ def _has_bytecode() -> bool:
     """
     spec = importlib.util.find_spec("modal")
     return spec is None or spec.origin is None or Path(importlib.util.cache_from_source(spec.origin)).exists()
+
+
+def end_descendants(container_id: str) -> None:
+    """Kill what a plain container started and left behind: it has the container's id among its variables."""
+    mark = f"MODAL_TASK_ID={container_id}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)
 
 
 def _family(pid: int) -> list[int]:

@@ -275,9 +275,7 @@ def best_isolation() -> Isolation:
     """Return the best kind that works on this machine, found by trying it once."""
     if sys.platform == "linux":
         for isolation in (Isolation.ROOT, Isolation.USER):
-            if isolation is Isolation.ROOT and os.geteuid() != 0:
-                continue
-            problem = _probe(isolation)
+            problem = problem_with(isolation)
             if not problem:
                 return isolation
             log.info("isolation %r does not work here: %s", isolation.value, problem)
@@ -289,8 +287,12 @@ def best_isolation() -> Isolation:
     return Isolation.PLAIN
 
 
-def _probe(isolation: Isolation) -> str:
-    """Return what is wrong with a kind of isolation on this machine, empty if nothing."""
+def problem_with(isolation: Isolation) -> str:
+    """Return why this machine does not allow a kind of isolation, empty if it does."""
+    if isolation is Isolation.PLAIN:
+        return ""
+    if isolation is Isolation.ROOT and os.geteuid() != 0:
+        return "it needs root"
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-") as name:
         folder = Path(name).resolve()
         for made in ("layer/root", "view", "container"):

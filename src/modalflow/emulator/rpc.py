@@ -184,14 +184,16 @@ class Dispatcher:
         pending = self._answers.get(key)
         if pending is None:
             pending = asyncio.ensure_future(method(request, caller))
+            pending.add_done_callback(lambda done: self._forget_failure(key, done))
             self._answers[key] = pending
             while len(self._answers) > REMEMBERED_ANSWERS:
                 self._answers.popitem(last=False)
-        try:
-            return await asyncio.shield(pending)
-        except GRPCError:
-            self._answers.pop(key, None)
-            raise
+        return await asyncio.shield(pending)
+
+    def _forget_failure(self, key: tuple[str, str], done: asyncio.Future[Message]) -> None:
+        """A call that failed had no effect to protect: its repetition is to be tried."""
+        if (done.cancelled() or done.exception() is not None) and self._answers.get(key) is done:
+            del self._answers[key]
 
 
 def _text(value: Any) -> str | None:

@@ -92,6 +92,12 @@ class Runtime(Service):
                 break
             await asyncio.sleep(LINGER_STEP)
 
+    async def FunctionGetDynamicConcurrency(
+        self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
+    ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
+        """A container runs its target number of inputs; more containers take the rest."""
+        return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
+
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         container = self._container(caller)
         if container.process is not None:

@@ -1,0 +1,79 @@
+"""Every kind of isolation runs the same apps: with root's namespaces, in a user namespace, and without either."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import modal
+import pytest
+from modal.exception import RemoteError
+from modal_proto import api_pb2
+
+from modalflow.emulator.namespaces import Isolation, problem_with
+from modalflow.emulator.options import Options
+from modalflow.emulator.server import ControlPlane
+from tests.contract.deploying import Deployed
+from tests.support import descendants, is_running, wait_until
+
+pytestmark = pytest.mark.local_only
+
+
+@contextmanager
+def running(isolation: Isolation) -> Iterator[ControlPlane]:
+    """A control plane on a thread of this process, with containers of that kind."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="control plane under test")
+    thread.start()
+
+    async def make() -> ControlPlane:
+        control_plane = ControlPlane(Options(), isolation=isolation)
+        await control_plane.start()
+        return control_plane
+
+    try:
+        control_plane = asyncio.run_coroutine_threadsafe(make(), loop).result(30)
+        try:
+            yield control_plane
+        finally:
+            asyncio.run_coroutine_threadsafe(control_plane.close(), loop).result(30)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@pytest.mark.parametrize("isolation", list(Isolation), ids=lambda i: i.value)
+def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls, source files, logs, lost containers and the end of everything work with whatever the machine allows."""
+    if problem := problem_with(isolation):
+        pytest.skip(problem)
+    with running(isolation) as control_plane:
+        monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
+        credentials = (control_plane.options.token_id, control_plane.options.token_secret)
+        with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
+            app = Deployed("compute_app", "isolated", client)
+            assert app.call("add", 1, 2) == 3
+            call = app.function("prints").spawn(2)
+            call.get(timeout=60)
+            assert "".join(e.message for e in call.logs.fetch(source="stdout")).startswith("line 0 on stdout\n")
+            with pytest.raises(RemoteError, match="signal 9"):
+                app.call("dies", "notes", 99, "kill")
+            app.call("leaves_a_child_behind")
+            started = descendants()
+            if isolation is not Isolation.PLAIN:
+                assert app.call("read", "/opt/compute-data/here/data.txt") == "data of the app\n"
+                assert app.call("write", "/opt/compute-data/here/more.txt", "mine") == "mine"
+                assert not Path("/opt/compute-data").exists()
+                _check_volume(app, client)
+    wait_until(lambda: not any(is_running(pid) for pid in started), what="the end of all containers")
+
+
+def _check_volume(app: Deployed, client: modal.Client) -> None:
+    volume = modal.Volume.from_name("of-the-test", create_if_missing=True, version=2, client=client)
+    changed = app.function("write").with_options(volumes={"/usr/modalflow-test/vol": volume})
+    assert changed.remote("/usr/modalflow-test/vol/file.txt", "kept") == "kept"
+    assert not Path("/usr/modalflow-test").exists()

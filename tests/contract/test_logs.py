@@ -1,0 +1,71 @@
+"""What containers print, as the SDK and the command line show it."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator
+
+import modal
+import pytest
+
+from tests.contract.deploying import Deployed
+from tests.support import wait_until
+
+
+@pytest.fixture(scope="module")
+def compute(client: modal.Client) -> Iterator[Deployed]:
+    deployed = Deployed("compute_app", "test-logs", client)
+    yield deployed
+    deployed.stop()
+
+
+def test_a_finished_call_has_all_its_lines(compute: Deployed) -> None:
+    """Once the result is there so is everything printed before it: both outputs, and what had no newline."""
+    call = compute.function("prints").spawn(50)
+    call.get(timeout=60)
+    entries = list(call.logs.fetch())
+    stdout = "".join(e.message for e in entries if e.source == "stdout")
+    assert stdout == "".join(f"line {n} on stdout\n" for n in range(50)) + "without a newline"
+    assert [e.message for e in entries if e.source == "stderr"] == ["on stderr\n"]
+
+
+def test_lines_belong_to_their_call(compute: Deployed) -> None:
+    """Calls that ran in the same container, one after another, each have their own lines."""
+    calls = [compute.function("prints").spawn(n) for n in (1, 2, 3)]
+    for call in calls:
+        call.get(timeout=60)
+    counts = [sum("on stdout" in e.message for e in call.logs.fetch()) for call in calls]
+    assert counts == [1, 2, 3]
+
+
+def test_tail_is_the_newest(compute: Deployed) -> None:
+    """tail(n) gives the last n entries, oldest first."""
+    call = compute.function("prints").spawn(20)
+    call.get(timeout=60)
+    tail = [e.message for e in call.logs.tail(3, source="stdout")]
+    assert tail == ["line 18 on stdout\n", "line 19 on stdout\n", "without a newline"]
+
+
+def test_stream_follows_a_call_to_its_end(compute: Deployed) -> None:
+    """stream() of a call ends by itself after the call's last line."""
+    call = compute.function("prints").spawn(5)
+    streamed = "".join(e.message for e in call.logs.stream(timeout=60) if e.source == "stdout")
+    assert streamed.endswith("line 4 on stdout\nwithout a newline")
+
+
+def test_logs_of_an_app_can_be_searched(compute: Deployed) -> None:
+    """An app's logs hold those of all its functions, and can be had by time and text."""
+    since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
+    compute.call("prints", 12)
+    app = modal.App.lookup(compute.name, client=compute.client)
+    found = [e.message for e in app.logs.fetch(since=since, search_text="line 11")]
+    assert found
+    assert set(found) == {"line 11 on stdout\n"}
+
+
+def test_the_traceback_is_in_the_log(compute: Deployed) -> None:
+    """What a function raises is printed, for whoever looks at the log and not at the result."""
+    call = compute.function("fail").spawn("look here")
+    with pytest.raises(ValueError, match="look here"):
+        call.get(timeout=60)
+    wait_until(lambda: any("look here" in e.message for e in call.logs.fetch()), what="the traceback")

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -29,6 +30,9 @@ from modalflow.emulator.volume_files import VolumeFiles
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
+
+#: Where Modal's runtime, and with it the SDK, expects volumes to be mounted in a container.
+MOUNT_ROOT = "/__modal/volumes"
 
 #: Modal commits what a running container wrote "every few seconds" without being asked.
 BACKGROUND_COMMIT_SECONDS = 5.0
@@ -59,10 +63,11 @@ class Volumes(VolumeFiles):
 
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self.open_files: Callable[[str], Collection[str]] | None = None
-        """Told a container id, returns paths of files (or ``/proc/<pid>/fd/<n>`` links to them) that it has open."""
+        """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
         self._volumes = Registry("Volume", "vo", Volume, environments, on_delete=self._release_all)
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._views = state.folder("views")
+        self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
@@ -157,24 +162,39 @@ class Volumes(VolumeFiles):
         return message(api_pb2.VolumeCommitResponse, skip_reload=True)
 
     async def VolumeReload(self, request: api_pb2.VolumeReloadRequest, caller: Caller) -> Empty:
-        container_id = caller.container_id or ""
-        volume = self._volumes.get(request.volume_id)
-        view = self._attached_view(request.volume_id, container_id)
+        await self._to_the_end(self._reload(request.volume_id, caller.container_id or ""))
+        return Empty()
+
+    async def _reload(self, volume_id: str, container_id: str) -> None:
+        volume = self._volumes.get(volume_id)
+        view = self._attached_view(volume_id, container_id)
         async with volume.changing:
-            if await asyncio.to_thread(self._has_open_files, view, container_id):
+            if await asyncio.to_thread(self._has_open_files, view, request.volume_id, container_id):
                 # The SDK looks for these very words before it goes and finds out which file it is.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
             await self._merge(volume, view)
             await asyncio.to_thread(view.update, volume.tree.nodes())
-        return Empty()
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         volume = self._volumes.get(volume_id)
         return volume.tree, volume.changing
 
     async def _commit(self, volume_id: str, container_id: str) -> None:
+        await self._to_the_end(self._commit_now(volume_id, container_id))
+
+    async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
+        """Await something that goes on if the caller hangs up.
+
+        Cancelled half-way, it would forget changes that the view already counts as committed.
+        """
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        await asyncio.shield(task)
+
+    async def _commit_now(self, volume_id: str, container_id: str) -> None:
         volume = self._volumes.get(volume_id)
         view = self._attached_view(volume_id, container_id)
         async with volume.changing:
@@ -203,9 +223,13 @@ class Volumes(VolumeFiles):
             )
         return attached.view
 
-    def _has_open_files(self, view: View, container_id: str) -> bool:
-        """Whether one of the open files is one of the view's; by inode, because mounts give it other names."""
+    def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
+        """Whether something that the container has open is in the view."""
         opened = self.open_files(container_id) if self.open_files is not None else ()
+        mounted = f"{MOUNT_ROOT}/{volume_id}/"
+        if any(f"{path}/".startswith(mounted) for path in opened):
+            return True
+        # By inode where the container sees it under another name.
         return bool(opened) and not view.inodes().isdisjoint(_inodes(opened))
 
     async def _keep_committing(self, volume_id: str, container_id: str) -> None:

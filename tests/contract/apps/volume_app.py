@@ -1,0 +1,72 @@
+"""Functions that use a Volume the way user code does. One container each, because each function has its own."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import modal
+
+app = modal.App()
+# In a container the volume is found by its id, whatever name this line makes up there.
+volume = modal.Volume.from_name(
+    os.environ.get("TEST_VOLUME", "unnamed"),
+    create_if_missing=True,
+    version=int(os.environ.get("TEST_VOLUME_VERSION", "2")),
+)
+MOUNT = "/vol/data"
+
+
+@app.function(volumes={MOUNT: volume})
+def write(path: str, content: str, commit: bool) -> str:
+    target = Path(MOUNT, path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_text(content)
+    if commit:
+        volume.commit()
+    return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(volumes={MOUNT: volume})
+def read(path: str, reload: bool) -> str | None:
+    if reload:
+        volume.reload()
+    target = Path(MOUNT, path)
+    return target.read_text() if target.exists() else None
+
+
+@app.function(volumes={MOUNT: volume})
+def reload_with_an_open_file(path: str) -> str:
+    volume.reload()
+    with Path(MOUNT, path).open():
+        try:
+            volume.reload()
+        except RuntimeError as error:
+            return str(error)
+    return ""
+
+
+@app.function(volumes={MOUNT: volume})
+def append(path: str, lines: int, seconds: float) -> None:
+    """Write a log as a worker does: one line, one commit, and on."""
+    with Path(MOUNT, path).open("a") as log:
+        for n in range(lines):
+            log.write(f"{n}\n")
+            log.flush()
+            volume.commit()
+            time.sleep(seconds)
+
+
+@app.function(volumes={MOUNT: volume}, single_use_containers=True)
+def write_and_end(path: str, content: str) -> None:
+    Path(MOUNT, path).write_text(content)
+
+
+@app.function(volumes={MOUNT: volume.read_only()})
+def write_although_read_only(path: str) -> str:
+    try:
+        Path(MOUNT, path).write_text("x")
+    except OSError as error:
+        return type(error).__name__ + " " + str(error)
+    return ""

@@ -1,0 +1,94 @@
+"""Modal Volumes as functions see them: mounted, committed, reloaded."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+
+import modal
+import pytest
+
+from tests.contract.deploying import Deployed
+from tests.support import wait_until
+
+
+@pytest.fixture(scope="module", params=[1, 2], ids=["v1", "v2"])
+def version(request: pytest.FixtureRequest) -> int:
+    value: int = request.param
+    return value
+
+
+@pytest.fixture(scope="module")
+def deployed(client: modal.Client, version: int) -> Iterator[Deployed]:
+    name = f"test-volume-app-v{version}"
+    os.environ.update(TEST_VOLUME=name, TEST_VOLUME_VERSION=str(version))
+    app = Deployed("volume_app", name, client)
+    yield app
+    app.stop()
+    modal.Volume.objects.delete(name, client=client)
+
+
+@pytest.fixture
+def volume(deployed: Deployed, client: modal.Client) -> modal.Volume:
+    return modal.Volume.from_name(deployed.name, client=client)
+
+
+def content(volume: modal.Volume, path: str) -> bytes:
+    try:
+        return b"".join(volume.read_file(path))
+    except FileNotFoundError:
+        return b""
+
+
+def test_a_commit_is_seen_outside_and_after_a_reload_in_other_containers(
+    deployed: Deployed, volume: modal.Volume
+) -> None:
+    """What a function commits is read by a client at once, by a running container when it reloads."""
+    assert deployed.call("read", "seen/file", False) is None
+    deployed.call("write", "seen/file", "committed", True)
+
+    assert content(volume, "seen/file") == b"committed"
+    assert deployed.call("read", "seen/file", False) is None
+    assert deployed.call("read", "seen/file", True) == "committed"
+
+
+def test_what_a_client_uploads_is_seen_after_a_reload(deployed: Deployed, volume: modal.Volume) -> None:
+    """A file that was put from outside is in the container's directory after its reload."""
+    with volume.batch_upload() as batch:
+        batch.put_file(io.BytesIO(b"from outside"), "/uploaded")
+    assert deployed.call("read", "uploaded", True) == "from outside"
+
+
+def test_a_growing_file_is_readable_while_it_grows(deployed: Deployed, volume: modal.Volume) -> None:
+    """A log that is committed while it is open is read line by line from outside, long before its writer ends."""
+    call = deployed.function("append").spawn("log", 8, 0.5)
+    wait_until(lambda: content(volume, "log").startswith(b"0\n"), 60, "the first line", interval=0.1)
+    assert len(content(volume, "log").splitlines()) < 8
+    call.get(timeout=60)
+    assert content(volume, "log").splitlines() == [b"%d" % n for n in range(8)]
+
+
+def test_a_reload_fails_while_a_file_is_open(deployed: Deployed) -> None:
+    """The SDK's RuntimeError says that files are open, and which."""
+    deployed.call("write", "open", "x", True)
+    said = deployed.call("reload_with_an_open_file", "open")
+    assert "there are open files preventing the operation" in said
+
+
+def test_uncommitted_changes_are_committed_when_the_container_ends(deployed: Deployed, volume: modal.Volume) -> None:
+    """A container that ends leaves nothing uncommitted behind."""
+    deployed.call("write_and_end", "last", "words")
+    wait_until(lambda: content(volume, "last") == b"words", 30, "the commit at the end", interval=0.1)
+
+
+def test_changes_are_committed_in_the_background(deployed: Deployed, volume: modal.Volume) -> None:
+    """What a container wrote without committing is there a few seconds later, although the container lives on."""
+    deployed.call("write", "background", "later", False)
+    wait_until(lambda: content(volume, "background") == b"later", 30, "a background commit", interval=0.1)
+
+
+def test_a_read_only_volume_is_not_written_to(deployed: Deployed, volume: modal.Volume) -> None:
+    """Writing to a read-only mount is an OSError in the function, and nothing is committed."""
+    assert "OSError" in deployed.call("write_although_read_only", "forbidden")
+    assert content(volume, "forbidden") == b""

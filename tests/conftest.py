@@ -22,6 +22,8 @@ KEPT_THREADS = (
     "synchronicity",
     "Thread-1 (thread_inner)",
     "asyncio_",
+    # Bounded by the SDK's own retries of a connection.
+    "modalflow-blocking",
     "ThreadPoolExecutor",
     "grpc",
     "pytest_timeout",

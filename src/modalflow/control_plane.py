@@ -83,13 +83,15 @@ def forget(control_plane: ControlPlane) -> None:
 def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
     source = f"the connection {conn_id!r}" if hook else "the environment"
     try:
-        if hook is None:
-            client, scope = modal.Client.from_env(), None
-        else:
+        credentials, scope = None, None
+        if hook is not None:
             modal_hook = hook(conn_id)
-            client, scope = modal_hook.client, modal_hook.environment_name
-            if modal_hook.credentials is None:
-                source = "the environment"
+            credentials, scope = modal_hook.credentials, modal_hook.environment_name
+        if credentials is None:
+            source = "the environment or ~/.modal.toml"
+            credentials = _ambient_credentials()
+        # Not Client.from_env(): that one is shared with everybody in the process and never learns of a rotated token.
+        client: Any = modal.Client.from_credentials(*credentials)
         client.hello()
     except exception.AuthError as error:
         raise CredentialsError(_credentials_help(source, error)) from error
@@ -104,6 +106,13 @@ def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
             raise ControlPlaneUnreachableError(unreachable(error)) from error
         raise
     return ControlPlane(client, environment or scope or None)
+
+
+def _ambient_credentials() -> tuple[str, str]:
+    token_id, token_secret = modal_config.get("token_id"), modal_config.get("token_secret")
+    if not token_id or not token_secret:
+        raise exception.AuthError("there is no token id with its secret")
+    return token_id, token_secret
 
 
 def unreachable(error: BaseException) -> str:

@@ -40,7 +40,7 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
     ],
 )
 def test_decision(about: Call, entry: Entry | None, verdict: Verdict, policy: Policy, action: Action) -> None:
-    """Before the claim it is submitted again, after it it fails or follows the policy; a terminal entry always counts."""
+    """Before the claim: submitted again; after it: failed, or as the policy says. A terminal entry always counts."""
     assert decide(about, entry, verdict, policy, NOW).action is action
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from modalflow.config import Settings
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError
+from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.events import listen
 from modalflow.executor.orders import Adoption, News, NewsKind, Order
@@ -154,14 +155,19 @@ class Engine:
         self._sweeper = Sweeper(
             lambda: self.remote, self.policy, self._settings.sweep_interval, self._calls.silent_since, self._apply_found
         )
-        if not await self._first_connection():
+        connecting = self._loop.create_task(self._first_connection())
+        stopping = self._loop.create_task(self._stopping.wait())
+        await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        if not connecting.done() or not connecting.result():
+            connecting.cancel()
+            stopping.cancel()
             return
         loops = [
             self._spawn_task(self._submitter.run()),
             self._spawn_task(listen(lambda: self.remote, self.partition, self._told)),
             self._spawn_task(self._sweeper.run()),
         ]
-        await self._stopping.wait()
+        await stopping
         await self._settle()
         for task in [*loops, *self._tasks]:
             task.cancel()
@@ -169,7 +175,7 @@ class Engine:
 
     async def _first_connection(self) -> bool:
         """Connect, telling ``start`` how it went; False where the configuration makes it pointless to go on."""
-        while not self._stopping.is_set():
+        while True:
             try:
                 await self._connect()
             except ControlPlaneUnreachableError as error:
@@ -186,10 +192,9 @@ class Engine:
                 if not self._ready.done():
                     self._ready.set_result(None)
                 return True
-        return False
 
     async def _connect(self) -> None:
-        remote = await asyncio.to_thread(self._open_remote)
+        remote = await in_daemon_thread(self._open_remote)
         self._deployment = await remote.deployment()
         self.remote = remote
 
@@ -390,7 +395,8 @@ class Engine:
 
     def _add_reason(self, log_path: str, reason: str) -> None:
         if self.remote is not None:
-            self._spawn_task(asyncio.to_thread(self.remote.logs.add_reason, log_path, reason))
+            logs = self.remote.logs
+            self._spawn_task(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
 
     async def _adopt(self, adoptions: Sequence[Adoption], answer: Future[set[Any]]) -> None:
         barred = await asyncio.gather(*(self._adopt_one(adoption) for adoption in adoptions))

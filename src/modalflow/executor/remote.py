@@ -15,6 +15,7 @@ from modal import exception
 
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, ModalflowError, NotDeployedError
+from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import PENDING, RETURNED, Verdict
 from modalflow.executor.resources import Resources
 from modalflow.log_volume import LogVolume
@@ -58,7 +59,7 @@ class Remote:
         Raises NotDeployedError or IncompatibleWorkerError.
         """
         await bounded(self._function(DEFAULT_PROFILE, Resources()))
-        deployment = await asyncio.to_thread(self.logs.deployment)
+        deployment = await in_daemon_thread(self.logs.deployment)
         if deployment is not None and deployment.protocol != PROTOCOL:
             raise IncompatibleWorkerError(
                 f"The worker deployed as Modal app {self._names.app!r} is modalflow {deployment.version} and speaks "

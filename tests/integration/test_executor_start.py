@@ -1,0 +1,160 @@
+"""What is wrong with a deployment is said when the scheduler starts, with the way to mend it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+
+from modalflow import control_plane
+from modalflow.control_plane import ControlPlane
+from modalflow.emulator.local import LocalModal
+from modalflow.errors import (
+    ConfigError,
+    CredentialsError,
+    IncompatibleWorkerError,
+    ModalflowError,
+    NotDeployedError,
+)
+from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.log_volume import LogVolume
+from modalflow.names import Names
+from modalflow.worker.deploy import deploy
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalModal]:
+    """A control plane on which only the app `deployed` is deployed."""
+    with LocalModal() as running, pytest.MonkeyPatch.context() as environment:
+        for name, value in running.env.items():
+            environment.setenv(name, value)
+        deploy(Names("deployed"), bundles={})
+        yield running
+
+
+@pytest.fixture
+def settings(local: LocalModal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """A right configuration, for a test to spoil."""
+    # Neither the connections of this machine's Airflow nor a user's own Modal profile.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_MODAL_DEFAULT", "modal://")
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", "deployed")
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://127.0.0.1:8080/execution/")
+    monkeypatch.setattr(control_plane, "_known", {})
+    return monkeypatch
+
+
+def start() -> None:
+    executor = ModalExecutor(parallelism=1)
+    try:
+        executor.start()
+    finally:
+        executor.end()
+
+
+def refusal(kind: type[ModalflowError]) -> str:
+    """Start an executor that must not start; return what it says."""
+    with pytest.raises(kind) as refused:
+        start()
+    return str(refused.value)
+
+
+def test_right_configuration_starts(settings: pytest.MonkeyPatch) -> None:
+    """The configuration that the other tests spoil is right."""
+    start()
+
+
+def test_no_credentials(settings: pytest.MonkeyPatch) -> None:
+    """Neither connection nor variables: the message tells of both."""
+    settings.delenv("MODAL_TOKEN_ID")
+    settings.delenv("MODAL_TOKEN_SECRET")
+    message = refusal(CredentialsError)
+    assert "MODAL_TOKEN_ID" in message
+    assert "connection" in message
+    assert "modal token new" in message
+
+
+def test_wrong_credentials(settings: pytest.MonkeyPatch) -> None:
+    """The message names the connection, and not the secret."""
+    settings.setenv("AIRFLOW_CONN_MODAL_DEFAULT", "modal://ak-wrong:as-very-secret@")
+    message = refusal(CredentialsError)
+    assert "'modal_default'" in message
+    assert "as-very-secret" not in message
+
+
+def test_half_filled_connection(settings: pytest.MonkeyPatch) -> None:
+    """A token without its secret is no credential, whatever the environment has."""
+    settings.setenv("AIRFLOW_CONN_MODAL_DEFAULT", "modal://ak-only@")
+    assert "Token Secret" in refusal(CredentialsError)
+
+
+def test_unknown_connection(settings: pytest.MonkeyPatch) -> None:
+    """A connection that was named on purpose has to exist."""
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__CONN_ID", "modal_team_a")
+    assert "modal_team_a" in refusal(CredentialsError)
+
+
+def test_app_not_deployed(settings: pytest.MonkeyPatch) -> None:
+    """The message has the command that deploys it."""
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", "elsewhere")
+    message = refusal(NotDeployedError)
+    assert "'elsewhere'" in message
+    assert "`modalflow deploy --app elsewhere`" in message
+
+
+def test_incompatible_worker(settings: pytest.MonkeyPatch, local: LocalModal) -> None:
+    """A worker that speaks another protocol is found at start, not by the first task."""
+    client: Any = modal.Client.from_credentials(local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
+    names = Names("newer")
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", names.app)
+    record = dataclasses.replace(deploy(names, bundles={}), protocol=999, version="9.9")
+    LogVolume(ControlPlane(client, None), names).record(record)
+    message = refusal(IncompatibleWorkerError)
+    assert "modalflow 9.9" in message
+    assert "999" in message
+    assert "modalflow deploy --app newer" in message
+
+
+def test_execution_api_url_without_host(settings: pytest.MonkeyPatch) -> None:
+    """The message names the setting that holds the URL."""
+    settings.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http:///execution/")
+    assert refusal(ConfigError).startswith("[core] execution_api_server_url is 'http:///execution/'; expected a URL")
+
+
+def test_loopback_url_for_containers_elsewhere(settings: pytest.MonkeyPatch) -> None:
+    """On Modal, a loopback address is the container's own: no task could ever report."""
+    settings.setenv("MODAL_SERVER_URL", "https://api.modal.com")
+    assert "loopback address means the container itself" in refusal(ConfigError)
+
+
+def test_bad_number_and_unknown_option(settings: pytest.MonkeyPatch) -> None:
+    """What the settings refuse stops the start, before anything is asked of Modal."""
+    settings.setenv("MODAL_SERVER_URL", "http://127.0.0.1:1")
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT", "1h")
+    assert refusal(ConfigError).startswith("[modal_executor] task_timeout is '1h'; expected seconds")
+    settings.delenv("AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT")
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__PARALELISM", "4")
+    assert refusal(ConfigError).startswith("[modal_executor] paralelism is 4; expected a known name")
+
+
+def test_modal_out_of_reach_is_no_reason_to_stop_a_scheduler(
+    settings: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage at the wrong moment is logged, and the engine goes on trying."""
+    settings.setenv("MODAL_SERVER_URL", "http://127.0.0.1:1")
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT", "1")
+    start()
+    assert "Modal has not answered within 1.0 s" in caplog.text
+
+
+def test_unstarted_executor_has_no_side_effects(settings: pytest.MonkeyPatch) -> None:
+    """API servers make executors and never start them."""
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT", "1h")
+    executor = ModalExecutor(parallelism=1)
+    assert executor._engine is None
+    executor.sync()
+    executor.end()

@@ -169,7 +169,7 @@ class Volumes(VolumeFiles):
         volume = self._volumes.get(volume_id)
         view = self._attached_view(volume_id, container_id)
         async with volume.changing:
-            if await asyncio.to_thread(self._has_open_files, view, request.volume_id, container_id):
+            if await asyncio.to_thread(self._has_open_files, view, volume_id, container_id):
                 # The SDK looks for these very words before it goes and finds out which file it is.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"

@@ -53,6 +53,8 @@ class StubExecutionApi:
     def answer(self, path: str) -> tuple[int, Any]:
         if path.endswith("/run"):
             return self.refuse_run or (200, _RUN_CONTEXT)
+        if path.endswith("/connection"):
+            return 200, {"conn_id": "tested", "conn_type": "smtp", "host": "127.0.0.1", "port": 1}
         return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)
 
 
@@ -93,6 +95,37 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def callback_workload(path: str, *, bundle: str, dag_file: str, **kwargs: Any) -> str:
+    """An ExecuteCallback, as Airflow serialises it."""
+    return json.dumps(
+        {
+            "type": "ExecuteCallback",
+            "token": "secret-token",
+            "dag_rel_path": dag_file,
+            "bundle_info": {"name": bundle, "version": None},
+            "log_path": "executor_callbacks/d/r/1.log",
+            "callback": {
+                "id": str(uuid.uuid4()),
+                "fetch_method": "import_path",
+                "data": {"path": path, "kwargs": kwargs},
+            },
+        }
+    )
+
+
+def connection_test_workload() -> str:
+    """A TestConnection of a connection that nobody answers at, as Airflow serialises it."""
+    return json.dumps(
+        {
+            "type": "TestConnection",
+            "token": "secret-token",
+            "connection_test_id": str(uuid.uuid4()),
+            "connection_id": "tested",
+            "timeout": 10,
+        }
+    )
 
 
 def task_workload(task_id: str, *, bundle: str, dag_file: str, token: str = "secret-token") -> str:

@@ -24,7 +24,13 @@ from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
-from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
+from tests.integration.stub_execution_api import (
+    StubExecutionApi,
+    callback_workload,
+    connection_test_workload,
+    stub_execution_api,
+    task_workload,
+)
 from tests.support import is_running, wait_until
 
 DAGS = Path(__file__).parent / "dags"
@@ -337,6 +343,27 @@ def test_a_task_that_runs_elsewhere_is_left_alone(world: World) -> None:
     finally:
         world.api.refuse_run = None
     assert (entry.state, entry.final_state) == (State.SUCCESS, "running")
+
+
+@pytest.mark.parametrize(("path", "state"), [("json.dumps", State.SUCCESS), ("json.loads", State.FAILED)])
+def test_a_callback_runs(world: World, path: str, state: State) -> None:
+    """A callback's own success or failure is the workload's: nobody else tells Airflow of it."""
+    work = world.task("", workload=callback_workload(path, bundle="tests", dag_file="d.py", **_ARGUMENT[path]))
+    entry = work.ended()
+    assert entry.state is state
+    assert ("Callback executed successfully" in work.log()) == (state is State.SUCCESS)
+
+
+_ARGUMENT: dict[str, dict[str, Any]] = {"json.dumps": {"obj": 1}, "json.loads": {"s": "not json"}}
+
+
+def test_a_connection_is_tested_in_the_container(world: World) -> None:
+    """A connection test tells Airflow its result itself, and its log says what happened."""
+    work = world.task("", workload=connection_test_workload())
+    assert work.ended().state is State.SUCCESS
+    results = [body for method, path, body in world.api.requests if "/connection-tests/" in path and method == "PATCH"]
+    assert results[-1]["state"] == "failed"
+    assert "Connection test finished" in work.log()
 
 
 def test_a_workload_that_cannot_be_read_keeps_its_token(world: World) -> None:

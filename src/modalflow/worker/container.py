@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,12 +54,15 @@ class Container:
         ledger = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
         baked = json.loads(os.environ.get(BUNDLES_VARIABLE, "{}"))
+        home = tempfile.mkdtemp(prefix="modalflow-airflow-")
+        # Only matters where containers share a machine's /tmp, as they may on a local control plane.
+        atexit.register(shutil.rmtree, home, ignore_errors=True)
         return cls(
             id=container_id(),
             report=Report(ledger, events),
             commits=Commits(volume.commit.aio),
             log_root=Path(LOGS_MOUNT),
-            home=tempfile.mkdtemp(prefix="modalflow-airflow-"),
+            home=home,
             baked={name: folder for name, folder in baked.items() if Path(folder).is_dir()},
             variables=dict(os.environ),
         )

@@ -90,12 +90,14 @@ class Commits:
         self._begun = 0
         self._done = 0
         self._watched: dict[Segment, int] = {}
+        self._unwatched = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     @contextmanager
     def watching(self, segment: Segment) -> Iterator[None]:
         """Publish a segment as it grows."""
         self._watched[segment] = 0
+        self._unwatched.clear()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._publish_while_watched())
         try:
@@ -103,7 +105,8 @@ class Commits:
         finally:
             del self._watched[segment]
             if not self._watched:
-                self._loop.cancel()
+                # The loop is not cancelled: nobody knows what becomes of a commit that is given up half-way.
+                self._unwatched.set()
 
     async def publish(self) -> bool:
         """Publish all that was written before this call; return whether it worked."""
@@ -131,7 +134,8 @@ class Commits:
             return True
 
     async def _publish_while_watched(self) -> None:
-        while True:
+        pause = self._interval
+        while not await self._unwatched_within(pause):
             pause = self._interval
             sizes = {segment: segment.size() for segment in self._watched}
             if sizes != self._watched:
@@ -139,4 +143,10 @@ class Commits:
                 if await self._commit_number(self._begun + 1):
                     self._watched.update({s: size for s, size in sizes.items() if s in self._watched})
                 pause = max(pause, time.monotonic() - started)
-            await asyncio.sleep(pause)
+
+    async def _unwatched_within(self, seconds: float) -> bool:
+        try:
+            await asyncio.wait_for(self._unwatched.wait(), seconds)
+        except TimeoutError:
+            return False
+        return True

@@ -6,6 +6,7 @@ forks calls. Must not let a token into a log or an outcome.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from importlib import import_module
@@ -36,11 +37,25 @@ _PRELOADED = (
     "airflow.sdk.log",
 )
 
+#: What most DAG files import. Nothing is missing where it is missing.
+_PRELOADED_IF_THERE = (
+    "airflow.dag_processing.bundles.local",
+    "airflow.sdk.definitions.decorators",
+    "airflow.providers.standard.decorators.python",
+    "airflow.providers.standard.operators.bash",
+    "airflow.providers.standard.operators.python",
+    "jinja2.ext",
+    "setproctitle",
+)
+
 
 def preload() -> None:
     """Import what a supervised task needs, and let go of the database engine that comes with it."""
     for name in _PRELOADED:
         import_module(name)
+    for name in _PRELOADED_IF_THERE:
+        with contextlib.suppress(ImportError):
+            import_module(name)
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)
@@ -126,7 +141,7 @@ def _remember_final_state(final_states: list[str]) -> None:
     def update_task_state_if_needed(self: ActivitySubprocess) -> None:
         state = self.final_state
         final_states.append(str(getattr(state, "value", state)))
-        original(self)
+        original(self)  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
 
     ActivitySubprocess.update_task_state_if_needed = update_task_state_if_needed  # type: ignore[method-assign]
 

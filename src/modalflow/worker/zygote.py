@@ -1,8 +1,8 @@
 """The zygote: a process with one thread that forks a process for each workload or command.
 
 ``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders
-come and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It ends
-when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
+come and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It
+ends when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
 itself (``modalflow.worker.run`` does), start a thread, or log an order.
 """
 

@@ -6,6 +6,7 @@ block with what it was a second ago.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import Counter
@@ -40,10 +41,11 @@ class BlockStore:
 
     def keep(self, data: bytes) -> str:
         """Keep the bytes and count the caller as a user."""
+        block = hashlib.sha256(data).hexdigest()
         with self._lock:
-            block = self._files.put(data)
+            self._files.put_as(block, data)
             self._use(block)
-            return block
+        return block
 
     def keep_stream(self, source: BinaryIO) -> tuple[tuple[str, ...], int]:
         """Keep all that is left to read, in blocks; return them and the size."""

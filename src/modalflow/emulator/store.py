@@ -56,10 +56,16 @@ class FileStore:
 
     def put(self, data: bytes) -> str:
         """Keep the bytes, return their SHA-256."""
+        return self.put_as(hashlib.sha256(data).hexdigest(), data)
+
+    def put_as(self, sha256: str, data: bytes) -> str:
+        """Keep the bytes, whose SHA-256 the caller has computed, and return that."""
+        if self.has(sha256):
+            return sha256
         with self._incoming() as (file, name):
             file.write(data)
             file.flush()
-            return self._settle(name, hashlib.sha256(data).hexdigest())
+            return self._settle(name, sha256)
 
     def put_stream(self, source: BinaryIO) -> tuple[str, int]:
         """Copy all that is left to read, return its SHA-256 and size."""

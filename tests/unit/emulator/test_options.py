@@ -1,0 +1,54 @@
+"""The option table: what a command line may say of a control plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modalflow.emulator.options import TOKEN_SECRET_VARIABLE, Options, table
+
+
+def test_a_command_line_says_the_same_as_the_options(tmp_path: Path) -> None:
+    """What to_argv and to_environ write, from_argv reads back, and the secret is not in the command line."""
+    options = Options(port=1234, state_dir=tmp_path, max_containers=2, scaledown_window=1.5, with_parent=True)
+    argv = options.to_argv()
+    assert Options.from_argv(argv, options.to_environ()) == options
+    assert options.token_secret not in " ".join(argv)
+    assert options.token_secret not in repr(options)
+
+
+def test_defaults_need_no_words() -> None:
+    """An unchanged option is not in the command line; each control plane has a token of its own."""
+    assert Options().to_argv() == []
+    assert Options().token_secret != Options().token_secret
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"host": "0.0.0.0"}, "host"),
+        ({"port": 70_000}, "port"),
+        ({"max_containers": 0}, "max_containers"),
+        ({"scaledown_window": 0}, "scaledown_window"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"token_secret": ""}, "token_secret"),
+    ],
+)
+def test_a_wrong_value_is_named(wrong: dict[str, object], named: str) -> None:
+    """An error says which option is wrong and what was expected."""
+    with pytest.raises(ValueError, match=named):
+        Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_wrong_command_line_ends_with_a_usage_message(capsys: pytest.CaptureFixture[str]) -> None:
+    """The server process says what is wrong and ends with 2."""
+    for argv in (["--unknown"], ["--port", "many"], ["--max-containers", "0"]):
+        with pytest.raises(SystemExit, match="2"):
+            Options.from_argv(argv, {TOKEN_SECRET_VARIABLE: "s"})
+        assert argv[0].strip("-") in capsys.readouterr().err.replace("_", "-")
+
+
+def test_every_option_has_help() -> None:
+    """No option is without a sentence for the person who reads --help."""
+    assert all(option.help.endswith(".") for option in table())

@@ -1,0 +1,197 @@
+"""The executor with the deployed worker: nothing lost, nothing twice, and a reason for every bad end."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import MagicMock
+
+import modal
+import pytest
+from airflow.utils.state import TaskInstanceState
+
+from modalflow import control_plane
+from modalflow.emulator.local import LocalModal
+from modalflow.names import Names
+from modalflow.worker.deploy import deploy
+from tests.driving import Driver, new_key
+from tests.support import descendants, wait_until
+
+NAMES = Names("executor-tests")
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalModal]:
+    with LocalModal() as running, pytest.MonkeyPatch.context() as environment:
+        variables = running.env | {
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+            "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "0.3",
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        deploy(NAMES, bundles={})
+        yield running
+
+
+@pytest.fixture
+def driver(local: LocalModal) -> Iterator[Driver]:
+    driver = Driver.started()
+    yield driver
+    driver.executor.end()
+
+
+def task_instance(key: Any, stored_id: str | None) -> Any:
+    """What the scheduler knows of a task instance whose scheduler died."""
+    ti = MagicMock(spec=["key", "external_executor_id"])
+    ti.key, ti.external_executor_id = key, stored_id
+    return ti
+
+
+def test_many_at_once_each_end_once(driver: Driver) -> None:
+    """Thirty commands, more than run at once, end each exactly once and as they should."""
+    keys = {driver.submit(f"many-{n}", f"exit {n % 3}"): n % 3 for n in range(30)}
+    for key, code in keys.items():
+        state, info = driver.outcome(key)
+        assert state is (TaskInstanceState.FAILED if code else TaskInstanceState.SUCCESS), info
+    assert all(len([e for e in driver.events[key] if e[0] is not TaskInstanceState.RUNNING]) == 1 for key in keys)
+
+
+def test_options_reach_modal(driver: Driver) -> None:
+    """Resources of the executor_config are bound to the Function, and the workload runs with them."""
+    _, (state, info) = driver.run("resources", ["true"], memory=256, timeout=60)
+    assert state is TaskInstanceState.SUCCESS, info
+
+
+def test_profile_that_is_not_deployed(driver: Driver) -> None:
+    """The reason lists the profiles that are."""
+    key, (state, info) = driver.run("profile", ["true"], profile="gpu")
+    assert state is TaskInstanceState.FAILED
+    assert "Profile 'gpu' is not deployed; deployed profiles: default" in info
+    driver.log_has(key, "Profile 'gpu' is not deployed")
+
+
+def test_lost_container(driver: Driver, local: LocalModal) -> None:
+    """A container killed with -9 fails what it ran, with the reason in the event and in the log, and runs it no second
+    time."""
+    key = driver.submit("lost", "echo started once; sleep 300")
+    driver.log_has(key, "started once")
+    for pid, command in descendants(local.pid).items():
+        if "_container_entrypoint" in command:
+            os.kill(pid, signal.SIGKILL)
+    state, info = driver.outcome(key)
+    assert state is TaskInstanceState.FAILED
+    assert "was lost while this ran" in info
+    log = driver.log_has(key, "was lost while this ran")
+    assert log.count("started once\n") == 1
+
+
+def test_function_timeout(driver: Driver) -> None:
+    """A function call that Modal stops at its timeout fails with a reason that says so."""
+    _, (state, info) = driver.run("timeout", ["sleep", "300"], timeout=2)
+    assert state is TaskInstanceState.FAILED
+    assert "cancelled" in info.lower() or "timeout" in info.lower()
+
+
+def test_running_work_is_adopted(local: LocalModal) -> None:
+    """What runs when its scheduler dies is delivered by the next one, and is not run again."""
+    dead = Driver.started()
+    key = dead.submit("adopted", "echo ran; sleep 2; exit 3")
+    stored = dead.stored_id(key)
+    dead.log_has(key, "ran")
+    dead.executor.end()
+    heir = Driver.started()
+    try:
+        assert heir.executor.try_adopt_task_instances([task_instance(key, stored)]) == []
+        state, info = heir.outcome(key)
+        assert state is TaskInstanceState.FAILED
+        assert "exit code 3" in info
+        assert heir.log(key).count("ran\n") == 1
+    finally:
+        heir.executor.end()
+
+
+def test_outcome_of_a_dead_scheduler_is_delivered(local: LocalModal) -> None:
+    """What ended between two schedulers is delivered by the second from the ledger."""
+    dead = Driver.started()
+    key = dead.submit("meanwhile", "echo ran; exit 0")
+    stored = dead.stored_id(key)
+    dead.executor._engine.stop()  # type: ignore[union-attr]  # as if killed: nothing more is delivered
+    ledger = dead.ledger
+    work_id = stored.partition("/")[2]
+    wait_until(lambda: '"success"' in (ledger.get(work_id) or ""), timeout=30)
+    heir = Driver.started()
+    try:
+        assert heir.executor.try_adopt_task_instances([task_instance(key, stored)]) == []
+        assert heir.outcome(key)[0] is TaskInstanceState.SUCCESS
+        heir.until(lambda: ledger.get(work_id) is None)
+    finally:
+        heir.executor.end()
+
+
+def test_work_that_nothing_began_is_given_back(driver: Driver) -> None:
+    """A submission that was lost with its scheduler is Airflow's to queue again, and can no longer begin."""
+    key = new_key("never-spawned")
+    lost = task_instance(key, "5b5c1a9e-0000-4000-8000-000000000000")
+    assert driver.executor.try_adopt_task_instances([lost]) == [lost]
+    assert key not in driver.executor.running
+    never_given = task_instance(new_key("no-id"), None)
+    assert driver.executor.try_adopt_task_instances([never_given]) == [never_given]
+
+
+def test_revoked_task_ends_without_an_event(driver: Driver) -> None:
+    """Airflow took it back: the function call ends, and no event is told that would fail the next try."""
+    key = driver.submit("revoked", "echo started; sleep 300")
+    driver.log_has(key, "started")
+    call = modal.FunctionCall.from_id(driver.stored_id(key).partition("/")[0], client=driver.scope["client"])
+    driver.executor.revoke_task(ti=SimpleNamespace(key=key))  # type: ignore[arg-type]
+    assert key not in driver.executor.running
+
+    def ended() -> bool:
+        try:
+            call.get(timeout=0)
+        except TimeoutError:
+            return False
+        except Exception:  # noqa: BLE001  However it ended.
+            return True
+        return True
+
+    driver.until(ended)
+    driver.beat()
+    assert {state for state, _ in driver.events[key]} == {TaskInstanceState.RUNNING}
+
+
+def test_task_that_airflow_gave_up_is_cancelled(driver: Driver) -> None:
+    """A task without a heartbeat is failed by the scheduler through change_state: its function call ends too."""
+    key = driver.submit("given-up", "echo started; sleep 300")
+    driver.log_has(key, "started")
+    driver.executor.change_state(key, TaskInstanceState.FAILED)
+    driver.log_has(key, "ancelled")
+    assert [state for state, _ in driver.events[key]].count(TaskInstanceState.FAILED) == 1
+
+
+def test_late_outcome_of_an_earlier_generation_is_dropped(driver: Driver) -> None:
+    """Deferral reuses a key: the first run's outcome is never taken for the second's."""
+    key = driver.submit("generations", "sleep 1; exit 1")
+    driver.stored_id(key)
+    driver.executor.execute_async(key, ["true"])
+    state, info = driver.outcome(key)
+    assert state is TaskInstanceState.SUCCESS, info
+    driver.until(lambda: driver.executor._engine is not None and len(driver.executor._engine._calls) == 0)
+    assert [state for state, _ in driver.events[key]].count(TaskInstanceState.FAILED) == 0
+
+
+def test_debug_dump_tells_of_calls(driver: Driver, caplog: pytest.LogCaptureFixture) -> None:
+    """SIGUSR2 shows an operator what is in flight."""
+    key = driver.submit("dump", ["sleep", "300"])
+    driver.stored_id(key)
+    assert driver.executor._engine is not None
+    description = driver.executor._engine.describe()
+    assert "driven.dump" in description
+    assert "function call fc-" in description
+    driver.executor.revoke_task(ti=SimpleNamespace(key=key))  # type: ignore[arg-type]

@@ -9,7 +9,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -105,12 +104,6 @@ def airflow_packages() -> dict[str, str]:
     return found
 
 
-@dataclass(frozen=True)
-class _ConfiguredBundle:
-    name: str
-    folder: Path
-
-
 def configured_bundles(tell: Tell) -> dict[str, Path]:
     """The local DAG bundles of Airflow's configuration: name → folder."""
     try:
@@ -122,16 +115,16 @@ def configured_bundles(tell: Tell) -> dict[str, Path]:
 
     dags_folder = conf.get("core", "dags_folder", fallback="")
     found = {}
-    for bundle in local_bundles(dag_bundle_config(conf), dags_folder or ""):
-        if bundle.folder.is_dir():
-            found[bundle.name] = bundle.folder
+    for name, folder in local_bundles(dag_bundle_config(conf), dags_folder or "").items():
+        if folder.is_dir():
+            found[name] = folder
         else:
-            tell(f"DAG bundle {bundle.name!r} is not baked: its folder {bundle.folder} does not exist.")
+            tell(f"DAG bundle {name!r} is not baked: its folder {folder} does not exist.")
     return found
 
 
-def local_bundles(listed: str, dags_folder: str) -> list[_ConfiguredBundle]:
-    """The local bundles in the text of ``[dag_processor] dag_bundle_config_list``."""
+def local_bundles(listed: str, dags_folder: str) -> dict[str, Path]:
+    """The local bundles in the text of ``[dag_processor] dag_bundle_config_list``: name → folder."""
     where = "[dag_processor] dag_bundle_config_list"
     try:
         bundles: Any = json.loads(listed)
@@ -141,11 +134,11 @@ def local_bundles(listed: str, dags_folder: str) -> list[_ConfiguredBundle]:
         ) from error
     if not isinstance(bundles, list) or not all(isinstance(b, dict) and b.get("name") for b in bundles):
         raise DeployError(f"{where} is {listed!r}; expected a JSON list of objects with name, classpath and kwargs")
-    return [
-        _ConfiguredBundle(bundle["name"], Path((bundle.get("kwargs") or {}).get("path") or dags_folder).expanduser())
+    return {
+        bundle["name"]: Path((bundle.get("kwargs") or {}).get("path") or dags_folder).expanduser()
         for bundle in bundles
         if bundle.get("classpath") == LOCAL_BUNDLE
-    ]
+    }
 
 
 def _check_bundle(name: str, folder: Path) -> None:

@@ -1,0 +1,103 @@
+"""A zygote without Airflow, as a real process: forks, signals, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from modalflow.messages import Kind, State
+from modalflow.worker.nursery import Nursery, ZygoteEndedError
+from modalflow.worker.orders import Ending, Order
+from tests.support import descendants
+
+
+@pytest.fixture
+async def nursery() -> AsyncIterator[Nursery]:
+    nursery = Nursery(os.environ, airflow=False)
+    yield nursery
+    await nursery.close()
+
+
+def order(tmp_path: Path, command: list[str] | str, name: str = "o") -> Order:
+    segment = tmp_path / f"{name}.log"
+    segment.touch()
+    env = {"PATH": os.environ["PATH"], "ONLY": "this"}
+    return Order(name, Kind.COMMAND, str(segment), str(tmp_path), env, command=command)
+
+
+async def until_it_says(tmp_path: Path, text: str, name: str = "o") -> str:
+    async with asyncio.timeout(20):
+        while text not in (said := (tmp_path / f"{name}.log").read_text()):
+            await asyncio.sleep(0.01)
+    return said
+
+
+async def test_a_command_has_the_environment_it_was_given(nursery: Nursery, tmp_path: Path) -> None:
+    """Nothing of the zygote's own variables reaches a command."""
+    assert await nursery.run(order(tmp_path, ["env"])) == Ending("o", 0, None)
+    assert sorted((tmp_path / "o.log").read_text().split()) == sorted([f"PATH={os.environ['PATH']}", "ONLY=this"])
+
+
+async def test_a_command_inherits_no_open_file(nursery: Nursery, tmp_path: Path) -> None:
+    """A command holds its standard streams and nothing else: not the sockets on which other orders come."""
+    await nursery.run(order(tmp_path, ["ls", "/proc/self/fd"]))
+    # The fourth is the folder that ls itself has open.
+    assert (tmp_path / "o.log").read_text().split() == ["0", "1", "2", "3"]
+
+
+async def test_a_signal_is_told_as_such(nursery: Nursery, tmp_path: Path) -> None:
+    """The return code of a killed command is the negative number of the signal."""
+    assert (await nursery.run(order(tmp_path, "kill -9 $$"))).return_code == -signal.SIGKILL
+
+
+@pytest.mark.parametrize(("program", "code"), [("no-such-program", 127), ("/etc/passwd", 126)])
+async def test_what_cannot_be_executed_says_why(nursery: Nursery, tmp_path: Path, program: str, code: int) -> None:
+    """A missing program and a file that is no program are told apart as a shell does."""
+    ending = await nursery.run(order(tmp_path, [program]))
+    assert ending.outcome is not None
+    assert (ending.outcome.state, ending.outcome.return_code) == (State.FAILED, code)
+    assert program in (ending.outcome.reason or "")
+
+
+async def test_many_at_once(nursery: Nursery, tmp_path: Path) -> None:
+    """Orders run side by side and each gets its own ending."""
+    orders = [order(tmp_path, f"sleep 0.1; exit {n}", f"o{n}") for n in range(20)]
+    endings = await asyncio.gather(*(nursery.run(o) for o in orders))
+    assert [ending.return_code for ending in endings] == list(range(20))
+
+
+async def test_a_kill_reaches_those_who_left_the_session(nursery: Nursery, tmp_path: Path) -> None:
+    """A daemon that a command started in a session of its own dies with the command."""
+    running = asyncio.create_task(nursery.run(order(tmp_path, "trap '' TERM; setsid sleep 603 & echo up; wait")))
+    await until_it_says(tmp_path, "up")
+    await nursery.interrupt("o")
+    await nursery.kill("o")
+    assert (await running).return_code == -signal.SIGKILL
+    assert not [command for command in descendants().values() if "sleep 603" in command]
+
+
+async def test_a_dead_zygote_is_noticed_and_replaced(nursery: Nursery, tmp_path: Path) -> None:
+    """Who waits for an order of a killed zygote hears of the signal, nothing of it lives on, the next order runs."""
+    running = asyncio.create_task(nursery.run(order(tmp_path, "sleep 604 & echo up; wait")))
+    await until_it_says(tmp_path, "up")
+    [zygote] = [pid for pid, command in descendants().items() if "modalflow.worker.zygote" in command]
+    os.kill(zygote, signal.SIGKILL)
+    with pytest.raises(ZygoteEndedError, match="SIGKILL"):
+        await running
+    assert not [command for command in descendants().values() if "sleep 604" in command]
+    assert (await nursery.run(order(tmp_path, ["true"], "next"))).return_code == 0
+
+
+async def test_closing_ends_everything(tmp_path: Path) -> None:
+    """Nothing that a zygote started outlives it."""
+    nursery = Nursery(os.environ, airflow=False)
+    running = asyncio.create_task(nursery.run(order(tmp_path, "trap '' TERM; echo up; sleep 605; sleep 605")))
+    await until_it_says(tmp_path, "up")
+    await nursery.close()
+    with pytest.raises(ZygoteEndedError):
+        await running

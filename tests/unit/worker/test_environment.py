@@ -1,0 +1,67 @@
+"""The environment of what runs in a container."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from modalflow.worker import environment
+from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE, rewrite_bundles
+
+
+def bundle(name: str, classpath: str = LOCAL_BUNDLE, **kwargs: object) -> dict[str, object]:
+    return {"name": name, "classpath": classpath, "kwargs": kwargs}
+
+
+def test_baked_local_bundles_are_found_where_the_image_has_them() -> None:
+    """Only local bundles that are in the image move; their other arguments and all other bundles stay."""
+    listed = [
+        bundle("dags-folder", path="/home/me/dags", refresh_interval=5),
+        bundle("not-baked", path="/elsewhere"),
+        bundle("git", "airflow.providers.git.bundles.git.GitDagBundle", path="x"),
+    ]
+    rewritten = json.loads(rewrite_bundles(json.dumps(listed), {"dags-folder": "/opt/b", "git": "/opt/g"}) or "")
+    assert rewritten == [bundle("dags-folder", path="/opt/b", refresh_interval=5), *listed[1:]]
+
+
+def test_without_a_list_the_baked_bundles_are_listed() -> None:
+    """A worker whose executor sends no list still finds what was deployed with it."""
+    assert json.loads(rewrite_bundles(None, {"b": "/opt/b"}) or "") == [bundle("b", path="/opt/b")]
+    assert rewrite_bundles(None, {}) is None
+
+
+@pytest.mark.parametrize("listed", ["not json", '{"a": 1}', "[1, null]"])
+def test_a_malformed_list_is_left_to_airflow(listed: str) -> None:
+    """What is no list of bundles reaches Airflow unharmed: its own error names the setting."""
+    rewritten = rewrite_bundles(listed, {"b": "/opt/b"})
+    assert rewritten == listed
+
+
+def test_the_worker_has_the_last_word_on_what_only_it_can_know() -> None:
+    """Submitted variables are above the container's, and the worker's own above both."""
+    env = environment.of_workload(
+        {"A": "container", "B": "container", "AIRFLOW_HOME": "/image"},
+        {"A": "submitted", "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/scheduler", "AIRFLOW__CORE__LOAD_EXAMPLES": "True"},
+        home="/private",
+        baked={},
+    )
+    assert (env["A"], env["B"]) == ("submitted", "container")
+    assert (env["AIRFLOW_HOME"], env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) == ("/private", "/vol/logs")
+    assert env["AIRFLOW__CORE__LOAD_EXAMPLES"] == "True"
+    assert BUNDLE_LIST not in env
+
+
+def test_workloads_share_a_zygote_unless_airflow_may_have_read_the_difference_at_import() -> None:
+    """URL, bundles, connections and ordinary variables do not need a zygote of their own; Airflow settings do."""
+    plain = environment.read_at_import({"X": "1"})
+    shared = {
+        "X": "2",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://a/execution/",
+        BUNDLE_LIST: "[]",
+        "AIRFLOW_CONN_A": "x://",
+        "AIRFLOW_VAR_A": "y",
+    }
+    assert environment.read_at_import(shared) == plain
+    assert environment.read_at_import({"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}) != plain
+    assert environment.read_at_import({"PYTHONPATH": "/x"}) != plain

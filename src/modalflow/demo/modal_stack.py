@@ -6,6 +6,7 @@ that a user would type.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -44,6 +45,8 @@ class ModalStack:
         self._dags = dags
         self._processes = processes
         self._env = dict(env or {})
+        self.control_plane_is_gone = False
+        """Whether ``check`` found that the control plane has ended."""
         self.local: LocalModal
         self.airflow: AirflowStack
 
@@ -74,19 +77,32 @@ class ModalStack:
         self._entered.__exit__(kind, error, trace)
 
     def check(self) -> None:
-        """StackError if a process has ended by itself, the control plane among them."""
+        """StackError if a process of Airflow's has ended.
+
+        Without its control plane Airflow goes on, as it would on the day that Modal's is away: it is only said.
+        """
         self.airflow.check()
+        if not self.control_plane_is_gone and self._control_plane_ended():
+            self.control_plane_is_gone = True
+            self._say("the local control plane has ended; tasks that it ran will fail")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
         """Every task instance of a DAG run, with what the control plane knows of its function call."""
         calls = self.airflow.metadata.function_call_ids(dag_id, run_id)
         instances = self.airflow.api.task_instances(dag_id, run_id)
-        confirmed = containers_of(calls.values(), self.local.env)
+        confirmed = {} if self._control_plane_ended() else containers_of(calls.values(), self.local.env)
         return [
             Row(instance, call, confirmed.get(call, frozenset()))
             for instance in instances
             for call in [calls.get(instance.id, "")]
         ]
+
+    def _control_plane_ended(self) -> bool:
+        try:
+            # Only looked at: the process is LocalModal's to collect.
+            return os.waitid(os.P_PID, self.local.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        except ChildProcessError:
+            return True
 
     def _deploy_command(self) -> Program:
         command = (sys.executable, "-c", "from modalflow.cli import main; main()", "deploy")

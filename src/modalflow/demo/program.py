@@ -16,7 +16,8 @@ from typing import Final
 
 from modalflow.demo import guard
 
-GRACE: Final = 8.0
+#: Seconds to end in good order. What is still there then is killed: nothing of a demo has to be saved.
+GRACE: Final = 3.0
 
 
 class StackError(RuntimeError):

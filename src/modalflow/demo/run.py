@@ -44,10 +44,6 @@ class Options:
     """Seconds from the first step until the DAG has to be through."""
 
 
-class TimeLimitError(StackError):
-    """The demo took too long; the message names what hangs."""
-
-
 def run(options: Options, console: Console) -> int:
     """Run the demo; return 0 if every task succeeded and ran in a Modal container, else 1."""
     began = time.monotonic()
@@ -100,7 +96,7 @@ def trigger(stack: ModalStack) -> str:
 
 
 def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
-    """Say what changes until the DAG run is over; TimeLimitError where it takes too long."""
+    """Say what changes until the DAG run is over; StackError, naming what hangs, where they cannot or take too long."""
     seen: dict[str, tuple[str | None, int]] = {}
     while True:
         state = stack.airflow.api.run_state(DEMO_DAG, run_id)
@@ -115,15 +111,17 @@ def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
             say(f"the DAG run ended: [{STYLES[state]}]{state}[/]")
             return
         stack.check()
+        if stack.control_plane_is_gone and not any(instance.state == "running" for instance in instances):
+            raise StackError(f"the local control plane ended during the run.\n{what_hangs(stack, instances)}")
         if time.monotonic() > deadline:
-            raise TimeLimitError(what_hangs(stack, instances))
+            raise StackError(f"the DAG run was not through in time.\n{what_hangs(stack, instances)}")
         time.sleep(POLL)
 
 
 def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
     """Name the task instances that are not through, with the log that tells most about each state."""
     hanging = [instance for instance in instances if instance.state not in ENDED]
-    lines = ["the DAG run was not through in time. What hangs:"]
+    lines = ["What hangs:"]
     lines += [f"  {instance.label}: {instance.state or 'waiting for others'}" for instance in hanging]
     blamed = {RESPONSIBLE.get(instance.state, "scheduler") for instance in hanging if instance.state} or {"scheduler"}
     lines.append(stack.airflow.reports(sorted(blamed)))

@@ -39,7 +39,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	$(BIN)/pytest $(TESTS)
+	$(BIN)/pytest --integration $(TESTS)
 
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)

@@ -14,5 +14,6 @@ def get_provider_info() -> dict[str, Any]:
         "name": "modalflow",
         "description": "Run Airflow workloads on Modal.",
         "executors": ["modalflow.executor.modal_executor.ModalExecutor"],
+        "cli": ["modalflow.cli.in_airflow.get_cli_commands"],
         "config": provider_config(),
     }

@@ -1,0 +1,67 @@
+"""``airflow modalflow …``: the commands that need Airflow's configuration, in Airflow's own command line.
+
+Each is the click command of the same name: its options are read off it, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+import click
+from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
+
+from modalflow.cli.deploy import deploy
+
+COMMANDS: tuple[click.Command, ...] = (deploy,)
+
+
+def get_cli_commands() -> list[GroupCommand]:
+    """What the provider's metadata names under ``cli``."""
+    return [
+        GroupCommand(
+            name="modalflow",
+            help="Run Airflow workloads on Modal",
+            subcommands=[
+                ActionCommand(
+                    name=str(command.name),
+                    help=command.get_short_help_str(),
+                    func=_runner(command),
+                    args=tuple(_argument(option) for option in _options(command)),
+                )
+                for command in COMMANDS
+            ],
+        )
+    ]
+
+
+def _options(command: click.Command) -> list[click.Option]:
+    return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def _argument(option: click.Option) -> Arg:
+    flags = tuple(option.opts)
+    argument: Callable[..., Arg] = Arg  # untyped in Airflow
+    if option.is_flag:
+        return argument(flags, help=option.help, action="store_true")
+    return argument(flags, help=option.help, action="append" if option.multiple else "store", default=None)
+
+
+def _runner(command: click.Command) -> Callable[[argparse.Namespace], None]:
+    def run(args: argparse.Namespace) -> None:
+        command.main(args=_argv(command, args), prog_name=f"airflow modalflow {command.name}")
+
+    return run
+
+
+def _argv(command: click.Command, args: argparse.Namespace) -> list[str]:
+    argv: list[str] = []
+    for option in _options(command):
+        given: Any = getattr(args, option.opts[0].lstrip("-").replace("-", "_"), None)
+        if option.is_flag:
+            argv += [option.opts[0]] if given else []
+            continue
+        for value in given if isinstance(given, list) else [] if given is None else [given]:
+            argv += [option.opts[0], str(value)]
+    return argv

@@ -1,0 +1,66 @@
+"""Airflow sees modalflow as a provider: its executor, its options, their checks."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from modalflow.cli.deploy import deploy
+from modalflow.config import OPTIONS
+
+
+@pytest.fixture
+def airflow(tmp_path: Path) -> dict[str, str]:
+    """The environment of an Airflow of its own."""
+    return os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+
+
+def run(environment: dict[str, str], *arguments: str) -> str:
+    ended = subprocess.run(
+        [sys.executable, "-m", "airflow", *arguments], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    return ended.stdout
+
+
+def test_executor_is_listed(airflow: dict[str, str]) -> None:
+    """`airflow providers executors` names the executor, and no warning stands above it."""
+    listed = json.loads(run(airflow, "providers", "executors", "--output", "json"))
+    names = {row["executor_class_names"] for row in listed}
+    assert "modalflow.executor.modal_executor.ModalExecutor" in names
+
+
+def test_options_are_listed(airflow: dict[str, str]) -> None:
+    """`airflow config list` shows every option, with its description and an example."""
+    listed = run(
+        airflow,
+        "config",
+        "list",
+        "--section",
+        "modal_executor",
+        "--defaults",
+        "--include-descriptions",
+        "--include-examples",
+        "--include-env-vars",
+    )
+    for option in OPTIONS:
+        assert f"{option.name} = " in listed
+        assert f"Example: {option.name} = {option.example}" in listed
+        assert f"AIRFLOW__MODAL_EXECUTOR__{option.name.upper()}" in listed
+
+
+def test_default_is_known(airflow: dict[str, str]) -> None:
+    """Airflow knows an option's default without anything being configured."""
+    assert run(airflow, "config", "get-value", "modal_executor", "sweep_interval").strip() == "10"
+
+
+def test_deploy_is_a_command_of_airflow(airflow: dict[str, str]) -> None:
+    """`airflow modalflow deploy` has the options of `modalflow deploy`."""
+    usage = run(airflow, "modalflow", "deploy", "--help")
+    for parameter in deploy.params:
+        assert parameter.opts[0] in usage

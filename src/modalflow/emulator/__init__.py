@@ -3,3 +3,7 @@
 A gRPC server that the unmodified ``modal`` SDK talks to and that runs the unmodified Modal container runtime in child
 processes. It knows Modal's protocol and nothing of Airflow or of the rest of modalflow.
 """
+
+from modalflow.emulator.local import LocalModal
+
+__all__ = ["LocalModal"]

@@ -35,6 +35,13 @@ def modal_hook(conn_id: str) -> Any:
     return ModalHook(conn_id)
 
 
+def own_conf() -> Any:
+    """The configuration of this process's Airflow."""
+    from airflow.configuration import conf
+
+    return conf
+
+
 def dag_bundle_config(conf: Any) -> str:
     """The DAG bundle configuration as JSON text, as a worker needs it."""
     return str(conf.get("dag_processor", "dag_bundle_config_list", fallback="[]") or "[]")

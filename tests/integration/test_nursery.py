@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -35,6 +37,12 @@ async def until_it_says(tmp_path: Path, text: str, name: str = "o") -> str:
         while text not in (said := (tmp_path / f"{name}.log").read_text()):
             await asyncio.sleep(0.01)
     return said
+
+
+def test_a_container_does_not_import_airflow() -> None:
+    """What a container imports before and for its inputs is not Airflow: that takes seconds, and is the zygote's."""
+    check = "import modalflow.worker.app, modalflow.worker.call, sys; sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check]).returncode == 0
 
 
 async def test_a_command_has_the_environment_it_was_given(nursery: Nursery, tmp_path: Path) -> None:

@@ -207,6 +207,7 @@ def test_an_executor_of_another_protocol_is_told_what_to_do(world: World) -> Non
     reason = work.event().reason or ""
     assert "9.9" in reason and f"protocol {PROTOCOL + 1}" in reason and "modalflow deploy" in reason
     assert work.result()["state"] == "failed"
+    assert reason in work.log()
 
 
 def test_cancelling_ends_a_command_that_ignores_sigterm(world: World) -> None:
@@ -235,6 +236,19 @@ def test_a_lost_container_fails_its_work_and_nothing_runs_twice(world: World) ->
     assert work.log().count("it ran") == 1
     assert entry == work.event()
     assert lost.container_id in work.log()
+
+
+def test_a_preempted_container_fails_its_work_with_the_reason(world: World) -> None:
+    """A container that Modal asks to end (SIGINT) ends what it runs; the work fails, and does not run again."""
+    work = world.command("echo it ran; sleep 606")
+    work.log_with("it ran")
+    container = work.running().container_id
+    for pid in _processes(container, "modal._container_entrypoint"):
+        os.kill(pid, signal.SIGINT)
+    entry = work.ended()
+    assert entry.state is State.FAILED and entry.reason
+    assert not _processes(container, "sleep 606")
+    assert work.log().count("it ran") == 1
 
 
 def test_function_calls_share_a_container(world: World) -> None:

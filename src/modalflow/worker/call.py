@@ -51,16 +51,17 @@ class Call:
         try:
             submission = _read(wire)
         except (MalformedMessageError, _WrongProtocolError) as error:
-            return await self._refuse(dataclasses.replace(claim, reason=str(error)))
+            log_path = wire.get("log_path") if isinstance(wire, dict) else None
+            return await self._refuse(dataclasses.replace(claim, reason=str(error)), str(log_path or ""))
         claim = dataclasses.replace(claim, state=State.RUNNING)
         try:
             what, found = await self.container.report.claim(claim)
         except asyncio.CancelledError:
-            await _uninterrupted(self._refuse(dataclasses.replace(claim, reason=CANCELLED)))
+            await _uninterrupted(self._refuse(dataclasses.replace(claim, reason=CANCELLED), submission.log_path))
             raise
         except Exception as error:  # noqa: BLE001  The border of the container: see the module's docstring.
             reason = f"The worker could not claim the work: {type(error).__name__}: {error}"
-            return await self._refuse(dataclasses.replace(claim, reason=reason))
+            return await self._refuse(dataclasses.replace(claim, reason=reason), submission.log_path)
         if what is Claim.OURS:
             return await self._run_claimed(submission, claim)
         if what is Claim.LOST:
@@ -154,9 +155,15 @@ class Call:
             log.exception("The outcome of %s could not be recorded", ended.label)
         return _to_wire(ended)
 
-    async def _refuse(self, claim: Entry) -> dict[str, Any]:
+    async def _refuse(self, claim: Entry, log_path: str) -> dict[str, Any]:
         """Record the failure of work that was not claimed."""
         ended = _ended(claim, Outcome(State.FAILED, reason=claim.reason))
+        try:
+            if log_path and claim.reason:
+                Segment(self.container.log_root, log_path, self.function_call_id).error(claim.reason)
+                await self.container.commits.publish()
+        except (MalformedMessageError, OSError) as error:
+            log.warning("The log of %s could not be written: %s", ended.label, error)
         try:
             if claim.work_id:
                 await self.container.report.refuse(ended)

@@ -107,12 +107,11 @@ def airflow_packages() -> dict[str, str]:
 def configured_bundles(tell: Tell) -> dict[str, Path]:
     """The local DAG bundles of Airflow's configuration: name → folder."""
     try:
-        from airflow.configuration import conf
+        from modalflow.airflow_compat import dag_bundle_config, own_conf
     except ImportError:
         tell("Airflow is not installed here: no DAG bundle is baked, and the worker runs raw commands only.")
         return {}
-    from modalflow.airflow_compat import dag_bundle_config
-
+    conf = own_conf()
     dags_folder = conf.get("core", "dags_folder", fallback="")
     found = {}
     for name, folder in local_bundles(dag_bundle_config(conf), dags_folder or "").items():

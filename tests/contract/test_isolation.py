@@ -55,6 +55,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
         credentials = (control_plane.options.token_id, control_plane.options.token_secret)
         with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
+            before = descendants()
             app = Deployed("compute_app", "isolated", client)
             assert app.call("add", 1, 2) == 3
             call = app.function("prints").spawn(2)
@@ -63,7 +64,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> N
             with pytest.raises(RemoteError, match="signal 9"):
                 app.call("dies", "notes", 99, "kill")
             app.call("leaves_a_child_behind")
-            started = descendants()
+            started = descendants().keys() - before.keys()
             if isolation is not Isolation.PLAIN:
                 assert app.call("read", "/opt/compute-data/here/data.txt") == "data of the app\n"
                 assert app.call("write", "/opt/compute-data/here/more.txt", "mine") == "mine"

@@ -17,7 +17,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.changes import Changes
-from modalflow.emulator.functions import Function, Functions
+from modalflow.emulator.definitions import Function
+from modalflow.emulator.functions import Functions
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional

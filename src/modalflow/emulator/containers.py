@@ -18,7 +18,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.calls import Input
 from modalflow.emulator.changes import Changes
-from modalflow.emulator.functions import Function
+from modalflow.emulator.definitions import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.processes import Process
 
@@ -74,7 +74,6 @@ class Container:
     told: dict[str, float] = field(default_factory=dict, repr=False)
     """When the container was last told of a cancellation, by input."""
     news: Changes = field(default_factory=Changes, repr=False)
-    ended: asyncio.Event = field(default_factory=asyncio.Event, repr=False)
 
     def __post_init__(self) -> None:
         self.revision = self.function.current_revision
@@ -111,17 +110,24 @@ class Container:
         """The input that whatever is printed now belongs to, None where that is not certain."""
         return next(iter(self.inputs.values())) if len(self.inputs) == 1 and self.room == 1 else None
 
-    async def ask(self, size: int) -> list[Input] | None:
-        """Wait for up to ``size`` inputs; None means that the container shall end."""
-        if self.retiring and not self.asks:
-            return None
-        waiting = Ask(size, asyncio.get_running_loop().create_future())
-        self.asks.append(waiting)
-        try:
-            return await waiting.answer
-        finally:
-            if waiting in self.asks:
-                self.asks.remove(waiting)
+    def ask(self, size: int) -> Ask:
+        """Ask for up to ``size`` inputs. The answer may be there already: a retiring container is told to end."""
+        asked = Ask(size, asyncio.get_running_loop().create_future())
+        if self.retiring:
+            asked.answer.set_result(None)
+        else:
+            self.asks.append(asked)
+        return asked
+
+    @property
+    def is_asking(self) -> bool:
+        # A request that was given up has its answer cancelled, and nobody to withdraw it.
+        self.asks = [ask for ask in self.asks if not ask.answer.done()]
+        return bool(self.asks)
+
+    def next_ask(self) -> Ask:
+        """Return the ask that waits longest. There must be one."""
+        return self.asks.pop(0)
 
     def hold(self, items: list[Input]) -> None:
         """From now on it runs the inputs."""
@@ -145,9 +151,13 @@ class Container:
         """Give it no further inputs, and let it end once it has none."""
         self.retiring = True
         if not self.inputs:
-            for ask in self.asks:
-                if not ask.answer.done():
-                    ask.answer.set_result(None)
+            self.release()
+
+    def release(self) -> None:
+        """Answer whatever it asks with: end yourself."""
+        self.retiring = True
+        while self.is_asking:
+            self.next_ask().answer.set_result(None)
 
     def kill(self, reason: str) -> None:
         """End it now. The reason goes to whoever waits for its inputs."""

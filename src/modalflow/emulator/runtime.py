@@ -64,21 +64,17 @@ class Runtime(Service):
     ) -> api_pb2.FunctionGetInputsResponse:
         """Wait until there is an input, or until the container shall end."""
         container = self._container(caller)
-        asking = asyncio.ensure_future(container.ask(max(request.batch_max_size, 1)))
-        # The question has to be in place before the pool looks for one.
-        await asyncio.sleep(0)
-        self._pools.asked(container)
+        ask = container.ask(max(request.batch_max_size, 1))
         items: list[Input] | None = None
         try:
-            items = await asyncio.shield(asking)
+            self._pools.asked(container)
+            items = await ask.answer
             if items and request.batch_max_size > 1:
                 await self._linger(container, items, request.batch_max_size, request.batch_linger_ms / 1000)
         except asyncio.CancelledError:
             # The connection is gone: whatever was given did not arrive.
-            given = asking.result() if asking.done() and not asking.cancelled() else items
-            asking.cancel()
-            for item in given or ():
-                self._pools.returned(container, item)
+            if ask.answer.done() and not ask.answer.cancelled():
+                self._pools.returned(container, items or ask.answer.result() or ())
             raise
         if items is None:
             return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])

@@ -107,9 +107,10 @@ class ControlPlane:
     async def start(self) -> None:
         """Listen; ``url`` is the address afterwards."""
         await self.blobs.start()
-        self._server = Server([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
-        await self._server.start(self.options.host, self.options.port)
-        port = _port(self._server)
+        server = Server([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
+        await server.start(self.options.host, self.options.port)
+        self._server = server
+        port = _port(server)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         self.url = self.launcher.server_url = f"http://{host}:{port}"
         self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep.run())

@@ -8,7 +8,7 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.functions import apply_options, refuse_unsupported
+from modalflow.emulator.definitions import apply_options, refuse_unsupported
 from modalflow.emulator.images import Image, apply_command
 from modalflow.emulator.namespaces import host_mounts
 from modalflow.emulator.results import describe_ending

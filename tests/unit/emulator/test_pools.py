@@ -8,12 +8,14 @@ import time
 import pytest
 from modal_proto import api_pb2
 
+from modalflow.emulator import outcomes as outcomes_module
 from modalflow.emulator import pools as pools_module
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import FunctionCall, Input
 from modalflow.emulator.containers import Container
-from modalflow.emulator.functions import Function
-from modalflow.emulator.pools import CRASH_TRIES, START_TRIES, Pools
+from modalflow.emulator.definitions import Function
+from modalflow.emulator.outcomes import CRASH_TRIES
+from modalflow.emulator.pools import START_TRIES, Pools
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 FAILURE = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="no")
@@ -45,12 +47,11 @@ class Fleet:
         await self.settle()
         return items
 
-    async def ask(self, container: Container) -> asyncio.Task[list[Input] | None]:
-        asking = asyncio.ensure_future(container.ask(1))
-        await asyncio.sleep(0)
+    async def ask(self, container: Container) -> asyncio.Future[list[Input] | None]:
+        answer = container.ask(1).answer
         self.pools.asked(container)
         await self.settle()
-        return asking
+        return answer
 
     async def end(self, container: Container, code: int = 0) -> None:
         self._ends[container.container_id].set_result(code)
@@ -72,6 +73,7 @@ def result_of(item: Input) -> api_pb2.GenericResult:
 @pytest.fixture(autouse=True)
 def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pools_module, "START_BACKOFF", 0.0)
+    monkeypatch.setattr(outcomes_module, "CRASH_BACKOFF", 0.0)
 
 
 async def test_a_container_is_started_for_an_input_and_then_reused() -> None:
@@ -194,7 +196,7 @@ async def test_timeouts() -> None:
     [item] = await fleet.call(function)
     container = fleet.started[0]
     await fleet.ask(container)
-    fleet.pools._out_of_time(container, item)
+    fleet.pools.outcomes.out_of_time(container, item)
     assert container.cancellations() == [item.input_id]
     fleet.pools.put(container, item, FAILURE, 0)
     assert item.status == api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT
@@ -265,3 +267,26 @@ async def test_at_capacity_idle_containers_of_others_make_room() -> None:
     assert len(fleet.started) == 1
     await fleet.end(idle)
     assert fleet.started[1].function is wanted
+
+
+async def test_what_did_not_arrive_is_given_to_another() -> None:
+    """An input whose request was lost on the way goes back to the front, a request that was given up gets none."""
+    fleet, function = Fleet(), make_function()
+    [first] = await fleet.call(function)
+    container = fleet.started[0]
+    assert await (await fleet.ask(container)) == [first]
+    fleet.pools.returned(container, [first])
+    given_up = container.ask(1)
+    given_up.answer.cancel()
+    assert await (await fleet.ask(container)) == [first]
+
+
+async def test_a_place_freed_by_a_finished_input_is_used() -> None:
+    """At capacity what waits need not wait for the scaledown window of another function's container."""
+    fleet, other, wanted = Fleet(max_containers=1), make_function(), make_function()
+    [item] = await fleet.call(other)
+    busy = fleet.started[0]
+    await fleet.ask(busy)
+    await fleet.call(wanted)
+    fleet.pools.put(busy, item, SUCCESS, 0)
+    assert await (await fleet.ask(busy)) is None

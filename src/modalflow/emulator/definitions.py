@@ -1,0 +1,224 @@
+"""A function as it is defined: its definition, what options and parameters make of it, how it is described.
+
+Owns one function. Which functions there are is functions.py's; what is called and what runs calls.py's and pools.py's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.apps import App
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.wire import message, optional
+
+#: Fields of FunctionOptions that replace a field of another name in Function; the rest have the same name in both.
+_RENAMED_OPTIONS = {"buffer_containers": "_experimental_buffer_containers"}
+
+#: Options that the definition has twice: as a field of its own for old clients, and among its autoscaler settings.
+_AUTOSCALER_OPTIONS = {
+    "concurrency_limit": "max_containers",
+    "task_idle_timeout_secs": "scaledown_window",
+    "buffer_containers": "buffer_containers",
+}
+
+#: Handled one by one in ``apply_options``, or without a meaning here.
+_SPECIAL_OPTIONS = frozenset(
+    {
+        "secret_ids",
+        "replace_secret_ids",
+        "mount_ids",
+        "volume_mounts",
+        "replace_volume_mounts",
+        "cloud_bucket_mounts",
+        "replace_cloud_bucket_mounts",
+        "resources",
+        "retry_policy",
+        "pinned_app_version",
+        "routing_region",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What the autoscaler of a function goes by. ``max_containers`` 0 is any number."""
+
+    min_containers: int
+    max_containers: int
+    scaledown_window: float
+    settings: api_pb2.AutoscalerSettings
+
+
+@dataclass(eq=False)
+class Function:
+    """A function of an app, or a variant of one: ``parent`` with its options or class parameters bound."""
+
+    app: App
+    tag: str
+    object_id: str = field(default_factory=lambda: new_id("fu"))
+    definition: api_pb2.Function = field(default_factory=api_pb2.Function)
+    staged: api_pb2.Function | None = None
+    revision: int = 0
+    definition_id: str = field(default_factory=lambda: new_id("de"))
+    parent: Function | None = None
+    options: api_pb2.FunctionOptions | None = None
+    serialized_params: bytes = b""
+    autoscaler: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
+    """What ``update_autoscaler`` set: it lasts until the next deployment."""
+    removed: bool = False
+    _spec: tuple[int, api_pb2.Function] | None = None
+
+    @property
+    def root(self) -> Function:
+        return self if self.parent is None else self.parent.root
+
+    @property
+    def current_revision(self) -> int:
+        return self.root.revision
+
+    @property
+    def spec(self) -> api_pb2.Function:
+        """The definition that new containers run, options applied."""
+        revision = self.current_revision
+        if self._spec is None or self._spec[0] != revision:
+            self._spec = (revision, self._effective())
+        return self._spec[1]
+
+    @property
+    def callable_reason(self) -> str:
+        """Why the function cannot be called, empty if it can."""
+        if self.app.is_over:
+            return f"App {self.app.app_id} of function {self.tag!r} is stopped"
+        if self.root.removed:
+            return f"Function {self.tag!r} is no longer part of app {self.app.app_id}"
+        return ""
+
+    def publish(self) -> None:
+        """Make the staged definition the current one."""
+        if self.staged is not None:
+            self.definition, self.staged = self.staged, None
+        self.revision += 1
+        self.autoscaler = api_pb2.AutoscalerSettings()
+
+    def scaling(self, default_window: float) -> Scaling:
+        """How many containers there may be, and how long idle: as defined, or as ``update_autoscaler`` said since."""
+        settings = api_pb2.AutoscalerSettings()
+        settings.CopyFrom(self.spec.autoscaler_settings)
+        settings.MergeFrom(self.autoscaler)
+        return Scaling(
+            # A variant is one of many: keeping containers of each would never end.
+            min_containers=settings.min_containers if self.parent is None else self.autoscaler.min_containers,
+            max_containers=settings.max_containers or self.spec.concurrency_limit,
+            scaledown_window=settings.scaledown_window or self.spec.task_idle_timeout_secs or default_window,
+            settings=settings,
+        )
+
+    def _effective(self) -> api_pb2.Function:
+        if self.parent is None:
+            return self.definition
+        spec = api_pb2.Function()
+        spec.CopyFrom(self.parent.spec)
+        if self.options is not None:
+            apply_options(spec, self.options)
+        return spec
+
+    def handle_metadata(self, definition: api_pb2.Function | None = None) -> api_pb2.FunctionHandleMetadata:
+        spec = self.spec if definition is None else definition
+        metadata = message(
+            api_pb2.FunctionHandleMetadata,
+            function_name=spec.function_name,
+            function_type=spec.function_type,
+            is_method=spec.is_method,
+            definition_id=self.definition_id,
+            class_parameter_info=spec.class_parameter_info,
+            function_schema=spec.function_schema,
+            supported_input_formats=spec.supported_input_formats,
+            supported_output_formats=spec.supported_output_formats,
+            app_id=self.app.app_id,
+            base_function_id=self.root.object_id if self.parent is not None else "",
+        )
+        for name, method in spec.method_definitions.items():
+            metadata.method_handle_metadata[name].CopyFrom(
+                message(
+                    api_pb2.FunctionHandleMetadata,
+                    function_name=method.function_name,
+                    function_type=method.function_type,
+                    is_method=True,
+                    use_method_name=name,
+                    definition_id=self.definition_id,
+                    function_schema=method.function_schema,
+                    supported_input_formats=method.supported_input_formats,
+                    supported_output_formats=method.supported_output_formats,
+                    app_id=self.app.app_id,
+                )
+            )
+        return metadata
+
+    def data(self, definition: api_pb2.Function | None = None) -> api_pb2.FunctionData:
+        """The same as the SDK describes functions with; it insists on at least one ranked function."""
+        spec = self.spec if definition is None else definition
+        fields = {
+            f.name: getattr(spec, f.name)
+            for f in api_pb2.FunctionData.DESCRIPTOR.fields
+            if f.name in api_pb2.Function.DESCRIPTOR.fields_by_name and f.name != "ranked_functions"
+            if optional(spec, f.name) is not None
+        }
+        data = message(api_pb2.FunctionData, **fields)
+        data.ranked_functions.add(rank=0, function=spec)
+        return data
+
+
+def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> None:
+    """Change the definition as ``with_options`` asks; what it does not name stays."""
+    if options.replace_secret_ids:
+        spec.ClearField("secret_ids")
+    spec.secret_ids.extend(options.secret_ids)
+    if options.replace_volume_mounts:
+        spec.ClearField("volume_mounts")
+    spec.volume_mounts.extend(options.volume_mounts)
+    spec.mount_ids.extend(options.mount_ids)
+    if options.HasField("resources"):
+        spec.resources.MergeFrom(options.resources)
+    if options.HasField("retry_policy"):
+        spec.retry_policy.CopyFrom(options.retry_policy)
+    for option in options.DESCRIPTOR.fields:
+        target = _RENAMED_OPTIONS.get(option.name, option.name)
+        if option.name in _SPECIAL_OPTIONS or target not in spec.DESCRIPTOR.fields_by_name:
+            continue
+        value = optional(options, option.name)
+        if not value:
+            continue
+        if option.message_type is not None:
+            getattr(spec, target).CopyFrom(value)
+        else:
+            setattr(spec, target, value)
+        if option.name in _AUTOSCALER_OPTIONS:
+            setattr(spec.autoscaler_settings, _AUTOSCALER_OPTIONS[option.name], value)
+
+
+#: Field of a definition → what it asks for. A function that needs one of these must not deploy and then not do it.
+_UNSUPPORTED = {
+    "cloud_bucket_mounts": "cloud bucket mounts",
+    "shared_volume_mounts": "network file systems",
+    "proxy_id": "proxies",
+    "is_server": "servers",
+    "schedule": "schedules",
+    "is_builder_function": "functions that build images (Image.run_function)",
+}
+
+
+def refuse_unsupported(definition: api_pb2.Function) -> None:
+    """Raise UNIMPLEMENTED for a definition that asks for what the local control plane does not do."""
+    for name, what in _UNSUPPORTED.items():
+        field = definition.DESCRIPTOR.fields_by_name.get(name)
+        if field is None:
+            continue
+        if definition.HasField(name) if field.has_presence else getattr(definition, name):  # type: ignore[arg-type]
+            raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {what}")
+    if definition.webhook_config.type or any(m.webhook_config.type for m in definition.method_definitions.values()):
+        raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have web endpoints")
+    if definition._experimental_group_size > 1:
+        raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have clustered functions")

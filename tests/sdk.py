@@ -9,11 +9,16 @@ from google.protobuf.message import Message
 from modal._utils.async_utils import synchronizer
 
 
+def stub(client: modal.Client) -> Any:
+    """The object whose methods are Modal's RPCs; before 1.6 it was public."""
+    return getattr(client, "_stub", None) or getattr(client, "stub")  # noqa: B009 (there only before 1.6)
+
+
 def rpc(client: modal.Client, name: str, request: Message) -> Any:
     """Send one RPC as the SDK sends it and return the answer."""
 
     async def send() -> Any:
-        return await getattr(client._stub, name)(request)
+        return await getattr(stub(client), name)(request)
 
     # Connections belong to the SDK's own event loop.
     return synchronizer.create_blocking(send)()

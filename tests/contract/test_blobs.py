@@ -14,19 +14,19 @@ from modal._utils.blob_utils import blob_download, blob_upload
 from modal.exception import NotFoundError
 from modal_proto import api_pb2
 
-from tests.sdk import rpc
+from tests.sdk import rpc, stub
 
 
-async def _round_trip(stub: object, data: bytes) -> tuple[str, bytes]:
-    blob_id = await blob_upload(data, stub)  # type: ignore[arg-type]
-    return blob_id, await blob_download(blob_id, stub)  # type: ignore[arg-type]
+async def _round_trip(client: modal.Client, data: bytes) -> tuple[str, bytes]:
+    blob_id = await blob_upload(data, stub(client))
+    return blob_id, await blob_download(blob_id, stub(client))
 
 
 @pytest.mark.parametrize("size", [0, 1, 3_000_000, 40_000_000])
 def test_a_blob_comes_back_as_it_was(client: modal.Client, size: int) -> None:
     """What the SDK uploads, it downloads again, byte by byte; it checks the ETag on the way."""
     data = os.urandom(1000) * (size // 1000) + b"x" * (size % 1000)
-    blob_id, back = synchronizer.create_blocking(_round_trip)(client._stub, data)
+    blob_id, back = synchronizer.create_blocking(_round_trip)(client, data)
     assert blob_id.startswith("bl-")
     assert back == data
 

@@ -129,8 +129,9 @@ class Registry(Generic[T]):
         return page[: pagination.max_objects or None]
 
     def _make(self, name: str, environment: str, expires_at: float | None) -> T:
-        # Creation times are the page marks of a listing: two alike would let an object fall between two pages.
-        self._newest = max(self._clock(), self._newest + 1e-6)
+        # Creation times are the page marks of a listing: two alike would let an object fall between two pages, and one
+        # finer than the microseconds of the SDK's datetimes would come back as another.
+        self._newest = round(max(self._clock(), self._newest + 1e-6), 6)
         kept = self._kind(
             object_id=new_id(self._prefix),
             name=name,

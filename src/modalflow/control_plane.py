@@ -10,7 +10,6 @@ import ipaddress
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -53,7 +52,6 @@ def is_loopback(url: str) -> bool:
 
 
 _known: dict[tuple[int, str, str, str], ControlPlane] = {}
-_lock = Lock()
 
 Hook = Callable[[str], Any]
 """Returns the ModalHook of a connection id; None stands for "no Airflow here"."""
@@ -67,17 +65,17 @@ def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = Non
     nobody answers.
     """
     key = (os.getpid(), server_url(), conn_id, environment)
-    with _lock:
-        if key not in _known:
-            _known[key] = _connect(conn_id, environment, hook)
-        return _known[key]
+    known = _known.get(key)
+    if known is None:
+        # Without a lock: one that does not answer would hold up everybody else for a minute.
+        known = _known.setdefault(key, _connect(conn_id, environment, hook))
+    return known
 
 
 def forget(control_plane: ControlPlane) -> None:
     """Make the next ``connect`` build a new client, with the credentials as they are then."""
-    with _lock:
-        for key in [key for key, known in _known.items() if known is control_plane]:
-            del _known[key]
+    for key in [key for key, known in list(_known.items()) if known is control_plane]:
+        _known.pop(key, None)
 
 
 def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:

@@ -182,7 +182,7 @@ def test_late_outcome_of_an_earlier_generation_is_dropped(driver: Driver) -> Non
     driver.executor.execute_async(key, ["true"])
     state, info = driver.outcome(key)
     assert state is TaskInstanceState.SUCCESS, info
-    driver.until(lambda: driver.executor._engine is not None and len(driver.executor._engine._calls) == 0)
+    driver.until(lambda: driver.executor._engine is not None and driver.executor._engine.in_flight == 0)
     assert [state for state, _ in driver.events[key]].count(TaskInstanceState.FAILED) == 0
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
-from modalflow.executor.remote import FAILURES, Remote
-from modalflow.messages import Entry
+from modalflow.executor.remote import FAILURES
+from modalflow.executor.track import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -17,13 +16,16 @@ AT_ONCE = 500
 LONGEST_DELAY = 30.0
 
 
-async def listen(remote: Callable[[], Remote], partition: str, told: Callable[[Entry], None]) -> None:
-    """Hand over every event of a partition until cancelled. A lost event is no harm: the sweep finds its outcome."""
+async def listen(tracker: Tracker) -> None:
+    """Hand over every event of the tracker's partition until cancelled.
+
+    A lost event is no harm: the sweep finds its outcome.
+    """
     delay = 0.0
     while True:
         try:
-            for entry in await remote().next_events(partition, AT_ONCE, WAIT):
-                told(entry)
+            for entry in await tracker.link.made().next_events(tracker.partition, AT_ONCE, WAIT):
+                tracker.told(entry)
             delay = 0.0
             continue
         except FAILURES as error:

@@ -28,8 +28,9 @@ from modalflow.log_volume import LogVolume
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
-#: Final states after which Airflow queues the same key again: telling an outcome would be taken for the next run's.
-PAUSED_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
+#: Final states of which Airflow is told nothing. After the first three it queues the same key again, and an outcome would
+#: be taken for the next run's; `running` means that somebody else runs the task, whose outcome is the one that counts.
+UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
 
 
 class ModalExecutor(BaseExecutor):
@@ -188,7 +189,7 @@ class ModalExecutor(BaseExecutor):
         del self._origins[key]
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
-        elif news.entry is not None and news.entry.final_state in PAUSED_STATES:
+        elif news.entry is not None and news.entry.final_state in UNTOLD_STATES:
             self.running.discard(key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))

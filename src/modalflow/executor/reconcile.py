@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.calls import PENDING, Call, Decision, Policy, Verdict, decide
-from modalflow.executor.remote import FAILURES, Remote
+from modalflow.executor.calls import PENDING, Call, Decision, Verdict, decide
+from modalflow.executor.remote import FAILURES
+from modalflow.executor.track import Tracker
 from modalflow.messages import Entry
 
 log = logging.getLogger(__name__)
@@ -21,19 +21,9 @@ CONCURRENCY = 16
 class Sweeper:
     """Looks at silent calls every ``interval`` seconds and hands each decision over."""
 
-    def __init__(
-        self,
-        remote: Callable[[], Remote],
-        policy: Policy,
-        interval: float,
-        silent: Callable[[float], Iterable[Call]],
-        apply: Callable[[Call, Decision, Entry | None], None],
-    ) -> None:
-        self._remote = remote
-        self._policy = policy
+    def __init__(self, tracker: Tracker, interval: float) -> None:
+        self._tracker = tracker
         self._interval = interval
-        self._silent = silent
-        self._apply = apply
         self._bound = asyncio.Semaphore(CONCURRENCY)
 
     async def run(self) -> None:
@@ -47,7 +37,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once at everything that is silent."""
-        calls = list(self._silent(time.monotonic() - self._interval))
+        calls = list(self._tracker.calls.silent_since(time.monotonic() - self._interval))
         await asyncio.gather(*(self._look(call) for call in calls))
 
     async def _look(self, call: Call) -> None:
@@ -59,11 +49,11 @@ class Sweeper:
                 return
         call.heard_at = time.monotonic()
         if not call.settled:
-            self._apply(call, decision, entry)
+            self._tracker.apply_found(call, decision, entry)
 
     async def judge(self, call: Call) -> tuple[Decision, Entry | None]:
         """Ask Modal, then the ledger (in this order: see ``decide``), and decide."""
-        remote = self._remote()
+        remote = self._tracker.link.made()
         verdict: Verdict = PENDING
         if call.function_call_id is not None:
             verdict = await remote.verdict(call.function_call_id)
@@ -72,4 +62,4 @@ class Sweeper:
         except MalformedMessageError as error:
             log.error("The ledger's entry of %s cannot be read: %s", call.label, error)
             entry = None
-        return decide(call, entry, verdict, self._policy, time.time()), entry
+        return decide(call, entry, verdict, self._tracker.policy, time.time()), entry

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
 
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
-from modalflow.executor.calls import Call, Decision, Policy, lost_before_claim
-from modalflow.executor.remote import Remote
+from modalflow.executor.calls import Call, lost_before_claim
 from modalflow.executor.resources import Resources
+from modalflow.executor.track import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -33,36 +32,28 @@ PASSING = (
 )
 
 
-class Owner(Protocol):
-    """What the submitter needs of the engine."""
-
-    remote: Remote
-    policy: Policy
-
-    def started(self, call: Call) -> None: ...
-
-    def apply(self, call: Call, decision: Decision) -> None: ...
-
-    def credentials_refused(self) -> None: ...
-
-
 class Submitter:
     """``concurrency`` coroutines that take calls from one queue and spawn them."""
 
-    def __init__(self, owner: Owner, concurrency: int, later: Callable[[float, Callable[[], None]], object]) -> None:
-        self._owner = owner
+    def __init__(
+        self,
+        tracker: Tracker,
+        credentials_refused: Callable[[], None],
+        concurrency: int,
+        later: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        self._tracker = tracker
+        self._credentials_refused = credentials_refused
         self._later = later
         self._concurrency = concurrency
         self._waiting: asyncio.Queue[Call] = asyncio.Queue()
         self._delays: dict[str, float] = {}
+        self.under_way = 0
+        """How many spawns have not been answered yet."""
 
     def put(self, call: Call) -> None:
         """Submit a call as soon as its turn comes."""
         self._waiting.put_nowait(call)
-
-    @property
-    def waiting(self) -> int:
-        return self._waiting.qsize()
 
     async def run(self) -> None:
         """Submit until cancelled."""
@@ -75,11 +66,14 @@ class Submitter:
             call = await self._waiting.get()
             if call.settled:
                 continue
+            self.under_way += 1
             try:
                 await self._spawn(call)
             except Exception:
                 log.exception("Submitting %s went wrong; it is tried again", call.label)
                 self.put_later(call)
+            finally:
+                self.under_way -= 1
 
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
@@ -87,28 +81,28 @@ class Submitter:
         resources = call.options
         assert isinstance(resources, Resources)
         call.attempts += 1
-        remote = self._owner.remote
+        remote = self._tracker.link.made()
         try:
             function_call_id = await remote.spawn(submission.profile, resources, submission.to_wire())
         except PASSING as error:
             call.spawned_unseen = True
             call.attempts -= 1
             if isinstance(error, exception.AuthError):
-                self._owner.credentials_refused()
+                self._credentials_refused()
             log.warning(
                 "Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error
             )
             self.put_later(call)
         except (exception.NotFoundError, NotDeployedError) as error:
             remote.forget_handles()
-            self._owner.apply(call, lost_before_claim(call, str(error), self._owner.policy))
+            self._tracker.apply(call, lost_before_claim(call, str(error), self._tracker.policy))
         except (exception.Error, ModalflowError) as error:
-            call.attempts = self._owner.policy.submit_attempts
-            self._owner.apply(call, lost_before_claim(call, f"Modal refused it: {error}", self._owner.policy))
+            call.attempts = self._tracker.policy.submit_attempts
+            self._tracker.apply(call, lost_before_claim(call, f"Modal refused it: {error}", self._tracker.policy))
         else:
             self._delays.pop(call.work_id, None)
             call.function_call_id = function_call_id
-            self._owner.started(call)
+            self._tracker.started(call)
 
     def put_later(self, call: Call) -> None:
         """Submit a call after a delay that doubles each time."""

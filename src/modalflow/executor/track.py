@@ -1,0 +1,263 @@
+"""What is in flight and what becomes of it: the engine's calls, from an order to the news of its end.
+
+Runs on the engine's loop alone. Decides nothing about silent calls (``calls.decide`` does) and opens no connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Any
+
+from modalflow.executor.blocking import in_daemon_thread
+from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
+from modalflow.executor.orders import Adoption, News, NewsKind, Order
+from modalflow.executor.remote import FAILURES, Remote
+from modalflow.messages import Deployment, Entry, Kind, State
+from modalflow.names import DEFAULT_PROFILE
+
+log = logging.getLogger(__name__)
+
+#: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
+KEPT_CLAIMS = 10_000
+
+Judge = Callable[[Call], Coroutine[Any, Any, tuple[Decision, Entry | None]]]
+
+
+@dataclass
+class Link:
+    """The connection to Modal as it is now; None until the first one is made."""
+
+    remote: Remote | None = None
+    deployment: Deployment | None = None
+
+    @property
+    def profiles(self) -> Sequence[str]:
+        """The profiles that orders can go to."""
+        return self.deployment.profiles if self.deployment else (DEFAULT_PROFILE,)
+
+    def made(self) -> Remote:
+        """The connection; only what runs after the first one was made may ask."""
+        assert self.remote is not None, "nothing that needs Modal runs before the first connection"
+        return self.remote
+
+
+@dataclass
+class Tracker:
+    """The calls in flight, and the news of them that the executor has not fetched yet."""
+
+    partition: str
+    policy: Policy
+    link: Link
+    run: Callable[[Coroutine[Any, Any, Any]], object]
+    """Starts a coroutine on the engine's loop."""
+    calls: Calls = field(default_factory=Calls)
+    news: deque[News] = field(default_factory=deque)
+    submit: Callable[[Call], None] = lambda call: None
+    submit_later: Callable[[Call], None] = lambda call: None
+    _kept_claims: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CLAIMS))
+
+    def take(self, orders: Sequence[Order]) -> None:
+        """Take orders: each becomes a call, and is submitted."""
+        for order in orders:
+            submission = order.submission
+            call = Call(
+                key=order.key,
+                work_id=submission.work_id,
+                log_path=submission.log_path,
+                label=submission.label,
+                kind=submission.kind,
+                heard_at=time.monotonic(),
+                submission=submission,
+                options=order.resources,
+            )
+            self.calls.add(call)
+            profile = self._profile_of(order)
+            if profile is None:
+                known = ", ".join(self.link.profiles)
+                self._fail(call, f"Profile {order.profile!r} is not deployed; deployed profiles: {known}")
+                continue
+            call.submission = dataclasses.replace(submission, profile=profile, partition=self.partition)
+            self.submit(call)
+
+    def _profile_of(self, order: Order) -> str | None:
+        deployed = self.link.profiles
+        if order.profile is not None:
+            return order.profile if order.profile in deployed else None
+        return order.airflow_queue if order.airflow_queue in deployed else DEFAULT_PROFILE
+
+    def started(self, call: Call) -> None:
+        """A spawn has returned its function call id."""
+        call.heard_at = time.monotonic()
+        if call.settled:
+            self.run(self._cancel(call))
+            return
+        self._tell(NewsKind.STARTED, call)
+
+    def told(self, entry: Entry) -> None:
+        """An event: the ledger has this entry, or had it."""
+        call = self.calls.get(entry.work_id)
+        if call is None:
+            self.forget([entry.work_id])
+            return
+        call.heard_at = time.monotonic()
+        if entry.state is not State.RUNNING:
+            self._deliver(call, entry)
+
+    def apply_found(self, call: Call, decision: Decision, entry: Entry | None) -> None:
+        """Carry out a decision that was made with this entry at hand."""
+        if decision.action is Action.DELIVER and entry is not None:
+            self._deliver(call, entry)
+        else:
+            self.apply(call, decision)
+
+    def apply(self, call: Call, decision: Decision) -> None:
+        """Carry out a decision other than to deliver."""
+        if decision.action is Action.SUBMIT_AGAIN:
+            log.warning("%s: %s; submitted again", call.label, decision.reason)
+            call.function_call_id = None
+            call.heard_at = time.monotonic()
+            self.submit_later(call)
+        elif decision.action is Action.RUN_AGAIN:
+            self._run_again(call, decision.reason)
+        elif decision.action is Action.TIME_OUT:
+            self.run(self._cancel(call))
+            self.apply(call, lost_after_claim(call, decision.reason, self.policy))
+        elif decision.action is Action.FAIL:
+            self._fail(call, decision.reason)
+
+    def _run_again(self, call: Call, reason: str) -> None:
+        assert call.submission is not None
+        log.warning("%s: %s; run again", call.label, reason)
+        self._settle_call(call)
+        work_id = str(uuid.uuid4())
+        again = Call(
+            key=call.key,
+            work_id=work_id,
+            origin=call.origin,
+            log_path=call.log_path,
+            label=call.label,
+            kind=call.kind,
+            heard_at=time.monotonic(),
+            submission=dataclasses.replace(call.submission, work_id=work_id),
+            options=call.options,
+        )
+        self.calls.add(again)
+        self.add_reason(call.log_path, f"{reason}; it is run again")
+        self.forget([call.work_id])
+        self.submit(again)
+
+    def _deliver(self, call: Call, entry: Entry) -> None:
+        if call.settled:
+            return
+        failed = entry.state is State.FAILED
+        if failed and call.kind is Kind.COMMAND and entry.return_code is None:
+            decision = lost_after_claim(call, entry.reason or "it was lost", self.policy)
+            if decision.action is Action.RUN_AGAIN:
+                self._run_again(call, decision.reason)
+                return
+        self._settle_call(call)
+        call.function_call_id = call.function_call_id or entry.function_call_id
+        self._tell(NewsKind.FAILED if failed else NewsKind.SUCCESS, call, entry.reason, entry)
+
+    def _fail(self, call: Call, reason: str) -> None:
+        if call.settled:
+            return
+        self._settle_call(call)
+        self.add_reason(call.log_path, reason)
+        self._tell(NewsKind.FAILED, call, reason)
+
+    def _tell(self, kind: NewsKind, call: Call, reason: str | None = None, entry: Entry | None = None) -> None:
+        self.news.append(News(kind, call.key, call.origin, call.work_id, call.function_call_id, reason, entry))
+
+    def _settle_call(self, call: Call) -> None:
+        call.settled = True
+        if call.may_start_again:
+            self._kept_claims.append(call.work_id)
+        self.calls.discard(call)
+
+    def end_call(self, key: Any, reason: str) -> None:
+        """End the call of a key that nobody wants any more, begun or not; no news is told of it."""
+        call = self.calls.of_key(key)
+        if call is not None:
+            log.info("%s: its function call is ended: %s", call.label, reason)
+            self._settle_call(call)
+            self.run(self._cancel(call))
+            self.run(self._bar(call, reason))
+
+    async def _cancel(self, call: Call) -> None:
+        if call.function_call_id is not None:
+            await self.link.made().cancel(call.function_call_id)
+
+    async def _bar(self, call: Call, reason: str) -> bool:
+        """Take a work id that no worker has begun, so that none ever will; False if one has."""
+        return await self.link.made().claim(
+            Entry(
+                work_id=call.work_id,
+                state=State.FAILED,
+                function_call_id=call.function_call_id or "",
+                container_id="",
+                owner=self.partition,
+                label=call.label,
+                reason=reason,
+            )
+        )
+
+    def forget(self, work_ids: Sequence[str]) -> None:
+        """Remove entries, but those that keep a second function call for the same work from running it twice: they
+        expire by themselves."""
+        for work_id in work_ids:
+            if work_id in self._kept_claims:
+                self._kept_claims.remove(work_id)
+            elif self.link.remote is not None:
+                self.run(self.link.remote.forget(work_id))
+
+    def add_reason(self, log_path: str, reason: str) -> None:
+        """Write a reason into a workload's log."""
+        if self.link.remote is not None:
+            logs = self.link.remote.logs
+            self.run(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
+
+    async def adopt(self, adoptions: Sequence[Adoption], judge: Judge, answer: Future[set[Any]]) -> None:
+        """Take over another scheduler's work; answer with the keys of what was not begun and now cannot be."""
+        barred = await asyncio.gather(*(self._adopt_one(adoption, judge) for adoption in adoptions))
+        if not answer.done():
+            answer.set_result({key for key in barred if key is not None})
+
+    async def _adopt_one(self, adoption: Adoption, judge: Judge) -> Any:
+        call = Call(
+            key=adoption.key,
+            work_id=adoption.work_id,
+            log_path=adoption.log_path,
+            label=adoption.label,
+            kind=Kind.WORKLOAD,
+            heard_at=0.0,
+            function_call_id=adoption.function_call_id,
+        )
+        self.calls.add(call)
+        try:
+            if await self._bar(call, "Its scheduler died before a container began it; Airflow queues it again"):
+                self._settle_call(call)
+                self.run(self._cancel(call))
+                return call.key
+            decision, entry = await judge(call)
+            self.apply_found(call, decision, entry)
+        except FAILURES as error:
+            log.warning("%s was adopted but not yet looked up: %s", call.label, error)
+        return None
+
+    def describe(self) -> list[str]:
+        """What is in flight, a line each, for an operator; may be called from any thread."""
+        now = time.monotonic()
+        return [
+            f"{call.label}: work id {call.work_id}, function call {call.function_call_id or 'not yet'}, "
+            f"{call.attempts} submissions, silent for {now - call.heard_at:.0f} s"
+            for call in self.calls
+        ]

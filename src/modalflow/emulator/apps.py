@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
@@ -73,9 +74,13 @@ class App:
         )
 
     @property
-    def handle_metadata(self) -> api_pb2.AppHandleMetadata:
+    def handle_metadata(self) -> Message | None:
+        # SDKs before 1.6 know no such message.
+        kind: type[Message] | None = getattr(api_pb2, "AppHandleMetadata", None)
+        if kind is None:
+            return None
         return message(
-            api_pb2.AppHandleMetadata,
+            kind,
             description=self.description,
             app_id=self.app_id,
             environment_name=self.environment,

@@ -6,24 +6,41 @@ Owns the layout on disk and nothing of its meaning.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 COPY_CHUNK = 1024 * 1024
 
+_TEMPORARY = "modalflow-local-"
+_LOCK = ".lock"
+#: A folder that is younger may be one that is about to be locked.
+_UNLOCKED_SECONDS = 60.0
+
 
 class StateDir:
-    """The folder of one control plane; a temporary one, removed by ``close``, where none was given."""
+    """The folder of one control plane; a temporary one, removed by ``close``, where none was given.
+
+    What a killed control plane left behind in the temporary folder is removed by the next one that needs one there.
+    """
 
     def __init__(self, root: Path | None = None) -> None:
-        self._temporary = root is None
-        self.root = Path(tempfile.mkdtemp(prefix="modalflow-local-")) if root is None else root.expanduser().resolve()
-        self.root.mkdir(parents=True, exist_ok=True)
+        self._lock: BinaryIO | None = None
+        if root is None:
+            _remove_abandoned()
+            self.root = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
+            # Locked as long as this process lives, however it ends.
+            self._lock = (self.root / _LOCK).open("wb")
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        else:
+            self.root = root.expanduser().resolve()
+            self.root.mkdir(parents=True, exist_ok=True)
         self.files = FileStore(self.folder("files"))
         """What clients uploaded with MountPutFile: source files of apps and files for version 1 volumes."""
 
@@ -35,8 +52,20 @@ class StateDir:
 
     def close(self) -> None:
         """Remove the folder if it was temporary."""
-        if self._temporary:
+        if self._lock is not None:
             shutil.rmtree(self.root, ignore_errors=True)
+            self._lock.close()
+
+
+def _remove_abandoned() -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            status = folder.lstat()
+            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _UNLOCKED_SECONDS:
+                continue
+            with (folder / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 class FileStore:
@@ -82,13 +111,6 @@ class FileStore:
         """Keep a copy of a file, return its SHA-256 and the size of what was copied."""
         with path.open("rb") as source:
             return self.put_stream(source)
-
-    def link(self, sha256: str, other: FileStore) -> None:
-        """Take over content that another store has, without a copy."""
-        target = self.path(sha256)
-        target.parent.mkdir(exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            os.link(other.path(sha256), target)
 
     def remove(self, sha256: str) -> None:
         self.path(sha256).unlink(missing_ok=True)

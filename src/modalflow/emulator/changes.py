@@ -28,7 +28,8 @@ class Changes:
             if remaining <= 0:
                 break
             try:
-                await asyncio.wait_for(self._event.wait(), remaining)
+                async with asyncio.timeout(remaining):
+                    await self._event.wait()
             except TimeoutError:
                 return look()
         return found

@@ -28,7 +28,7 @@ from modalflow.log_volume import LogVolume
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
 
-#: Final states of which Airflow is told nothing. After the first three it queues the same key again, and an outcome would
+#: Final states of which Airflow is told nothing. After the first three it queues the same key again: an outcome would
 #: be taken for the next run's; `running` means that somebody else runs the task, whose outcome is the one that counts.
 UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
 

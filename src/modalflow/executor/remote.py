@@ -37,8 +37,10 @@ _T = TypeVar("_T")
 
 async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
     """Await a call of the SDK within a time limit and without unpickling more than plain data."""
+    # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
     with plain_data_only():
-        return await asyncio.wait_for(call, seconds)
+        async with asyncio.timeout(seconds):
+            return await call
 
 
 class Remote:

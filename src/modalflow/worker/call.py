@@ -249,7 +249,8 @@ def _workload_outcome(ending: Ending) -> Outcome:
 async def _stop(nursery: Nursery, order_id: str) -> None:
     await nursery.interrupt(order_id)
     try:
-        await asyncio.wait_for(nursery.wait(order_id), TERM_GRACE)
+        async with asyncio.timeout(TERM_GRACE):
+            await nursery.wait(order_id)
     except TimeoutError:
         await nursery.kill(order_id)
         await nursery.wait(order_id)

@@ -126,7 +126,8 @@ class Commits:
             self._begun += 1
             number = self._begun
             try:
-                await asyncio.wait_for(self._commit(), COMMIT_TIMEOUT)
+                async with asyncio.timeout(COMMIT_TIMEOUT):
+                    await self._commit()
             except Exception as error:  # noqa: BLE001  Whatever a Volume's trouble is, the work goes on.
                 log.warning("The logs Volume could not be committed: %r", error)
                 return False
@@ -146,7 +147,8 @@ class Commits:
 
     async def _unwatched_within(self, seconds: float) -> bool:
         try:
-            await asyncio.wait_for(self._unwatched.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._unwatched.wait()
         except TimeoutError:
             return False
         return True

@@ -140,7 +140,9 @@ async def persist(call: Callable[[], Awaitable[_T]], patience: Patience, what: s
     pause = patience.pause
     while True:
         try:
-            return await asyncio.wait_for(call(), patience.one_try)
+            # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
+            async with asyncio.timeout(patience.one_try):
+                return await call()
         except Exception as error:
             if time.monotonic() + pause > deadline:
                 raise

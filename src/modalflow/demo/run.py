@@ -57,16 +57,17 @@ def run(options: Options, console: Console) -> int:
             say(f"DAG run {run_id} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
             watch(stack, run_id, say, began + options.timeout)
             wrong = tell(stack, run_id, console)
+            for problem in wrong:
+                console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+            if not wrong:
+                took = time.monotonic() - began
+                console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s)", highlight=False)
             if options.keep:
                 keep(stack, console)
     except StackError as error:
-        console.print(f"[bold red]The demo failed[/]: {error}", markup=True, highlight=False, soft_wrap=True)
+        console.print("[bold red]The demo failed[/]: ", end="")
+        console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
-    for problem in wrong:
-        console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
-    if not wrong:
-        took = time.monotonic() - began
-        console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s in all)", highlight=False)
     return 1 if wrong else 0
 
 

@@ -9,15 +9,16 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Final, NoReturn
 
+import httpx
 from rich.console import Console
 
-from modalflow.demo.airflow_api import TaskInstance
+from modalflow.demo.airflow_api import AirflowAPIError, TaskInstance
 from modalflow.demo.dags import DEMO_DAG, example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.program import StackError
@@ -64,7 +65,7 @@ def run(options: Options, console: Console) -> int:
                 console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s)", highlight=False)
             if options.keep:
                 keep(stack, console)
-    except StackError as error:
+    except (StackError, AirflowAPIError) as error:
         console.print("[bold red]The demo failed[/]: ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
@@ -99,9 +100,12 @@ def trigger(stack: ModalStack) -> str:
 def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
     """Say what changes until the DAG run is over; StackError, naming what hangs, where they cannot or take too long."""
     seen: dict[str, tuple[str | None, int]] = {}
+    state, instances = "", list[TaskInstance]()
     while True:
-        state = stack.airflow.api.run_state(DEMO_DAG, run_id)
-        instances = stack.airflow.api.task_instances(DEMO_DAG, run_id)
+        # An API server that something killed is away until it has been started again.
+        with suppress(httpx.TransportError):
+            state = stack.airflow.api.run_state(DEMO_DAG, run_id)
+            instances = stack.airflow.api.task_instances(DEMO_DAG, run_id)
         for instance in instances:
             now = (instance.state, instance.try_number)
             if instance.state and seen.get(instance.id) != now:

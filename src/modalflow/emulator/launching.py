@@ -83,7 +83,9 @@ class Launcher:
     async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
         views = []
         for mount in container.spec.volume_mounts:
-            view = await self._volumes.attach(mount.volume_id, container.container_id)
+            view = await self._volumes.attach(
+                mount.volume_id, container.container_id, background_commits=mount.allow_background_commits
+            )
             attached.append(mount.volume_id)
             views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
         return tuple(views)
@@ -102,7 +104,7 @@ class Launcher:
         )
         made = command(self.isolation, room, [sys.executable, "-m", "modal._container_entrypoint"])
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        variables |= {"HOME": made.home, "PYTHONPATH": made.home}
+        variables |= {"HOME": made.home, "PYTHONPATH": os.pathsep.join([made.home, *_packages_on_pythonpath()])}
         for name, value in (image.variables if image else {}).items():
             variables[name] = value.replace("$PATH", variables.get("PATH", "")) if name == "PATH" else value
         for secret_id in spec.secret_ids:
@@ -164,7 +166,7 @@ class Launcher:
         )
 
     def open_files(self, container: Container) -> set[str]:
-        """Return the paths of files that the container has open in its volumes, as it sees them under VOLUMES."""
+        """Return the paths of files that the container has open, those in volumes as it sees them under VOLUMES."""
         if container.process is None:
             return set()
         found: set[str] = set()
@@ -181,7 +183,17 @@ class Launcher:
                     continue
                 if f"{VOLUMES}/" in target:
                     found.add(target[target.index(f"{VOLUMES}/") :])
+                elif self.isolation is Isolation.PLAIN:
+                    # Its volumes are symlinks to their views, which are known by their inodes.
+                    found.add(target)
         return found
+
+
+def _packages_on_pythonpath() -> list[str]:
+    """The folder of the host's packages, if only its PYTHONPATH leads there; nothing else of that is a container's."""
+    spec = importlib.util.find_spec("modal")
+    folder = str(Path(spec.origin).parents[1]) if spec is not None and spec.origin is not None else ""
+    return [folder] if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) and folder else []
 
 
 def _has_bytecode() -> bool:

@@ -172,6 +172,7 @@ def test_task_that_airflow_gave_up_is_cancelled(driver: Driver) -> None:
     driver.log_has(key, "started")
     driver.executor.change_state(key, TaskInstanceState.FAILED)
     driver.log_has(key, "ancelled")
+    driver.beat()
     assert [state for state, _ in driver.events[key]].count(TaskInstanceState.FAILED) == 1
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow import __version__ as airflow_version
 from packaging.version import Version
 
+from modalflow.errors import CredentialsError
+
 if TYPE_CHECKING:
     from airflow.executors.base_executor import BaseExecutor
 
@@ -29,9 +31,14 @@ def execution_api_server_url(conf: Any) -> str:
 
 
 def modal_hook(conn_id: str) -> Any:
-    """The ModalHook of a connection id."""
-    from airflow.providers.modal.hooks.modal import ModalHook
-
+    """The ModalHook of a connection id; CredentialsError where the provider that has it is missing."""
+    try:
+        from airflow.providers.modal.hooks.modal import ModalHook
+    except ModuleNotFoundError as error:
+        raise CredentialsError(
+            f"{error.name} is not installed, and with it the connection type `modal`; expected the Modal provider "
+            "beside Airflow: `pip install apache-airflow-providers-modal`."
+        ) from error
     return ModalHook(conn_id)
 
 

@@ -136,3 +136,13 @@ def test_no_credentials_are_told_as_such(local: LocalModal, home: dict[str, str]
     done = deploy("--dags-bundle", f"b={dags(tmp_path / 'dags')}", env=none)
     assert done.returncode == 1
     assert "MODAL_TOKEN_ID" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_connection_of_airflow_has_the_credentials(local: LocalModal, home: dict[str, str], tmp_path: Path) -> None:
+    """Deploying uses what the executor will use: the Airflow connection, and the app name of its settings."""
+    login = f"modal://{local.env['MODAL_TOKEN_ID']}:{local.env['MODAL_TOKEN_SECRET']}@"
+    variables = {name: value for name, value in local.env.items() if not name.startswith("MODAL_TOKEN")}
+    configured = {"AIRFLOW_CONN_MODAL_DEFAULT": login, "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "from-settings"}
+    done = deploy("--dags-bundle", f"b={dags(tmp_path / 'dags')}", env=variables | home | configured)
+    assert done.returncode == 0, done.stderr
+    assert "Deployed from-settings" in done.stdout

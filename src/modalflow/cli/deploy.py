@@ -30,10 +30,12 @@ class _BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since c
 
 
 @click.command()
+@click.option("--app", default="", help="Name of the worker app. Default: `[modal_executor] app_name`.")
 @click.option(
-    "--app", default=DEFAULT_APP, show_default=True, help="Name of the worker app: `[modal_executor] app_name`."
+    "--environment",
+    default="",
+    help="Modal environment. Default: `[modal_executor] environment`, else that of the credentials.",
 )
-@click.option("--environment", default="", help="Modal environment. Default: that of the credentials.")
 @click.option(
     "--dags-bundle",
     "bundles",
@@ -85,11 +87,13 @@ def deploy(
     import modal
 
     from modalflow.control_plane import server_url
+    from modalflow.worker.deploy import configured
     from modalflow.worker.deploy import deploy as deploy_worker
 
     profile = Profile(timeout=timeout, concurrency=concurrency, max_containers=max_containers, cpu=cpu, memory=memory)
     started = time.monotonic()
     try:
+        app = app or configured().app_name
         # The build of an image takes minutes the first time: whoever watches wants to see it.
         with modal.enable_output() if sys.stdout.isatty() else contextlib.nullcontext():
             deployment = deploy_worker(

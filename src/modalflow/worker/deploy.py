@@ -17,6 +17,7 @@ import modal
 from modal import exception
 
 from modalflow import __version__
+from modalflow.config import Settings
 from modalflow.control_plane import ControlPlane, connect, unreachable
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError
 from modalflow.log_volume import LogVolume
@@ -48,7 +49,7 @@ def deploy(
         bundles = configured_bundles(tell)
     for name, folder in bundles.items():
         _check_bundle(name, folder)
-    control_plane = connect(environment=environment)
+    control_plane = _connect(environment)
     profile = profile or Profile()
     packages = airflow_packages()
     app = build_app(names, image=_image(packages, requirements), profiles=[profile], bundles=bundles)
@@ -63,6 +64,25 @@ def deploy(
         raise ControlPlaneUnreachableError(unreachable(error)) from error
     except (exception.Error, OSError) as error:
         raise DeployError(f"The worker app {names.app!r} could not be deployed: {error}") from error
+
+
+def configured() -> Settings:
+    """The executor's settings in Airflow's configuration; the defaults where Airflow is not installed."""
+    try:
+        from modalflow.airflow_compat import own_conf
+    except ImportError:
+        return Settings.defaults()
+    return Settings.read(own_conf())
+
+
+def _connect(environment: str) -> ControlPlane:
+    """With the credentials that the executor will use: those of the Airflow connection, where there is an Airflow."""
+    settings = configured()
+    try:
+        from modalflow.airflow_compat import modal_hook
+    except ImportError:
+        return connect(environment=environment)
+    return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)
 
 
 def _record(control_plane: ControlPlane, names: Names, profile: Profile, bundles: Mapping[str, Path]) -> Deployment:

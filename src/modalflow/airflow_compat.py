@@ -67,22 +67,10 @@ def pre_assigned_id(workload: Any) -> str | None:
     return getattr(getattr(workload, "ti", None), "external_executor_id", None) if AIRFLOW_V_3_2_PLUS else None
 
 
-def _remote_task_log() -> Any:
+def remote_task_log() -> Any:
     """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
     from airflow import logging_config
 
     if hasattr(logging_config, "get_remote_task_log"):
         return logging_config.get_remote_task_log()
     return getattr(logging_config, "REMOTE_TASK_LOG", None)
-
-
-def has_remote_task_logs() -> bool:
-    """Whether task logs outlive their tasks somewhere."""
-    return _remote_task_log() is not None
-
-
-def uses_modalflow_logs() -> bool:
-    """Whether Airflow reads task logs through modalflow's RemoteLogIO, so that nobody else needs to."""
-    from modalflow.airflow_logging import ModalVolumeLogIO
-
-    return isinstance(_remote_task_log(), ModalVolumeLogIO)

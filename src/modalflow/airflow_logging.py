@@ -81,5 +81,12 @@ class ModalVolumeLogIO:
         return LogVolume(control_plane, settings.names)
 
 
+def is_in_use() -> bool:
+    """Whether Airflow reads task logs through this module."""
+    from modalflow.airflow_compat import remote_task_log
+
+    return isinstance(remote_task_log(), ModalVolumeLogIO)
+
+
 REMOTE_TASK_LOG = ModalVolumeLogIO()
 DEFAULT_REMOTE_CONN_ID = "modal_default"

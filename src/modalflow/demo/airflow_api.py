@@ -96,62 +96,62 @@ class AirflowAPI:
 
     def dag_is_known(self, dag_id: str) -> bool:
         """Whether the DAG processor has parsed the DAG and the API can run it."""
-        answer = self._request("GET", f"dags/{quote(dag_id)}", missing_is_fine=True)
+        answer = self.request("GET", f"dags/{quote(dag_id)}", missing_is_fine=True)
         return answer.status_code == 200
 
     def import_errors(self) -> dict[str, str]:
         """What could not be imported, by file."""
-        errors = self._request("GET", "importErrors").json()["import_errors"]
+        errors = self.request("GET", "importErrors").json()["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
     def set_variable(self, key: str, value: str) -> None:
         """Create a Variable."""
-        self._request("POST", "variables", json={"key": key, "value": value})
+        self.request("POST", "variables", json={"key": key, "value": value})
 
     def set_connection(self, conn_id: str, conn_type: str, **fields: object) -> None:
         """Create a Connection."""
-        self._request("POST", "connections", json={"connection_id": conn_id, "conn_type": conn_type, **fields})
+        self.request("POST", "connections", json={"connection_id": conn_id, "conn_type": conn_type, **fields})
 
     def unpause(self, dag_id: str) -> None:
         """Let the scheduler run it."""
-        self._request("PATCH", f"dags/{quote(dag_id)}", json={"is_paused": False})
+        self.request("PATCH", f"dags/{quote(dag_id)}", json={"is_paused": False})
 
     def trigger(self, dag_id: str, logical_date: datetime, conf: Mapping[str, object] | None = None) -> str:
         """Start a DAG run and return its id."""
         body = {"logical_date": logical_date.isoformat(), "conf": dict(conf or {})}
-        return str(self._request("POST", f"dags/{quote(dag_id)}/dagRuns", json=body).json()["dag_run_id"])
+        return str(self.request("POST", f"dags/{quote(dag_id)}/dagRuns", json=body).json()["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
         """The state of a DAG run."""
-        return str(self._request("GET", f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}").json()["state"])
+        return str(self.request("GET", f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}").json()["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
         """Its task instances, the mapped ones each, in the order of their start."""
         path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances"
-        answer = self._request("GET", path, params={"limit": 1000}).json()
+        answer = self.request("GET", path, params={"limit": 1000}).json()
         instances = [TaskInstance.of(instance) for instance in answer["task_instances"]]
         return sorted(instances, key=lambda ti: (ti.started is None, ti.started, ti.task_id, ti.map_index))
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
         """The value a task pushed."""
         path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key)}"
-        return self._request("GET", path).json()["value"]
+        return self.request("GET", path).json()["value"]
 
     def log(self, dag_id: str, run_id: str, instance: TaskInstance, try_number: int | None = None) -> list[str]:
         """The task's log as the UI shows it, a line per message; of its last try unless another is named."""
         number = instance.try_number if try_number is None else try_number
         path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(instance.task_id)}/logs/{number}"
         params = {"map_index": instance.map_index, "full_content": True}
-        answer = self._request("GET", path, params=params, headers={"accept": "application/json"}).json()
+        answer = self.request("GET", path, params=params, headers={"accept": "application/json"}).json()
         return list(_lines(answer["content"]))
 
     def events(self, dag_id: str, run_id: str) -> list[str]:
         """What Airflow's event log says of a DAG run, oldest first: ``event: details``."""
         params: dict[str, object] = {"dag_id": dag_id, "run_id": run_id, "limit": 100, "order_by": "event_log_id"}
-        entries = self._request("GET", "eventLogs", params=params).json()["event_logs"]
+        entries = self.request("GET", "eventLogs", params=params).json()["event_logs"]
         return [f"{entry['event']}: {entry['extra'] or ''}" for entry in entries]
 
-    def _request(
+    def request(
         self,
         method: str,
         path: str,
@@ -160,6 +160,7 @@ class AirflowAPI:
         headers: Mapping[str, str] | None = None,
         **how: Any,
     ) -> httpx.Response:
+        """Ask for ``path`` below the API's root; AirflowAPIError where Airflow refuses. ``how`` is httpx's."""
         if self._token is None:
             answer = self._http.get("/auth/token")
             self._token = str(_checked(answer).json()["access_token"])

@@ -137,7 +137,10 @@ def guard(
     def begin() -> int:
         child = start(command, user)
         if pid_file:
-            Path(pid_file).write_text(f"{child}\n")
+            # Renamed into place: a reader sees a whole number or none.
+            incoming = Path(f"{pid_file}.incoming")
+            incoming.write_text(f"{child}\n")
+            incoming.replace(pid_file)
         return child
 
     pid = begin()

@@ -16,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from modalflow.emulator import scratch
 from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.options import Options
 
@@ -153,6 +155,9 @@ class LocalModal:
         """End the control plane and its containers, and wait until they have ended. Repeating it is harmless."""
         if self._process is not None:
             end(self._process)
+            if self.options.state_dir is None:
+                # Its own business, unless something killed it.
+                scratch.remove(Path(self.address.state_dir))
         if self._stderr is not None:
             self._stderr.close()
         self._process = self._address = self._stderr = None

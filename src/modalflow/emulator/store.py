@@ -6,38 +6,28 @@ Owns the layout on disk and nothing of its meaning.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from modalflow.emulator.scratch import Scratch
+
 COPY_CHUNK = 1024 * 1024
 
-_TEMPORARY = "modalflow-local-"
-_LOCK = ".lock"
-#: A folder that is younger may be one that is about to be locked.
-_UNLOCKED_SECONDS = 60.0
+_PREFIX = "modalflow-local-"
 
 
 class StateDir:
-    """The folder of one control plane; a temporary one, removed by ``close``, where none was given.
-
-    What a killed control plane left behind in the temporary folder is removed by the next one that needs one there.
-    """
+    """The folder of one control plane; a temporary one, removed by ``close``, where none was given."""
 
     def __init__(self, root: Path | None = None) -> None:
-        self._lock: BinaryIO | None = None
+        self._scratch: Scratch | None = None
         if root is None:
-            _remove_abandoned()
-            self.root = Path(tempfile.mkdtemp(prefix=_TEMPORARY))
-            # Locked as long as this process lives, however it ends.
-            self._lock = (self.root / _LOCK).open("wb")
-            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._scratch = Scratch(_PREFIX)
+            self.root = self._scratch.path
         else:
             self.root = root.expanduser().resolve()
             self.root.mkdir(parents=True, exist_ok=True)
@@ -52,20 +42,8 @@ class StateDir:
 
     def close(self) -> None:
         """Remove the folder if it was temporary."""
-        if self._lock is not None:
-            shutil.rmtree(self.root, ignore_errors=True)
-            self._lock.close()
-
-
-def _remove_abandoned() -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{_TEMPORARY}*"):
-        with contextlib.suppress(OSError):
-            status = folder.lstat()
-            if status.st_uid != os.getuid() or time.time() - status.st_mtime < _UNLOCKED_SECONDS:
-                continue
-            with (folder / _LOCK).open("rb") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(folder, ignore_errors=True)
+        if self._scratch is not None:
+            self._scratch.close()
 
 
 class FileStore:

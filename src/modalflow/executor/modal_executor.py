@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, control_plane
+from modalflow import airflow_compat, airflow_logging, control_plane
 from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError, ModalflowError, WorkloadRejectedError
 from modalflow.executor.engine import Engine
@@ -65,7 +65,7 @@ class ModalExecutor(BaseExecutor):
         self._env = self._workload_env(settings)
         self._engine = Engine(settings, self._open_remote)
         self._engine.start()
-        if not airflow_compat.has_remote_task_logs():
+        if airflow_compat.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
                 "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
@@ -248,7 +248,7 @@ class ModalExecutor(BaseExecutor):
         from asking the container for a log server.
         """
         source = f"Running on Modal in {ti.hostname}" if ti.hostname else "Waiting for a container on Modal"
-        if airflow_compat.uses_modalflow_logs():
+        if airflow_logging.is_in_use():
             return [source], []
         key = TaskInstanceKey(ti.dag_id, ti.task_id, ti.run_id, try_number, ti.map_index)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock
@@ -119,7 +120,7 @@ def test_running_work_is_adopted(local: LocalModal) -> None:
 def test_outcome_of_a_dead_scheduler_is_delivered(local: LocalModal) -> None:
     """What ended between two schedulers is delivered by the second from the ledger."""
     dead = Driver.started()
-    key = dead.submit("meanwhile", "echo ran; exit 0")
+    key = dead.submit("meanwhile", "sleep 3; exit 0")
     stored = dead.stored_id(key)
     dead.executor._engine.stop()  # type: ignore[union-attr]  # as if killed: nothing more is delivered
     ledger = dead.ledger
@@ -196,3 +197,28 @@ def test_debug_dump_tells_of_calls(driver: Driver, caplog: pytest.LogCaptureFixt
     assert "driven.dump" in description
     assert "function call fc-" in description
     driver.executor.revoke_task(ti=SimpleNamespace(key=key))  # type: ignore[arg-type]
+
+
+class Hostile:
+    """Runs a command in whoever unpickles it."""
+
+    def __init__(self, proof: Path) -> None:
+        self.proof = proof
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.proof),)
+
+
+def test_hostile_entry_fails_its_own_task_alone(driver: Driver, tmp_path: Path) -> None:
+    """A task that overwrites its ledger entry with code fails with a reason; nothing of it runs in the scheduler."""
+    key = driver.submit("hostile", "echo started; sleep 300")
+    neighbour = driver.submit("neighbour", "sleep 1; exit 0")
+    driver.log_has(key, "started")
+    function_call_id, _, work_id = driver.stored_id(key).partition("/")
+    driver.ledger.put(work_id, Hostile(tmp_path / "proof"))
+    modal.FunctionCall.from_id(function_call_id, client=driver.scope["client"]).cancel(terminate_containers=True)
+    state, info = driver.outcome(key)
+    assert state is TaskInstanceState.FAILED
+    assert info
+    assert not list(tmp_path.iterdir())
+    assert driver.outcome(neighbour)[1]

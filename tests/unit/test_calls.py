@@ -64,3 +64,18 @@ def test_only_the_newest_call_of_a_key_is_current() -> None:
     calls.discard(second)
     assert len(calls) == 0
     assert calls.of_key("key") is None
+
+
+def test_looks_grow_rarer() -> None:
+    """A task that is silent for an hour is not looked up every ten seconds."""
+    calls = Calls()
+    about = call()
+    calls.add(about)
+    times: list[float] = []
+    now = 0.0
+    while len(times) < 7:
+        now += 1
+        if calls.silent(now, 10):
+            times.append(now - about.heard_at)
+            about.heard_at, about.looks = now, about.looks + 1
+    assert times == [10, 20, 40, 80, 80, 80, 80]

@@ -313,7 +313,7 @@ class TestSyncFailurePath:
         assert b"gpus" in content
 
 
-class TestSyncZombie:
+class TestSyncZombieTimeout:
     """Case 4 of the plan: RUNNING for longer than the timeout."""
 
     @pytest.mark.parametrize("stage", [{"task_timeout": "60", "lost_command_policy": "fail"}], indirect=True)

@@ -26,6 +26,10 @@ PENDING = Verdict(ended=False)
 RETURNED = Verdict(ended=True)
 
 
+#: The most sweep intervals that pass between two looks at a silent call.
+LONGEST_PATIENCE = 8
+
+
 class Action(Enum):
     """What the engine does next about a call."""
 
@@ -67,6 +71,8 @@ class Call:
     origin: str = ""
     """The work id it was ordered under; another one follows where it is run again."""
     attempts: int = 0
+    looks: int = 0
+    """How often it was looked up since it was submitted."""
     spawned_unseen: bool = False
     """A spawn failed in a way that does not tell whether Modal took it, so a second function call may exist."""
     settled: bool = False
@@ -174,6 +180,13 @@ class Calls:
         if self.is_current(call):
             del self._current[call.key]
 
-    def silent_since(self, moment: float) -> Iterable[Call]:
-        """Calls of which nothing was heard since ``moment``, by the engine's monotonic clock."""
-        return [call for call in self._by_work_id.values() if call.heard_at <= moment]
+    def silent(self, now: float, interval: float) -> Iterable[Call]:
+        """Calls to look up: of which nothing was heard for ``interval`` seconds, for longer after each look in vain.
+
+        A long task is expected to be silent, and looking costs two RPCs.
+        """
+        return [
+            call
+            for call in self._by_work_id.values()
+            if now - call.heard_at >= interval * min(2**call.looks, LONGEST_PATIENCE)
+        ]

@@ -7,7 +7,7 @@ import logging
 import time
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.calls import PENDING, Call, Decision, Verdict, decide
+from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 from modalflow.messages import Entry
@@ -19,7 +19,7 @@ CONCURRENCY = 16
 
 
 class Sweeper:
-    """Looks at silent calls every ``interval`` seconds and hands each decision over."""
+    """Looks at calls that have been silent for ``interval`` seconds, ever less often while nothing comes of it."""
 
     def __init__(self, tracker: Tracker, interval: float) -> None:
         self._tracker = tracker
@@ -37,7 +37,7 @@ class Sweeper:
 
     async def sweep(self) -> None:
         """Look once at everything that is silent."""
-        calls = list(self._tracker.calls.silent_since(time.monotonic() - self._interval))
+        calls = list(self._tracker.calls.silent(time.monotonic(), self._interval))
         await asyncio.gather(*(self._look(call) for call in calls))
 
     async def _look(self, call: Call) -> None:
@@ -48,6 +48,7 @@ class Sweeper:
                 log.warning("%s could not be looked up (%s: %s)", call.label, type(error).__name__, error)
                 return
         call.heard_at = time.monotonic()
+        call.looks += 1
         if not call.settled:
             self._tracker.apply_found(call, decision, entry)
 
@@ -61,5 +62,9 @@ class Sweeper:
             entry = await remote.entry(call.work_id)
         except MalformedMessageError as error:
             log.error("The ledger's entry of %s cannot be read: %s", call.label, error)
-            entry = None
+            if verdict.ended:
+                return Decision(
+                    Action.FAIL, f"Its entry in the ledger was overwritten by something else: {error}"
+                ), None
+            return Decision(Action.WAIT), None
         return decide(call, entry, verdict, self._tracker.policy, time.time()), entry

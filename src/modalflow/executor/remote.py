@@ -103,8 +103,11 @@ class Remote:
         self._handles.clear()
 
     async def entry(self, work_id: str) -> Entry | None:
-        """The ledger's entry of a work id. One that cannot be read counts as missing, with its reason in the log."""
-        text = await bounded(self._ledger.get.aio(work_id))
+        """The ledger's entry of a work id; MalformedMessageError for one that is no plain data, or no entry."""
+        try:
+            text = await bounded(self._ledger.get.aio(work_id))
+        except exception.DeserializationError as error:
+            raise MalformedMessageError(f"A ledger entry is no plain data: {error.__cause__ or error}") from error
         return None if text is None else Entry.from_json(text)
 
     async def claim(self, entry: Entry) -> bool:
@@ -130,6 +133,9 @@ class Remote:
             return PENDING
         except exception.InternalFailure as error:
             return Verdict(True, f"Modal reports a failure of its own: {error}")
+        except exception.DeserializationError:
+            # What it returned is nothing that a worker returns; that it returned is all that counts here.
+            return RETURNED
         except (exception.RemoteError, exception.ExecutionError) as error:
             return Verdict(True, str(error) or type(error).__name__)
         return RETURNED

@@ -65,6 +65,7 @@ class Submitter:
         while True:
             call = await self._waiting.get()
             if call.settled:
+                self._delays.pop(call.work_id, None)
                 continue
             self.under_way += 1
             try:

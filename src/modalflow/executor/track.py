@@ -123,6 +123,7 @@ class Tracker:
         if decision.action is Action.SUBMIT_AGAIN:
             log.warning("%s: %s; submitted again", call.label, decision.reason)
             call.function_call_id = None
+            call.looks = 0
             call.heard_at = time.monotonic()
             self.submit_later(call)
         elif decision.action is Action.RUN_AGAIN:

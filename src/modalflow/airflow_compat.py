@@ -6,18 +6,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from airflow import __version__ as airflow_version
-from packaging.version import Version
 
 from modalflow.errors import CredentialsError
 
 if TYPE_CHECKING:
     from airflow.executors.base_executor import BaseExecutor
 
-_RELEASE = Version(Version(airflow_version).base_version)
-AIRFLOW_V_3_1_PLUS = Version("3.1.0") <= _RELEASE
-AIRFLOW_V_3_2_PLUS = Version("3.2.0") <= _RELEASE
-AIRFLOW_V_3_3_PLUS = Version("3.3.0") <= _RELEASE
-
+#: The version of the Airflow that is installed here.
 AIRFLOW_VERSION = airflow_version
 
 
@@ -55,16 +50,13 @@ def dag_bundle_config(conf: Any) -> str:
 
 
 def queued_workloads(executor: BaseExecutor) -> Iterator[dict[Any, Any]]:
-    """The executor's dicts of queued workloads by key; 3.0 and 3.1 have fewer of them."""
-    for name in ("queued_tasks", "queued_callbacks", "queued_connection_tests"):
-        queued = getattr(executor, name, None)
-        if queued is not None:
-            yield queued
+    """The executor's dicts of queued workloads by key."""
+    yield from (executor.queued_tasks, executor.queued_callbacks, executor.queued_connection_tests)
 
 
 def pre_assigned_id(workload: Any) -> str | None:
-    """The id that the scheduler has already stored for this submission (3.2 and newer)."""
-    return getattr(getattr(workload, "ti", None), "external_executor_id", None) if AIRFLOW_V_3_2_PLUS else None
+    """The id that the scheduler has already stored for this submission; None for what is no task."""
+    return getattr(getattr(workload, "ti", None), "external_executor_id", None)
 
 
 def remote_task_log() -> Any:

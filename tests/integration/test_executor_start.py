@@ -106,17 +106,25 @@ def test_app_not_deployed(settings: pytest.MonkeyPatch) -> None:
     assert "`modalflow deploy --app elsewhere`" in message
 
 
-def test_incompatible_worker(settings: pytest.MonkeyPatch, local: LocalModal) -> None:
-    """A worker that speaks another protocol is found at start, not by the first task."""
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"protocol": 999, "version": "9.9"}, ("modalflow 9.9", "protocol 999")),
+        ({"airflow_version": "3.1.8"}, ("has Airflow 3.1.8", "expected the same minor version")),
+    ],
+)
+def test_incompatible_worker(
+    settings: pytest.MonkeyPatch, local: LocalModal, changed: dict[str, Any], told: tuple[str, ...]
+) -> None:
+    """A worker that speaks another protocol or carries another Airflow is found at start, not by the first task."""
     client: Any = modal.Client.from_credentials(local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
-    names = Names("newer")
+    names = Names("other")
     settings.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", names.app)
-    record = dataclasses.replace(deploy(names, bundles={}), protocol=999, version="9.9")
+    record = dataclasses.replace(deploy(names, bundles={}), **changed)
     LogVolume(ControlPlane(client, None), names).record(record)
     message = refusal(IncompatibleWorkerError)
-    assert "modalflow 9.9" in message
-    assert "999" in message
-    assert "modalflow deploy --app newer" in message
+    for part in (*told, "`modalflow deploy --app other`"):
+        assert part in message
 
 
 def test_execution_api_url_without_host(settings: pytest.MonkeyPatch) -> None:

@@ -56,6 +56,7 @@ class ModalExecutor(BaseExecutor):
         self._engine: Engine | None = None
         self._env: Mapping[str, str] = {}
         self._origins: dict[Any, str] = {}
+        self._unsaved_events: list[Any] = []
 
     # --- life ---
 
@@ -120,6 +121,8 @@ class ModalExecutor(BaseExecutor):
             super().heartbeat()
         except Exception:
             self.log.exception("The heartbeat went wrong; the next one goes on")
+        # The scheduler saves them next, letting go of each before SQLAlchemy, which has weak references only, reads it.
+        self._unsaved_events = list(self._task_event_logs)
 
     def _process_workloads(self, workloads: Sequence[Any]) -> None:
         orders = []

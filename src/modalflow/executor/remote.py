@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import modal
 from modal import exception
 
+from modalflow.airflow_compat import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, ModalflowError, NotDeployedError
 from modalflow.executor.blocking import in_daemon_thread
@@ -43,6 +44,10 @@ async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
             return await call
 
 
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
 class Remote:
     """Modal's side of one executor."""
 
@@ -67,6 +72,12 @@ class Remote:
                 f"The worker deployed as Modal app {self._names.app!r} is modalflow {deployment.version} and speaks "
                 f"protocol {deployment.protocol}, this executor speaks protocol {PROTOCOL}. Deploy the worker of the "
                 f"modalflow that is installed here: `{self._deploy()}`."
+            )
+        if deployment is not None and _minor(deployment.airflow_version) not in ("", _minor(AIRFLOW_VERSION)):
+            raise IncompatibleWorkerError(
+                f"The worker deployed as Modal app {self._names.app!r} has Airflow {deployment.airflow_version}, this "
+                f"scheduler is Airflow {AIRFLOW_VERSION}; expected the same minor version, because one reads what the "
+                f"other writes. Deploy the worker from here: `{self._deploy()}`."
             )
         return deployment
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import modal
 from google.protobuf.message import Message
 from modal._utils.async_utils import synchronizer
+from modal_proto import api_pb2
 
 
 def stub(client: modal.Client) -> Any:
@@ -22,3 +24,8 @@ def rpc(client: modal.Client, name: str, request: Message) -> Any:
 
     # Connections belong to the SDK's own event loop.
     return synchronizer.create_blocking(send)()
+
+
+def client_of(url: str, env: Mapping[str, str]) -> modal.Client:
+    """A client, not opened yet, of the control plane at ``url``, with the credentials in the variables ``env``."""
+    return modal.Client(url, api_pb2.CLIENT_TYPE_CLIENT, (env["MODAL_TOKEN_ID"], env["MODAL_TOKEN_SECRET"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -11,14 +12,25 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from modalflow.control_plane import ControlPlane
 from modalflow.demo.airflow_api import TaskInstance
+from modalflow.demo.calls import containers_of
 from modalflow.demo.dags import example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import SEPARATE
+from modalflow.log_volume import LogVolume
+from modalflow.names import Names
+from tests.sdk import client_of
 from tests.support import wait_until
 
 ENDED = ("success", "failed")
+#: What Airflow forbids by default and some test asks for.
+ENV = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
 _days = count()
 
 
@@ -27,7 +39,7 @@ def stack_of(folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE) ->
     """A stack whose DAGs are the examples and the tests' own."""
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True)
-    with ModalStack(folder, processes=processes, say=print) as stack:
+    with ModalStack(folder, env=ENV, processes=processes, say=print) as stack:
         yield stack
 
 
@@ -68,6 +80,28 @@ def wait_at_gate(stack: ModalStack, dag_id: str, run_id: str, try_number: int = 
     instance = wait_until(waiting, 90.0, f"{dag_id} at its gate, with its log readable", interval=0.2)
     assert instance is not None
     return instance
+
+
+def in_database(stack: ModalStack, query: str, **values: object) -> list[dict[str, Any]]:
+    """What Airflow's metadata database says where its API is silent."""
+    engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"], poolclass=NullPool)
+    with engine.connect() as connection:
+        return [dict(row) for row in connection.execute(text(query), values).mappings()]
+
+
+def log_on_volume(stack: ModalStack, log_path: str) -> list[dict[str, Any]]:
+    """The structured log lines of a workload that has no log in Airflow's API."""
+    with client_of(stack.local.url, stack.local.env) as client:
+        _, texts = LogVolume(ControlPlane(client, None), Names()).read(log_path)
+    return [json.loads(line) for line in "".join(texts).splitlines()]
+
+
+def where_it_ran(stack: ModalStack, log: list[dict[str, Any]]) -> str:
+    """The container that a log tells of, once Modal has confirmed it for the function call that the log tells of."""
+    started = next(line for line in log if line["event"] == "Started on Modal")
+    call = started["function_call_id"]
+    assert containers_of([call], stack.local.env)[call] == {started["container_id"]}
+    return str(started["container_id"])
 
 
 def kill_container(container_id: str) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import modal
 import pytest
-from modal_proto import api_pb2
 
 from modalflow.emulator.local import LocalModal
 from tests import live
+from tests.sdk import client_of
 
 
 @dataclass(frozen=True)
@@ -57,8 +57,7 @@ def local() -> Iterator[LocalModal | Live]:
 @pytest.fixture(scope="session")
 def client(local: LocalModal | Live) -> Iterator[modal.Client]:
     """The SDK's client for it."""
-    credentials = (local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
-    with modal.Client(local.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as connected:
+    with client_of(local.url, local.env) as connected:
         yield connected
 
 

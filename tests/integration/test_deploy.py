@@ -11,7 +11,6 @@ from pathlib import Path
 
 import modal
 import pytest
-from modal_proto import api_pb2
 
 from modalflow import __version__
 from modalflow.control_plane import ControlPlane
@@ -20,6 +19,7 @@ from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Kind, Submission
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from tests.sdk import client_of
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,7 @@ def local() -> Iterator[LocalModal]:
 
 @pytest.fixture(scope="module")
 def client(local: LocalModal) -> Iterator[modal.Client]:
-    credentials = (local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
-    with modal.Client(local.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
+    with client_of(local.url, local.env) as client:
         yield client
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import modal
 import pytest
-from modal_proto import api_pb2
 
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
@@ -31,6 +30,7 @@ from tests.integration.stub_execution_api import (
     stub_execution_api,
     task_workload,
 )
+from tests.sdk import client_of
 from tests.support import is_running, wait_until
 
 DAGS = Path(__file__).parent / "dags"
@@ -127,29 +127,27 @@ class World:
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with LocalModal() as local, stub_execution_api() as api:
-        credentials = (local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"])
-        with modal.Client(local.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
+    with LocalModal() as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
 
-            def deploy(*arguments: str) -> World:
-                command = [sys.executable, "-c", "from modalflow.cli import main; main()", "deploy", *arguments]
-                subprocess.run(
-                    [*command, "--dags-bundle", f"tests={DAGS}"],
-                    env=os.environ | local.env,
-                    check=True,
-                    capture_output=True,
-                )
-                names = Names(arguments[arguments.index("--app") + 1])
-                return World(
-                    modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
-                    modal.Dict.from_name(names.ledger, client=client),
-                    modal.Queue.from_name(names.events, client=client),
-                    LogVolume(ControlPlane(client, None), names),
-                    api,
-                    deploy,
-                )
+        def deploy(*arguments: str) -> World:
+            command = [sys.executable, "-c", "from modalflow.cli import main; main()", "deploy", *arguments]
+            subprocess.run(
+                [*command, "--dags-bundle", f"tests={DAGS}"],
+                env=os.environ | local.env,
+                check=True,
+                capture_output=True,
+            )
+            names = Names(arguments[arguments.index("--app") + 1])
+            return World(
+                modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
+                modal.Dict.from_name(names.ledger, client=client),
+                modal.Queue.from_name(names.events, client=client),
+                LogVolume(ControlPlane(client, None), names),
+                api,
+                deploy,
+            )
 
-            yield deploy("--app", "worker-under-test")
+        yield deploy("--app", "worker-under-test")
 
 
 def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
@@ -366,6 +364,8 @@ def test_a_callback_runs(world: World, path: str, state: State) -> None:
     entry = work.ended()
     assert entry.state is state
     assert ("Callback executed successfully" in work.log()) == (state is State.SUCCESS)
+    assert ("JSONDecodeError" in (entry.reason or "")) == (state is State.FAILED)
+    assert ("JSONDecodeError" in (entry.reason or "")) == (state is State.FAILED)
 
 
 _ARGUMENT: dict[str, dict[str, Any]] = {"json.dumps": {"obj": 1}, "json.loads": {"s": "not json"}}

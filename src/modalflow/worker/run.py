@@ -7,6 +7,7 @@ forks calls. Must not let a token into a log or an outcome.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from importlib import import_module
@@ -97,12 +98,19 @@ def run(order: Order) -> Outcome:
         )
     except Exception as error:  # noqa: BLE001  The border of the workload: whatever went wrong is its outcome.
         _log_exception()
-        return Outcome(
-            State.FAILED,
-            final_state=final_states[-1] if final_states else None,
-            reason=f"Airflow's supervisor failed with {type(error).__name__}: {error}",
-        )
+        reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {type(error).__name__}: {error}"
+        return Outcome(State.FAILED, final_state=final_states[-1] if final_states else None, reason=reason)
     return Outcome(State.SUCCESS, int(return_code), final_states[-1] if final_states else None)
+
+
+def _callback_error(segment: str) -> str | None:
+    """What the process of a failed callback said of it; its supervisor knows no more than an exit code."""
+    for line in reversed(Path(segment).read_text(errors="replace").splitlines()):
+        with contextlib.suppress(ValueError):
+            entry = json.loads(line)
+            if isinstance(entry, dict) and entry.get("logger") == "callback_runner" and "error" in entry:
+                return str(entry["error"])
+    return None
 
 
 def _without_input(error: ValidationError) -> str:

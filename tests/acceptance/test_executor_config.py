@@ -1,0 +1,52 @@
+"""What a task asks for in ``executor_config``, and what becomes of one that asks badly."""
+
+from __future__ import annotations
+
+import pytest
+
+from modalflow.demo.airflow_api import TaskInstance
+from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.report import problems
+from tests.acceptance.airflow_on_modal import finish_run, start_run
+
+pytestmark = pytest.mark.timeout(240)
+
+#: The key, and the way to mend it.
+REASON = ("'gpus'", "did you mean 'gpu'")
+
+
+@pytest.fixture(scope="module")
+def run_id(stack: ModalStack) -> str:
+    """An ended run of a task that asks well and one that asks badly."""
+    run_id = start_run(stack, "asks")
+    assert finish_run(stack, "asks", run_id) == "failed"
+    return run_id
+
+
+def instance_of(stack: ModalStack, run_id: str, task_id: str) -> TaskInstance:
+    instances = stack.airflow.api.task_instances("asks", run_id)
+    return next(instance for instance in instances if instance.task_id == task_id)
+
+
+def test_what_a_task_asks_for_reaches_its_container(stack: ModalStack, run_id: str) -> None:
+    """The task beside a bad one runs, in a container, with the variable that it asked for."""
+    rows = [row for row in stack.rows("asks", run_id) if row.instance.task_id == "ask_well"]
+    assert [row.instance.state for row in rows] == ["success"]
+    assert problems(rows) == []
+    assert stack.airflow.api.xcom("asks", run_id, "ask_well") == "good morning"
+
+
+def test_an_unknown_key_fails_that_task_alone(stack: ModalStack, run_id: str) -> None:
+    """It never reached Modal, and its log in Airflow's API says what is wrong and how to mend it."""
+    instance = instance_of(stack, run_id, "ask_badly")
+    assert instance.state == "failed"
+    assert instance.hostname == ""
+    log = stack.airflow.api.log("asks", run_id, instance)
+    assert any(all(part in line for part in REASON) for line in log), "\n".join(log)
+
+
+def test_an_unknown_key_is_in_airflows_event_log(stack: ModalStack, run_id: str) -> None:
+    """The same reason is among the events of the DAG run."""
+    events = stack.airflow.api.events("asks", run_id)
+    (event,) = (event for event in events if event.startswith("modal executor: "))
+    assert all(part in event for part in REASON), events

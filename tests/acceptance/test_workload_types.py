@@ -1,0 +1,112 @@
+"""What Airflow sends to executors beside tasks: callbacks of missed deadlines, and tests of connections."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from modalflow.demo.modal_stack import ModalStack
+from tests.acceptance.airflow_on_modal import (
+    ENDED,
+    finish_run,
+    in_database,
+    log_on_volume,
+    start_run,
+    where_it_ran,
+)
+from tests.support import wait_until
+
+pytestmark = pytest.mark.timeout(240)
+
+
+@pytest.fixture(scope="module")
+def late_run(stack: ModalStack) -> str:
+    """A run that has missed two deadlines, each with its callback."""
+    return start_run(stack, "late")
+
+
+def callback_of(stack: ModalStack, run_id: str, name: str) -> dict[str, Any]:
+    """The callback of that name once it has ended, as Airflow's database has it: its API does not show callbacks."""
+    query = (
+        "SELECT callback.* FROM callback JOIN deadline ON deadline.callback_id = callback.id"
+        " JOIN dag_run ON dag_run.id = deadline.dagrun_id WHERE dag_run.run_id = :run_id AND dag_run.dag_id = 'late'"
+    )
+
+    def ended() -> dict[str, Any] | None:
+        found = [row for row in in_database(stack, query, run_id=run_id) if str(row["data"]).find(f".{name}'") > 0]
+        return found[0] if found and found[0]["state"] in ENDED else None
+
+    callback = wait_until(ended, 90.0, f"the end of {name}", interval=0.3)
+    assert callback is not None
+    return callback
+
+
+def callback_log(stack: ModalStack, run_id: str, callback: dict[str, Any]) -> list[dict[str, Any]]:
+    return log_on_volume(stack, f"executor_callbacks/late/{run_id}/{callback['id']}")
+
+
+def test_a_callback_runs_in_a_container(stack: ModalStack, late_run: str) -> None:
+    """A missed deadline's callback succeeds, with its arguments and the context that Airflow sends."""
+    callback = callback_of(stack, late_run, "call_back")
+    log = callback_log(stack, late_run, callback)
+    assert (callback["state"], callback["output"]) == ("success", None), log
+    container = where_it_ran(stack, log)
+    assert f"good evening for late in {container}" in [line["event"] for line in log], log
+
+
+def test_a_callback_that_fails_says_why(stack: ModalStack, late_run: str) -> None:
+    """Airflow has the reason, and the log has the traceback."""
+    callback = callback_of(stack, late_run, "call_back_in_vain")
+    log = callback_log(stack, late_run, callback)
+    assert callback["state"] == "failed", log
+    assert "nobody answers at the office" in callback["output"]
+    assert where_it_ran(stack, log)
+    assert any("nobody answers at the office" in str(line) and line["level"] == "error" for line in log), log
+
+
+def test_late_callbacks_do_not_concern_the_run(stack: ModalStack, late_run: str) -> None:
+    """The run itself ends as its task does."""
+    assert finish_run(stack, "late", late_run) == "success"
+
+
+def result_of_testing(stack: ModalStack, conn_id: str, **connection: str) -> dict[str, Any]:
+    """Have Airflow test a connection on a worker, as its UI does; what its API says of it in the end."""
+    path, body = "connections/enqueue-test", {"connection_id": conn_id, "conn_type": "fs", **connection}
+    token = stack.airflow.api.request("POST", path, json=body).json()["token"]
+
+    def ended() -> dict[str, Any] | None:
+        headers = {"Airflow-Connection-Test-Token": token}
+        answer: dict[str, Any] = stack.airflow.api.request("GET", path, headers=headers).json()
+        return answer if answer["state"] in ENDED else None
+
+    answer = wait_until(ended, 60.0, f"the end of the test of {conn_id}", interval=0.3)
+    assert answer is not None
+    return answer
+
+
+def connection_test_log(stack: ModalStack, answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The log of a connection test, once its end is on the Volume: Airflow has its result before it ends."""
+    (row,) = in_database(stack, "SELECT id FROM connection_test_request WHERE token = :token", token=answer["token"])
+
+    def ended() -> list[dict[str, Any]]:
+        log = log_on_volume(stack, f"connectiontest/{row['id']}.log")
+        return log if any(line["event"] == "Connection test finished" for line in log) else []
+
+    return wait_until(ended, 30.0, "the end of the connection test's log", interval=0.3)
+
+
+def test_a_connection_is_tested_in_a_container(stack: ModalStack) -> None:
+    """A folder that only a container has is found there, and Airflow's API says so."""
+    answer = result_of_testing(stack, "volume", extra='{"path": "/vol/logs"}')
+    log = connection_test_log(stack, answer)
+    assert (answer["state"], answer["result_message"]) == ("success", "Path /vol/logs is existing."), log
+    assert where_it_ran(stack, log)
+
+
+def test_a_connection_that_does_not_work_says_why(stack: ModalStack) -> None:
+    """What the hook complained of is in Airflow's API."""
+    answer = result_of_testing(stack, "nowhere", extra='{"path": "/no/such/folder"}')
+    log = connection_test_log(stack, answer)
+    assert (answer["state"], answer["result_message"]) == ("failed", "Path /no/such/folder does not exist."), log
+    assert where_it_ran(stack, log)

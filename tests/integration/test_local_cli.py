@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -204,6 +205,29 @@ def test_a_control_plane_ends_with_the_program_that_started_it(tmp_path: Path) -
         assert is_running(pid)
         program.kill()
     wait_until(lambda: not is_running(pid), 10, "the control plane to follow")
+
+
+def test_a_client_that_stays_connected_does_not_keep_a_control_plane() -> None:
+    """It ends by itself as soon as it is told to, and takes its folder along."""
+    local = LocalModal().start()
+    where, pid, folder = urlsplit(local.url), local.pid, Path(local.address.state_dir)
+    with socket.create_connection((where.hostname, where.port)) as client:
+        # Its greeting: the server has this connection by now.
+        assert client.recv(1)
+        os.kill(pid, signal.SIGTERM)
+        wait_until(lambda: not is_running(pid), 10, "its end")
+    assert not folder.exists()
+    local.stop()
+
+
+def test_what_a_killed_control_plane_leaves_goes_with_its_program() -> None:
+    """LocalModal removes what it could no longer remove itself."""
+    with LocalModal() as local:
+        folder = Path(local.address.state_dir)
+        os.kill(local.pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(local.pid), 10, "its end")
+        assert folder.exists()
+    assert not folder.exists()
 
 
 def test_modals_own_cli_manages_objects(environ: dict[str, str], started: dict[str, str], tmp_path: Path) -> None:

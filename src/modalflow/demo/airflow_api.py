@@ -94,6 +94,21 @@ class AirflowAPI:
             return ["api-server"]
         return [process for name, process in HEALTH.items() if (health.get(name) or {}).get("status") != "healthy"]
 
+    def warm_up(self) -> bool:
+        """Have the Execution API built, which Airflow does at its first request; False if no server is there yet.
+
+        That takes from four seconds to more than ten, and holds up every other request: the first task to start would
+        pay for it.
+        """
+        try:
+            self._http.get("/execution/health", timeout=60.0)
+        except httpx.ConnectError:
+            return False
+        except httpx.HTTPError:
+            # Whether it is well is another question.
+            return True
+        return True
+
     def dag_is_known(self, dag_id: str) -> bool:
         """Whether the DAG processor has parsed the DAG and the API can run it."""
         answer = self.request("GET", f"dags/{quote(dag_id)}", missing_is_fine=True)

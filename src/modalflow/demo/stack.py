@@ -12,7 +12,6 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from modalflow.demo.metadata import Metadata
 from modalflow.demo.ports import free_port
 from modalflow.demo.postgres import READY_TIMEOUT, Postgres
 from modalflow.demo.program import Program, StackError, stop_all
+from modalflow.emulator.scratch import Scratch
 
 LOCAL_EXECUTOR: Final = "LocalExecutor"
 BUNDLE: Final = "modalflow-demo"
@@ -72,13 +72,16 @@ class AirflowStack:
         processes: Mapping[str, Sequence[str]] = SEPARATE,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="modalflow-"))
+        self._scratch = Scratch("modalflow-demo-")
+        self.folder = self._scratch.path
         # PostgreSQL may run as somebody else, who has to get to its own folder in here.
         self.folder.chmod(0o711)
         self.logs = self.folder / "logs"
         self.home = self.folder / "airflow"
         for folder in (self.logs, self.home):
             folder.mkdir(mode=0o700)
+        self.keep_logs = False
+        """Whether the logs are to stay after the end, until the next stack is made."""
         self._say = say
         self._processes = processes
         base = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
@@ -146,7 +149,7 @@ class AirflowStack:
         programs = {name: self.programs[name] for name in names if name in self.programs}
         return "\n".join(program.report() for program in (programs or self.programs).values())
 
-    def stop(self, *, keep_logs: bool = False) -> None:
+    def stop(self) -> None:
         """End every process and remove the folder, but for the logs where they are still wanted."""
         self.api.close()
         postgres = self.programs.pop("postgres", None)
@@ -154,23 +157,29 @@ class AirflowStack:
         if postgres is not None:
             stop_all([postgres])
         self._postgres.clean()
-        for path in self.folder.iterdir() if keep_logs and self.folder.exists() else [self.folder]:
-            if path != self.logs:
+        if not self.keep_logs:
+            self._scratch.close()
+            return
+        for path in self.folder.iterdir():
+            if path != self.logs and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+        self._scratch.abandon()
+        self._say(f"the logs of every process stay until the next demo: {self.logs}")
 
     def __enter__(self) -> Self:
         try:
             self.prepare()
             self.start()
-        except BaseException:
-            self.stop(keep_logs=True)
+        except BaseException as error:
+            self.__exit__(type(error), error, error.__traceback__)
             raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.stop(keep_logs=isinstance(error, StackError))
+        self.keep_logs = self.keep_logs or isinstance(error, StackError)
+        self.stop()
 
     def _start_postgres(self) -> None:
         self._postgres.prepare()
@@ -187,8 +196,11 @@ class AirflowStack:
 
     def _wait_until_healthy(self, deadline: float) -> None:
         """The API server tells about all the others."""
-        while unhealthy := self.api.unhealthy():
+        warm = False
+        while unhealthy := self.api.unhealthy() if warm else ["api-server"]:
             self.check()
+            # Before all else, so that the others' start and this go on at once.
+            warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
             time.sleep(POLL)

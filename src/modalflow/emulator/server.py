@@ -8,9 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import weakref
 from typing import Any
 
 from grpclib.encoding.proto import ProtoCodec
+from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 
 from modalflow.emulator.apps import Apps
@@ -36,6 +38,30 @@ from modalflow.emulator.upkeep import Upkeep
 from modalflow.emulator.volumes import Volumes
 
 log = logging.getLogger(__name__)
+
+
+class ClosingServer(Server):
+    """grpclib's server, which ends its connections as well when it ends.
+
+    Since Python 3.12 an asyncio server is closed only when its last connection is, and a client keeps its own for as
+    long as it lives.
+    """
+
+    def __init__(self, *args: Any, **how: Any) -> None:
+        super().__init__(*args, **how)
+        self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
+
+    def _protocol_factory(self) -> H2Protocol:
+        protocol = super()._protocol_factory()
+        self._protocols.add(protocol)
+        return protocol
+
+    async def wait_closed(self) -> None:
+        """Wait until all that is being answered has ended, and all connections with it."""
+        await asyncio.gather(*(handler.wait_closed() for handler in self._handlers))
+        for protocol in self._protocols:
+            protocol.connection.close()
+        await super().wait_closed()
 
 
 class ControlPlane:
@@ -101,13 +127,13 @@ class ControlPlane:
             ],
             self.credentials,
         )
-        self._server: Server | None = None
+        self._server: ClosingServer | None = None
         self.url = ""
 
     async def start(self) -> None:
         """Listen; ``url`` is the address afterwards."""
         await self.blobs.start()
-        server = Server([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
+        server = ClosingServer([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
         await server.start(self.options.host, self.options.port)
         self._server = server
         port = _port(server)

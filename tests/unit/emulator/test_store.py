@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from pathlib import Path
 
@@ -17,12 +16,6 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where temporary folders are made during the test."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     return tmp_path
-
-
-def aged(folder: Path) -> Path:
-    """The folder, looking as if it had been made an hour ago."""
-    os.utime(folder, (0, 0))
-    return folder
 
 
 def test_a_temporary_folder_goes_with_its_owner(temporary: Path) -> None:
@@ -40,28 +33,6 @@ def test_a_given_folder_stays(tmp_path: Path) -> None:
     state = StateDir(tmp_path / "mine")
     state.close()
     assert (tmp_path / "mine").is_dir()
-
-
-def test_what_a_killed_owner_left_is_removed_by_the_next(temporary: Path) -> None:
-    """A folder whose owner is gone goes; one that is in use, is fresh, or is somebody else's kind of folder stays."""
-    alive = StateDir()
-    aged(alive.root)
-    dead = StateDir()
-    assert dead._lock is not None
-    dead._lock.close()  # As the system does when a process dies.
-    aged(dead.root)
-    fresh = StateDir()
-    assert fresh._lock is not None
-    fresh._lock.close()
-    other = temporary / "modalflow-local-notes"
-    other.mkdir()
-    aged(other)
-
-    new = StateDir()
-    assert not dead.root.exists()
-    assert alive.root.exists() and fresh.root.exists() and other.exists()
-    new.close()
-    alive.close()
 
 
 def test_files_are_found_by_their_content(tmp_path: Path) -> None:

@@ -1,0 +1,97 @@
+"""Temporary folders that end with their process, however it ends.
+
+Owns making, locking and removing them; what is in them is their owner's. A folder is locked for as long as its process
+lives, so that whoever makes the next one can tell which are abandoned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+log = logging.getLogger(__name__)
+
+_LOCK = ".lock"
+#: How long processes that are just ending may still write to a folder that is being removed.
+REMOVE_SECONDS = 5.0
+
+
+class Scratch:
+    """A private temporary folder, gone after ``close``.
+
+    After a kill it goes when the next one with the same prefix is made, and so does what ``abandon`` left.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        _remove_abandoned(prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix))
+        # Locked before it has its name, so that nobody can meet it unlocked.
+        incoming = self.path / f"{_LOCK}.incoming"
+        self._lock = incoming.open("wb")
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        incoming.rename(self.path / _LOCK)
+
+    def close(self) -> None:
+        """Remove the folder."""
+        remove(self.path)
+        self._lock.close()
+
+    def abandon(self) -> None:
+        """Leave the folder to its readers, until the next one is made."""
+        self._lock.close()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, its lock last: what is interrupted is found again."""
+    deadline = time.monotonic() + REMOVE_SECONDS
+    while not _emptied(folder):
+        if time.monotonic() > deadline:
+            log.warning("%s cannot be removed: %s", folder, ", ".join(sorted(path.name for path in folder.iterdir())))
+            return
+        _open_up(folder)
+        time.sleep(0.02)
+    with contextlib.suppress(OSError):
+        (folder / _LOCK).unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def _emptied(folder: Path) -> bool:
+    """Remove all but the lock; whether that worked."""
+    empty = True
+    with contextlib.suppress(FileNotFoundError):
+        for path in folder.iterdir():
+            if path.name == _LOCK:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            empty = empty and not os.path.lexists(path)
+    return empty
+
+
+def _open_up(folder: Path) -> None:
+    """Make every folder in it writable: what ran there may have closed its own."""
+    for parent, names, _ in os.walk(folder):
+        for name in names:
+            path = Path(parent, name)
+            with contextlib.suppress(OSError):
+                if not path.is_symlink():
+                    path.chmod(0o700)
+
+
+def _remove_abandoned(prefix: str) -> None:
+    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+        with contextlib.suppress(OSError):
+            if folder.lstat().st_uid != os.getuid():
+                continue
+            with (folder / _LOCK).open("rb") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                remove(folder)

@@ -9,7 +9,7 @@ from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.dags import DEMO_DAG
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.report import Row, problems
-from tests.acceptance.airflow_on_modal import finish_run, start_run, wait_at_gate
+from tests.acceptance.airflow_on_modal import finish_run
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -76,16 +76,3 @@ def test_logs_are_readable_after_the_run(
     log = stack.airflow.api.log(DEMO_DAG, run_id, instance_of(rows, task_id, map_index), try_number)
     assert any(says in line for line in log), "\n".join(log)
     assert not any("Could not read" in line for line in log), "\n".join(log)
-
-
-def test_a_log_is_readable_while_its_task_runs(stack: ModalStack) -> None:
-    """What a task printed is in Airflow's API before the task ends, and what it printed later is there after."""
-    run_id = start_run(stack, "gate_once", gate="live_log")
-    instance = wait_at_gate(stack, "gate_once", run_id)
-    during = stack.airflow.api.log("gate_once", run_id, instance)
-    assert not any("through live_log" in line for line in during)
-    stack.airflow.api.set_variable("live_log", "open")
-    assert finish_run(stack, "gate_once", run_id) == "success"
-    after = stack.airflow.api.log("gate_once", run_id, instance)
-    assert sum("through live_log" in line for line in after) == 1, "\n".join(after)
-    assert sum("waiting at live_log" in line for line in after) == 1, "\n".join(after)

@@ -11,15 +11,39 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 
+LAYERS = "Imports point one way"
+ALONE = "The local control plane knows nothing"
+BORDER = "Airflow is imported at its border alone"
+
+SOURCES = CHECKOUT / "src" / "modalflow"
+
+#: Every module and package but the one that stands alone.
+MODULES = sorted(
+    f"modalflow.{path.stem}"
+    for path in SOURCES.iterdir()
+    if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem not in ("__init__", "emulator")
+)
+#: Some that could be tempted.
+WITHOUT_AIRFLOW = (
+    "config.py",
+    "control_plane.py",
+    "log_volume.py",
+    "executor/engine.py",
+    "worker/call.py",
+    "worker/zygote.py",
+)
+
 #: file → a line that must never stand in it, and the contract that says so.
 FORBIDDEN = [
-    ("executor/__init__.py", "import modalflow.cli", "Imports point one way"),
-    ("executor/__init__.py", "import modalflow.worker", "Imports point one way"),
-    ("worker/__init__.py", "import modalflow.executor", "Imports point one way"),
-    ("messages.py", "import modalflow.control_plane", "Imports point one way"),
-    ("emulator/__init__.py", "import airflow", "The local control plane knows nothing"),
-    ("emulator/__init__.py", "import modal", "The local control plane knows nothing"),
-    ("emulator/__init__.py", "import modalflow.errors", "The local control plane knows nothing"),
+    ("executor/__init__.py", "import modalflow.cli", LAYERS),
+    ("executor/__init__.py", "import modalflow.worker", LAYERS),
+    ("worker/__init__.py", "import modalflow.executor", LAYERS),
+    ("messages.py", "import modalflow.control_plane", LAYERS),
+    ("control_plane.py", "import modalflow.airflow_compat", LAYERS),
+    ("plain_data.py", "import modalflow.log_volume", LAYERS),
+    ("log_volume.py", "import modalflow.airflow_logging", LAYERS),
+    *(("emulator/__init__.py", f"import {module}", ALONE) for module in ("airflow", "modal", *MODULES)),
+    *((file, "import airflow", BORDER) for file in WITHOUT_AIRFLOW),
     ("demo/__init__.py", "import modalflow.executor", "The demo drives"),
 ]
 
@@ -62,3 +86,15 @@ def test_a_forbidden_import_breaks_a_contract(copy: Path, file: str, line: str, 
         path.write_text(before)
     assert code != 0
     assert any(contract in row and "BROKEN" in row for row in output.splitlines()), output
+
+
+def test_a_module_without_a_place_breaks_the_layers(copy: Path) -> None:
+    """Whoever adds a module at the top has to say where it belongs."""
+    stray = copy / "src" / "modalflow" / "stray.py"
+    try:
+        stray.touch()
+        code, output = lint(copy)
+    finally:
+        stray.unlink()
+    assert code != 0
+    assert "modalflow.stray" in output

@@ -6,7 +6,8 @@ Owns the token and the shapes of the answers it uses. It never touches the metad
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Self
@@ -21,6 +22,13 @@ HEALTH: Final[Mapping[str, str]] = {
     "triggerer": "triggerer",
     "dag_processor": "dag-processor",
 }
+
+# What Airflow's event log calls it when not the task itself says that it failed: ModalExecutor's own name for it first.
+TROUBLES: Final = frozenset({"modal executor", "heartbeat timeout", "state mismatch", "stuck in queued tries exceeded"})
+
+#: Seconds that a server which something killed is given to be back.
+PATIENCE: Final = 60.0
+POLL: Final = 0.25
 
 # Parts of a structured log message that are placed elsewhere in its line, or that every line of one task repeats.
 NOT_SHOWN: Final = frozenset(
@@ -71,13 +79,20 @@ class TaskInstance:
     @property
     def label(self) -> str:
         """``task``, or ``task [3]`` where it is mapped."""
-        return self.task_id if self.map_index < 0 else f"{self.task_id} [{self.map_index}]"
+        return label(self.task_id, self.map_index)
+
+
+def label(task_id: str, map_index: int | None) -> str:
+    """``task``, or ``task [3]`` where it is mapped."""
+    return task_id if map_index is None or map_index < 0 else f"{task_id} [{map_index}]"
 
 
 class AirflowAPI:
     """Talks to one API server whose simple auth manager makes everybody an admin."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, while_away: Callable[[], object] = lambda: None) -> None:
+        """``while_away`` is called now and then while the server does not answer; it may raise to end the waiting."""
+        self._while_away = while_away
         self._http = httpx.Client(base_url=url, timeout=30.0, trust_env=False)
         self._token: str | None = None
 
@@ -166,6 +181,15 @@ class AirflowAPI:
         entries = self.request("GET", "eventLogs", params=params).json()["event_logs"]
         return [f"{entry['event']}: {entry['extra'] or ''}" for entry in entries]
 
+    def troubles(self, dag_id: str, run_id: str) -> list[str]:
+        """Why tries of a DAG run's tasks were ended from outside, oldest first: ``task, try n: reason``."""
+        params: dict[str, object] = {"dag_id": dag_id, "run_id": run_id, "limit": 100, "order_by": "event_log_id"}
+        return [
+            f"{label(entry['task_id'], entry['map_index'])}, try {entry['try_number']}: {entry['extra']}"
+            for entry in self.request("GET", "eventLogs", params=params).json()["event_logs"]
+            if entry["event"] in TROUBLES
+        ]
+
     def request(
         self,
         method: str,
@@ -177,13 +201,27 @@ class AirflowAPI:
     ) -> httpx.Response:
         """Ask for ``path`` below the API's root; AirflowAPIError where Airflow refuses. ``how`` is httpx's."""
         if self._token is None:
-            answer = self._http.get("/auth/token")
-            self._token = str(_checked(answer).json()["access_token"])
+            self._token = str(_checked(self._send("GET", "/auth/token")).json()["access_token"])
         headers = {"authorization": f"Bearer {self._token}", **(headers or {})}
-        answer = self._http.request(method, f"/api/v2/{path}", headers=headers, **how)
+        answer = self._send(method, f"/api/v2/{path}", headers=headers, **how)
         if answer.status_code == 404 and missing_is_fine:
             return answer
         return _checked(answer)
+
+    def _send(self, method: str, path: str, **how: Any) -> httpx.Response:
+        """Send a request; again where the server is away and cannot have acted on it."""
+        repeatable: type[httpx.TransportError] = httpx.TransportError if method == "GET" else httpx.ConnectError
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self._http.request(method, path, **how)
+            except httpx.TransportError as error:
+                if not isinstance(error, repeatable) or time.monotonic() > deadline:
+                    raise AirflowAPIError(
+                        f"Airflow's API at {self._http.base_url} did not answer {method} {path}: {error!r}"
+                    ) from error
+            self._while_away()
+            time.sleep(POLL)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

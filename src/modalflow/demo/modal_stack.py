@@ -84,7 +84,9 @@ class ModalStack:
         self.airflow.check()
         if not self.control_plane_is_gone and self._control_plane_ended():
             self.control_plane_is_gone = True
-            self._say("the local control plane has ended; tasks that it ran will fail")
+            self._say("the local control plane has ended, and every container with it; the last it wrote:")
+            self._say(self.local.stderr() or "(nothing)")
+            self._say("Airflow notices within a minute that these tasks no longer report")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
         """Every task instance of a DAG run, with what the control plane knows of its function call."""

@@ -9,14 +9,14 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import FrameType
 from typing import Final, NoReturn
 
-import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from modalflow.demo.airflow_api import AirflowAPIError, TaskInstance
 from modalflow.demo.dags import DEMO_DAG, example_dags
@@ -53,11 +53,12 @@ def run(options: Options, console: Console) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     try:
-        with ending_on_signals(), ModalStack(example_dags(), say=say) as stack:
+        with ending_on_signals(), ModalStack(example_dags(), say=lambda line: say(escape(line))) as stack:
             run_id = trigger(stack)
             say(f"DAG run {run_id} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
             watch(stack, run_id, say, began + options.timeout)
             wrong = tell(stack, run_id, console)
+            stack.airflow.keep_logs = bool(wrong)
             for problem in wrong:
                 console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
             if not wrong:
@@ -98,14 +99,14 @@ def trigger(stack: ModalStack) -> str:
 
 
 def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
-    """Say what changes until the DAG run is over; StackError, naming what hangs, where they cannot or take too long."""
+    """Say what changes until the DAG run is over; StackError, naming what hangs, where that takes too long.
+
+    Without a control plane it is over once Airflow has noticed that nothing runs any more.
+    """
     seen: dict[str, tuple[str | None, int]] = {}
-    state, instances = "", list[TaskInstance]()
     while True:
-        # An API server that something killed is away until it has been started again.
-        with suppress(httpx.TransportError):
-            state = stack.airflow.api.run_state(DEMO_DAG, run_id)
-            instances = stack.airflow.api.task_instances(DEMO_DAG, run_id)
+        state = stack.airflow.api.run_state(DEMO_DAG, run_id)
+        instances = stack.airflow.api.task_instances(DEMO_DAG, run_id)
         for instance in instances:
             now = (instance.state, instance.try_number)
             if instance.state and seen.get(instance.id) != now:
@@ -117,7 +118,8 @@ def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
             return
         stack.check()
         if stack.control_plane_is_gone and not any(instance.state == "running" for instance in instances):
-            raise StackError(f"the local control plane ended during the run.\n{what_hangs(stack, instances)}")
+            say("no task is left running")
+            return
         if time.monotonic() > deadline:
             raise StackError(f"the DAG run was not through in time.\n{what_hangs(stack, instances)}")
         time.sleep(POLL)
@@ -131,7 +133,7 @@ def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
     blamed = {RESPONSIBLE.get(instance.state, "scheduler") for instance in hanging if instance.state} or {"scheduler"}
     lines.append(stack.airflow.reports(sorted(blamed)))
     running = next((instance for instance in hanging if instance.state == "running"), None)
-    if running is not None:
+    if running is not None and not stack.control_plane_is_gone:
         lines.append(f"--- log of {running.label}, last lines:")
         lines += log_tail(stack, running)
     return "\n".join(lines)
@@ -142,7 +144,14 @@ def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
     rows = stack.rows(DEMO_DAG, run_id)
     console.print()
     console.print(table(rows))
-    shown = [row.instance for row in rows if row.instance.state in ("failed", "up_for_retry")]
+    if troubles := stack.airflow.api.troubles(DEMO_DAG, run_id):
+        console.print("\n[bold]What Airflow says of tries that were cut short[/]")
+        for trouble in troubles:
+            console.print(f"  {trouble}", markup=False, highlight=False, soft_wrap=True)
+    if stack.control_plane_is_gone:
+        console.print("\nThe logs of the tasks were on one of its Volumes, and are gone with it.\n")
+        return ["the local control plane ended during the run", *problems(rows)]
+    shown = [row.instance for row in rows if row.instance.state == "failed"]
     shown = shown or [row.instance for row in rows if row.instance.task_id == SHOWN_TASK]
     for instance in shown[:3]:
         console.print(f"\n[bold]The log of {instance.label}, as Airflow's API returns it[/] (its last lines)")

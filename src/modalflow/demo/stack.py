@@ -89,7 +89,7 @@ class AirflowStack:
         self.port = free_port()
         self.env = base | self._airflow_env(dags, executor) | dict(env or {})
         self.programs: dict[str, Program] = {}
-        self.api = AirflowAPI(self.url)
+        self.api = AirflowAPI(self.url, while_away=self.check)
 
     @property
     def url(self) -> str:

@@ -12,16 +12,17 @@ import click
 @click.option(
     "--timeout",
     type=click.FloatRange(min=10.0),
+    metavar="SECONDS",
     default=300.0,
     show_default=True,
-    help="Seconds that the whole may take; after that the demo names what hangs and ends.",
+    help="How long the whole may take; after that the demo names what hangs, and ends.",
 )
 def demo(keep: bool, timeout: float) -> None:
     """Run an example DAG in a real Airflow, its tasks on Modal, without leaving this machine.
 
     Starts a local control plane, deploys the worker app to it, starts Airflow on an embedded PostgreSQL, and ends
-    with a table of what ran where. Ends with 0 only if every task succeeded in a Modal container. Nothing is left
-    running.
+    with a table of what ran where. Nothing of it is left running, and no account at modal.com is needed. The exit
+    code is 0 only if every task succeeded in a Modal container.
     """
     try:
         from rich.console import Console

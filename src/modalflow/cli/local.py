@@ -63,7 +63,7 @@ def start(name: str, **given: Any) -> None:
     """Start a control plane that stays until it is stopped."""
     with _errors():
         daemon = daemons.start(name, _options(given))
-    option = "" if name == daemons.DEFAULT_NAME else f" --name {shlex.quote(name)}"
+    option = _option(name)
     click.echo(f"The local control plane {name!r} runs at {daemon.address.url} (pid {daemon.address.pid}).")
     click.echo(f'Use it:  eval "$(modalflow local env{option})"')
     click.echo(f"Stop it: modalflow local stop{option}")
@@ -94,26 +94,29 @@ def status(name: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_report(name, running, stale)))
     elif running is None:
-        click.echo(_not_running(name, stale))
+        click.echo(f"{_not_running(name, stale)} {_how_to_start(name)}")
     else:
         seconds = time.time() - running.started_at
         answer = "runs" if running.answers() else "has a process but does not answer"
         click.echo(f"The local control plane {name!r} {answer} at {running.address.url}")
-        click.echo(f"pid {running.address.pid}, for {seconds:.0f} s, state in {running.address.state_dir}")
-        click.echo(f"log {daemons.log_path(name)}")
+        click.echo(f"  process  {running.address.pid}, for {seconds:.0f} s")
+        click.echo(f"  state    {running.address.state_dir}")
+        click.echo(f"  log      {daemons.log_path(name)}")
     sys.exit(0 if running is not None else 1)
 
 
-@local.command()
+@local.command(short_help="Print the variables that Modal's SDK and CLI need.")
 @_name
 @_json
 def env(name: str, as_json: bool) -> None:
-    """Print the environment variables that Modal's SDK and CLI need, as shell commands."""
+    """Print the environment variables that Modal's SDK and CLI need, as shell commands.
+
+    In a shell: eval "$(modalflow local env)"
+    """
     with _errors():
         running, stale = daemons.look_up(name)
     if running is None:
-        option = "" if name == daemons.DEFAULT_NAME else f" --name {shlex.quote(name)}"
-        raise click.ClickException(f"{_not_running(name, stale)} Start it: modalflow local start{option}")
+        raise click.ClickException(f"{_not_running(name, stale)} {_how_to_start(name)}")
     variables = running.address.variables()
     if as_json:
         click.echo(json.dumps(variables))
@@ -122,7 +125,10 @@ def env(name: str, as_json: bool) -> None:
         click.echo(f"export {variable}={shlex.quote(value)}")
 
 
-@local.command(context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@local.command(
+    short_help="Run a command with a control plane of its own.",
+    context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
+)
 @_control_plane_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(command: tuple[str, ...], **given: Any) -> None:
@@ -184,6 +190,14 @@ def _report(name: str, running: daemons.Daemon | None, stale: daemons.Daemon | N
         "log": str(daemons.log_path(name)),
         **address,
     }
+
+
+def _option(name: str) -> str:
+    return "" if name == daemons.DEFAULT_NAME else f" --name {shlex.quote(name)}"
+
+
+def _how_to_start(name: str) -> str:
+    return f"Start it: modalflow local start{_option(name)}"
 
 
 def _not_running(name: str, stale: daemons.Daemon | None) -> str:

@@ -19,7 +19,7 @@ from modalflow.emulator.changes import Changes
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
-from modalflow.emulator.wire import message
+from modalflow.emulator.wire import message, optional
 
 CREATED_BY = "local"
 
@@ -209,7 +209,7 @@ class Apps(Service):
         return answer
 
     async def AppPublish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
-        if request.staged or request.rollback_version:
+        if optional(request, "staged") or optional(request, "rollback_version"):
             raise GRPCError(Status.UNIMPLEMENTED, "The local control plane has neither staged deployments nor rollback")
         app = self.live(request.app_id)
         if request.name:

@@ -266,18 +266,12 @@ class Calls(Service):
         self, request: api_pb2.FunctionCallFromIdRequest, caller: Caller
     ) -> api_pb2.FunctionCallFromIdResponse:
         call = self.get(request.function_call_id)
-        return message(
-            api_pb2.FunctionCallFromIdResponse,
-            function_call_id=call.call_id,
-            num_inputs=len(call.inputs),
-            metadata=message(
-                api_pb2.FunctionCallHandleMetadata,
-                function_id=call.function.object_id,
-                app_id=call.function.app.app_id,
-                function_name=call.function.tag,
-                app_name=call.function.app.name,
-            ),
-        )
+        answer = api_pb2.FunctionCallFromIdResponse(function_call_id=call.call_id, num_inputs=len(call.inputs))
+        # SDKs before 1.6 know no metadata of a call.
+        if "metadata" in answer.DESCRIPTOR.fields_by_name:
+            answer.metadata.function_id = call.function.object_id
+            answer.metadata.app_id = call.function.app.app_id
+        return answer
 
     async def FunctionCallList(
         self, request: api_pb2.FunctionCallListRequest, caller: Caller

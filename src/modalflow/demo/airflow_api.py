@@ -24,7 +24,8 @@ HEALTH: Final[Mapping[str, str]] = {
 }
 
 # What Airflow's event log calls it when not the task itself says that it failed: ModalExecutor's own name for it first.
-TROUBLES: Final = frozenset({"modal executor", "heartbeat timeout", "state mismatch", "stuck in queued tries exceeded"})
+# There is a "state mismatch" too with each of ours, which repeats it at length.
+TROUBLES: Final = frozenset({"modal executor", "heartbeat timeout", "stuck in queued tries exceeded"})
 
 #: Seconds that a server which something killed is given to be back.
 PATIENCE: Final = 60.0

@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from modalflow.demo.calls import containers_of
-from modalflow.demo.program import Program
+from modalflow.demo.program import Program, describe_exit
 from modalflow.demo.report import Row
 from modalflow.demo.stack import SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
@@ -82,11 +82,12 @@ class ModalStack:
         Without its control plane Airflow goes on, as it would on the day that Modal's is away: it is only said.
         """
         self.airflow.check()
-        if not self.control_plane_is_gone and self._control_plane_ended():
+        how = self._control_plane_ended()
+        if how and not self.control_plane_is_gone:
             self.control_plane_is_gone = True
-            self._say("the local control plane has ended, and every container with it; the last it wrote:")
+            self._say(f"the local control plane has ended ({how}), and every container with it; the last it wrote:")
             self._say(self.local.stderr() or "(nothing)")
-            self._say("Airflow notices within a minute that these tasks no longer report")
+            self._say("Airflow notices within a minute that the tasks in them no longer report")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
         """Every task instance of a DAG run, with what the control plane knows of its function call."""
@@ -99,15 +100,19 @@ class ModalStack:
             for call in [calls.get(instance.id, "")]
         ]
 
-    def _control_plane_ended(self) -> bool:
+    def _control_plane_ended(self) -> str:
+        """How its process ended; nothing while it runs."""
         try:
             # Only looked at: the process is LocalModal's to collect.
-            return os.waitid(os.P_PID, self.local.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+            end = os.waitid(os.P_PID, self.local.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return True
+            return "nobody knows how"
+        if end is None:
+            return ""
+        return describe_exit(end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status)
 
     def _deploy_command(self) -> Program:
-        command = (sys.executable, "-c", "from modalflow.cli import main; main()", "deploy")
+        command = (sys.executable, "-m", "modalflow.cli", "deploy")
         return Program("deploy", command, self.airflow.env, self.airflow.logs / "deploy.log", cwd=self.airflow.home)
 
     def _stop_airflow(

@@ -19,6 +19,8 @@ from modalflow.demo.airflow_api import TaskInstance
 EXPECTED_SKIPPED: Final = frozenset({"do_nothing"})
 
 NOTHING: Final = "-"
+#: How the ids of function calls begin. What has none yet has a work id there.
+CALL: Final = "fc-"
 
 STYLES: Final[Mapping[str, str]] = {
     "success": "green",
@@ -53,7 +55,7 @@ class Row:
             return [] if state == "skipped" else [f"{label} is {state}; the branch should have skipped it"]
         if state != "success":
             return [f"{label} is {state}; expected success"]
-        if not self.function_call.startswith("fc-"):
+        if not self.function_call.startswith(CALL):
             return [f"{label} has no function call; its external_executor_id is {self.function_call!r}"]
         if self.container not in self.confirmed:
             seen = ", ".join(sorted(self.confirmed)) or "none"
@@ -71,8 +73,8 @@ def problems(rows: Iterable[Row], expected_skipped: Iterable[str] = EXPECTED_SKI
 
 
 def seconds(first: datetime | None, last: datetime | None) -> str:
-    """The time between two moments, or a dash."""
-    return f"{(last - first).total_seconds():.1f}" if first and last else NOTHING
+    """The time between two moments, or a dash; also where the later one is still that of the try before."""
+    return f"{(last - first).total_seconds():.1f}" if first and last and first <= last else NOTHING
 
 
 def table(rows: Iterable[Row]) -> Table:
@@ -92,7 +94,7 @@ def table(rows: Iterable[Row]) -> Table:
             instance.label,
             f"[{STYLES.get(state, 'default')}]{state}[/]",
             str(instance.try_number),
-            row.function_call or NOTHING,
+            row.function_call if row.function_call.startswith(CALL) else NOTHING,
             row.container or NOTHING,
             seconds(instance.queued, instance.started) if state != "skipped" else NOTHING,
             seconds(instance.started, instance.ended) if state != "skipped" else NOTHING,

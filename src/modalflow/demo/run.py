@@ -22,7 +22,7 @@ from modalflow.demo.airflow_api import AirflowAPIError, TaskInstance
 from modalflow.demo.dags import DEMO_DAG, example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.program import StackError
-from modalflow.demo.report import STYLES, problems, table
+from modalflow.demo.report import EXPECTED_SKIPPED, STYLES, problems, table
 
 POLL: Final = 0.25
 LOG_LINES: Final = 12
@@ -150,7 +150,8 @@ def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
             console.print(f"  {trouble}", markup=False, highlight=False, soft_wrap=True)
     if stack.control_plane_is_gone:
         console.print("\nThe logs of the tasks were on one of its Volumes, and are gone with it.\n")
-        return ["the local control plane ended during the run", *problems(rows)]
+        left = ", ".join(row.instance.label for row in rows if row.problems(EXPECTED_SKIPPED))
+        return [f"the local control plane ended during the run; tasks that did not succeed: {left or 'none'}"]
     shown = [row.instance for row in rows if row.instance.state == "failed"]
     shown = shown or [row.instance for row in rows if row.instance.task_id == SHOWN_TASK]
     for instance in shown[:3]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -85,3 +86,15 @@ def test_the_table_shows_where_and_how_long() -> None:
         "2.0",
     ]
     assert [cell.strip() for cell in second.strip("│").split("│")][3:] == ["-", "-", "-", "-"]
+
+
+def test_the_table_does_not_show_what_is_not_so() -> None:
+    """A work id is no function call, and the start of one try says nothing about the queueing of the next."""
+    again = row(state="queued", call="6400abcb-4903-4ab2-b2ce-96ad82562918")
+    again = replace(again, instance=replace(again.instance, queued=START + timedelta(seconds=9)))
+    console = Console(file=io.StringIO(), width=140)
+    console.print(table([again]))
+    assert isinstance(console.file, io.StringIO)
+    (line,) = (line for line in console.file.getvalue().splitlines() if line.startswith("│"))
+    cells = [cell.strip() for cell in line.strip("│").split("│")]
+    assert (cells[3], cells[5]) == ("-", "-")

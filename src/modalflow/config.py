@@ -12,13 +12,15 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from modalflow.errors import ConfigError
 from modalflow.names import DEFAULT_APP, Names
 
 SECTION = "modal_executor"
+
+_N = TypeVar("_N", int, float)
 
 #: Modal's bounds of a Function's timeout, in seconds (documentation of August 2026).
 LONGEST_TIMEOUT = 24 * 3600
@@ -62,30 +64,25 @@ def _app_name(place: str, raw: str) -> str:
     return raw.strip()
 
 
-def _whole(low: int, high: int, example: str) -> Callable[[str, str], int]:
-    def parse(place: str, raw: str) -> int:
+def _number(kind: type[_N], what: str, low: _N, high: _N, example: str) -> Callable[[str, str], _N]:
+    def parse(place: str, raw: str) -> _N:
         try:
-            value = int(raw)
+            value: _N | None = kind(raw)
         except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise ConfigError(place, raw, f"a whole number from {low} to {high}, e.g. {example}")
+            value = None
+        if value is None or not low <= value <= high:
+            raise ConfigError(place, raw, f"{what} from {low:g} to {high:g}, e.g. {example}")
         return value
 
     return parse
+
+
+def _whole(low: int, high: int, example: str) -> Callable[[str, str], int]:
+    return _number(int, "a whole number", low, high, example)
 
 
 def _seconds(low: float, high: float, example: str) -> Callable[[str, str], float]:
-    def parse(place: str, raw: str) -> float:
-        try:
-            value = float(raw)
-        except ValueError:
-            value = low - 1
-        if not low <= value <= high:
-            raise ConfigError(place, raw, f"seconds from {low:g} to {high:g}, e.g. {example}")
-        return value
-
-    return parse
+    return _number(float, "seconds", low, high, example)
 
 
 def _one_of(*choices: str) -> Callable[[str, str], str]:

@@ -26,12 +26,6 @@ def compute(client: modal.Client, name: str) -> Iterator[Deployed]:
     deployed.stop()
 
 
-@pytest.fixture
-def notes(client: modal.Client, name: str) -> Iterator[modal.Dict]:
-    yield modal.Dict.from_name(name, create_if_missing=True, client=client).hydrate(client)
-    modal.Dict.objects.delete(name, allow_missing=True, client=client)
-
-
 def cli(local: LocalModal, *arguments: str) -> str:
     """Run the ``modal`` command as a user would; return what it wrote on stdout."""
     done = subprocess.run(

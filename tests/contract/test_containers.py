@@ -27,12 +27,6 @@ def compute(client: modal.Client) -> Iterator[Deployed]:
     deployed.stop()
 
 
-@pytest.fixture
-def notes(client: modal.Client, name: str) -> Iterator[modal.Dict]:
-    yield modal.Dict.from_name(name, create_if_missing=True, client=client).hydrate(client)
-    modal.Dict.objects.delete(name, allow_missing=True, client=client)
-
-
 def test_a_container_is_reused(compute: Deployed) -> None:
     """Calls one after another run in the same container, each knowing its own call and input."""
     first, second = compute.call("where"), compute.call("where")

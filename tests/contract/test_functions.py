@@ -26,13 +26,6 @@ def compute(client: modal.Client) -> Iterator[Deployed]:
     deployed.stop()
 
 
-@pytest.fixture
-def notes(client: modal.Client, name: str) -> Iterator[modal.Dict]:
-    """A Dict through which a function tells how far it got; its name is given to the function."""
-    yield modal.Dict.from_name(name, create_if_missing=True, client=client).hydrate(client)
-    modal.Dict.objects.delete(name, allow_missing=True, client=client)
-
-
 def test_spawn_and_get(compute: Deployed) -> None:
     """What a function returns reaches whoever gets the call, as often as they ask, by handle or by id."""
     call = compute.function("add").spawn(2, 3)

@@ -41,7 +41,7 @@ def home(tmp_path: Path) -> dict[str, str]:
 
 
 def deploy(*arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "from modalflow.cli import main; main()", "deploy", *arguments]
+    command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
     return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
 
 

@@ -130,7 +130,7 @@ def world() -> Iterator[World]:
     with LocalModal() as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
 
         def deploy(*arguments: str) -> World:
-            command = [sys.executable, "-c", "from modalflow.cli import main; main()", "deploy", *arguments]
+            command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
             subprocess.run(
                 [*command, "--dags-bundle", f"tests={DAGS}"],
                 env=os.environ | local.env,

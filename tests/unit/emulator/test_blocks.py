@@ -10,15 +10,7 @@ import pytest
 
 from modalflow.emulator import blocks
 from modalflow.emulator.blocks import UNUSED_SECONDS, BlockStore
-
-
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.support import Clock
 
 
 @pytest.fixture

@@ -7,20 +7,11 @@ from modal_proto import api_pb2
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.queues import REPEAT_WITHIN_SECONDS, Queues
 from modalflow.emulator.rpc import Caller
+from tests.support import Clock
 
 
 def caller(key: str | None = None) -> Caller:
     return Caller(container_id=None, client_version="", idempotency_key=key)
-
-
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 async def made(clock: Clock) -> tuple[Queues, str]:
@@ -48,7 +39,7 @@ async def get(queues: Queues, queue_id: str, key: str | None, wanted: int = 1) -
 
 async def test_a_repeated_get_is_answered_alike_for_a_while() -> None:
     """A call whose answer got lost gets the same items again; a new call, or a late one, gets the next ones."""
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     queues, queue_id = await made(clock)
     await put(queues, queue_id, b"1", b"2", b"3")
 
@@ -61,7 +52,7 @@ async def test_a_repeated_get_is_answered_alike_for_a_while() -> None:
 
 async def test_an_empty_answer_is_not_remembered() -> None:
     """A get that found nothing does not keep a later try with the same key from finding something."""
-    queues, queue_id = await made(Clock())
+    queues, queue_id = await made(Clock(1_000_000.0))
     assert await get(queues, queue_id, "key") == []
     await put(queues, queue_id, b"1")
     assert await get(queues, queue_id, "key") == [b"1"]
@@ -69,7 +60,7 @@ async def test_an_empty_answer_is_not_remembered() -> None:
 
 async def test_each_put_renews_the_time_to_live() -> None:
     """A partition lives until its time to live after its last put, with all its items."""
-    clock = Clock()
+    clock = Clock(1_000_000.0)
     queues, queue_id = await made(clock)
     await put(queues, queue_id, b"1", ttl=10)
     clock.now += 9
@@ -84,7 +75,7 @@ async def test_each_put_renews_the_time_to_live() -> None:
 
 async def test_partitions_that_nobody_uses_are_forgotten() -> None:
     """A partition per request, as a relay makes them, costs nothing once the request is over."""
-    queues, queue_id = await made(Clock())
+    queues, queue_id = await made(Clock(1_000_000.0))
     for n in range(50):
         partition = b"%d" % n
         await put(queues, queue_id, b"x", partition=partition)
@@ -95,7 +86,7 @@ async def test_partitions_that_nobody_uses_are_forgotten() -> None:
 
 async def test_entry_numbers_never_start_again() -> None:
     """A reader's mark stays valid although the partition was empty, and forgotten, in between."""
-    queues, queue_id = await made(Clock())
+    queues, queue_id = await made(Clock(1_000_000.0))
     await put(queues, queue_id, b"1")
     request = api_pb2.QueueNextItemsRequest(queue_id=queue_id)
     (first,) = (await queues.QueueNextItems(request, caller())).items

@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.registry import EPHEMERAL_LIFETIME, Kept, Registry
 from modalflow.emulator.rpc import Caller
+from tests.support import Clock
 
 CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
 EPHEMERAL = api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL
@@ -19,18 +20,9 @@ OVERWRITE = api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS
 CALLER = Caller(container_id=None, client_version="", idempotency_key=None)
 
 
-class Clock:
-    """A clock that stands still until it is told to go on."""
-
-    now = 1_700_000_000.123_456_789
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_700_000_000.123_456_789)
 
 
 @pytest.fixture

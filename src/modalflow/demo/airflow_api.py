@@ -29,6 +29,8 @@ TROUBLES: Final = frozenset({"modal executor", "heartbeat timeout", "stuck in qu
 
 #: Seconds that a server which something killed is given to be back.
 PATIENCE: Final = 60.0
+#: And one that answers with an error of its own.
+PATIENCE_WHEN_ILL: Final = 5.0
 POLL: Final = 0.25
 
 # Parts of a structured log message that are placed elsewhere in its line, or that every line of one task repeats.
@@ -210,12 +212,17 @@ class AirflowAPI:
         return _checked(answer)
 
     def _send(self, method: str, path: str, **how: Any) -> httpx.Response:
-        """Send a request; again where the server is away and cannot have acted on it."""
+        """Send a request; again where the server is away or not itself, and cannot have acted on it."""
         repeatable: type[httpx.TransportError] = httpx.TransportError if method == "GET" else httpx.ConnectError
-        deadline = time.monotonic() + PATIENCE
+        began = time.monotonic()
+        deadline = began + PATIENCE
         while True:
             try:
-                return self._http.request(method, path, **how)
+                answer = self._http.request(method, path, **how)
+                # That may have a reason which shows up in a moment.
+                ill = answer.is_server_error and method == "GET" and time.monotonic() < began + PATIENCE_WHEN_ILL
+                if not ill:
+                    return answer
             except httpx.TransportError as error:
                 if not isinstance(error, repeatable) or time.monotonic() > deadline:
                     raise AirflowAPIError(

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from modalflow.demo.airflow_api import AirflowAPI
+from modalflow.demo.airflow_api import AirflowAPI, AirflowAPIError
 from modalflow.demo.metadata import Metadata
 from modalflow.demo.ports import free_port
 from modalflow.demo.postgres import READY_TIMEOUT, Postgres
@@ -178,7 +178,7 @@ class AirflowStack:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.keep_logs = self.keep_logs or isinstance(error, StackError)
+        self.keep_logs = self.keep_logs or isinstance(error, StackError | AirflowAPIError)
         self.stop()
 
     def _start_postgres(self) -> None:

@@ -190,7 +190,7 @@ OPTIONS: tuple[Option, ...] = (
         "sweep_interval",
         "float",
         "10",
-        "Seconds between two looks at workloads that have said nothing for that long.",
+        "Seconds after which a workload that has said nothing is looked up. The looks at a long task get rarer.",
         "10",
         _seconds(0.1, 3600, "10"),
     ),

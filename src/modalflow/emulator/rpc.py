@@ -11,7 +11,6 @@ import asyncio
 import hmac
 import inspect
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,10 +23,9 @@ from grpclib.server import Stream
 from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
-log = logging.getLogger(__name__)
+from modalflow.emulator.answers import Answers
 
-#: Answers kept for repeated idempotency keys. The SDK repeats a call within seconds, so the newest are enough.
-REMEMBERED_ANSWERS = 20_000
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,7 @@ class Dispatcher:
 
     def __init__(self, services: Iterable[Service], credentials: Credentials) -> None:
         self._credentials = credentials
-        self._answers: OrderedDict[tuple[str, str], asyncio.Future[Message]] = OrderedDict()
+        self._answers = Answers()
         self._methods: dict[str, tuple[Service, Callable[..., Any]]] = {}
         known = rpc_table()
         for service in services:
@@ -169,31 +167,10 @@ class Dispatcher:
                 await stream.send_message(answer)
             return
         if name in service.deduplicated and caller.idempotency_key:
-            answer = await self._once((name, caller.idempotency_key), method, request, caller)
+            answer = await self._answers.once((name, caller.idempotency_key), lambda: method(request, caller))
         else:
             answer = await method(request, caller)
         await stream.send_message(answer)
-
-    async def _once(
-        self, key: tuple[str, str], method: Callable[..., Awaitable[Message]], request: Any, caller: Caller
-    ) -> Message:
-        """Run the handler for the first call with this key; give every later one the same answer.
-
-        The work is a task of its own, so that a connection lost half-way does not undo half of an effect.
-        """
-        pending = self._answers.get(key)
-        if pending is None:
-            pending = asyncio.ensure_future(method(request, caller))
-            pending.add_done_callback(lambda done: self._forget_failure(key, done))
-            self._answers[key] = pending
-            while len(self._answers) > REMEMBERED_ANSWERS:
-                self._answers.popitem(last=False)
-        return await asyncio.shield(pending)
-
-    def _forget_failure(self, key: tuple[str, str], done: asyncio.Future[Message]) -> None:
-        """A call that failed had no effect to protect: its repetition is to be tried."""
-        if (done.cancelled() or done.exception() is not None) and self._answers.get(key) is done:
-            del self._answers[key]
 
 
 def _text(value: Any) -> str | None:

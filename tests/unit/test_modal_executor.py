@@ -26,6 +26,7 @@ from modal import exception
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.messages import Entry, Kind, State, Submission
+from tests.support import wait_until
 
 KEY = TaskInstanceKey("dag", "task", "run", 1, -1)
 
@@ -257,6 +258,21 @@ class TestSyncHappyPath:
         assert state is TaskInstanceState.SUCCESS
         assert info == f"{stage.function.call_ids[0]}/{submission.work_id}"
         stage.until(lambda: not stage.ledger.data)
+
+    def test_function_call_is_told_of_work_that_is_over_at_once(self, stage: Stage) -> None:
+        """RUNNING, with the id that Airflow is to store, is not hidden by a SUCCESS within the same heartbeat."""
+        stage.executor.execute_async(KEY, ["true"])
+        wait_until(lambda: stage.function.submissions, 10.0)
+        stage.report(stage.function.submissions[0], State.SUCCESS, return_code=0)
+        engine = stage.executor._engine
+        assert engine is not None
+        wait_until(lambda: "2 news not fetched" in engine.describe(), 10.0)
+        told: list[Any] = []
+        for _ in range(3):
+            stage.executor.heartbeat()
+            told += stage.executor.get_event_buffer().values()
+        external_id = f"{stage.function.call_ids[0]}/{stage.function.submissions[0].work_id}"
+        assert told == [(TaskInstanceState.RUNNING, external_id), (TaskInstanceState.SUCCESS, external_id)]
 
     def test_deferred_task_ends_without_an_event(self, stage: Stage) -> None:
         """A deferred task will come back under the same key, so its first half ends silently."""

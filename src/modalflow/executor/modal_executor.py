@@ -57,6 +57,7 @@ class ModalExecutor(BaseExecutor):
         self._env: Mapping[str, str] = {}
         self._origins: dict[Any, str] = {}
         self._unsaved_events: list[Any] = []
+        self._untold: list[News] = []
 
     # --- life ---
 
@@ -172,16 +173,26 @@ class ModalExecutor(BaseExecutor):
     # --- outcomes ---
 
     def sync(self) -> None:
-        """Tell Airflow what the engine has learnt."""
+        """Tell Airflow what the engine has learnt.
+
+        Of a workload that began and ended since the last time only the begin is told, and the end the next time:
+        Airflow keeps one event per key, and only RUNNING's is where it takes the external executor id from.
+        """
         if self._engine is None:
             return
-        delivered = []
-        for news in self._engine.take_news():
-            if news.kind is not NewsKind.STARTED:
-                delivered.append(news.work_id)
-            if self._origins.get(news.key) != news.origin:
+        untold, self._untold = [*self._untold, *self._engine.take_news()], []
+        delivered, begun = [], set()
+        for news in untold:
+            current = self._origins.get(news.key) == news.origin
+            if news.kind is NewsKind.STARTED:
+                begun.add(news.key)
+            elif current and news.key in begun:
+                self._untold.append(news)
                 continue
-            self._tell(news)
+            else:
+                delivered.append(news.work_id)
+            if current:
+                self._tell(news)
         self._engine.forget(delivered)
 
     def _tell(self, news: News) -> None:

@@ -17,7 +17,7 @@ from typing import Final, Self
 
 from modalflow.demo.calls import containers_of
 from modalflow.demo.program import Program, describe_exit
-from modalflow.demo.report import Row
+from modalflow.demo.report import CALL, Row
 from modalflow.demo.stack import SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
 
@@ -25,6 +25,9 @@ MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
 DEPLOY_TIMEOUT: Final = 90.0
+#: Seconds within which the scheduler has stored what its executor has told it.
+STORE_TIMEOUT: Final = 10.0
+POLL: Final = 0.1
 
 
 class ModalStack:
@@ -90,9 +93,18 @@ class ModalStack:
             self._say("Airflow notices within a minute that the tasks in them no longer report")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
-        """Every task instance of a DAG run, with what the control plane knows of its function call."""
-        calls = self.airflow.metadata.function_call_ids(dag_id, run_id)
-        instances = self.airflow.api.task_instances(dag_id, run_id)
+        """Every task instance of a DAG run, with what the control plane knows of its function call.
+
+        A task may be over a moment before the scheduler has stored its function call: that is waited for.
+        """
+        deadline = time.monotonic() + STORE_TIMEOUT
+        while True:
+            instances = self.airflow.api.task_instances(dag_id, run_id)
+            calls = self.airflow.metadata.function_call_ids(dag_id, run_id)
+            ended = [instance for instance in instances if instance.state == "success"]
+            if all(calls.get(instance.id, "").startswith(CALL) for instance in ended) or time.monotonic() > deadline:
+                break
+            time.sleep(POLL)
         confirmed = {} if self._control_plane_ended() else containers_of(calls.values(), self.local.env)
         return [
             Row(instance, call, confirmed.get(call, frozenset()))

@@ -260,8 +260,7 @@ class TestSyncHappyPath:
         stage.until(lambda: not stage.ledger.data)
 
     def test_function_call_is_told_of_work_that_is_over_at_once(self, stage: Stage) -> None:
-        """RUNNING, with the id that Airflow is to store, is not hidden by a SUCCESS within the same heartbeat, and is
-        told once more: Airflow drops events of a task instance that is locked."""
+        """RUNNING, with the id that Airflow is to store, is not hidden by a SUCCESS within the same heartbeat."""
         stage.executor.execute_async(KEY, ["true"])
         wait_until(lambda: stage.function.submissions, 10.0)
         stage.report(stage.function.submissions[0], State.SUCCESS, return_code=0)
@@ -269,12 +268,11 @@ class TestSyncHappyPath:
         assert engine is not None
         wait_until(lambda: "2 news not fetched" in engine.describe(), 10.0)
         told: list[Any] = []
-        for _ in range(4):
+        for _ in range(3):
             stage.executor.heartbeat()
             told += stage.executor.get_event_buffer().values()
         external_id = f"{stage.function.call_ids[0]}/{stage.function.submissions[0].work_id}"
-        running, success = (TaskInstanceState.RUNNING, external_id), (TaskInstanceState.SUCCESS, external_id)
-        assert told == [running, running, success]
+        assert told == [(TaskInstanceState.RUNNING, external_id), (TaskInstanceState.SUCCESS, external_id)]
 
     def test_deferred_task_ends_without_an_event(self, stage: Stage) -> None:
         """A deferred task will come back under the same key, so its first half ends silently."""

@@ -58,7 +58,6 @@ class ModalExecutor(BaseExecutor):
         self._origins: dict[Any, str] = {}
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
-        self._again: list[News] = []
 
     # --- life ---
 
@@ -176,21 +175,17 @@ class ModalExecutor(BaseExecutor):
     def sync(self) -> None:
         """Tell Airflow what the engine has learnt.
 
-        That a workload began is told twice, and its end only after that: Airflow keeps one event per key, takes the
-        external executor id from RUNNING's alone, and drops an event of a task instance whose row is locked just then
-        (as it is for a moment with each of the task's own reports).
+        Of a workload that began and ended since the last time only the begin is told, and the end the next time:
+        Airflow keeps one event per key, and only RUNNING's is where it takes the external executor id from.
         """
         if self._engine is None:
             return
-        again, self._again = self._again, []
-        untold, self._untold = [*again, *self._untold, *self._engine.take_news()], []
+        untold, self._untold = [*self._untold, *self._engine.take_news()], []
         delivered, begun = [], set()
-        for position, news in enumerate(untold):
+        for news in untold:
             current = self._origins.get(news.key) == news.origin
             if news.kind is NewsKind.STARTED:
                 begun.add(news.key)
-                if position >= len(again):
-                    self._again.append(news)
             elif current and news.key in begun:
                 self._untold.append(news)
                 continue

@@ -7,6 +7,7 @@ that a user would type.
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.calls import containers_of
 from modalflow.demo.program import Program, describe_exit
 from modalflow.demo.report import CALL, Row
@@ -25,9 +27,8 @@ MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
 DEPLOY_TIMEOUT: Final = 90.0
-#: Seconds within which the scheduler has stored what its executor has told it.
-STORE_TIMEOUT: Final = 10.0
-POLL: Final = 0.1
+#: How a log of the worker's names the function call that wrote it.
+_CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 
 
 class ModalStack:
@@ -93,24 +94,24 @@ class ModalStack:
             self._say("Airflow notices within a minute that the tasks in them no longer report")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
-        """Every task instance of a DAG run, with what the control plane knows of its function call.
-
-        A task may be over a moment before the scheduler has stored its function call: that is waited for.
-        """
-        deadline = time.monotonic() + STORE_TIMEOUT
-        while True:
-            instances = self.airflow.api.task_instances(dag_id, run_id)
-            calls = self.airflow.metadata.function_call_ids(dag_id, run_id)
-            ended = [instance for instance in instances if instance.state == "success"]
-            if all(calls.get(instance.id, "").startswith(CALL) for instance in ended) or time.monotonic() > deadline:
-                break
-            time.sleep(POLL)
-        confirmed = {} if self._control_plane_ended() else containers_of(calls.values(), self.local.env)
+        """Every task instance of a DAG run, with what the control plane knows of its function call."""
+        instances = self.airflow.api.task_instances(dag_id, run_id)
+        stored = self.airflow.metadata.function_call_ids(dag_id, run_id)
+        calls = [stored.get(instance.id, "") for instance in instances]
+        for position, instance in enumerate(instances):
+            # Airflow drops an executor's event of a task instance that is locked just then; the log has the id too.
+            if instance.state == "success" and not calls[position].startswith(CALL):
+                calls[position] = self._call_in_log(dag_id, run_id, instance)
+        confirmed = {} if self._control_plane_ended() else containers_of(calls, self.local.env)
         return [
             Row(instance, call, confirmed.get(call, frozenset()))
-            for instance in instances
-            for call in [calls.get(instance.id, "")]
+            for instance, call in zip(instances, calls, strict=True)
         ]
+
+    def _call_in_log(self, dag_id: str, run_id: str, instance: TaskInstance) -> str:
+        """The last function call that a task's log names."""
+        found = _CALL_IN_LOG.findall("\n".join(self.airflow.api.log(dag_id, run_id, instance)))
+        return str(found[-1]) if found else ""
 
     def _control_plane_ended(self) -> str:
         """How its process ended; nothing while it runs."""

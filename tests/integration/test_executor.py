@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from airflow.utils.state import TaskInstanceState
 
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
+from modalflow.executor.remote import Remote
 from modalflow.names import Names
 from modalflow.worker.deploy import deploy
 from tests.driving import Driver, new_key
@@ -222,3 +224,9 @@ def test_hostile_entry_fails_its_own_task_alone(driver: Driver, tmp_path: Path) 
     assert info
     assert not list(tmp_path.iterdir())
     assert driver.outcome(neighbour)[1]
+
+
+def test_poll_of_an_idle_executor_is_no_error(driver: Driver) -> None:
+    """Nothing happened for as long as a poll lasts: the next one follows at once, and nobody's log tells of it."""
+    remote = Remote(driver.executor._control_plane(), NAMES)
+    assert asyncio.run(remote.next_events("nobody's", 10, 0.2)) == []

@@ -282,6 +282,16 @@ class TestSyncHappyPath:
         states = {state for state, _ in stage.executor.get_event_buffer().values()}
         assert states <= {TaskInstanceState.RUNNING}
 
+    def test_entry_stays_until_the_scheduler_has_read_the_event(self, stage: Stage) -> None:
+        """A scheduler that dies with an event unread leaves the outcome in the ledger, for the next one to deliver."""
+        stage.executor.execute_async(KEY, ["false"])
+        submission = stage.submitted()
+        stage.report(submission, State.FAILED, return_code=1, reason="The command ended with exit code 1.")
+        stage.event()
+        assert stage.executor._engine is not None
+        stage.executor._engine.stop()  # whatever the engine was told to do has been done then
+        assert submission.work_id in stage.ledger.data
+
 
 class TestSyncFailurePath:
     """Case 3 of the plan."""

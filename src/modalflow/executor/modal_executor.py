@@ -58,6 +58,7 @@ class ModalExecutor(BaseExecutor):
         self._origins: dict[Any, str] = {}
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
+        self._delivered: list[str] = []
 
     # --- life ---
 
@@ -177,11 +178,16 @@ class ModalExecutor(BaseExecutor):
 
         Of a workload that began and ended since the last time only the begin is told, and the end the next time:
         Airflow keeps one event per key, and only RUNNING's is where it takes the external executor id from.
+
+        What was told last time may leave the ledger now: the scheduler has read the events in between. One that died
+        before it did finds the outcome still there, and does not take the work for one that never began.
         """
         if self._engine is None:
             return
+        self._engine.forget(self._delivered)
+        self._delivered = []
         untold, self._untold = [*self._untold, *self._engine.take_news()], []
-        delivered, begun = [], set()
+        begun = set()
         for news in untold:
             current = self._origins.get(news.key) == news.origin
             if news.kind is NewsKind.STARTED:
@@ -190,10 +196,9 @@ class ModalExecutor(BaseExecutor):
                 self._untold.append(news)
                 continue
             else:
-                delivered.append(news.work_id)
+                self._delivered.append(news.work_id)
             if current:
                 self._tell(news)
-        self._engine.forget(delivered)
 
     def _tell(self, news: News) -> None:
         key: Any = news.key

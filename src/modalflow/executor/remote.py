@@ -6,6 +6,7 @@ Every call is bounded in time, reads plain data only, and fails with one of moda
 from __future__ import annotations
 
 import asyncio
+import queue
 from collections import OrderedDict
 from collections.abc import Awaitable
 from typing import Any, TypeVar
@@ -158,9 +159,12 @@ class Remote:
 
     async def next_events(self, partition: str, most: int, wait: float) -> list[Entry]:
         """Wait for events of a partition; an event that cannot be read is passed over (the ledger has the truth)."""
-        texts = await bounded(
-            self._events.get_many.aio(most, block=True, timeout=wait, partition=partition), wait + RPC_TIMEOUT
-        )
+        try:
+            texts = await bounded(
+                self._events.get_many.aio(most, block=True, timeout=wait, partition=partition), wait + RPC_TIMEOUT
+            )
+        except queue.Empty:
+            return []
         entries = []
         for text in texts or ():
             try:

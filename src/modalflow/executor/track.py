@@ -172,6 +172,11 @@ class Tracker:
         if call.settled:
             return
         self._settle_call(call)
+        if call.function_call_id is not None and not call.may_start_again:
+            # Whatever Modal said of it, a container that still gets it must find the claim taken.
+            self._kept_claims.append(call.work_id)
+        if call.attempts:
+            self.run(self._bar(call, reason))
         self.add_reason(call.log_path, reason)
         self._tell(NewsKind.FAILED, call, reason)
 

@@ -24,6 +24,7 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
 from modalflow.emulator.answers import Answers
+from modalflow.emulator.journal import Journal
 
 log = logging.getLogger(__name__)
 
@@ -107,8 +108,10 @@ class RpcStatusDetails(StatusDetailsCodecBase):
 class Dispatcher:
     """The object that grpclib serves: Modal's RPC table with this process's services behind it."""
 
-    def __init__(self, services: Iterable[Service], credentials: Credentials) -> None:
+    def __init__(self, services: Iterable[Service], credentials: Credentials, journal: Journal | None = None) -> None:
+        """What a handler changed is in the journal before its answer is sent."""
         self._credentials = credentials
+        self._journal = journal or Journal()
         self._answers = Answers()
         self._methods: dict[str, tuple[Service, Callable[..., Any]]] = {}
         known = rpc_table()
@@ -164,12 +167,14 @@ class Dispatcher:
         if rpc_table()[name] in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM):
             answers: AsyncIterator[Message] = method(request, caller)
             async for answer in answers:
+                await self._journal.settled()
                 await stream.send_message(answer)
             return
         if name in service.deduplicated and caller.idempotency_key:
             answer = await self._answers.once((name, caller.idempotency_key), lambda: method(request, caller))
         else:
             answer = await method(request, caller)
+        await self._journal.settled()
         await stream.send_message(answer)
 
 

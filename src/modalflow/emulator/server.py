@@ -126,6 +126,7 @@ class ControlPlane:
                 self.blobs,
             ],
             self.credentials,
+            self.state.journal,
         )
         self._server: ClosingServer | None = None
         self.url = ""

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from modalflow.emulator.journal import Journal
 from modalflow.emulator.scratch import Scratch
 
 COPY_CHUNK = 1024 * 1024
@@ -30,7 +31,9 @@ class StateDir:
             self.root = self._scratch.path
         else:
             self.root = root.expanduser().resolve()
-            self.root.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.journal = Journal(None if root is None else self.root)
+        """Records of what services hold in memory; of a temporary folder, none."""
         self.files = FileStore(self.folder("files"))
         """What clients uploaded with MountPutFile: source files of apps and files for version 1 volumes."""
 
@@ -41,7 +44,8 @@ class StateDir:
         return folder
 
     def close(self) -> None:
-        """Remove the folder if it was temporary."""
+        """Let go of the folder; a temporary one is removed."""
+        self.journal.close()
         if self._scratch is not None:
             self._scratch.close()
 

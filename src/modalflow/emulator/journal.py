@@ -1,0 +1,276 @@
+"""What survives the end of a control plane, however it ends: records in a SQLite file, written before the answer.
+
+Owns the file, its format and the order of writing. What a record means is its service's, which holds everything in
+memory and tells the journal what changed: ``put`` and ``discard`` cost nothing on disk until the end of the event
+loop's turn, when all that changed in it becomes one transaction. ``settled`` waits for that transaction; the
+dispatcher awaits it before it answers, so that nothing is acknowledged that a kill could undo.
+
+The write-ahead log makes a transaction safe from the end of this process at any instruction. It is not synchronised to
+the disk each time: after a power cut the file is whole, but the last moments may be missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any, Generic, TypeVar
+
+import cbor2
+
+log = logging.getLogger(__name__)
+
+#: The version of what the records look like. A change that an older file cannot be read with needs a migration.
+FORMAT = 1
+
+#: From the format that it starts at to the step that leads to the next one.
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+
+#: Pages of the write-ahead log from which on it is folded into the main file.
+CHECKPOINT_PAGES = 2_000
+
+_FILE = "state.sqlite3"
+_LOCK = "state.lock"
+
+T = TypeVar("T")
+
+
+class StateError(RuntimeError):
+    """The state folder cannot be used. Its text says why and what to do."""
+
+
+class _Gone:
+    """Stands for a record that was discarded."""
+
+
+_GONE = _Gone()
+
+
+class Table(Generic[T]):
+    """The records of one kind, each under an owner and a key. ``encode`` makes of a value what CBOR can hold.
+
+    The value is encoded when the turn of the event loop ends: what is put and then changed in the same turn, without
+    an ``await`` between, is written as it became.
+    """
+
+    def __init__(self, journal: Journal, kind: str, encode: Callable[[T], Any]) -> None:
+        self._journal, self.kind, self._encode = journal, kind, encode
+        self._changed: dict[tuple[str, str | bytes], T | _Gone] = {}
+        self._cleared: set[str] = set()
+
+    def put(self, owner: str, key: str | bytes, value: T) -> None:
+        if self._journal.is_durable:
+            self._changed[owner, key] = value
+            self._journal.changed(self)
+
+    def discard(self, owner: str, key: str | bytes) -> None:
+        if self._journal.is_durable:
+            self._changed[owner, key] = _GONE
+            self._journal.changed(self)
+
+    def discard_all(self, owner: str) -> None:
+        """Discard every record of an owner."""
+        if self._journal.is_durable:
+            for where in [where for where in self._changed if where[0] == owner]:
+                del self._changed[where]
+            self._cleared.add(owner)
+            self._journal.changed(self)
+
+    def load(self) -> Iterator[tuple[str, Any, Any]]:
+        """Yield (owner, key, what ``encode`` returned) of every record, in the order in which they were first put."""
+        for owner, key, body in self._journal.read(self.kind):
+            yield owner, key, cbor2.loads(body)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write what changed; for the journal, within its transaction."""
+        connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ?", [(owner,) for owner in self._cleared])
+        gone = [where for where, value in self._changed.items() if isinstance(value, _Gone)]
+        connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ? AND key = ?", gone)
+        connection.executemany(
+            f"INSERT INTO {self.kind} (owner, key, body) VALUES (?, ?, ?) "
+            "ON CONFLICT (owner, key) DO UPDATE SET body = excluded.body",
+            [
+                (*where, cbor2.dumps(self._encode(value)))
+                for where, value in self._changed.items()
+                if not isinstance(value, _Gone)
+            ],
+        )
+
+    def written(self) -> None:
+        """What changed is on disk."""
+        self._changed, self._cleared = {}, set()
+
+
+class Journal:
+    """The records of one control plane; without a folder, none: then everything costs nothing and nothing is kept."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._path = None if folder is None else folder / _FILE
+        self._connection: sqlite3.Connection | None = None
+        self._lock: IO[bytes] | None = None
+        self._dirty: dict[Table[Any], None] = {}
+        self._flushed: asyncio.Future[None] | None = None
+        self._checkpoint: threading.Thread | None = None
+        if folder is not None:
+            self._lock = _locked(folder)
+            self._connection = _opened(folder / _FILE)
+
+    @property
+    def is_durable(self) -> bool:
+        return self._path is not None
+
+    def table(self, kind: str, encode: Callable[[T], Any]) -> Table[T]:
+        """Return the table of that kind, e.g. ``dict_entries``, made if the file has none."""
+        if not kind.isidentifier():
+            raise ValueError(f"{kind!r} is not a name for a table")
+        if self._connection is not None:
+            self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {kind} (owner TEXT, key BLOB, body BLOB, UNIQUE (owner, key))"
+            )
+        return Table(self, kind, encode)
+
+    def read(self, kind: str) -> Iterator[tuple[str, Any, bytes]]:
+        if self._connection is not None:
+            yield from self._connection.execute(f"SELECT owner, key, body FROM {kind} ORDER BY rowid")
+
+    def changed(self, table: Table[Any]) -> None:
+        """The table has something to write: it is written when the event loop's turn ends, without one at once."""
+        if not self._dirty:
+            try:
+                asyncio.get_running_loop().call_soon(self._flush)
+            except RuntimeError:
+                self._dirty[table] = None
+                self.flush()
+                return
+        self._dirty[table] = None
+
+    async def settled(self) -> None:
+        """Wait until all that changed so far is on disk; StateError if it cannot be written."""
+        if not self._dirty:
+            return
+        if self._flushed is None:
+            self._flushed = asyncio.get_running_loop().create_future()
+            asyncio.get_running_loop().call_soon(self._flush)
+        await asyncio.shield(self._flushed)
+
+    def flush(self) -> None:
+        """Write what changed, now."""
+        if self._connection is None or not self._dirty:
+            return
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN")
+                for table in self._dirty:
+                    table.write(self._connection)
+        except sqlite3.Error as error:
+            # What changed stays to be written: with room on the disk again, the next change takes it along.
+            raise StateError(f"the state cannot be written to {self._path}: {error}") from error
+        for table in self._dirty:
+            table.written()
+        self._dirty.clear()
+
+    def close(self) -> None:
+        """Write what is left and let go of the file."""
+        if self._connection is None:
+            return
+        try:
+            self.flush()
+        finally:
+            if self._checkpoint is not None:
+                self._checkpoint.join()
+            self._connection.close()
+            self._connection = None
+            if self._lock is not None:
+                self._lock.close()
+
+    def _flush(self) -> None:
+        waiting, self._flushed = self._flushed, None
+        try:
+            self.flush()
+        except StateError as error:
+            log.error("%s", error)
+            if waiting is not None and not waiting.done():
+                waiting.set_exception(error)
+                # Its waiters may have gone away meanwhile: then the log has told it already.
+                waiting.exception()
+            return
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
+        self._fold()
+
+    def _fold(self) -> None:
+        """Fold a long write-ahead log into the main file, beside the event loop: this waits for the disk."""
+        if self._path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
+            return
+        try:
+            size = self._path.with_name(f"{_FILE}-wal").stat().st_size
+        except OSError:
+            return
+        if size < CHECKPOINT_PAGES * 4096:
+            return
+        self._checkpoint = threading.Thread(target=_fold, args=(self._path,), name="state-checkpoint", daemon=True)
+        self._checkpoint.start()
+
+
+def _fold(path: Path) -> None:
+    connection = sqlite3.connect(path)
+    try:
+        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+    except sqlite3.Error:
+        log.exception("the write-ahead log of %s could not be folded into it", path)
+    finally:
+        connection.close()
+
+
+def _locked(folder: Path) -> IO[bytes]:
+    lock = (folder / _LOCK).open("ab")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        raise StateError(
+            f"the state folder {folder} is in use by another local control plane; stop that one, or give another folder"
+        ) from None
+    return lock
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.touch(mode=0o600)
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        (found,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        _migrate(connection, path, found if tables else FORMAT)
+    except sqlite3.DatabaseError as error:
+        connection.close()
+        raise StateError(f"{path} cannot be read ({error}); move it away to begin anew") from error
+    except StateError:
+        connection.close()
+        raise
+    return connection
+
+
+def _migrate(connection: sqlite3.Connection, path: Path, found: int) -> None:
+    if found > FORMAT:
+        raise StateError(
+            f"{path} was written by a newer modalflow (format {found}; this one knows {FORMAT}); "
+            "upgrade modalflow, or give another state folder"
+        )
+    connection.execute("BEGIN IMMEDIATE")
+    for step in range(found, FORMAT):
+        if step not in MIGRATIONS:
+            connection.execute("ROLLBACK")
+            raise StateError(
+                f"{path} was written by an older modalflow (format {found}), which this one cannot read; "
+                "give another state folder"
+            )
+        MIGRATIONS[step](connection)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    connection.execute("COMMIT")

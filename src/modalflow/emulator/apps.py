@@ -19,6 +19,7 @@ from modalflow.emulator.changes import Changes
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.versions import KEPT_VERSIONS, Version, history
 from modalflow.emulator.wire import message, optional
 
 CREATED_BY = "local"
@@ -44,10 +45,13 @@ class App:
     stopped_at: float = 0.0
     stopped_by: str = ""
     version: int = 0
+    """The newest version's number, staged ones included."""
+    production: int = 0
+    """The version that calls go to which name none."""
     tags: dict[str, str] = field(default_factory=dict)
     function_ids: dict[str, str] = field(default_factory=dict)
     class_ids: dict[str, str] = field(default_factory=dict)
-    history: list[api_pb2.AppDeploymentHistory] = field(default_factory=list)
+    versions: dict[int, Version] = field(default_factory=dict)
     last_heard: float = field(default_factory=time.monotonic)
     over: Changes = field(default_factory=Changes)
 
@@ -60,6 +64,15 @@ class App:
         return self.state == api_pb2.APP_STATE_DEPLOYED
 
     @property
+    def kept_versions(self) -> dict[int, Version]:
+        """The versions that can be called by number and gone back to."""
+        return {number: v for number, v in self.versions.items() if number > self.version - KEPT_VERSIONS}
+
+    @property
+    def page(self) -> str:
+        return f"https://modal.com/id/{self.app_id}"
+
+    @property
     def lifecycle(self) -> api_pb2.AppLifecycle:
         return message(
             api_pb2.AppLifecycle,
@@ -68,7 +81,7 @@ class App:
             created_by=CREATED_BY,
             deployed_at=self.deployed_at,
             deployed_by=CREATED_BY if self.deployed_at else "",
-            version=self.version,
+            version=self.production,
             stopped_at=self.stopped_at,
             stopped_by=self.stopped_by,
         )
@@ -98,6 +111,8 @@ class Apps(Service):
         self._by_id: dict[str, App] = {}
         self.on_publish: list[Callable[[App, set[str]], None]] = []
         """Called with the app and the ids that its layout no longer has, after each publication."""
+        self.on_version: list[Callable[[App, Version], None]] = []
+        """Called with the app and a version that is new, before that is published, or staged."""
         self.on_stop: list[Callable[[App, str], None]] = []
         """Called with the app and the reason, once."""
         self.count_containers: Callable[[App], int] = lambda _app: 0
@@ -170,7 +185,7 @@ class Apps(Service):
                 tags=dict(request.tags),
             )
         )
-        return message(api_pb2.AppCreateResponse, app_id=app.app_id, app_page_url=_page(app), app_logs_url=_page(app))
+        return message(api_pb2.AppCreateResponse, app_id=app.app_id, app_page_url=app.page, app_logs_url=app.page)
 
     async def AppGetOrCreate(
         self, request: api_pb2.AppGetOrCreateRequest, caller: Caller
@@ -209,8 +224,10 @@ class Apps(Service):
         return answer
 
     async def AppPublish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
-        if optional(request, "staged") or optional(request, "rollback_version"):
-            raise GRPCError(Status.UNIMPLEMENTED, "The local control plane has neither staged deployments nor rollback")
+        if optional(request, "rollback_version"):
+            raise GRPCError(
+                Status.UNIMPLEMENTED, "The local control plane rolls back by AppRollback, not by AppPublish"
+            )
         app = self.live(request.app_id)
         if request.name:
             # A name has one live app: deploying another one under it takes the name over.
@@ -219,28 +236,35 @@ class Apps(Service):
                 self.stop(other, f"App {other.app_id} was stopped: {app.app_id} was deployed under its name")
             app.name = request.name
             app.description = request.name
-        removed = set(app.function_ids.values()) - set(request.function_ids.values())
-        app.function_ids = dict(request.function_ids)
-        app.class_ids = dict(request.class_ids)
-        app.tags = dict(request.tags)
-        app.state = request.app_state
-        app.version += 1
-        app.deployed_at = time.time()
-        app.history.append(
-            message(
-                api_pb2.AppDeploymentHistory,
-                app_id=app.app_id,
-                version=app.version,
-                client_version=caller.client_version,
-                deployed_at=app.deployed_at,
-                deployed_by=CREATED_BY,
-                tag=request.deployment_tag,
-                commit_info=request.commit_info,
-            )
+        version = Version(
+            number=app.version + 1,
+            function_ids=dict(request.function_ids),
+            class_ids=dict(request.class_ids),
+            tags=dict(request.tags),
+            staged=bool(optional(request, "staged")),
+            client_version=caller.client_version,
+            deployment_tag=request.deployment_tag,
+            commit_info=request.commit_info,
         )
+        app.state = request.app_state
+        self.release(app, version)
+        return message(api_pb2.AppPublishResponse, url=app.page, deployed_at=version.deployed_at)
+
+    def release(self, app: App, version: Version) -> None:
+        """Add a version to the app's and, unless it is staged, make it the one that calls go to."""
+        for keep in self.on_version:
+            keep(app, version)
+        app.version = version.number
+        app.versions[version.number] = version
+        if version.staged:
+            return
+        removed = set(app.function_ids.values()) - set(version.function_ids.values())
+        app.production = version.number
+        app.function_ids, app.class_ids = dict(version.function_ids), dict(version.class_ids)
+        app.tags = dict(version.tags)
+        app.deployed_at = version.deployed_at
         for listener in self.on_publish:
             listener(app, removed)
-        return message(api_pb2.AppPublishResponse, url=_page(app), deployed_at=app.deployed_at)
 
     async def AppStop(self, request: api_pb2.AppStopRequest, caller: Caller) -> Empty:
         self.stop(self.get(request.app_id), f"App {request.app_id} was stopped by a user", CREATED_BY)
@@ -289,8 +313,8 @@ class Apps(Service):
         app = self.get(request.app_id)
         return message(
             api_pb2.AppDeploymentHistoryResponse,
-            app_deployment_histories=app.history,
-            production_app_version=app.version,
+            app_deployment_histories=history(app),
+            production_app_version=app.production,
         )
 
     async def AppSetTags(self, request: api_pb2.AppSetTagsRequest, caller: Caller) -> Empty:
@@ -299,7 +323,3 @@ class Apps(Service):
 
     async def AppGetTags(self, request: api_pb2.AppGetTagsRequest, caller: Caller) -> api_pb2.AppGetTagsResponse:
         return api_pb2.AppGetTagsResponse(tags=self.get(request.app_id).tags)
-
-
-def _page(app: App) -> str:
-    return f"https://modal.com/id/{app.app_id}"

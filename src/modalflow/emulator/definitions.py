@@ -69,6 +69,10 @@ class Function:
     autoscaler: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
     """What ``update_autoscaler`` set: it lasts until the next deployment."""
     removed: bool = False
+    definitions: dict[int, api_pb2.Function] = field(default_factory=dict)
+    """What it was in which version of its app, for the versions that are kept."""
+    pinned: int = 0
+    """The version of the app that its parent is taken from; 0 for the current one, whichever that is."""
     _spec: tuple[int, api_pb2.Function] | None = None
 
     @property
@@ -77,7 +81,14 @@ class Function:
 
     @property
     def current_revision(self) -> int:
-        return self.root.revision
+        if self.pinned:
+            return self.pinned
+        return self.revision if self.parent is None else self.parent.current_revision
+
+    @property
+    def pinned_version(self) -> int:
+        """The version of the app that it belongs to whatever is deployed later, 0 if to none."""
+        return self.pinned or (self.parent.pinned_version if self.parent is not None else 0)
 
     @property
     def spec(self) -> api_pb2.Function:
@@ -92,14 +103,24 @@ class Function:
         """Why the function cannot be called, empty if it can."""
         if self.app.is_over:
             return f"App {self.app.app_id} of function {self.tag!r} is stopped"
-        if self.root.removed:
+        if self.root.removed and not self.pinned_version:
             return f"Function {self.tag!r} is no longer part of app {self.app.app_id}"
         return ""
 
-    def publish(self) -> None:
-        """Make the staged definition the current one."""
-        if self.staged is not None:
-            self.definition, self.staged = self.staged, None
+    def keep(self, number: int, copy_of: int, oldest: int) -> None:
+        """Let a version of the app have the definition that is staged, or that an earlier version had."""
+        if copy_of:
+            self.definitions[number] = self.definitions[copy_of]
+        else:
+            self.definitions[number] = self.definition if self.staged is None else self.staged
+            self.staged = None
+        for expired in [n for n in self.definitions if n < oldest]:
+            del self.definitions[expired]
+
+    def publish(self, number: int) -> None:
+        """Make the definition of that version the current one."""
+        self.definition = self.definitions[number]
+        self.removed = False
         self.revision += 1
         self.autoscaler = api_pb2.AutoscalerSettings()
 
@@ -119,6 +140,8 @@ class Function:
     def _effective(self) -> api_pb2.Function:
         if self.parent is None:
             return self.definition
+        if self.pinned:
+            return self.parent.definitions[self.pinned]
         spec = api_pb2.Function()
         spec.CopyFrom(self.parent.spec)
         if self.options is not None:

@@ -17,6 +17,7 @@ from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.definitions import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.versions import KEPT_VERSIONS, Version, kept_version
 from modalflow.emulator.wire import message, optional
 
 
@@ -38,9 +39,11 @@ class Functions(Service):
         self._by_id: dict[str, Function] = {}
         self._classes: dict[str, Class] = {}
         self._variants: dict[tuple[str, bytes, bytes], Function] = {}
+        self._pinned: dict[tuple[str, int], Function] = {}
         self.on_publish: list[Callable[[Function], None]] = []
         """Called for every function whose definition changed or that left its app, after an app was published."""
         self.volume_metadata: Callable[[str], api_pb2.VolumeMetadata] = lambda _id: api_pb2.VolumeMetadata()
+        apps.on_version.append(self._kept)
         apps.on_publish.append(self._published)
 
     def get(self, function_id: str) -> Function:
@@ -51,16 +54,22 @@ class Functions(Service):
 
     def variants(self, root: Function) -> list[Function]:
         """The function and everything bound to it."""
-        return [root, *(v for v in self._variants.values() if v.root is root)]
+        bound = [*self._pinned.values(), *self._variants.values()]
+        return [root, *(v for v in bound if v.root is root)]
 
-    def layout(self, app: App, dependencies: list[str] | None = None) -> api_pb2.AppLayout:
-        """What the app consists of; ``dependencies`` are ids of further objects that a container will look for."""
-        layout = api_pb2.AppLayout(function_ids=app.function_ids, class_ids=app.class_ids)
-        for function_id in app.function_ids.values():
+    def layout(self, app: App, dependencies: list[str] | None = None, version: int = 0) -> api_pb2.AppLayout:
+        """What the app consists of, or did in a version; ``dependencies`` are ids of what else a container looks for.
+
+        A function of a version calls the others of its app as they are now. Inferred: their ids stay the same over all
+        versions.
+        """
+        parts = app.versions[version] if version else app
+        layout = api_pb2.AppLayout(function_ids=parts.function_ids, class_ids=parts.class_ids)
+        for function_id in parts.function_ids.values():
             layout.objects.add(
                 object_id=function_id, function_handle_metadata=self._by_id[function_id].handle_metadata()
             )
-        for class_id in app.class_ids.values():
+        for class_id in parts.class_ids.values():
             layout.objects.add(object_id=class_id, class_handle_metadata=api_pb2.ClassHandleMetadata())
         listed = {o.object_id for o in layout.objects}
         for object_id in dependencies or ():
@@ -73,11 +82,15 @@ class Functions(Service):
                 layout.objects.add(object_id=object_id)
         return layout
 
+    def _kept(self, app: App, version: Version) -> None:
+        for function in [self.get(function_id) for function_id in version.function_ids.values()]:
+            function.keep(version.number, version.copy_of, version.number - KEPT_VERSIONS + 1)
+
     def _published(self, app: App, removed: set[str]) -> None:
         changed: list[Function] = []
         for function_id in app.function_ids.values():
             function = self._by_id[function_id]
-            function.publish()
+            function.publish(app.production)
             changed += self.variants(function)
         for function_id in removed:
             function = self._by_id[function_id]
@@ -87,14 +100,30 @@ class Functions(Service):
             for listener in self.on_publish:
                 listener(function)
 
-    def _find(self, app_name: str, environment_name: str, tag: str) -> Function:
+    def _find(self, app_name: str, environment_name: str, tag: str, version: int = 0) -> Function:
         app = self._apps.deployed(app_name, environment_name)
-        function_id = app.function_ids.get(tag)
+        parts = kept_version(app, version) if version else app
+        function_id = parts.function_ids.get(tag)
         if function_id is None:
-            if tag in app.class_ids:
+            if tag in parts.class_ids:
                 raise GRPCError(Status.NOT_FOUND, f"{tag!r} is a class: use Cls.from_name", _class_lookup_details())
-            raise GRPCError(Status.NOT_FOUND, f"App {app_name!r} has no function {tag!r}")
-        return self._by_id[function_id]
+            of_version = f" in version v{version}" if version else ""
+            raise GRPCError(Status.NOT_FOUND, f"App {app_name!r} has no function {tag!r}{of_version}")
+        return self._pin(self._by_id[function_id], version)
+
+    def _pin(self, function: Function, version: int) -> Function:
+        """Return the function as it is in that version of its app, whatever is deployed later; itself for 0."""
+        if not version:
+            return function
+        root = function.root
+        if version not in root.definitions:
+            kept_version(root.app, version)
+            raise GRPCError(Status.NOT_FOUND, f"Version v{version} of the app has no function {root.tag!r}")
+        pinned = self._pinned.get((root.object_id, version))
+        if pinned is None:
+            pinned = Function(app=root.app, tag=root.tag, parent=root, pinned=version)
+            self._by_id[pinned.object_id] = self._pinned[root.object_id, version] = pinned
+        return pinned
 
     def _existing_or_new(self, app: App, tag: str, existing_id: str) -> Function:
         if existing_id:
@@ -156,9 +185,8 @@ class Functions(Service):
         )
 
     async def FunctionGet(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
-        if optional(request, "app_version"):
-            raise GRPCError(Status.UNIMPLEMENTED, "The local control plane keeps only the newest version of an app")
-        function = self._find(request.app_name, request.environment_name, request.object_tag)
+        version = optional(request, "app_version") or 0
+        function = self._find(request.app_name, request.environment_name, request.object_tag, version)
         return message(
             api_pb2.FunctionGetResponse,
             function_id=function.object_id,
@@ -176,10 +204,8 @@ class Functions(Service):
         self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
     ) -> api_pb2.FunctionBindParamsResponse:
         """Return the variant with these options and parameters: the same one, and its containers, for the same ones."""
-        parent = self.get(request.function_id)
         options = request.function_options
-        if optional(options, "pinned_app_version"):
-            raise GRPCError(Status.UNIMPLEMENTED, "The local control plane keeps only the newest version of an app")
+        parent = self._pin(self.get(request.function_id), optional(options, "pinned_app_version") or 0)
         key = (
             parent.object_id,
             request.serialized_params,
@@ -212,7 +238,9 @@ class Functions(Service):
 
     async def ClassGet(self, request: api_pb2.ClassGetRequest, caller: Caller) -> api_pb2.ClassGetResponse:
         app = self._apps.deployed(request.app_name, request.environment_name)
-        class_id = app.class_ids.get(request.object_tag)
+        version = optional(request, "app_version") or 0
+        parts = kept_version(app, version) if version else app
+        class_id = parts.class_ids.get(request.object_tag)
         if class_id is None:
             raise GRPCError(Status.NOT_FOUND, f"App {request.app_name!r} has no class {request.object_tag!r}")
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())

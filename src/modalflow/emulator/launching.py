@@ -147,7 +147,9 @@ class Launcher:
             function_def=container.spec,
             serialized_params=function.serialized_params,
             environment_name=function.app.environment,
-            app_layout=self._functions.layout(function.app, [d.object_id for d in container.spec.object_dependencies]),
+            app_layout=self._functions.layout(
+                function.app, [d.object_id for d in container.spec.object_dependencies], function.pinned_version
+            ),
         )
 
     def _printed(self, container: Container, line: str, source: int) -> None:

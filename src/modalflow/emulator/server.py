@@ -35,6 +35,7 @@ from modalflow.emulator.runtime import Runtime
 from modalflow.emulator.secrets import Secrets
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.upkeep import Upkeep
+from modalflow.emulator.versions import Versions
 from modalflow.emulator.volumes import Volumes
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ class ControlPlane:
                 Clients(),
                 environments,
                 self.apps,
+                Versions(self.apps),
                 self.functions,
                 calls,
                 runtime,

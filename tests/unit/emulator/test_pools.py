@@ -61,7 +61,7 @@ class Fleet:
 def make_function(**definition: object) -> Function:
     app = App(environment="main", description="app", state=api_pb2.APP_STATE_DEPLOYED)
     function = Function(app=app, tag="f", definition=api_pb2.Function(**definition))  # type: ignore[arg-type]
-    function.publish()
+    _publish(function)
     return function
 
 
@@ -208,7 +208,7 @@ async def test_a_new_deployment_gets_new_containers() -> None:
     [first] = await fleet.call(function)
     busy = fleet.started[0]
     await fleet.ask(busy)
-    function.publish()
+    _publish(function)
     fleet.pools.published(function)
     [second] = await fleet.call(function)
     new = fleet.started[1]
@@ -290,3 +290,9 @@ async def test_a_place_freed_by_a_finished_input_is_used() -> None:
     await fleet.call(wanted)
     fleet.pools.put(busy, item, SUCCESS, 0)
     assert await (await fleet.ask(busy)) is None
+
+
+def _publish(function: Function) -> None:
+    number = function.revision + 1
+    function.keep(number, 0, 0)
+    function.publish(number)

@@ -39,7 +39,7 @@ def server_url() -> str:
 
 def is_local() -> bool:
     """Whether the control plane runs on this machine, and its containers with it."""
-    return is_loopback(server_url())
+    return is_loopback(server_url()) or urlsplit(server_url()).scheme == "unix"
 
 
 def is_loopback(url: str) -> bool:

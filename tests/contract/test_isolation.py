@@ -23,14 +23,14 @@ pytestmark = pytest.mark.local_only
 
 
 @contextmanager
-def running(isolation: Isolation) -> Iterator[ControlPlane]:
+def running(isolation: Isolation, state_dir: Path | None = None) -> Iterator[ControlPlane]:
     """A control plane on a thread of this process, with containers of that kind."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="control plane under test")
     thread.start()
 
     async def make() -> ControlPlane:
-        control_plane = ControlPlane(Options(), isolation=isolation)
+        control_plane = ControlPlane(Options(state_dir=state_dir), isolation=isolation)
         await control_plane.start()
         return control_plane
 
@@ -47,11 +47,12 @@ def running(isolation: Isolation) -> Iterator[ControlPlane]:
 
 
 @pytest.mark.parametrize("isolation", list(Isolation), ids=lambda i: i.value)
-def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Calls, source files, logs, lost containers and the end of everything work with whatever the machine allows."""
+def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Calls, source files, logs, lost containers and the end of everything work with whatever the machine allows, and
+    wherever the state folder is: its path is too long for a unix socket here."""
     if problem := problem_with(isolation):
         pytest.skip(problem)
-    with running(isolation) as control_plane:
+    with running(isolation, tmp_path / ("deep" * 30)) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
         credentials = (control_plane.options.token_id, control_plane.options.token_secret)
         with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:

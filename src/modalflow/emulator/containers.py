@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import enum
 import math
-import secrets
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -53,7 +52,6 @@ class Container:
 
     function: Function
     container_id: str = field(default_factory=lambda: new_id("ta"))
-    secret: str = field(default_factory=lambda: secrets.token_hex(16), repr=False)
     state: State = State.STARTING
     retiring: bool = False
     """It gets no further inputs."""

@@ -19,13 +19,13 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers import Container
+from modalflow.emulator.doors import Doors
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.namespaces import VOLUMES, Isolation, Room, VolumeView, command
 from modalflow.emulator.processes import Process
-from modalflow.emulator.rpc import CONTAINER_ID_HEADER, CONTAINER_SECRET_HEADER, Credentials
 from modalflow.emulator.secrets import Secrets
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.volumes import Volumes
@@ -43,7 +43,7 @@ class Launcher:
     def __init__(
         self,
         state: StateDir,
-        credentials: Credentials,
+        doors: Doors,
         functions: Functions,
         images: Images,
         mounts: Mounts,
@@ -53,11 +53,10 @@ class Launcher:
         isolation: Isolation,
     ) -> None:
         self._state = state
-        self._credentials = credentials
+        self._doors = doors
         self._functions, self._images, self._mounts = functions, images, mounts
         self._secrets, self._volumes, self._logs = secrets, volumes, logs
         self.isolation = isolation
-        self.server_url = ""
         self._bytecode = {} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(state.folder("bytecode"))}
 
     async def run(self, container: Container) -> int:
@@ -66,14 +65,14 @@ class Launcher:
         folder.mkdir()
         attached: list[str] = []
         try:
-            self._credentials.admit_container(container.container_id, container.secret)
+            door = await self._doors.open(container.container_id)
             views = await self._attach(container, attached)
             if container.end_reason:
                 return 0
-            container.process = self._start(container, folder, views)
+            container.process = self._start(container, folder, door, views)
             return await container.process.wait()
         finally:
-            self._credentials.dismiss_container(container.container_id)
+            self._doors.shut(container.container_id)
             if self.isolation is Isolation.PLAIN:
                 end_descendants(container.container_id)
             for volume_id in attached:
@@ -90,7 +89,7 @@ class Launcher:
             views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
         return tuple(views)
 
-    def _start(self, container: Container, folder: Path, views: tuple[VolumeView, ...]) -> Process:
+    def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         arguments = folder / "arguments.bin"
@@ -101,6 +100,7 @@ class Launcher:
             keep=self._state.root,
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
+            door=door,
         )
         made = command(self.isolation, room, [sys.executable, "-m", "modal._container_entrypoint"])
         variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
@@ -110,7 +110,7 @@ class Launcher:
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
-            "MODAL_SERVER_URL": self.server_url,
+            "MODAL_SERVER_URL": f"unix://{door}",
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
             "MODAL_IS_REMOTE": "1",
             # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
@@ -120,9 +120,6 @@ class Launcher:
             "MODAL_ENVIRONMENT": container.function.app.environment,
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
-            "MODAL_OVERRIDE_HEADERS": (
-                f"{CONTAINER_ID_HEADER}:{container.container_id},{CONTAINER_SECRET_HEADER}:{container.secret}"
-            ),
             "PYTHONUNBUFFERED": "1",
             **self._bytecode,
         }

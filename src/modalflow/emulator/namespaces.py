@@ -70,6 +70,8 @@ class Room:
     """The state folder: seen by the container as it is, not as a private copy."""
     volumes: tuple[VolumeView, ...]
     cwd: str
+    door: Path | None = None
+    """The unix socket by which the container reaches the control plane: seen at the same path."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,7 @@ def _script(isolation: Isolation, room: Room, program: list[str]) -> str:
         lines += _volume(root, volume)
     lines += [
         _bind(root, str(room.keep)),
+        *(_bind_file(root, room.door) if room.door and not room.door.is_relative_to(room.keep) else ()),
         f"mount -t proc proc {quote(f'{root}/proc')}",
         f"mkdir -p {quote(str(root / room.cwd.strip('/')))}",
         f"cd {quote(str(root))}; pivot_root . .; umount -l .",
@@ -211,6 +214,15 @@ def _bind(root: Path, path: str) -> str:
     """Show the host's folder at the same path, mounts below it as well."""
     there = shlex.quote(f"{root}{path}")
     return f"mkdir -p {there}; mount --rbind {shlex.quote(path)} {there}"
+
+
+def _bind_file(root: Path, file: Path) -> list[str]:
+    """Show the host's file at the same path. A socket has to be the same inode: the overlay's copy leads nowhere."""
+    there = f"{root}{file}"
+    return [
+        f"mkdir -p {shlex.quote(str(Path(there).parent))}; [ -e {shlex.quote(there)} ] || : > {shlex.quote(there)}",
+        f"mount --bind {shlex.quote(str(file))} {shlex.quote(there)}",
+    ]
 
 
 def _volume(root: Path, volume: VolumeView) -> list[str]:

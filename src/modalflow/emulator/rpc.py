@@ -24,6 +24,7 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
 from modalflow.emulator.answers import Answers
+from modalflow.emulator.doors import Doors
 from modalflow.emulator.journal import Journal
 
 log = logging.getLogger(__name__)
@@ -51,41 +52,32 @@ class Service:
 
 
 class Credentials:
-    """Which callers are let in: clients by token, containers by the secret that they were started with."""
+    """Which callers are let in: clients by token, containers by the door that they come through."""
 
-    def __init__(self, token_id: str, token_secret: str) -> None:
+    def __init__(self, token_id: str, token_secret: str, doors: Doors) -> None:
         self.token_id = token_id
         self.token_secret = token_secret
-        self._container_secrets: dict[str, str] = {}
+        self._doors = doors
 
     def __repr__(self) -> str:
         return f"Credentials(token_id={self.token_id!r})"
 
-    def admit_container(self, container_id: str, secret: str) -> None:
-        """Let the container in; it sends both values in the headers of CONTAINER_HEADERS."""
-        self._container_secrets[container_id] = secret
+    def check(self, metadata: Mapping[str, Any], door: str | None) -> str | None:
+        """Return the id of the calling container, None for a client; raise UNAUTHENTICATED for anyone else.
 
-    def dismiss_container(self, container_id: str) -> None:
-        self._container_secrets.pop(container_id, None)
-
-    def check(self, metadata: Mapping[str, Any]) -> str | None:
-        """Return the id of the calling container, None for a client; raise UNAUTHENTICATED for anyone else."""
-        container_id = metadata.get(CONTAINER_ID_HEADER)
-        if container_id is not None:
-            expected = self._container_secrets.get(container_id, "")
-            if expected and _same(metadata.get(CONTAINER_SECRET_HEADER), expected):
-                return str(container_id)
-            raise GRPCError(Status.UNAUTHENTICATED, f"Unknown container {container_id!r}")
+        ``door`` is the path of the unix socket that the call came through, None if it came over the network. A token
+        that is sent through a door is a client's all the same: user code may be one (``Client.from_credentials``).
+        """
+        if door is not None and "x-modal-token-id" not in metadata:
+            container_id = self._doors.behind(door)
+            if container_id is None:
+                raise GRPCError(Status.UNAUTHENTICATED, "This container has ended")
+            return container_id
         if _same(metadata.get("x-modal-token-id"), self.token_id) and _same(
             metadata.get("x-modal-token-secret"), self.token_secret
         ):
             return None
         raise GRPCError(Status.UNAUTHENTICATED, "Token missing or invalid")
-
-
-#: Sent by containers through MODAL_OVERRIDE_HEADERS, because container RPCs carry no identity of their own.
-CONTAINER_ID_HEADER = "x-local-container-id"
-CONTAINER_SECRET_HEADER = "x-local-container-secret"  # noqa: S105 (a header's name)
 
 
 def _same(given: Any, expected: str) -> bool:
@@ -154,7 +146,7 @@ class Dispatcher:
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
         metadata: Mapping[str, Any] = stream.metadata or {}
-        container_id = self._credentials.check(metadata)
+        container_id = self._credentials.check(metadata, _door(stream))
         if name not in self._methods:
             raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")
         service, method = self._methods[name]
@@ -176,6 +168,14 @@ class Dispatcher:
             answer = await method(request, caller)
         await self._journal.settled()
         await stream.send_message(answer)
+
+
+def _door(stream: Stream[Any, Any]) -> str | None:
+    """The unix socket that the call came through, None for a network connection."""
+    # grpclib's Peer has a method for the other end's name alone.
+    transport: Any = stream.peer._transport
+    name = transport.get_extra_info("sockname")
+    return name if isinstance(name, str) else None
 
 
 def _text(value: Any) -> str | None:

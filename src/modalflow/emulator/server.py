@@ -20,6 +20,7 @@ from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
 from modalflow.emulator.dicts import Dicts
+from modalflow.emulator.doors import Doors
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
@@ -52,10 +53,13 @@ class ClosingServer(Server):
         super().__init__(*args, **how)
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
-    def _protocol_factory(self) -> H2Protocol:
+    def protocol(self) -> H2Protocol:
+        """Return what serves one connection, of whichever socket."""
         protocol = super()._protocol_factory()
         self._protocols.add(protocol)
         return protocol
+
+    _protocol_factory = protocol
 
     async def wait_closed(self) -> None:
         """Wait until all that is being answered has ended, and all connections with it."""
@@ -72,7 +76,8 @@ class ControlPlane:
         """Without ``isolation`` containers get the best kind that works on this machine."""
         self.options = options or Options()
         self.state = StateDir(self.options.state_dir)
-        self.credentials = Credentials(self.options.token_id, self.options.token_secret)
+        self.doors = Doors(self.state)
+        self.credentials = Credentials(self.options.token_id, self.options.token_secret, self.doors)
         environments = Environments()
         self.blobs = Blobs(self.state, self.options.host)
         secrets = Secrets(environments)
@@ -84,7 +89,7 @@ class ControlPlane:
         images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
         self.launcher = Launcher(
             self.state,
-            self.credentials,
+            self.doors,
             self.functions,
             images,
             mounts,
@@ -141,7 +146,8 @@ class ControlPlane:
         self._server = server
         port = _port(server)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
-        self.url = self.launcher.server_url = f"http://{host}:{port}"
+        self.url = f"http://{host}:{port}"
+        self.doors.lead_to(server.protocol)
         self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep.run())
 
     async def close(self) -> None:
@@ -155,6 +161,7 @@ class ControlPlane:
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
+        self.doors.close()
         await self.blobs.close()
         self.state.close()
 

@@ -201,3 +201,10 @@ class Greeter:
     @modal.method()
     def where(self) -> str | None:
         return os.environ.get("MODAL_TASK_ID")
+
+
+@app.function()
+def notes_in_a_subprocess(notes: str, key: str) -> None:
+    """Have a program that this container starts write to a Dict."""
+    program = "import modal, sys; modal.Dict.from_name(sys.argv[1])[sys.argv[2]] = 'from a subprocess'"
+    subprocess.run([sys.executable, "-c", program, notes, key], check=True)

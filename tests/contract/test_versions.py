@@ -1,4 +1,4 @@
-"""Versions of an app: calling an old one, going back to one, staging one, letting calls finish on the one they began."""
+"""Versions of an app: calling an old one, going back to one, staging one, finishing calls on the one they began on."""
 
 from collections.abc import Iterator
 from typing import Any

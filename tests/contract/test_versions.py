@@ -46,8 +46,7 @@ class Versioned:
                 return answer + self.suffix
 
         app.cls(serialized=True)(Model)
-        deployed = deploy_app(app, client=self.client, **({"staged": True} if staged else {}))
-        return deployed.app_id
+        return deploy_app(app, client=self.client, staged=staged).app_id
 
     def ask(self, function: str = "answer", version: int | None = None) -> Any:
         return self.function(function, version).remote()

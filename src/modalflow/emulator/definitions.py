@@ -48,6 +48,7 @@ class Scaling:
 
     min_containers: int
     max_containers: int
+    buffer_containers: int
     scaledown_window: float
     settings: api_pb2.AutoscalerSettings
 
@@ -133,6 +134,11 @@ class Function:
             # A variant is one of many: keeping containers of each would never end.
             min_containers=settings.min_containers if self.parent is None else self.autoscaler.min_containers,
             max_containers=settings.max_containers or self.spec.concurrency_limit,
+            buffer_containers=(
+                settings.buffer_containers
+                if settings.HasField("buffer_containers")
+                else self.spec._experimental_buffer_containers
+            ),
             scaledown_window=settings.scaledown_window or self.spec.task_idle_timeout_secs or default_window,
             settings=settings,
         )

@@ -36,8 +36,9 @@ STARTING_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
 START_BACKOFF = 0.25
 LONGEST_START_BACKOFF = 30.0
 
-#: Seconds that a container has to end on its own when its app is stopped, or it is.
-STOP_GRACE = 5.0
+#: Seconds that a container has to end on its own when its app is stopped, or it is: Modal's guide, "Container lifecycle
+#: hooks", gives exit handlers that long.
+STOP_GRACE = 30.0
 
 #: Containers that ended and can still be asked about.
 REMEMBERED_CONTAINERS = 500
@@ -73,6 +74,19 @@ class Pool:
         spec = self.function.spec
         each = max(spec.target_concurrent_inputs or spec.max_concurrent_inputs, spec.batch_max_size, 1)
         return -(-missing // each)
+
+    def buffer_shortage(self, buffer_containers: int) -> int:
+        """How many containers are missing for all that waits and that many more without anything to do.
+
+        The buffer is kept while the function has something to do (Modal's guide, "Scaling out").
+        """
+        if not self.is_active:
+            return 0
+        return self.shortage() + max(buffer_containers - sum(not c.inputs for c in self.current), 0)
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.pending) or any(c.inputs for c in self.containers.values())
 
 
 class Pools:
@@ -188,6 +202,8 @@ class Pools:
             scaling = self.scaling(pool.function)
             spare = len(pool.current) - scaling.min_containers
             idle = [c for c in pool.current if c.state is State.READY and not c.inputs]
+            if scaling.buffer_containers and pool.is_active:
+                spare = min(spare, len(idle) - scaling.buffer_containers)
             for container in sorted(idle, key=lambda c: c.idle_since):
                 if spare <= 0 or now - container.idle_since <= scaling.scaledown_window:
                     break
@@ -268,6 +284,8 @@ class Pools:
             return
         scaling = self.scaling(function)
         wanted = max(pool.shortage(), scaling.min_containers - len(pool.current))
+        if scaling.buffer_containers:
+            wanted = max(wanted, pool.buffer_shortage(scaling.buffer_containers))
         if scaling.max_containers:
             wanted = min(wanted, scaling.max_containers - len(pool.current))
         if wanted <= 0:
@@ -310,6 +328,9 @@ class Pools:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, container: Container, pool: Pool) -> None:
+        seconds = container.spec.startup_timeout_secs or container.spec.timeout_secs
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(seconds, self._start_timed_out, container, seconds) if seconds else None
         try:
             returncode = await self._launch(container)
             ending = results.describe_ending(returncode)
@@ -317,6 +338,8 @@ class Pools:
             # Whatever went wrong, inputs wait for this container and must hear of it.
             log.exception("container %s could not be run", container.container_id)
             returncode, ending = -1, f"could not be run ({error})"
+        if timer is not None:
+            timer.cancel()
         self._ended(container, pool, returncode, ending)
 
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
@@ -334,6 +357,13 @@ class Pools:
             self._start_failed(container, pool, ending)
         self._match(pool)
         self._match_others(pool)
+
+    @staticmethod
+    def _start_timed_out(container: Container, seconds: float) -> None:
+        """It took longer than ``startup_timeout`` until it asked for an input: it counts as a start that failed."""
+        if container.state is State.STARTING and container.process is not None:
+            container.start_failure = results.startup_timed_out(container.container_id, seconds)
+            container.process.kill()
 
     def _start_failed(self, container: Container, pool: Pool, ending: str) -> None:
         log.warning("container %s %s before it took an input", container.container_id, ending)

@@ -26,6 +26,14 @@ def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
     )
 
 
+def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
+    """TIMEOUT, which is FunctionTimeoutError in the SDK. Inferred: the SDK tells timeouts of no other kind."""
+    return api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+        exception=f"Timed out: container {container_id} did not start within its startup timeout of {seconds:g} s",
+    )
+
+
 def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
     """The container ended while it ran the input. FAILURE without data is RemoteError in the SDK."""
     return api_pb2.GenericResult(

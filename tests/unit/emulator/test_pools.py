@@ -292,6 +292,35 @@ async def test_a_place_freed_by_a_finished_input_is_used() -> None:
     assert await (await fleet.ask(busy)) is None
 
 
+async def test_a_buffer_is_kept_while_there_is_something_to_do() -> None:
+    """With two buffer containers a call has three; with nothing to do none is started, and idle ones end in time."""
+    fleet, function = Fleet(), make_function(_experimental_buffer_containers=2, task_idle_timeout_secs=1)
+    fleet.pools.published(function)
+    assert not fleet.started
+    [item] = await fleet.call(function)
+    assert len(fleet.started) == 3
+    for container in list(fleet.started):
+        await fleet.ask(container)
+    busy = next(c for c in fleet.started if c.inputs)
+    fleet.pools.scale_down(time.monotonic() + 10)
+    assert sum(c.retiring for c in fleet.started) == 0
+    fleet.pools.put(busy, item, SUCCESS, 0)
+    fleet.pools.scale_down(time.monotonic() + 10)
+    assert all(c.retiring for c in fleet.started)
+
+
+async def test_a_buffer_counts_for_the_maximum() -> None:
+    """max_containers bounds the buffer as well; a buffer set to 0 at run time replaces the definition's."""
+    settings = api_pb2.AutoscalerSettings(max_containers=2, buffer_containers=5)
+    fleet, function = Fleet(), make_function(autoscaler_settings=settings)
+    await fleet.call(function)
+    assert len(fleet.started) == 2
+    other = make_function(autoscaler_settings=settings)
+    other.autoscaler.buffer_containers = 0
+    await fleet.call(other)
+    assert len(fleet.started) == 3
+
+
 def _publish(function: Function) -> None:
     number = function.revision + 1
     function.keep(number, 0, 0)

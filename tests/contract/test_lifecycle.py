@@ -65,7 +65,7 @@ def test_min_containers_and_the_autoscaler(lifecycle: Deployed) -> None:
     wait_until(lambda: function.get_current_stats().num_total_runners == 1, what="a warm container", timeout=30)
     _rescale(function, min_containers=2)
     wait_until(lambda: function.get_current_stats().num_total_runners == 2, what="a second one", timeout=30)
-    _rescale(function, min_containers=0, scaledown_window=1)
+    _rescale(function, min_containers=0, scaledown_window=2)
     wait_until(lambda: not function.get_current_stats().num_total_runners, what="the scale-down", timeout=30)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,6 +35,12 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+def killed(folder: Path) -> Path:
+    """Return a copy of a state folder as a kill at this moment would leave it, without the lock of who lives in it."""
+    copy = Path(tempfile.mkdtemp(dir=folder.parent, prefix="killed-"))
+    return shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
 
 
 def descendants(pid: int | None = None) -> dict[int, str]:

@@ -54,7 +54,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
         pytest.skip(problem)
     with running(isolation, tmp_path / ("deep" * 30)) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
-        credentials = (control_plane.options.token_id, control_plane.options.token_secret)
+        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
         with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
             before = descendants()
             app = Deployed("compute_app", "isolated", client)

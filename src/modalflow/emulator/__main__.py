@@ -1,6 +1,7 @@
 """``python -m modalflow.emulator``: a control plane in a process of its own.
 
-It prints one line of JSON when it is ready and ends on SIGTERM, SIGINT, or with its parent if told so.
+It prints one line of JSON when it is ready and ends on SIGTERM, SIGINT, or with its parent if told so. What its user
+has to mend (a state folder or a port that cannot be used) it says in one line on stderr, and ends with UNUSABLE.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import signal
 import stat
 import sys
 
+from modalflow.emulator.journal import StateError
+from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
+from modalflow.emulator.server import ControlPlane, ListenError
 
 #: How often the parent is looked for.
 PARENT_CHECK_SECONDS = 0.5
@@ -28,12 +31,13 @@ async def serve(options: Options) -> None:
         loop.add_signal_handler(number, over.set)
     parent = os.getppid()
     control_plane = ControlPlane(options)
+    credentials = control_plane.credentials
     try:
         await control_plane.start()
         ready = {
             "url": control_plane.url,
-            "token_id": options.token_id,
-            "token_secret": options.token_secret,
+            "token_id": credentials.token_id,
+            "token_secret": credentials.token_secret,
             "pid": os.getpid(),
             "state_dir": str(control_plane.state.root),
         }
@@ -58,7 +62,11 @@ def main() -> None:
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    asyncio.run(serve(options))
+    try:
+        asyncio.run(serve(options))
+    except (StateError, ListenError) as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(UNUSABLE)
 
 
 if __name__ == "__main__":

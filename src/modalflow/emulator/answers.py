@@ -1,16 +1,18 @@
 """Answers to calls that a client may repeat: one effect for each idempotency key.
 
-Owns the memory of answers and its bounds. Which RPCs need it, each service says.
+Owns the memory of answers, its bounds and its records. Which RPCs need it, repeats.py says.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+
+from modalflow.emulator.journal import Journal, Table
 
 #: Answers kept. The SDK repeats a call within seconds, so the newest are enough.
 MOST = 20_000
@@ -20,37 +22,91 @@ MOST_BYTES = 64 * 2**20
 Key = tuple[str, str]
 """The RPC's name and the idempotency key."""
 
+Answerer = Callable[[], Coroutine[Any, Any, Message]]
+
 
 class Answers:
     """Remembers what was answered, the oldest only as long as there is room."""
 
-    def __init__(self, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(
+        self,
+        most: int = MOST,
+        most_bytes: int = MOST_BYTES,
+        *,
+        journal: Journal | None = None,
+        types: Mapping[str, type[Message]] | None = None,
+    ) -> None:
+        """What the journal has is remembered; ``types`` are the answers' by the RPC's name."""
         self._most = most
         self._most_bytes = most_bytes
-        self._kept: OrderedDict[Key, asyncio.Future[Message]] = OrderedDict()
-        self._sizes: dict[Key, int] = {}
+        self._under_way: dict[Key, asyncio.Future[Message]] = {}
+        self._kept: OrderedDict[Key, tuple[Message, int]] = OrderedDict()
         self._bytes = 0
+        self._records: Table[Message] = (journal or Journal()).table(
+            "answers", lambda answer: answer.SerializeToString()
+        )
+        for name, key, record in self._records.load():
+            kind = (types or {}).get(name)
+            # An SDK that knows the RPC no longer sends no repetition of it.
+            if kind is not None and (answer := _parsed(kind, record)) is not None:
+                self._remember((name, key), answer)
 
-    async def once(self, key: Key, answer: Callable[[], Coroutine[Any, Any, Message]]) -> Message:
+    async def once(self, key: Key, answer: Answerer) -> Message:
         """Return what ``answer`` returns, run for the first call with this key only; a failure is not remembered.
 
         The work is a task of its own, so that a connection lost half-way does not undo half of an effect.
         """
-        pending = self._kept.get(key)
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept[0]
+        pending = self._under_way.get(key)
         if pending is None:
-            pending = asyncio.ensure_future(answer())
-            self._kept[key] = pending
-            pending.add_done_callback(lambda done: self._answered(key, done))
+            pending = self._under_way[key] = asyncio.ensure_future(self._first(key, answer))
+            pending.add_done_callback(_retrieved)
         return await asyncio.shield(pending)
 
-    def _answered(self, key: Key, done: asyncio.Future[Message]) -> None:
-        if done.cancelled() or done.exception() is not None:
-            # It had no effect to protect: its repetition is to be tried.
-            self._kept.pop(key, None)
-            return
-        self._sizes[key] = done.result().ByteSize()
-        self._bytes += self._sizes[key]
-        while len(self._sizes) > self._most or (self._bytes > self._most_bytes and len(self._sizes) > 1):
-            oldest = next(iter(self._sizes))
-            self._bytes -= self._sizes.pop(oldest)
-            self._kept.pop(oldest, None)
+    async def delivered(self, key: Key, answer: Answerer, is_delivery: Callable[[Message], bool]) -> Message:
+        """Like ``once`` for a call that is held: it ends with its caller, and only a delivery is remembered."""
+        kept = self._kept.get(key)
+        if kept is not None:
+            return kept[0]
+        answered = await answer()
+        if is_delivery(answered):
+            self._record(key, answered)
+        return answered
+
+    async def _first(self, key: Key, answer: Answerer) -> Message:
+        try:
+            answered = await answer()
+            self._record(key, answered)
+            return answered
+        finally:
+            # What failed had no effect to protect: its repetition is to be tried.
+            del self._under_way[key]
+
+    def _record(self, key: Key, answer: Message) -> None:
+        # In the step of the loop in which the handler returned: effect and answer are one transaction.
+        self._records.put(*key, answer)
+        self._remember(key, answer)
+
+    def _remember(self, key: Key, answer: Message) -> None:
+        size = answer.ByteSize()
+        self._kept[key] = (answer, size)
+        self._bytes += size
+        while len(self._kept) > self._most or (self._bytes > self._most_bytes and len(self._kept) > 1):
+            oldest, (_, freed) = self._kept.popitem(last=False)
+            self._bytes -= freed
+            self._records.discard(*oldest)
+
+
+def _parsed(kind: type[Message], record: bytes) -> Message | None:
+    try:
+        return kind.FromString(record)
+    except DecodeError:
+        return None
+
+
+def _retrieved(done: asyncio.Future[Message]) -> None:
+    # Whoever asked may have gone away: then nobody else looks at the failure.
+    if not done.cancelled():
+        done.exception()

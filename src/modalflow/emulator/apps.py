@@ -104,8 +104,6 @@ class App:
 class Apps(Service):
     """Answers the App RPCs that are neither about logs nor about layouts of functions."""
 
-    deduplicated = frozenset({"AppCreate", "AppPublish", "AppGetOrCreate"})
-
     def __init__(self, environments: Environments) -> None:
         self._environments = environments
         self._by_id: dict[str, App] = {}

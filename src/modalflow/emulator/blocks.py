@@ -77,6 +77,16 @@ class BlockStore:
                     self._use(block)
             return missing
 
+    def restore(self, blocks: Iterable[str]) -> None:
+        """Count a user that was there before this process: its blocks are taken to be there."""
+        with self._lock:
+            self._users.update(blocks)
+
+    def clear_orphans(self, older_than: float) -> int:
+        """Remove blocks that nobody uses and that were kept before that time; return how many went."""
+        with self._lock:
+            return self._files.clear_orphans(self._users.keys() | self._unused.keys(), older_than)
+
     def release(self, blocks: Iterable[str]) -> None:
         """The caller no longer uses these; blocks without any user go after a while."""
         with self._lock:

@@ -149,8 +149,6 @@ class Runner(Protocol):
 class Calls(Service):
     """Answers the RPCs with which clients call functions and follow the calls."""
 
-    deduplicated = frozenset({"FunctionMap", "FunctionPutInputs", "FunctionCallPutDataOut"})
-
     def __init__(self, functions: Functions, runner: Runner) -> None:
         self._functions = functions
         self._runner = runner

@@ -1,7 +1,7 @@
 """Modal Dicts: key-value stores whose keys and values are the client's serialized bytes.
 
-Owns the entries, their lifetime and their limits. It never looks into a key or a value: two keys are the same where
-their bytes are.
+Owns the entries, their lifetime, their limits and their records. It never looks into a key or a value: two keys are
+the same where their bytes are.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
@@ -27,13 +27,83 @@ MAX_REPORTED_LENGTH = 100_000
 ENTRY_LIFETIME = 7 * 24 * 3600.0
 
 
+#: That an entry was read is written when the last word on it is so old. Writing each read would make reading as dear as
+#: writing; a hundred and sixtieth of the lifetime is what an entry may live too long after a restart, never too short.
+USE_NOTED_AFTER = 3600.0
+
+
+@dataclass
+class Entry:
+    """One value and when it was last read or written."""
+
+    value: bytes
+    used: float
+    noted: float
+    """The time of use that its records tell."""
+    noted_apart: bool = False
+    """Whether a record tells a later use than the one that holds the value: a read must not write a value anew."""
+
+
+class EntryRecords:
+    """The records of all entries of all Dicts: their values, and apart from them their later uses."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._values: Table[Entry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
+        self._uses: Table[float] = journal.table("dict_uses", float)
+
+    def load(self) -> dict[str, list[tuple[bytes, Entry]]]:
+        """Return the entries of each Dict id, the least recently used first."""
+        uses = {(owner, key): used for owner, key, used in self._uses.load()}
+        found: dict[str, list[tuple[bytes, Entry]]] = {}
+        for owner, key, (value, written) in self._values.load():
+            noted = uses.get((owner, key), written)
+            # It may have been read until then without a word of it.
+            entry = Entry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
+            found.setdefault(owner, []).append((key, entry))
+        for entries in found.values():
+            entries.sort(key=lambda item: item[1].used)
+        return found
+
+    def put(self, owner: str, key: bytes, entry: Entry) -> None:
+        self._values.put(owner, key, entry)
+
+    def used(self, owner: str, key: bytes, entry: Entry) -> None:
+        if entry.used - entry.noted >= USE_NOTED_AFTER:
+            entry.noted, entry.noted_apart = entry.used, True
+            self._uses.put(owner, key, entry.used)
+
+    def discard(self, owner: str, key: bytes, entry: Entry) -> None:
+        self._values.discard(owner, key)
+        self.value_replaced(owner, key, entry)
+
+    def value_replaced(self, owner: str, key: bytes, entry: Entry) -> None:
+        if entry.noted_apart:
+            self._uses.discard(owner, key)
+
+    def discard_all(self, owner: str) -> None:
+        self._values.discard_all(owner)
+        self._uses.discard_all(owner)
+
+
 class Entries:
     """The contents of one Dict. An entry is forgotten ENTRY_LIFETIME seconds after it was last read or written."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        records: EntryRecords | None = None,
+        owner: str = "",
+        kept: Iterable[tuple[bytes, Entry]] = (),
+    ) -> None:
+        """``kept`` is what the records hold of ``owner``, as they give it."""
         self._clock = clock
+        self._records = records or EntryRecords(Journal())
+        self._owner = owner
         # In the order of last use, so that what expired is always at the front.
-        self._entries: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
+        self._entries: OrderedDict[bytes, Entry] = OrderedDict(kept)
+        now = clock()
+        for entry in self._entries.values():
+            entry.used = min(entry.used, now)
 
     def __len__(self) -> int:
         self._expire()
@@ -48,39 +118,52 @@ class Entries:
         found = self._entries.get(key)
         if found is None:
             return None
-        self._entries[key] = (found[0], self._clock())
-        self._entries.move_to_end(key)
-        return found[0]
+        self._use(key, found)
+        return found.value
 
     def put(self, key: bytes, value: bytes) -> None:
         self._expire()
-        self._entries[key] = (value, self._clock())
+        replaced = self._entries.get(key)
+        if replaced is not None:
+            self._records.value_replaced(self._owner, key, replaced)
+        now = self._clock()
+        entry = self._entries[key] = Entry(value, now, now)
         self._entries.move_to_end(key)
+        self._records.put(self._owner, key, entry)
 
     def pop(self, key: bytes) -> bytes | None:
         self._expire()
         found = self._entries.pop(key, None)
-        return None if found is None else found[0]
+        if found is None:
+            return None
+        self._records.discard(self._owner, key, found)
+        return found.value
 
     def clear(self) -> None:
         self._entries.clear()
+        self._records.discard_all(self._owner)
 
     def snapshot(self) -> list[tuple[bytes, bytes]]:
         """Return every entry as it is now; this reads them all."""
         self._expire()
-        now = self._clock()
-        contents = [(key, value) for key, (value, _) in self._entries.items()]
-        for key, value in contents:
-            self._entries[key] = (value, now)
-        return contents
+        contents = list(self._entries.items())
+        for key, entry in contents:
+            self._use(key, entry)
+        return [(key, entry.value) for key, entry in contents]
+
+    def _use(self, key: bytes, entry: Entry) -> None:
+        entry.used = self._clock()
+        self._entries.move_to_end(key)
+        self._records.used(self._owner, key, entry)
 
     def _expire(self) -> None:
         horizon = self._clock() - ENTRY_LIFETIME
         while self._entries:
-            key, (_, used) = next(iter(self._entries.items()))
-            if used >= horizon:
+            key, entry = next(iter(self._entries.items()))
+            if entry.used >= horizon:
                 return
             del self._entries[key]
+            self._records.discard(self._owner, key, entry)
 
 
 @dataclass(kw_only=True)
@@ -97,11 +180,16 @@ class Dict(Kept):
 class Dicts(Service):
     """Answers the Dict RPCs."""
 
-    # A claim (if_not_exists) or a pop that was answered but whose answer got lost must tell the repeated call the same.
-    deduplicated: ClassVar[frozenset[str]] = frozenset({"DictUpdate", "DictPop"})
-
-    def __init__(self, environments: Environments) -> None:
-        self._dicts = Registry("Dict", "di", Dict, environments)
+    def __init__(
+        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        journal = journal or Journal()
+        self._clock = clock
+        self._dicts = Registry("Dict", "di", Dict, environments, journal, clock=clock, on_delete=self._forget)
+        self._records = EntryRecords(journal)
+        kept = self._records.load()
+        for found in self._dicts.all():
+            found.entries = Entries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
 
     async def DictGetOrCreate(
         self, request: api_pb2.DictGetOrCreateRequest, caller: Caller
@@ -111,6 +199,7 @@ class Dicts(Service):
             request.deployment_name, request.environment_name, request.object_creation_type
         )
         if new:
+            found.entries = Entries(self._clock, self._records, found.object_id)
             for entry in request.data:
                 found.entries.put(entry.key, entry.value)
         return message(api_pb2.DictGetOrCreateResponse, dict_id=found.object_id, metadata=found.metadata)
@@ -179,6 +268,9 @@ class Dicts(Service):
         # Values always come with their key: the SDK names the key when it cannot read the value.
         for key, value in self._entries(request.dict_id).snapshot():
             yield api_pb2.DictEntry(key=key, value=value if request.values else b"")
+
+    def _forget(self, gone: Dict) -> None:
+        self._records.discard_all(gone.object_id)
 
     def _entries(self, dict_id: str) -> Entries:
         return self._dicts.get(dict_id).entries

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
 
@@ -41,9 +42,12 @@ class Environment:
 class Environments(Service):
     """Answers the Environment RPCs, and resolves names for every other service."""
 
-    def __init__(self) -> None:
-        self._by_name = {DEFAULT_ENVIRONMENT: Environment(DEFAULT_ENVIRONMENT)}
+    def __init__(self, journal: Journal | None = None) -> None:
+        self._records: Table[Environment] = (journal or Journal()).table("environments", asdict)
+        self._by_name = {kept.name: kept for kept in (Environment(**record) for _, _, record in self._records.load())}
         self._listeners: list[Listener] = []
+        if DEFAULT_ENVIRONMENT not in self._by_name:
+            self._add(Environment(DEFAULT_ENVIRONMENT))
 
     def subscribe(self, listener: Listener) -> None:
         """Call the listener on every rename and deletion, after it happened."""
@@ -71,7 +75,7 @@ class Environments(Service):
             if mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
                 raise GRPCError(Status.ALREADY_EXISTS, f"Environment {name!r} already exists")
         elif mode != api_pb2.OBJECT_CREATION_TYPE_UNSPECIFIED:
-            self._by_name[name] = Environment(name)
+            self._add(Environment(name))
         environment = self.get(name)
         return message(
             api_pb2.EnvironmentGetOrCreateResponse,
@@ -98,11 +102,13 @@ class Environments(Service):
             raise GRPCError(
                 Status.INVALID_ARGUMENT, "A default member role can only be set for a restricted environment"
             )
-        self._by_name[request.name] = Environment(
-            request.name,
-            web_suffix=request.name,
-            environment_type=optional(request, "environment_type") or 0,
-            is_managed=managed,
+        self._add(
+            Environment(
+                request.name,
+                web_suffix=request.name,
+                environment_type=optional(request, "environment_type") or 0,
+                is_managed=managed,
+            )
         )
         return Empty()
 
@@ -120,6 +126,7 @@ class Environments(Service):
         environment.image_builder_version = (
             optional(request, "image_builder_version") or environment.image_builder_version
         )
+        self._records.put("", environment.object_id, environment)
         return _item(environment)
 
     async def EnvironmentDelete(self, request: api_pb2.EnvironmentDeleteRequest, caller: Caller) -> Empty:
@@ -127,8 +134,13 @@ class Environments(Service):
         if environment.name == DEFAULT_ENVIRONMENT:
             raise GRPCError(Status.FAILED_PRECONDITION, f"{DEFAULT_ENVIRONMENT!r} is the default: it cannot be deleted")
         del self._by_name[environment.name]
+        self._records.discard("", environment.object_id)
         self._tell(environment.name, None)
         return Empty()
+
+    def _add(self, environment: Environment) -> None:
+        self._by_name[environment.name] = environment
+        self._records.put("", environment.object_id, environment)
 
     def _rename(self, environment: Environment, name: str) -> None:
         old = environment.name

@@ -32,8 +32,6 @@ class Class:
 class Functions(Service):
     """Answers the RPCs about functions and classes as definitions."""
 
-    deduplicated = frozenset({"FunctionPrecreate", "FunctionCreate", "ClassCreate", "FunctionBindParams"})
-
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
         self._by_id: dict[str, Function] = {}

@@ -30,10 +30,13 @@ FORMAT = 1
 #: From the format that it starts at to the step that leads to the next one.
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
 
-#: Pages of the write-ahead log from which on it is folded into the main file.
-CHECKPOINT_PAGES = 2_000
+#: Bytes of the write-ahead log from which on it is folded into the main file.
+FOLD_AT = 8 * 2**20
 
-_FILE = "state.sqlite3"
+#: Bytes from which on writers are made to wait for that: under a load that never pauses the log would not start anew.
+FOLD_FIRMLY_AT = 8 * FOLD_AT
+
+RECORDS = "state.sqlite3"
 _LOCK = "state.lock"
 
 T = TypeVar("T")
@@ -83,7 +86,11 @@ class Table(Generic[T]):
     def load(self) -> Iterator[tuple[str, Any, Any]]:
         """Yield (owner, key, what ``encode`` returned) of every record, in the order in which they were first put."""
         for owner, key, body in self._journal.read(self.kind):
-            yield owner, key, cbor2.loads(body)
+            try:
+                decoded = cbor2.loads(body)
+            except cbor2.CBORDecodeError as error:
+                raise self._journal.damaged(f"a record of {self.kind} is not CBOR: {error}") from error
+            yield owner, key, decoded
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write what changed; for the journal, within its transaction."""
@@ -109,15 +116,18 @@ class Journal:
     """The records of one control plane; without a folder, none: then everything costs nothing and nothing is kept."""
 
     def __init__(self, folder: Path | None = None) -> None:
-        self._path = None if folder is None else folder / _FILE
+        self._path = None if folder is None else folder / RECORDS
         self._connection: sqlite3.Connection | None = None
         self._lock: IO[bytes] | None = None
         self._dirty: dict[Table[Any], None] = {}
         self._flushed: asyncio.Future[None] | None = None
         self._checkpoint: threading.Thread | None = None
+        self.is_new = False
+        """Whether there was no file of records before this one."""
         if folder is not None:
             self._lock = _locked(folder)
-            self._connection = _opened(folder / _FILE)
+            self.is_new = not (folder / RECORDS).exists()
+            self._connection = _opened(folder / RECORDS)
 
     @property
     def is_durable(self) -> bool:
@@ -134,8 +144,22 @@ class Journal:
         return Table(self, kind, encode)
 
     def read(self, kind: str) -> Iterator[tuple[str, Any, bytes]]:
-        if self._connection is not None:
+        """Yield (owner, key, body) of every record of that kind; StateError where the file is damaged."""
+        if self._connection is None:
+            return
+        try:
             yield from self._connection.execute(f"SELECT owner, key, body FROM {kind} ORDER BY rowid")
+        except sqlite3.DatabaseError as error:
+            raise self.damaged(str(error)) from error
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of records that there are."""
+        if self._connection is None:
+            return []
+        return [name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+
+    def damaged(self, how: str) -> StateError:
+        return _damaged(self._path, how)
 
     def changed(self, table: Table[Any]) -> None:
         """The table has something to write: it is written when the event loop's turn ends, without one at once."""
@@ -166,7 +190,7 @@ class Journal:
                 self._connection.execute("BEGIN")
                 for table in self._dirty:
                     table.write(self._connection)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, cbor2.CBOREncodeError) as error:
             # What changed stays to be written: with room on the disk again, the next change takes it along.
             raise StateError(f"the state cannot be written to {self._path}: {error}") from error
         for table in self._dirty:
@@ -191,8 +215,9 @@ class Journal:
         waiting, self._flushed = self._flushed, None
         try:
             self.flush()
-        except StateError as error:
-            log.error("%s", error)
+        except Exception as error:
+            # The boundary of a callback: whoever waits must hear of it, whatever it is.
+            log.exception("the journal was not written")
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error)
                 # Its waiters may have gone away meanwhile: then the log has told it already.
@@ -207,23 +232,32 @@ class Journal:
         if self._path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
             return
         try:
-            size = self._path.with_name(f"{_FILE}-wal").stat().st_size
+            size = self._path.with_name(f"{RECORDS}-wal").stat().st_size
         except OSError:
             return
-        if size < CHECKPOINT_PAGES * 4096:
+        if size < FOLD_AT:
             return
-        self._checkpoint = threading.Thread(target=_fold, args=(self._path,), name="state-checkpoint", daemon=True)
+        # PASSIVE lets writers go on meanwhile. Only what they wrote since is left for the one that makes them wait.
+        modes = ("PASSIVE", "RESTART") if size >= FOLD_FIRMLY_AT else ("PASSIVE",)
+        self._checkpoint = threading.Thread(
+            target=_fold, args=(self._path, modes), name="state-checkpoint", daemon=True
+        )
         self._checkpoint.start()
 
 
-def _fold(path: Path) -> None:
+def _fold(path: Path, modes: tuple[str, ...]) -> None:
     connection = sqlite3.connect(path)
     try:
-        connection.execute("PRAGMA wal_checkpoint(RESTART)")
+        for mode in modes:
+            connection.execute(f"PRAGMA wal_checkpoint({mode})")
     except sqlite3.Error:
         log.exception("the write-ahead log of %s could not be folded into it", path)
     finally:
         connection.close()
+
+
+def _damaged(path: Path | None, how: str) -> StateError:
+    return StateError(f"{path} cannot be read ({how}); move it away to begin anew")
 
 
 def _locked(folder: Path) -> IO[bytes]:
@@ -240,17 +274,21 @@ def _locked(folder: Path) -> IO[bytes]:
 
 def _opened(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
+    # Values of Secrets stand in it. SQLite gives the files beside it the same mode.
+    path.chmod(0o600)
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        # Else the log keeps the length it once had, and would look long for ever.
+        connection.execute(f"PRAGMA journal_size_limit = {FOLD_AT // 2}")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         _migrate(connection, path, found if tables else FORMAT)
     except sqlite3.DatabaseError as error:
         connection.close()
-        raise StateError(f"{path} cannot be read ({error}); move it away to begin anew") from error
+        raise _damaged(path, str(error)) from error
     except StateError:
         connection.close()
         raise

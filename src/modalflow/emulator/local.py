@@ -22,11 +22,14 @@ from typing import IO, Any
 
 from modalflow.emulator import scratch
 from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
-from modalflow.emulator.options import Options
+from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 STDERR_TAIL = 4_000
+
+#: The exit code of a control plane whose last words are for its user as they are. (EX_CONFIG of sysexits.h.)
+UNUSABLE = 78
 
 _OAUTH_VARIABLES = (
     "MODAL_OAUTH_REFRESH_TOKEN",
@@ -93,7 +96,7 @@ def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes]
         stdin=subprocess.PIPE if options.with_parent else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        env={**os.environ, **options.to_environ()},
+        env={**_without_tokens(os.environ), **options.to_environ()},
         start_new_session=True,
     )
     try:
@@ -103,6 +106,8 @@ def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes]
         end(process, seconds=2.0)
         if not isinstance(error, ValueError | TimeoutError):
             raise
+        if ended == UNUSABLE:
+            raise StartError(_tail(stderr).rpartition("\n")[2]) from error
         how = f"it ended with exit code {ended}" if ended is not None else str(error)
         raise StartError(f"The local control plane did not get ready: {how}. It wrote:\n{_tail(stderr)}") from error
 
@@ -209,6 +214,10 @@ def _first_line(process: subprocess.Popen[bytes], deadline: float) -> str:
             break
         said += part
     return said.decode(errors="replace").partition("\n")[0]
+
+
+def _without_tokens(environ: Mapping[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environ.items() if name not in (TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE)}
 
 
 def _tail(file: IO[bytes]) -> str:

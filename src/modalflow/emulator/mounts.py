@@ -1,7 +1,7 @@
 """Mounts: lists of files that clients uploaded, and the directory trees that containers see of them.
 
-Owns what a mount consists of. The files' content is in the state folder's file store; laying a tree over a container's
-root is namespaces.py's.
+Owns what a mount consists of, and its records. The files' content is in the state folder's file store; laying a tree
+over a container's root is namespaces.py's.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import stat
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,15 +20,47 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.wire import message
 
+MountName = tuple[int, str, str]
+"""The namespace, the environment and the name that a mount is deployed under."""
+
+
+class MountRecords:
+    """What of mounts is on disk: their lists of files, and their names."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._mounts: Table[list[api_pb2.MountFile]] = journal.table("mounts", _listed)
+        self._names: Table[str] = journal.table("mount_names", str)
+
+    def mounts(self) -> Iterator[tuple[str, list[api_pb2.MountFile]]]:
+        for _, mount_id, record in self._mounts.load():
+            yield mount_id, list(api_pb2.MountGetOrCreateRequest.FromString(record).files)
+
+    def names(self) -> Iterator[tuple[MountName, str]]:
+        for environment, key, mount_id in self._names.load():
+            namespace, _, name = key.partition("/")
+            yield (int(namespace), environment, name), mount_id
+
+    def put(self, mount_id: str, files: list[api_pb2.MountFile]) -> None:
+        self._mounts.put("", mount_id, files)
+
+    def name(self, key: MountName, mount_id: str) -> None:
+        self._names.put(key[1], f"{key[0]}/{key[2]}", mount_id)
+
+    def unname(self, key: MountName) -> None:
+        self._names.discard(key[1], f"{key[0]}/{key[2]}")
+
+
+def _listed(files: list[api_pb2.MountFile]) -> bytes:
+    return api_pb2.MountGetOrCreateRequest(files=files).SerializeToString()
+
 
 class Mounts(Service):
     """Answers the Mount RPCs and materialises mounts."""
-
-    deduplicated = frozenset({"MountGetOrCreate"})
 
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self._files = state.files
@@ -37,6 +69,13 @@ class Mounts(Service):
         self._environments = environments
         self._mounts: dict[str, list[api_pb2.MountFile]] = {}
         self._named: dict[tuple[int, str, str], str] = {}
+        self._records = MountRecords(state.journal)
+        self._mounts.update(self._records.mounts())
+        self._named.update(self._records.names())
+        self._files.clear_orphans(
+            {file.sha256_hex for files in self._mounts.values() for file in files}, state.orphaned_before
+        )
+        environments.subscribe(self._environment_changed)
 
     def tree(self, placed: Iterable[tuple[str, str]]) -> Path:
         """Return a directory that holds the mounts' files as they lie in a container's root.
@@ -87,14 +126,34 @@ class Mounts(Service):
                 if not is_global:
                     raise GRPCError(Status.NOT_FOUND, f"Mount {name!r} not found")
                 # The client, its dependencies, a standalone Python: containers here have the host's, so it is empty.
-                mount_id = self._named[key] = new_id("mo")
-                self._mounts[mount_id] = []
+                mount_id = self._name(key)
+                self._keep(mount_id, [])
             return self._made(mount_id, self._mounts[mount_id])
         if mount_id is not None and mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
             raise GRPCError(Status.ALREADY_EXISTS, f"Mount {name!r} already exists")
         if mount_id is None:
-            mount_id = self._named[key] = new_id("mo")
+            mount_id = self._name(key)
         return self._made(mount_id, list(request.files))
+
+    def _name(self, key: MountName) -> str:
+        mount_id = self._named[key] = new_id("mo")
+        self._records.name(key, mount_id)
+        return mount_id
+
+    def _keep(self, mount_id: str, files: list[api_pb2.MountFile]) -> None:
+        if self._mounts.get(mount_id) != files:
+            self._mounts[mount_id] = files
+            self._records.put(mount_id, files)
+
+    def _environment_changed(self, old: str, new: str | None) -> None:
+        for key in [key for key in self._named if key[1] == old]:
+            mount_id = self._named.pop(key)
+            self._records.unname(key)
+            if new is None:
+                # Functions may still refer to it by its id.
+                continue
+            self._named[key[0], new, key[2]] = mount_id
+            self._records.name((key[0], new, key[2]), mount_id)
 
     def _made(self, mount_id: str, files: list[api_pb2.MountFile]) -> api_pb2.MountGetOrCreateResponse:
         for file in files:
@@ -102,7 +161,7 @@ class Mounts(Service):
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, f"File {file.filename!r} was not uploaded: MountPutFile first"
                 )
-        self._mounts[mount_id] = files
+        self._keep(mount_id, files)
         digest = hashlib.sha256()
         for file in sorted(files, key=lambda f: f.filename):
             digest.update(f"{file.filename}\0{file.sha256_hex}\n".encode())

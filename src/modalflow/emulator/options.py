@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -29,20 +28,23 @@ class Options:
     """The settings of one local control plane.
 
     ``host`` is a loopback address: what runs here is not hardened for a network. ``port`` 0 lets the system choose.
-    Without ``state_dir`` everything lives in a temporary folder that goes with the control plane.
+    Without ``state_dir`` everything lives in a temporary folder that goes with the control plane. A token that is not
+    given is the one that the state folder keeps, or a random one.
     """
 
     host: str = _option("127.0.0.1", "Loopback address to listen on.")
     port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
-    state_dir: Path | None = _option(None, "Folder for volumes, blobs, logs; else a temporary one.", type=Path)  # noqa: RUF009
+    state_dir: Path | None = _option(  # noqa: RUF009
+        None,
+        "Folder that keeps all of the state over restarts (Secrets in the clear) and the token; else nothing is kept.",
+        type=Path,
+    )
     max_containers: int = _option(32, "Most containers that run at once, over all functions.")
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
     log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
-    token_id: str = field(default_factory=lambda: "ak-" + secrets.token_hex(11), metadata={"secret": TOKEN_ID_VARIABLE})
-    token_secret: str = field(
-        default_factory=lambda: "as-" + secrets.token_hex(16), repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE}
-    )
+    token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
+    token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})
 
     def __post_init__(self) -> None:
         if self.host not in ("127.0.0.1", "::1", "localhost"):
@@ -55,7 +57,7 @@ class Options:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
-        if not self.token_id or not self.token_secret:
+        if self.token_id == "" or self.token_secret == "":
             raise ValueError("token_id and token_secret must not be empty; leave them out to get random ones")
 
     def to_argv(self) -> list[str]:
@@ -70,7 +72,8 @@ class Options:
 
     def to_environ(self) -> dict[str, str]:
         """Return the environment variables that carry what must not stand in a command line."""
-        return {TOKEN_ID_VARIABLE: self.token_id, TOKEN_SECRET_VARIABLE: self.token_secret}
+        carried = {TOKEN_ID_VARIABLE: self.token_id, TOKEN_SECRET_VARIABLE: self.token_secret}
+        return {variable: value for variable, value in carried.items() if value is not None}
 
     @classmethod
     def from_argv(cls, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Options:

@@ -56,17 +56,28 @@ class Partition:
         """Whether nothing would be missed if the partition were forgotten."""
         return not (self._items or self._waiters or self._watchers)
 
-    def put(self, values: Iterable[bytes]) -> None:
-        """Add all values or, raising Full, none."""
-        new = [Item(0, value) for value in values]
-        size = sum(len(item.value) for item in new)
+    def put(self, values: Iterable[bytes]) -> list[Item]:
+        """Add all values or, raising Full, none; return what they became."""
+        new = list(values)
+        size = sum(len(value) for value in new)
         if len(self._items) + len(new) > MAX_ITEMS:
             raise Full(f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition")
         if self._bytes + size > MAX_BYTES:
             raise Full(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
-        self._items.extend(Item(next(self._numbers), item.value) for item in new)
+        items = [Item(next(self._numbers), value) for value in new]
+        self._items.extend(items)
         self._bytes += size
         self._serve()
+        return items
+
+    def restore(self, item: Item) -> None:
+        """Add an item that was in the partition before, after those restored so far."""
+        self._items.append(item)
+        self._bytes += len(item.value)
+
+    @property
+    def newest(self) -> Item | None:
+        return self._items[-1] if self._items else None
 
     def take(self, wanted: int) -> list[Item]:
         """Remove and return up to so many items at once; none if others wait for them already."""
@@ -111,13 +122,16 @@ class Partition:
             self._watchers.discard(watcher)
         return self._newer(number, limit)
 
-    def clear(self) -> None:
+    def clear(self) -> list[Item]:
+        """Forget all items, return them."""
+        gone = list(self._items)
         self._items.clear()
         self._bytes = 0
+        return gone
 
-    def expire(self, now: float) -> None:
-        if self._items and self.expires_at <= now:
-            self.clear()
+    def expire(self, now: float) -> list[Item]:
+        """Forget the items if their time is over, return those forgotten."""
+        return self.clear() if self._items and self.expires_at <= now else []
 
     def close(self, error: Exception) -> None:
         """Let everyone who waits fail: the queue is gone."""

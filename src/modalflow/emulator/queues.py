@@ -1,11 +1,11 @@
 """Modal Queues: first in, first out per partition, each item delivered at most once.
 
-Owns the queues, their limits and the answers that a repeated call gets again. How one partition works is Partition's.
+Owns the queues, their limits and the answers that a repeated call gets again. How one partition works is Partition's,
+what of all this is on disk queue_records.py's.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -17,7 +17,9 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.journal import Journal
 from modalflow.emulator.partition import MAX_ITEMS, Full, Item, Partition
+from modalflow.emulator.queue_records import QueueRecords
 from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
@@ -32,14 +34,21 @@ ITEMS_PER_ANSWER = 500
 #: How long, and how many, deliveries are remembered for a call that is repeated because its answer got lost.
 REPEAT_WITHIN_SECONDS = 60.0
 REMEMBERED_DELIVERIES = 2_000
+#: A queue is written once for so many of its items' numbers; after a restart it leaves out those not given away.
+NUMBERS_RESERVED = 1_000
 
 
 @dataclass(kw_only=True)
 class Queue(Kept):
     """One Modal Queue."""
 
+    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "reserved")
+
     partitions: dict[bytes, Partition] = field(default_factory=dict)
-    numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    numbers: Iterator[int] = field(default_factory=lambda: iter(()))
+    """What its next items are called; they never start again, so that a reader's mark stays valid."""
+    reserved: int = 0
+    """Up to where numbers may have been given away when the queue was last written."""
     tidy_at: int = 1_000
     """How many partitions there may be before idle ones are looked for."""
 
@@ -51,9 +60,10 @@ class Queue(Kept):
 class Deliveries:
     """What was delivered under which idempotency key, lately."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], records: QueueRecords) -> None:
         self._clock = clock
-        self._values: OrderedDict[str, tuple[list[bytes], float]] = OrderedDict()
+        self._records = records
+        self._values: OrderedDict[str, tuple[list[bytes], float]] = OrderedDict(records.deliveries())
 
     def recall(self, key: str | None) -> list[bytes] | None:
         self._forget()
@@ -63,6 +73,7 @@ class Deliveries:
     def remember(self, key: str | None, values: list[bytes]) -> None:
         if key and values:
             self._values[key] = (values, self._clock())
+            self._records.delivered(key, *self._values[key])
         self._forget()
 
     def _forget(self) -> None:
@@ -72,26 +83,36 @@ class Deliveries:
             if when >= horizon and len(self._values) <= REMEMBERED_DELIVERIES:
                 return
             del self._values[key]
+            self._records.delivery_forgotten(key)
 
 
 class Queues(Service):
     """Answers the Queue RPCs."""
 
-    # QueueGet is not among them: it remembers deliveries itself, so that a taker whose connection is gone stops
-    # waiting instead of taking an item that nobody will receive.
-    deduplicated: ClassVar[frozenset[str]] = frozenset({"QueuePut"})
-
-    def __init__(self, environments: Environments, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        journal = journal or Journal()
         self._clock = clock
-        self._queues = Registry("Queue", "qu", Queue, environments, clock=clock, on_delete=_close)
-        self._deliveries = Deliveries(clock)
+        self._queues = Registry("Queue", "qu", Queue, environments, journal, clock=clock, on_delete=self._close)
+        self._records = QueueRecords(journal)
+        self._deliveries = Deliveries(clock, self._records)
+        kept = self._records.items()
+        for queue in self._queues.all():
+            queue.numbers = self._numbers(queue)
+            for key, item, expires_at in kept.get(queue.object_id, ()):
+                partition = queue.partitions.setdefault(key, Partition(queue.numbers))
+                partition.restore(item)
+                partition.expires_at = expires_at
 
     async def QueueGetOrCreate(
         self, request: api_pb2.QueueGetOrCreateRequest, caller: Caller
     ) -> api_pb2.QueueGetOrCreateResponse:
-        queue, _ = self._queues.get_or_create(
+        queue, new = self._queues.get_or_create(
             request.deployment_name, request.environment_name, request.object_creation_type
         )
+        if new:
+            queue.numbers = self._numbers(queue)
         return message(api_pb2.QueueGetOrCreateResponse, queue_id=queue.object_id, metadata=queue.metadata)
 
     async def QueueGetById(self, request: api_pb2.QueueGetByIdRequest, caller: Caller) -> api_pb2.QueueGetByIdResponse:
@@ -132,11 +153,15 @@ class Queues(Service):
             raise GRPCError(Status.INVALID_ARGUMENT, f"partition_ttl is {ttl}; expected seconds above 0")
         partition = self._partition(queue, request.partition_key)
         try:
-            partition.put(request.values)
+            new = partition.put(request.values)
         except Full as full:
             label = queue.name or queue.object_id
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"Queue {label!r} is full: {full}") from None
         partition.expires_at = self._clock() + ttl
+        if not new and partition.newest is not None:
+            # The newest item's record tells when its partition expires: as long as any item is there, it is.
+            new = [partition.newest]
+        self._records.put(queue.object_id, request.partition_key, new, partition.expires_at)
         return Empty()
 
     async def QueueGet(self, request: api_pb2.QueueGetRequest, caller: Caller) -> api_pb2.QueueGetResponse:
@@ -150,6 +175,8 @@ class Queues(Service):
         taken = await partition.take_within(request.n_values or 1, min(request.timeout, MAX_WAIT_SECONDS))
         _drop_if_idle(queue, request.partition_key)
         values = [item.value for item in taken]
+        # Not when the item was assigned to this taker: a kill between the two would have lost it for a repeated call.
+        self._records.gone(queue.object_id, taken)
         self._deliveries.remember(caller.idempotency_key, values)
         return api_pb2.QueueGetResponse(values=values)
 
@@ -177,13 +204,27 @@ class Queues(Service):
         queue = self._queues.get(request.queue_id)
         for key, partition in queue.partitions.items():
             if request.all_partitions or key == request.partition_key:
-                partition.clear()
+                self._records.gone(queue.object_id, partition.clear())
         return Empty()
+
+    def _numbers(self, queue: Queue) -> Iterator[int]:
+        number = queue.reserved
+        while True:
+            number += 1
+            if number > queue.reserved:
+                queue.reserved = number + NUMBERS_RESERVED
+                self._queues.save(queue)
+            yield number
+
+    def _close(self, queue: Queue) -> None:
+        self._records.forget(queue.object_id)
+        for partition in queue.partitions.values():
+            partition.close(GRPCError(Status.NOT_FOUND, f"Queue {queue.object_id!r} was deleted"))
 
     def _live(self, queue: Queue) -> dict[bytes, Partition]:
         now = self._clock()
         for partition in queue.partitions.values():
-            partition.expire(now)
+            self._records.gone(queue.object_id, partition.expire(now))
         return queue.partitions
 
     def _total(self, queue: Queue) -> int:
@@ -199,7 +240,7 @@ class Queues(Service):
         if partition is None:
             self._make_room(queue)
             partition = queue.partitions[key] = Partition(queue.numbers)
-        partition.expire(self._clock())
+        self._records.gone(queue.object_id, partition.expire(self._clock()))
         return partition
 
     def _make_room(self, queue: Queue) -> None:
@@ -220,11 +261,6 @@ def _drop_if_idle(queue: Queue, key: bytes) -> None:
     partition = queue.partitions.get(key)
     if partition is not None and partition.idle:
         del queue.partitions[key]
-
-
-def _close(queue: Queue) -> None:
-    for partition in queue.partitions.values():
-        partition.close(GRPCError(Status.NOT_FOUND, f"Queue {queue.object_id!r} was deleted"))
 
 
 def _entry(item: Item) -> api_pb2.QueueItem:

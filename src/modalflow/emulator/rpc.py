@@ -13,7 +13,8 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from functools import partial
+from typing import Any
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
@@ -23,11 +24,15 @@ from grpclib.server import Stream
 from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientBase
 
-from modalflow.emulator.answers import Answers
+from modalflow.emulator.answers import Answerer, Answers
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.journal import Journal
+from modalflow.emulator.repeats import DELIVERIES, is_change
 
 log = logging.getLogger(__name__)
+
+#: Answers kept for containers that repeat a call; each has a few calls under way at a time.
+ANSWERS_TO_CONTAINERS = 2_000
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,8 @@ class Service:
 
     A unary handler is ``async def Name(self, request, caller) -> Response``; a streaming one is an async generator with
     the same parameters. A failure is a ``grpclib.GRPCError`` with the status that Modal documents.
+    What a repeated call gets, repeats.py says: every new RPC belongs into one of its lists.
     """
-
-    deduplicated: ClassVar[frozenset[str]] = frozenset()
-    """RPCs whose answer is remembered by idempotency key, so that a retried call has its effect once."""
 
 
 class Credentials:
@@ -104,15 +107,18 @@ class Dispatcher:
         """What a handler changed is in the journal before its answer is sent."""
         self._credentials = credentials
         self._journal = journal or Journal()
-        self._answers = Answers()
-        self._methods: dict[str, tuple[Service, Callable[..., Any]]] = {}
+        types = {path.rpartition("/")[2]: declared.reply_type for path, declared in _declared_handlers().items()}
+        self._answers = Answers(journal=self._journal, types=types)
+        # Not on disk: containers end with the control plane. Apart, because they are many.
+        self._answers_to_containers = Answers(ANSWERS_TO_CONTAINERS)
+        self._methods: dict[str, Callable[..., Any]] = {}
         known = rpc_table()
         for service in services:
             for name, method in inspect.getmembers(service, callable):
                 if name in known:
                     if name in self._methods:
                         raise ValueError(f"two services answer {name}")
-                    self._methods[name] = (service, method)
+                    self._methods[name] = method
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -149,7 +155,7 @@ class Dispatcher:
         container_id = self._credentials.check(metadata, _door(stream))
         if name not in self._methods:
             raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")
-        service, method = self._methods[name]
+        method = self._methods[name]
         caller = Caller(
             container_id=container_id,
             client_version=str(metadata.get("x-modal-client-version", "")),
@@ -162,12 +168,20 @@ class Dispatcher:
                 await self._journal.settled()
                 await stream.send_message(answer)
             return
-        if name in service.deduplicated and caller.idempotency_key:
-            answer = await self._answers.once((name, caller.idempotency_key), lambda: method(request, caller))
-        else:
-            answer = await method(request, caller)
+        answer = await self._answered(name, lambda: method(request, caller), request, caller)
         await self._journal.settled()
         await stream.send_message(answer)
+
+    async def _answered(self, name: str, answer: Answerer, request: Any, caller: Caller) -> Message:
+        if not caller.idempotency_key:
+            return await answer()
+        answers = self._answers if caller.container_id is None else self._answers_to_containers
+        key = name, caller.idempotency_key
+        if is_change(name):
+            return await answers.once(key, answer)
+        if (is_delivery := DELIVERIES.get(name)) is not None:
+            return await answers.delivered(key, answer, partial(is_delivery, request))
+        return await answer()
 
 
 def _door(stream: Stream[Any, Any]) -> str | None:

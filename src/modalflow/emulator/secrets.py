@@ -1,6 +1,7 @@
 """Modal Secrets: sets of environment variables that functions are started with.
 
-Owns the values, in memory only: nothing here writes one to disk or to a log.
+Owns the values. With a state folder they stand in its file of records, readable by this user alone but in the clear;
+nothing here writes one to a log.
 """
 
 from __future__ import annotations
@@ -8,20 +9,27 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.journal import Journal
 from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
+
+#: That a Secret was used is written when the last word on it is so old: a listing tells it, nothing rests on it.
+USE_NOTED_AFTER = 60.0
 
 
 @dataclass(kw_only=True)
 class Secret(Kept):
     """One Modal Secret."""
+
+    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "values", "last_used_at")
 
     values: dict[str, str] = field(default_factory=dict, repr=False)
     last_used_at: float = 0.0
@@ -41,13 +49,15 @@ class Secret(Kept):
 class Secrets(Service):
     """Answers the Secret RPCs; ``values`` is for the service that starts containers."""
 
-    def __init__(self, environments: Environments) -> None:
-        self._secrets = Registry("Secret", "st", Secret, environments)
+    def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
+        self._secrets = Registry("Secret", "st", Secret, environments, journal or Journal())
 
     def values(self, secret_id: str) -> dict[str, str]:
         """Return the variables of a Secret and note that it was used; NOT_FOUND for an unknown one."""
         secret = self._secrets.get(secret_id)
-        secret.last_used_at = time.time()
+        before, secret.last_used_at = secret.last_used_at, time.time()
+        if secret.last_used_at - before >= USE_NOTED_AFTER:
+            self._secrets.save(secret)
         return dict(secret.values)
 
     async def SecretGetOrCreate(
@@ -59,6 +69,7 @@ class Secrets(Service):
             secret.values = dict(request.env_dict)
             # The SDK sends no heartbeat for an ephemeral Secret, and functions hold on to it by its id.
             secret.expires_at = None
+            self._secrets.save(secret)
         _require(secret, request.required_keys)
         return message(api_pb2.SecretGetOrCreateResponse, secret_id=secret.object_id, metadata=secret.metadata)
 
@@ -75,6 +86,7 @@ class Secrets(Service):
                 secret.values.pop(update.key, None)
             else:
                 secret.values[update.key] = value
+        self._secrets.save(secret)
         return Empty()
 
     async def SecretList(self, request: api_pb2.SecretListRequest, caller: Caller) -> api_pb2.SecretListResponse:

@@ -69,6 +69,10 @@ class ClosingServer(Server):
         await super().wait_closed()
 
 
+class ListenError(RuntimeError):
+    """The control plane cannot listen where it should. Its text says why and what to do."""
+
+
 class ControlPlane:
     """One local control plane. Start and close it on the same event loop, from the thread that lives as long as it."""
 
@@ -76,13 +80,22 @@ class ControlPlane:
         """Without ``isolation`` containers get the best kind that works on this machine."""
         self.options = options or Options()
         self.state = StateDir(self.options.state_dir)
+        try:
+            self._join(isolation)
+        except BaseException:
+            self.state.close()
+            raise
+
+    def _join(self, isolation: Isolation | None) -> None:
+        journal = self.state.journal
         self.doors = Doors(self.state)
-        self.credentials = Credentials(self.options.token_id, self.options.token_secret, self.doors)
-        environments = Environments()
+        token = self.state.token(self.options.token_id, self.options.token_secret)
+        self.credentials = Credentials(*token, self.doors)
+        environments = Environments(journal)
         self.blobs = Blobs(self.state, self.options.host)
-        secrets = Secrets(environments)
+        secrets = Secrets(environments, journal)
         self.volumes = Volumes(self.state, self.blobs, environments)
-        dicts, queues = Dicts(environments), Queues(environments)
+        dicts, queues = Dicts(environments, journal), Queues(environments, journal)
         self.apps = Apps(environments)
         self.functions = Functions(self.apps)
         self.logs = Logs(self.apps)
@@ -142,7 +155,13 @@ class ControlPlane:
         """Listen; ``url`` is the address afterwards."""
         await self.blobs.start()
         server = ClosingServer([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
-        await server.start(self.options.host, self.options.port)
+        try:
+            await server.start(self.options.host, self.options.port)
+        except OSError as error:
+            raise ListenError(
+                f"nothing can listen on port {self.options.port} of {self.options.host} ({error.strerror}); "
+                "stop what does, or give another --port"
+            ) from error
         self._server = server
         port = _port(server)
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host

@@ -7,7 +7,7 @@ relative and without ``.``: ``a/b``; the root is ``""``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from grpclib import GRPCError, Status
@@ -54,10 +54,13 @@ def parents(path: str) -> Iterator[str]:
 
 
 class Tree:
-    """The paths of one volume and what stands there."""
+    """The paths of one volume and what stands there. ``changed`` is told each path and what now stands there."""
 
-    def __init__(self, nodes: Mapping[str, Node] | None = None) -> None:
+    def __init__(
+        self, nodes: Mapping[str, Node] | None = None, changed: Callable[[str, Node | None], None] | None = None
+    ) -> None:
         self._nodes: dict[str, Node] = dict(nodes or {})
+        self._changed = changed or (lambda _path, _node: None)
 
     def nodes(self) -> dict[str, Node]:
         """Return a copy of the table."""
@@ -126,28 +129,28 @@ class Tree:
                 break
             if standing is not None:
                 gone.append(standing)
-            self._nodes[above] = Node(Kind.DIRECTORY, 0o755, node.mtime_ns)
+            self._set(above, Node(Kind.DIRECTORY, 0o755, node.mtime_ns))
         if node.kind is not Kind.DIRECTORY:
-            gone += [self._nodes.pop(p) for p in self.under(path)] if self.is_directory(path) else []
+            gone += [self._pop(p) for p in self.under(path)] if self.is_directory(path) else []
         if (replaced := self._nodes.get(path)) is not None:
             gone.append(replaced)
-        self._nodes[path] = node
+        self._set(path, node)
         return gone
 
     def discard(self, path: str) -> list[Node]:
         """Remove what stands at a path, a directory only if nothing is in it; return what went."""
         if path not in self._nodes or (self.is_directory(path) and self.children(path)):
             return []
-        return [self._nodes.pop(path)]
+        return [self._pop(path)]
 
     def remove(self, path: str, recursive: bool) -> list[Node]:
         """Remove a file, or a directory and all in it; return what went."""
         if not self.is_directory(path):
             self.find(path)
-            return [self._nodes.pop(path)]
+            return [self._pop(path)]
         if not recursive:
             raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; pass recursive=True to remove it")
-        return [self._nodes.pop(p) for p in [*self.under(path), *([path] if path else [])]]
+        return [self._pop(p) for p in [*self.under(path), *([path] if path else [])]]
 
     def copies(self, sources: Iterable[str], target: str, recursive: bool, into: bool) -> dict[str, Node]:
         """Return what a copy, as cp does it, would place where. ``into``: the target was written with a ``/``."""
@@ -174,6 +177,15 @@ class Tree:
             if node.kind is not Kind.DIRECTORY:
                 self.check_place(place, overwrite=True)
         return placed
+
+    def _set(self, path: str, node: Node) -> None:
+        self._nodes[path] = node
+        self._changed(path, node)
+
+    def _pop(self, path: str) -> Node:
+        node = self._nodes.pop(path)
+        self._changed(path, None)
+        return node
 
 
 def _follow(path: str, target: str) -> str:

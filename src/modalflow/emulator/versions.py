@@ -78,8 +78,6 @@ def history(app: App) -> list[api_pb2.AppDeploymentHistory]:
 class Versions(Service):
     """Answers the RPCs that deploy an earlier version of an app anew."""
 
-    deduplicated = frozenset({"AppRollback", "AppRollover", "AppPromote"})
-
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 

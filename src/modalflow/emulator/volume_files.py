@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
-from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -35,17 +34,6 @@ _ENTRY_TYPES = {
 
 class VolumeFiles(Service, abc.ABC):
     """The file RPCs of volumes."""
-
-    deduplicated: ClassVar[frozenset[str]] = frozenset(
-        {
-            "VolumePutFiles",
-            "VolumePutFiles2",
-            "VolumeCopyFiles",
-            "VolumeCopyFiles2",
-            "VolumeRemoveFile",
-            "VolumeRemoveFile2",
-        }
-    )
 
     def __init__(self, uploads: FileStore, blocks: BlockStore, blobs: Blobs) -> None:
         self._uploads, self._blocks, self._blobs = uploads, blocks, blobs
@@ -88,9 +76,17 @@ class VolumeFiles(Service, abc.ABC):
             for file in request.files:
                 if not self._uploads.has(file.sha256_hex):
                     raise GRPCError(Status.FAILED_PRECONDITION, f"{file.filename!r} was not uploaded with MountPutFile")
-            for path, file in zip(paths, request.files, strict=True):
-                blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
-                self._release(tree.put(path, _file(optional(file, "mode"), size, blocks)))
+            nodes: list[Node] = []
+            try:
+                for file in request.files:
+                    blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
+                    nodes.append(_file(optional(file, "mode"), size, blocks))
+            except BaseException:
+                self._release(nodes)
+                raise
+            # All in one step: a kill leaves all of an upload or none, and its repetition finds the same places free.
+            for path, node in zip(paths, nodes, strict=True):
+                self._release(tree.put(path, node))
         return Empty()
 
     async def VolumePutFiles2(

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -27,6 +27,7 @@ from modalflow.emulator.store import StateDir
 from modalflow.emulator.tree import Node, Tree
 from modalflow.emulator.view import View
 from modalflow.emulator.volume_files import VolumeFiles
+from modalflow.emulator.volume_records import VolumeRecords
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ BACKGROUND_COMMIT_SECONDS = 5.0
 @dataclass(kw_only=True)
 class Volume(Kept):
     """One Modal Volume as it was last committed."""
+
+    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "version")
 
     version: int = api_pb2.VOLUME_FS_VERSION_V1
     tree: Tree = field(default_factory=Tree)
@@ -64,11 +67,18 @@ class Volumes(VolumeFiles):
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
-        self._volumes = Registry("Volume", "vo", Volume, environments, on_delete=self._release_all)
+        self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
+        self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._views = state.folder("views")
         self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
+        kept = self._records.load()
+        for volume in self._volumes.all():
+            nodes = kept.get(volume.object_id, {})
+            volume.tree = Tree(nodes, self._records.writer(volume.object_id))
+            self._blocks.restore(block for node in nodes.values() for block in node.blocks)
+        self._blocks.clear_orphans(state.orphaned_before)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
@@ -113,7 +123,9 @@ class Volumes(VolumeFiles):
             request.deployment_name, request.environment_name, request.object_creation_type
         )
         if new:
+            volume.tree = Tree(changed=self._records.writer(volume.object_id))
             volume.version = request.version or api_pb2.VOLUME_FS_VERSION_V1
+            self._volumes.save(volume)
         return message(
             api_pb2.VolumeGetOrCreateResponse,
             volume_id=volume.object_id,
@@ -245,6 +257,7 @@ class Volumes(VolumeFiles):
                 log.exception("background commit of volume %s by container %s failed", volume_id, container_id)
 
     def _release_all(self, volume: Volume) -> None:
+        self._records.forget(volume.object_id)
         self._release(volume.tree.nodes().values())
 
 

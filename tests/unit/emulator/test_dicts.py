@@ -1,24 +1,49 @@
-"""The entries of a Dict, against a plain dictionary that remembers times."""
+"""The entries of a Dict, against a plain dictionary that remembers times; over restarts too."""
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from modalflow.emulator.dicts import ENTRY_LIFETIME, Entries
+from modalflow.emulator.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Entries, EntryRecords
+from modalflow.emulator.journal import Journal
+from tests.support import killed
 
 KEYS = st.sampled_from([b"a", b"b"])
 VALUES = st.binary(max_size=3)
 
 
 class EntriesMachine(RuleBasedStateMachine):
-    """Entries do what a dictionary does, and forget what was not used for their lifetime."""
+    """Entries do what a dictionary does, forget what was not used for their lifetime, and survive a kill."""
 
     def __init__(self) -> None:
         super().__init__()
         self.now = 0.0
-        self.entries = Entries(clock=lambda: self.now)
+        self.parent = tempfile.TemporaryDirectory()
+        self.folder = Path(self.parent.name, "first")
+        self.folder.mkdir()
+        self.journal = Journal(self.folder)
+        self.entries = self._opened()
         self.model: dict[bytes, tuple[bytes, float]] = {}
+
+    def teardown(self) -> None:
+        self.journal.close()
+        self.parent.cleanup()
+
+    def _opened(self) -> Entries:
+        records = EntryRecords(self.journal)
+        return Entries(lambda: self.now, records, "di-1", records.load().get("di-1", ()))
+
+    @rule()
+    def kill(self) -> None:
+        before, self.folder = self.journal, killed(self.folder)
+        self.journal = Journal(self.folder)
+        before.close()
+        self.entries = self._opened()
 
     def _live(self) -> dict[bytes, bytes]:
         return {key: value for key, (value, used) in self.model.items() if self.now - used <= ENTRY_LIFETIME}
@@ -63,6 +88,30 @@ class EntriesMachine(RuleBasedStateMachine):
 
 
 TestEntries = EntriesMachine.TestCase
+TestEntries.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
+
+
+def test_a_use_is_written_now_and_then(tmp_path: Path) -> None:
+    """Reads within the granularity write nothing, a later one does; a restart never makes an entry die too early."""
+    now = 0.0
+    journal = Journal(tmp_path)
+    records = EntryRecords(journal)
+    entries = Entries(lambda: now, records, "di-1")
+    entries.put(b"k", b"v")
+    changes = journal._connection.total_changes if journal._connection else 0
+    now = USE_NOTED_AFTER - 1
+    entries.get(b"k")
+    assert journal._connection and journal._connection.total_changes == changes
+    again = Entries(lambda: now, records, "di-1", records.load()["di-1"])
+    now += ENTRY_LIFETIME
+    assert b"k" in again
+    now = USE_NOTED_AFTER + 1
+    entries.get(b"k")
+    assert journal._connection.total_changes == changes + 1
+    assert records.load()["di-1"][0][1].noted == now
+    entries.pop(b"k")
+    assert records.load() == {} and not list(journal.read("dict_uses"))
+    journal.close()
 
 
 def test_reading_an_entry_keeps_that_one_alone() -> None:

@@ -10,6 +10,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.journal import Journal
 from modalflow.emulator.registry import EPHEMERAL_LIFETIME, Kept, Registry
 from modalflow.emulator.rpc import Caller
 from tests.support import Clock
@@ -40,7 +41,7 @@ def registry(environments: Environments, clock: Clock, gone: list[str]) -> Regis
     def forget(kept: Kept) -> None:
         gone.append(kept.object_id)
 
-    return Registry("Thing", "th", Kept, environments, clock=clock, on_delete=forget)
+    return Registry("Thing", "th", Kept, environments, Journal(), clock=clock, on_delete=forget)
 
 
 def test_pages_of_a_listing_lose_nothing(registry: Registry[Kept]) -> None:

@@ -23,6 +23,7 @@ from modalflow.emulator.rpc import Caller
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.view import _Signature
 from modalflow.emulator.volumes import Volumes
+from tests.support import killed
 
 
 def inside(container_id: str) -> Caller:
@@ -32,10 +33,10 @@ def inside(container_id: str) -> Caller:
 class Volume:
     """One volume of a Volumes service, with short names for what a container does."""
 
-    def __init__(self, root: Path) -> None:
-        state = StateDir(root)
-        self.volumes = Volumes(state, Blobs(state), Environments())
-        self.id = ""
+    def __init__(self, root: Path, volume_id: str = "") -> None:
+        self.state = StateDir(root)
+        self.volumes = Volumes(self.state, Blobs(self.state), Environments(self.state.journal))
+        self.id = volume_id
 
     async def create(self) -> Volume:
         request = api_pb2.VolumeGetOrCreateRequest(object_creation_type=api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL)
@@ -73,7 +74,9 @@ def on_disk(root: Path) -> dict[str, bytes | None]:
 @pytest.fixture
 async def volume(tmp_path: Path) -> AsyncIterator[Volume]:
     """An empty volume."""
-    yield await Volume(tmp_path).create()
+    volume = await Volume(tmp_path).create()
+    yield volume
+    volume.state.close()
 
 
 async def test_a_commit_is_seen_outside_at_once_and_inside_after_a_reload(volume: Volume) -> None:
@@ -282,14 +285,18 @@ WHO = st.sampled_from(["one", "two"])
 
 
 class VolumeMachine(RuleBasedStateMachine):
-    """Two containers and a volume against three dictionaries: merges are per file, the last commit wins."""
+    """Two containers and a volume against three dictionaries: merges are per file, the last commit wins.
+
+    A kill leaves what was committed, and containers begin anew.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = tempfile.TemporaryDirectory()
         self.loop = asyncio.new_event_loop()
-        self.volume = self.loop.run_until_complete(Volume(Path(self.folder.name)).create())
-        self.roots = {who: self.loop.run_until_complete(self.volume.attach(who)) for who in ("one", "two")}
+        self.root = Path(self.folder.name, "first")
+        self.volume = self.loop.run_until_complete(Volume(self.root).create())
+        self._attach()
         self.truth: dict[str, bytes] = {}
         self.seen: dict[str, dict[str, bytes]] = {"one": {}, "two": {}}
         self.base: dict[str, dict[str, bytes]] = {"one": {}, "two": {}}
@@ -299,7 +306,21 @@ class VolumeMachine(RuleBasedStateMachine):
             self.loop.run_until_complete(self.volume.detach(who))
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
+        self.volume.state.close()
         self.folder.cleanup()
+
+    def _attach(self) -> None:
+        self.roots = {who: self.loop.run_until_complete(self.volume.attach(who)) for who in ("one", "two")}
+
+    @rule()
+    def kill(self) -> None:
+        before, self.root = self.volume, killed(self.root)
+        self.volume = Volume(self.root, before.id)
+        before.state.close()
+        assert _files(self.volume.committed()) == self.truth
+        self._attach()
+        for who in ("one", "two"):
+            self.seen[who], self.base[who] = dict(self.truth), dict(self.truth)
 
     @rule(who=WHO, path=PATHS, content=st.binary(max_size=2))
     def write(self, who: str, path: str, content: bytes) -> None:

@@ -184,10 +184,10 @@ def test_run_refuses_what_it_cannot_run(environ: dict[str, str]) -> None:
 
 
 def test_a_port_that_is_taken_is_said(environ: dict[str, str], started: dict[str, str]) -> None:
-    """A control plane that cannot start ends the command with what it wrote, and leaves no record."""
+    """A control plane that cannot start ends the command with what is in the way, and leaves no record."""
     port = started["MODAL_SERVER_URL"].rpartition(":")[2]
     failed = modalflow(environ, "start", "--name", "other", "--port", port, code=1)
-    assert "did not get ready" in failed.stderr and "address already in use" in failed.stderr.lower()
+    assert f"port {port} of 127.0.0.1 (Address already in use); stop what does" in failed.stderr
     assert "other" in modalflow(environ, "status", "--name", "other", code=1).stdout
     with pytest.raises(StartError, match="in use"):
         LocalModal(port=int(port)).start()

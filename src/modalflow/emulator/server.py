@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import weakref
 from typing import Any
 
@@ -159,7 +160,7 @@ class ControlPlane:
             await server.start(self.options.host, self.options.port)
         except OSError as error:
             raise ListenError(
-                f"nothing can listen on port {self.options.port} of {self.options.host} ({error.strerror}); "
+                f"nothing can listen on port {self.options.port} of {self.options.host} ({os.strerror(error.errno) if error.errno else error}); "
                 "stop what does, or give another --port"
             ) from error
         self._server = server

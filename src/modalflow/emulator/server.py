@@ -159,8 +159,9 @@ class ControlPlane:
         try:
             await server.start(self.options.host, self.options.port)
         except OSError as error:
+            reason = os.strerror(error.errno) if error.errno else error
             raise ListenError(
-                f"nothing can listen on port {self.options.port} of {self.options.host} ({os.strerror(error.errno) if error.errno else error}); "
+                f"nothing can listen on port {self.options.port} of {self.options.host} ({reason}); "
                 "stop what does, or give another --port"
             ) from error
         self._server = server

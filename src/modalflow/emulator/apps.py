@@ -2,6 +2,9 @@
 
 Owns an app's states, versions, tags and published layout. What its functions are is functions.py's; what runs is
 pools.py's: both subscribe to hear that an app was published or stopped.
+
+Apps outlive the control plane. An ephemeral one's client may be there still, and heartbeats: the app has as long as
+after any other silence before it is stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.journal import Journal
+from modalflow.emulator.records import Record
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.versions import KEPT_VERSIONS, Version, history
 from modalflow.emulator.wire import message, optional
@@ -27,6 +32,10 @@ CREATED_BY = "local"
 #: The SDK heartbeats a running app every 15 seconds. An ephemeral app whose client was silent for this long is stopped,
 #: so that a client that was killed leaves no containers behind.
 CLIENT_LOST_AFTER = 90.0
+
+#: Seconds for which a stopped app is known: as long as the results of its calls. Inferred: `modal app list` speaks of
+#: "recently stopped" apps and does not say how recently.
+STOPPED_KEPT = 7 * 24 * 3600.0
 
 _OVER = (api_pb2.APP_STATE_STOPPING, api_pb2.APP_STATE_STOPPED)
 
@@ -101,18 +110,29 @@ class App:
         )
 
 
+_RECORD = Record(App, without=("last_heard", "over", "versions"))
+_RECORD_OF_VERSION = Record(Version)
+
+
 class Apps(Service):
     """Answers the App RPCs that are neither about logs nor about layouts of functions."""
 
-    def __init__(self, environments: Environments) -> None:
+    def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
         self._environments = environments
-        self._by_id: dict[str, App] = {}
+        journal = journal or Journal()
+        self._records = journal.table("apps", _RECORD.encode)
+        self._versions = journal.table("app_versions", _RECORD_OF_VERSION.encode)
+        self._by_id: dict[str, App] = {app_id: _RECORD.decode(body) for _, app_id, body in self._records.load()}
+        for app_id, number, body in self._versions.load():
+            self._by_id[app_id].versions[int(number)] = _RECORD_OF_VERSION.decode(body)
         self.on_publish: list[Callable[[App, set[str]], None]] = []
         """Called with the app and the ids that its layout no longer has, after each publication."""
         self.on_version: list[Callable[[App, Version], None]] = []
         """Called with the app and a version that is new, before that is published, or staged."""
         self.on_stop: list[Callable[[App, str], None]] = []
         """Called with the app and the reason, once."""
+        self.on_forget: list[Callable[[App], None]] = []
+        """Called with an app that was stopped so long ago that nobody can ask about it any more."""
         self.count_containers: Callable[[App], int] = lambda _app: 0
         environments.subscribe(self._environment_changed)
 
@@ -146,6 +166,7 @@ class Apps(Service):
         app.state = api_pb2.APP_STATE_STOPPED
         app.stopped_at = time.time()
         app.stopped_by = stopped_by
+        self._save(app)
         for listener in self.on_stop:
             listener(app, reason)
         app.over.notify()
@@ -158,6 +179,16 @@ class Apps(Service):
                 reason = f"its client sent no heartbeat for {CLIENT_LOST_AFTER:g} s"
                 self.stop(app, f"App {app.app_id} was stopped: {reason}")
 
+    def forget_stopped(self) -> None:
+        """Forget the apps that were stopped too long ago to be asked about."""
+        limit = time.time() - STOPPED_KEPT
+        for app in [a for a in self._by_id.values() if a.is_over and a.stopped_at < limit]:
+            del self._by_id[app.app_id]
+            self._records.discard("", app.app_id)
+            self._versions.discard_all(app.app_id)
+            for listener in self.on_forget:
+                listener(app)
+
     def _named(self, name: str, environment: str) -> App | None:
         """The newest app of that name, a live one before a stopped one."""
         found = [a for a in self._by_id.values() if a.name == name and a.environment == environment]
@@ -169,10 +200,16 @@ class Apps(Service):
                 self.stop(app, f"App {app.app_id} was stopped: its environment {old!r} was deleted", CREATED_BY)
             else:
                 app.environment = new
+                self._save(app)
 
     def _add(self, app: App) -> App:
         self._by_id[app.app_id] = app
+        self._save(app)
         return app
+
+    def _save(self, app: App) -> None:
+        """The app changed: what it is now outlives the control plane."""
+        self._records.put("", app.app_id, app)
 
     async def AppCreate(self, request: api_pb2.AppCreateRequest, caller: Caller) -> api_pb2.AppCreateResponse:
         app = self._add(
@@ -254,6 +291,8 @@ class Apps(Service):
             keep(app, version)
         app.version = version.number
         app.versions[version.number] = version
+        self._versions.put(app.app_id, str(version.number), version)
+        self._save(app)
         if version.staged:
             return
         removed = set(app.function_ids.values()) - set(version.function_ids.values())
@@ -261,6 +300,7 @@ class Apps(Service):
         app.function_ids, app.class_ids = dict(version.function_ids), dict(version.class_ids)
         app.tags = dict(version.tags)
         app.deployed_at = version.deployed_at
+        self._save(app)
         for listener in self.on_publish:
             listener(app, removed)
 
@@ -276,6 +316,7 @@ class Apps(Service):
         app = self.get(request.app_id)
         if app.state == api_pb2.APP_STATE_DETACHED:
             app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
+            self._save(app)
         elif app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
             self.stop(app, f"App {app.app_id} was stopped: its client disconnected")
         return Empty()
@@ -316,7 +357,9 @@ class Apps(Service):
         )
 
     async def AppSetTags(self, request: api_pb2.AppSetTagsRequest, caller: Caller) -> Empty:
-        self.get(request.app_id).tags = dict(request.tags)
+        app = self.get(request.app_id)
+        app.tags = dict(request.tags)
+        self._save(app)
         return Empty()
 
     async def AppGetTags(self, request: api_pb2.AppGetTagsRequest, caller: Caller) -> api_pb2.AppGetTagsResponse:

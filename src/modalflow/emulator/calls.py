@@ -1,13 +1,13 @@
 """Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
 
 Owns calls, their inputs and their results. Which container runs an input, and when again, is pools.py's: it is given
-inputs and resolves them.
+inputs and resolves them. How calls outlive the control plane is call_records.py's, which hears of every change.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -23,13 +23,39 @@ from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
 
-#: As on Modal: a result can be fetched for a week.
+#: As on Modal: a result can be fetched for a week (Modal's guide, "Job processing"). Counted, inferred, from the last
+#: result of the call.
 RESULTS_KEPT = 7 * 24 * 3600.0
 
 #: Inputs of one map that a client may have outstanding, as Modal tells it.
 MAX_INPUTS_OUTSTANDING = 1000
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
+
+
+class Keeper:
+    """Hears of what changes in calls, and keeps nothing: the base of what does."""
+
+    def called(self, call: FunctionCall) -> None:
+        """The call is new."""
+
+    def changed(self, item: Input) -> None:
+        """The input is new, or its counts or its ending changed."""
+
+    def resolved(self, item: Input) -> None:
+        """The input has its result: the output at its place."""
+
+    def yielded(self, call: FunctionCall, chunk: api_pb2.DataChunk) -> None:
+        """A generator yielded."""
+
+    def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
+        """Those outputs were taken and are not wanted any more."""
+
+    def forgotten(self, call: FunctionCall) -> None:
+        """Nobody can ask about the call any more."""
+
+
+_FORGETFUL = Keeper()
 
 
 @dataclass(eq=False)
@@ -51,6 +77,12 @@ class Input:
     """How it ends whatever the container still says: set once it is cancelled or out of time."""
     status: int = GENERIC_STATUS_PENDING
     done: bool = False
+    place: int = -1
+    """Where in the call's outputs its result is, once it is done."""
+
+    def save(self) -> None:
+        """Its counts or its ending changed: what they are now outlives the control plane."""
+        self.call.keeper.changed(self)
 
 
 @dataclass(eq=False)
@@ -72,11 +104,14 @@ class FunctionCall:
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
     """Places in ``outputs`` that a client took and does not want kept."""
+    keeper: Keeper = field(default=_FORGETFUL, repr=False)
+    last_result_at: float = 0.0
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
         new = Input(self, item.idx, item.input)
         self.inputs[new.input_id] = new
         self.unfinished += 1
+        self.keeper.changed(new)
         return new
 
     def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
@@ -87,7 +122,9 @@ class FunctionCall:
         item.finished_at = time.time()
         item.status = result.status
         item.content = api_pb2.FunctionInput()
+        item.place = len(self.outputs)
         self.unfinished -= 1
+        self.last_result_at = item.finished_at
         self.outputs.append(
             message(
                 api_pb2.FunctionGetOutputsItem,
@@ -100,7 +137,28 @@ class FunctionCall:
                 output_created_at=item.finished_at,
             )
         )
+        self.keeper.resolved(item)
         self.changed.notify()
+
+    def yielded(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
+        """Take what a generator yields.
+
+        One that runs again, its container having been lost, counts from 1 again. What is there already stays: the SDK
+        too drops chunks up to the last index it saw, so that a caller who followed the first run, and one who comes
+        later, see the same (inferred: that Modal resends all, and leaves it to the client, would look no different).
+        """
+        for chunk in chunks:
+            if not self.data_out or chunk.index > self.data_out[-1].index:
+                self.data_out.append(chunk)
+                self.keeper.yielded(self, chunk)
+        self.changed.notify()
+
+    def clear(self, places: Collection[int]) -> None:
+        """Forget outputs that a client took and does not want kept."""
+        new = [place for place in places if place not in self.cleared]
+        if new:
+            self.cleared.update(new)
+            self.keeper.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
         """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""
@@ -149,21 +207,41 @@ class Runner(Protocol):
 class Calls(Service):
     """Answers the RPCs with which clients call functions and follow the calls."""
 
-    def __init__(self, functions: Functions, runner: Runner) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        runner: Runner,
+        keeper: Keeper = _FORGETFUL,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._functions = functions
         self._runner = runner
+        self._keeper = keeper
+        self._clock = clock
         self._calls: dict[str, FunctionCall] = {}
 
     def get(self, call_id: str) -> FunctionCall:
-        call = self._calls.get(call_id)
+        call = self._find(call_id)
         if call is None:
             raise GRPCError(Status.NOT_FOUND, f"Function call {call_id!r} not found")
         return call
 
+    def restore(self, calls: Iterable[FunctionCall]) -> None:
+        """Take over the calls of an earlier control plane."""
+        self._calls.update((call.call_id, call) for call in calls)
+        self.forget_expired()
+
     def forget_expired(self) -> None:
-        limit = time.time() - RESULTS_KEPT
-        for call in [c for c in self._calls.values() if not c.unfinished and c.created_at < limit]:
+        for call in [c for c in self._calls.values() if self._is_expired(c)]:
             del self._calls[call.call_id]
+            self._keeper.forgotten(call)
+
+    def _find(self, call_id: str) -> FunctionCall | None:
+        call = self._calls.get(call_id)
+        return None if call is None or self._is_expired(call) else call
+
+    def _is_expired(self, call: FunctionCall) -> bool:
+        return not call.unfinished and max(call.created_at, call.last_result_at) < self._clock() - RESULTS_KEPT
 
     async def FunctionMap(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
         function = self._functions.get(request.function_id)
@@ -174,8 +252,10 @@ class Calls(Service):
             kind=request.function_call_type,
             invocation=request.function_call_invocation_type,
             parent_input_id=request.parent_input_id,
+            keeper=self._keeper,
         )
         self._calls[call.call_id] = call
+        self._keeper.called(call)
         return message(
             api_pb2.FunctionMapResponse,
             function_call_id=call.call_id,
@@ -215,8 +295,9 @@ class Calls(Service):
         self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
         """Wait up to ``timeout`` seconds for outputs; neither outputs nor unfinished inputs means that they expired."""
-        call = self._calls.get(request.function_call_id)
+        call = self._find(request.function_call_id)
         if call is None:
+            # The SDK makes OutputExpiredError of it.
             return api_pb2.FunctionGetOutputsResponse()
         after = int(request.last_entry_id.partition("-")[0] or 0)
         first, last = optional(request, "start_idx"), optional(request, "end_idx")
@@ -234,7 +315,7 @@ class Calls(Service):
         await call.changed.until(lambda: bool(available()) or settled(), request.timeout)
         places = available()[: request.max_values or None]
         if request.clear_on_success:
-            call.cleared.update(places)
+            call.clear(places)
         return message(
             api_pb2.FunctionGetOutputsResponse,
             idxs=[call.outputs[place].idx for place in places],
@@ -249,10 +330,11 @@ class Calls(Service):
 
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
-        self._runner.cancel(
-            [i for i in call.inputs.values() if not i.done],
-            terminate_containers=bool(optional(request, "terminate_containers")),
-        )
+        cancelled = [i for i in call.inputs.values() if not i.done]
+        self._runner.cancel(cancelled, terminate_containers=bool(optional(request, "terminate_containers")))
+        for item in cancelled:
+            if not item.done:
+                item.save()
         return Empty()
 
     async def FunctionCallGetInfo(
@@ -303,8 +385,7 @@ class Calls(Service):
 
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
-        call.data_out.extend(request.data_chunks)
-        call.changed.notify()
+        call.yielded(request.data_chunks)
         return Empty()
 
     async def FunctionCallGetDataOut(

@@ -6,8 +6,9 @@ function is definitions.py's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
@@ -16,6 +17,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.definitions import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.journal import Journal, Table
+from modalflow.emulator.records import Record
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.versions import KEPT_VERSIONS, Version, kept_version
 from modalflow.emulator.wire import message, optional
@@ -29,20 +32,68 @@ class Class:
     object_id: str = field(default_factory=lambda: new_id("cs"))
 
 
+_RECORD = Record(Function, without=("app", "parent", "definitions"))
+
+
+def _encode(function: Function) -> dict[str, Any]:
+    return _RECORD.encode(function) | {"parent_id": function.parent.object_id if function.parent is not None else ""}
+
+
 class Functions(Service):
     """Answers the RPCs about functions and classes as definitions."""
 
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
         self._apps = apps
         self._by_id: dict[str, Function] = {}
         self._classes: dict[str, Class] = {}
         self._variants: dict[tuple[str, bytes, bytes], Function] = {}
         self._pinned: dict[tuple[str, int], Function] = {}
+        journal = journal or Journal()
+        self._records = journal.table("functions", _encode)
+        self._definitions = journal.table("definitions", api_pb2.Function.SerializeToString)
+        self._class_records: Table[Class] = journal.table("classes", lambda _class: None)
         self.on_publish: list[Callable[[Function], None]] = []
         """Called for every function whose definition changed or that left its app, after an app was published."""
         self.volume_metadata: Callable[[str], api_pb2.VolumeMetadata] = lambda _id: api_pb2.VolumeMetadata()
         apps.on_version.append(self._kept)
         apps.on_publish.append(self._published)
+        apps.on_forget.append(self._forget)
+        self._restore()
+
+    def __iter__(self) -> Iterator[Function]:
+        return iter(self._by_id.values())
+
+    def save(self, function: Function) -> None:
+        """The function changed: what it is now outlives the control plane."""
+        self._records.put(function.app.app_id, function.object_id, function)
+
+    def _restore(self) -> None:
+        # In the order in which they were made: a variant comes after what it is a variant of.
+        for app_id, function_id, body in self._records.load():
+            parent = self._by_id.get(body["parent_id"])
+            function = _RECORD.decode(body, app=self._apps.get(app_id), parent=parent)
+            self._by_id[function_id] = function
+            if parent is not None and function.pinned:
+                self._pinned[parent.object_id, function.pinned] = function
+            elif parent is not None:
+                self._variants[_key(parent, function.serialized_params, function.options)] = function
+        for function_id, version, body in self._definitions.load():
+            self._by_id[function_id].definitions[int(version)] = api_pb2.Function.FromString(body)
+        for app_id, class_id, _ in self._class_records.load():
+            self._classes[class_id] = Class(self._apps.get(app_id), class_id)
+
+    def _forget(self, app: App) -> None:
+        for function in [f for f in self._by_id.values() if f.app is app]:
+            del self._by_id[function.object_id]
+            self._definitions.discard_all(function.object_id)
+        self._pinned = {k: p for k, p in self._pinned.items() if p.app is not app}
+        self._classes = {i: c for i, c in self._classes.items() if c.app is not app}
+        self._variants = {k: v for k, v in self._variants.items() if v.app is not app}
+        self._records.discard_all(app.app_id)
+        self._class_records.discard_all(app.app_id)
+
+    def find(self, function_id: str) -> Function | None:
+        return self._by_id.get(function_id)
 
     def get(self, function_id: str) -> Function:
         function = self._by_id.get(function_id)
@@ -82,7 +133,12 @@ class Functions(Service):
 
     def _kept(self, app: App, version: Version) -> None:
         for function in [self.get(function_id) for function_id in version.function_ids.values()]:
+            before = set(function.definitions)
             function.keep(version.number, version.copy_of, version.number - KEPT_VERSIONS + 1)
+            self._definitions.put(function.object_id, str(version.number), function.definitions[version.number])
+            for expired in before - set(function.definitions):
+                self._definitions.discard(function.object_id, str(expired))
+            self.save(function)
 
     def _published(self, app: App, removed: set[str]) -> None:
         changed: list[Function] = []
@@ -95,6 +151,7 @@ class Functions(Service):
             function.removed = True
             changed += self.variants(function)
         for function in changed:
+            self.save(function)
             for listener in self.on_publish:
                 listener(function)
 
@@ -121,6 +178,7 @@ class Functions(Service):
         if pinned is None:
             pinned = Function(app=root.app, tag=root.tag, parent=root, pinned=version)
             self._by_id[pinned.object_id] = self._pinned[root.object_id, version] = pinned
+            self.save(pinned)
         return pinned
 
     def _existing_or_new(self, app: App, tag: str, existing_id: str) -> Function:
@@ -151,6 +209,7 @@ class Functions(Service):
         )
         if not function.revision:
             function.definition = sketch
+        self.save(function)
         return api_pb2.FunctionPrecreateResponse(
             function_id=function.object_id, handle_metadata=function.handle_metadata(sketch)
         )
@@ -174,6 +233,7 @@ class Functions(Service):
         function.definition_id = new_id("de")
         if not function.revision:
             function.definition = definition
+        self.save(function)
         return message(
             api_pb2.FunctionCreateResponse,
             function_id=function.object_id,
@@ -204,21 +264,20 @@ class Functions(Service):
         """Return the variant with these options and parameters: the same one, and its containers, for the same ones."""
         options = request.function_options
         parent = self._pin(self.get(request.function_id), optional(options, "pinned_app_version") or 0)
-        key = (
-            parent.object_id,
-            request.serialized_params,
-            options.SerializeToString(deterministic=True) if request.HasField("function_options") else b"",
-        )
+        bound = options if request.HasField("function_options") else None
+        params = request.serialized_params or parent.serialized_params
+        key = _key(parent, params, bound)
         variant = self._variants.get(key)
         if variant is None:
             variant = Function(
                 app=parent.app,
                 tag=parent.tag,
                 parent=parent,
-                options=options if request.HasField("function_options") else None,
-                serialized_params=request.serialized_params or parent.serialized_params,
+                options=bound,
+                serialized_params=params,
             )
             self._by_id[variant.object_id] = self._variants[key] = variant
+            self.save(variant)
         return api_pb2.FunctionBindParamsResponse(
             bound_function_id=variant.object_id, handle_metadata=variant.handle_metadata()
         )
@@ -232,6 +291,7 @@ class Functions(Service):
         if existing is None or existing.app is not app:
             existing = Class(app)
             self._classes[existing.object_id] = existing
+            self._class_records.put(app.app_id, existing.object_id, existing)
         return api_pb2.ClassCreateResponse(class_id=existing.object_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
     async def ClassGet(self, request: api_pb2.ClassGetRequest, caller: Caller) -> api_pb2.ClassGetResponse:
@@ -242,6 +302,11 @@ class Functions(Service):
         if class_id is None:
             raise GRPCError(Status.NOT_FOUND, f"App {request.app_name!r} has no class {request.object_tag!r}")
         return api_pb2.ClassGetResponse(class_id=class_id, handle_metadata=api_pb2.ClassHandleMetadata())
+
+
+def _key(parent: Function, params: bytes, options: api_pb2.FunctionOptions | None) -> tuple[str, bytes, bytes]:
+    """What a variant is found again by."""
+    return parent.object_id, params, b"" if options is None else options.SerializeToString(deterministic=True)
 
 
 def _class_lookup_details() -> list[Message]:

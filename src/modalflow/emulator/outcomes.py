@@ -68,6 +68,7 @@ class Outcomes:
         if result.status in _RETRIED and item.retries < policy.retries and not function.callable_reason:
             item.retries += 1
             item.ending = None
+            item.save()
             delay = policy.initial_delay_ms * (policy.backoff_coefficient or 1.0) ** (item.retries - 1)
             self._later(min(delay, policy.max_delay_ms or delay) / 1000, item)
             return
@@ -83,6 +84,7 @@ class Outcomes:
             self._requeue(item)
             return
         item.crashes += 1
+        item.save()
         reason = f"container {container.container_id} {ending} while running this input"
         log.info("%s (%s, loss %d)", reason, item.input_id, item.crashes)
         if item.call.function.app.is_deployed and item.crashes < CRASH_TRIES:

@@ -136,6 +136,19 @@ class Pools:
             pool.pending.append(item)
             self._match(pool)
 
+    def resume(self, items: Iterable[Input]) -> None:
+        """Run what an earlier control plane left undone, in that order.
+
+        What ran when that one ended runs again as after a preemption: the same input, and no try of its is used up.
+        """
+        pools: dict[str, Pool] = {}
+        for item in items:
+            if self._can_run(item):
+                pool = pools[item.call.function.object_id] = self.pool(item.call.function)
+                pool.pending.append(item)
+        for pool in pools.values():
+            self._match(pool)
+
     def _requeue(self, item: Input) -> None:
         """Put an input that is not to blame back where it was: first."""
         if self._can_run(item):

@@ -173,6 +173,7 @@ class Runtime(Service):
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
         function = self._functions.get(request.function_id)
         function.autoscaler.MergeFrom(request.settings)
+        self._functions.save(function)
         self._pools.rescale(function)
         return message(
             api_pb2.FunctionUpdateSchedulingParamsResponse,

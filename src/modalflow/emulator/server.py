@@ -18,6 +18,7 @@ from grpclib.server import Server
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
 from modalflow.emulator.dicts import Dicts
@@ -97,8 +98,8 @@ class ControlPlane:
         secrets = Secrets(environments, journal)
         self.volumes = Volumes(self.state, self.blobs, environments)
         dicts, queues = Dicts(environments, journal), Queues(environments, journal)
-        self.apps = Apps(environments)
-        self.functions = Functions(self.apps)
+        self.apps = Apps(environments, journal)
+        self.functions = Functions(self.apps, journal)
         self.logs = Logs(self.apps)
         images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
         self.launcher = Launcher(
@@ -117,7 +118,11 @@ class ControlPlane:
             max_containers=self.options.max_containers,
             scaledown_window=self.options.scaledown_window,
         )
-        calls = Calls(self.functions, self.pools)
+        call_records = CallRecords(journal)
+        self.calls = Calls(self.functions, self.pools, call_records)
+        restored = call_records.load(self.functions.find)
+        self.calls.restore(restored.calls)
+        self._waiting = restored.waiting
         runtime = Runtime(self.functions, self.pools, environments)
 
         self.apps.on_stop.append(self.pools.stop_app)
@@ -126,7 +131,7 @@ class ControlPlane:
         self.functions.volume_metadata = self.volumes.metadata
         self.volumes.open_files = self._open_files
 
-        self._upkeep = Upkeep(self.apps, calls, self.pools)
+        self._upkeep = Upkeep(self.apps, self.calls, self.pools)
         self._upkeep_task: asyncio.Task[None] | None = None
         self.dispatcher = Dispatcher(
             [
@@ -135,7 +140,7 @@ class ControlPlane:
                 self.apps,
                 Versions(self.apps),
                 self.functions,
-                calls,
+                self.calls,
                 runtime,
                 self.logs,
                 images,
@@ -169,7 +174,16 @@ class ControlPlane:
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         self.url = f"http://{host}:{port}"
         self.doors.lead_to(server.protocol)
+        self._resume()
         self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep.run())
+
+    def _resume(self) -> None:
+        """Go on with what an earlier control plane left: inputs first, then containers that are to be there."""
+        self.pools.resume(self._waiting)
+        self._waiting = []
+        for function in self.functions:
+            if not function.callable_reason and self.pools.scaling(function).min_containers:
+                self.pools.rescale(function)
 
     async def close(self) -> None:
         """End all containers, then the server; a temporary state folder is removed."""

@@ -53,6 +53,7 @@ class Upkeep:
         self._pools.scale_down(now)
         if forget:
             self._calls.forget_expired()
+            self._apps.forget_stopped()
 
     @staticmethod
     def _look_after(container: Container, now: float) -> None:

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
-from modalflow.emulator import apps as apps_module
 from modalflow.emulator.apps import CLIENT_LOST_AFTER, STOPPED_KEPT, Apps
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.journal import Journal
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.versions import Versions, history
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
 
@@ -80,7 +78,7 @@ async def test_an_app_is_as_it_was(first: Deployments) -> None:
     assert after.app_id == app_id and after.tags == {"team": "b"}
     assert after.lifecycle == before.lifecycle
     assert after.function_ids == {"f": function_id} and after.class_ids == {"C": "cs-1"}
-    assert after.history == before.history and len(after.history) == 2
+    assert history(after) == history(before) and len(after.versions) == 2
 
 
 async def test_functions_are_as_they_were(first: Deployments) -> None:
@@ -120,6 +118,24 @@ async def test_variants_are_found_again(first: Deployments) -> None:
     assert variant.root is second.functions.get(function_id)
 
 
+async def test_versions_are_there_to_go_back_to(first: Deployments) -> None:
+    """A pinned version is the same function as before, and a rollback after the restart finds the old definitions."""
+    app_id = await first.create()
+    function_id = await first.function(app_id, "f", timeout_secs=7)
+    await first.publish(app_id, {"f": function_id})
+    await first.function(app_id, "f", function_id, timeout_secs=9)
+    await first.publish(app_id, {"f": function_id})
+    pinned = await first.bind(function_id, pinned_app_version=1)
+    second = await first.restart()
+    assert await second.bind(function_id, pinned_app_version=1) == pinned
+    assert second.functions.get(pinned).spec.timeout_secs == 7
+    assert second.functions.get(function_id).spec.timeout_secs == 9
+    await Versions(second.apps).AppRollback(api_pb2.AppRollbackRequest(app_id=app_id, version=1), CALLER)
+    third = await second.restart()
+    assert third.functions.get(function_id).spec.timeout_secs == 7
+    assert third.apps.get(app_id).version == 3
+
+
 async def test_a_class_keeps_its_id(first: Deployments) -> None:
     """A class deployed again after a restart is the same class."""
     app_id = await first.create()
@@ -129,14 +145,13 @@ async def test_a_class_keeps_its_id(first: Deployments) -> None:
     assert (await second.functions.ClassCreate(again, CALLER)).class_id == made.class_id
 
 
-async def test_an_ephemeral_app_waits_for_its_client(first: Deployments, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_ephemeral_app_waits_for_its_client(first: Deployments) -> None:
     """After a restart its client has as long as after any silence to be heard again; then the app is stopped."""
     app_id = await first.create(api_pb2.APP_STATE_EPHEMERAL)
     second = await first.restart()
     second.apps.stop_abandoned()
     await second.apps.AppHeartbeat(api_pb2.AppHeartbeatRequest(app_id=app_id), CALLER)
-    later = time.monotonic() + CLIENT_LOST_AFTER + 1
-    monkeypatch.setattr(apps_module.time, "monotonic", lambda: later)
+    second.apps.get(app_id).last_heard -= CLIENT_LOST_AFTER + 1
     second.apps.stop_abandoned()
     assert second.apps.get(app_id).is_over
 
@@ -153,7 +168,7 @@ async def test_what_was_stopped_stays_stopped(first: Deployments, how: str) -> N
     assert (await first.restart()).apps.get(app_id).lifecycle == lifecycle
 
 
-async def test_stopped_apps_are_forgotten_in_the_end(first: Deployments, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stopped_apps_are_forgotten_in_the_end(first: Deployments) -> None:
     """A week after its end an app and its functions are gone, from memory and from the folder; others stay."""
     stopped, running = await first.create(), await first.create()
     function_id = await first.function(stopped, "f")
@@ -161,8 +176,7 @@ async def test_stopped_apps_are_forgotten_in_the_end(first: Deployments, monkeyp
     await first.publish(stopped, {"f": function_id})
     variant = await first.bind(function_id, timeout_secs=3)
     await first.apps.AppStop(api_pb2.AppStopRequest(app_id=stopped), CALLER)
-    now: Callable[[], float] = time.time
-    monkeypatch.setattr(apps_module.time, "time", lambda: now() + STOPPED_KEPT + 1)
+    first.apps.get(stopped).stopped_at -= STOPPED_KEPT + 1
     first.apps.forget_stopped()
     for second in (first, await first.restart()):
         for gone in (function_id, variant):

@@ -27,8 +27,9 @@ from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
 APP = App(environment="main", description="app", state=api_pb2.APP_STATE_DEPLOYED)
-FUNCTION = Function(app=APP, tag="f", definition=api_pb2.Function(retry_policy={"retries": 9}))
-FUNCTION.publish()
+FUNCTION = Function(app=APP, tag="f", definition=api_pb2.Function(retry_policy=api_pb2.FunctionRetryPolicy(retries=9)))
+FUNCTION.keep(1, copy_of=0, oldest=0)
+FUNCTION.publish(1)
 
 
 class OneFunction(Functions):
@@ -181,7 +182,7 @@ async def test_counts_are_kept_as_they_change(tmp_path: Path) -> None:
 
 
 async def test_a_generator_that_runs_again_does_not_repeat_itself(tmp_path: Path) -> None:
-    """What it had yielded before the restart stays, and its second run adds what is new: every reader sees one sequence."""
+    """What it had yielded stays, and its second run adds what is new: every reader sees one sequence."""
     first = Kept(tmp_path)
     call = await first.map(b"1")
     call.yielded([api_pb2.DataChunk(index=1, data=b"a"), api_pb2.DataChunk(index=2, data=b"b")])

@@ -26,6 +26,16 @@ def rpc(client: modal.Client, name: str, request: Message) -> Any:
     return synchronizer.create_blocking(send)()
 
 
+def stream(client: modal.Client, name: str, request: Message) -> list[Any]:
+    """Send one RPC whose answer is a stream and return all of that."""
+
+    async def send() -> list[Any]:
+        return [answer async for answer in getattr(stub(client), name).unary_stream(request)]
+
+    answers: list[Any] = synchronizer.create_blocking(send)()
+    return answers
+
+
 def client_of(url: str, env: Mapping[str, str]) -> modal.Client:
     """A client, not opened yet, of the control plane at ``url``, with the credentials in the variables ``env``."""
     return modal.Client(url, api_pb2.CLIENT_TYPE_CLIENT, (env["MODAL_TOKEN_ID"], env["MODAL_TOKEN_SECRET"]))

@@ -83,9 +83,12 @@ class Table(Generic[T]):
             self._cleared.add(owner)
             self._journal.changed(self)
 
-    def load(self) -> Iterator[tuple[str, Any, Any]]:
-        """Yield (owner, key, what ``encode`` returned) of every record, in the order in which they were first put."""
-        for owner, key, body in self._journal.read(self.kind):
+    def load(self, owned_by: str | None = None) -> Iterator[tuple[str, Any, Any]]:
+        """Yield (owner, key, what ``encode`` returned) of every record, in the order in which they were first put.
+
+        ``owned_by`` is the one owner to read of, quickly whatever else there is.
+        """
+        for owner, key, body in self._journal.read(self.kind, owned_by):
             try:
                 decoded = cbor2.loads(body)
             except cbor2.CBORDecodeError as error:
@@ -143,12 +146,13 @@ class Journal:
             )
         return Table(self, kind, encode)
 
-    def read(self, kind: str) -> Iterator[tuple[str, Any, bytes]]:
-        """Yield (owner, key, body) of every record of that kind; StateError where the file is damaged."""
+    def read(self, kind: str, owned_by: str | None = None) -> Iterator[tuple[str, Any, bytes]]:
+        """Yield (owner, key, body) of every record of that kind and owner; StateError where the file is damaged."""
         if self._connection is None:
             return
         try:
-            yield from self._connection.execute(f"SELECT owner, key, body FROM {kind} ORDER BY rowid")
+            where, owners = ("", ()) if owned_by is None else ("WHERE owner = ?", (owned_by,))
+            yield from self._connection.execute(f"SELECT owner, key, body FROM {kind} {where} ORDER BY rowid", owners)
         except sqlite3.DatabaseError as error:
             raise self.damaged(str(error)) from error
 

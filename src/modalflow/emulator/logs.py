@@ -1,13 +1,13 @@
 """What containers print: kept per app, found by function, call, container, time and text, and streamed as it comes.
 
-Owns the entries. Reading a container's pipes, and knowing which call a line belongs to, is processes.py's and
-containers.py's.
+Owns the entries; how they outlive the control plane is log_records.py's. Reading a container's pipes, and knowing which
+call a line belongs to, is processes.py's and containers.py's.
 """
 
 from __future__ import annotations
 
 import time
-from collections import defaultdict, deque
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -19,11 +19,17 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.changes import Changes
+from modalflow.emulator.journal import Journal
+from modalflow.emulator.log_records import Entry, LogRecords
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
 
-#: Entries kept per app; the oldest go first.
+#: Entries kept per app, and characters in them; the oldest go first.
 KEPT_ENTRIES = 200_000
+KEPT_SIZE = 64 * 2**20
+
+#: Seconds for which entries are kept: between the day of Modal's Starter plan and the thirty of its Team plan.
+KEPT_SECONDS = 7 * 24 * 3600
 
 #: Entries in one message of a stream or a fetch.
 BATCH = 500
@@ -32,22 +38,6 @@ NANOSECONDS = 1_000_000_000
 
 
 LogsRequest: TypeAlias = api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One line, or the part of one that came before the input's end."""
-
-    number: int
-    timestamp_ns: int
-    data: str
-    source: int
-    """FILE_DESCRIPTOR_STDOUT, _STDERR, or _INFO for what the control plane itself has to say."""
-    container_id: str
-    function_id: str
-    root_function_id: str
-    function_call_id: str
-    input_id: str
 
 
 @dataclass(frozen=True)
@@ -89,11 +79,14 @@ class Wanted:
 
 
 class AppLog:
-    """One app's entries, oldest first."""
+    """One app's entries, oldest first: those of earlier control planes before those of this one."""
 
-    def __init__(self) -> None:
-        self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
-        self._next = 1
+    def __init__(self, app_id: str = "", records: LogRecords | None = None) -> None:
+        self._app_id = app_id
+        self._records = records or LogRecords(Journal())
+        self._entries = deque(self._records.load(app_id))
+        self._size = sum(len(entry.data) for entry in self._entries)
+        self._next = self._entries[-1].number + 1 if self._entries else 1
         self.grown = Changes()
 
     def add(
@@ -107,21 +100,34 @@ class AppLog:
         function_call_id: str = "",
         input_id: str = "",
     ) -> None:
-        self._entries.append(
-            Entry(
-                self._next,
-                time.time_ns(),
-                data,
-                source,
-                container_id,
-                function_id,
-                root_function_id,
-                function_call_id,
-                input_id,
-            )
+        entry = Entry(
+            self._next,
+            time.time_ns(),
+            data,
+            source,
+            container_id,
+            function_id,
+            root_function_id,
+            function_call_id,
+            input_id,
         )
+        self._entries.append(entry)
+        self._size += len(data)
         self._next += 1
+        self._records.add(self._app_id, entry)
+        if len(self._entries) > KEPT_ENTRIES or self._size > KEPT_SIZE:
+            self.forget(0)
         self.grown.notify()
+
+    def forget(self, before_ns: int) -> None:
+        """Forget what is older than that, and the oldest of what is too much."""
+        entries = self._entries
+        while len(entries) > 1 and (
+            len(entries) > KEPT_ENTRIES or self._size > KEPT_SIZE or entries[0].timestamp_ns < before_ns
+        ):
+            self._size -= len(entries.popleft().data)
+        if entries:
+            self._records.forget_before(self._app_id, entries[0].number)
 
     def after(self, number: int) -> list[Entry]:
         newer: list[Entry] = []
@@ -144,12 +150,26 @@ class AppLog:
 class Logs(Service):
     """Answers the RPCs about logs."""
 
-    def __init__(self, apps: Apps) -> None:
+    def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
         self._apps = apps
-        self._by_app: defaultdict[str, AppLog] = defaultdict(AppLog)
+        self._records = LogRecords(journal or Journal())
+        self._by_app: dict[str, AppLog] = {}
+        apps.on_forget.append(self._forget)
 
     def of(self, app: App) -> AppLog:
-        return self._by_app[app.app_id]
+        log = self._by_app.get(app.app_id)
+        if log is None:
+            log = self._by_app[app.app_id] = AppLog(app.app_id, self._records)
+        return log
+
+    def forget_old(self) -> None:
+        """Forget entries older than they are kept; of an app that nobody asked about, when somebody does."""
+        for log in self._by_app.values():
+            log.forget(time.time_ns() - KEPT_SECONDS * NANOSECONDS)
+
+    def _forget(self, app: App) -> None:
+        self._by_app.pop(app.app_id, None)
+        self._records.forget(app.app_id)
 
     async def AppGetLogs(
         self, request: api_pb2.AppGetLogsRequest, caller: Caller

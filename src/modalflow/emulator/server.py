@@ -100,7 +100,7 @@ class ControlPlane:
         dicts, queues = Dicts(environments, journal), Queues(environments, journal)
         self.apps = Apps(environments, journal)
         self.functions = Functions(self.apps, journal)
-        self.logs = Logs(self.apps)
+        self.logs = Logs(self.apps, journal)
         images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
         self.launcher = Launcher(
             self.state,
@@ -131,7 +131,7 @@ class ControlPlane:
         self.functions.volume_metadata = self.volumes.metadata
         self.volumes.open_files = self._open_files
 
-        self._upkeep = Upkeep(self.apps, self.calls, self.pools)
+        self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs)
         self._upkeep_task: asyncio.Task[None] | None = None
         self.dispatcher = Dispatcher(
             [

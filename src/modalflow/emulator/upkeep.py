@@ -12,6 +12,7 @@ import time
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.containers import Container, State
+from modalflow.emulator.logs import Logs
 from modalflow.emulator.pools import Pools
 
 log = logging.getLogger(__name__)
@@ -32,8 +33,8 @@ FORGET_EVERY = 600
 class Upkeep:
     """Ticks until it is stopped."""
 
-    def __init__(self, apps: Apps, calls: Calls, pools: Pools) -> None:
-        self._apps, self._calls, self._pools = apps, calls, pools
+    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs) -> None:
+        self._apps, self._calls, self._pools, self._logs = apps, calls, pools, logs
 
     async def run(self) -> None:
         ticks = 0
@@ -54,6 +55,7 @@ class Upkeep:
         if forget:
             self._calls.forget_expired()
             self._apps.forget_stopped()
+            self._logs.forget_old()
 
     @staticmethod
     def _look_after(container: Container, now: float) -> None:

@@ -1,0 +1,95 @@
+"""How what containers printed outlives the control plane: what came in one turn of the event loop is one record.
+
+Owns the form and the reading back, an app at a time and only when somebody asks: starting takes no longer for it. What
+is printed before a result is on disk with it, in the same transaction, and nothing waits for it on its own.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from modalflow.emulator.journal import Journal
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line, or the part of one that came before the input's end."""
+
+    number: int
+    timestamp_ns: int
+    data: str
+    source: int
+    """FILE_DESCRIPTOR_STDOUT, _STDERR, or _INFO for what the control plane itself has to say."""
+    container_id: str
+    function_id: str
+    root_function_id: str
+    function_call_id: str
+    input_id: str
+
+
+@dataclass(eq=False)
+class _Batch:
+    entries: list[Entry]
+    is_written: bool = False
+
+
+class LogRecords:
+    """Keeps the entries of all apps in a journal."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._is_durable = journal.is_durable
+        self._table = journal.table("log_entries", _encode)
+        self._batches: dict[str, _Batch] = {}
+        self._last_numbers: dict[str, deque[tuple[bytes, int]]] = {}
+        """Of each app: (key, number of the last entry) of its records, oldest first."""
+
+    def add(self, app_id: str, entry: Entry) -> None:
+        if not self._is_durable:
+            return
+        batch = self._batches.get(app_id)
+        if batch is not None and not batch.is_written:
+            batch.entries.append(entry)
+            records = self._last_numbers[app_id]
+            records[-1] = records[-1][0], entry.number
+            return
+        self._batches[app_id] = batch = _Batch([entry])
+        key = entry.number.to_bytes(8)
+        self._last_numbers.setdefault(app_id, deque()).append((key, entry.number))
+        self._table.put(app_id, key, batch)
+
+    def load(self, app_id: str) -> list[Entry]:
+        """Return what an earlier control plane kept of an app, oldest first."""
+        entries: list[Entry] = []
+        records = self._last_numbers.setdefault(app_id, deque())
+        for _, key, body in self._table.load(app_id):
+            batch = [Entry(*said, *about) for about, group in body for said in group]
+            entries += batch
+            records.append((key, batch[-1].number))
+        return entries
+
+    def forget_before(self, app_id: str, number: int) -> None:
+        """Forget the records that hold nothing but entries before that one."""
+        records = self._last_numbers.get(app_id)
+        while records and records[0][1] < number:
+            self._table.discard(app_id, records.popleft()[0])
+
+    def forget(self, app_id: str) -> None:
+        self._batches.pop(app_id, None)
+        self._last_numbers.pop(app_id, None)
+        self._table.discard_all(app_id)
+
+
+_ABOUT = attrgetter("source", "container_id", "function_id", "root_function_id", "function_call_id", "input_id")
+
+
+def _encode(batch: _Batch) -> list[Any]:
+    # From here on it may be on disk: what comes later goes into another one.
+    batch.is_written = True
+    # A line has less to say than who printed it, and that is mostly the same for a while.
+    return [
+        (about, [(e.number, e.timestamp_ns, e.data) for e in group]) for about, group in groupby(batch.entries, _ABOUT)
+    ]

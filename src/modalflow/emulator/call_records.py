@@ -47,7 +47,8 @@ class CallRecords(Keeper):
         self._calls.put("", call.call_id, call)
 
     def changed(self, item: Input) -> None:
-        self._inputs.put(item.call.call_id, item.input_id, item)
+        # Not under its id: those are random, and a map's progress would be spread over all pages of the file.
+        self._inputs.put(item.call.call_id, _key(item.number), item)
 
     def resolved(self, item: Input) -> None:
         self.changed(item)
@@ -74,18 +75,16 @@ class CallRecords(Keeper):
         """
         calls = self._load_calls(function)
         waiting: list[Input] = []
-        for call_id, input_id, body in self._inputs.load():
+        for call_id, _, body in self._inputs.load():
             if call_id in calls:
-                item = _restore_input(calls[call_id], input_id, body)
+                item = _restore_input(calls[call_id], body)
                 if not item.done:
                     waiting.append(item)
-        for call in calls.values():
-            _make_room(call)
+        outputs: dict[str, dict[int, bytes]] = {}
         for call_id, key, body in self._outputs.load():
-            if call_id in calls:
-                place = int.from_bytes(key)
-                calls[call_id].outputs[place] = api_pb2.FunctionGetOutputsItem.FromString(body)
-                calls[call_id].cleared.discard(place)
+            outputs.setdefault(call_id, {})[int.from_bytes(key)] = body
+        for call in calls.values():
+            _restore_outputs(call, outputs.pop(call.call_id, {}))
         for call_id, _, body in self._chunks.load():
             if call_id in calls:
                 calls[call_id].data_out.append(api_pb2.DataChunk.FromString(body))
@@ -133,7 +132,7 @@ def _encode_call(call: FunctionCall) -> dict[str, Any]:
 
 
 def _encode_input(item: Input) -> dict[str, Any]:
-    kept: dict[str, Any] = {"idx": item.idx, "retries": item.retries, "crashes": item.crashes}
+    kept: dict[str, Any] = {"id": item.input_id, "idx": item.idx, "retries": item.retries, "crashes": item.crashes}
     if item.done:
         return kept | {
             "place": item.place,
@@ -148,12 +147,13 @@ def _encode_input(item: Input) -> dict[str, Any]:
     return kept
 
 
-def _restore_input(call: FunctionCall, input_id: str, body: dict[str, Any]) -> Input:
+def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
     item = Input(
         call,
         body["idx"],
         api_pb2.FunctionInput.FromString(body.get("content", b"")),
-        input_id=input_id,
+        len(call.inputs),
+        input_id=body["id"],
         retries=body["retries"],
         crashes=body["crashes"],
     )
@@ -166,15 +166,18 @@ def _restore_input(call: FunctionCall, input_id: str, body: dict[str, Any]) -> I
         call.last_result_at = max(call.last_result_at, item.finished_at)
     else:
         call.unfinished += 1
-    call.inputs[input_id] = item
+    call.inputs[item.input_id] = item
     return item
 
 
-def _make_room(call: FunctionCall) -> None:
-    """Give every result its place, as one that was cleared until it is found."""
-    done = sorted((item for item in call.inputs.values() if item.done), key=lambda item: item.place)
-    call.outputs = [
-        message(api_pb2.FunctionGetOutputsItem, idx=item.idx, input_id=item.input_id, task_id=item.container_id)
-        for item in done
-    ]
-    call.cleared = set(range(len(done)))
+def _restore_outputs(call: FunctionCall, found: dict[int, bytes]) -> None:
+    """Put every result in its place; one that is not found was cleared."""
+    for item in sorted((i for i in call.inputs.values() if i.done), key=lambda i: i.place):
+        if item.place in found:
+            output = api_pb2.FunctionGetOutputsItem.FromString(found.pop(item.place))
+        else:
+            output = message(
+                api_pb2.FunctionGetOutputsItem, idx=item.idx, input_id=item.input_id, task_id=item.container_id
+            )
+            call.cleared.add(item.place)
+        call.outputs.append(output)

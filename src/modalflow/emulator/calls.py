@@ -65,6 +65,8 @@ class Input:
     call: FunctionCall
     idx: int
     content: api_pb2.FunctionInput
+    number: int = 0
+    """Its place among the call's inputs, in the order in which they came."""
     input_id: str = field(default_factory=lambda: new_id("in"))
     retries: int = 0
     """How many of the function's retries were used."""
@@ -108,7 +110,7 @@ class FunctionCall:
     last_result_at: float = 0.0
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
-        new = Input(self, item.idx, item.input)
+        new = Input(self, item.idx, item.input, len(self.inputs))
         self.inputs[new.input_id] = new
         self.unfinished += 1
         self.keeper.changed(new)

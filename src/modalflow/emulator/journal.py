@@ -97,9 +97,10 @@ class Table(Generic[T]):
 
     def write(self, connection: sqlite3.Connection) -> None:
         """Write what changed; for the journal, within its transaction."""
-        connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ?", [(owner,) for owner in self._cleared])
-        gone = [where for where, value in self._changed.items() if isinstance(value, _Gone)]
-        connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ? AND key = ?", gone)
+        if self._cleared:
+            connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ?", [(owner,) for owner in self._cleared])
+        if gone := [where for where, value in self._changed.items() if isinstance(value, _Gone)]:
+            connection.executemany(f"DELETE FROM {self.kind} WHERE owner = ? AND key = ?", gone)
         connection.executemany(
             f"INSERT INTO {self.kind} (owner, key, body) VALUES (?, ?, ?) "
             "ON CONFLICT (owner, key) DO UPDATE SET body = excluded.body",

@@ -12,7 +12,7 @@ import hashlib
 import secrets
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,9 @@ from modalflow.emulator.wire import message
 
 #: An address that nobody used for so long is forgotten, a day being longer than any function call.
 ADDRESS_LIFETIME = 24 * 3600.0
+
+#: A blob that no call refers to is removed once it is this old: it may be on its way to a call, or to whoever asked.
+BLOB_SECONDS = 24 * 3600.0
 
 #: Given the path of the uploaded file, which it may move away, and returns the body of the answer.
 Receiver = Callable[[Path], Awaitable[bytes]]
@@ -91,6 +94,15 @@ class Blobs(Service):
         if not path.exists():
             raise GRPCError(Status.NOT_FOUND, f"Blob {blob_id!r} not found")
         return path
+
+    def remove_unused(self, in_use: Callable[[], Collection[str]]) -> None:
+        """Remove the old blobs that are not among those in use, who are only asked for if there is any old one."""
+        limit = time.time() - BLOB_SECONDS
+        old = [path for path in self._folder.iterdir() if path.stat().st_mtime < limit]
+        used = in_use() if old else ()
+        for path in old:
+            if path.name not in used:
+                path.unlink(missing_ok=True)
 
     def offer(self, path: Path, offset: int, length: int) -> str:
         """Return an address to download those bytes of a file from; where the file is shorter, it is read as zeros."""

@@ -238,6 +238,15 @@ class Calls(Service):
             del self._calls[call.call_id]
             self._keeper.forgotten(call)
 
+    def blobs(self) -> set[str]:
+        """The blobs that arguments, results and yielded values are in."""
+        found: set[str] = set()
+        for call in self._calls.values():
+            found.update(item.content.args_blob_id for item in call.inputs.values() if not item.done)
+            found.update(output.result.data_blob_id for output in call.outputs)
+            found.update(chunk.data_blob_id for chunk in call.data_out)
+        return found
+
     def _find(self, call_id: str) -> FunctionCall | None:
         call = self._calls.get(call_id)
         return None if call is None or self._is_expired(call) else call

@@ -131,7 +131,7 @@ class ControlPlane:
         self.functions.volume_metadata = self.volumes.metadata
         self.volumes.open_files = self._open_files
 
-        self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs)
+        self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs, self.blobs)
         self._upkeep_task: asyncio.Task[None] | None = None
         self.dispatcher = Dispatcher(
             [

@@ -10,6 +10,7 @@ import logging
 import time
 
 from modalflow.emulator.apps import Apps
+from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.containers import Container, State
 from modalflow.emulator.logs import Logs
@@ -33,8 +34,8 @@ FORGET_EVERY = 600
 class Upkeep:
     """Ticks until it is stopped."""
 
-    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs) -> None:
-        self._apps, self._calls, self._pools, self._logs = apps, calls, pools, logs
+    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs, blobs: Blobs) -> None:
+        self._apps, self._calls, self._pools, self._logs, self._blobs = apps, calls, pools, logs, blobs
 
     async def run(self) -> None:
         ticks = 0
@@ -56,6 +57,7 @@ class Upkeep:
             self._calls.forget_expired()
             self._apps.forget_stopped()
             self._logs.forget_old()
+            self._blobs.remove_unused(self._calls.blobs)
 
     @staticmethod
     def _look_after(container: Container, now: float) -> None:

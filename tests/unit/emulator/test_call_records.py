@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import results
 from modalflow.emulator.apps import App
+from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.call_records import CallRecords, Restored
 from modalflow.emulator.calls import RESULTS_KEPT, Calls, FunctionCall, Input
 from modalflow.emulator.containers import Container
@@ -23,6 +25,7 @@ from modalflow.emulator.functions import Functions
 from modalflow.emulator.journal import Journal
 from modalflow.emulator.outcomes import Outcomes
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.store import StateDir
 from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
@@ -57,6 +60,7 @@ class Kept:
     """Calls on a folder that outlives them."""
 
     def __init__(self, folder: Path, clock: Clock | None = None) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.journal = Journal(folder)
         self.records = CallRecords(self.journal)
@@ -215,6 +219,26 @@ async def test_results_expire_a_week_after_the_last(tmp_path: Path) -> None:
         assert (await kept.outputs(unfinished.call_id)).num_unfinished_inputs == 1
     await kept.journal.settled()
     assert kept.rows() == {"calls": 1, "inputs": 1, "outputs": 0, "chunks": 0}
+
+
+async def test_blobs_live_as_long_as_what_they_hold(tmp_path: Path) -> None:
+    """A large argument or result is kept while its call may need it, over restarts; one of nobody's goes."""
+    first = Kept(tmp_path / "records")
+    names = ("bl-argument", "bl-result", "bl-chunk", "bl-done", "bl-old", "bl-new")
+    blobs = Blobs(StateDir(tmp_path / "state"))
+    for name in names:
+        (tmp_path / "state" / "blobs" / name).touch()
+        if name != "bl-new":
+            os.utime(tmp_path / "state" / "blobs" / name, (0, 0))
+    call = await first.map(b"1", b"2")
+    done, waiting = first.runner.submitted
+    waiting.content.args_blob_id, done.content.args_blob_id = "bl-argument", "bl-done"
+    waiting.save()
+    call.yielded([api_pb2.DataChunk(index=1, data_blob_id="bl-chunk")])
+    call.resolve(done, api_pb2.GenericResult(data_blob_id="bl-result"))
+    blobs.remove_unused((await first.restart()).calls.blobs)
+    left = {path.name for path in (tmp_path / "state" / "blobs").iterdir()}
+    assert left == {"bl-argument", "bl-result", "bl-chunk", "bl-new"}
 
 
 async def test_progress_writes_what_is_new_alone(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +15,25 @@ import pytest
 from modal.exception import RemoteError
 from modal_proto import api_pb2
 
-from modalflow.emulator.namespaces import Isolation, problem_with
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane
+from modalflow.emulator.starts import Isolation
 from tests.contract.deploying import Deployed
 from tests.support import descendants, is_running, wait_until
 
 pytestmark = pytest.mark.local_only
+
+
+def problem_with(isolation: Isolation) -> str:
+    """Why this machine does not allow that kind of isolation, tried in a process without threads."""
+    script = (
+        "import sys; from modalflow.emulator import template; from modalflow.emulator.starts import Isolation; "
+        "print(template.problem_with(Isolation(sys.argv[1])))"
+    )
+    tried = subprocess.run(
+        [sys.executable, "-c", script, isolation.value], check=True, stdout=subprocess.PIPE, text=True
+    )
+    return tried.stdout.strip()
 
 
 @contextmanager

@@ -39,7 +39,8 @@ def _control_plane_options(command: F) -> F:
     for option in reversed([option for option in table() if not option.internal]):
         kind: Any = click.Choice(option.choices) if option.choices else option.type
         command = click.option(
-            option.flag,
+            # What is on unless told otherwise needs a word to switch it off.
+            f"{option.flag}/{option.off_flag}" if option.is_flag and option.default else option.flag,
             option.name,
             type=kind,
             default=option.default,

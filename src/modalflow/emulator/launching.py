@@ -1,18 +1,18 @@
 """How a container comes to be and is cleared away: its arguments, variables, files, volumes and process.
 
 Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
-pools.py says when. A fork server would stand here in place of ``Process.start``.
+pools.py says when.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.util
 import logging
 import os
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -20,14 +20,17 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.containers import Container
 from modalflow.emulator.doors import Doors
+from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.namespaces import VOLUMES, Isolation, Room, VolumeView, command
 from modalflow.emulator.processes import Process
+from modalflow.emulator.rooms import plain_home
 from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.starts import VOLUMES, Isolation, Room, Start, VolumeView
 from modalflow.emulator.store import StateDir
+from modalflow.emulator.syscalls import children
 from modalflow.emulator.volumes import Volumes
 from modalflow.emulator.wire import message
 
@@ -50,14 +53,14 @@ class Launcher:
         secrets: Secrets,
         volumes: Volumes,
         logs: Logs,
-        isolation: Isolation,
+        fork_server: ForkServer,
     ) -> None:
         self._state = state
         self._doors = doors
         self._functions, self._images, self._mounts = functions, images, mounts
         self._secrets, self._volumes, self._logs = secrets, volumes, logs
-        self.isolation = isolation
-        self._bytecode = {} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(state.folder("bytecode"))}
+        self._fork_server = fork_server
+        self._isolation = Isolation.PLAIN
 
     async def run(self, container: Container) -> int:
         """Start the container, wait for its end, clear up, return its exit code."""
@@ -65,15 +68,19 @@ class Launcher:
         folder.mkdir()
         attached: list[str] = []
         try:
+            self._isolation = await self._fork_server.isolation()
             door = await self._doors.open(container.container_id)
             views = await self._attach(container, attached)
             if container.end_reason:
                 return 0
-            container.process = self._start(container, folder, door, views)
-            return await container.process.wait()
+            process = await self._start(container, folder, door, views)
+            container.process = process
+            if container.end_reason:
+                process.kill()
+            return await process.wait()
         finally:
             self._doors.shut(container.container_id)
-            if self.isolation is Isolation.PLAIN:
+            if self._isolation is Isolation.PLAIN:
                 end_descendants(container.container_id)
             for volume_id in attached:
                 await self._volumes.detach(volume_id, container.container_id)
@@ -89,7 +96,7 @@ class Launcher:
             views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
         return tuple(views)
 
-    def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
+    async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         arguments = folder / "arguments.bin"
@@ -97,14 +104,14 @@ class Launcher:
         room = Room(
             folder=folder,
             layer=self._mounts.tree([*(image.copied if image else ()), *((m, "/") for m in spec.mount_ids)]),
-            keep=self._state.root,
+            hidden=self._state.root,
+            shown=(arguments, door, *bytecode_folders(self._state)),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
-            door=door,
         )
-        made = command(self.isolation, room, [sys.executable, "-m", "modal._container_entrypoint"])
-        variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
-        variables |= {"HOME": made.home, "PYTHONPATH": os.pathsep.join([made.home, *_packages_on_pythonpath()])}
+        home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
+        variables = common_variables(self._state)
+        variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *_packages_on_pythonpath()])}
         for name, value in (image.variables if image else {}).items():
             variables[name] = value.replace("$PATH", variables.get("PATH", "")) if name == "PATH" else value
         for secret_id in spec.secret_ids:
@@ -112,26 +119,18 @@ class Launcher:
         variables |= {
             "MODAL_SERVER_URL": f"unix://{door}",
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
-            "MODAL_IS_REMOTE": "1",
-            # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
-            "MODAL_CONFIG_PATH": os.devnull,
             "MODAL_TASK_ID": container.container_id,
             "MODAL_IMAGE_ID": spec.image_id,
             "MODAL_ENVIRONMENT": container.function.app.environment,
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
-            "PYTHONUNBUFFERED": "1",
-            **self._bytecode,
+            **_fixed_variables(self._state),
         }
         container.last_heard = time.monotonic()
-        return Process.start(
-            made.argv,
-            environ=variables,
-            cwd=made.cwd,
-            has_init=made.has_init,
-            before_exec=made.before_exec,
-            on_stdout=lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
-            on_stderr=lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
+        return await self._fork_server.launch(
+            Start(room, variables),
+            lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
+            lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
 
     def _arguments(self, container: Container) -> api_pb2.ContainerArguments:
@@ -182,10 +181,37 @@ class Launcher:
                     continue
                 if f"{VOLUMES}/" in target:
                     found.add(target[target.index(f"{VOLUMES}/") :])
-                elif self.isolation is Isolation.PLAIN:
+                elif self._isolation is Isolation.PLAIN:
                     # Its volumes are symlinks to their views, which are known by their inodes.
                     found.add(target)
         return found
+
+
+def common_variables(state: StateDir) -> dict[str, str]:
+    """Return the variables that every container has to begin with, and that the template has."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables |= {"HOME": "/root", "PYTHONPATH": os.pathsep.join(_packages_on_pythonpath())}
+    return variables | _fixed_variables(state)
+
+
+def _fixed_variables(state: StateDir) -> dict[str, str]:
+    """Variables that no image and no secret can change."""
+    return {
+        "MODAL_IS_REMOTE": "1",
+        # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
+        "MODAL_CONFIG_PATH": os.devnull,
+        "PYTHONUNBUFFERED": "1",
+        **{"PYTHONPYCACHEPREFIX": str(folder) for folder in bytecode_folders(state)},
+    }
+
+
+def bytecode_folders(state: StateDir) -> list[Path]:
+    """Return the folder where containers keep compiled modules, none where the host's packages are compiled.
+
+    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
+    its private layer: then they share a folder for it, which the first one fills.
+    """
+    return [] if _has_bytecode() else [state.folder("bytecode")]
 
 
 def _packages_on_pythonpath() -> list[str]:
@@ -195,12 +221,8 @@ def _packages_on_pythonpath() -> list[str]:
     return [folder] if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) and folder else []
 
 
+@functools.cache
 def _has_bytecode() -> bool:
-    """Whether the host's packages are compiled.
-
-    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
-    its private layer: then they share a folder for it, which the first one fills.
-    """
     spec = importlib.util.find_spec("modal")
     return spec is None or spec.origin is None or Path(importlib.util.cache_from_source(spec.origin)).exists()
 
@@ -218,16 +240,5 @@ def _family(pid: int) -> list[int]:
     """The process and all that descend from it."""
     found = [pid]
     for each in found:
-        for thread in _listed(Path(f"/proc/{each}/task")):
-            try:
-                found += [int(child) for child in Path(thread, "children").read_text().split()]
-            except (OSError, ValueError):
-                continue
+        found += children(each)
     return found
-
-
-def _listed(folder: Path) -> list[Path]:
-    try:
-        return list(folder.iterdir())
-    except OSError:
-        return []

@@ -41,6 +41,7 @@ class Options:
     )
     max_containers: int = _option(32, "Most containers that run at once, over all functions.")
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
+    fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
     log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
     token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
@@ -67,7 +68,7 @@ class Options:
             value = getattr(self, option.name)
             if value == option.default:
                 continue
-            argv += [option.flag] if option.is_flag else [option.flag, str(value)]
+            argv += [option.flag if value else option.off_flag] if option.is_flag else [option.flag, str(value)]
         return argv
 
     def to_environ(self) -> dict[str, str]:
@@ -82,7 +83,13 @@ class Options:
         parser = argparse.ArgumentParser("modalflow.emulator", description="Modal's control plane on this machine.")
         for option in table():
             if option.is_flag:
-                parser.add_argument(option.flag, dest=option.name, action="store_true", help=option.help)
+                parser.add_argument(
+                    option.flag,
+                    dest=option.name,
+                    action=argparse.BooleanOptionalAction,
+                    default=option.default,
+                    help=option.help,
+                )
             else:
                 parser.add_argument(
                     option.flag,
@@ -115,6 +122,11 @@ class Option:
     @property
     def flag(self) -> str:
         return "--" + self.name.replace("_", "-")
+
+    @property
+    def off_flag(self) -> str:
+        """What switches a flag off."""
+        return "--no-" + self.flag.removeprefix("--")
 
     @property
     def is_flag(self) -> bool:

@@ -1,6 +1,6 @@
 """The operating system's side of a container: a process, its pipes, its signals, its end.
 
-Owns pipes and pids. What the process is, and in which namespaces, is namespaces.py's.
+Owns pipes and pids. How the process comes to be is fork_server.py's, what it is made of the template's.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
+
+from modalflow.emulator.syscalls import children
 
 #: A line longer than this is delivered in parts.
 LONGEST_LINE = 64 * 1024
@@ -73,65 +73,15 @@ class LinePipe:
         return True
 
 
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except (OSError, ValueError):
-        return []
-
-
 class Process:
-    """A running container process. Make it with ``start``."""
+    """A container's first process, and with it all the others. fork_server.py makes it and tells of its end."""
 
-    def __init__(self, popen: subprocess.Popen[bytes], stdout: LinePipe, stderr: LinePipe, has_init: bool) -> None:
-        self._popen = popen
-        self._pipes = (stdout, stderr)
-        self._has_init = has_init
-        self._polling: asyncio.Task[None] | None = None
-        self._ended = asyncio.get_running_loop().create_future()
-
-    @classmethod
-    def start(
-        cls,
-        argv: Sequence[str],
-        *,
-        environ: Mapping[str, str],
-        cwd: Path,
-        has_init: bool,
-        on_stdout: Callable[[str], None],
-        on_stderr: Callable[[str], None],
-        before_exec: Callable[[], None] | None = None,
-    ) -> Process:
-        """Start the program in a session of its own. ``has_init`` says that its only child is the real container."""
-        stdout, stderr = LinePipe(on_stdout), LinePipe(on_stderr)
-        try:
-            popen = subprocess.Popen(
-                argv,
-                env=dict(environ),
-                cwd=cwd,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout.writer,
-                stderr=stderr.writer,
-                start_new_session=True,
-                preexec_fn=before_exec,
-            )
-        except BaseException:
-            stdout.close()
-            stderr.close()
-            raise
-        stdout.close_writer()
-        stderr.close_writer()
-        process = cls(popen, stdout, stderr, has_init)
-        process._watch()
-        return process
-
-    @property
-    def pid(self) -> int:
-        return self._popen.pid
-
-    def init_pid(self) -> int | None:
-        """The host's pid of the process that is 1 in the container, None before it exists."""
-        return next(iter(_children(self.pid)), None) if self._has_init else self.pid
+    def __init__(self, pid: int, descriptor: int | None, pipes: Sequence[LinePipe]) -> None:
+        """``descriptor`` is one of the process, by which it is meant even after its end; it belongs to this object."""
+        self.pid = pid
+        self._descriptor = descriptor
+        self._pipes = pipes
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
     def drain(self) -> None:
         for pipe in self._pipes:
@@ -139,57 +89,54 @@ class Process:
 
     def interrupt(self) -> None:
         """Ask it to end, as Modal does: with SIGINT, on which the runtime runs exit handlers and commits volumes."""
-        pid = self.init_pid()
-        with contextlib.suppress(ProcessLookupError):
-            if pid is not None:
-                os.kill(pid, signal.SIGINT)
+        self._signal(signal.SIGINT)
 
     def kill(self) -> None:
         """End it and all it started."""
-        if self._popen.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if self._has_init:
-                # With the program its PID namespace's process 1 ends, with that all in it, and only when they are gone
-                # its parent sees it end. Process 1 itself dies by SIGKILL only where there is no program yet: `unshare`
-                # would complain in the container's log.
-                init = self.init_pid()
-                for pid in (_children(init) if init else []) or [init or self.pid]:
-                    os.kill(pid, signal.SIGKILL)
-            else:
-                os.killpg(self.pid, signal.SIGKILL)
+        # The first process ends all others when the runtime has ended, and so does its own end: but for that it must
+        # have a process namespace.
+        for pid in () if self._ended.done() else children(self.pid):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+                return
+        self._signal(signal.SIGKILL)
 
     async def wait(self) -> int:
         """Wait for the end; return the exit code, as ``subprocess`` gives it. All output is delivered then."""
-        returncode: int = await asyncio.shield(self._ended)
-        return returncode
+        return await asyncio.shield(self._ended)
 
-    def _watch(self) -> None:
-        loop = asyncio.get_running_loop()
-        if not hasattr(os, "pidfd_open"):
-            self._polling = loop.create_task(self._poll())
+    def ended(self, returncode: int) -> None:
+        """It has ended, and all it started."""
+        if self._ended.done():
             return
-        descriptor = os.pidfd_open(self.pid)
-
-        def over() -> None:
-            loop.remove_reader(descriptor)
-            os.close(descriptor)
-            self._over(self._popen.wait())
-
-        loop.add_reader(descriptor, over)
-
-    async def _poll(self) -> None:
-        """Notice the end where the system has no file descriptors for processes."""
-        while (returncode := self._popen.poll()) is None:
-            await asyncio.sleep(0.02)
-        self._over(returncode)
-
-    def _over(self, returncode: int) -> None:
-        if not self._has_init:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, signal.SIGKILL)
         self.drain()
         for pipe in self._pipes:
             pipe.close()
-        if not self._ended.done():
-            self._ended.set_result(returncode)
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+        self._ended.set_result(returncode)
+
+    def lost(self) -> None:
+        """The process that starts containers is gone, and takes this one with it: wait for that."""
+        if self._descriptor is None:
+            self.kill()
+            self.ended(-signal.SIGKILL)
+            return
+        loop, descriptor = asyncio.get_running_loop(), self._descriptor
+
+        def over() -> None:
+            loop.remove_reader(descriptor)
+            self.ended(-signal.SIGKILL)
+
+        loop.add_reader(descriptor, over)
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._ended.done():
+            return
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self._descriptor is None:
+                os.kill(self.pid, number)
+            else:
+                signal.pidfd_send_signal(self._descriptor, number)

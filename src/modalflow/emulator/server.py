@@ -24,18 +24,19 @@ from modalflow.emulator.clients import Clients
 from modalflow.emulator.dicts import Dicts
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
-from modalflow.emulator.launching import Launcher
+from modalflow.emulator.launching import Launcher, common_variables
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.namespaces import Isolation, best_isolation
 from modalflow.emulator.options import Options
 from modalflow.emulator.pools import Pools
 from modalflow.emulator.queues import Queues
 from modalflow.emulator.rpc import Credentials, Dispatcher, RpcStatusDetails
 from modalflow.emulator.runtime import Runtime
 from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.starts import Isolation
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.upkeep import Upkeep
 from modalflow.emulator.versions import Versions
@@ -102,6 +103,9 @@ class ControlPlane:
         self.functions = Functions(self.apps, journal)
         self.logs = Logs(self.apps, journal)
         images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
+        self._fork_server = ForkServer(
+            common_variables(self.state), isolation=isolation, preload=self.options.fork_server
+        )
         self.launcher = Launcher(
             self.state,
             self.doors,
@@ -111,7 +115,7 @@ class ControlPlane:
             secrets,
             self.volumes,
             self.logs,
-            isolation or best_isolation(),
+            self._fork_server,
         )
         self.pools = Pools(
             self.launcher.run,
@@ -159,6 +163,7 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Listen; ``url`` is the address afterwards."""
+        self._fork_server.start()
         await self.blobs.start()
         server = ClosingServer([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
         try:
@@ -193,6 +198,7 @@ class ControlPlane:
                 await self._upkeep_task
         # The server answers until the last container is gone: they commit their volumes at exit.
         await self.pools.close()
+        self._fork_server.close()
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()

@@ -10,7 +10,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.definitions import apply_options, refuse_unsupported
 from modalflow.emulator.images import Image, apply_command
-from modalflow.emulator.namespaces import host_mounts
+from modalflow.emulator.rooms import host_mounts
 from modalflow.emulator.results import describe_ending
 
 

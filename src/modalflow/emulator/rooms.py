@@ -1,0 +1,206 @@
+"""A container's view of the file system, made by its first process for itself.
+
+Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
+root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a
+private layer that ends with the container, and the host's files are there to be read, except for the state folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from modalflow.emulator import syscalls
+from modalflow.emulator.starts import VOLUMES, Isolation, Room, VolumeView
+
+#: Where the host's root is while the room is being made.
+_HOST = "/.modalflow-host"
+
+
+def enter(isolation: Isolation, room: Room) -> None:
+    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made."""
+    if isolation is Isolation.PLAIN:
+        _enter_plain(room)
+        return
+    scratch = room.folder / "scratch"
+    root = scratch / "root"
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    scratch.mkdir(exist_ok=True)
+    # An overlay cannot have its upper directory on an overlay, which a host's root often is: a tmpfs always works.
+    syscalls.mount("tmpfs", str(scratch), "tmpfs", options="mode=755")
+    (scratch / "work").mkdir()
+    root.mkdir()
+    # Not a second lower layer: the kernel refuses layers of which one lies inside the other (ELOOP).
+    _copy_tree(str(room.layer), str(scratch / "upper"))
+    if isolation is Isolation.ROOT:
+        _one_overlay(room, scratch)
+    else:
+        _many_overlays(room, scratch)
+    os.makedirs(f"{root}{_HOST}")
+    os.chdir(root)
+    syscalls.pivot_root(".", f".{_HOST}")
+    # From here on paths are the container's: no symlink of the host's can lead out of it.
+    os.chdir("/")
+    _hide(room)
+    for volume in room.volumes:
+        _place(volume)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.unmount(_HOST)
+    os.rmdir(_HOST)
+    os.makedirs(room.cwd, exist_ok=True)
+    os.chdir(room.cwd)
+
+
+def plain_home(room: Room) -> Path:
+    """Return where ``/root`` is for a container without a root of its own."""
+    return room.folder / "root" / "root"
+
+
+def host_mounts(hidden: Path) -> list[str]:
+    """Return the mount points that an overlay over / does not show: the outermost of each tree, without /proc."""
+    points = set()
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        point = line.split(" ")[4].encode().decode("unicode_escape")
+        if point not in ("/", "/proc") and not point.startswith("/proc/") and not Path(point).is_relative_to(hidden):
+            points.add(point)
+    return sorted(p for p in points if not any(str(above) in points for above in Path(p).parents))
+
+
+def _one_overlay(room: Room, scratch: Path) -> None:
+    """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
+    _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
+    for point in host_mounts(room.hidden):
+        _bind_host(point, f"{scratch}/root{point}")
+
+
+def _many_overlays(room: Room, scratch: Path) -> None:
+    """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
+    below it, so each folder gets its own, and the mounts are bound."""
+    root = f"{scratch}/root"
+    mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc")]
+    needed = [Path("/", v.mount_path) for v in room.volumes] + [room.hidden, *room.shown, Path("/", room.cwd)]
+    # Only a mount can become a root.
+    syscalls.bind(root, root)
+
+    def place(host: Path) -> None:
+        there = f"{root}{host}"
+        upper, work = f"{scratch}/upper{host}", f"{scratch}/work{host}"
+        if host.is_symlink():
+            os.symlink(host.readlink(), there)
+        elif not host.is_dir():
+            Path(there).touch()
+            syscalls.bind(str(host), there)
+        elif host == Path("/proc"):
+            os.mkdir(there)
+        elif not os.access(host, os.R_OK | os.X_OK):
+            # Nobody here could look into it: the container has its own, with what the app puts there.
+            os.makedirs(upper, exist_ok=True)
+            os.makedirs(there, exist_ok=True)
+            syscalls.bind(upper, there)
+        elif not any(m.is_relative_to(host) for m in mounted):
+            for folder in (upper, work, there):
+                os.makedirs(folder, exist_ok=True)
+            _overlay(str(host), upper, work, there, ",userxattr")
+        elif any(n.is_relative_to(host) for n in needed) and host not in mounted:
+            os.makedirs(there, exist_ok=True)
+            for child in sorted(host.iterdir()):
+                place(child)
+        else:
+            _bind_host(str(host), there)
+
+    tops = sorted(Path("/").iterdir())
+    for top in tops:
+        place(top)
+    for made in sorted((scratch / "upper").iterdir()):
+        if Path("/", made.name) not in tops:
+            made.rename(f"{root}/{made.name}")
+
+
+def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") -> None:
+    options = f"lowerdir={_escaped(lower)},upperdir={_escaped(upper)},workdir={_escaped(work)}{extra}"
+    syscalls.mount("overlay", target, "overlay", options=options)
+
+
+def _escaped(path: str) -> str:
+    """A path as an overlay's option takes it."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+def _bind_host(host: str, there: str) -> None:
+    """Show a mount of the host's, which may be a single file."""
+    if not os.path.lexists(there):
+        _make_point(host, there)
+    syscalls.bind(host, there, recursive=True)
+
+
+def _make_point(like: str, there: str) -> None:
+    """Make what something can be mounted on: a folder for a folder, a file for a file."""
+    if os.path.isdir(like):
+        os.makedirs(there, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        Path(there).touch()
+
+
+def _hide(room: Room) -> None:
+    """Lay an empty folder over the state folder, and in it what the container may see."""
+    hidden = str(room.hidden)
+    os.makedirs(hidden, exist_ok=True)
+    syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
+    for path in map(str, room.shown):
+        if os.path.lexists(f"{_HOST}{path}"):
+            if not os.path.lexists(path):
+                _make_point(f"{_HOST}{path}", path)
+            syscalls.bind(f"{_HOST}{path}", path, recursive=True)
+
+
+def _place(volume: VolumeView) -> None:
+    place, sub_path = f"{VOLUMES}/{volume.volume_id}", volume.sub_path.strip("/")
+    target = str(Path(place, sub_path))
+    path = f"/{volume.mount_path.strip('/')}"
+    os.makedirs(place, exist_ok=True)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    os.makedirs(volume_folder := f"{_HOST}{volume.view}/{sub_path}", exist_ok=True)
+    del volume_folder
+    syscalls.bind(f"{_HOST}{volume.view}", place, read_only=volume.read_only)
+    if os.path.isdir(path) and not os.path.islink(path):
+        try:
+            os.rmdir(path)
+        except OSError:
+            # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
+            syscalls.bind(target, path)
+            return
+    elif os.path.lexists(path):
+        os.unlink(path)
+    os.symlink(target, path)
+
+
+def _copy_tree(source: str, target: str) -> None:
+    """Copy a tree with its modes and times. It belongs to the container from then on."""
+    os.mkdir(target)
+    shutil.copystat(source, target)
+    for entry in os.scandir(source):
+        there = f"{target}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), there)
+        elif entry.is_dir():
+            _copy_tree(entry.path, there)
+        else:
+            shutil.copyfile(entry.path, there)
+            status = entry.stat()
+            os.chmod(there, status.st_mode & 0o7777)
+            os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _enter_plain(room: Room) -> None:
+    root = room.folder / "root"
+    if room.layer.exists():
+        shutil.copytree(room.layer, root, dirs_exist_ok=True)
+    for volume in room.volumes:
+        path = root / volume.mount_path.strip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(volume.view / volume.sub_path.strip("/"))
+    home = plain_home(room)
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home)

@@ -1,0 +1,116 @@
+"""The few system calls that Python has no function for: mounts, namespaces, what becomes of orphans.
+
+Owns their names, numbers and errors; what they are called for is rooms.py's and template.py's. Linux alone has them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import platform
+import signal
+import sys
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUSER = 0x10000000
+CLONE_NEWPID = 0x20000000
+
+MS_RDONLY = 0x1
+MS_NOSUID = 0x2
+MS_NODEV = 0x4
+MS_NOEXEC = 0x8
+MS_REMOUNT = 0x20
+MS_BIND = 0x1000
+MS_REC = 0x4000
+MS_PRIVATE = 1 << 18
+MNT_DETACH = 0x2
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+#: (clone, pivot_root): glibc has no function for a clone that returns twice, nor for pivot_root.
+_NUMBERS = {"x86_64": (56, 155), "aarch64": (220, 41)}
+
+_libc = ctypes.CDLL(None, use_errno=True)
+#: Called with the interpreter's lock held: what runs after a clone is the same thread, in another process.
+_locked = ctypes.PyDLL(None, use_errno=True)
+
+
+def has_namespaces() -> bool:
+    """Whether this program knows how to ask this machine for namespaces; it may refuse them all the same."""
+    return sys.platform == "linux" and platform.machine() in _NUMBERS
+
+
+def fork(namespaces: int = 0) -> int:
+    """As ``os.fork``, the child in new namespaces (CLONE_NEW…) of which it is the first process."""
+    if not namespaces:
+        return os.fork()
+    clone, _ = _NUMBERS[platform.machine()]
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid: int = _locked.syscall(ctypes.c_long(clone), ctypes.c_ulong(namespaces | signal.SIGCHLD), 0, 0, 0, 0)
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        return 0
+    number = ctypes.get_errno()
+    ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid < 0:
+        raise OSError(number, f"no new namespaces: {os.strerror(number)}")
+    return pid
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
+    """Mount; OSError says what could not be mounted where."""
+    if _libc.mount(
+        os.fsencode(source),
+        os.fsencode(target),
+        kind.encode() or None,
+        ctypes.c_ulong(flags),
+        os.fsencode(options) if options else None,
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, f"{kind or 'bind'} mount of {source} failed: {os.strerror(number)}", target)
+
+
+def bind(source: str, target: str, *, recursive: bool = False, read_only: bool = False) -> None:
+    """Show a folder or file at another path as well."""
+    mount(source, target, flags=MS_BIND | (MS_REC if recursive else 0))
+    if read_only:
+        mount(source, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def unmount(target: str) -> None:
+    """Take a mount and all below it away, at once for whoever looks, in the end for whoever still uses it."""
+    if _libc.umount2(os.fsencode(target), MNT_DETACH):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), target)
+
+
+def pivot_root(root: str, old: str) -> None:
+    """Make a mount the root of this namespace; what was the root is at ``old``, a folder in it, afterwards."""
+    _, number = _NUMBERS[platform.machine()]
+    if _libc.syscall(ctypes.c_long(number), os.fsencode(root), os.fsencode(old)):
+        error = ctypes.get_errno()
+        raise OSError(error, os.strerror(error), root)
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when the thread ends that started it. It may have ended before: look then."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every process below this one whose own parent ends."""
+    if sys.platform == "linux":
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def children(pid: int) -> list[int]:
+    """Return the processes whose parent is this one, whichever of its threads started them."""
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{thread}/children") as listed:
+                found += map(int, listed.read().split())
+    return found

@@ -91,6 +91,10 @@ class Container:
             return 0
         return max(self.room - len(self.inputs), 0)
 
+    def was_ended(self) -> bool:
+        """Whether the control plane has ended it, or is about to."""
+        return bool(self.end_reason)
+
     @property
     def is_current(self) -> bool:
         return self.revision == self.function.current_revision

@@ -110,9 +110,7 @@ class ForkServer:
             raise TemplateError("the fork server was not started")
         return await asyncio.shield(self._isolation)
 
-    async def launch(
-        self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
-    ) -> Process:
+    async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
         """Start a container; TemplateError if that cannot be."""
         pipes = (LinePipe(on_stdout), LinePipe(on_stderr))
         asked = _Asked(pipes, asyncio.get_running_loop().create_future())

@@ -71,11 +71,11 @@ class Launcher:
             self._isolation = await self._fork_server.isolation()
             door = await self._doors.open(container.container_id)
             views = await self._attach(container, attached)
-            if container.end_reason:
+            if container.was_ended():
                 return 0
-            process = await self._start(container, folder, door, views)
-            container.process = process
-            if container.end_reason:
+            container.process = process = await self._start(container, folder, door, views)
+            if container.was_ended():
+                # While it was being started there was no process to kill.
                 process.kill()
             return await process.wait()
         finally:
@@ -201,8 +201,7 @@ def _fixed_variables(state: StateDir) -> dict[str, str]:
         # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
         "MODAL_CONFIG_PATH": os.devnull,
         "PYTHONUNBUFFERED": "1",
-        **{"PYTHONPYCACHEPREFIX": str(folder) for folder in bytecode_folders(state)},
-    }
+    } | ({} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(_bytecode(state))})
 
 
 def bytecode_folders(state: StateDir) -> list[Path]:
@@ -211,7 +210,11 @@ def bytecode_folders(state: StateDir) -> list[Path]:
     Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
     its private layer: then they share a folder for it, which the first one fills.
     """
-    return [] if _has_bytecode() else [state.folder("bytecode")]
+    return [] if _has_bytecode() else [_bytecode(state)]
+
+
+def _bytecode(state: StateDir) -> Path:
+    return state.folder("bytecode")
 
 
 def _packages_on_pythonpath() -> list[str]:

@@ -80,6 +80,10 @@ def _many_overlays(room: Room, scratch: Path) -> None:
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc")]
     needed = [Path("/", v.mount_path) for v in room.volumes] + [room.hidden, *room.shown, Path("/", room.cwd)]
+    tops = sorted(Path("/").iterdir())
+    for made in sorted((scratch / "upper").iterdir()):
+        if Path("/", made.name) not in tops:
+            made.rename(f"{root}/{made.name}")
     # Only a mount can become a root.
     syscalls.bind(root, root)
 
@@ -109,12 +113,8 @@ def _many_overlays(room: Room, scratch: Path) -> None:
         else:
             _bind_host(str(host), there)
 
-    tops = sorted(Path("/").iterdir())
     for top in tops:
         place(top)
-    for made in sorted((scratch / "upper").iterdir()):
-        if Path("/", made.name) not in tops:
-            made.rename(f"{root}/{made.name}")
 
 
 def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") -> None:
@@ -161,8 +161,7 @@ def _place(volume: VolumeView) -> None:
     path = f"/{volume.mount_path.strip('/')}"
     os.makedirs(place, exist_ok=True)
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.makedirs(volume_folder := f"{_HOST}{volume.view}/{sub_path}", exist_ok=True)
-    del volume_folder
+    os.makedirs(f"{_HOST}{volume.view}/{sub_path}", exist_ok=True)
     syscalls.bind(f"{_HOST}{volume.view}", place, read_only=volume.read_only)
     if os.path.isdir(path) and not os.path.islink(path):
         try:

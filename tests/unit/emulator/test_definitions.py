@@ -10,8 +10,8 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.definitions import apply_options, refuse_unsupported
 from modalflow.emulator.images import Image, apply_command
-from modalflow.emulator.rooms import host_mounts
 from modalflow.emulator.results import describe_ending
+from modalflow.emulator.rooms import host_mounts
 
 
 def test_options_change_what_they_name() -> None:

@@ -202,6 +202,10 @@ class Pools:
                     item.ending = item.ending or results.terminated(reason)
                 self._stop(container, reason)
 
+    def forget_app(self, app: App) -> None:
+        """The app was stopped long ago, and nobody can ask about it any more."""
+        self._pools = {i: pool for i, pool in self._pools.items() if pool.function.app is not app}
+
     def stop_container(self, container: Container, *, graceful: bool) -> None:
         """As ``modal container stop``: its inputs go to other containers, unless it may finish them."""
         if graceful:

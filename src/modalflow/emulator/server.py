@@ -130,6 +130,7 @@ class ControlPlane:
         runtime = Runtime(self.functions, self.pools, environments)
 
         self.apps.on_stop.append(self.pools.stop_app)
+        self.apps.on_forget.append(self.pools.forget_app)
         self.apps.count_containers = lambda app: sum(c.function.app is app for c in self.pools.live())
         self.functions.on_publish.append(self.pools.published)
         self.functions.volume_metadata = self.volumes.metadata

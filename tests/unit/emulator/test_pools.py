@@ -10,6 +10,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import outcomes as outcomes_module
 from modalflow.emulator import pools as pools_module
+from modalflow.emulator import results
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import FunctionCall, Input
 from modalflow.emulator.containers import Container
@@ -156,6 +157,24 @@ async def test_starts_that_fail_together_are_one_failure() -> None:
     for container in list(fleet.started):
         await fleet.end(container, 1)
     assert not any(item.done for item in items)
+
+
+async def test_what_an_earlier_control_plane_left_is_run_in_its_order() -> None:
+    """Inputs go on where they stood, before newer ones; one that was cancelled ends so, one of a stopped app fails."""
+    fleet, function, stopped = Fleet(), make_function(), make_function()
+    stopped.app.state = api_pb2.APP_STATE_STOPPED
+    call, gone = (FunctionCall(function=f, kind=0, invocation=0) for f in (function, stopped))
+    items = [call.put(api_pb2.FunctionPutInputsItem(idx=n)) for n in range(3)]
+    items[0].crashes, items[1].ending = 2, results.terminated("cancelled")
+    lost = gone.put(api_pb2.FunctionPutInputsItem())
+    fleet.pools.resume([*items, lost])
+    await fleet.settle()
+    assert result_of(items[1]).exception == "cancelled"
+    assert "stopped" in result_of(lost).exception
+    [newer] = await fleet.call(function)
+    given = [await (await fleet.ask(container)) for container in fleet.started]
+    assert given == [[items[0]], [items[2]], [newer]]
+    assert items[0].crashes == 2, "the end of a control plane is not the input's fault"
 
 
 async def test_retries_of_the_function() -> None:

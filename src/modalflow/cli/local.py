@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import click
 
+from modalflow.cli.local_fault import fault
 from modalflow.emulator import daemon as daemons
 from modalflow.emulator.local import LocalModal, StartError
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options, table
@@ -35,6 +36,9 @@ def local() -> None:
     """Run Modal's control plane on this machine, for Modal's own SDK, CLI and container runtime."""
 
 
+local.add_command(fault)
+
+
 def _control_plane_options(command: F) -> F:
     for option in reversed([option for option in table() if not option.internal]):
         kind: Any = click.Choice(option.choices) if option.choices else option.type
@@ -44,8 +48,9 @@ def _control_plane_options(command: F) -> F:
             option.name,
             type=kind,
             default=option.default,
+            multiple=option.many,
             is_flag=option.is_flag,
-            show_default=option.default is not None,
+            show_default=option.default not in (None, ()),
             help=option.help,
         )(command)
     return command

@@ -40,6 +40,7 @@ async def serve(options: Options) -> None:
             "token_secret": credentials.token_secret,
             "pid": os.getpid(),
             "state_dir": str(control_plane.state.root),
+            "control_url": control_plane.blobs.url,
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()

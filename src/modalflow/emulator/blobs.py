@@ -56,6 +56,10 @@ class Blobs(Service):
         self._folder = state.folder("blobs")
         self._host = host
         self._runner: web.AppRunner | None = None
+        self.routes: list[web.RouteDef] = []
+        """Further addresses to serve, each with its own authentication; set before ``start``."""
+        self.passage: Callable[[], Awaitable[None]] | None = None
+        """Awaited before anything is received or sent; None costs nothing."""
         self.url = ""
         """Where the HTTP server is once it is started, e.g. ``http://127.0.0.1:43210``."""
         self._downloads: dict[str, _Download] = {}
@@ -65,6 +69,7 @@ class Blobs(Service):
         app = web.Application(client_max_size=0)
         app.router.add_put("/upload/{token}", self._receive)
         app.router.add_get("/download/{token}", self._send)
+        app.add_routes(self.routes)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, 0)
@@ -153,6 +158,8 @@ class Blobs(Service):
                 del addresses[token]
 
     async def _receive(self, request: web.Request) -> web.Response:
+        if self.passage is not None:
+            await self.passage()
         upload = self._uploads.get(request.match_info["token"])
         if upload is None:
             raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
@@ -173,6 +180,8 @@ class Blobs(Service):
         return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
+        if self.passage is not None:
+            await self.passage()
         download = self._downloads.get(request.match_info["token"])
         if download is None:
             raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")

@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from modalflow.emulator import scratch
 from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
+from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
 
 START_SECONDS = 30.0
@@ -52,17 +53,25 @@ class Address:
     token_secret: str = field(repr=False)
     pid: int
     state_dir: str
+    control_url: str = ""
+    """Where faults are added, listed and cleared; empty for a control plane of a version without."""
 
     @classmethod
     def parse(cls, line: str) -> Address:
         """Read the ready line. What it holds beyond an address is left alone; ValueError if that is missing."""
         try:
             said = json.loads(line)
-            return cls(**{f.name: said[f.name] for f in dataclasses.fields(cls)})
+            needed = [f.name for f in dataclasses.fields(cls) if f.name in said or f.default is dataclasses.MISSING]
+            return cls(**{name: said[name] for name in needed})
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"expected a JSON object with url, token_id, token_secret, pid, state_dir: {line!r}"
             ) from error
+
+    @property
+    def faults(self) -> FaultControl:
+        """What this control plane does wrong on purpose, to be changed while it runs."""
+        return FaultControl(self.control_url, self.token_id, self.token_secret)
 
     def variables(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
         """Return the environment variables with which Modal's SDK and CLI talk to this control plane and to no other.
@@ -194,6 +203,11 @@ class LocalModal:
     @property
     def pid(self) -> int:
         return self.address.pid
+
+    @property
+    def faults(self) -> FaultControl:
+        """What the control plane does wrong on purpose: ``add``, ``list``, ``clear``, and ``now`` for once."""
+        return self.address.faults
 
     def stderr(self) -> str:
         """Return the end of what the control plane wrote on stderr so far."""

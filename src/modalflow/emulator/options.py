@@ -43,6 +43,13 @@ class Options:
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
     fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
     log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
+    latency: str | None = _option(
+        None, "How much later a client's calls are answered, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
+    )
+    faults: Sequence[str] = _option(
+        (), "What goes wrong on purpose, e.g. 'FunctionMap:unavailable,p=0.1'. Repeatable.", flag="--fault", many=True
+    )
+    fault_seed: int = _option(0, "The same seed gives the same faults.")
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
     token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
     token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})
@@ -58,8 +65,16 @@ class Options:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
+        object.__setattr__(self, "faults", tuple(self.faults))
+        if self.latency is not None or self.faults:
+            _check_faults(self.latency, self.faults)
         if self.token_id == "" or self.token_secret == "":
             raise ValueError("token_id and token_secret must not be empty; leave them out to get random ones")
+
+    @property
+    def fault_rules(self) -> tuple[str, ...]:
+        """The specifications of all faults, latency being one: a client's way to Modal is longer than a container's."""
+        return (*((f"*:delay={self.latency},for=clients",) if self.latency else ()), *self.faults)
 
     def to_argv(self) -> list[str]:
         """Return the command line that ``from_argv`` reads back, defaults and secrets left out."""
@@ -68,7 +83,11 @@ class Options:
             value = getattr(self, option.name)
             if value == option.default:
                 continue
-            argv += [option.flag if value else option.off_flag] if option.is_flag else [option.flag, str(value)]
+            if option.is_flag:
+                argv.append(option.flag if value else option.off_flag)
+            else:
+                # With `=`, because a value may begin with a dash.
+                argv += [f"{option.flag}={each}" for each in (value if option.many else (value,))]
         return argv
 
     def to_environ(self) -> dict[str, str]:
@@ -95,7 +114,8 @@ class Options:
                     option.flag,
                     dest=option.name,
                     type=option.type,
-                    default=option.default,
+                    default=list(option.default) if option.many else option.default,
+                    action="append" if option.many else "store",
                     choices=option.choices,
                     help=option.help,
                 )
@@ -107,6 +127,20 @@ class Options:
             parser.error(str(error))
 
 
+def _check_faults(latency: str | None, specs: Sequence[str]) -> None:
+    # Only who wants faults pays for importing them.
+    from modalflow.emulator.faults.spec import parse
+    from modalflow.emulator.faults.values import DELAY
+
+    if latency is not None:
+        try:
+            DELAY.read(latency)
+        except ValueError:
+            raise ValueError(f"latency is {latency!r}; expected {DELAY.expected}, e.g. {DELAY.example}") from None
+    for spec in specs:
+        parse(spec)
+
+
 @dataclass(frozen=True)
 class Option:
     """One row of the table: what a command line needs to know of a field of Options."""
@@ -116,12 +150,11 @@ class Option:
     help: str
     type: type
     choices: tuple[str, ...] | None
+    flag: str
+    many: bool
+    """Whether it may be given more than once; its value is a tuple."""
     internal: bool
     """Whether it is for the programs that start control planes, not for people."""
-
-    @property
-    def flag(self) -> str:
-        return "--" + self.name.replace("_", "-")
 
     @property
     def off_flag(self) -> str:
@@ -140,8 +173,10 @@ def table() -> tuple[Option, ...]:
             name=f.name,
             default=f.default,
             help=f.metadata["help"],
-            type=f.metadata.get("type", type(f.default)),
+            type=f.metadata.get("type", str if f.metadata.get("many") else type(f.default)),
             choices=f.metadata.get("choices"),
+            flag=f.metadata.get("flag", "--" + f.name.replace("_", "-")),
+            many=f.metadata.get("many", False),
             internal=f.metadata.get("internal", False),
         )
         for f in fields(Options)

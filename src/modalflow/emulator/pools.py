@@ -108,6 +108,8 @@ class Pools:
         self._over: deque[str] = deque()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
+        self.on_event: Callable[[str, Container], None] | None = None
+        """Told when a container is "ready" for the first time, and when it has an "input"; None costs nothing."""
         self.outcomes = Outcomes(self.submit, self._requeue)
 
     # What others ask
@@ -213,6 +215,10 @@ class Pools:
         else:
             self._stop(container, "a user stopped the container")
 
+    def preempt(self, container: Container, reason: str, grace: float) -> None:
+        """Interrupt the container, as Modal does when it needs the machine; its inputs run again in another one."""
+        self._stop(container, reason, grace)
+
     def scale_down(self, now: float) -> None:
         """Retire what was idle for too long, and keep as many containers as functions say."""
         for pool in list(self._pools.values()):
@@ -238,6 +244,8 @@ class Pools:
             container.state = State.READY
             container.started_at = time.time()
             container.idle_since = time.monotonic()
+            if self.on_event is not None:
+                self.on_event("ready", container)
         pool = self.pool(container.function)
         pool.failed_starts = 0
         if not container.is_current:
@@ -293,6 +301,8 @@ class Pools:
             container.retiring = True
         for item in items:
             self.outcomes.begun(container, item)
+        if self.on_event is not None:
+            self.on_event("input", container)
         return items
 
     def _scale(self, pool: Pool) -> None:

@@ -14,7 +14,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
@@ -100,8 +100,23 @@ class RpcStatusDetails(StatusDetailsCodecBase):
         raise NotImplementedError("the control plane sends statuses, it reads none")
 
 
+class Meddler(Protocol):
+    """What stands between callers and handlers while faults are wanted; faults/rpcs.py has it."""
+
+    async def passage(self) -> None: ...
+
+    async def admit(self, name: str, request: Message, caller: Caller) -> Any: ...
+
+    async def release(
+        self, fate: Any, request: Message, answer: Message | None, stream: Stream[Any, Any]
+    ) -> Message | None: ...
+
+
 class Dispatcher:
     """The object that grpclib serves: Modal's RPC table with this process's services behind it."""
+
+    faults: Meddler | None = None
+    """Asked about every call while it is there; None costs nothing."""
 
     def __init__(self, services: Iterable[Service], credentials: Credentials, journal: Journal | None = None) -> None:
         """What a handler changed is in the journal before its answer is sent."""
@@ -119,6 +134,10 @@ class Dispatcher:
                     if name in self._methods:
                         raise ValueError(f"two services answer {name}")
                     self._methods[name] = method
+
+    async def carry_out(self, name: str, request: Message) -> Any:
+        """Answer an RPC of the control plane's own, as if a client had sent it."""
+        return await self._methods[name](request, Caller(None, "", None))
 
     @property
     def implemented(self) -> frozenset[str]:
@@ -151,6 +170,8 @@ class Dispatcher:
         return handle
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
+        if self.faults is not None:
+            await self.faults.passage()
         metadata: Mapping[str, Any] = stream.metadata or {}
         container_id = self._credentials.check(metadata, _door(stream))
         if name not in self._methods:
@@ -161,15 +182,29 @@ class Dispatcher:
             client_version=str(metadata.get("x-modal-client-version", "")),
             idempotency_key=_text(metadata.get("x-idempotency-key")),
         )
-        request = await stream.recv_message()
+        request: Any = await stream.recv_message()
+        fate = None if self.faults is None else await self.faults.admit(name, request, caller)
         if rpc_table()[name] in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM):
             answers: AsyncIterator[Message] = method(request, caller)
             async for answer in answers:
                 await self._journal.settled()
                 await stream.send_message(answer)
+                if self.faults is not None and fate is not None:
+                    await self.faults.release(fate, request, None, stream)
+                    return
             return
-        answer = await self._answered(name, lambda: method(request, caller), request, caller)
+        try:
+            answer = await self._answered(name, lambda: method(request, caller), request, caller)
+        except GRPCError:
+            if self.faults is not None:
+                await self.faults.release(fate, request, None, stream)
+            raise
         await self._journal.settled()
+        if self.faults is not None:
+            changed = await self.faults.release(fate, request, answer, stream)
+            if changed is None:
+                return
+            answer = changed
         await stream.send_message(answer)
 
     async def _answered(self, name: str, answer: Answerer, request: Any, caller: Caller) -> Message:

@@ -24,6 +24,8 @@ from modalflow.emulator.clients import Clients
 from modalflow.emulator.dicts import Dicts
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.faults.endpoint import Endpoint
+from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import Images
@@ -117,8 +119,9 @@ class ControlPlane:
             self.logs,
             self._fork_server,
         )
+        self.faults = Faults(self.options.fault_seed, self.launcher.run)
         self.pools = Pools(
-            self.launcher.run,
+            self.faults.launch,
             max_containers=self.options.max_containers,
             scaledown_window=self.options.scaledown_window,
         )
@@ -159,11 +162,16 @@ class ControlPlane:
             self.credentials,
             self.state.journal,
         )
+        self.faults.attach(self.dispatcher, self.pools, self.volumes)
+        self.blobs.routes += Endpoint(self.faults, self.pools, self.credentials).routes()
+        self.blobs.passage = self.faults.passage
         self._server: ClosingServer | None = None
         self.url = ""
 
     async def start(self) -> None:
         """Listen; ``url`` is the address afterwards."""
+        for spec in self.options.fault_rules:
+            self.faults.add(spec)
         self._fork_server.start()
         await self.blobs.start()
         server = ClosingServer([self.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails())
@@ -197,6 +205,7 @@ class ControlPlane:
             self._upkeep_task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._upkeep_task
+        await self.faults.close()
         # The server answers until the last container is gone: they commit their volumes at exit.
         await self.pools.close()
         self._fork_server.close()

@@ -19,6 +19,9 @@ def test_a_command_line_says_the_same_as_the_options(tmp_path: Path) -> None:
         with_parent=True,
         token_id="ak-1",
         token_secret="as-1",
+        latency="normal(80ms,20ms)",
+        faults=["*:internal,p=0.1", "clock:skew=-3s"],
+        fault_seed=3,
     )
     argv = options.to_argv()
     assert Options.from_argv(argv, options.to_environ()) == options
@@ -40,6 +43,8 @@ def test_defaults_need_no_words() -> None:
         ({"max_containers": 0}, "max_containers"),
         ({"scaledown_window": 0}, "scaledown_window"),
         ({"log_level": "loud"}, "log_level"),
+        ({"latency": "80"}, "latency"),
+        ({"faults": ["FunctionMap:nonsense"]}, "FunctionMap:nonsense"),
         ({"token_secret": ""}, "token_secret"),
     ],
 )

@@ -1,0 +1,146 @@
+"""Faults of containers: killed, frozen, preempted, or never got to work.
+
+Owns when and how. What the end of a container means for its inputs is decided where it always is, in pools.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any
+
+from modalflow.emulator.containers import Container, State
+from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.stopping import freeze, thaw
+from modalflow.emulator.pools import Pools
+
+#: Modal's guide, "Preemption" and "Container lifecycle hooks": exit handlers have 30 seconds after the interrupt.
+PREEMPTION_GRACE = 30.0
+
+#: How often a container that starts is looked at for its process.
+PROCESS_POLL = 0.005
+
+_CRASH = "crash-start"
+_DONE = {"kill": "killed", "freeze": "frozen", "preempt": "preempted"}
+
+
+class ContainerFaults:
+    """Stands between the pools and the launcher, and hears of what containers do."""
+
+    def __init__(self, rules: Rules, launch: Callable[[Container], Awaitable[int]]) -> None:
+        self._rules, self._launch = rules, launch
+        self._now: tuple[Rule, ...] = ()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.pools: Pools | None = None
+        """Set once they are there; they are made with ``launch``."""
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self._now)
+
+    @property
+    def has_seconds(self) -> bool:
+        """Whether some rule looks at containers every second."""
+        return any(rule.spec.point == "second" for rule in self._now)
+
+    def refresh(self) -> None:
+        self._now = self._rules.of(Scope.CONTAINER)
+
+    async def launch(self, container: Container) -> int:
+        """Run the container to its end; return its exit code."""
+        for rule in self._now:
+            if rule.spec.kind.name == _CRASH and _concerns(rule, container) and rule.happens(_subject(container)):
+                rule.note(_subject(container), f"{container.container_id} ended while it started")
+                container.stderr_tail.append(f"(ended on purpose: {rule.spec.text})\n")
+                return 1
+        self.heard("start", container)
+        return await self._launch(container)
+
+    def heard(self, point: str, container: Container) -> None:
+        """The container is at that point of its life: see which rules were waiting for it."""
+        for rule in self._now:
+            if rule.spec.point == point and rule.spec.kind.name != _CRASH and _concerns(rule, container):
+                random = rule.happens(_subject(container))
+                if random is not None:
+                    wait = rule.spec.options.get("wait")
+                    self._begin(rule, container, 0.0 if wait is None else wait.draw(random))
+
+    def second(self) -> None:
+        """A second went by in the life of every container that works."""
+        assert self.pools is not None
+        for container in list(self.pools.live()):
+            if container.state is State.READY:
+                self.heard("second", container)
+
+    def at_once(self, rule: Rule) -> list[str]:
+        """Do it now to the living containers that the rule concerns, oldest first; return their ids."""
+        assert self.pools is not None
+        chosen = [
+            container
+            for container in self.pools.live()
+            if _concerns(rule, container) and rule.happens(_subject(container)) is not None
+        ]
+        for container in chosen:
+            self._begin(rule, container, 0.0)
+        return [container.container_id for container in chosen]
+
+    def freeze(self, containers: Iterable[Container], over: asyncio.Event) -> None:
+        """Freeze containers until that event."""
+        for container in containers:
+            self._spawn(self._freeze(container, over.wait))
+
+    async def close(self) -> None:
+        """Give up what was planned and let all that stands still go on."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, rule: Rule, container: Container, wait: float) -> None:
+        self._spawn(self._do(rule, container, wait))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _do(self, rule: Rule, container: Container, wait: float) -> None:
+        """Wait for the process and then for the time, act. Nothing happens to one that has ended by then."""
+        while container.process is None and container.state is not State.ENDED:
+            await asyncio.sleep(PROCESS_POLL)
+        if wait:
+            await asyncio.sleep(wait)
+        if container.state is State.ENDED or container.process is None:
+            rule.note(_subject(container), f"{container.container_id} had ended already")
+            return
+        kind = rule.spec.kind.name
+        running = ", ".join(container.inputs) or "no input"
+        rule.note(_subject(container), f"{container.container_id} {_DONE[kind]} while it ran {running}")
+        if kind == "kill":
+            container.process.kill()
+        elif kind == "preempt":
+            assert self.pools is not None
+            grace = rule.spec.options.get("grace", PREEMPTION_GRACE)
+            self.pools.preempt(container, f"it was preempted on purpose ({rule.spec.text})", grace)
+        else:
+            await self._freeze(container, lambda: asyncio.sleep(rule.spec.value))
+
+    async def _freeze(self, container: Container, over: Callable[[], Awaitable[Any]]) -> None:
+        if container.process is None:
+            return
+        pids = freeze(container.process.pid)
+        try:
+            await over()
+        finally:
+            thaw(pids)
+
+
+def _subject(container: Container) -> str:
+    app = container.function.app
+    return f"{app.name or app.description}/{container.function.tag}"
+
+
+def _concerns(rule: Rule, container: Container) -> bool:
+    if rule.spec.pattern.startswith("ta-"):
+        return rule.spec.pattern == container.container_id
+    return rule.spec.concerns(_subject(container))

@@ -1,0 +1,170 @@
+"""All that can go wrong on purpose in one control plane: rules added, listed and cleared while it runs.
+
+Owns which part of the control plane hears of which rules, the clock's skew, stops of the world and late commits. A
+part that no rule concerns is left as if this did not exist.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from modalflow.emulator import clock
+from modalflow.emulator.containers import Container
+from modalflow.emulator.faults.containers import ContainerFaults
+from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.rpcs import RpcFaults
+from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.spec import FaultSpecError, parse
+from modalflow.emulator.pools import Pools
+from modalflow.emulator.rpc import Dispatcher
+from modalflow.emulator.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+TICK = 1.0
+
+
+class Faults:
+    """Make it, give ``launch`` to the pools, ``attach`` it to the rest, ``close`` it before them."""
+
+    def __init__(self, seed: int, launch: Callable[[Container], Awaitable[int]]) -> None:
+        self.rules = Rules(seed, self._changed)
+        self.containers = ContainerFaults(self.rules, launch)
+        self.launch = self.containers.launch
+        self._rpcs: RpcFaults | None = None
+        self._ticking: asyncio.Task[None] | None = None
+        self._stops: set[asyncio.Task[None]] = set()
+        self._stopped = 0
+
+    def attach(self, dispatcher: Dispatcher, pools: Pools, volumes: Volumes) -> None:
+        """Say what the rules are about."""
+        self._dispatcher, self._pools, self._volumes = dispatcher, pools, volumes
+        self.containers.pools = pools
+        self._rpcs = RpcFaults(self.rules, dispatcher.carry_out)
+
+    def add(self, text: str) -> Rule:
+        """Add a rule, effective at once; FaultSpecError if it cannot be read."""
+        rule = self.rules.add(text)
+        if rule.spec.scope is Scope.WORLD and rule.spec.point == "once":
+            self._maybe_stop(rule)
+        return rule
+
+    def clear(self, rule_ids: Iterable[str] | None = None) -> list[Rule]:
+        """Remove rules, all if no ids are given; KeyError for an unknown id. A stop of the world ends with its rule."""
+        removed = self.rules.clear(rule_ids)
+        if any(rule.spec.scope is Scope.WORLD for rule in removed):
+            for task in self._stops:
+                task.cancel()
+        return removed
+
+    def at_once(self, text: str) -> list[str]:
+        """Do something now, once, without a rule; return the ids of the containers it was done to.
+
+        FaultSpecError for what cannot be done at a given moment, LookupError if no container is concerned.
+        """
+        spec = parse(text)
+        rule = Rule("now", spec, f"{self.rules.seed}/now/{text}")
+        if spec.scope is Scope.WORLD:
+            self._maybe_stop(rule)
+            return []
+        if spec.scope is not Scope.CONTAINER or spec.kind.name == "crash-start":
+            raise FaultSpecError(
+                f"fault {text!r}: {spec.kind.name!r} is no event that can be brought about now; add it as a rule. "
+                "For example: container/etl/load:preempt"
+            )
+        found = self.containers.at_once(rule)
+        if not found:
+            raise LookupError(f"fault {text!r}: no living container is concerned")
+        return found
+
+    def report(self) -> list[dict[str, Any]]:
+        """Describe all rules in plain data."""
+        return [rule.report() for rule in self.rules]
+
+    async def passage(self) -> None:
+        """Wait while the world is stopped."""
+        if self._rpcs is not None:
+            await self._rpcs.passage()
+
+    async def close(self) -> None:
+        """Let everything go on that was held back; change nothing more."""
+        tasks = [*self._stops, *([self._ticking] if self._ticking else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self.containers.close()
+        self.rules.clear()
+
+    def _changed(self) -> None:
+        if self._rpcs is None:
+            return
+        self._rpcs.refresh()
+        self._listen()
+        self.containers.refresh()
+        self._pools.on_event = self.containers.heard if self.containers.is_active else None
+        self._volumes.before_commit = self._late_commit if self.rules.of(Scope.VOLUME) else None
+        clock.skew(sum(rule.spec.value for rule in self.rules.of(Scope.CLOCK)))
+        ticks = self.containers.has_seconds or any(r.spec.point == "second" for r in self.rules.of(Scope.WORLD))
+        if ticks and self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+        elif not ticks and self._ticking is not None:
+            self._ticking.cancel()
+            self._ticking = None
+
+    def _listen(self) -> None:
+        assert self._rpcs is not None
+        self._dispatcher.faults = self._rpcs if self._rpcs.is_active else None
+
+    async def _late_commit(self, volume: str) -> None:
+        late = 0.0
+        for rule in self.rules.of(Scope.VOLUME):
+            if rule.spec.concerns(volume) and (random := rule.happens(volume)) is not None:
+                seconds = rule.spec.value.draw(random)
+                rule.note(volume, f"a commit comes {seconds:.3f} s late")
+                late += seconds
+        await asyncio.sleep(late)
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK)
+            try:
+                self.containers.second()
+                for rule in self.rules.of(Scope.WORLD):
+                    if rule.spec.point == "second":
+                        self._maybe_stop(rule)
+            except Exception:
+                # A loop's boundary: the rules of the next second still count.
+                log.exception("a second's faults failed")
+
+    def _maybe_stop(self, rule: Rule) -> None:
+        random = rule.happens("world")
+        if random is None:
+            return
+        wait = rule.spec.options.get("wait")
+        task = asyncio.get_running_loop().create_task(self._stop(rule, wait.draw(random) if wait else 0.0))
+        self._stops.add(task)
+        task.add_done_callback(self._stops.discard)
+
+    async def _stop(self, rule: Rule, wait: float) -> None:
+        assert self._rpcs is not None
+        await asyncio.sleep(wait)
+        seconds, frozen = rule.spec.value, rule.spec.options.get("containers") == "frozen"
+        rule.note("world", f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
+        over = asyncio.Event()
+        self._stopped += 1
+        self._rpcs.stop()
+        self._listen()
+        if frozen:
+            self.containers.freeze(self._pools.live(), over)
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            over.set()
+            self._stopped -= 1
+            if not self._stopped:
+                self._rpcs.go_on()
+                self._listen()
+                log.info("the world goes on")

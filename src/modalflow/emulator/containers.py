@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2
 
-from modalflow.emulator import clock
 from modalflow.emulator.calls import Input
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
@@ -65,7 +64,7 @@ class Container:
     """Until then its end is the effect of a cancellation, and not the fault of the inputs that it ran."""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS), repr=False)
     start_failure: api_pb2.GenericResult | None = None
-    enqueued_at: float = field(default_factory=clock.now)
+    enqueued_at: float = field(default_factory=time.time)
     started_at: float = 0.0
     finished_at: float = 0.0
     idle_since: float = field(default_factory=time.monotonic)
@@ -137,7 +136,7 @@ class Container:
         if self.process is not None:
             # What was printed before belongs to no input of these.
             self.process.drain()
-        now = clock.now()
+        now = time.time()
         for item in items:
             item.container_id = self.container_id
             item.started_at = now

@@ -6,6 +6,7 @@ the same where their bytes are.
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.registry import Kept, Registry
@@ -90,7 +90,7 @@ class Entries:
 
     def __init__(
         self,
-        clock: Callable[[], float] = clock.now,
+        clock: Callable[[], float] = time.time,
         records: EntryRecords | None = None,
         owner: str = "",
         kept: Iterable[tuple[bytes, Entry]] = (),
@@ -181,7 +181,7 @@ class Dicts(Service):
     """Answers the Dict RPCs."""
 
     def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
+        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = time.time
     ) -> None:
         journal = journal or Journal()
         self._clock = clock

@@ -18,7 +18,9 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
+from modalflow.emulator import python_envs
 from modalflow.emulator.containers import Container
+from modalflow.emulator.dockerfile import expand
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
@@ -99,21 +101,29 @@ class Launcher:
     async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
+        packages = self._images.python(image) if image else None
         arguments = folder / "arguments.bin"
         arguments.write_bytes(self._arguments(container).SerializeToString())
         room = Room(
             folder=folder,
-            layer=self._mounts.tree([*(image.copied if image else ()), *((m, "/") for m in spec.mount_ids)]),
+            layer=self._mounts.tree(
+                ((mount_id, "/") for mount_id in spec.mount_ids), self._images.files(image) if image else None
+            ),
             hidden=self._state.root,
             shown=(arguments, door, *bytecode_folders(self._state)),
+            lent=() if packages is None else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
         )
         home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
         variables = common_variables(self._state)
-        variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *_packages_on_pythonpath()])}
+        # An image's environment leads to the host's packages, after its own.
+        behind = [] if packages is not None else _packages_on_pythonpath()
+        variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
         for name, value in (image.variables if image else {}).items():
-            variables[name] = value.replace("$PATH", variables.get("PATH", "")) if name == "PATH" else value
+            variables[name] = expand(value, {"PATH": variables.get("PATH", "")}) if name == "PATH" else value
+        if packages is not None:
+            variables["PATH"] = os.pathsep.join([str(packages / "bin"), variables.get("PATH", os.defpath)])
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
@@ -128,7 +138,12 @@ class Launcher:
         }
         container.last_heard = time.monotonic()
         return await self._fork_server.launch(
-            Start(room, variables),
+            Start(
+                room,
+                variables,
+                python=None if packages is None else python_envs.python(packages),
+                site=() if packages is None else tuple(python_envs.packages(packages)),
+            ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )

@@ -77,33 +77,37 @@ class Mounts(Service):
         )
         environments.subscribe(self._environment_changed)
 
-    def tree(self, placed: Iterable[tuple[str, str]]) -> Path:
+    def tree(self, placed: Iterable[tuple[str, str]], image: Path | None = None) -> Path:
         """Return a directory that holds the mounts' files as they lie in a container's root.
 
-        ``placed`` are (mount id, path that the mount is put under), later ones over earlier ones. The same files give
-        the same directory, so a second container of a function costs nothing; nobody may write to it.
+        ``placed`` are (mount id, path that the mount is put under), later ones over earlier ones, all of them over the
+        tree of an ``image``, whose path names its content. The same files give the same directory, so a second
+        container of a function costs nothing; nobody may write to it.
         """
         files: dict[str, api_pb2.MountFile] = {}
         for mount_id, prefix in placed:
-            for file in self._content(mount_id):
+            for file in self.content(mount_id):
                 files[str(PurePosixPath("/", prefix, file.filename.lstrip("/")))] = file
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(str(image or "").encode())
         for name in sorted(files):
             digest.update(f"{name}\0{files[name].sha256_hex}\0{files[name].mode}\n".encode())
         tree = self._trees / digest.hexdigest()[:32]
         if not tree.exists():
             incoming = self._trees / new_id("tmp")
-            (incoming / "root").mkdir(parents=True)
+            if image is not None:
+                shutil.copytree(image, incoming, symlinks=True)
+            (incoming / "root").mkdir(parents=True, exist_ok=True)
             incoming.chmod(0o755)
             for name, file in files.items():
                 target = incoming / name.lstrip("/")
-                _make_parents(incoming, target.parent)
+                make_parents(incoming, target.parent)
+                target.unlink(missing_ok=True)
                 shutil.copyfile(self._files.path(file.sha256_hex), target)
                 target.chmod(file.mode or 0o644)
             incoming.rename(tree)
         return tree
 
-    def _content(self, mount_id: str) -> list[api_pb2.MountFile]:
+    def content(self, mount_id: str) -> list[api_pb2.MountFile]:
         files = self._mounts.get(mount_id)
         if files is None:
             raise GRPCError(Status.NOT_FOUND, f"Mount {mount_id!r} not found")
@@ -187,7 +191,7 @@ class Mounts(Service):
         return message(api_pb2.MountBatchedCheckExistenceResponse, missing_sha256_hex_hashes=missing, checked_at=_now())
 
 
-def _make_parents(root: Path, folder: Path) -> None:
+def make_parents(root: Path, folder: Path) -> None:
     """Make the folder and those above it, with the modes that the host's folders of the same path have.
 
     A tree that lies over the host's root decides the mode of every folder in it: /tmp must stay open to all.

@@ -6,6 +6,7 @@ object holds beyond the fields that its record names is its service's.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -13,7 +14,6 @@ from typing import Any, ClassVar, Generic, TypeVar
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.journal import Journal, Table
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         environments: Environments,
         journal: Journal,
         *,
-        clock: Callable[[], float] = clock.now,
+        clock: Callable[[], float] = time.time,
         on_delete: Callable[[T], None] | None = None,
     ) -> None:
         """Objects that the journal has records of are there from the start."""

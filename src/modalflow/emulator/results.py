@@ -10,11 +10,6 @@ import signal
 from modal_proto import api_pb2
 
 
-def success_of_build() -> api_pb2.GenericResult:
-    """An image that is ready: nothing is built here, the host's Python is the image."""
-    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
-
-
 def terminated(reason: str) -> api_pb2.GenericResult:
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
 

@@ -7,6 +7,7 @@ private layer that ends with the container, and the host's files are there to be
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -79,7 +80,12 @@ def _many_overlays(room: Room, scratch: Path) -> None:
     below it, so each folder gets its own, and the mounts are bound."""
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc")]
-    needed = [Path("/", v.mount_path) for v in room.volumes] + [room.hidden, *room.shown, Path("/", room.cwd)]
+    needed = [Path("/", v.mount_path) for v in room.volumes] + [
+        room.hidden,
+        *room.shown,
+        *room.lent,
+        Path("/", room.cwd),
+    ]
     tops = sorted(Path("/").iterdir())
     for made in sorted((scratch / "upper").iterdir()):
         if Path("/", made.name) not in tops:
@@ -148,11 +154,16 @@ def _hide(room: Room) -> None:
     hidden = str(room.hidden)
     os.makedirs(hidden, exist_ok=True)
     syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
-    for path in map(str, room.shown):
+    for path in map(str, (*room.shown, *room.lent)):
         if os.path.lexists(f"{_HOST}{path}"):
             if not os.path.lexists(path):
                 _make_point(f"{_HOST}{path}", path)
-            syscalls.bind(f"{_HOST}{path}", path, recursive=True)
+            if Path(path) in room.lent:
+                # In a user namespace a mount of the host's keeps what it is, if that is more than this.
+                with contextlib.suppress(PermissionError):
+                    syscalls.bind(f"{_HOST}{path}", path, read_only=True)
+            else:
+                syscalls.bind(f"{_HOST}{path}", path, recursive=True)
 
 
 def _place(volume: VolumeView) -> None:

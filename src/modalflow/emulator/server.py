@@ -28,6 +28,7 @@ from modalflow.emulator.faults.endpoint import Endpoint
 from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
+from modalflow.emulator.image_names import ImageNames
 from modalflow.emulator.images import Images
 from modalflow.emulator.launching import Launcher, common_variables
 from modalflow.emulator.logs import Logs
@@ -104,10 +105,11 @@ class ControlPlane:
         self.apps = Apps(environments, journal)
         self.functions = Functions(self.apps, journal)
         self.logs = Logs(self.apps, journal)
-        images, mounts = Images(environments), Mounts(self.state, self.blobs, environments)
+        mounts = Mounts(self.state, self.blobs, environments)
         self._fork_server = ForkServer(
             common_variables(self.state), isolation=isolation, preload=self.options.fork_server
         )
+        self.images = images = Images(self.state, mounts, secrets, self._fork_server.isolation)
         self.launcher = Launcher(
             self.state,
             self.doors,
@@ -126,7 +128,7 @@ class ControlPlane:
             scaledown_window=self.options.scaledown_window,
         )
         call_records = CallRecords(journal)
-        self.calls = Calls(self.functions, self.pools, call_records, rate_limits=self.options.rate_limits)
+        self.calls = Calls(self.functions, self.pools, call_records)
         restored = call_records.load(self.functions.find)
         self.calls.restore(restored.calls)
         self._waiting = restored.waiting
@@ -152,6 +154,7 @@ class ControlPlane:
                 runtime,
                 self.logs,
                 images,
+                ImageNames(self.state, environments, images),
                 mounts,
                 secrets,
                 self.volumes,
@@ -206,6 +209,7 @@ class ControlPlane:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._upkeep_task
         await self.faults.close()
+        await self.images.close()
         # The server answers until the last container is gone: they commit their volumes at exit.
         await self.pools.close()
         self._fork_server.close()

@@ -50,6 +50,8 @@ class Room:
     shown: tuple[Path, ...] = ()
     """Folders and files of the host that the container sees at the same path as they are, not as private copies:
     its arguments, bytecode, the Python environment of its image. They may lie in ``hidden``."""
+    lent: tuple[Path, ...] = ()
+    """The same, but only to be read: an image's environment, which others have too."""
     volumes: tuple[VolumeView, ...] = ()
     cwd: str = "/root"
 
@@ -103,6 +105,7 @@ def _room(said: dict[str, Any]) -> Room:
         layer=Path(said["layer"]),
         hidden=Path(said["hidden"]),
         shown=tuple(map(Path, said["shown"])),
+        lent=tuple(map(Path, said["lent"])),
         volumes=tuple(VolumeView(**{**volume, "view": Path(volume["view"])}) for volume in said["volumes"]),
         cwd=said["cwd"],
     )

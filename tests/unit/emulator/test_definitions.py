@@ -1,4 +1,4 @@
-"""What options make of a function, image commands of an image, and ends of processes of a sentence."""
+"""What options make of a function, and ends of processes of a sentence."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.definitions import apply_options, refuse_unsupported
-from modalflow.emulator.images import Image, apply_command
 from modalflow.emulator.results import describe_ending
 from modalflow.emulator.rooms import host_mounts
 
@@ -44,30 +43,6 @@ def test_what_is_not_emulated_is_refused() -> None:
         with pytest.raises(GRPCError) as raised:
             refuse_unsupported(definition)
         assert raised.value.status is Status.UNIMPLEMENTED
-
-
-@pytest.mark.parametrize(
-    ("command", "variables"),
-    [
-        ("ENV A=1", {"A": "1"}),
-        ("ENV A='two words' B=2", {"A": "two words", "B": "2"}),
-        ("ENV A the old form", {"A": "the old form"}),
-        ("RUN pip install x", {}),
-    ],
-)
-def test_env_commands(command: str, variables: dict[str, str]) -> None:
-    """ENV sets variables, in every form that a Dockerfile knows; RUN changes nothing here."""
-    image = Image("im-1")
-    apply_command(image, command, "")
-    assert image.variables == variables
-
-
-def test_copy_and_workdir() -> None:
-    """COPY of the context puts its mount under the target; WORKDIR is where containers start."""
-    image = Image("im-1")
-    apply_command(image, "WORKDIR /srv", "mo-1")
-    apply_command(image, "COPY . /opt", "mo-1")
-    assert (image.workdir, image.copied) == ("/srv", [("mo-1", "/opt")])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,102 @@
+"""Python environments in folders: packages of an image's own, over those of the host's Python.
+
+Owns what such a folder consists of: a virtual environment without pip, in which the host's packages are found after
+its own. What is installed into one is installing.py's; where the folders are, and how long, layers.py's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import sys
+import sysconfig
+import venv
+from pathlib import Path
+
+_HOST_PATHS = "_host_packages.pth"
+_METADATA = re.compile(r"^(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
+
+
+def make(folder: Path) -> None:
+    """Make an empty environment in a folder that does not exist yet."""
+    venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
+    host_settings = Path(sys.prefix, "pip.conf")
+    if host_settings.is_file():
+        shutil.copyfile(host_settings, folder / "pip.conf")
+    connect(folder)
+
+
+def clone(source: Path, target: Path) -> None:
+    """Make a copy of an environment. Its packages' files are shared: installers replace files, never change them."""
+    shutil.copytree(source, target, symlinks=True, copy_function=_linked)
+    for kept in (source / "bin", source / "pyvenv.cfg", *(place / _HOST_PATHS for place in packages(source))):
+        # These are changed in place, by ``relocate`` and ``connect``.
+        copy = target / kept.relative_to(source)
+        for file in copy.iterdir() if copy.is_dir() else [copy]:
+            if file.is_file() and not file.is_symlink():
+                original = source / file.relative_to(target)
+                file.unlink()
+                shutil.copy2(original, file)
+    relocate(target, str(source), str(target))
+
+
+def relocate(folder: Path, old: str, new: str) -> None:
+    """Have the programs of an environment that was made for one path start under another.
+
+    The installer writes its interpreter's path into the first line of each program.
+    """
+    for file in [*(folder / "bin").iterdir(), folder / "pyvenv.cfg"]:
+        if file.is_file() and not file.is_symlink():
+            content = file.read_bytes()
+            moved = content.replace(os.fsencode(old), os.fsencode(new))
+            if moved != content:
+                file.write_bytes(moved)
+
+
+def connect(folder: Path) -> None:
+    """Have the environment find the packages of this process's Python after its own, wherever that is by now."""
+    lines = [f"import site; site.addsitedir({host!r})\n" for host in host_packages()]
+    (place,) = packages(folder)[:1]
+    path = place / _HOST_PATHS
+    wanted = "".join(lines)
+    if not path.is_file() or path.read_text() != wanted:
+        incoming = path.with_suffix(".incoming")
+        incoming.write_text(wanted)
+        incoming.replace(path)
+
+
+def python(folder: Path) -> Path:
+    """The environment's interpreter."""
+    return folder / "bin" / "python"
+
+
+def packages(folder: Path) -> list[Path]:
+    """The folders that the environment's packages are in: one, or two where compiled ones have their own."""
+    places = {"base": str(folder), "platbase": str(folder)}
+    return list(dict.fromkeys(Path(sysconfig.get_path(kind, "venv", places)) for kind in ("purelib", "platlib")))
+
+
+def installed(folder: Path) -> dict[str, str]:
+    """The environment's own packages: name → version."""
+    names = [entry.name for place in packages(folder) if place.is_dir() for entry in place.iterdir()]
+    return {m["name"]: m["version"] for name in sorted(names) if (m := _METADATA.match(name)) is not None}
+
+
+def host_packages() -> list[str]:
+    """The folders with the packages of this process's Python, in the order in which it looks there."""
+    found = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()]
+    spec = importlib.util.find_spec("modal")
+    if spec is not None and spec.origin is not None:
+        found.append(str(Path(spec.origin).parents[1]))
+    return list(dict.fromkeys(found))
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        # Not every file system has links.
+        shutil.copy2(source, target, follow_symlinks=False)
+    return target

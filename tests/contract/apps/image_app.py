@@ -1,0 +1,48 @@
+"""Functions that tell which packages and files their containers have. Runs in containers."""
+
+import importlib
+import os
+import pathlib
+import subprocess
+import sys
+from typing import Any
+
+WRITTEN = "/opt/written-by-a-build/file.txt"
+
+
+def tell(package: str) -> dict[str, Any]:
+    """What this process, a Python that it starts and a program on PATH find of a package."""
+    try:
+        version = importlib.import_module(package).VERSION
+    except ImportError:
+        version = None
+    program = f"import {package}, grpclib; print({package}.VERSION)"
+    below = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    script = subprocess.run(["/bin/sh", "-c", f"{package}-say"], capture_output=True, text=True)
+    return {"here": version, "below": below.stdout.strip(), "script": script.stdout.strip()}
+
+
+def version(package: str) -> str:
+    """The version of a package, as it says itself."""
+    return str(importlib.import_module(package).VERSION)
+
+
+def read(path: str) -> str:
+    return pathlib.Path(path).read_text()
+
+
+def variables() -> dict[str, str]:
+    return dict(os.environ)
+
+
+def write(text: str) -> None:
+    """Build an image by writing a file, a link to it, and what it was given."""
+    print("building with", text)
+    path = pathlib.Path(WRITTEN)
+    path.parent.mkdir(parents=True)
+    path.write_text(f"{text} {os.environ.get('BUILD_SECRET')}")
+    path.with_name("link").symlink_to(path.name)
+
+
+def refuse() -> None:
+    raise ValueError("this build function refuses")

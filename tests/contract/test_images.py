@@ -1,0 +1,193 @@
+"""Images: what they install, copy and set is what containers find, and a build tells what it does."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+
+from tests.contract.deploying import load
+from tests.sdk import client_of
+from tests.wheels import make_wheel
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two versions of a package, and one of a package that the host has too."""
+    folder = tmp_path_factory.mktemp("wheels")
+    for name, version in (("tinypkg", "1.0"), ("tinypkg", "2.0"), ("natsort", "99.0")):
+        make_wheel(folder, name, version)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def base(wheels: Path) -> modal.Image:
+    """An image with the wheels in it."""
+    return modal.Image.debian_slim().add_local_dir(wheels, "/wheels", copy=True)
+
+
+def function(app: modal.App, image: modal.Image, name: str = "tell") -> modal.Function[..., Any, Any]:
+    """One of the functions in image_app.py, in an image."""
+    return app.function(image=image, name=f"{name}-{next(_NUMBERS)}")(getattr(load("image_app"), name))
+
+
+@contextlib.contextmanager
+def built(image: modal.Image, client: modal.Client) -> Iterator[modal.Image]:
+    app = modal.App()
+    with app.run(client=client):
+        yield image.build(app)
+
+
+def log_of(image: modal.Image) -> str:
+    """All that was said while an image's last layer was built."""
+    return "".join(image._logs())
+
+
+def test_packages_are_installed(client: modal.Client, base: modal.Image) -> None:
+    """Two images with two versions of a package, one without: functions, what they start and programs see theirs."""
+    app = modal.App()
+    one = function(app, base.pip_install("/wheels/tinypkg-1.0-py3-none-any.whl", extra_options="--no-index"))
+    newest = base.uv_pip_install("tinypkg", "natsort==99.0", find_links="/wheels", extra_options="--no-index")
+    two = function(app, newest)
+    shadowing = function(app, newest, "version")
+    without = function(app, base)
+    with app.run(client=client):
+        assert one.remote("tinypkg") == {"here": "1.0", "below": "1.0", "script": "tinypkg 1.0"}
+        assert two.remote("tinypkg") == {"here": "2.0", "below": "2.0", "script": "tinypkg 2.0"}
+        assert without.remote("tinypkg") == {"here": None, "below": "", "script": ""}
+        assert shadowing.remote("natsort") == "99.0"
+    # Of the package that was shadowed the machine still has its own.
+    assert metadata.version("natsort") != "99.0"
+
+
+def test_layers_add_up(client: modal.Client, base: modal.Image, tmp_path: Path) -> None:
+    """Requirements files, pyproject files, variables and later layers over earlier ones, all in one chain."""
+    (tmp_path / "requirements.txt").write_text("--no-index\n--find-links /wheels\ntinypkg==1.0  # first\n")
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "x"\ndependencies = ["tinypkg>1"]\n')
+    image = (
+        base.env({"SET": "by 'env'", "PATH": "/opt/nothing:$PATH"})
+        .pip_install_from_requirements(str(tmp_path / "requirements.txt"))
+        .workdir("/opt")
+    )
+    newer = image.pip_install_from_pyproject(
+        str(tmp_path / "pyproject.toml"), find_links="/wheels", extra_options="--no-index"
+    )
+    app = modal.App()
+    old, new, variables = function(app, image, "version"), function(app, newer), function(app, newer, "variables")
+    with app.run(client=client):
+        assert old.remote("tinypkg") == "1.0"
+        assert new.remote("tinypkg") == {"here": "2.0", "below": "2.0", "script": "tinypkg 2.0"}
+        found = variables.remote()
+        assert found["SET"] == "by 'env'"
+        assert "/opt/nothing:" in found["PATH"]
+
+
+def test_files_copied_into_an_image(client: modal.Client, tmp_path: Path) -> None:
+    """add_local_* with copy=True, a Dockerfile's COPY, and files that are only mounted lie over each other."""
+    (tmp_path / "a.txt").write_text("a")
+    (tmp_path / "b.txt").write_text("b")
+    image = (
+        modal.Image.debian_slim()
+        .add_local_file(tmp_path / "a.txt", "/opt/image/a.txt", copy=True)
+        .dockerfile_commands("WORKDIR /opt/image", "COPY b.txt sub/", context_dir=tmp_path)
+        .add_local_file(tmp_path / "b.txt", "/opt/image/c.txt")
+    )
+    app = modal.App()
+    read = function(app, image, "read")
+    with app.run(client=client):
+        found = [read.remote(path) for path in ("/opt/image/a.txt", "sub/b.txt", "/opt/image/c.txt")]
+    assert found == ["a", "b", "b"]
+
+
+@pytest.mark.local_only
+def test_a_build_tells_what_it_does_not_do(client: modal.Client) -> None:
+    """apt_install, run_commands and Dockerfile lines are in the log as not executed; the build succeeds."""
+    image = (
+        modal.Image.debian_slim()
+        .apt_install("nothing-of-that-name")
+        .run_commands("exit 1")
+        .dockerfile_commands("USER nobody")
+    )
+    with built(image, client):
+        assert "USER nobody\n   not executed here" in log_of(image)
+
+
+@pytest.mark.local_only
+def test_a_package_that_cannot_be_had(client: modal.Client) -> None:
+    """The build fails with pip's own words, and says what helps where there is no package index."""
+    image = modal.Image.debian_slim().pip_install("no-such-package-here", extra_options="--no-index")
+    with pytest.raises(modal.exception.RemoteError) as raised, built(image, client):
+        pass
+    said = str(raised.value)
+    assert "Image build for im-" in said
+    assert "No matching distribution found for no-such-package-here" in said
+    assert "find_links" in said
+
+
+def test_an_image_is_built_once(client: modal.Client, base: modal.Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same definition is the same image, unless told to build it again; ignore_cache leaves the cached one be."""
+
+    def build(**how: Any) -> str:
+        with built(base.apt_install("gcc", env={"SETTING": "1"}, **how), client) as image:
+            return str(image.object_id)
+
+    first = build()
+    assert build() == first
+    forced = build(force_build=True)
+    assert forced != first
+    assert build() == forced
+    monkeypatch.setenv("MODAL_IGNORE_CACHE", "1")
+    assert build() != forced
+    monkeypatch.delenv("MODAL_IGNORE_CACHE")
+    assert build() == forced
+
+
+@pytest.mark.local_only
+def test_secrets_of_a_layer_stay_out_of_its_log(client: modal.Client, base: modal.Image) -> None:
+    """A Secret is among the installer's variables, and blotted out where pip repeats it."""
+    secret = modal.Secret.from_dict({"PIP_FIND_LINKS": "/wheels/hidden-away"})
+    image = base.pip_install("tinypkg==1.0", find_links="/wheels", extra_options="--no-index", secrets=[secret])
+    with built(image, client):
+        said = log_of(image)
+    assert "hidden-away" not in said
+    assert "***" in said
+
+
+def test_a_published_image_is_found_by_name(client: modal.Client, base: modal.Image, name: str) -> None:
+    """publish gives an image a name; from_name is that image, with all that is in it."""
+    image = base.pip_install("tinypkg==2.0", find_links="/wheels", extra_options="--no-index")
+    with built(image, client):
+        image.publish(name, client=client)
+    app = modal.App()
+    found = function(app, modal.Image.from_name(name, client=client), "version")
+    with app.run(client=client):
+        assert found.remote("tinypkg") == "2.0"
+
+
+@pytest.mark.local_only
+def test_images_outlive_the_control_plane(wheels: Path, tmp_path: Path) -> None:
+    """With a state folder a new control plane has the image, its packages and its name, and builds nothing."""
+    from modalflow.emulator.local import LocalModal
+
+    image_id = ""
+    for _ in range(2):
+        with LocalModal(state_dir=tmp_path / "state") as local, client_of(local.url, local.env) as client:
+            app = modal.App()
+            image = modal.Image.debian_slim().add_local_dir(wheels, "/wheels", copy=True)
+            image = image.pip_install("tinypkg==1.0", find_links="/wheels", extra_options="--no-index")
+            found = function(app, image, "version")
+            with app.run(client=client):
+                assert found.remote("tinypkg") == "1.0"
+                if not image_id:
+                    image_id = image.object_id
+                    image.publish("kept", client=client)
+                assert image.object_id == image_id
+                assert modal.Image.from_name("kept", client=client).build(app).object_id == image_id

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
@@ -49,7 +50,7 @@ class App:
     state: int
     name: str = ""
     app_id: str = field(default_factory=lambda: new_id("ap"))
-    created_at: float = field(default_factory=time.time)
+    created_at: float = field(default_factory=clock.now)
     deployed_at: float = 0.0
     stopped_at: float = 0.0
     stopped_by: str = ""
@@ -164,7 +165,7 @@ class Apps(Service):
         if app.is_over:
             return
         app.state = api_pb2.APP_STATE_STOPPED
-        app.stopped_at = time.time()
+        app.stopped_at = clock.now()
         app.stopped_by = stopped_by
         self._save(app)
         for listener in self.on_stop:
@@ -181,7 +182,7 @@ class Apps(Service):
 
     def forget_stopped(self) -> None:
         """Forget the apps that were stopped too long ago to be asked about."""
-        limit = time.time() - STOPPED_KEPT
+        limit = clock.now() - STOPPED_KEPT
         for app in [a for a in self._by_id.values() if a.is_over and a.stopped_at < limit]:
             del self._by_id[app.app_id]
             self._records.discard("", app.app_id)
@@ -240,7 +241,7 @@ class Apps(Service):
             description=request.app_name,
             name=request.app_name,
             state=api_pb2.APP_STATE_DEPLOYED,
-            deployed_at=time.time(),
+            deployed_at=clock.now(),
         )
         return self._add(made)
 

@@ -165,7 +165,7 @@ def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
         item.started_at, item.finished_at = body["started_at"], body["finished_at"]
         call.last_result_at = max(call.last_result_at, item.finished_at)
     else:
-        call.unfinished += 1
+        call.count(1)
     call.inputs[item.input_id] = item
     return item
 

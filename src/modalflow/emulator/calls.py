@@ -6,7 +6,6 @@ inputs and resolves them. How calls outlive the control plane is call_records.py
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -16,6 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.functions import Functions
@@ -96,7 +96,7 @@ class FunctionCall:
     invocation: int
     parent_input_id: str = ""
     call_id: str = field(default_factory=lambda: new_id("fc"))
-    created_at: float = field(default_factory=time.time)
+    created_at: float = field(default_factory=clock.now)
     inputs: dict[str, Input] = field(default_factory=dict)
     outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
     """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
@@ -112,20 +112,25 @@ class FunctionCall:
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
         new = Input(self, item.idx, item.input, len(self.inputs))
         self.inputs[new.input_id] = new
-        self.unfinished += 1
+        self.count(1)
         self.keeper.changed(new)
         return new
+
+    def count(self, change: int) -> None:
+        """So many more inputs are unfinished, or fewer."""
+        self.unfinished += change
+        self.function.backlog.count(self.invocation, change)
 
     def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
         """Give the input its one result; a second one is ignored."""
         if item.done:
             return
         item.done = True
-        item.finished_at = time.time()
+        item.finished_at = clock.now()
         item.status = result.status
         item.content = api_pb2.FunctionInput()
         item.place = len(self.outputs)
-        self.unfinished -= 1
+        self.count(-1)
         self.last_result_at = item.finished_at
         self.outputs.append(
             message(
@@ -203,6 +208,8 @@ class Runner(Protocol):
 
     def submit(self, item: Input) -> None: ...
 
+    def running(self, function: Function) -> Iterable[Input]: ...
+
     def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None: ...
 
 
@@ -214,12 +221,16 @@ class Calls(Service):
         functions: Functions,
         runner: Runner,
         keeper: Keeper = _FORGETFUL,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
+        *,
+        rate_limits: bool = False,
     ) -> None:
+        """With ``rate_limits`` inputs that come faster than Modal lets them are refused."""
         self._functions = functions
         self._runner = runner
         self._keeper = keeper
         self._clock = clock
+        self._rate_limits = rate_limits
         self._calls: dict[str, FunctionCall] = {}
 
     def get(self, call_id: str) -> FunctionCall:
@@ -258,6 +269,7 @@ class Calls(Service):
         function = self._functions.get(request.function_id)
         if function.callable_reason:
             raise GRPCError(Status.NOT_FOUND, function.callable_reason)
+        self._check_limits(function, request.function_call_invocation_type, len(request.pipelined_inputs))
         call = FunctionCall(
             function=function,
             kind=request.function_call_type,
@@ -284,7 +296,15 @@ class Calls(Service):
         call = self.get(request.function_call_id)
         if call.function.callable_reason:
             raise GRPCError(Status.NOT_FOUND, call.function.callable_reason)
+        self._check_limits(call.function, call.invocation, len(request.inputs))
         return api_pb2.FunctionPutInputsResponse(inputs=self._put(call, request.inputs))
+
+    def _check_limits(self, function: Function, invocation: int, more: int) -> None:
+        def running() -> Iterable[int]:
+            return (item.call.invocation for item in self._runner.running(function))
+
+        if more:
+            function.backlog.check(invocation, more, running, rates=self._rate_limits)
 
     def _put(
         self, call: FunctionCall, items: Iterable[api_pb2.FunctionPutInputsItem]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-import time
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
@@ -27,7 +27,7 @@ class Clients(Service):
 
     async def AuthTokenGet(self, request: api_pb2.AuthTokenGetRequest, caller: Caller) -> api_pb2.AuthTokenGetResponse:
         """Return a token in the form of a JWT: the SDK reads its expiry, and no signature."""
-        claims = {"exp": int(time.time()) + AUTH_TOKEN_LIFETIME, "iat": int(time.time())}
+        claims = {"exp": int(clock.now()) + AUTH_TOKEN_LIFETIME, "iat": int(clock.now())}
         parts = ({"alg": "none", "typ": "JWT"}, claims)
         encoded = [base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=").decode() for p in parts]
         return api_pb2.AuthTokenGetResponse(token=".".join([*encoded, ""]))

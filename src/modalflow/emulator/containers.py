@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.calls import Input
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
@@ -64,7 +65,7 @@ class Container:
     """Until then its end is the effect of a cancellation, and not the fault of the inputs that it ran."""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS), repr=False)
     start_failure: api_pb2.GenericResult | None = None
-    enqueued_at: float = field(default_factory=time.time)
+    enqueued_at: float = field(default_factory=clock.now)
     started_at: float = 0.0
     finished_at: float = 0.0
     idle_since: float = field(default_factory=time.monotonic)
@@ -136,7 +137,7 @@ class Container:
         if self.process is not None:
             # What was printed before belongs to no input of these.
             self.process.drain()
-        now = time.time()
+        now = clock.now()
         for item in items:
             item.container_id = self.container_id
             item.started_at = now

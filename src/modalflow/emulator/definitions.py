@@ -12,6 +12,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.limits import Backlog
 from modalflow.emulator.wire import message, optional
 
 #: Fields of FunctionOptions that replace a field of another name in Function; the rest have the same name in both.
@@ -69,6 +70,7 @@ class Function:
     serialized_params: bytes = b""
     autoscaler: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
     """What ``update_autoscaler`` set: it lasts until the next deployment."""
+    backlog: Backlog = field(default_factory=Backlog)
     removed: bool = False
     definitions: dict[int, api_pb2.Function] = field(default_factory=dict)
     """What it was in which version of its app, for the versions that are kept."""

@@ -6,7 +6,6 @@ the same where their bytes are.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.registry import Kept, Registry
@@ -90,7 +90,7 @@ class Entries:
 
     def __init__(
         self,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
         records: EntryRecords | None = None,
         owner: str = "",
         kept: Iterable[tuple[bytes, Entry]] = (),
@@ -181,7 +181,7 @@ class Dicts(Service):
     """Answers the Dict RPCs."""
 
     def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = time.time
+        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
     ) -> None:
         journal = journal or Journal()
         self._clock = clock

@@ -6,7 +6,6 @@ to hear of a rename or a deletion.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
@@ -14,6 +13,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.rpc import Caller, Service
@@ -36,7 +36,7 @@ class Environment:
     environment_type: int = 0
     is_managed: bool = False
     object_id: str = field(default_factory=lambda: new_id("en"))
-    created_at: float = field(default_factory=time.time)
+    created_at: float = field(default_factory=clock.now)
 
 
 class Environments(Service):

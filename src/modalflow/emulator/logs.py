@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.journal import Journal
@@ -102,7 +103,7 @@ class AppLog:
     ) -> None:
         entry = Entry(
             self._next,
-            time.time_ns(),
+            clock.now_ns(),
             data,
             source,
             container_id,
@@ -165,7 +166,7 @@ class Logs(Service):
     def forget_old(self) -> None:
         """Forget entries older than they are kept; of an app that nobody asked about, when somebody does."""
         for log in self._by_app.values():
-            log.forget(time.time_ns() - KEPT_SECONDS * NANOSECONDS)
+            log.forget(clock.now_ns() - KEPT_SECONDS * NANOSECONDS)
 
     def _forget(self, app: App) -> None:
         self._by_app.pop(app.app_id, None)
@@ -281,4 +282,4 @@ def _entry_number(entry_id: str) -> int:
 
 def _range(request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> tuple[int, int]:
     until = request.until.ToNanoseconds() if request.HasField("until") else 0
-    return request.since.ToNanoseconds(), until or time.time_ns() + NANOSECONDS
+    return request.since.ToNanoseconds(), until or clock.now_ns() + NANOSECONDS

@@ -42,6 +42,7 @@ class Options:
     max_containers: int = _option(32, "Most containers that run at once, over all functions.")
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
     fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
+    rate_limits: bool = _option(False, "Refuse inputs that come faster than on Modal: 200 a second, 1500 spawned.")
     log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
     latency: str | None = _option(
         None, "How much later a client's calls are answered, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str

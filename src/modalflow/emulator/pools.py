@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from modal_proto import api_pb2
 
-from modalflow.emulator import results
+from modalflow.emulator import clock, results
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import Input
 from modalflow.emulator.containers import Container, State
@@ -122,6 +122,11 @@ class Pools:
 
     def container(self, container_id: str | None) -> Container | None:
         return self._containers.get(container_id or "")
+
+    def running(self, function: Function) -> Iterator[Input]:
+        """The inputs of the function that containers have."""
+        pool = self._pools.get(function.object_id)
+        return (item for c in pool.containers.values() for item in c.inputs.values()) if pool else iter(())
 
     def live(self) -> Iterator[Container]:
         return (c for c in list(self._containers.values()) if c.state is not State.ENDED)
@@ -242,7 +247,7 @@ class Pools:
         is_new = container.state is State.STARTING
         if is_new:
             container.state = State.READY
-            container.started_at = time.time()
+            container.started_at = clock.now()
             container.idle_since = time.monotonic()
             if self.on_event is not None:
                 self.on_event("ready", container)
@@ -372,7 +377,7 @@ class Pools:
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
         was_starting = container.state is State.STARTING
         container.state = State.ENDED
-        container.finished_at = time.time()
+        container.finished_at = clock.now()
         container.release()
         pool.containers.pop(container.container_id, None)
         self._over.append(container.container_id)
@@ -397,7 +402,7 @@ class Pools:
         if container.enqueued_at < pool.last_failed_start:
             # Started together with one that failed: that is one failure, not many.
             return
-        pool.last_failed_start = time.time()
+        pool.last_failed_start = clock.now()
         pool.failed_starts += 1
         backoff = min(START_BACKOFF * 2 ** (pool.failed_starts - 1), LONGEST_START_BACKOFF)
         pool.start_not_before = time.monotonic() + backoff

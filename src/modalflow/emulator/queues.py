@@ -6,7 +6,6 @@ what of all this is on disk queue_records.py's.
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal
 from modalflow.emulator.partition import MAX_ITEMS, Full, Item, Partition
@@ -90,7 +90,7 @@ class Queues(Service):
     """Answers the Queue RPCs."""
 
     def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = time.time
+        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
     ) -> None:
         journal = journal or Journal()
         self._clock = clock

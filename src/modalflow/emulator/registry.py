@@ -6,7 +6,6 @@ object holds beyond the fields that its record names is its service's.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.journal import Journal, Table
@@ -62,7 +62,7 @@ class Registry(Generic[T]):
         environments: Environments,
         journal: Journal,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] = clock.now,
         on_delete: Callable[[T], None] | None = None,
     ) -> None:
         """Objects that the journal has records of are there from the start."""

@@ -6,7 +6,6 @@ nothing here writes one to a log.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
@@ -15,6 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal
 from modalflow.emulator.registry import Kept, Registry
@@ -55,7 +55,7 @@ class Secrets(Service):
     def values(self, secret_id: str) -> dict[str, str]:
         """Return the variables of a Secret and note that it was used; NOT_FOUND for an unknown one."""
         secret = self._secrets.get(secret_id)
-        before, secret.last_used_at = secret.last_used_at, time.time()
+        before, secret.last_used_at = secret.last_used_at, clock.now()
         if secret.last_used_at - before >= USE_NOTED_AFTER:
             self._secrets.save(secret)
         return dict(secret.values)

@@ -128,7 +128,7 @@ class ControlPlane:
             scaledown_window=self.options.scaledown_window,
         )
         call_records = CallRecords(journal)
-        self.calls = Calls(self.functions, self.pools, call_records)
+        self.calls = Calls(self.functions, self.pools, call_records, rate_limits=self.options.rate_limits)
         restored = call_records.load(self.functions.find)
         self.calls.restore(restored.calls)
         self._waiting = restored.waiting

@@ -6,13 +6,13 @@ deployment. What a function was in a version is functions.py's.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator import clock
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
 
@@ -35,7 +35,7 @@ class Version:
     class_ids: dict[str, str]
     tags: dict[str, str] = field(default_factory=dict)
     staged: bool = False
-    deployed_at: float = field(default_factory=time.time)
+    deployed_at: float = field(default_factory=clock.now)
     client_version: str = ""
     deployment_tag: str = ""
     commit_info: api_pb2.CommitInfo | None = None

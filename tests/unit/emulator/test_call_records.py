@@ -51,6 +51,9 @@ class Waiting:
     def submit(self, item: Input) -> None:
         self.submitted.append(item)
 
+    def running(self, function: Function) -> Iterable[Input]:
+        return ()
+
     def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None:
         for item in items:
             item.ending = results.terminated("cancelled")

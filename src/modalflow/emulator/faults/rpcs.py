@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf.message import Message
@@ -20,6 +19,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.limits import Bucket
 from modalflow.emulator.rpc import Caller
 
 _STATUSES: dict[str, Status] = {
@@ -46,30 +46,6 @@ class Fate:
     name: str
     status: Status | None = None
     loss: str = ""
-
-
-@dataclass
-class Bucket:
-    """Tokens that fill up at a rate, as many as ``most``."""
-
-    rate: float
-    most: float
-    clock: Callable[[], float] = time.monotonic
-    tokens: float = field(init=False)
-    filled_at: float = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokens, self.filled_at = self.most, self.clock()
-
-    def take(self) -> bool:
-        """Take one token; False if there is none."""
-        now = self.clock()
-        self.tokens = min(self.most, self.tokens + (now - self.filled_at) * self.rate)
-        self.filled_at = now
-        if self.tokens < 1:
-            return False
-        self.tokens -= 1
-        return True
 
 
 class RpcFaults:

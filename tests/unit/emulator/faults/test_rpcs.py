@@ -9,10 +9,9 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.rpcs import Bucket, RpcFaults
+from modalflow.emulator.faults.rpcs import RpcFaults
 from modalflow.emulator.faults.rules import Rules
 from modalflow.emulator.rpc import Caller
-from tests.support import Clock
 
 CLIENT, CONTAINER = Caller(None, "", None), Caller("ta-1", "", None)
 
@@ -115,14 +114,3 @@ async def test_nothing_passes_while_the_world_is_stopped() -> None:
     assert made.is_active
     made.go_on()
     await asyncio.wait_for(passing, 1.0)
-
-
-def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
-    """As many as the burst at once, then as many as the rate in each second, however long nothing came."""
-    clock = Clock()
-    bucket = Bucket(10.0, 5.0, clock)
-    assert [bucket.take() for _ in range(6)] == [True] * 5 + [False]
-    clock.now = 0.2
-    assert [bucket.take() for _ in range(3)] == [True, True, False]
-    clock.now = 100.0
-    assert sum(bucket.take() for _ in range(10)) == 5

@@ -8,12 +8,12 @@ service answers is UNIMPLEMENTED (the SDK then raises instead of believing a pre
 from __future__ import annotations
 
 import asyncio
+import functools
 import hmac
 import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol
 
 from google.protobuf.message import Message
@@ -215,7 +215,7 @@ class Dispatcher:
         if is_change(name):
             return await answers.once(key, answer)
         if (is_delivery := DELIVERIES.get(name)) is not None:
-            return await answers.delivered(key, answer, partial(is_delivery, request))
+            return await answers.delivered(key, answer, functools.partial(is_delivery, request))
         return await answer()
 
 
@@ -242,6 +242,7 @@ def _declared_handlers() -> dict[str, Handler]:
     return _HANDLERS
 
 
+@functools.cache
 def rpc_table() -> dict[str, Cardinality]:
     """Every RPC of Modal's protocol in the installed SDK: name → cardinality."""
     return {path.rpartition("/")[2]: handler.cardinality for path, handler in _declared_handlers().items()}

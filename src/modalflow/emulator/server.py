@@ -9,11 +9,9 @@ import asyncio
 import contextlib
 import logging
 import os
-import weakref
 from typing import Any
 
 from grpclib.encoding.proto import ProtoCodec
-from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 
 from modalflow.emulator.apps import Apps
@@ -39,6 +37,7 @@ from modalflow.emulator.queues import Queues
 from modalflow.emulator.rpc import Credentials, Dispatcher, RpcStatusDetails
 from modalflow.emulator.runtime import Runtime
 from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.serving import ClosingServer
 from modalflow.emulator.starts import Isolation
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.upkeep import Upkeep
@@ -46,33 +45,6 @@ from modalflow.emulator.versions import Versions
 from modalflow.emulator.volumes import Volumes
 
 log = logging.getLogger(__name__)
-
-
-class ClosingServer(Server):
-    """grpclib's server, which ends its connections as well when it ends.
-
-    Since Python 3.12 an asyncio server is closed only when its last connection is, and a client keeps its own for as
-    long as it lives.
-    """
-
-    def __init__(self, *args: Any, **how: Any) -> None:
-        super().__init__(*args, **how)
-        self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
-
-    def protocol(self) -> H2Protocol:
-        """Return what serves one connection, of whichever socket."""
-        protocol = super()._protocol_factory()
-        self._protocols.add(protocol)
-        return protocol
-
-    _protocol_factory = protocol
-
-    async def wait_closed(self) -> None:
-        """Wait until all that is being answered has ended, and all connections with it."""
-        await asyncio.gather(*(handler.wait_closed() for handler in self._handlers))
-        for protocol in self._protocols:
-            protocol.connection.close()
-        await super().wait_closed()
 
 
 class ListenError(RuntimeError):

@@ -30,6 +30,11 @@ CANCEL_REPEATED_AFTER = 3.0
 LAST_WORDS = 20
 
 
+def inputs_at_once(spec: api_pb2.Function) -> int:
+    """How many inputs a container of that definition can run at once."""
+    return max(spec.target_concurrent_inputs or spec.max_concurrent_inputs, spec.batch_max_size, 1)
+
+
 class State(enum.Enum):
     """Where a container is in its life."""
 
@@ -78,12 +83,8 @@ class Container:
         self.revision = self.function.current_revision
         self.spec = api_pb2.Function()
         self.spec.CopyFrom(self.function.spec)
-
-    @property
-    def room(self) -> int:
+        self.room = inputs_at_once(self.spec)
         """How many inputs it can run at once."""
-        spec = self.spec
-        return max(spec.target_concurrent_inputs or spec.max_concurrent_inputs, spec.batch_max_size, 1)
 
     @property
     def free(self) -> int:

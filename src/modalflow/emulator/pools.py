@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 
 from modal_proto import api_pb2
@@ -19,7 +19,7 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock, results
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import Input
-from modalflow.emulator.containers import Container, State
+from modalflow.emulator.containers import Container, State, inputs_at_once
 from modalflow.emulator.definitions import Function, Scaling
 from modalflow.emulator.outcomes import Outcomes
 
@@ -30,7 +30,7 @@ START_TRIES = 3
 
 #: Containers that start at the same time. Starting takes processor time and little else: more at once would all be
 #: later, and a short input that a container has done meanwhile needs none.
-STARTING_AT_ONCE = max(4, 2 * (os.cpu_count() or 1))
+STARTING_AT_ONCE = max(20, 8 * (os.cpu_count() or 1))
 
 #: Seconds before the second start after a failed one; it doubles with each.
 START_BACKOFF = 0.25
@@ -51,6 +51,8 @@ class Pool:
         self.function = function
         self.pending: deque[Input] = deque()
         self.containers: dict[str, Container] = {}
+        self.askers: dict[str, Container] = {}
+        """Those that asked for inputs; what they asked may be answered already."""
         self.failed_starts = 0
         self.last_failed_start = 0.0
         self.start_not_before = 0.0
@@ -63,7 +65,9 @@ class Pool:
 
     def asking(self) -> Container | None:
         """The container to give an input to: the one used last, so that the others can be idle and end."""
-        found = [c for c in self.current if c.free and c.is_asking]
+        for container in [c for c in self.askers.values() if not c.is_asking]:
+            del self.askers[container.container_id]
+        found = [c for c in self.askers.values() if c.free and c.is_current]
         return max(found, key=lambda c: c.idle_since, default=None)
 
     def shortage(self) -> int:
@@ -71,9 +75,7 @@ class Pool:
         missing = len(self.pending) - sum(c.free for c in self.current)
         if missing <= 0:
             return 0
-        spec = self.function.spec
-        each = max(spec.target_concurrent_inputs or spec.max_concurrent_inputs, spec.batch_max_size, 1)
-        return -(-missing // each)
+        return -(-missing // inputs_at_once(self.function.spec))
 
     def buffer_shortage(self, buffer_containers: int) -> int:
         """How many containers are missing for all that waits and that many more without anything to do.
@@ -104,8 +106,8 @@ class Pools:
         self._max_containers = max_containers
         self._scaledown_window = scaledown_window
         self._pools: dict[str, Pool] = {}
-        self._containers: dict[str, Container] = {}
-        self._over: deque[str] = deque()
+        self._living: dict[str, Container] = {}
+        self._ended_lately: OrderedDict[str, Container] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
         self.on_event: Callable[[str, Container], None] | None = None
@@ -121,15 +123,17 @@ class Pools:
         return pool
 
     def container(self, container_id: str | None) -> Container | None:
-        return self._containers.get(container_id or "")
+        if not container_id:
+            return None
+        return self._living.get(container_id) or self._ended_lately.get(container_id)
 
     def running(self, function: Function) -> Iterator[Input]:
         """The inputs of the function that containers have."""
         pool = self._pools.get(function.object_id)
         return (item for c in pool.containers.values() for item in c.inputs.values()) if pool else iter(())
 
-    def live(self) -> Iterator[Container]:
-        return (c for c in list(self._containers.values()) if c.state is not State.ENDED)
+    def live(self) -> list[Container]:
+        return list(self._living.values())
 
     def scaling(self, function: Function) -> Scaling:
         return function.scaling(self._scaledown_window)
@@ -178,7 +182,7 @@ class Pools:
             if item.done:
                 continue
             item.ending = item.ending or results.terminated(f"Input {item.input_id} was cancelled by a user")
-            container = self._containers.get(item.container_id)
+            container = self._living.get(item.container_id)
             if container is not None and item.input_id in container.inputs:
                 self.outcomes.cancel(container, item, terminate_container=terminate_containers)
             else:
@@ -252,6 +256,7 @@ class Pools:
             if self.on_event is not None:
                 self.on_event("ready", container)
         pool = self.pool(container.function)
+        pool.askers[container.container_id] = container
         pool.failed_starts = 0
         if not container.is_current:
             self._retire(container)
@@ -330,7 +335,7 @@ class Pools:
         for started in range(wanted):
             if sum(c.state is State.STARTING for c in self.live()) >= STARTING_AT_ONCE:
                 return
-            if sum(1 for _ in self.live()) >= self._max_containers:
+            if len(self._living) >= self._max_containers:
                 self._evict(pool, wanted - started)
                 return
             self._start(Container(function), pool)
@@ -354,7 +359,7 @@ class Pools:
 
     def _start(self, container: Container, pool: Pool) -> None:
         pool.containers[container.container_id] = container
-        self._containers[container.container_id] = container
+        self._living[container.container_id] = container
         task = asyncio.get_running_loop().create_task(self._run(container, pool))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -380,9 +385,11 @@ class Pools:
         container.finished_at = clock.now()
         container.release()
         pool.containers.pop(container.container_id, None)
-        self._over.append(container.container_id)
-        if len(self._over) > REMEMBERED_CONTAINERS:
-            del self._containers[self._over.popleft()]
+        pool.askers.pop(container.container_id, None)
+        self._living.pop(container.container_id, None)
+        self._ended_lately[container.container_id] = container
+        if len(self._ended_lately) > REMEMBERED_CONTAINERS:
+            self._ended_lately.popitem(last=False)
         for item in list(container.inputs.values()):
             self.outcomes.lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:

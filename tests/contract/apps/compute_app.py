@@ -155,6 +155,18 @@ def short_lived() -> str:
 
 
 @app.function()
+def longest_pause(seconds: float) -> float:
+    """Do next to nothing for so long; return the longest time in which not even that got on."""
+    longest, last = 0.0, time.monotonic()
+    end = last + seconds
+    while last < end:
+        time.sleep(0.01)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    return longest
+
+
+@app.function()
 def leaves_a_child_behind() -> int:
     """Start a process that would live on, in a session of its own."""
     return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True).pid

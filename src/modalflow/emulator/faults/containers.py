@@ -11,7 +11,7 @@ from typing import Any
 
 from modalflow.emulator.containers import Container, State
 from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.stopping import freeze, thaw
 from modalflow.emulator.pools import Pools
 
@@ -50,8 +50,11 @@ class ContainerFaults:
     async def launch(self, container: Container) -> int:
         """Run the container to its end; return its exit code."""
         for rule in self._now:
-            if rule.spec.kind.name == _CRASH and _concerns(rule, container) and rule.happens(_subject(container)):
-                rule.note(_subject(container), f"{container.container_id} ended while it started")
+            if rule.spec.kind.name != _CRASH or not _concerns(rule, container):
+                continue
+            turn = rule.happens(_subject(container))
+            if turn is not None:
+                rule.note(turn, f"{container.container_id} ended while it started")
                 container.stderr_tail.append(f"(ended on purpose: {rule.spec.text})\n")
                 return 1
         self.heard("start", container)
@@ -61,10 +64,9 @@ class ContainerFaults:
         """The container is at that point of its life: see which rules were waiting for it."""
         for rule in self._now:
             if rule.spec.point == point and rule.spec.kind.name != _CRASH and _concerns(rule, container):
-                random = rule.happens(_subject(container))
-                if random is not None:
-                    wait = rule.spec.options.get("wait")
-                    self._begin(rule, container, 0.0 if wait is None else wait.draw(random))
+                turn = rule.happens(_subject(container))
+                if turn is not None:
+                    self._begin(rule, container, turn)
 
     def second(self) -> None:
         """A second went by in the life of every container that works."""
@@ -76,14 +78,12 @@ class ContainerFaults:
     def at_once(self, rule: Rule) -> list[str]:
         """Do it now to the living containers that the rule concerns, oldest first; return their ids."""
         assert self.pools is not None
-        chosen = [
-            container
-            for container in self.pools.live()
-            if _concerns(rule, container) and rule.happens(_subject(container)) is not None
-        ]
-        for container in chosen:
-            self._begin(rule, container, 0.0)
-        return [container.container_id for container in chosen]
+        chosen = []
+        for container in self.pools.live():
+            if _concerns(rule, container) and (turn := rule.happens(_subject(container))) is not None:
+                self._begin(rule, container, turn)
+                chosen.append(container.container_id)
+        return chosen
 
     def freeze(self, containers: Iterable[Container], over: asyncio.Event) -> None:
         """Freeze containers until that event."""
@@ -96,26 +96,27 @@ class ContainerFaults:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, rule: Rule, container: Container, wait: float) -> None:
-        self._spawn(self._do(rule, container, wait))
+    def _begin(self, rule: Rule, container: Container, turn: Turn) -> None:
+        wait = rule.spec.options.get("wait")
+        self._spawn(self._do(rule, container, turn, 0.0 if wait is None else wait.draw(turn.random)))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _do(self, rule: Rule, container: Container, wait: float) -> None:
+    async def _do(self, rule: Rule, container: Container, turn: Turn, wait: float) -> None:
         """Wait for the process and then for the time, act. Nothing happens to one that has ended by then."""
         while container.process is None and container.state is not State.ENDED:
             await asyncio.sleep(PROCESS_POLL)
         if wait:
             await asyncio.sleep(wait)
         if container.state is State.ENDED or container.process is None:
-            rule.note(_subject(container), f"{container.container_id} had ended already")
+            rule.note(turn, f"{container.container_id} had ended already")
             return
         kind = rule.spec.kind.name
         running = ", ".join(container.inputs) or "no input"
-        rule.note(_subject(container), f"{container.container_id} {_DONE[kind]} while it ran {running}")
+        rule.note(turn, f"{container.container_id} {_DONE[kind]} while it ran {running}")
         if kind == "kill":
             container.process.kill()
         elif kind == "preempt":

@@ -18,7 +18,7 @@ from grpclib.server import Stream
 from modal_proto import api_pb2
 
 from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.limits import Bucket
 from modalflow.emulator.rpc import Caller
 
@@ -43,7 +43,7 @@ class Fate:
     """What becomes of a call's answer."""
 
     rule: Rule
-    name: str
+    turn: Turn
     status: Status | None = None
     loss: str = ""
 
@@ -101,24 +101,25 @@ class RpcFaults:
                 continue
             kind = spec.kind.name
             if kind == "rate":
-                if not self._bucket(rule, name).take():
-                    refusal = refusal or self._refusal(rule, name, Status.RESOURCE_EXHAUSTED)
+                exceeded = self._exceeded(rule, name)
+                if exceeded is not None and refusal is None:
+                    refusal = _refusal(rule, exceeded, Status.RESOURCE_EXHAUSTED)
                 continue
-            random = rule.happens(name)
-            if random is None:
+            turn = rule.happens(name)
+            if turn is None:
                 continue
             if kind == "delay":
-                seconds = spec.value.draw(random)
+                seconds = spec.value.draw(turn.random)
                 late += seconds
-                rule.note(name, f"{seconds * 1000:.1f} ms late")
+                rule.note(turn, f"{seconds * 1000:.1f} ms late")
             elif refusal is not None or fate is not None:
                 continue
             elif kind == "lost-reply":
-                fate = Fate(rule, name, loss=spec.value)
+                fate = Fate(rule, turn, loss=spec.value)
             elif kind.endswith(_AFTER):
-                fate = Fate(rule, name, status=_STATUSES[kind.removesuffix(_AFTER)])
+                fate = Fate(rule, turn, status=_STATUSES[kind.removesuffix(_AFTER)])
             else:
-                refusal = self._refusal(rule, name, _STATUSES[kind])
+                refusal = _refusal(rule, turn, _STATUSES[kind])
         if late:
             await asyncio.sleep(late)
             await self.passage()
@@ -150,9 +151,9 @@ class RpcFaults:
 
     async def _lose(self, fate: Fate, stream: Stream[Any, Any]) -> None:
         if fate.status is not None:
-            fate.rule.note(fate.name, f"{fate.status.name} after the effect")
+            fate.rule.note(fate.turn, f"{fate.status.name} after the effect")
             raise GRPCError(fate.status, f"On purpose, after the effect: {fate.rule.spec.text}")
-        fate.rule.note(fate.name, f"the reply is lost: {_LOSSES[fate.loss]}")
+        fate.rule.note(fate.turn, f"the reply is lost: {_LOSSES[fate.loss]}")
         if fate.loss == "disconnect":
             # What grpclib has no word for: the end of the connection that the call came by.
             stream._stream.connection.close()
@@ -166,21 +167,15 @@ class RpcFaults:
                 del self._held[waiting]
         await stream.cancel()
 
-    def _refusal(self, rule: Rule, name: str, status: Status) -> GRPCError:
-        rule.note(name, status.name)
-        retry_after = rule.spec.options.get("retry-after")
-        # The SDK waits as told by this detail and tries again without counting (`_utils/grpc_utils.py`).
-        details = None if retry_after is None else [api_pb2.RPCRetryPolicy(retry_after_secs=retry_after)]
-        return GRPCError(status, f"On purpose: {rule.spec.text}", details)
-
-    def _bucket(self, rule: Rule, name: str) -> Bucket:
-        rule.seen += 1
+    def _exceeded(self, rule: Rule, name: str) -> Turn | None:
+        """Count a call by its time; return a turn if it comes too fast."""
+        turn = rule.happens(name)
         bucket = self._buckets.get((rule.rule_id, name))
         if bucket is None:
             rate: float = rule.spec.value
             bucket = Bucket(rate, max(1.0, float(rule.spec.options.get("burst", rate))))
             self._buckets[rule.rule_id, name] = bucket
-        return bucket
+        return None if bucket.take() else turn
 
     async def _kept(self, kind: str, queue_id: str, values: list[bytes]) -> list[bytes]:
         rules = [rule for rule in self._on_queues if rule.spec.kind.name == kind]
@@ -189,10 +184,11 @@ class RpcFaults:
         name = await self._name("QueueGetById", api_pb2.QueueGetByIdRequest(queue_id=queue_id))
         kept = []
         for value in values:
-            lost_to = [rule for rule in rules if rule.spec.concerns(name) and rule.happens(name) is not None]
-            for rule in lost_to:
-                rule.note(name, f"an item of {len(value)} bytes is lost")
-            if not lost_to:
+            turns = [(rule, rule.happens(name)) for rule in rules if rule.spec.concerns(name)]
+            lost = [(rule, turn) for rule, turn in turns if turn is not None]
+            for rule, turn in lost:
+                rule.note(turn, f"an item of {len(value)} bytes is lost")
+            if not lost:
                 kept.append(value)
         return kept
 
@@ -208,11 +204,12 @@ class RpcFaults:
             if not rule.spec.concerns(of):
                 continue
             for key in keys:
-                if rule.happens(of) is None:
+                turn = rule.happens(of)
+                if turn is None:
                     continue
                 with contextlib.suppress(GRPCError):
                     popped = await self._ask("DictPop", api_pb2.DictPopRequest(dict_id=request.dict_id, key=key))
-                    rule.note(of, "an entry has expired" if popped.found else "there was no entry to expire")
+                    rule.note(turn, "an entry has expired" if popped.found else "there was no entry to expire")
 
     async def _name(self, rpc: str, request: Message) -> str:
         """The name of a Queue or Dict, empty for one that has none or is not there: an id is new each time."""
@@ -225,3 +222,11 @@ class RpcFaults:
 
 def _is_for(wanted: str | None, caller: Caller) -> bool:
     return wanted is None or (wanted == "containers") == (caller.container_id is not None)
+
+
+def _refusal(rule: Rule, turn: Turn, status: Status) -> GRPCError:
+    rule.note(turn, status.name)
+    retry_after = rule.spec.options.get("retry-after")
+    # The SDK waits as told by this detail and tries again without counting (`_utils/grpc_utils.py`).
+    details = None if retry_after is None else [api_pb2.RPCRetryPolicy(retry_after_secs=retry_after)]
+    return GRPCError(status, f"On purpose: {rule.spec.text}", details)

@@ -35,6 +35,15 @@ class Injection:
     what: str
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A fault that is to happen: at which occasion of the subject, and with which random numbers."""
+
+    subject: str
+    occasion: int
+    random: Random
+
+
 @dataclass
 class _Stream:
     random: Random
@@ -54,8 +63,8 @@ class Rule:
     seen: int = 0
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def happens(self, subject: str) -> Random | None:
-        """Count an occasion; return the random numbers for a fault that is to happen now, None if none is."""
+    def happens(self, subject: str) -> Turn | None:
+        """Count an occasion; return the fault that is to happen now, None if none is."""
         options = self.spec.options
         stream = self._streams.get(subject)
         if stream is None:
@@ -68,14 +77,13 @@ class Rule:
         if "p" in options and stream.random.random() >= options["p"]:
             return None
         stream.happened += 1
-        return stream.random
+        return Turn(subject, stream.seen, stream.random)
 
-    def note(self, subject: str, what: str) -> None:
+    def note(self, turn: Turn, what: str) -> None:
         """Keep and log that the fault happened."""
         self.happened += 1
-        stream = self._streams.get(subject)
-        self.last.append(Injection(time.time(), subject, stream.seen if stream else 1, what))
-        log.info("fault %s (%s) on %s: %s", self.rule_id, self.spec.text, subject, what)
+        self.last.append(Injection(time.time(), turn.subject, turn.occasion, what))
+        log.info("fault %s (%s) on %s: %s", self.rule_id, self.spec.text, turn.subject, what)
 
     def report(self) -> dict[str, Any]:
         """Describe the rule in plain data, for a listing."""

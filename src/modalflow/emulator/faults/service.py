@@ -16,7 +16,7 @@ from modalflow.emulator.containers import Container
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rpcs import RpcFaults
-from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.spec import FaultSpecError, parse
 from modalflow.emulator.pools import Pools
 from modalflow.emulator.rpc import Dispatcher
@@ -121,9 +121,9 @@ class Faults:
     async def _late_commit(self, volume: str) -> None:
         late = 0.0
         for rule in self.rules.of(Scope.VOLUME):
-            if rule.spec.concerns(volume) and (random := rule.happens(volume)) is not None:
-                seconds = rule.spec.value.draw(random)
-                rule.note(volume, f"a commit comes {seconds:.3f} s late")
+            if rule.spec.concerns(volume) and (turn := rule.happens(volume)) is not None:
+                seconds = rule.spec.value.draw(turn.random)
+                rule.note(turn, f"a commit comes {seconds:.3f} s late")
                 late += seconds
         await asyncio.sleep(late)
 
@@ -140,19 +140,19 @@ class Faults:
                 log.exception("a second's faults failed")
 
     def _maybe_stop(self, rule: Rule) -> None:
-        random = rule.happens("world")
-        if random is None:
+        turn = rule.happens("world")
+        if turn is None:
             return
-        wait = rule.spec.options.get("wait")
-        task = asyncio.get_running_loop().create_task(self._stop(rule, wait.draw(random) if wait else 0.0))
+        task = asyncio.get_running_loop().create_task(self._stop(rule, turn))
         self._stops.add(task)
         task.add_done_callback(self._stops.discard)
 
-    async def _stop(self, rule: Rule, wait: float) -> None:
+    async def _stop(self, rule: Rule, turn: Turn) -> None:
         assert self._rpcs is not None
-        await asyncio.sleep(wait)
+        if (wait := rule.spec.options.get("wait")) is not None:
+            await asyncio.sleep(wait.draw(turn.random))
         seconds, frozen = rule.spec.value, rule.spec.options.get("containers") == "frozen"
-        rule.note("world", f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
+        rule.note(turn, f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
         over = asyncio.Event()
         self._stopped += 1
         self._rpcs.stop()

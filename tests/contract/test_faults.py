@@ -182,6 +182,17 @@ def test_a_stopped_world_answers_nothing_and_then_everything(faults: FaultContro
     assert time.monotonic() - began >= 0.3
 
 
+def test_a_map_over_a_bad_network_is_complete(faults: FaultControl, compute: Deployed) -> None:
+    """Answers of every kind get lost on both sides, and still each input has its one result."""
+    compute.call("add", 0, 0)
+    for rpc_name in ("FunctionMap", "FunctionPutInputs", "FunctionGetInputs", "FunctionPutOutputs"):
+        faults.add(f"{rpc_name}:lost-reply,every=3")
+    faults.add("FunctionGetOutputs:unavailable-after,every=3")
+    faults.add("*:delay=exponential(2ms)")
+    assert list(compute.function("add").map(range(40), range(40))) == [2 * n for n in range(40)]
+    assert all(count for count in happened(faults)[2:])
+
+
 def test_only_who_has_the_token_may_misbehave(local: LocalModal) -> None:
     """The control endpoint refuses any other token, a container's credentials among them."""
     stranger = FaultControl(local.address.control_url, "ak-wrong", "as-wrong")

@@ -69,7 +69,14 @@ OPTIONS: Mapping[str, Option] = {
 
 COUNTING = ("p", "after", "every", "count")
 
-#: When a fault of a container may happen.
+#: What ``at`` takes: when a fault of a container, or of the world, may happen.
+POINTS: Mapping[str, str] = {
+    "input": "A container is given inputs (before they reach it; see `wait`).",
+    "start": "A container's process has been started, and has not asked for an input yet.",
+    "ready": "A container asks for its first input.",
+    "second": "Each second: of a container that works, or of the control plane. With `p`, a rate of failure.",
+    "once": "When the fault is added.",
+}
 CONTAINER_POINTS = ("input", "start", "ready", "second")
 WORLD_POINTS = ("once", "second")
 

@@ -6,9 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import modal
+import pytest
 from google.protobuf.message import Message
 from modal._utils.async_utils import synchronizer
 from modal_proto import api_pb2
+
+SDK = tuple(int(number) for number in modal.__version__.split(".")[:3])
+
+
+def needs_sdk(version: str) -> pytest.MarkDecorator:
+    """Skip a test of what the SDK has only since a version, e.g. ``@needs_sdk("1.6")``."""
+    wanted = tuple(int(number) for number in version.split("."))
+    return pytest.mark.skipif(wanted > SDK, reason=f"the SDK has it since {version}; this is {modal.__version__}")
 
 
 def stub(client: modal.Client) -> Any:

@@ -9,6 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import modal
+from modal_proto import api_pb2
+
+from tests.sdk import rpc
 
 APPS = Path(__file__).parent / "apps"
 
@@ -43,4 +46,10 @@ class Deployed:
         return self.function(tag).spawn(*args).get(timeout=timeout)
 
     def stop(self) -> None:
-        modal.App.lookup(self.name, client=self.client).stop()
+        stop_app(self.name, self.client)
+
+
+def stop_app(name: str, client: modal.Client) -> None:
+    """What App.stop does, which modal 1.6 has first."""
+    app_id = modal.App.lookup(name, client=client).app_id or ""
+    rpc(client, "AppStop", api_pb2.AppStopRequest(app_id=app_id, source=api_pb2.APP_STOP_SOURCE_PYTHON_CLIENT))

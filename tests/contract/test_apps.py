@@ -14,7 +14,7 @@ import pytest
 from modal.exception import NotFoundError, RemoteError
 
 from modalflow.emulator.local import LocalModal
-from tests.contract.deploying import APPS, Deployed, load
+from tests.contract.deploying import APPS, Deployed, load, stop_app
 from tests.contract.inspecting import containers
 from tests.support import wait_until
 
@@ -102,7 +102,7 @@ def test_lookup_of_an_app(client: modal.Client, name: str) -> None:
         modal.App.lookup(name, client=client)
     made = modal.App.lookup(name, create_if_missing=True, client=client)
     assert modal.App.lookup(name, client=client).app_id == made.app_id
-    made.stop()
+    stop_app(name, client)
 
 
 def test_the_command_line_lists_and_stops_apps(compute: Deployed, local: LocalModal) -> None:
@@ -122,6 +122,6 @@ def test_the_command_line_deploys_and_runs(local: LocalModal, client: modal.Clie
     """modal deploy deploys a file; modal run runs one of its functions and shows what it printed."""
     cli(local, "deploy", "--name", name, str(APPS / "compute_app.py"))
     assert modal.Function.from_name(name, "add", client=client).remote(1, 2) == 3
-    modal.App.lookup(name, client=client).stop()
+    stop_app(name, client)
     said = cli(local, "run", f"{Path(APPS / 'compute_app.py')}::prints", "--lines", "3")
     assert "line 2 on stdout" in said

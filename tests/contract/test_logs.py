@@ -9,6 +9,7 @@ import modal
 import pytest
 
 from tests.contract.deploying import Deployed
+from tests.sdk import needs_sdk
 from tests.support import wait_until
 
 
@@ -19,6 +20,7 @@ def compute(client: modal.Client) -> Iterator[Deployed]:
     deployed.stop()
 
 
+@needs_sdk("1.5.3")
 def test_a_finished_call_has_all_its_lines(compute: Deployed) -> None:
     """Once the result is there so is everything printed before it: both outputs, and what had no newline."""
     call = compute.function("prints").spawn(50)
@@ -29,6 +31,7 @@ def test_a_finished_call_has_all_its_lines(compute: Deployed) -> None:
     assert [e.message for e in entries if e.source == "stderr"] == ["on stderr\n"]
 
 
+@needs_sdk("1.5.3")
 def test_lines_belong_to_their_call(compute: Deployed) -> None:
     """Calls that ran in the same container, one after another, each have their own lines."""
     calls = [compute.function("prints").spawn(n) for n in (1, 2, 3)]
@@ -38,6 +41,7 @@ def test_lines_belong_to_their_call(compute: Deployed) -> None:
     assert counts == [1, 2, 3]
 
 
+@needs_sdk("1.5.3")
 def test_tail_is_the_newest(compute: Deployed) -> None:
     """tail(n) gives the last n entries, oldest first."""
     call = compute.function("prints").spawn(20)
@@ -46,6 +50,7 @@ def test_tail_is_the_newest(compute: Deployed) -> None:
     assert tail == ["line 18 on stdout\n", "line 19 on stdout\n", "without a newline"]
 
 
+@needs_sdk("1.5.3")
 def test_stream_follows_a_call_to_its_end(compute: Deployed) -> None:
     """stream() of a call ends by itself after the call's last line."""
     call = compute.function("prints").spawn(5)
@@ -53,6 +58,7 @@ def test_stream_follows_a_call_to_its_end(compute: Deployed) -> None:
     assert streamed.endswith("line 4 on stdout\nwithout a newline")
 
 
+@needs_sdk("1.5.4")
 def test_logs_of_an_app_can_be_searched(compute: Deployed) -> None:
     """An app's logs hold those of all its functions, and can be had by time and text."""
     since = datetime.datetime.now(datetime.UTC) - datetime.timedelta(minutes=5)
@@ -63,6 +69,7 @@ def test_logs_of_an_app_can_be_searched(compute: Deployed) -> None:
     assert set(found) == {"line 11 on stdout\n"}
 
 
+@needs_sdk("1.5.3")
 def test_the_traceback_is_in_the_log(compute: Deployed) -> None:
     """What a function raises is printed, for whoever looks at the log and not at the result."""
     call = compute.function("fail").spawn("look here")

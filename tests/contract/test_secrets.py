@@ -9,7 +9,7 @@ import pytest
 from modal.exception import AlreadyExistsError, Error, NotFoundError
 from modal_proto import api_pb2
 
-from tests.sdk import rpc
+from tests.sdk import needs_sdk, rpc
 
 
 @pytest.fixture
@@ -61,6 +61,7 @@ def test_a_deleted_secret_is_gone(client: modal.Client, secret: str) -> None:
     modal.Secret.objects.delete(secret, allow_missing=True, client=client)
 
 
+@needs_sdk("1.6")
 @pytest.mark.local_only
 def test_values_are_never_answered(client: modal.Client, secret: str) -> None:
     """No RPC hands a Secret's values to a client: only names of keys."""

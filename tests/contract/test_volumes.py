@@ -9,7 +9,6 @@ from pathlib import Path
 import modal
 import pytest
 from modal.exception import AlreadyExistsError, NotFoundError
-from modal.types import FileEntryType
 
 BLOCK = 8 * 1024 * 1024
 
@@ -45,7 +44,7 @@ def test_what_is_uploaded_is_read_back(volume: modal.Volume, content: bytes) -> 
     upload(volume, file=content)
 
     assert read(volume, "file") == content
-    assert [(e.path, e.size, e.type) for e in volume.listdir("/")] == [("file", len(content), FileEntryType.FILE)]
+    assert [(e.path, e.size, e.type.name) for e in volume.listdir("/")] == [("file", len(content), "FILE")]
 
 
 def test_a_download_into_a_file_equals_the_upload(volume: modal.Volume) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
@@ -81,7 +83,7 @@ class Versions(Service):
     def __init__(self, apps: Apps) -> None:
         self._apps = apps
 
-    async def AppRollback(self, request: api_pb2.AppRollbackRequest, caller: Caller) -> api_pb2.AppRollbackResponse:
+    async def AppRollback(self, request: api_pb2.AppRollbackRequest, caller: Caller) -> Message:
         """Deploy a version again; a negative number means the one before the current one (the CLI sends -1)."""
         app = self._deployed(request.app_id)
         number = request.version
@@ -93,7 +95,9 @@ class Versions(Service):
                 )
             number = max(earlier)
         version = self._again(app, number, caller)
-        return message(api_pb2.AppRollbackResponse, url=app.page, deployed_at=version.deployed_at)
+        # modal before 1.5.4 expects nothing in return.
+        kind: type[Message] = getattr(api_pb2, "AppRollbackResponse", Empty)
+        return message(kind, url=app.page, deployed_at=version.deployed_at)
 
     async def AppRollover(self, request: api_pb2.AppRolloverRequest, caller: Caller) -> api_pb2.AppRolloverResponse:
         """Deploy the current version again, for the sake of new containers."""

@@ -95,7 +95,7 @@ class Versions(Service):
                 )
             number = max(earlier)
         version = self._again(app, number, caller)
-        # modal before 1.5.4 expects nothing in return.
+        # The oldest SDKs expect nothing in return.
         kind: type[Message] = getattr(api_pb2, "AppRollbackResponse", Empty)
         return message(kind, url=app.page, deployed_at=version.deployed_at)
 

@@ -172,6 +172,38 @@ def test_a_published_image_is_found_by_name(client: modal.Client, base: modal.Im
         assert found.remote("tinypkg") == "2.0"
 
 
+def test_a_function_builds_an_image(client: modal.Client, name: str) -> None:
+    """run_function runs once, in the image so far, with its Secrets and Volumes; what it writes is in the image."""
+    module = load("image_app")
+    volume = modal.Volume.from_name(name, create_if_missing=True)
+    image = (
+        modal.Image.debian_slim()
+        .env({"FROM_BELOW": "1"})
+        .run_function(
+            module.write,
+            args=("hello",),
+            secrets=[modal.Secret.from_dict({"BUILD_SECRET": "known"})],
+            volumes={"/opt/a-volume": volume},
+        )
+    )
+    app = modal.App()
+    read = function(app, image, "read")
+    try:
+        with app.run(client=client):
+            assert read.remote(module.WRITTEN) == "hello known"
+            assert read.remote(module.WRITTEN.replace("file.txt", "link")) == "hello known"
+            assert volume.listdir("/")[0].path == "from-the-build"
+    finally:
+        modal.Volume.objects.delete(name, client=client)
+
+
+def test_a_function_that_fails_to_build(client: modal.Client) -> None:
+    """The build fails with the function's exception."""
+    image = modal.Image.debian_slim().run_function(load("image_app").refuse)
+    with pytest.raises(modal.exception.RemoteError, match="this build function refuses"), built(image, client):
+        pass
+
+
 @pytest.mark.local_only
 def test_images_outlive_the_control_plane(wheels: Path, tmp_path: Path) -> None:
     """With a state folder a new control plane has the image, its packages and its name, and builds nothing."""

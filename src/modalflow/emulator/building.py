@@ -28,6 +28,10 @@ from modalflow.emulator.wire import message
 SHORTEST_SECRET = 4
 
 
+class BuildFunctionError(RuntimeError):
+    """The function of Image.run_function failed. The text is its exception."""
+
+
 @dataclass(eq=False)
 class Build:
     """What became of a build so far. ``result`` is None while it goes on."""

@@ -5,7 +5,10 @@ Owns one function. Which functions there are is functions.py's; what is called a
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
@@ -55,6 +58,20 @@ class Scaling:
 
 
 @dataclass(eq=False)
+class Building:
+    """What a function that builds an image (Image.run_function) is told of, and tells, while it does."""
+
+    said: Callable[[str, int], None]
+    """Gets what its container prints, a line and its file descriptor."""
+    kept: Path
+    """A folder for what its container writes."""
+    layer: Path | None = None
+    """The files that its container began with."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when its container is gone."""
+
+
+@dataclass(eq=False)
 class Function:
     """A function of an app, or a variant of one: ``parent`` with its options or class parameters bound."""
 
@@ -76,6 +93,7 @@ class Function:
     """What it was in which version of its app, for the versions that are kept."""
     pinned: int = 0
     """The version of the app that its parent is taken from; 0 for the current one, whichever that is."""
+    building: Building | None = None
     _spec: tuple[int, api_pb2.Function] | None = None
 
     @property
@@ -237,7 +255,6 @@ _UNSUPPORTED = {
     "proxy_id": "proxies",
     "is_server": "servers",
     "schedule": "schedules",
-    "is_builder_function": "functions that build images (Image.run_function)",
 }
 
 

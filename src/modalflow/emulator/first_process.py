@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from modalflow.emulator import rooms, syscalls
+from modalflow.emulator.keeping import Keeper
 from modalflow.emulator.starts import Isolation, Room
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
@@ -44,12 +45,14 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
             _be_root(user, group)
         if isolation is Isolation.PLAIN:
             syscalls.adopt_orphans()
-        rooms.enter(isolation, room)
+        keeper = rooms.enter(isolation, room)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (this process has nobody above it: what it does not say nobody knows)
         os.write(2, f"modalflow: the container's file system could not be made: {error!r}\n".encode())
         os._exit(NO_ROOM)
     if child == 0:
+        if keeper is not None:
+            keeper.close()
         if isolation is Isolation.PLAIN:
             _live_and_die(os.getppid())
         os.setsid()
@@ -58,7 +61,7 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
         return 0, True
     # What it stands in counts as in use, and may be a volume's.
     os.chdir("/")
-    _tend(child, isolation)
+    _tend(child, isolation, keeper)
 
 
 def _namespaces(isolation: Isolation) -> int:
@@ -91,7 +94,7 @@ def _be_root(user: int, group: int) -> None:
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def _tend(child: int, isolation: Isolation) -> NoReturn:
+def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
     while True:
         number = signal.sigwait(_AWAITED)
         if number != signal.SIGCHLD:
@@ -101,6 +104,12 @@ def _tend(child: int, isolation: Isolation) -> NoReturn:
         if code is not None:
             if isolation is Isolation.PLAIN:
                 _end_all_below()
+            if keeper is not None:
+                try:
+                    keeper.keep()
+                except OSError as error:
+                    os.write(2, f"modalflow: what the container wrote could not be kept: {error}\n".encode())
+                    code = code or NO_ROOM
             os._exit(code)
 
 

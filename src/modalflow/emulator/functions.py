@@ -32,7 +32,7 @@ class Class:
     object_id: str = field(default_factory=lambda: new_id("cs"))
 
 
-_RECORD = Record(Function, without=("app", "parent", "definitions", "backlog"))
+_RECORD = Record(Function, without=("app", "parent", "definitions", "backlog", "building"))
 
 
 def _encode(function: Function) -> dict[str, Any]:

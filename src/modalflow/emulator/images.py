@@ -13,6 +13,7 @@ import logging
 import platform
 import secrets as random
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +24,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.building import Build, Builder, Made, packages, secrets_to_blot
+from modalflow.emulator.building import Build, Builder, BuildFunctionError, Made, packages, secrets_to_blot
 from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.installing import InstallError
@@ -45,13 +46,9 @@ TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 #: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
 KEPT_LINES = 2_000
 
-#: Runs the function of Image.run_function (its id, its input, where to say what it prints); returns a folder with what
-#: it wrote, for the caller to remove, or raises BuildFunctionError.
-RunFunction = Callable[[str, api_pb2.FunctionInput, Build], Awaitable[Path]]
-
-
-class BuildFunctionError(RuntimeError):
-    """The function of Image.run_function failed. The text is its exception."""
+#: Runs the function of Image.run_function: its id, its input, the build that tells of it, and a folder for what it
+#: writes. Raises BuildFunctionError.
+RunFunction = Callable[[str, api_pb2.FunctionInput, Build, Path], Awaitable[None]]
 
 
 @dataclass(eq=False)
@@ -94,6 +91,7 @@ class Images(Service):
         self, state: StateDir, mounts: Mounts, secrets: Secrets, isolation: Callable[[], Awaitable[Isolation]]
     ) -> None:
         self._layers = Layers(state)
+        self._folder = state.folder("images")
         self._builder = Builder(state, self._layers, isolation)
         self._mounts, self._secrets = mounts, secrets
         self._images: dict[str, Image] = {}
@@ -266,8 +264,11 @@ class Images(Service):
     async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> Made:
         if self.run_function is None or not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
-        written = await self.run_function(request.build_function_id, request.image.build_function.input, image.build)
-        return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
+        image.build.say("=> Step 0: running the function\n")
+        with tempfile.TemporaryDirectory(prefix="draft-", dir=self._folder) as name:
+            written = Path(name)
+            await self.run_function(request.build_function_id, request.image.build_function.input, image.build, written)
+            return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
 
     def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
         """The files that COPY finds, by absolute path."""

@@ -6,6 +6,7 @@ pools.py says when.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import importlib.util
@@ -86,6 +87,12 @@ class Launcher:
                 end_descendants(container.container_id)
             for volume_id in attached:
                 await self._volumes.detach(volume_id, container.container_id)
+            if (building := container.function.building) is not None:
+                if self._isolation is Isolation.PLAIN and (folder / "root").is_dir():
+                    await asyncio.to_thread(
+                        shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True
+                    )
+                building.ended.set()
             shutil.rmtree(folder, ignore_errors=True)
 
     async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
@@ -104,16 +111,22 @@ class Launcher:
         packages = self._images.python(image) if image else None
         arguments = folder / "arguments.bin"
         arguments.write_bytes(self._arguments(container).SerializeToString())
+        building = container.function.building
+        layer = self._mounts.tree(
+            ((mount_id, "/") for mount_id in spec.mount_ids), self._images.files(image) if image else None
+        )
+        if building is not None:
+            building.layer = layer
+            building.ended.clear()
         room = Room(
             folder=folder,
-            layer=self._mounts.tree(
-                ((mount_id, "/") for mount_id in spec.mount_ids), self._images.files(image) if image else None
-            ),
+            layer=layer,
             hidden=self._state.root,
             shown=(arguments, door, *bytecode_folders(self._state)),
             lent=() if packages is None else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
+            kept=None if building is None else building.kept,
         )
         home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
         variables = common_variables(self._state)
@@ -168,6 +181,10 @@ class Launcher:
         item = container.sole_input
         if source == api_pb2.FILE_DESCRIPTOR_STDERR:
             container.stderr_tail.append(line)
+        if function.building is not None:
+            # Told as the image's build; the app's log would tell it a second time.
+            function.building.said(line, source)
+            return
         self._logs.of(function.app).add(
             line,
             source,

@@ -13,17 +13,21 @@ import shutil
 from pathlib import Path
 
 from modalflow.emulator import syscalls
+from modalflow.emulator.keeping import Keeper
 from modalflow.emulator.starts import VOLUMES, Isolation, Room, VolumeView
 
 #: Where the host's root is while the room is being made.
 _HOST = "/.modalflow-host"
 
 
-def enter(isolation: Isolation, room: Room) -> None:
-    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made."""
+def enter(isolation: Isolation, room: Room) -> Keeper | None:
+    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
+
+    Returns what keeps the private layer, where it is to be kept.
+    """
     if isolation is Isolation.PLAIN:
         _enter_plain(room)
-        return
+        return None
     scratch = room.folder / "scratch"
     root = scratch / "root"
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -38,6 +42,7 @@ def enter(isolation: Isolation, room: Room) -> None:
         _one_overlay(room, scratch)
     else:
         _many_overlays(room, scratch)
+    keeper = None if room.kept is None else Keeper(scratch / "upper", room.kept)
     os.makedirs(f"{root}{_HOST}")
     os.chdir(root)
     syscalls.pivot_root(".", f".{_HOST}")
@@ -51,6 +56,7 @@ def enter(isolation: Isolation, room: Room) -> None:
     os.rmdir(_HOST)
     os.makedirs(room.cwd, exist_ok=True)
     os.chdir(room.cwd)
+    return keeper
 
 
 def plain_home(room: Room) -> Path:

@@ -16,6 +16,7 @@ from grpclib.server import Server
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.building_functions import BuildingFunctions
 from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
@@ -99,6 +100,7 @@ class ControlPlane:
             max_containers=self.options.max_containers,
             scaledown_window=self.options.scaledown_window,
         )
+        images.run_function = BuildingFunctions(self.state, self.functions, self.pools).run
         call_records = CallRecords(journal)
         self.calls = Calls(self.functions, self.pools, call_records, rate_limits=self.options.rate_limits)
         restored = call_records.load(self.functions.find)

@@ -54,6 +54,8 @@ class Room:
     """The same, but only to be read: an image's environment, which others have too."""
     volumes: tuple[VolumeView, ...] = ()
     cwd: str = "/root"
+    kept: Path | None = None
+    """A folder of the host for what the container wrote into its private layer, copied there when it ends."""
 
 
 @dataclass(frozen=True)
@@ -108,4 +110,5 @@ def _room(said: dict[str, Any]) -> Room:
         lent=tuple(map(Path, said["lent"])),
         volumes=tuple(VolumeView(**{**volume, "view": Path(volume["view"])}) for volume in said["volumes"]),
         cwd=said["cwd"],
+        kept=None if said["kept"] is None else Path(said["kept"]),
     )

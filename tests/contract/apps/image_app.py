@@ -42,6 +42,7 @@ def write(text: str) -> None:
     path.parent.mkdir(parents=True)
     path.write_text(f"{text} {os.environ.get('BUILD_SECRET')}")
     path.with_name("link").symlink_to(path.name)
+    pathlib.Path("/opt/a-volume/from-the-build").write_text(os.environ["FROM_BELOW"])
 
 
 def refuse() -> None:

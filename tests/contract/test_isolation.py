@@ -18,9 +18,10 @@ from modal_proto import api_pb2
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane
 from modalflow.emulator.starts import Isolation
-from tests.contract.deploying import Deployed
+from tests.contract.deploying import Deployed, load
 from tests.sdk import SDK
 from tests.support import descendants, is_running, wait_until
+from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.local_only
 
@@ -95,3 +96,29 @@ def _check_volume(app: Deployed, client: modal.Client) -> None:
     changed = app.function("write").with_options(volumes={"/usr/modalflow-test/vol": volume})
     assert changed.remote("/usr/modalflow-test/vol/file.txt", "kept") == "kept"
     assert not Path("/usr/modalflow-test").exists()
+
+
+# Isolation.ROOT, where there is that, is what test_images.py sees.
+@pytest.mark.parametrize("isolation", [Isolation.USER, Isolation.PLAIN], ids=lambda i: i.value)
+def test_an_image_has_its_packages(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What is installed, and what a function wrote into its home, is in the image; a container cannot change it."""
+    if problem := problem_with(isolation):
+        pytest.skip(problem)
+    make_wheel(tmp_path, "tinypkg", "1.0")
+    module = load("image_app")
+    image = (
+        modal.Image.debian_slim()
+        .add_local_dir(tmp_path, "/wheels", copy=True)
+        .pip_install("tinypkg", find_links="/wheels", extra_options="--no-index")
+        .run_function(module.write_home, args=("home",))
+    )
+    app = modal.App(image=image)
+    tell, read, spoil = (app.function(name=f.__name__)(f) for f in (module.tell, module.read_home, module.spoil))
+    with running(isolation) as control_plane:
+        monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
+        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
+        client = modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials)
+        with client, app.run(client=client):
+            assert tell.remote("tinypkg") == {"here": "1.0", "below": "1.0", "script": "tinypkg 1.0"}
+            assert read.remote() == "home"
+            assert spoil.remote("tinypkg") is (isolation is Isolation.PLAIN)

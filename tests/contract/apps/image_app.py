@@ -45,5 +45,19 @@ def write(text: str) -> None:
     pathlib.Path("/opt/a-volume/from-the-build").write_text(os.environ["FROM_BELOW"])
 
 
+def write_home(text: str) -> None:
+    pathlib.Path.home().joinpath("written").write_text(text)
+
+
+def read_home() -> str:
+    return pathlib.Path.home().joinpath("written").read_text()
+
+
+def spoil(package: str) -> bool:
+    """Whether a container can write where a package is installed."""
+    folder = pathlib.Path(str(importlib.import_module(package).__file__)).parent
+    return os.access(folder, os.W_OK)
+
+
 def refuse() -> None:
     raise ValueError("this build function refuses")

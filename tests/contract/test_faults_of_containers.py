@@ -12,10 +12,10 @@ from modal.exception import OutputExpiredError, RemoteError, ResourceExhaustedEr
 from modal_proto import api_pb2
 
 from modalflow.emulator.faults.control import FaultControl, FaultError
-from modalflow.emulator.limits import MAX_WAITING
+from modalflow.emulator.limits import MAX_WAITING, SPAWN_RATE
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
-from tests.sdk import rpc
+from tests.sdk import client_of, rpc
 from tests.support import wait_until
 
 pytestmark = pytest.mark.local_only
@@ -161,3 +161,19 @@ def test_too_many_inputs_at_once_are_refused(compute: Deployed) -> None:
     with pytest.raises(ResourceExhaustedError, match="over the limit of 2000"):
         rpc(compute.client, "FunctionMap", request)
     assert function.get_current_stats().backlog == 0
+
+
+def test_inputs_that_come_too_fast_are_refused_where_that_is_wanted() -> None:
+    """With rate_limits a second's worth of spawned inputs gets in at once, and not another one."""
+    given = LocalModal(rate_limits=True, max_containers=1)
+    with given as local, client_of(local.url, local.env) as client:
+        function = Deployed("compute_app", "limited", client).function("add").hydrate(client)
+        request = api_pb2.FunctionMapRequest(
+            function_id=function.object_id,
+            function_call_type=api_pb2.FUNCTION_CALL_TYPE_MAP,
+            function_call_invocation_type=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_ASYNC,
+            pipelined_inputs=[api_pb2.FunctionPutInputsItem(idx=n) for n in range(int(SPAWN_RATE))],
+        )
+        rpc(client, "FunctionMap", request)
+        with pytest.raises(ResourceExhaustedError, match="faster than 1500 a second"):
+            rpc(client, "FunctionMap", request)

@@ -142,6 +142,8 @@ def _subject(container: Container) -> str:
 
 
 def _concerns(rule: Rule, container: Container) -> bool:
+    if rule.spec.kind.name == "preempt" and container.spec.scheduler_placement.nonpreemptible:
+        return False
     if rule.spec.pattern.startswith("ta-"):
         return rule.spec.pattern == container.container_id
     return rule.spec.concerns(_subject(container))

@@ -199,7 +199,8 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "preempt",
         Scope.CONTAINER,
-        "SIGINT, the grace for exit handlers, SIGKILL; the same inputs then run again in another container.",
+        "SIGINT, the grace for exit handlers, SIGKILL; the same inputs then run again in another container. "
+        "Not of functions with `nonpreemptible=True`.",
         "container/etl/load:preempt,wait=200ms,count=1",
         options=(*options, "grace"),
         points=points,

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +17,7 @@ from typing import Any
 import modal
 import pytest
 
+from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import load
 from tests.sdk import client_of
 from tests.wheels import make_wheel
@@ -207,8 +213,6 @@ def test_a_function_that_fails_to_build(client: modal.Client) -> None:
 @pytest.mark.local_only
 def test_images_outlive_the_control_plane(wheels: Path, tmp_path: Path) -> None:
     """With a state folder a new control plane has the image, its packages and its name, and builds nothing."""
-    from modalflow.emulator.local import LocalModal
-
     image_id = ""
     for _ in range(2):
         with LocalModal(state_dir=tmp_path / "state") as local, client_of(local.url, local.env) as client:
@@ -223,3 +227,41 @@ def test_images_outlive_the_control_plane(wheels: Path, tmp_path: Path) -> None:
                     image.publish("kept", client=client)
                 assert image.object_id == image_id
                 assert modal.Image.from_name("kept", client=client).build(app).object_id == image_id
+
+
+_BUILD = """
+import modal, sys
+app = modal.App()
+with app.run():
+    modal.Image.debian_slim().pip_install("tinypkg", index_url=sys.argv[1]).build(app)
+"""
+
+
+@pytest.mark.local_only
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL], ids=["stopped", "killed"])
+def test_a_build_that_is_cut_short_leaves_nothing(how: signal.Signals, tmp_path: Path) -> None:
+    """A control plane that ends in the middle of a build takes pip with it, and no half of a layer is ever used."""
+    images = tmp_path / "state" / "images"
+    with socket.create_server(("127.0.0.1", 0)) as silent, LocalModal(state_dir=tmp_path / "state") as local:
+        silent.settimeout(30)
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        # A client of its own, for one whose control plane is gone goes on trying for a minute.
+        builder = subprocess.Popen(
+            [sys.executable, "-c", _BUILD, index], env={**os.environ, **local.env}, stderr=subprocess.DEVNULL
+        )
+        try:
+            asking, _ = silent.accept()
+            with asking:
+                asking.settimeout(20)
+                assert len(list(images.glob("draft-*"))) == 1
+                os.kill(local.pid, how)
+                # What pip asks for, and then the end of it: pip is gone.
+                while asking.recv(4096):
+                    pass
+        finally:
+            builder.kill()
+            builder.wait()
+    if how is signal.SIGKILL:
+        with LocalModal(state_dir=tmp_path / "state"):
+            assert not list(images.iterdir())
+    assert not list(images.iterdir())

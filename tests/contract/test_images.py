@@ -19,7 +19,7 @@ import pytest
 
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import load
-from tests.sdk import client_of
+from tests.sdk import client_of, needs_sdk
 from tests.wheels import make_wheel
 
 _NUMBERS = itertools.count()
@@ -136,6 +136,16 @@ def test_a_package_that_cannot_be_had(client: modal.Client) -> None:
     assert "Image build for im-" in said
     assert "No matching distribution found for no-such-package-here" in said
     assert "find_links" in said
+
+
+@needs_sdk("1.6")
+def test_the_log_of_a_build_can_be_fetched_later(client: modal.Client) -> None:
+    """Image.logs.fetch gives the log of the last layer, or of as many as are asked for."""
+    image = modal.Image.debian_slim().run_commands("echo one").run_commands("echo two")
+    with built(image, client):
+        assert "echo two" in "".join(entry.message for entry in image.logs.fetch())
+        both = "".join(entry.message for entry in image.logs.fetch(layers=2))
+    assert both.index("echo one") < both.index("echo two")
 
 
 def test_an_image_is_built_once(client: modal.Client, base: modal.Image, monkeypatch: pytest.MonkeyPatch) -> None:

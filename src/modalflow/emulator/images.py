@@ -14,6 +14,7 @@ import platform
 import secrets as random
 import sys
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -29,6 +30,7 @@ from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.installing import InstallError
 from modalflow.emulator.layers import Layers
+from modalflow.emulator.log_records import Entry
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.recipes import Recipe, RecipeError, Settings, Source, read
 from modalflow.emulator.rpc import Caller, Service
@@ -175,6 +177,34 @@ class Images(Service):
         image = self.get(request.image_id)
         return message(api_pb2.ImageFromIdResponse, image_id=image.image_id, metadata=image.metadata)
 
+    async def ImageBuildChainGet(
+        self, request: api_pb2.ImageBuildChainGetRequest, caller: Caller
+    ) -> api_pb2.ImageBuildChainGetResponse:
+        """Return the layers from the lowest up, each with where its log is fetched from (inferred: as of an app)."""
+        chain: list[Image] = []
+        image: Image | None = self.get(request.image_id)
+        while image is not None:
+            chain.insert(0, image)
+            image = self._images.get(image.settings.base)
+        answer = api_pb2.ImageBuildChainGetResponse()
+        for layer in chain:
+            step = answer.build_steps.add(
+                image_id=layer.image_id, builder_app_id=_builder(layer.image_id), builder_task_id=""
+            )
+            step.started_at.FromNanoseconds(int((layer.build.started_at - 1) * 1e9))
+            step.finished_at.FromNanoseconds(int(((layer.build.finished_at or time.time()) + 1) * 1e9))
+        return answer
+
+    def entries(self, app_id: str) -> list[Entry] | None:
+        """What was said in the build that an app's id stands for, None for an app that is one."""
+        image = self._images.get(app_id.replace("ap-", "im-", 1))
+        if image is None or app_id != _builder(image.image_id):
+            return None
+        return [
+            Entry(number, int(line.timestamp * 1e9), line.data, line.file_descriptor, "", "", "", "", "")
+            for number, line in enumerate(image.build.lines, 1)
+        ]
+
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
         """Forget the image. Its layers go at the next start, if no other image has them: containers may run in them."""
         if self.get(request.image_id).build.result is None:
@@ -295,6 +325,11 @@ class Images(Service):
             parts += sorted(f"{file.filename}\0{file.sha256_hex}\0{file.mode}" for file in files)
             plain.ClearField("context_mount_id")
         return _hash(plain.SerializeToString(deterministic=True).hex(), *parts)
+
+
+def _builder(image_id: str) -> str:
+    """The id of the app that built an image; there is none, so it is the image's own."""
+    return image_id.replace("im-", "ap-", 1)
 
 
 def _hash(*parts: str) -> str:

@@ -99,6 +99,7 @@ READS = frozenset(
         "FunctionGetCallGraph",
         "FunctionGetCurrentStats",
         "FunctionGetDynamicConcurrency",
+        "ImageBuildChainGet",
         "ImageFromId",
         "ImageGetByTag",
         "ImageListTags",

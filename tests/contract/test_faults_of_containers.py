@@ -87,6 +87,18 @@ def test_a_frozen_container_stands_still(faults: FaultControl, compute: Deployed
     assert compute.call("longest_pause", 1.0) >= 0.5
 
 
+def test_cleared_faults_let_go(faults: FaultControl, compute: Deployed, dict_: modal.Dict) -> None:
+    """What was frozen or stopped for a long time goes on when the faults are cleared, and nothing planned happens."""
+    call = compute.function("longest_pause").spawn(1.0)
+    wait_until(lambda: any(each.function == "longest_pause" and each.inputs for each in faults.containers()))
+    faults.now("freeze", "60s", app=APP, function="longest_pause")
+    faults.now("kill", app=APP, function="longest_pause", wait="60s")
+    faults.add("world:stop=60s")
+    faults.clear()
+    dict_["key"] = 1
+    assert call.get(timeout=30) < 30
+
+
 def test_a_crash_loop_ends_or_is_given_up(faults: FaultControl, compute: Deployed) -> None:
     """Two failed starts are survived; where every start fails, the caller reads why."""
     faults.add(f"container/{APP}/add:crash-start,count=2")

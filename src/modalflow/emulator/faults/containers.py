@@ -31,7 +31,7 @@ class ContainerFaults:
     def __init__(self, rules: Rules, launch: Callable[[Container], Awaitable[int]]) -> None:
         self._rules, self._launch = rules, launch
         self._now: tuple[Rule, ...] = ()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], Rule | None] = {}
         self.pools: Pools | None = None
         """Set once they are there; they are made with ``launch``."""
 
@@ -88,22 +88,28 @@ class ContainerFaults:
     def freeze(self, containers: Iterable[Container], over: asyncio.Event) -> None:
         """Freeze containers until that event."""
         for container in containers:
-            self._spawn(self._freeze(container, over.wait))
+            self._spawn(None, self._freeze(container, over.wait))
+
+    def give_up(self, rules: Iterable[Rule] | None = None) -> None:
+        """Let what those rules froze go on, and do nothing more that they planned; without any, of whatever rule."""
+        chosen = None if rules is None else list(rules)
+        for task, rule in list(self._tasks.items()):
+            if chosen is None or rule in chosen:
+                task.cancel()
 
     async def close(self) -> None:
-        """Give up what was planned and let all that stands still go on."""
-        for task in self._tasks:
-            task.cancel()
+        """Give up everything and wait until it is so."""
+        self.give_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _begin(self, rule: Rule, container: Container, turn: Turn) -> None:
         wait = rule.spec.options.get("wait")
-        self._spawn(self._do(rule, container, turn, 0.0 if wait is None else wait.draw(turn.random)))
+        self._spawn(rule, self._do(rule, container, turn, 0.0 if wait is None else wait.draw(turn.random)))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, rule: Rule | None, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = rule
+        task.add_done_callback(self._tasks.pop)
 
     async def _do(self, rule: Rule, container: Container, turn: Turn, wait: float) -> None:
         """Wait for the process and then for the time, act. Nothing happens to one that has ended by then."""

@@ -7,6 +7,7 @@ part that no rule concerns is left as if this did not exist.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -36,8 +37,9 @@ class Faults:
         self.launch = self.containers.launch
         self._rpcs: RpcFaults | None = None
         self._ticking: asyncio.Task[None] | None = None
-        self._stops: set[asyncio.Task[None]] = set()
+        self._stops: dict[asyncio.Task[None], Rule] = {}
         self._stopped = 0
+        self._no_late_commits = asyncio.Event()
 
     def attach(self, dispatcher: Dispatcher, pools: Pools, volumes: Volumes) -> None:
         """Say what the rules are about."""
@@ -53,11 +55,16 @@ class Faults:
         return rule
 
     def clear(self, rule_ids: Iterable[str] | None = None) -> list[Rule]:
-        """Remove rules, all if no ids are given; KeyError for an unknown id. A stop of the world ends with its rule."""
+        """Remove rules, all if no ids are given; KeyError for an unknown id.
+
+        What they hold back goes on: a stopped world, frozen containers, late commits, lost replies that are held. What
+        they have planned does not happen. Without ids that holds for what was brought about by ``at_once`` too.
+        """
         removed = self.rules.clear(rule_ids)
-        if any(rule.spec.scope is Scope.WORLD for rule in removed):
-            for task in self._stops:
+        for task, rule in self._stops.items():
+            if rule_ids is None or rule in removed:
                 task.cancel()
+        self.containers.give_up(None if rule_ids is None else removed)
         return removed
 
     def at_once(self, text: str) -> list[str]:
@@ -106,6 +113,10 @@ class Faults:
         self.containers.refresh()
         self._pools.on_event = self.containers.heard if self.containers.is_active else None
         self._volumes.before_commit = self._late_commit if self.rules.of(Scope.VOLUME) else None
+        if self._volumes.before_commit is None:
+            self._no_late_commits.set()
+        else:
+            self._no_late_commits.clear()
         clock.skew(sum(rule.spec.value for rule in self.rules.of(Scope.CLOCK)))
         ticks = self.containers.has_seconds or any(r.spec.point == "second" for r in self.rules.of(Scope.WORLD))
         if ticks and self._ticking is None:
@@ -125,7 +136,8 @@ class Faults:
                 seconds = rule.spec.value.draw(turn.random)
                 rule.note(turn, f"a commit comes {seconds:.3f} s late")
                 late += seconds
-        await asyncio.sleep(late)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._no_late_commits.wait(), late)
 
     async def _tick(self) -> None:
         while True:
@@ -144,8 +156,8 @@ class Faults:
         if turn is None:
             return
         task = asyncio.get_running_loop().create_task(self._stop(rule, turn))
-        self._stops.add(task)
-        task.add_done_callback(self._stops.discard)
+        self._stops[task] = rule
+        task.add_done_callback(self._stops.pop)
 
     async def _stop(self, rule: Rule, turn: Turn) -> None:
         assert self._rpcs is not None

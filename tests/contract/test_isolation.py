@@ -15,6 +15,7 @@ import pytest
 from modal.exception import RemoteError
 from modal_proto import api_pb2
 
+from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane
 from modalflow.emulator.starts import Isolation
@@ -64,8 +65,8 @@ def running(isolation: Isolation, state_dir: Path | None = None) -> Iterator[Con
 
 @pytest.mark.parametrize("isolation", list(Isolation), ids=lambda i: i.value)
 def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Calls, source files, logs, lost containers and the end of everything work with whatever the machine allows, and
-    wherever the state folder is: its path is too long for a unix socket here."""
+    """Calls, source files, logs, lost and frozen containers and the end of everything work with whatever the machine
+    allows, and wherever the state folder is: its path is too long for a unix socket here."""
     if problem := problem_with(isolation):
         pytest.skip(problem)
     with running(isolation, tmp_path / ("deep" * 30)) as control_plane:
@@ -81,6 +82,9 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
                 assert "".join(e.message for e in call.logs.fetch(source="stdout")).startswith("line 0 on stdout\n")
             with pytest.raises(RemoteError, match="signal 9"):
                 app.call("dies", "notes", 99, "kill")
+            faults = FaultControl(control_plane.blobs.url, *credentials)
+            faults.add("container/isolated/longest_pause:freeze=400ms,at=input,wait=200ms,count=1")
+            assert app.call("longest_pause", 0.6) >= 0.3
             app.call("leaves_a_child_behind")
             started = descendants().keys() - before.keys()
             if isolation is not Isolation.PLAIN:

@@ -3,6 +3,7 @@
 #   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up)
 #   make check    style, types and the direction of imports
 #   make test     every test, with real parts
+#   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -17,9 +18,11 @@ BIN := $(VENV)/bin
 TOOLS := .tools
 STAMP := $(VENV)/.setup-done
 KEEP ?=
+KILLS ?= 300
+SEED ?=
 TESTS ?=
 
-.PHONY: setup check test demo constraints clean
+.PHONY: setup check test durability demo constraints clean
 
 setup: $(STAMP)
 
@@ -40,6 +43,9 @@ check: $(STAMP)
 
 test: $(STAMP)
 	$(BIN)/pytest --integration $(TESTS)
+
+durability: $(STAMP)
+	@$(BIN)/python -m tests.durability --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)

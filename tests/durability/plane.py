@@ -38,7 +38,7 @@ class Plane:
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
-            end(self._process)
+            self.stop()
         self.stderr.close()
 
     def start(self) -> Address:
@@ -52,11 +52,17 @@ class Plane:
                     raise
                 return None
 
-        running = wait_until(started, PORT_SECONDS, "the port to be free again")
-        assert running is not None
-        self._process, self.address = running
+        launched = wait_until(started, PORT_SECONDS, "the port to be free again")
+        assert launched is not None
+        self._process, self.address = launched
         self.options = dataclasses.replace(self.options, port=int(self.address.url.rpartition(":")[2]))
         return self.address
+
+    def stop(self) -> None:
+        """End it as a user would."""
+        assert self._process is not None
+        end(self._process)
+        self._process = None
 
     def kill(self) -> None:
         """End it as a crash would."""

@@ -1,52 +1,33 @@
 """Blobs and the loopback HTTP server that bytes travel over: whatever is too large for an RPC.
 
-Owns the HTTP server, its addresses and the blobs. Every address holds an unguessable token and is all the right that
-its user needs, as with the presigned addresses of Modal's own storage. What volumes upload and download passes through
-here, and only passes.
+Owns the HTTP server and the blobs. Every address is all the right that its user needs, see addresses.py. What volumes
+upload and download passes through here, and only passes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-import secrets
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.addresses import Addresses
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.store import COPY_CHUNK, StateDir
 from modalflow.emulator.wire import message
-
-#: An address that nobody used for so long is forgotten, a day being longer than any function call.
-ADDRESS_LIFETIME = 24 * 3600.0
 
 #: A blob that no call refers to is removed once it is this old: it may be on its way to a call, or to whoever asked.
 BLOB_SECONDS = 24 * 3600.0
 
 #: Given the path of the uploaded file, which it may move away, and returns the body of the answer.
 Receiver = Callable[[Path], Awaitable[bytes]]
-
-
-@dataclass(frozen=True)
-class _Download:
-    path: Path
-    offset: int
-    length: int
-    until: float
-
-
-@dataclass(frozen=True)
-class _Upload:
-    receiver: Receiver
-    until: float
 
 
 class Blobs(Service):
@@ -62,8 +43,10 @@ class Blobs(Service):
         """Awaited before anything is received or sent; None costs nothing."""
         self.url = ""
         """Where the HTTP server is once it is started, e.g. ``http://127.0.0.1:43210``."""
-        self._downloads: dict[str, _Download] = {}
-        self._uploads: dict[str, _Upload] = {}
+        self._root = state.root
+        self._addresses = Addresses(state)
+        self.receivers: dict[str, Callable[[str], Receiver]] = {"blob": self._receiver}
+        """What takes the uploads of each kind: given what the address is for, it returns the receiver."""
 
     async def start(self) -> None:
         app = web.Application(client_max_size=0)
@@ -72,9 +55,13 @@ class Blobs(Service):
         app.add_routes(self.routes)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, 0)
-        await site.start()
+        try:
+            await web.TCPSite(self._runner, self._host, self._addresses.port).start()
+        except OSError:
+            # Somebody has it meanwhile: addresses of before a restart lead nowhere then.
+            await web.TCPSite(self._runner, self._host, 0).start()
         port = self._runner.addresses[0][1]
+        self._addresses.keep(port)
         host = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"http://{host}:{port}"
 
@@ -111,24 +98,23 @@ class Blobs(Service):
 
     def offer(self, path: Path, offset: int, length: int) -> str:
         """Return an address to download those bytes of a file from; where the file is shorter, it is read as zeros."""
-        token = self._token()
-        self._downloads[token] = _Download(path, offset, length, time.monotonic() + ADDRESS_LIFETIME)
+        token = self._addresses.token("file", str(path.relative_to(self._root)), offset, length)
         return f"{self.url}/download/{token}"
 
-    def accept(self, receiver: Receiver) -> str:
-        """Return an address to upload one body to; the receiver gets it and may refuse it with a ValueError."""
-        token = self._token()
-        self._uploads[token] = _Upload(receiver, time.monotonic() + ADDRESS_LIFETIME)
-        return f"{self.url}/upload/{token}"
+    def accept(self, kind: str, what: str) -> str:
+        """Return an address to upload one body to; its kind's receiver gets it and may refuse it with a ValueError."""
+        return f"{self.url}/upload/{self._addresses.token(kind, what)}"
 
-    async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
-        blob_id = new_id("bl")
-
+    def _receiver(self, blob_id: str) -> Receiver:
         async def keep(uploaded: Path) -> bytes:
             uploaded.replace(self._path(blob_id))
             return b""
 
-        url = self.accept(keep)
+        return keep
+
+    async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
+        blob_id = new_id("bl")
+        url = self.accept("blob", blob_id)
         # Never a multipart upload, whatever the size: bytes go over loopback into a file.
         urls = message(api_pb2.UploadUrlList, items=[url])
         return message(
@@ -144,24 +130,11 @@ class Blobs(Service):
             raise GRPCError(Status.INVALID_ARGUMENT, f"{blob_id!r} is not the id of a blob")
         return self._folder / blob_id
 
-    def _token(self) -> str:
-        self._forget()
-        return secrets.token_urlsafe(32)
-
-    def _forget(self) -> None:
-        now = time.monotonic()
-        for addresses in (self._downloads, self._uploads):
-            while addresses:
-                token, address = next(iter(addresses.items()))
-                if address.until > now:  # type: ignore[attr-defined]
-                    break
-                del addresses[token]
-
     async def _receive(self, request: web.Request) -> web.Response:
         if self.passage is not None:
             await self.passage()
-        upload = self._uploads.get(request.match_info["token"])
-        if upload is None:
+        allowed = self._addresses.read(request.match_info["token"])
+        if not allowed or allowed[0] not in self.receivers:
             raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
         with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".incoming-", delete=False) as file:
             path = Path(file.name)
@@ -171,7 +144,7 @@ class Blobs(Service):
                     digest.update(chunk)
                     file.write(chunk)
                 file.flush()
-                body = await upload.receiver(path)
+                body = await self.receivers[str(allowed[0])](str(allowed[1]))(path)
             except ValueError as error:
                 raise web.HTTPBadRequest(text=str(error)) from error
             finally:
@@ -182,19 +155,20 @@ class Blobs(Service):
     async def _send(self, request: web.Request) -> web.StreamResponse:
         if self.passage is not None:
             await self.passage()
-        download = self._downloads.get(request.match_info["token"])
-        if download is None:
+        allowed = self._addresses.read(request.match_info["token"])
+        if not allowed or allowed[0] != "file":
             raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
+        path, offset, length = self._root / str(allowed[1]), int(allowed[2]), int(allowed[3])
         try:
-            file = download.path.open("rb")
+            file = path.open("rb")
         except FileNotFoundError:
             raise web.HTTPNotFound(text="The file behind this address is gone.") from None
         with file:
-            file.seek(download.offset)
-            response = web.StreamResponse(headers={"Content-Length": str(download.length)})
+            file.seek(offset)
+            response = web.StreamResponse(headers={"Content-Length": str(length)})
             response.content_type = "application/octet-stream"
             await response.prepare(request)
-            left = download.length
+            left = length
             while left:
                 # What a file lacks at its end are zeros: that is how blocks of volumes are stored.
                 chunk = file.read(min(left, COPY_CHUNK)) or bytes(min(left, COPY_CHUNK))

@@ -37,6 +37,7 @@ class VolumeFiles(Service, abc.ABC):
 
     def __init__(self, uploads: FileStore, blocks: BlockStore, blobs: Blobs) -> None:
         self._uploads, self._blocks, self._blobs = uploads, blocks, blobs
+        blobs.receivers["block"] = self._receiver
 
     @abc.abstractmethod
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
@@ -140,7 +141,7 @@ class VolumeFiles(Service, abc.ABC):
                     yield api_pb2.VolumePutFiles2Response.MissingBlock(
                         file_index=file_index,
                         block_index=block_index,
-                        put_url=self._blobs.accept(self._receiver(block)),
+                        put_url=self._blobs.accept("block", block),
                     )
 
     def _receiver(self, block: str) -> Receiver:

@@ -70,6 +70,8 @@ class Container:
     """Until then its end is the effect of a cancellation, and not the fault of the inputs that it ran."""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS), repr=False)
     start_failure: api_pb2.GenericResult | None = None
+    death: api_pb2.GenericResult | None = None
+    """What became of it by its own fault, and so of the inputs that it ran."""
     enqueued_at: float = field(default_factory=clock.now)
     started_at: float = 0.0
     finished_at: float = 0.0

@@ -88,6 +88,8 @@ class Function:
     autoscaler: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
     """What ``update_autoscaler`` set: it lasts until the next deployment."""
     backlog: Backlog = field(default_factory=Backlog)
+    fallbacks: list[api_pb2.Resources] = field(default_factory=list)
+    """What it runs with where what the definition asks for is not free: the rest of a list of GPUs."""
     removed: bool = False
     definitions: dict[int, api_pb2.Function] = field(default_factory=dict)
     """What it was in which version of its app, for the versions that are kept."""
@@ -118,6 +120,15 @@ class Function:
         if self._spec is None or self._spec[0] != revision:
             self._spec = (revision, self._effective())
         return self._spec[1]
+
+    @property
+    def fallbacks_of_spec(self) -> list[api_pb2.Resources]:
+        """The fallbacks as far as no options ask for other resources."""
+        if self.parent is None:
+            return self.fallbacks
+        if self.options is not None and self.options.HasField("resources"):
+            return []
+        return self.parent.fallbacks_of_spec
 
     @property
     def callable_reason(self) -> str:

@@ -219,17 +219,21 @@ class Functions(Service):
     ) -> api_pb2.FunctionCreateResponse:
         app = self._apps.live(request.app_id)
         definition = api_pb2.Function()
+        fallbacks: list[api_pb2.Resources] = []
         if request.HasField("function"):
             definition.CopyFrom(request.function)
         elif request.function_data.ranked_functions:
-            # Alternatives differ in their GPU, which this machine pretends to have: the first choice is as good as any.
-            definition.CopyFrom(request.function_data.ranked_functions[0].function)
+            # The SDK ranks the same function once for each GPU of a list (_functions.py, `ranked_functions`).
+            ranked = sorted(request.function_data.ranked_functions, key=lambda each: each.rank)
+            definition.CopyFrom(ranked[0].function)
+            fallbacks = [each.function.resources for each in ranked[1:]]
         else:
             raise GRPCError(Status.INVALID_ARGUMENT, "FunctionCreate without a function")
         refuse_unsupported(definition)
         function = self._existing_or_new(app, definition.function_name, request.existing_function_id)
         function.tag = definition.function_name
         function.staged = definition
+        function.fallbacks = fallbacks
         function.definition_id = new_id("de")
         if not function.revision:
             function.definition = definition

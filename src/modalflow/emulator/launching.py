@@ -20,6 +20,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator import python_envs
+from modalflow.emulator.capacity import Capacity
 from modalflow.emulator.containers import Container
 from modalflow.emulator.dockerfile import expand
 from modalflow.emulator.doors import Doors
@@ -33,7 +34,7 @@ from modalflow.emulator.rooms import plain_home
 from modalflow.emulator.secrets import Secrets
 from modalflow.emulator.starts import VOLUMES, Isolation, Room, Start, VolumeView
 from modalflow.emulator.store import StateDir
-from modalflow.emulator.syscalls import children
+from modalflow.emulator.syscalls import family
 from modalflow.emulator.volumes import Volumes
 from modalflow.emulator.wire import message
 
@@ -57,12 +58,14 @@ class Launcher:
         volumes: Volumes,
         logs: Logs,
         fork_server: ForkServer,
+        capacity: Capacity,
     ) -> None:
         self._state = state
         self._doors = doors
         self._functions, self._images, self._mounts = functions, images, mounts
         self._secrets, self._volumes, self._logs = secrets, volumes, logs
         self._fork_server = fork_server
+        self._capacity = capacity
         self._isolation = Isolation.PLAIN
 
     async def run(self, container: Container) -> int:
@@ -148,6 +151,7 @@ class Launcher:
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
             **_fixed_variables(self._state),
+            **self._devices(container),
         }
         container.last_heard = time.monotonic()
         return await self._fork_server.launch(
@@ -160,6 +164,13 @@ class Launcher:
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
+
+    def _devices(self, container: Container) -> dict[str, str]:
+        """Where GPUs were declared, a container sees those that it has; CUDA reads this variable."""
+        grant = self._capacity.grant(container.container_id)
+        if self._capacity.gpus is None or grant is None:
+            return {}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, grant.devices))}
 
     def _arguments(self, container: Container) -> api_pb2.ContainerArguments:
         function = container.function
@@ -200,7 +211,7 @@ class Launcher:
         if container.process is None:
             return set()
         found: set[str] = set()
-        for pid in _family(container.process.pid):
+        for pid in family(container.process.pid):
             folder = Path(f"/proc/{pid}")
             try:
                 links = [*(folder / "fd").iterdir(), folder / "cwd"]
@@ -269,11 +280,3 @@ def end_descendants(container_id: str) -> None:
         with contextlib.suppress(OSError):
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 os.kill(int(folder.name), signal.SIGKILL)
-
-
-def _family(pid: int) -> list[int]:
-    """The process and all that descend from it."""
-    found = [pid]
-    for each in found:
-        found += children(each)
-    return found

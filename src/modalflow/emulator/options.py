@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from modalflow.emulator.capacity import Capacity, machine_cores, machine_memory_mib, read_gpus
+
 TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
 TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)
 
@@ -40,6 +42,14 @@ class Options:
         type=Path,
     )
     max_containers: int = _option(32, "Most containers that run at once, over all functions.")
+    cpus: float | None = _option(None, "Cores that containers may ask for; else the machine's.", type=float)
+    memory: int | None = _option(None, "MiB of memory that containers may ask for; else the machine's.", type=int)
+    gpus: Sequence[str] | Mapping[str, int] = _option(
+        (),
+        "GPUs that containers may ask for, e.g. H100=2; repeatable. Without any, all run without.",
+        flag="--gpu",
+        many=True,
+    )
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
     fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
     rate_limits: bool = _option(False, "Refuse inputs that come faster than on Modal: 200 a second, 1500 spawned.")
@@ -62,6 +72,14 @@ class Options:
             raise ValueError(f"port is {self.port}; expected 0 (any free one) to 65535")
         if self.max_containers < 1:
             raise ValueError(f"max_containers is {self.max_containers}; expected at least 1")
+        if self.cpus is not None and self.cpus <= 0:
+            raise ValueError(f"cpus is {self.cpus}; expected a number above 0, e.g. 4")
+        if self.memory is not None and self.memory <= 0:
+            raise ValueError(f"memory is {self.memory}; expected MiB above 0, e.g. 8192")
+        if isinstance(self.gpus, Mapping):
+            object.__setattr__(self, "gpus", tuple(f"{kind}={count}" for kind, count in self.gpus.items()))
+        object.__setattr__(self, "gpus", tuple(self.gpus))
+        read_gpus(self.gpus)
         if self.scaledown_window <= 0:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
         if self.log_level not in LOG_LEVELS:
@@ -71,6 +89,15 @@ class Options:
             _check_faults(self.latency, self.faults)
         if self.token_id == "" or self.token_secret == "":
             raise ValueError("token_id and token_secret must not be empty; leave them out to get random ones")
+
+    def capacity(self) -> Capacity:
+        """Return what containers may have."""
+        return Capacity(
+            cores=self.cpus or machine_cores(),
+            memory_mib=self.memory or machine_memory_mib(),
+            containers=self.max_containers,
+            gpus=read_gpus(self.gpus) if self.gpus else None,
+        )
 
     @property
     def fault_rules(self) -> tuple[str, ...]:

@@ -34,6 +34,7 @@ CANCEL_GRACE = 30.0
 _RETRIED = (
     api_pb2.GenericResult.GENERIC_STATUS_FAILURE,
     api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+    api_pb2.GenericResult.GENERIC_STATUS_KERNEL_OOM_KILL,
 )
 
 
@@ -79,6 +80,9 @@ class Outcomes:
         self.left(container, item)
         if item.ending is not None:
             self.settle(item, item.ending)
+            return
+        if container.death is not None:
+            self.settle(item, container.death)
             return
         if container.end_reason or time.monotonic() < container.blameless_until:
             self._requeue(item)

@@ -19,9 +19,11 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock, results
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import Input
+from modalflow.emulator.capacity import Capacity, Need
 from modalflow.emulator.containers import Container, State, inputs_at_once
 from modalflow.emulator.definitions import Function, Scaling
 from modalflow.emulator.outcomes import Outcomes
+from modalflow.emulator.placing import Placing
 
 log = logging.getLogger(__name__)
 
@@ -97,13 +99,13 @@ class Pools:
     def __init__(
         self,
         launch: Callable[[Container], Awaitable[int]],
+        capacity: Capacity,
         *,
-        max_containers: int,
         scaledown_window: float,
     ) -> None:
         """``launch`` runs a container to its end and returns its exit code."""
         self._launch = launch
-        self._max_containers = max_containers
+        self.placing = Placing(capacity)
         self._scaledown_window = scaledown_window
         self._pools: dict[str, Pool] = {}
         self._living: dict[str, Container] = {}
@@ -298,9 +300,9 @@ class Pools:
 
     def _match_others(self, pool: Pool) -> None:
         """There may be room for containers again: start what the other pools are short of."""
-        for other in list(self._pools.values()):
-            if other is not pool and other.pending:
-                self._match(other)
+        others = [other for other in self._pools.values() if other is not pool and other.pending]
+        for other in sorted(others, key=lambda other: self.placing.since(other.function)):
+            self._match(other)
 
     def _assign(self, container: Container, size: int) -> list[Input]:
         pool = self.pool(container.function)
@@ -317,6 +319,8 @@ class Pools:
 
     def _scale(self, pool: Pool) -> None:
         function = pool.function
+        if not pool.pending:
+            self.placing.settled(function)
         if self._closing or function.callable_reason or not function.current_revision:
             return
         scaling = self.scaling(function)
@@ -332,32 +336,26 @@ class Pools:
             if pool.retry_start is None:
                 pool.retry_start = asyncio.get_running_loop().call_later(wait, self._scale_again, pool)
             return
-        for started in range(wanted):
-            if sum(c.state is State.STARTING for c in self.live()) >= STARTING_AT_ONCE:
+        if reason := self.placing.impossible(function):
+            self._fail_pending(pool, results.cannot_start(function.tag, reason))
+            return
+        for _ in range(wanted):
+            if sum(c.state is State.STARTING for c in self._living.values()) >= STARTING_AT_ONCE:
                 return
-            if len(self._living) >= self._max_containers:
-                self._evict(pool, wanted - started)
+            need = self.placing.fitting(function)
+            if need is None:
+                if pool.pending:
+                    for container in self.placing.in_the_way(function, self._living.values()):
+                        self._retire(container)
                 return
-            self._start(Container(function), pool)
+            self._start(Container(function), pool, need)
 
     def _scale_again(self, pool: Pool) -> None:
         pool.retry_start = None
         self._scale(pool)
 
-    def _evict(self, hungry: Pool, wanted: int) -> None:
-        """At capacity, retire idle containers of other functions; what waits starts when they have ended."""
-        if not hungry.pending:
-            return
-        leaving = sum(c.retiring and not c.inputs for c in self.live())
-        idle = [
-            c
-            for c in self.live()
-            if c.function is not hungry.function and c.state is State.READY and not c.inputs and not c.retiring
-        ]
-        for container in sorted(idle, key=lambda c: c.idle_since)[: max(wanted - leaving, 0)]:
-            self._retire(container)
-
-    def _start(self, container: Container, pool: Pool) -> None:
+    def _start(self, container: Container, pool: Pool, need: Need) -> None:
+        self.placing.take(container, need)
         pool.containers[container.container_id] = container
         self._living[container.container_id] = container
         task = asyncio.get_running_loop().create_task(self._run(container, pool))
@@ -387,12 +385,14 @@ class Pools:
         pool.containers.pop(container.container_id, None)
         pool.askers.pop(container.container_id, None)
         self._living.pop(container.container_id, None)
+        self.placing.ended(container)
         self._ended_lately[container.container_id] = container
         if len(self._ended_lately) > REMEMBERED_CONTAINERS:
             self._ended_lately.popitem(last=False)
         for item in list(container.inputs.values()):
             self.outcomes.lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:
+            container.start_failure = container.start_failure or container.death
             self._start_failed(container, pool, ending)
         self._match(pool)
         self._match_others(pool)

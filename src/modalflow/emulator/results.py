@@ -43,6 +43,22 @@ def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> 
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=reason)
 
 
+def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
+    """Nothing can ever run it here. Inferred: on Modal such a function waits for capacity, here it would for ever."""
+    return api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=f"{function} cannot run here: {reason}"
+    )
+
+
+def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.GenericResult:
+    """The container had more memory than its function's limit. The exit code is that of a process that was killed."""
+    return api_pb2.GenericResult(
+        status=api_pb2.GenericResult.GENERIC_STATUS_KERNEL_OOM_KILL,
+        exception=f"container {container_id} ran out of memory: {used_mib} MiB in use, the limit is {limit_mib} MiB",
+        exitcode=137,
+    )
+
+
 def describe_ending(returncode: int) -> str:
     """Say how a process ended: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
 

@@ -6,13 +6,13 @@ Owns the wiring. No service knows another one's insides: what one needs of a lat
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 from typing import Any
 
 from grpclib.encoding.proto import ProtoCodec
 from grpclib.server import Server
+from modal_proto import api_pb2
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
@@ -20,6 +20,7 @@ from modalflow.emulator.building_functions import BuildingFunctions
 from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
+from modalflow.emulator.definitions import Function
 from modalflow.emulator.dicts import Dicts
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.environments import Environments
@@ -31,6 +32,7 @@ from modalflow.emulator.image_names import ImageNames
 from modalflow.emulator.images import Images
 from modalflow.emulator.launching import Launcher, common_variables
 from modalflow.emulator.logs import Logs
+from modalflow.emulator.memory import MemoryWatch
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.options import Options
 from modalflow.emulator.pools import Pools
@@ -83,6 +85,7 @@ class ControlPlane:
             common_variables(self.state), isolation=isolation, preload=self.options.fork_server
         )
         self.images = images = Images(self.state, mounts, secrets, self._fork_server.isolation)
+        capacity = self.options.capacity()
         self.launcher = Launcher(
             self.state,
             self.doors,
@@ -93,11 +96,12 @@ class ControlPlane:
             self.volumes,
             self.logs,
             self._fork_server,
+            capacity,
         )
         self.faults = Faults(self.options.fault_seed, self.launcher.run)
         self.pools = Pools(
             self.faults.launch,
-            max_containers=self.options.max_containers,
+            capacity,
             scaledown_window=self.options.scaledown_window,
         )
         self.logs.of_build = images.entries
@@ -116,8 +120,10 @@ class ControlPlane:
         self.functions.volume_metadata = self.volumes.metadata
         self.volumes.open_files = self._open_files
 
+        self.pools.placing.on_note = self._note
+        self._memory = MemoryWatch(self.pools.live, self._note)
         self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs, self.blobs)
-        self._upkeep_task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             [
                 Clients(),
@@ -167,7 +173,7 @@ class ControlPlane:
         self.url = f"http://{host}:{port}"
         self.doors.lead_to(server.protocol)
         self._resume()
-        self._upkeep_task = asyncio.get_running_loop().create_task(self._upkeep.run())
+        self._loops = [asyncio.create_task(self._upkeep.run()), asyncio.create_task(self._memory.run())]
 
     def _resume(self) -> None:
         """Go on with what an earlier control plane left: inputs first, then containers that are to be there."""
@@ -179,10 +185,9 @@ class ControlPlane:
 
     async def close(self) -> None:
         """End all containers, then the server; a temporary state folder is removed."""
-        if self._upkeep_task is not None:
-            self._upkeep_task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._upkeep_task
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
         await self.faults.close()
         await self.images.close()
         # The server answers until the last container is gone: they commit their volumes at exit.
@@ -194,6 +199,15 @@ class ControlPlane:
         self.doors.close()
         await self.blobs.close()
         self.state.close()
+
+    def _note(self, function: Function, text: str) -> None:
+        """Write something into the log of a function's app."""
+        self.logs.of(function.app).add(
+            f"{text}\n",
+            api_pb2.FILE_DESCRIPTOR_INFO,
+            function_id=function.object_id,
+            root_function_id=function.root.object_id,
+        )
 
     def _open_files(self, container_id: str) -> set[str]:
         container = self.pools.container(container_id)

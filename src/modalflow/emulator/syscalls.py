@@ -114,3 +114,11 @@ def children(pid: int) -> list[int]:
             with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{thread}/children") as listed:
                 found += map(int, listed.read().split())
     return found
+
+
+def family(pid: int) -> list[int]:
+    """Return the process and all that descend from it."""
+    found = [pid]
+    for each in found:
+        found += children(each)
+    return found

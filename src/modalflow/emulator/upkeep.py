@@ -53,6 +53,7 @@ class Upkeep:
         for container in self._pools.live():
             self._look_after(container, now)
         self._pools.scale_down(now)
+        self._pools.placing.tell()
         if forget:
             self._calls.forget_expired()
             self._apps.forget_stopped()

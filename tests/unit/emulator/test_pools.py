@@ -13,6 +13,7 @@ from modalflow.emulator import pools as pools_module
 from modalflow.emulator import results
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import FunctionCall, Input
+from modalflow.emulator.capacity import Capacity
 from modalflow.emulator.containers import Container
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.outcomes import CRASH_TRIES
@@ -25,10 +26,11 @@ FAILURE = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAIL
 class Fleet:
     """Pools whose containers are started and ended by the test."""
 
-    def __init__(self, max_containers: int = 100) -> None:
+    def __init__(self, max_containers: int = 100, cores: float = 1000.0, gpus: dict[str, int] | None = None) -> None:
         self.started: list[Container] = []
         self._ends: dict[str, asyncio.Future[int]] = {}
-        self.pools = Pools(self._launch, max_containers=max_containers, scaledown_window=60.0)
+        capacity = Capacity(cores, 1_000_000, max_containers, gpus)
+        self.pools = Pools(self._launch, capacity, scaledown_window=60.0)
 
     async def _launch(self, container: Container) -> int:
         self.started.append(container)

@@ -5,7 +5,7 @@ import time
 
 import modal
 
-app = modal.App("resources", image=modal.Image.debian_slim(), include_source=True)
+app = modal.App("resources")
 held = modal.Dict.from_name("resources-held", create_if_missing=True)
 
 

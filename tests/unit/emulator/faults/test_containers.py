@@ -11,6 +11,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import FunctionCall
+from modalflow.emulator.capacity import Capacity
 from modalflow.emulator.containers import Container
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.faults.containers import ContainerFaults
@@ -26,7 +27,7 @@ class Fleet:
     def __init__(self, *specs: str) -> None:
         self.rules = Rules(1, lambda: self.faults.refresh())
         self.faults = ContainerFaults(self.rules, self._launch)
-        self.pools = Pools(self.faults.launch, max_containers=10, scaledown_window=60.0)
+        self.pools = Pools(self.faults.launch, Capacity(1000.0, 1_000_000, 10), scaledown_window=60.0)
         self.faults.pools, self.pools.on_event = self.pools, self.faults.heard
         self.started: list[Container] = []
         self.interrupted: list[Container] = []

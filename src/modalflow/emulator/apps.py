@@ -135,6 +135,7 @@ class Apps(Service):
         self.on_forget: list[Callable[[App], None]] = []
         """Called with an app that was stopped so long ago that nobody can ask about it any more."""
         self.count_containers: Callable[[App], int] = lambda _app: 0
+        self.has_calls: Callable[[App], bool] = lambda _app: False
         environments.subscribe(self._environment_changed)
 
     def get(self, app_id: str) -> App:
@@ -179,6 +180,12 @@ class Apps(Service):
             if app.state == api_pb2.APP_STATE_EPHEMERAL and app.last_heard < limit:
                 reason = f"its client sent no heartbeat for {CLIENT_LOST_AFTER:g} s"
                 self.stop(app, f"App {app.app_id} was stopped: {reason}")
+
+    def stop_finished(self) -> None:
+        """Stop detached apps that have neither a client nor calls any more: ``modal run --detach`` waits for that."""
+        for app in list(self._by_id.values()):
+            if app.state == api_pb2.APP_STATE_DETACHED_DISCONNECTED and not self.has_calls(app):
+                self.stop(app, f"App {app.app_id} was stopped: it was detached and its last call ended")
 
     def forget_stopped(self) -> None:
         """Forget the apps that were stopped too long ago to be asked about."""
@@ -318,6 +325,7 @@ class Apps(Service):
         if app.state == api_pb2.APP_STATE_DETACHED:
             app.state = api_pb2.APP_STATE_DETACHED_DISCONNECTED
             self._save(app)
+            self.stop_finished()
         elif app.state in (api_pb2.APP_STATE_EPHEMERAL, api_pb2.APP_STATE_INITIALIZING):
             self.stop(app, f"App {app.app_id} was stopped: its client disconnected")
         return Empty()

@@ -16,6 +16,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
+from modalflow.emulator.apps import App
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.functions import Functions
@@ -243,6 +244,10 @@ class Calls(Service):
         """Take over the calls of an earlier control plane."""
         self._calls.update((call.call_id, call) for call in calls)
         self.forget_expired()
+
+    def has_unfinished(self, app: App) -> bool:
+        """Whether a call of a function of the app is not over."""
+        return any(call.unfinished for call in self._calls.values() if call.function.app is app)
 
     def forget_expired(self) -> None:
         for call in [c for c in self._calls.values() if self._is_expired(c)]:

@@ -14,6 +14,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
+from modalflow.emulator.buckets import check_mount
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.limits import Backlog
 from modalflow.emulator.wire import message, optional
@@ -161,16 +162,18 @@ class Function:
         settings = api_pb2.AutoscalerSettings()
         settings.CopyFrom(self.spec.autoscaler_settings)
         settings.MergeFrom(self.autoscaler)
+        if not settings.HasField("max_containers"):
+            settings.max_containers = self.spec.concurrency_limit
+        if not settings.HasField("buffer_containers"):
+            settings.buffer_containers = self.spec._experimental_buffer_containers
+        said = settings.scaledown_window or self.spec.task_idle_timeout_secs
+        settings.scaledown_window = said or max(round(default_window), 1)
         return Scaling(
             # A variant is one of many: keeping containers of each would never end.
             min_containers=settings.min_containers if self.parent is None else self.autoscaler.min_containers,
-            max_containers=settings.max_containers or self.spec.concurrency_limit,
-            buffer_containers=(
-                settings.buffer_containers
-                if settings.HasField("buffer_containers")
-                else self.spec._experimental_buffer_containers
-            ),
-            scaledown_window=settings.scaledown_window or self.spec.task_idle_timeout_secs or default_window,
+            max_containers=settings.max_containers,
+            buffer_containers=settings.buffer_containers,
+            scaledown_window=said or default_window,
             settings=settings,
         )
 
@@ -240,6 +243,9 @@ def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> N
         spec.ClearField("volume_mounts")
     spec.volume_mounts.extend(options.volume_mounts)
     spec.mount_ids.extend(options.mount_ids)
+    if options.replace_cloud_bucket_mounts:
+        spec.ClearField("cloud_bucket_mounts")
+    spec.cloud_bucket_mounts.extend(options.cloud_bucket_mounts)
     if options.HasField("resources"):
         spec.resources.MergeFrom(options.resources)
     if options.HasField("retry_policy"):
@@ -261,11 +267,12 @@ def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> N
 
 #: Field of a definition → what it asks for. A function that needs one of these must not deploy and then not do it.
 _UNSUPPORTED = {
-    "cloud_bucket_mounts": "cloud bucket mounts",
-    "shared_volume_mounts": "network file systems",
-    "proxy_id": "proxies",
-    "is_server": "servers",
-    "schedule": "schedules",
+    "shared_volume_mounts": "network file systems: use a Volume",
+    "proxy_id": "proxies: what runs here has the addresses of this machine",
+    "is_server": "servers: run what serves outside of Modal",
+    "schedule": "schedules: deploy without `schedule=` and call the function from a scheduler of your own",
+    "block_network": "containers without a network: deploy without `block_network=True`",
+    "untrusted": "containers without access to Modal's API: deploy without `restrict_modal_access=True`",
 }
 
 
@@ -278,6 +285,11 @@ def refuse_unsupported(definition: api_pb2.Function) -> None:
         if definition.HasField(name) if field.has_presence else getattr(definition, name):  # type: ignore[arg-type]
             raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {what}")
     if definition.webhook_config.type or any(m.webhook_config.type for m in definition.method_definitions.values()):
-        raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have web endpoints")
+        raise GRPCError(
+            Status.UNIMPLEMENTED,
+            "The local control plane does not have web endpoints: call the function by remote() or spawn()",
+        )
     if definition._experimental_group_size > 1:
         raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have clustered functions")
+    for mount in definition.cloud_bucket_mounts:
+        check_mount(mount)

@@ -66,6 +66,13 @@ class Environments(Service):
             )
         return environment
 
+    def by_id(self, environment_id: str) -> Environment:
+        """Return the environment of that id; NOT_FOUND for an unknown one."""
+        for environment in self._by_name.values():
+            if environment.object_id == environment_id:
+                return environment
+        raise GRPCError(Status.NOT_FOUND, f"Environment {environment_id!r} not found")
+
     async def EnvironmentGetOrCreate(
         self, request: api_pb2.EnvironmentGetOrCreateRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetOrCreateResponse:

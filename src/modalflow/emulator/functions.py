@@ -15,6 +15,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App, Apps
+from modalflow.emulator.buckets import check_mount
 from modalflow.emulator.definitions import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.journal import Journal, Table
@@ -267,6 +268,8 @@ class Functions(Service):
     ) -> api_pb2.FunctionBindParamsResponse:
         """Return the variant with these options and parameters: the same one, and its containers, for the same ones."""
         options = request.function_options
+        for mount in options.cloud_bucket_mounts:
+            check_mount(mount)
         parent = self._pin(self.get(request.function_id), optional(options, "pinned_app_version") or 0)
         bound = options if request.HasField("function_options") else None
         params = request.serialized_params or parent.serialized_params

@@ -20,6 +20,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator import python_envs
+from modalflow.emulator.buckets import Buckets
 from modalflow.emulator.capacity import Capacity
 from modalflow.emulator.containers import Container
 from modalflow.emulator.dockerfile import expand
@@ -56,6 +57,7 @@ class Launcher:
         mounts: Mounts,
         secrets: Secrets,
         volumes: Volumes,
+        buckets: Buckets,
         logs: Logs,
         fork_server: ForkServer,
         capacity: Capacity,
@@ -63,7 +65,7 @@ class Launcher:
         self._state = state
         self._doors = doors
         self._functions, self._images, self._mounts = functions, images, mounts
-        self._secrets, self._volumes, self._logs = secrets, volumes, logs
+        self._secrets, self._volumes, self._buckets, self._logs = secrets, volumes, buckets, logs
         self._fork_server = fork_server
         self._capacity = capacity
         self._isolation = Isolation.PLAIN
@@ -106,6 +108,9 @@ class Launcher:
             )
             attached.append(mount.volume_id)
             views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
+        for number, bucket in enumerate(container.spec.cloud_bucket_mounts):
+            folder = self._buckets.folder(bucket)
+            views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))
         return tuple(views)
 
     async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:

@@ -53,6 +53,12 @@ class Options:
     scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
     fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
     rate_limits: bool = _option(False, "Refuse inputs that come faster than on Modal: 200 a second, 1500 spawned.")
+    buckets: Sequence[str] = _option(
+        (),
+        "A folder that a cloud bucket is, NAME=FOLDER. Repeatable; else one in the state.",
+        flag="--bucket",
+        many=True,
+    )
     log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
     latency: str | None = _option(
         None, "How much later a client's calls are answered, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
@@ -85,6 +91,9 @@ class Options:
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
         object.__setattr__(self, "faults", tuple(self.faults))
+        object.__setattr__(self, "buckets", tuple(self.buckets))
+        if self.buckets:
+            _check_buckets(self.buckets)
         if self.latency is not None or self.faults:
             _check_faults(self.latency, self.faults)
         if self.token_id == "" or self.token_secret == "":
@@ -153,6 +162,13 @@ class Options:
             return cls(**given)
         except ValueError as error:
             parser.error(str(error))
+
+
+def _check_buckets(buckets: Sequence[str]) -> None:
+    # Imported here for the sake of programs that start control planes: most have no buckets.
+    from modalflow.emulator.buckets import parse
+
+    parse(buckets)
 
 
 def _check_faults(latency: str | None, specs: Sequence[str]) -> None:

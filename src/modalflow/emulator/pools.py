@@ -34,6 +34,10 @@ START_TRIES = 3
 #: later, and a short input that a container has done meanwhile needs none.
 STARTING_AT_ONCE = max(20, 8 * (os.cpu_count() or 1))
 
+#: Seconds that a container has to start where the function says nothing of that. Its timeout counts for the start as
+#: well then (Modal's guide, "Timeouts"), and may be a second.
+SHORTEST_STARTUP_TIMEOUT = 30
+
 #: Seconds before the second start after a failed one; it doubles with each.
 START_BACKOFF = 0.25
 LONGEST_START_BACKOFF = 30.0
@@ -363,9 +367,6 @@ class Pools:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, container: Container, pool: Pool) -> None:
-        seconds = container.spec.startup_timeout_secs or container.spec.timeout_secs
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(seconds, self._start_timed_out, container, seconds) if seconds else None
         try:
             returncode = await self._launch(container)
             ending = results.describe_ending(returncode)
@@ -373,8 +374,6 @@ class Pools:
             # Whatever went wrong, inputs wait for this container and must hear of it.
             log.exception("container %s could not be run", container.container_id)
             returncode, ending = -1, f"could not be run ({error})"
-        if timer is not None:
-            timer.cancel()
         self._ended(container, pool, returncode, ending)
 
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
@@ -396,6 +395,16 @@ class Pools:
             self._start_failed(container, pool, ending)
         self._match(pool)
         self._match_others(pool)
+
+    def said_hello(self, container: Container) -> None:
+        """Its runtime is there and begins with the app's own code, which may take ``startup_timeout`` seconds."""
+        seconds = container.spec.startup_timeout_secs
+        if seconds == container.spec.timeout_secs:
+            # The SDK sends the timeout where nothing is said of the start: that a machine under load imports slowly is
+            # not the app's fault.
+            seconds = max(seconds, SHORTEST_STARTUP_TIMEOUT)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._start_timed_out, container, seconds)
 
     @staticmethod
     def _start_timed_out(container: Container, seconds: float) -> None:

@@ -43,7 +43,9 @@ class Runtime(Service):
         return container
 
     async def ContainerHello(self, request: Empty, caller: Caller) -> Empty:
-        self._container(caller).last_heard = time.monotonic()
+        container = self._container(caller)
+        container.last_heard = time.monotonic()
+        self._pools.said_hello(container)
         return Empty()
 
     async def ContainerHeartbeat(

@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.buckets import Buckets, parse
 from modalflow.emulator.building_functions import BuildingFunctions
 from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
@@ -30,6 +31,7 @@ from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.image_names import ImageNames
 from modalflow.emulator.images import Images
+from modalflow.emulator.inspection import Inspection
 from modalflow.emulator.launching import Launcher, common_variables
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.memory import MemoryWatch
@@ -94,6 +96,7 @@ class ControlPlane:
             mounts,
             secrets,
             self.volumes,
+            Buckets(self.state.folder("buckets"), parse(self.options.buckets)),
             self.logs,
             self._fork_server,
             capacity,
@@ -116,6 +119,7 @@ class ControlPlane:
         self.apps.on_stop.append(self.pools.stop_app)
         self.apps.on_forget.append(self.pools.forget_app)
         self.apps.count_containers = lambda app: sum(c.function.app is app for c in self.pools.live())
+        self.apps.has_calls = self.calls.has_unfinished
         self.functions.on_publish.append(self.pools.published)
         self.functions.volume_metadata = self.volumes.metadata
         self.volumes.open_files = self._open_files
@@ -130,6 +134,7 @@ class ControlPlane:
                 environments,
                 self.apps,
                 Versions(self.apps),
+                Inspection(self.apps, self.functions, self.pools, environments, self.credentials.token_id),
                 self.functions,
                 self.calls,
                 runtime,

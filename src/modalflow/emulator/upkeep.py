@@ -50,6 +50,7 @@ class Upkeep:
 
     def tick(self, now: float, *, forget: bool = False) -> None:
         self._apps.stop_abandoned()
+        self._apps.stop_finished()
         for container in self._pools.live():
             self._look_after(container, now)
         self._pools.scale_down(now)

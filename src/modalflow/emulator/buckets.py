@@ -1,0 +1,66 @@
+"""Cloud buckets as folders: what a CloudBucketMount shows in a container.
+
+Owns which folder a bucket is, and what of it a mount shows. A bucket needs no creation: one that nobody gave a folder
+for has one in the state folder. All containers see the same files at once, as with S3 itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+#: The names that S3, R2 and GCS take, and more of the same kind; nothing that could lead out of the folder.
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
+
+
+def check_mount(mount: api_pb2.CloudBucketMount) -> None:
+    """Raise INVALID_ARGUMENT for a mount of no bucket, or of a prefix that leads out of it."""
+    if not _NAME.fullmatch(mount.bucket_name):
+        raise GRPCError(
+            Status.INVALID_ARGUMENT,
+            f"bucket_name is {mount.bucket_name!r}; expected letters, digits, '.', '_' and '-', not an ARN or a URL",
+        )
+    if not mount.mount_path.strip("/"):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"bucket {mount.bucket_name!r} needs a mount path other than '/'")
+    if "\0" in mount.key_prefix or {".", ".."} & set(mount.key_prefix.split("/")):
+        raise GRPCError(
+            Status.INVALID_ARGUMENT, f"key_prefix is {mount.key_prefix!r}; here '.' and '..' cannot be parts of it"
+        )
+
+
+def parse(given: Sequence[str]) -> dict[str, Path]:
+    """Read ``NAME=FOLDER`` pairs; ValueError for a pair that is none, or a folder that is not there."""
+    buckets: dict[str, Path] = {}
+    for pair in given:
+        name, equals, folder = pair.partition("=")
+        if not equals or not _NAME.fullmatch(name) or not folder:
+            raise ValueError(f"bucket is {pair!r}; expected NAME=FOLDER, e.g. training-data=/srv/data")
+        if not Path(folder).is_dir():
+            raise ValueError(f"bucket {name!r} is to be {folder!r}, which is no folder; make it first")
+        buckets[name] = Path(folder).resolve()
+    return buckets
+
+
+class Buckets:
+    """The folders of all buckets."""
+
+    def __init__(self, root: Path, given: Mapping[str, Path]) -> None:
+        """A bucket that is not ``given`` a folder is a folder of its name in ``root``."""
+        self._root, self._given = root, given
+
+    def folder(self, mount: api_pb2.CloudBucketMount) -> Path:
+        """Return the folder that the mount shows, made if there is none: a prefix without objects is no error."""
+        check_mount(mount)
+        bucket = self._given.get(mount.bucket_name, self._root / mount.bucket_name)
+        folder = bucket / mount.key_prefix.strip("/")
+        folder.mkdir(parents=True, exist_ok=True)
+        if not folder.resolve().is_relative_to(bucket.resolve()):
+            raise GRPCError(
+                Status.INVALID_ARGUMENT,
+                f"{mount.key_prefix!r} in bucket {mount.bucket_name!r} is a link that leads out of the bucket's folder",
+            )
+        return folder.resolve()

@@ -38,7 +38,7 @@ def test_what_is_not_emulated_is_refused() -> None:
     for definition in (
         api_pb2.Function(schedule=api_pb2.Schedule(cron=api_pb2.Schedule.Cron(cron_string="* * * * *"))),
         api_pb2.Function(webhook_config=api_pb2.WebhookConfig(type=api_pb2.WEBHOOK_TYPE_ASGI_APP)),
-        api_pb2.Function(cloud_bucket_mounts=[api_pb2.CloudBucketMount(bucket_name="b")]),
+        api_pb2.Function(block_network=True),
     ):
         with pytest.raises(GRPCError) as raised:
             refuse_unsupported(definition)

@@ -4,6 +4,7 @@
 #   make check    style, types and the direction of imports
 #   make test     every test, with real parts
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
+#   make docs     generate the page about RPCs anew
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -22,7 +23,7 @@ KILLS ?= 300
 SEED ?=
 TESTS ?=
 
-.PHONY: setup check test durability demo constraints clean
+.PHONY: setup check test durability demo docs constraints clean
 
 setup: $(STAMP)
 
@@ -49,6 +50,9 @@ durability: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
+
+docs: $(STAMP)
+	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

@@ -10,8 +10,9 @@ after any other silence before it is stopped.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -117,6 +118,11 @@ _RECORD_OF_VERSION = Record(Version)
 
 class Apps(Service):
     """Answers the App RPCs that are neither about logs nor about layouts of functions."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "AppHeartbeat": "an ephemeral app whose client was silent for 90 s is stopped.",
+        "AppList": 'how long a stopped app is still listed: Modal says "recently stopped".',
+    }
 
     def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
         self._environments = environments

@@ -6,10 +6,10 @@ inputs and resolves them. How calls outlive the control plane is call_records.py
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -216,6 +216,16 @@ class Runner(Protocol):
 
 class Calls(Service):
     """Answers the RPCs with which clients call functions and follow the calls."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "FunctionGetOutputs": "the seven days for which results are kept count from the last result of the call.",
+        "FunctionMap": (
+            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
+        ),
+        "FunctionCallPutDataOut": (
+            "a generator that runs again after its container was lost yields each value once to its client."
+        ),
+    }
 
     def __init__(
         self,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
@@ -21,6 +23,10 @@ AUTH_TOKEN_LIFETIME = 7 * 24 * 3600
 
 class Clients(Service):
     """Answers clients' greetings."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "AuthTokenGet": "an unsigned token, which nothing checks: there is no input plane here.",
+    }
 
     async def ClientHello(self, request: Empty, caller: Caller) -> api_pb2.ClientHelloResponse:
         return message(api_pb2.ClientHelloResponse, image_builder_version=IMAGE_BUILDER_VERSION)

@@ -7,8 +7,9 @@ the same where their bytes are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -179,6 +180,13 @@ class Dict(Kept):
 
 class Dicts(Service):
     """Answers the Dict RPCs."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "DictGet": (
+            "reading an entry, also by `DictContents`, makes it live longer; `DictContains` and `DictLen` do not."
+        ),
+        "DictUpdate": "an update over a limit changes nothing at all, rather than a part.",
+    }
 
     def __init__(
         self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now

@@ -6,9 +6,9 @@ function is definitions.py's.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
@@ -42,6 +42,12 @@ def _encode(function: Function) -> dict[str, Any]:
 
 class Functions(Service):
     """Answers the RPCs about functions and classes as definitions."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "FunctionBindParams": (
+            "the same options and parameters are the same variant, with the same containers, whoever asks."
+        ),
+    }
 
     def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
         self._apps = apps

@@ -6,8 +6,9 @@ Owns names and their history. Images themselves are images.py's.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -36,6 +37,10 @@ class Revision:
 
 class ImageNames(Service):
     """Answers the RPCs about named images."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "ImageListTags": "what page tokens look like.",
+    }
 
     def __init__(self, state: StateDir, environments: Environments, images: Images) -> None:
         self._environments, self._images = environments, images

@@ -19,7 +19,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -88,6 +88,14 @@ class Image:
 
 class Images(Service):
     """Answers the Image RPCs that are not about names."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "ImageGetOrCreate": (
+            "`debian_slim` and `from_registry` mean the host's Python; what cannot be run here is "
+            "listed in the build's log."
+        ),
+        "ImageDelete": "containers that run keep the image until they end.",
+    }
 
     def __init__(
         self, state: StateDir, mounts: Mounts, secrets: Secrets, isolation: Callable[[], Awaitable[Isolation]]

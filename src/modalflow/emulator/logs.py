@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
@@ -157,6 +157,13 @@ class AppLog:
 
 class Logs(Service):
     """Answers the RPCs about logs."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "AppFetchLogs": (
+            "how long entries are kept: between the day and the thirty days of Modal's plans, and no "
+            "more than a bounded number."
+        ),
+    }
 
     def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
         self._apps = apps

@@ -10,8 +10,9 @@ import hashlib
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
@@ -61,6 +62,12 @@ def _listed(files: list[api_pb2.MountFile]) -> bytes:
 
 class Mounts(Service):
     """Answers the Mount RPCs and materialises mounts."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "MountGetOrCreate": (
+            "Modal's own mounts (its client, a standalone Python) are empty: containers have the host's packages."
+        ),
+    }
 
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self._files = state.files

@@ -7,7 +7,7 @@ what of all this is on disk queue_records.py's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -88,6 +88,15 @@ class Deliveries:
 
 class Queues(Service):
     """Answers the Queue RPCs."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "QueueGet": (
+            "who waits at a partition is served in the order of coming; a repeated call gets what it was given."
+        ),
+        "QueuePut": (
+            "a put that does not fit in whole changes nothing; an empty partition does not count towards the limit."
+        ),
+    }
 
     def __init__(
         self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now

@@ -14,7 +14,7 @@ import inspect
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
@@ -52,6 +52,9 @@ class Service:
     the same parameters. A failure is a ``grpclib.GRPCError`` with the status that Modal documents.
     What a repeated call gets, repeats.py says: every new RPC belongs into one of its lists.
     """
+
+    inferred: ClassVar[Mapping[str, str]] = {}
+    """RPC → what of its behaviour neither the SDK's source nor Modal's documentation tells; coverage.py lists it."""
 
 
 class Credentials:
@@ -127,8 +130,9 @@ class Dispatcher:
         # Not on disk: containers end with the control plane. Apart, because they are many.
         self._answers_to_containers = Answers(ANSWERS_TO_CONTAINERS)
         self._methods: dict[str, Callable[..., Any]] = {}
+        self.services = tuple(services)
         known = rpc_table()
-        for service in services:
+        for service in self.services:
             for name, method in inspect.getmembers(service, callable):
                 if name in known:
                     if name in self._methods:
@@ -143,6 +147,11 @@ class Dispatcher:
     def implemented(self) -> frozenset[str]:
         """The names of the RPCs that some service answers."""
         return frozenset(self._methods)
+
+    @property
+    def inferred(self) -> dict[str, str]:
+        """RPC → what was inferred about it, as the services declare."""
+        return {name: said for service in self.services for name, said in service.inferred.items()}
 
     def __mapping__(self) -> dict[str, Handler]:
         return {

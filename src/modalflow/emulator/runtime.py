@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -30,6 +32,12 @@ LINGER_STEP = 0.01
 
 class Runtime(Service):
     """Answers containers."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "ContainerHeartbeat": "held until there is something to cancel, at most 14 s.",
+        "ContainerStop": "what the container ran is started again in another one, as the same input.",
+        "FunctionGetDynamicConcurrency": "the target is the answer: no load is measured.",
+    }
 
     def __init__(self, functions: Functions, pools: Pools, environments: Environments) -> None:
         self._functions = functions

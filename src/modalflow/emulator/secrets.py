@@ -6,7 +6,7 @@ nothing here writes one to a log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -48,6 +48,10 @@ class Secret(Kept):
 
 class Secrets(Service):
     """Answers the Secret RPCs; ``values`` is for the service that starts containers."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "SecretUpdate": "containers that run keep the values that they were started with.",
+    }
 
     def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
         self._secrets = Registry("Secret", "st", Secret, environments, journal or Journal())

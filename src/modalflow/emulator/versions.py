@@ -6,8 +6,9 @@ deployment. What a function was in a version is functions.py's.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import Message
@@ -79,6 +80,10 @@ def history(app: App) -> list[api_pb2.AppDeploymentHistory]:
 
 class Versions(Service):
     """Answers the RPCs that deploy an earlier version of an app anew."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "AppRollback": "going back is a new version with the old definitions, and so is promoting a staged one.",
+    }
 
     def __init__(self, apps: Apps) -> None:
         self._apps = apps

@@ -64,6 +64,14 @@ class _Attached:
 class Volumes(VolumeFiles):
     """Answers the Volume RPCs; ``attach`` and ``detach`` are for the service that starts containers."""
 
+    inferred: ClassVar[Mapping[str, str]] = {
+        "VolumeReload": (
+            "what the container wrote is committed first, so that a reload loses nothing; either "
+            "version refuses it while a file is open."
+        ),
+        "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
+    }
+
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""

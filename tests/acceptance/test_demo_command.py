@@ -24,7 +24,7 @@ def test_the_demo_ends_and_says_so_when_its_control_plane_is_killed(tmp_path: Pa
         demo = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "demo"], stdout=file, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: demo.poll() is not None or "queued" in output.read_text(), 120.0, "the first task")
-        (control_plane,) = (pid for pid, command in descendants(demo.pid).items() if "modalflow.emulator" in command)
+        (control_plane,) = (pid for pid, command in descendants(demo.pid).items() if "-m modalflow.emulator" in command)
         os.kill(control_plane, signal.SIGKILL)
         assert demo.wait(100.0) == 1
     finally:

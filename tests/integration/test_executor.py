@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ from modalflow.executor.remote import Remote
 from modalflow.names import Names
 from modalflow.worker.deploy import deploy
 from tests.driving import Driver, new_key
-from tests.support import descendants, wait_until
+from tests.support import wait_until
 
 NAMES = Names("executor-tests")
 
@@ -84,9 +83,7 @@ def test_lost_container(driver: Driver, local: LocalModal) -> None:
     time."""
     key = driver.submit("lost", "echo started once; sleep 300")
     driver.log_has(key, "started once")
-    for pid, command in descendants(local.pid).items():
-        if "_container_entrypoint" in command:
-            os.kill(pid, signal.SIGKILL)
+    local.faults.now("kill", function="run-default")
     state, info = driver.outcome(key)
     assert state is TaskInstanceState.FAILED
     assert "was lost while this ran" in info

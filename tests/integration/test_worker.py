@@ -18,6 +18,7 @@ import modal
 import pytest
 
 from modalflow.control_plane import ControlPlane
+from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.local import LocalModal
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
@@ -96,6 +97,7 @@ class World:
     logs: LogVolume
     api: StubExecutionApi
     deploy: Callable[..., World]
+    faults: FaultControl
 
     def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
         """Submit a raw command."""
@@ -145,6 +147,7 @@ def world() -> Iterator[World]:
                 LogVolume(ControlPlane(client, None), names),
                 api,
                 deploy,
+                local.faults,
             )
 
         yield deploy("--app", "worker-under-test")
@@ -226,8 +229,7 @@ def test_a_lost_container_fails_its_work_and_nothing_runs_twice(world: World) ->
     work = world.command("echo it ran; sleep 602")
     work.log_with("it ran")
     lost = work.running()
-    for pid in _processes(lost.container_id, "modal._container_entrypoint"):
-        os.kill(pid, signal.SIGKILL)
+    world.faults.now("kill", container=lost.container_id)
     entry = work.ended()
     assert entry.state is State.FAILED and entry.container_id != lost.container_id
     assert lost.container_id in (entry.reason or "")
@@ -241,8 +243,7 @@ def test_a_preempted_container_fails_its_work_with_the_reason(world: World) -> N
     work = world.command("echo it ran; sleep 606")
     work.log_with("it ran")
     container = work.running().container_id
-    for pid in _processes(container, "modal._container_entrypoint"):
-        os.kill(pid, signal.SIGINT)
+    world.faults.now("preempt", container=container)
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason
     assert not _processes(container, "sleep 606")

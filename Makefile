@@ -5,6 +5,7 @@
 #   make test     every test, with real parts
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make docs     generate the page about RPCs anew
+#   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -22,8 +23,9 @@ KEEP ?=
 KILLS ?= 300
 SEED ?=
 TESTS ?=
+BENCH ?=
 
-.PHONY: setup check test durability demo docs constraints clean
+.PHONY: setup check test durability demo docs bench constraints clean
 
 setup: $(STAMP)
 
@@ -53,6 +55,9 @@ demo: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
+
+bench: $(STAMP)
+	@$(BIN)/python -m benchmarks.local_control_plane $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

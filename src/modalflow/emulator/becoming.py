@@ -15,6 +15,7 @@ import runpy
 import signal
 import site
 import sys
+import threading
 import time
 import types
 from collections.abc import Iterable, Iterator, Mapping
@@ -111,6 +112,7 @@ def run(start: Start, preloaded: Preloaded) -> None:
     if start.python is not None:
         sys.executable = str(start.python)
         sys.prefix = sys.exec_prefix = str(start.python.parent.parent)
+    sys.argv[:] = ["-m"]
     sys.orig_argv[:] = [sys.executable, "-m", RUNTIME]
     for name in [n for n in sys.modules if n == RUNTIME or n.partition(".")[0] == "modalflow"]:
         # The app may bring a modalflow of its own; and a new process has the runtime under no name but __main__.
@@ -120,6 +122,10 @@ def run(start: Start, preloaded: Preloaded) -> None:
     main: Any = types.ModuleType("__main__")
     main.__builtins__ = sys.modules["builtins"]
     sys.modules["__main__"] = main
+    thread: Any = threading.main_thread()
+    if hasattr(thread, "_set_native_id"):
+        # A fork leaves it as it was.
+        thread._set_native_id()
     runner: Any = runpy
     runner._run_module_as_main(RUNTIME)
 

@@ -26,7 +26,7 @@ from modalflow.emulator.starts import Isolation, Start
 
 log = logging.getLogger(__name__)
 
-#: Templates that ended before they had said anything, one after another, until no further one is tried.
+#: Templates that ended before they were ready, one after another, until no further one of that kind is tried.
 START_TRIES = 3
 
 #: Run by path and not by name: the module path is the containers', on which modalflow may not be.
@@ -190,9 +190,11 @@ class ForkServer:
     def _heard(self, said: dict[str, Any]) -> None:
         match said:
             case {"isolation": kind, "problems": problems}:
-                self._mute = 0
                 self._settled(Isolation(kind), problems)
+                if not self._preload:
+                    self._mute = 0
             case {"preloaded": preloaded, "problem": problem}:
+                self._mute = 0
                 if not preloaded:
                     log.warning("containers are started one by one: Modal's runtime cannot be imported: %s", problem)
             case {"pid": pid, "exit": returncode}:
@@ -242,6 +244,9 @@ class ForkServer:
         self._end_template()
         ending = self._template.returncode
         log.error("the process that starts containers ended (exit code %s), with it %d containers", ending, lost)
+        if self._mute >= START_TRIES and self._preload:
+            log.error("from now on every container is a new interpreter: it ended so before it was ready, repeatedly")
+            self._preload, self._mute = False, 0
         if self._mute < START_TRIES:
             self.start()
         elif self._isolation is not None and not self._isolation.done():

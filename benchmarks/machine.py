@@ -1,0 +1,61 @@
+"""What the figures were taken on, and what processes cost there."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+def describe() -> str:
+    """Return a line about the machine and the versions."""
+    model = next(
+        (line.partition(":")[2].strip() for line in _lines(Path("/proc/cpuinfo")) if line.startswith("model name")),
+        platform.machine(),
+    )
+    return (
+        f"{os.cpu_count()} cores ({model}), Linux {platform.release()}, Python {platform.python_version()}, "
+        f"modal {importlib.metadata.version('modal')}"
+    )
+
+
+def load() -> float:
+    """How many processes wanted a processor over the last minute."""
+    return os.getloadavg()[0]
+
+
+def below(pid: int) -> list[int]:
+    """The processes that descend from one."""
+    found = [pid]
+    for each in found:
+        for children in Path(f"/proc/{each}/task").glob("*/children"):
+            found += [int(child) for line in _lines(children) for child in line.split()]
+    return found[1:]
+
+
+def memory(pid: int) -> float:
+    """The proportional set size of a process in MB: what it shares with others is divided among them."""
+    for line in _lines(Path(f"/proc/{pid}/smaps_rollup")):
+        if line.startswith("Pss:"):
+            return int(line.split()[1]) / 1024
+    return 0.0
+
+
+def cpu_seconds(pids: list[int]) -> float:
+    """The processor time that processes used so far."""
+    total = 0
+    for pid in pids:
+        for line in _lines(Path(f"/proc/{pid}/stat")):
+            after_name = line.rpartition(")")[2].split()
+            total += int(after_name[11]) + int(after_name[12])
+    return total / TICKS
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text().splitlines()
+    except OSError:
+        return []

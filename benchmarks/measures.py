@@ -1,0 +1,153 @@
+"""What is measured of a local control plane, each with the real SDK as the client and the real container runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import modal
+
+from benchmarks import machine
+from modalflow.emulator.local import LocalModal
+
+APP = "bench"
+
+
+class Bench:
+    """A control plane that runs, and a client of it; figures in the units that ``Measure`` names."""
+
+    def __init__(self, local: LocalModal, client: modal.Client) -> None:
+        self._local, self._client = local, client
+
+    def deploy(self) -> None:
+        # Afresh: an app remembers which files the control plane before this one had.
+        sys.modules.pop("benchmarks.bench_app", None)
+        importlib.import_module("benchmarks.bench_app").app.deploy(name=APP, client=self._client)
+        # The first container waits for the template, which is getting ready while the control plane already answers.
+        self.function("begins").remote()
+
+    def function(self, name: str) -> Any:
+        found = modal.Function.from_name(APP, name, client=self._client)
+        found.hydrate()
+        return found
+
+    def cold_start(self) -> float:
+        """From ``spawn`` to the first line of the function, in a new container."""
+        begins = self.function("begins")
+        figures = []
+        for _ in range(10):
+            asked = time.time()
+            figures.append(begins.spawn().get(timeout=60) - asked)
+        return float(1000 * statistics.median(figures))
+
+    def warm_call(self) -> float:
+        """From ``spawn`` to the result, in a container that is there."""
+        return 1000 * statistics.median(self._warm(200))
+
+    def _warm(self, number: int) -> list[float]:
+        nothing = self.function("nothing")
+        nothing.remote()
+        figures = []
+        for _ in range(number):
+            asked = time.perf_counter()
+            nothing.spawn().get(timeout=60)
+            figures.append(time.perf_counter() - asked)
+        return figures
+
+    def cold_starts_at_once(self) -> float:
+        """From the first of 20 spawns to the first line of the last one's function."""
+        begins = self.function("begins_and_stays")
+        asked = time.time()
+        calls = _together(begins, [(3.0,)] * 20)
+        return float(max(call.get(timeout=120) for call in calls)) - asked
+
+    def spawns_per_second(self) -> float:
+        """1,000 spawns, 100 at a time, of one client."""
+        waits = self.function("waits")
+        first = waits.spawn(600)
+        asked = time.perf_counter()
+        calls = _together(waits, [(0.0,)] * 1000, at_once=100)
+        rate = 1000 / (time.perf_counter() - asked)
+        _cancel([*calls, first])
+        return rate
+
+    def memory_per_container(self) -> float:
+        """The proportional set size of an idle container's processes, ten of which are there."""
+        before = set(machine.below(self._local.pid))
+        calls = _together(self.function("stays"), [(2.0,)] * 10)
+        for call in calls:
+            call.get(timeout=120)
+        containers = set(machine.below(self._local.pid)) - before
+        return sum(machine.memory(pid) for pid in containers) / 10
+
+    def memory_of_the_rest(self) -> float:
+        """The same of the control plane and the process that starts containers."""
+        processes = [self._local.pid, *machine.below(self._local.pid)[:1]]
+        return sum(machine.memory(pid) for pid in processes)
+
+    def idle_cpu(self) -> float:
+        """The part of a core that the control plane and a container use while nothing happens."""
+        self.function("nothing").remote()
+        time.sleep(1.0)
+        processes = [self._local.pid, *machine.below(self._local.pid)]
+        before, began = machine.cpu_seconds(processes), time.perf_counter()
+        time.sleep(15.0)
+        return 100 * (machine.cpu_seconds(processes) - before) / (time.perf_counter() - began)
+
+    def queueing(self) -> dict[str, float]:
+        """100,000 inputs queued by ten ``spawn_map``: how fast, and what it does to a call of another function."""
+        waits = self.function("waits")
+        first = waits.spawn(3600)
+        empty = 1000 * statistics.median(self._warm(100))
+        took = []
+        for _ in range(10):
+            asked = time.perf_counter()
+            waits.spawn_map([0.0] * 10_000)
+            took.append(time.perf_counter() - asked)
+        full = 1000 * statistics.median(self._warm(100))
+        first.cancel()
+        return {
+            "inputs queued a second, the first 10,000": 10_000 / took[0],
+            "the last 10,000 of 100,000": 10_000 / took[-1],
+            "warm call p50 before": empty,
+            "warm call p50 with 100,000 queued": full,
+        }
+
+
+def ready(**options: Any) -> float:
+    """From the start of the program to its being ready, in seconds."""
+    began = time.perf_counter()
+    with LocalModal(**options):
+        return time.perf_counter() - began
+
+
+def _together(function: Any, arguments: list[tuple[Any, ...]], at_once: int = 1000) -> list[Any]:
+    """Spawn once for each of the arguments, that many at a time."""
+    calls: list[Any] = _run(lambda: _spawn_all(function, arguments, at_once))
+    return calls
+
+
+async def _spawn_all(function: Any, arguments: list[tuple[Any, ...]], at_once: int) -> list[Any]:
+    turn = asyncio.Semaphore(at_once)
+
+    async def spawn(given: tuple[Any, ...]) -> Any:
+        async with turn:
+            return await function.spawn.aio(*given)
+
+    return list(await asyncio.gather(*(spawn(given) for given in arguments)))
+
+
+def _cancel(calls: list[Any]) -> None:
+    async def cancel() -> None:
+        await asyncio.gather(*(call.cancel.aio() for call in calls))
+
+    _run(cancel)
+
+
+def _run(make: Callable[[], Any]) -> Any:
+    return asyncio.run(make())

@@ -104,18 +104,20 @@ class Bench:
         waits = self.function("waits")
         first = waits.spawn(3600)
         empty = 1000 * statistics.median(self._warm(100))
-        took = []
+        memory, took = machine.memory(self._local.pid), []
         for _ in range(10):
             asked = time.perf_counter()
             waits.spawn_map([0.0] * 10_000)
             took.append(time.perf_counter() - asked)
         full = 1000 * statistics.median(self._warm(100))
+        memory = machine.memory(self._local.pid) - memory
         first.cancel()
         return {
             "inputs queued a second, the first 10,000": 10_000 / took[0],
             "the last 10,000 of 100,000": 10_000 / took[-1],
-            "warm call p50 before": empty,
-            "warm call p50 with 100,000 queued": full,
+            "warm call p50 before (ms)": empty,
+            "warm call p50 with 100,000 queued (ms)": full,
+            "memory of a queued input (kB)": 1024 * memory / 100_000,
         }
 
 

@@ -17,6 +17,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.apps import App
+from modalflow.emulator.awaited import Awaited
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.functions import Functions
@@ -346,20 +347,9 @@ class Calls(Service):
             # The SDK makes OutputExpiredError of it.
             return api_pb2.FunctionGetOutputsResponse()
         after = int(request.last_entry_id.partition("-")[0] or 0)
-        first, last = optional(request, "start_idx"), optional(request, "end_idx")
-
-        def available() -> list[int]:
-            return [
-                place
-                for place in range(after, len(call.outputs))
-                if place not in call.cleared and _within(call.outputs[place].idx, first, last)
-            ]
-
-        def settled() -> bool:
-            return first is not None and bool(call.inputs) and not self._pending(call, first, last)
-
-        await call.changed.until(lambda: bool(available()) or settled(), request.timeout)
-        places = available()[: request.max_values or None]
+        awaited = Awaited(call, after, optional(request, "start_idx"), optional(request, "end_idx"))
+        await call.changed.until(awaited.look, request.timeout)
+        places = awaited.places()[: request.max_values or None]
         if request.clear_on_success:
             call.clear(places)
         return message(
@@ -369,10 +359,6 @@ class Calls(Service):
             last_entry_id=f"{places[-1] + 1 if places else after}-0",
             num_unfinished_inputs=call.unfinished,
         )
-
-    @staticmethod
-    def _pending(call: FunctionCall, first: int | None, last: int | None) -> bool:
-        return any(not i.done for i in call.inputs.values() if _within(i.idx, first, last))
 
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
@@ -411,6 +397,10 @@ class Calls(Service):
     ) -> api_pb2.FunctionGetCallGraphResponse:
         answer = api_pb2.FunctionGetCallGraphResponse()
         queue = [self.get(request.function_call_id)]
+        children: dict[str, list[FunctionCall]] = {}
+        for call in self._calls.values():
+            if call.parent_input_id:
+                children.setdefault(call.parent_input_id, []).append(call)
         while queue:
             call = queue.pop()
             answer.function_calls.add(
@@ -426,7 +416,7 @@ class Calls(Service):
                     function_call_id=call.call_id,
                     task_id=item.container_id,
                 )
-            queue += [c for c in self._calls.values() if c.parent_input_id and c.parent_input_id in call.inputs]
+                queue += children.get(item.input_id, ())
         return answer
 
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
@@ -449,7 +439,3 @@ class Calls(Service):
             if over:
                 return
             await call.changed.until(partial(call.has_news, sent), 60.0)
-
-
-def _within(idx: int, first: int | None, last: int | None) -> bool:
-    return (first is None or idx >= first) and (last is None or idx <= last)

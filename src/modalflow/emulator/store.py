@@ -88,7 +88,7 @@ class StateDir:
 
     def _clear(self) -> None:
         """Remove what a control plane that was killed left for nobody."""
-        if self.journal.is_new and any(path.name != "state.lock" for path in self.root.iterdir() if path.is_dir()):
+        if self.journal.is_new and any(path.is_dir() for path in self.root.iterdir()):
             log.warning(
                 "%s holds files of a modalflow that kept no records: there is nothing to carry over, they are removed",
                 self.root,
@@ -111,9 +111,12 @@ def _check_usable(root: Path) -> None:
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = {path.name for path in root.iterdir()}
+        # These are removed as a whole: in a folder without records they must hold what a control plane puts there.
+        passing = [path for name in PASSING for path in (root / name).glob("*")]
     except OSError as error:
         raise StateError(f"the state folder {root} cannot be used: {error}") from error
     others = sorted(found - _BEFORE_RECORDS)
+    others += [f"{path.parent.name}/{path.name}" for path in passing if not path.name.startswith(("ta-", "vo-"))]
     if others and RECORDS not in found:
         raise StateError(
             f"{root} holds {', '.join(others[:3])}{' …' if others[3:] else ''} and no state of a local control plane; "

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from modalflow.emulator.answers import Answers
+from modalflow.emulator.journal import Journal
+from tests.support import killed
 
 
 class Counter:
@@ -73,3 +76,57 @@ async def test_memory_is_bounded(most: int, most_bytes: int) -> None:
     assert handler.effects == 10
     await answers.once(("DictPop", "0"), handler)
     assert handler.effects == 11
+
+
+async def test_an_answer_is_kept_with_its_effect(tmp_path: Path) -> None:
+    """At whatever moment a kill comes, effect and answer are both there or both not; the repetition tells which."""
+    (tmp_path / "first").mkdir()
+    journal = Journal(tmp_path / "first")
+    table = journal.table("things", int)
+    answers = Answers(journal=journal)
+
+    async def handler() -> Message:
+        await asyncio.sleep(0)
+        table.put("", "a", 1)
+        return api_pb2.DictPopResponse(found=True, value=b"1")
+
+    call = asyncio.ensure_future(answers.once(("DictPop", "k"), handler))
+    moments = []
+    while not call.done():
+        moments.append(killed(tmp_path / "first"))
+        await asyncio.sleep(0)
+    await journal.settled()
+    moments.append(killed(tmp_path / "first"))
+    journal.close()
+
+    seen = []
+    for folder in moments:
+        left = Journal(folder)
+        again, counter = Answers(journal=left, types={"DictPop": api_pb2.DictPopResponse}), Counter()
+        await again.once(("DictPop", "k"), counter)
+        there = bool(list(left.table("things", int).load()))
+        assert there is (counter.effects == 0)
+        seen.append(there)
+        left.close()
+    assert seen[0] is False and seen[-1] is True
+
+
+async def test_a_delivery_is_made_once(tmp_path: Path) -> None:
+    """Who hangs up while nothing is there takes nothing; what was delivered is delivered again to a repetition."""
+    answers, items, arrived = Answers(), [b"1", b"2"], asyncio.Event()
+
+    async def handler() -> Message:
+        await arrived.wait()
+        return api_pb2.QueueGetResponse(values=[items.pop(0)])
+
+    def is_delivery(answer: Message) -> bool:
+        return isinstance(answer, api_pb2.QueueGetResponse) and bool(answer.values)
+
+    hung_up = asyncio.ensure_future(answers.delivered(("Get", "k"), handler, is_delivery))
+    await asyncio.sleep(0)
+    hung_up.cancel()
+    await asyncio.wait([hung_up])
+    arrived.set()
+    first = await answers.delivered(("Get", "k"), handler, is_delivery)
+    assert await answers.delivered(("Get", "k"), handler, is_delivery) == first
+    assert items == [b"2"]

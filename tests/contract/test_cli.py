@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
+import re
 import subprocess
-import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import modal
 import pytest
 
 from modalflow.emulator.local import LocalModal
+from tests.command_line import CommandLine, command, variables
 from tests.contract.deploying import APPS
 from tests.support import wait_until
 
@@ -22,33 +21,17 @@ pytestmark = pytest.mark.skipif(
     tuple(map(int, modal.__version__.split(".")[:2])) < (1, 6), reason="the commands are those of modal 1.6"
 )
 
-Cli = Callable[..., str]
 APP = str(APPS / "cli_app.py")
 
 
-def run(local: LocalModal, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "modal", *arguments],
-        env={**os.environ, **local.env, "COLUMNS": "200", "NO_COLOR": "1"},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+@pytest.fixture(scope="module")
+def cli(local: LocalModal) -> Iterator[CommandLine]:
+    with CommandLine(local.env) as command_line:
+        yield command_line
 
 
 @pytest.fixture(scope="module")
-def cli(local: LocalModal) -> Cli:
-    def call(*arguments: str) -> str:
-        done = run(local, *arguments)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    return call
-
-
-@pytest.fixture(scope="module")
-def deployed(cli: Cli) -> Iterator[str]:
+def deployed(cli: CommandLine) -> Iterator[str]:
     """The name of an app that was deployed twice."""
     name = f"test-cli-{uuid.uuid4().hex[:8]}"
     assert "App deployed" in cli("deploy", "--name", name, APP)
@@ -57,14 +40,16 @@ def deployed(cli: Cli) -> Iterator[str]:
     cli("app", "stop", "--yes", name)
 
 
-def test_run_prints_what_the_app_prints(cli: Cli) -> None:
+def test_run_prints_what_the_app_prints(local: LocalModal) -> None:
     """``modal run`` shows what local and remote code print, and that the app is over."""
-    said = cli("run", APP, "--n", "4")
+    said = subprocess.run(
+        command("run", APP, "--n", "4"), env=variables(local.env), capture_output=True, text=True, check=True
+    ).stdout
     for expected in ("adding 4 and 2", "the sum is 6", "and many are [2, 3, 4]", "App completed"):
         assert expected in said, said
 
 
-def test_a_detached_run_ends_with_its_last_call(cli: Cli) -> None:
+def test_a_detached_run_ends_with_its_last_call(cli: CommandLine) -> None:
     """A detached app whose entrypoint is done and that has nothing to do ends, without a wait for its logs."""
     done = cli("run", "--detach", APP + "::add", "--a", "5")
     assert "adding 5 and 2" in done
@@ -72,7 +57,7 @@ def test_a_detached_run_ends_with_its_last_call(cli: Cli) -> None:
     assert not [app for app in json.loads(cli("app", "list", "--json")) if "detached" in app["state"]]
 
 
-def test_apps_and_their_versions(cli: Cli, local: LocalModal, client: modal.Client, deployed: str) -> None:
+def test_apps_and_their_versions(cli: CommandLine, client: modal.Client, deployed: str) -> None:
     """list, info, history, rollback, rollover and logs tell of an app what was done with it."""
     listed = [app for app in json.loads(cli("app", "list", "--json")) if app["description"] == deployed]
     assert [app["state"] for app in listed] == ["deployed"]
@@ -82,34 +67,58 @@ def test_apps_and_their_versions(cli: Cli, local: LocalModal, client: modal.Clie
     versions = [entry["version"] for entry in json.loads(cli("app", "history", deployed, "--json"))]
     assert versions == ["v4", "v3", "v2", "v1"]
     modal.Function.from_name(deployed, "add", client=client).remote(20)
-    assert "adding 20 and 2" in cli("app", "logs", deployed, "--since", "1h")
-    missing = run(local, "app", "logs", deployed[:-1])
+    missing = cli.run("app", "logs", deployed[:-1])
     assert missing.returncode != 0
     assert deployed in missing.stderr, "the command line suggests the name that was meant"
 
 
-def test_containers(cli: Cli, client: modal.Client, deployed: str) -> None:
-    """A container is listed, its log is shown, and it can be stopped."""
-    call = modal.Function.from_name(deployed, "wait", client=client).spawn(60)
+def test_logs_and_containers(cli: CommandLine, local: LocalModal, client: modal.Client, deployed: str) -> None:
+    """An app's logs are shown by time, number, text, call and output; a container's as long as it lives, and after."""
+    add, wait = (modal.Function.from_name(deployed, tag, client=client) for tag in ("add", "wait"))
+    first, second = add.spawn(31), add.spawn(32)
+    assert (first.get(), second.get()) == (33, 34)
+    both = "adding 31 and 2\nadding 32 and 2\n"
+    assert cli("app", "logs", deployed, "--tail", "2") == both
+    assert cli("app", "logs", deployed, "--since", "1h", "--search", "32 and") == "adding 32 and 2\n"
+    assert cli("app", "logs", deployed, "--since", "2h", "--until", "1h") == ""
+    assert cli("app", "logs", deployed, "--source", "stderr", "--tail", "2") == ""
+    of_one = cli("app", "logs", deployed, "--function-call", first.object_id, "--timestamps", "--show-container-id")
+    assert re.fullmatch(r"20\S+ \S+ ta-\w+ +adding 31 and 2\n", of_one), of_one
+    assert cli("app", "logs", deployed, "--function", add.object_id, "--tail", "2") == both
+    assert cli.run("app", "logs", deployed, "--follow", "--tail", "3").returncode == 2
 
-    def mine() -> list[dict[str, Any]]:
-        return [c for c in json.loads(cli("container", "list", "--json")) if c["app_name"] == deployed]
+    waiting = wait.spawn(60)
+    [container] = wait_until(lambda: _containers_with(cli, deployed, "waiting"), timeout=60, what="a line in its log")
+    with subprocess.Popen(
+        command("container", "logs", "--follow", container),
+        env=variables(local.env),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as follower:
+        assert follower.stdout is not None
+        assert follower.stdout.readline() == "waiting\n"
+        cli("container", "stop", "--yes", container)
+        assert follower.wait(60) == 0, "it ends with the container"
+    waiting.cancel(terminate_containers=True)
+    assert cli("container", "logs", "--all", container).startswith("waiting\n")
+    assert container not in cli("container", "list", "--json")
+    assert "already stopped" in cli.run("container", "stop", "--yes", container).stderr
 
-    [container] = wait_until(mine, timeout=60, what="the container")
-    wait_until(lambda: "waiting" in cli("container", "logs", container["container_id"]), timeout=60)
-    cli("container", "stop", "--yes", container["container_id"])
-    wait_until(lambda: container["container_id"] not in cli("container", "list", "--json"), timeout=60)
-    call.cancel(terminate_containers=True)
+
+def _containers_with(cli: CommandLine, app: str, text: str) -> list[str]:
+    """The app's containers that printed a text."""
+    ids = [c["container_id"] for c in json.loads(cli("container", "list", "--json")) if c["app_name"] == app]
+    return [each for each in ids if text in cli("container", "logs", each)]
 
 
-def test_a_function(cli: Cli, deployed: str) -> None:
+def test_a_function(cli: CommandLine, deployed: str) -> None:
     """A function's definition is shown, its autoscaler told and shown."""
     assert json.loads(cli("function", "info", f"{deployed}/add", "--json"))["name"] == "add"
     cli("function", "autoscaler", "update", f"{deployed}/add", "--max-containers", "2")
     assert json.loads(cli("function", "info", f"{deployed}/add", "--json"))["max_containers"] == 2
 
 
-def test_volumes(cli: Cli, local: LocalModal, name: str, tmp_path: Path) -> None:
+def test_volumes(cli: CommandLine, name: str, tmp_path: Path) -> None:
     """Files go into a volume, are listed, copied, fetched and removed."""
     (tmp_path / "hello.txt").write_text("hello\n")
     cli("volume", "create", name)
@@ -122,10 +131,10 @@ def test_volumes(cli: Cli, local: LocalModal, name: str, tmp_path: Path) -> None
     cli("volume", "rename", "--yes", name, f"{name}-2")
     assert f"{name}-2" in [volume["name"] for volume in json.loads(cli("volume", "list", "--json"))]
     cli("volume", "delete", "--yes", f"{name}-2")
-    assert "not found" in run(local, "volume", "ls", name).stderr
+    assert "not found" in cli.run("volume", "ls", name).stderr
 
 
-def test_dicts_and_queues(cli: Cli, client: modal.Client, name: str) -> None:
+def test_dicts_and_queues(cli: CommandLine, client: modal.Client, name: str) -> None:
     """What a Dict and a Queue hold is shown, and goes with them."""
     cli("dict", "create", name)
     modal.Dict.from_name(name, client=client)["key"] = {"a": 1}
@@ -141,7 +150,7 @@ def test_dicts_and_queues(cli: Cli, client: modal.Client, name: str) -> None:
     cli("queue", "delete", "--yes", name)
 
 
-def test_secrets_environments_and_the_token(cli: Cli, local: LocalModal, name: str) -> None:
+def test_secrets_environments_and_the_token(cli: CommandLine, local: LocalModal, name: str) -> None:
     """Secrets and environments are made, listed and deleted; the token tells whose it is."""
     cli("secret", "create", name, "A=1")
     assert name in [secret["name"] for secret in json.loads(cli("secret", "list", "--json"))]

@@ -14,8 +14,8 @@ from typing import Any
 
 import modal
 import pytest
-from modal.call_graph import InputStatus
 from modal.exception import ExecutionError, RemoteError, SerializationError
+from modal.types import InputStatus
 
 from tests.contract.deploying import Deployed
 from tests.support import wait_until

@@ -171,6 +171,8 @@ class Logs(Service):
         self._by_app: dict[str, AppLog] = {}
         self.of_build: Callable[[str], list[Entry] | None] = lambda _app_id: None
         """What an image's build said, where that is what an app's id stands for."""
+        self.container: Callable[[str], tuple[App, bool] | None] = lambda _container_id: None
+        """A container's app, and whether it has ended; None for one that nobody remembers."""
         apps.on_forget.append(self._forget)
 
     def of(self, app: App) -> AppLog:
@@ -191,7 +193,10 @@ class Logs(Service):
     async def AppGetLogs(
         self, request: api_pb2.AppGetLogsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
-        """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app is over."""
+        """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app or the container is over.
+
+        The container, where the request names one and no app: ``modal container logs --follow`` ends with it.
+        """
         app = self._find_app(request)
         log, wanted = self.of(app), Wanted.of(request)
         last = _entry_number(request.last_entry_id)
@@ -199,7 +204,7 @@ class Logs(Service):
 
         while True:
             # Read before the entries: lines of a container that is being stopped come before its app is over.
-            over = app.is_over
+            over = app.is_over or (not request.app_id and self._has_ended(request.task_id))
             entries = log.after(last)
             for batch in batches(entry for entry in entries if wanted.match(entry)):
                 yield batch
@@ -211,16 +216,22 @@ class Logs(Service):
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return
-            # A stopped app may print nothing more, so a second is the longest that its end goes unnoticed.
+            # What has stopped may print nothing more, so a second is the longest that its end goes unnoticed.
             await log.grown.until(partial(log.after, last), min(remaining, 1.0))
 
     def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
         if request.app_id:
             return self._apps.get(request.app_id)
+        if (known := self.container(request.task_id)) is not None:
+            return known[0]
         for app in self._apps:
             if any(e.container_id == request.task_id for e in self.of(app).after(0)):
                 return app
         raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
+
+    def _has_ended(self, container_id: str) -> bool:
+        known = self.container(container_id)
+        return known is None or known[1]
 
     def _fetched(self, app_id: str) -> AppLog:
         entries = self.of_build(app_id)

@@ -133,6 +133,11 @@ class Pools:
             return None
         return self._living.get(container_id) or self._ended_lately.get(container_id)
 
+    def app_of(self, container_id: str) -> tuple[App, bool] | None:
+        """Return a container's app, and whether the container has ended."""
+        container = self.container(container_id)
+        return None if container is None else (container.function.app, container.state is State.ENDED)
+
     def running(self, function: Function) -> Iterator[Input]:
         """The inputs of the function that containers have."""
         pool = self._pools.get(function.object_id)

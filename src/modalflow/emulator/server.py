@@ -108,6 +108,7 @@ class ControlPlane:
             scaledown_window=self.options.scaledown_window,
         )
         self.logs.of_build = images.entries
+        self.logs.container = self.pools.app_of
         images.run_function = BuildingFunctions(self.state, self.functions, self.pools).run
         call_records = CallRecords(journal)
         self.calls = Calls(self.functions, self.pools, call_records, rate_limits=self.options.rate_limits)

@@ -109,8 +109,7 @@ def calls_others(own_app: str) -> dict[str, Any]:
     scaled = modal.Cls.from_name(own_app, "Scaled")
     spawned = [square.spawn(n) for n in range(3)]
     try:
-        square.remote(-1)
-        raised = ""
+        raised = f"nothing, but returned {square.remote(-1)}"
     except ValueError as error:
         raised = str(error)
     return {

@@ -1,0 +1,101 @@
+"""Modal's own command line, started often: each command is a process of its own, forked from one that has imported it.
+
+Owns those processes. A fresh interpreter for each command costs a second, almost all of it imports; where a test is
+about the start itself it runs ``python -m modal`` (see ``command``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+#: Seconds for one command on a busy machine.
+PATIENCE = 90.0
+
+#: What ``python -m modal`` runs, in a fork for each line on standard input.
+_PROGRAM = """
+import json, os, sys, traceback
+import modal.__main__
+for line in sys.stdin:
+    job = json.loads(line)
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            for number, path in enumerate([os.devnull, job["stdout"], job["stderr"]]):
+                os.dup2(os.open(path, os.O_RDWR), number)
+            sys.argv = ["modal", *job["arguments"]]
+            modal.__main__.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else int(bool(end.code))
+            if isinstance(end.code, str):
+                print(end.code, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def command(*arguments: str) -> list[str]:
+    """The command that a user types as ``modal …``."""
+    return [sys.executable, "-m", "modal", *arguments]
+
+
+def variables(env: Mapping[str, str]) -> dict[str, str]:
+    """This process's environment with a control plane's, for output that is wide and plain."""
+    return {**os.environ, **env, "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+class CommandLine:
+    """Runs commands against one control plane."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._program = subprocess.Popen(
+            [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables(env)
+        )
+
+    def __enter__(self) -> CommandLine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._program.communicate(timeout=PATIENCE)
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run ``modal`` with these arguments to its end, however that is."""
+        assert self._program.stdin is not None
+        assert self._program.stdout is not None
+        with _files() as (stdout, stderr):
+            job = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr)}
+            self._program.stdin.write(json.dumps(job).encode() + b"\n")
+            self._program.stdin.flush()
+            if not select.select([self._program.stdout], [], [], PATIENCE)[0]:
+                self._program.kill()
+                raise AssertionError(f"modal {' '.join(arguments)} did not end; it said:\n{stdout.read_text()}")
+            code = int(self._program.stdout.readline())
+            return subprocess.CompletedProcess(arguments, code, stdout.read_text(), stderr.read_text())
+
+    def __call__(self, *arguments: str) -> str:
+        """Run ``modal`` with these arguments and return what it printed; it must succeed."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+
+@contextmanager
+def _files() -> Iterator[tuple[Path, Path]]:
+    with tempfile.TemporaryDirectory() as folder:
+        stdout, stderr = Path(folder, "stdout"), Path(folder, "stderr")
+        stdout.touch()
+        stderr.touch()
+        yield stdout, stderr

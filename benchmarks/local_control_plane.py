@@ -61,7 +61,7 @@ def main() -> None:
                 figures.setdefault((measure.method, variant), []).append(figure)
                 say(f"{variant}: {measure.title}: {figure:.3g} {measure.unit}")
     print(f"{machine.describe()}; load before {before:.1f}, after {machine.load():.1f}; {arguments.runs} runs\n")
-    print(table(measures, figures))
+    print(table(measures, figures), flush=True)
     if not arguments.no_queue and "queueing".startswith(arguments.only):
         print()
         for title, figure in queued().items():

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import sys
+from types import ModuleType
 
 import modal
 import pytest
-from modal.exception import AlreadyExistsError, InvalidError, NotFoundError
+from modal.exception import (
+    AlreadyExistsError,
+    DeserializationError,
+    InvalidError,
+    NotFoundError,
+)
 
 
 def test_an_entry_is_there_until_it_is_removed(dict_: modal.Dict) -> None:
@@ -119,3 +126,29 @@ def test_an_update_has_a_limit(dict_: modal.Dict) -> None:
     with pytest.raises(InvalidError, match="10001"):
         dict_.update({n: None for n in range(10_001)})
     assert dict_.len() == 0
+
+
+def test_a_large_entry(dict_: modal.Dict) -> None:
+    """An entry of several megabytes comes back as it was, alone and among all."""
+    value = bytes(range(256)) * 20_000
+    dict_["large"] = value
+    assert dict_["large"] == value
+    assert dict(dict_.items()) == {"large": value}
+
+
+def test_what_cannot_be_read_is_an_error_that_names_it(dict_: modal.Dict) -> None:
+    """A value of a class that is not there is DeserializationError, with its key; the other entries are readable."""
+    dict_["good"] = 1
+    gone = ModuleType("gone_module")
+    gone.Gone = type("Gone", (), {"__module__": "gone_module"})  # type: ignore[attr-defined]
+    sys.modules["gone_module"] = gone
+    try:
+        dict_["bad"] = gone.Gone()
+    finally:
+        del sys.modules["gone_module"]
+    with pytest.raises(DeserializationError, match="gone_module"):
+        dict_["bad"]
+    with pytest.raises(DeserializationError, match="bad"):
+        list(dict_.items())
+    assert sorted(dict_.keys()) == ["bad", "good"]
+    assert dict_["good"] == 1

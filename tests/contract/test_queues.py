@@ -126,16 +126,22 @@ def test_a_blocked_put_goes_through_once_there_is_room(queue_: modal.Queue) -> N
 
 
 def test_an_item_has_a_limit(queue_: modal.Queue) -> None:
-    """An item above 1 MiB is RequestSizeError."""
+    """An item above 1 MiB is RequestSizeError; more items in one put than a partition holds are refused at once."""
     with pytest.raises(RequestSizeError):
         queue_.put(b"x" * (1024 * 1024 + 1))
+    with pytest.raises(RequestSizeError):
+        queue_.put_many([1, b"x" * (1024 * 1024 + 1)], block=False)
+    with pytest.raises(InvalidError, match="5001 items"):
+        queue_.put_many([0] * 5_001)
+    assert queue_.len() == 0
 
 
 def test_a_partition_key_has_a_limit(queue_: modal.Queue) -> None:
     """A key of 64 bytes is fine, one of 65 is InvalidError."""
     queue_.put(1, partition="k" * 64)
-    with pytest.raises(InvalidError):
-        queue_.put(1, partition="k" * 65)
+    for key in ("k" * 65, "é" * 33, ""):
+        with pytest.raises(InvalidError, match="partition key"):
+            queue_.put(1, partition=key)
 
 
 def test_a_partition_expires(queue_: modal.Queue) -> None:

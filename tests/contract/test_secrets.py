@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import modal
 import pytest
-from modal.exception import AlreadyExistsError, Error, NotFoundError
+from modal.exception import AlreadyExistsError, Error, InvalidError, NotFoundError
 from modal_proto import api_pb2
 
 from tests.sdk import needs_sdk, rpc
@@ -70,3 +71,34 @@ def test_values_are_never_answered(client: modal.Client, secret: str) -> None:
     info = rpc(client, "SecretGetInfo", api_pb2.SecretGetInfoRequest(secret_id=held.object_id))
     assert list(info.metadata.keys) == ["A", "B"]
     assert b"two" not in listed.SerializeToString() + info.SerializeToString()
+
+
+@needs_sdk("1.6")
+def test_secrets_made_of_what_is_here(
+    client: modal.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A Secret can be a mapping, a .env file or variables of this machine; None is no value, and names have a form."""
+    (tmp_path / ".env").write_text("FROM_FILE=1\n# a comment\nQUOTED='a b'\n")
+    monkeypatch.setenv("HERE", "there")
+    app = modal.App(name)
+    made = [
+        modal.Secret.from_dict({"A": "1", "NOTHING": None}),
+        modal.Secret.from_dotenv(tmp_path),
+        modal.Secret.from_local_environ(["HERE"]),
+    ]
+
+    def variables(names: list[str]) -> list[str | None]:
+        import os
+
+        return [os.environ.get(each) for each in names]
+
+    function = app.function(secrets=made, serialized=True)(variables)
+    with app.run(client=client):
+        found = function.remote(["A", "NOTHING", "FROM_FILE", "QUOTED", "HERE"])
+    assert found == ["1", None, "1", "a b", "there"]
+    with pytest.raises(InvalidError, match="NOT_HERE"):
+        modal.Secret.from_local_environ(["NOT_HERE"])
+    with pytest.raises(InvalidError, match="str"):
+        modal.Secret.from_dict({"A": 1})  # type: ignore[dict-item]
+    with pytest.raises(InvalidError):
+        modal.Secret.objects.create("no spaces please", {}, client=client)

@@ -69,6 +69,10 @@ class Volumes(VolumeFiles):
             "what the container wrote is committed first, so that a reload loses nothing; either "
             "version refuses it while a file is open."
         ),
+        "VolumePutFiles2": (
+            "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory of a "
+            "version 2 volume 262,144."
+        ),
         "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
     }
 

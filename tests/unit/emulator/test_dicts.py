@@ -5,12 +5,18 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
+import pytest
+from grpclib import GRPCError, Status
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from modal_proto import api_pb2
 
-from modalflow.emulator.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Entries, EntryRecords
+from modalflow.emulator import dicts as module
+from modalflow.emulator.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
+from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal
+from modalflow.emulator.rpc import Caller
 from tests.support import killed
 
 KEYS = st.sampled_from([b"a", b"b"])
@@ -125,3 +131,32 @@ def test_reading_an_entry_keeps_that_one_alone() -> None:
     now = 1.2 * ENTRY_LIFETIME
     assert b"read" in entries and b"unread" not in entries
     assert len(entries) == 1
+
+
+async def test_limits_are_for_the_whole_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An entry above 100 MiB is refused, with all that came with it, in the words that the SDK knows it by."""
+    assert (module.MAX_ITEM_BYTES, module.MAX_ENTRIES_PER_UPDATE) == (100 * 2**20, 10_000)
+    monkeypatch.setattr(module, "MAX_ITEM_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_REPORTED_LENGTH", 3)
+    dicts, caller = Dicts(Environments()), Caller(container_id=None, client_version="", idempotency_key=None)
+    made = await dicts.DictGetOrCreate(
+        api_pb2.DictGetOrCreateRequest(
+            deployment_name="d", object_creation_type=api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
+        ),
+        caller,
+    )
+
+    async def update(**entries: bytes) -> None:
+        updates = [api_pb2.DictEntry(key=key.encode(), value=value) for key, value in entries.items()]
+        await dicts.DictUpdate(api_pb2.DictUpdateRequest(dict_id=made.dict_id, updates=updates), caller)
+
+    async def length() -> int:
+        return (await dicts.DictLen(api_pb2.DictLenRequest(dict_id=made.dict_id), caller)).len
+
+    await update(a=bytes(99))
+    with pytest.raises(GRPCError, match=r"status = '413'") as refused:
+        await update(b=b"", c=bytes(100))
+    assert refused.value.status is Status.INVALID_ARGUMENT
+    assert await length() == 1
+    await update(b=b"", c=b"", d=b"", e=b"")
+    assert await length() == 3, "the SDK: len() returns at most 100,000"

@@ -6,11 +6,14 @@ import asyncio
 import tempfile
 from pathlib import Path
 
+import pytest
+from grpclib import GRPCError, Status
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from modal_proto import api_pb2
 
+from modalflow.emulator import queues as module
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.journal import Journal
 from modalflow.emulator.queues import REPEAT_WITHIN_SECONDS, Queues
@@ -103,6 +106,45 @@ async def test_entry_numbers_never_start_again() -> None:
     request.last_entry_id = first.entry_id
     (second,) = (await queues.QueueNextItems(request, caller())).items
     assert second.value == b"2"
+
+
+async def test_a_queue_has_so_many_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One partition more than 100,000 with items is refused; one that was emptied makes room."""
+    assert module.MAX_PARTITIONS == 100_000
+    monkeypatch.setattr(module, "MAX_PARTITIONS", 3)
+    queues, queue_id = await made(Clock(1_000_000.0))
+    queues._queues.get(queue_id).tidy_at = 3
+    for name in (b"1", b"2", b"3"):
+        await put(queues, queue_id, b"x", partition=name)
+    with pytest.raises(GRPCError, match="3 partitions") as refused:
+        await put(queues, queue_id, b"x", partition=b"4")
+    assert refused.value.status is Status.RESOURCE_EXHAUSTED
+    await queues.QueueClear(api_pb2.QueueClearRequest(queue_id=queue_id, partition_key=b"1"), caller())
+    await put(queues, queue_id, b"x", partition=b"4")
+
+
+async def test_the_time_to_live_is_a_day_unless_told() -> None:
+    """A partition expires 24 hours after its last put."""
+    clock = Clock(1_000_000.0)
+    queues, queue_id = await made(clock)
+    await put(queues, queue_id, b"1", b"2")
+    clock.now += 24 * 3600 - 1
+    assert await get(queues, queue_id, None) == [b"1"]
+    clock.now += 1
+    assert await get(queues, queue_id, None) == []
+
+
+async def test_what_makes_no_sense_is_refused() -> None:
+    """Negative numbers and a mark that no item came with are INVALID_ARGUMENT, which the SDK makes InvalidError of."""
+    queues, queue_id = await made(Clock(1_000_000.0))
+    for wrong in (
+        put(queues, queue_id, b"1", ttl=-1),
+        get(queues, queue_id, None, wanted=-1),
+        queues.QueueNextItems(api_pb2.QueueNextItemsRequest(queue_id=queue_id, last_entry_id="x"), caller()),
+    ):
+        with pytest.raises(GRPCError) as refused:
+            await wrong
+        assert refused.value.status is Status.INVALID_ARGUMENT
 
 
 PARTITIONS = st.sampled_from([b"", b"p"])

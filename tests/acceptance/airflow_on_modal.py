@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -102,23 +99,3 @@ def where_it_ran(stack: ModalStack, log: list[dict[str, Any]]) -> str:
     call = started["function_call_id"]
     assert containers_of([call], stack.local.env)[call] == {started["container_id"]}
     return str(started["container_id"])
-
-
-def kill_container(container_id: str) -> None:
-    """Kill every process of a container, as a machine that goes away would."""
-    pids = processes_of(container_id)
-    assert pids, f"no process of {container_id} on this machine"
-    for pid in pids:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-
-
-def processes_of(container_id: str) -> list[int]:
-    """The processes on this machine that belong to a container."""
-    mark = f"MODAL_TASK_ID={container_id}".encode()
-    found = []
-    for entry in Path("/proc").glob("[0-9]*/environ"):
-        with contextlib.suppress(OSError):
-            if mark in entry.read_bytes().split(b"\0"):
-                found.append(int(entry.parent.name))
-    return found

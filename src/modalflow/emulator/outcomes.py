@@ -34,7 +34,7 @@ CANCEL_GRACE = 30.0
 _RETRIED = (
     api_pb2.GenericResult.GENERIC_STATUS_FAILURE,
     api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
-    api_pb2.GenericResult.GENERIC_STATUS_KERNEL_OOM_KILL,
+    results.OUT_OF_MEMORY,
 )
 
 

@@ -9,6 +9,13 @@ import signal
 
 from modal_proto import api_pb2
 
+_STATUSES = api_pb2.GenericResult.GenericStatus
+
+#: The status of a container that had too much memory; SDKs that have no word for it yet are told of a failure.
+OUT_OF_MEMORY = dict(_STATUSES.items()).get(
+    "GENERIC_STATUS_KERNEL_OOM_KILL", api_pb2.GenericResult.GENERIC_STATUS_FAILURE
+)
+
 
 def terminated(reason: str) -> api_pb2.GenericResult:
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
@@ -53,7 +60,7 @@ def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
 def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.GenericResult:
     """The container had more memory than its function's limit. The exit code is that of a process that was killed."""
     return api_pb2.GenericResult(
-        status=api_pb2.GenericResult.GENERIC_STATUS_KERNEL_OOM_KILL,
+        status=OUT_OF_MEMORY,
         exception=f"container {container_id} ran out of memory: {used_mib} MiB in use, the limit is {limit_mib} MiB",
         exitcode=137,
     )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 
 import modal
 import pytest
 from modal.exception import RemoteError
+from modal_proto import api_pb2
 
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
-from tests.sdk import client_of
+from tests.sdk import client_of, rpc
 from tests.support import wait_until
 
 pytestmark = pytest.mark.local_only
@@ -40,10 +40,15 @@ def held(client: modal.Client) -> modal.Dict:
 def logged(deployed: Deployed, words: str) -> str:
     """The line of the app's log that has the words."""
     app = modal.App.lookup(deployed.name, client=deployed.client)
-    since = datetime.now(UTC) - timedelta(minutes=10)
+    request = api_pb2.AppFetchLogsRequest(app_id=app.app_id, limit=1_000)
+    request.since.GetCurrentTime()
+    request.since.seconds -= 600
 
     def found() -> str:
-        return next((e.message for e in app.logs.fetch(since=since) if words in e.message), "")
+        # Not app.logs: SDKs before 1.5.3 lack it.
+        request.until.GetCurrentTime()
+        batches = rpc(deployed.client, "AppFetchLogs", request).batches
+        return next((item.data for batch in batches for item in batch.items if words in item.data), "")
 
     return str(wait_until(found, timeout=30.0, what=words))
 

@@ -40,7 +40,7 @@ def held(client: modal.Client) -> modal.Dict:
 def logged(deployed: Deployed, words: str) -> str:
     """The line of the app's log that has the words."""
     app = modal.App.lookup(deployed.name, client=deployed.client)
-    request = api_pb2.AppFetchLogsRequest(app_id=app.app_id, limit=1_000)
+    request = api_pb2.AppFetchLogsRequest(app_id=app.app_id or "", limit=1_000)
     request.since.GetCurrentTime()
     request.since.seconds -= 600
 

@@ -31,8 +31,8 @@ from modalflow.emulator.wire import message, optional
 
 CREATED_BY = "local"
 
-#: The SDK heartbeats a running app every 15 seconds. An ephemeral app whose client was silent for this long is stopped,
-#: so that a client that was killed leaves no containers behind.
+#: The SDK heartbeats a running app every 15 seconds (``heartbeat_interval`` in modal/config.py). An ephemeral app whose
+#: client was silent for this long (inferred) is stopped, so that a client that was killed leaves no containers behind.
 CLIENT_LOST_AFTER = 90.0
 
 #: Seconds for which a stopped app is known: as long as the results of its calls. Inferred: `modal app list` speaks of

@@ -16,7 +16,7 @@ from typing import BinaryIO
 
 from modalflow.emulator.store import FileStore
 
-#: Modal's block size for uploads and downloads of volumes: the SDK computes with the same number.
+#: Modal's block size for uploads and downloads of volumes: the SDK's ``BLOCK_SIZE`` (modal/_utils/blob_utils.py).
 BLOCK_BYTES = 8 * 1024 * 1024
 
 #: An unused block stays so long: a download of it may be under way, or the upload that it is part of may not be over.

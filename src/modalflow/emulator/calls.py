@@ -29,7 +29,8 @@ from modalflow.emulator.wire import message, optional
 #: result of the call.
 RESULTS_KEPT = 7 * 24 * 3600.0
 
-#: Inputs of one map that a client may have outstanding, as Modal tells it.
+#: Inputs of one map that a client may have outstanding: the SDK's ``MAX_INPUTS_OUTSTANDING_DEFAULT``
+#: (modal/parallel_map.py), which it takes where it is told none.
 MAX_INPUTS_OUTSTANDING = 1000
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED

@@ -4,8 +4,9 @@ Owns cores, memory and GPUs as numbers. When a container starts or ends is pools
 is memory.py's.
 
 Only what a function asks for is occupied: one that names no ``cpu`` or ``memory`` (an eighth of a core and 128 MiB on
-Modal) takes what is left over. One that asks for more cores or memory than there are gets all of them instead of
-waiting for ever. GPUs are those that were declared; where none were, functions that want one run without it.
+Modal: its guide, "Reserving CPU and memory") takes what is left over. One that asks for more cores or memory than there
+are gets all of them instead of waiting for ever. GPUs are those that were declared; where none were, functions that
+want one run without it. All of this is this control plane's own: Modal's machines are as many as it takes.
 """
 
 from __future__ import annotations

@@ -22,11 +22,15 @@ from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
 
+#: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". That the key counts as well is inferred.
 MAX_ITEM_BYTES = 100 * 1024 * 1024
 MAX_ENTRIES_PER_UPDATE = 10_000
-MAX_REPORTED_LENGTH = 100_000
-ENTRY_LIFETIME = 7 * 24 * 3600.0
 
+#: The docstring of the SDK's ``Dict.len``: "will return at most 100,000".
+MAX_REPORTED_LENGTH = 100_000
+
+#: The docstring of the SDK's ``Dict``: "7 days of inactivity (no reads or writes)".
+ENTRY_LIFETIME = 7 * 24 * 3600.0
 
 #: That an entry was read is written when the last word on it is so old. Writing each read would make reading as dear as
 #: writing; a hundred and sixtieth of the lifetime is what an entry may live too long after a restart, never too short.
@@ -245,6 +249,7 @@ class Dicts(Service):
         _check(request.updates)
         if request.if_not_exists:
             if len(request.updates) != 1:
+                # Inferred: the SDK sends one.
                 raise GRPCError(Status.INVALID_ARGUMENT, "if_not_exists takes exactly one entry")
             if request.updates[0].key in entries:
                 return api_pb2.DictUpdateResponse(created=False)
@@ -287,13 +292,14 @@ class Dicts(Service):
 def _check(updates: Iterable[api_pb2.DictEntry]) -> None:
     entries = list(updates)
     if len(entries) > MAX_ENTRIES_PER_UPDATE:
+        # Status and words are inferred.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An update of {len(entries)} entries is too large; expected at most {MAX_ENTRIES_PER_UPDATE}",
         )
     largest = max((len(e.key) + len(e.value) for e in entries), default=0)
     if largest > MAX_ITEM_BYTES:
-        # The SDK recognises a request that is too large by the HTTP status which Modal's gateway answers.
+        # The SDK's ``Dict.update`` and ``Dict.put`` look for "status = '413'", which Modal's gateway answers.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An entry of {largest} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",

@@ -20,6 +20,8 @@ from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
 
 DEFAULT_ENVIRONMENT = "main"
+
+#: The newest one that every supported SDK knows (``ImageBuilderVersion`` in modal/_image.py).
 IMAGE_BUILDER_VERSION = "2025.06"
 
 #: Told (old name, new name) of a rename, (name, None) of a deletion.

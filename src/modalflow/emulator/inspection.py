@@ -22,6 +22,7 @@ from modalflow.emulator.wire import message
 USER_ID = "us-local"
 WORKSPACE_ID = "ac-local"
 
+#: Inferred: the SDK shows what it is given.
 MOST_SUGGESTIONS = 10
 
 

@@ -20,15 +20,17 @@ from modalflow.emulator.containers import Container
 log = logging.getLogger(__name__)
 
 #: A container of a deployed app that is lost takes its inputs with it this many times; then they fail with the reason.
+#: Modal tries those again for ever, and those of an ephemeral app until "a failure rate is exceeded" (its guide,
+#: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
 CRASH_TRIES = 3
 
 #: Seconds until an input whose container was lost is tried again; doubled each time.
 CRASH_BACKOFF = 0.25
 
-#: Seconds for an input that ran out of time to end on its own, before its container is killed.
+#: Seconds for an input that ran out of time to end on its own, before its container is killed. Inferred.
 TIMEOUT_GRACE = 5.0
 
-#: The same for a cancelled one. As long as Modal gives exit handlers.
+#: The same for a cancelled one. Inferred: as long as exit handlers have (Modal's guide, "Container lifecycle hooks").
 CANCEL_GRACE = 30.0
 
 _RETRIED = (

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+#: The docstring of the SDK's ``Queue``, "Limits". That a partition's bytes are those of its items alone is inferred.
 MAX_ITEMS = 5_000
 MAX_BYTES = 64 * 1024 * 1024
 

@@ -28,6 +28,7 @@ from modalflow.emulator.placing import Placing
 log = logging.getLogger(__name__)
 
 #: Containers that end before they asked for an input, one after another, until the inputs that wait for one fail.
+#: Modal names no number for ephemeral apps and goes on for ever for deployed ones (its guide, "Failures and retries").
 START_TRIES = 3
 
 #: Containers that start at the same time. Starting takes processor time and little else: more at once would all be

@@ -24,12 +24,15 @@ from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
 
+#: The docstring of the SDK's ``Queue``, "Limits" and "Lifetime of a queue and its partitions".
 MAX_ITEM_BYTES = 1024 * 1024
 MAX_PARTITIONS = 100_000
 MAX_PARTITION_KEY_BYTES = 64
 DEFAULT_PARTITION_TTL = 24 * 3600
-#: A poll lasts at most so long whatever the client asks for; the SDK asks for 50 seconds and asks again.
+#: A poll lasts at most so long whatever the client asks for; the SDK asks for 50 seconds and asks again
+#: (``_get_blocking`` in modal/queue.py). The five more are of this control plane.
 MAX_WAIT_SECONDS = 55.0
+#: Inferred: the SDK's ``Queue.iterate`` asks again from the last one, however many there were.
 ITEMS_PER_ANSWER = 500
 #: How long, and how many, deliveries are remembered for a call that is repeated because its answer got lost.
 REPEAT_WITHIN_SECONDS = 60.0
@@ -164,6 +167,8 @@ class Queues(Service):
         try:
             new = partition.put(request.values)
         except Full as full:
+            # The SDK raises queue.Full for the status, and with block=True tries again (modal/queue.py). The words
+            # are inferred, as all are in this file that no comment names a source of.
             label = queue.name or queue.object_id
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"Queue {label!r} is full: {full}") from None
         partition.expires_at = self._clock() + ttl
@@ -278,7 +283,7 @@ def _entry(item: Item) -> api_pb2.QueueItem:
 
 def _check_values(sizes: list[int]) -> None:
     if max(sizes, default=0) > MAX_ITEM_BYTES:
-        # The SDK recognises a request that is too large by the HTTP status which Modal's gateway answers.
+        # The SDK's ``Queue.put`` looks for "status = '413'", which Modal's gateway answers.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An item of {max(sizes)} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",

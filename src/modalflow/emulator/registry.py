@@ -18,7 +18,8 @@ from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.journal import Journal, Table
 
-#: Clients heartbeat an ephemeral object every 300 seconds; one that missed three is nobody's any more.
+#: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py);
+#: one that missed three is nobody's any more (inferred).
 EPHEMERAL_LIFETIME = 900.0
 
 CREATED_BY = "local"
@@ -52,7 +53,11 @@ T = TypeVar("T", bound=Kept)
 
 
 class Registry(Generic[T]):
-    """The objects of one kind. ``noun`` and ``prefix`` are Modal's, e.g. ``Dict`` and ``di``."""
+    """The objects of one kind. ``noun`` and ``prefix`` are Modal's, e.g. ``Dict`` and ``di``.
+
+    The statuses are those that the SDK catches (NotFoundError and AlreadyExistsError in ``Dict.objects`` and its like);
+    it reads no words of theirs, and they are inferred.
+    """
 
     def __init__(
         self,

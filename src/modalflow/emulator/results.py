@@ -1,6 +1,7 @@
 """The results that the control plane gives in a container's stead, and how a process's end reads in them.
 
-Owns the words that a user reads when nothing of theirs could report: timeouts, cancellations, crashes.
+Owns the words that a user reads when nothing of theirs could report: timeouts, cancellations, crashes. What a status is
+raised as is the SDK's ``_process_result`` (modal/_utils/function_utils.py); it reads no words, and all are inferred.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ OUT_OF_MEMORY = dict(_STATUSES.items()).get(
 
 
 def terminated(reason: str) -> api_pb2.GenericResult:
+    """TERMINATED, which is RemoteError in the SDK."""
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
 
 
 def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
+    """TIMEOUT, which is FunctionTimeoutError in the SDK."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
         exception=f"Timed out: container {container_id} ran this input for longer than its timeout of {seconds:g} s",
@@ -44,6 +47,7 @@ def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
 
 
 def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> api_pb2.GenericResult:
+    """INIT_FAILURE, which is RemoteError in the SDK."""
     reason = f"container {container_id} {ending} before it took an input; it was the last of {tries} tries"
     if stderr:
         reason += f". Its last words:\n{stderr}"

@@ -119,6 +119,7 @@ class Secrets(Service):
 def _require(secret: Secret, keys: Iterable[str]) -> None:
     missing = sorted(set(keys) - set(secret.values))
     if missing:
+        # Inferred: the SDK passes the keys on (``required_keys`` of ``Secret.from_name``) and reads no answer's words.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"Secret {secret.name!r} is missing required key(s): {', '.join(missing)}; "

@@ -20,7 +20,8 @@ log = logging.getLogger(__name__)
 
 TICK = 0.5
 
-#: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds.
+#: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds
+#: (``heartbeat_interval`` in modal/config.py); when Modal gives one up is inferred.
 SILENT_AFTER = 120.0
 
 #: A function's timeout is its startup timeout too unless it says otherwise, and may be a second; that a laptop under

@@ -35,7 +35,8 @@ log = logging.getLogger(__name__)
 #: Where Modal's runtime, and with it the SDK, expects volumes to be mounted in a container.
 MOUNT_ROOT = "/__modal/volumes"
 
-#: Modal commits what a running container wrote "every few seconds" without being asked.
+#: Modal commits what a running container wrote "every few seconds" without being asked (Modal's guide, "Volumes"; how
+#: many seconds is inferred).
 BACKGROUND_COMMIT_SECONDS = 5.0
 
 
@@ -196,7 +197,8 @@ class Volumes(VolumeFiles):
         view = self._attached_view(volume_id, container_id)
         async with volume.changing:
             if await asyncio.to_thread(self._has_open_files, view, volume_id, container_id):
-                # The SDK looks for these very words before it goes and finds out which file it is.
+                # The SDK's ``Volume.reload`` looks for "there are open files preventing the operation" before it goes
+                # and finds out which file it is. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )

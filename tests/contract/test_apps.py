@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +11,7 @@ import pytest
 from modal.exception import NotFoundError, RemoteError
 
 from modalflow.emulator.local import LocalModal
+from tests.command_line import CommandLine
 from tests.contract.deploying import APPS, Deployed, load, stop_app
 from tests.contract.inspecting import containers
 from tests.support import wait_until
@@ -26,18 +24,10 @@ def compute(client: modal.Client, name: str) -> Iterator[Deployed]:
     deployed.stop()
 
 
-def cli(local: LocalModal, *arguments: str) -> str:
-    """Run the ``modal`` command as a user would; return what it wrote on stdout."""
-    done = subprocess.run(
-        [sys.executable, "-m", "modal", *arguments],
-        env={**os.environ, **local.env, "COLUMNS": "200", "PYTHONPATH": str(APPS)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def cli(local: LocalModal) -> Iterator[CommandLine]:
+    with CommandLine({**local.env, "PYTHONPATH": str(APPS)}) as command_line:
+        yield command_line
 
 
 def test_redeploying_replaces_containers(compute: Deployed) -> None:
@@ -105,23 +95,23 @@ def test_lookup_of_an_app(client: modal.Client, name: str) -> None:
     stop_app(name, client)
 
 
-def test_the_command_line_lists_and_stops_apps(compute: Deployed, local: LocalModal) -> None:
+def test_the_command_line_lists_and_stops_apps(compute: Deployed, cli: CommandLine) -> None:
     """modal app list, container list, app history and app stop work."""
     compute.call("add", 1, 2)
-    listed = {app["description"]: app for app in json.loads(cli(local, "app", "list", "--json"))}
+    listed = {app["description"]: app for app in json.loads(cli("app", "list", "--json"))}
     assert listed[compute.name]["state"] == "deployed"
     assert listed[compute.name]["tasks"] == "1"
-    assert compute.name in cli(local, "container", "list", "--json")
-    assert "v1" in cli(local, "app", "history", compute.name)
-    cli(local, "app", "stop", "--yes", compute.name)
+    assert compute.name in cli("container", "list", "--json")
+    assert "v1" in cli("app", "history", compute.name)
+    cli("app", "stop", "--yes", compute.name)
     wait_until(lambda: not containers(compute.client, compute.name), what="the end of its containers")
     compute.deploy()
 
 
-def test_the_command_line_deploys_and_runs(local: LocalModal, client: modal.Client, name: str) -> None:
+def test_the_command_line_deploys_and_runs(cli: CommandLine, client: modal.Client, name: str) -> None:
     """modal deploy deploys a file; modal run runs one of its functions and shows what it printed."""
-    cli(local, "deploy", "--name", name, str(APPS / "compute_app.py"))
+    cli("deploy", "--name", name, str(APPS / "compute_app.py"))
     assert modal.Function.from_name(name, "add", client=client).remote(1, 2) == 3
     stop_app(name, client)
-    said = cli(local, "run", f"{Path(APPS / 'compute_app.py')}::prints", "--lines", "3")
+    said = cli("run", f"{Path(APPS / 'compute_app.py')}::prints", "--lines", "3")
     assert "line 2 on stdout" in said

@@ -76,3 +76,19 @@ def test_the_traceback_is_in_the_log(compute: Deployed) -> None:
     with pytest.raises(ValueError, match="look here"):
         call.get(timeout=60)
     wait_until(lambda: any("look here" in e.message for e in call.logs.fetch()), what="the traceback")
+
+
+@needs_sdk("1.6")
+def test_logs_of_a_function(compute: Deployed) -> None:
+    """A function's logs hold the lines of its calls and of no other's; following them ends when nothing more comes."""
+    function, began = compute.function("prints"), datetime.datetime.now(datetime.UTC)
+    function.for_each([1, 2])
+    compute.function("environment").remote()
+    entries = list(function.logs.fetch(since=began, source="stdout"))
+    assert sum(e.message == "line 0 on stdout\n" for e in entries) == 2
+    assert {e.object_id for e in entries} == {function.object_id}
+    assert [e.message for e in function.logs.tail(1, source="stderr")] == ["on stderr\n"]
+    assert list(function.logs.fetch(since=began, until=began)) == []
+    streamed = [e.message for e in function.logs.stream(timeout=1)]
+    assert streamed.count("line 1 on stdout\n") >= 1
+    assert list(compute.function("add").logs.tail(5)) == []

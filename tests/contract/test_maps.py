@@ -15,7 +15,6 @@ from typing import Any
 import modal
 import pytest
 from modal.exception import ExecutionError, RemoteError, SerializationError
-from modal.types import InputStatus
 
 from tests.contract.deploying import Deployed
 from tests.support import wait_until
@@ -164,12 +163,12 @@ def test_from_inside_a_container(maps: Deployed) -> None:
     assert maps.function("calls_others_async").remote() == [0, 1, 4, 9, 16, 81]
     assert modal.FunctionCall.from_id(inner, client=maps.client).get(timeout=0) == 0
     [root] = call.get_call_graph()
-    assert root.status == InputStatus.SUCCESS
+    assert root.status.name == "SUCCESS"
     assert (root.function_name, root.function_call_id) == ("calls_others", call.object_id)
-    below = [(child.function_name, child.status) for child in root.children]
-    assert below.count(("square", InputStatus.FAILURE)) == 1
-    assert below.count(("square", InputStatus.SUCCESS)) == 14
-    assert [status for function, status in below if function.startswith("Scaled.")] == [InputStatus.SUCCESS]
+    below = [(child.function_name, child.status.name) for child in root.children]
+    assert below.count(("square", "FAILURE")) == 1
+    assert below.count(("square", "SUCCESS")) == 14
+    assert [status for function, status in below if function.startswith("Scaled.")] == ["SUCCESS"]
     itself = maps.function("about_itself").spawn()
     about = itself.get()
     [node] = itself.get_call_graph()

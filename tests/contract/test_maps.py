@@ -66,7 +66,7 @@ def test_failures_in_a_map(maps: Deployed, notes: modal.Dict, name: str) -> None
     with pytest.raises(ValueError, match="-1 is negative"):
         list(square.map([1, -1, 2]))
     numbers = list(range(1, 12))
-    results = list(flaky.map(numbers, [name] * len(numbers), return_exceptions=True, wrap_returned_exceptions=False))
+    results = list(flaky.map(numbers, [name] * len(numbers), return_exceptions=True))
     assert results[:9] + results[10:] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
     assert isinstance(results[9], ValueError)
     assert str(results[9]) == "10 failed, try 2"

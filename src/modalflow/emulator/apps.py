@@ -120,7 +120,10 @@ class Apps(Service):
     """Answers the App RPCs that are neither about logs nor about layouts of functions."""
 
     inferred: ClassVar[Mapping[str, str]] = {
-        "AppHeartbeat": "an ephemeral app whose client was silent for 90 s is stopped.",
+        "AppHeartbeat": (
+            "an ephemeral app whose client was silent for 90 s is stopped; after a restart of the control plane "
+            "they begin anew."
+        ),
         "AppList": 'how long a stopped app is still listed: Modal says "recently stopped".',
     }
 

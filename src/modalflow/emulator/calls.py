@@ -220,9 +220,16 @@ class Calls(Service):
     """Answers the RPCs with which clients call functions and follow the calls."""
 
     inferred: ClassVar[Mapping[str, str]] = {
-        "FunctionGetOutputs": "the seven days for which results are kept count from the last result of the call.",
+        "FunctionGetOutputs": (
+            "the seven days for which results are kept count from the last result of the call; an input that was "
+            "running when the control plane ended runs again, with its whole time."
+        ),
         "FunctionMap": (
             "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
+        ),
+        "FunctionPutInputs": (
+            "the limits on waiting inputs count per function, or variant with options of its own; which words they "
+            "are refused with."
         ),
         "FunctionCallPutDataOut": (
             "a generator that runs again after its container was lost yields each value once to its client."

@@ -2,6 +2,9 @@
 
 Owns which environments exist and what their settings are. What lives in one belongs to other services, which subscribe
 to hear of a rename or a deletion.
+
+The SDK prints the errors as they come (modal/cli/environment.py); their words, and that the default environment cannot
+be deleted, are inferred.
 """
 
 from __future__ import annotations

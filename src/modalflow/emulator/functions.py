@@ -44,6 +44,11 @@ class Functions(Service):
     """Answers the RPCs about functions and classes as definitions."""
 
     inferred: ClassVar[Mapping[str, str]] = {
+        "FunctionCreate": (
+            "more cores or memory than the machine has are cut down to what it has, with a line in the log; a memory "
+            "limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the credentials "
+            "of the mount are not looked at."
+        ),
         "FunctionBindParams": (
             "the same options and parameters are the same variant, with the same containers, whoever asks."
         ),

@@ -22,7 +22,7 @@ from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.wire import message, optional
 
-#: Entries of a page that a client does not limit; the SDK's CLI asks for 100.
+#: Entries of a page that a client does not limit; the SDK asks for pages until there is no further token.
 PAGE = 100
 
 
@@ -40,6 +40,7 @@ class ImageNames(Service):
 
     inferred: ClassVar[Mapping[str, str]] = {
         "ImageListTags": "what page tokens look like.",
+        "ImagePublish": "a name that is published again keeps its earlier images as revisions, all of them.",
     }
 
     def __init__(self, state: StateDir, environments: Environments, images: Images) -> None:

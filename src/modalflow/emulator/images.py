@@ -95,6 +95,7 @@ class Images(Service):
             "listed in the build's log."
         ),
         "ImageDelete": "containers that run keep the image until they end.",
+        "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",
     }
 
     def __init__(

@@ -35,6 +35,10 @@ class Runtime(Service):
 
     inferred: ClassVar[Mapping[str, str]] = {
         "ContainerHeartbeat": "held until there is something to cancel, at most 14 s.",
+        "TaskResult": (
+            "three containers that end before they took an input, one after another, fail the inputs that wait: of a "
+            "deployed app too, for which Modal would go on trying."
+        ),
         "ContainerStop": "what the container ran is started again in another one, as the same input.",
         "FunctionGetDynamicConcurrency": "the target is the answer: no load is measured.",
     }

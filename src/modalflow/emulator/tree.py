@@ -2,6 +2,9 @@
 
 Owns the rules of the tree (every parent is a directory, what may overwrite what) and the path arithmetic. Paths are
 relative and without ``.``: ``a/b``; the root is ``""``.
+
+The SDK turns NOT_FOUND into FileNotFoundError and ALREADY_EXISTS into FileExistsError (modal/volume.py) and shows the
+words as they come; which words, and INVALID_ARGUMENT for the rest, is inferred.
 """
 
 from __future__ import annotations

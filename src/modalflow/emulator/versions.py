@@ -2,6 +2,8 @@
 
 Owns which versions there are, and the RPCs that make one out of an older one: rollback, rollover, promotion of a staged
 deployment. What a function was in a version is functions.py's.
+
+What is refused, and in which words, is inferred: the SDK's command line prints an error as it comes (modal/cli/app.py).
 """
 
 from __future__ import annotations
@@ -82,7 +84,10 @@ class Versions(Service):
     """Answers the RPCs that deploy an earlier version of an app anew."""
 
     inferred: ClassVar[Mapping[str, str]] = {
-        "AppRollback": "going back is a new version with the old definitions, and so is promoting a staged one.",
+        "AppRollback": (
+            "going back is a new version with the old definitions, and so is promoting a staged one; "
+            f"the newest {KEPT_VERSIONS} versions can be called and gone back to."
+        ),
     }
 
     def __init__(self, apps: Apps) -> None:

@@ -2,12 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import subprocess
-import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import modal
@@ -16,51 +10,14 @@ from modal.exception import RemoteError
 from modal_proto import api_pb2
 
 from modalflow.emulator.faults.control import FaultControl
-from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
 from modalflow.emulator.starts import Isolation
 from tests.contract.deploying import Deployed, load
+from tests.contract.isolated import problem_with, running
 from tests.sdk import SDK
 from tests.support import descendants, is_running, wait_until
 from tests.wheels import make_wheel
 
 pytestmark = pytest.mark.local_only
-
-
-def problem_with(isolation: Isolation) -> str:
-    """Why this machine does not allow that kind of isolation, tried in a process without threads."""
-    script = (
-        "import sys; from modalflow.emulator import template; from modalflow.emulator.starts import Isolation; "
-        "print(template.problem_with(Isolation(sys.argv[1])))"
-    )
-    tried = subprocess.run(
-        [sys.executable, "-c", script, isolation.value], check=True, stdout=subprocess.PIPE, text=True
-    )
-    return tried.stdout.strip()
-
-
-@contextmanager
-def running(isolation: Isolation, state_dir: Path | None = None) -> Iterator[ControlPlane]:
-    """A control plane on a thread of this process, with containers of that kind."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, name="control plane under test")
-    thread.start()
-
-    async def make() -> ControlPlane:
-        control_plane = ControlPlane(Options(state_dir=state_dir), isolation=isolation)
-        await control_plane.start()
-        return control_plane
-
-    try:
-        control_plane = asyncio.run_coroutine_threadsafe(make(), loop).result(30)
-        try:
-            yield control_plane
-        finally:
-            asyncio.run_coroutine_threadsafe(control_plane.close(), loop).result(30)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
 
 
 @pytest.mark.parametrize("isolation", list(Isolation), ids=lambda i: i.value)

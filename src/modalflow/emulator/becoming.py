@@ -86,11 +86,15 @@ def preload() -> Preloaded:
 
 
 def execute(start: Start) -> None:
-    """Replace this process by a new interpreter that runs the runtime."""
+    """Replace this process by a new interpreter that runs the runtime, or by the program that is to run instead."""
     for name in ("SIGPIPE", "SIGXFSZ"):
         # The interpreter ignores these, and a process that it starts would not know of it.
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
+    if start.program:
+        # Without a root of its own a room has its current folder elsewhere.
+        os.chdir(start.room.cwd)
+        os.execve(start.program[0], start.program, start.variables)
     python = str(start.python or sys.executable)
     os.execve(python, [python, "-m", RUNTIME], start.variables)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -26,6 +27,9 @@ from modalflow.emulator.wire import message
 
 #: A blob that no call refers to is removed once it is this old: it may be on its way to a call, or to whoever asked.
 BLOB_SECONDS = 24 * 3600.0
+
+#: What new_id makes: nothing that leads out of the folder.
+_BLOB_ID = re.compile("bl-[A-Za-z0-9]{22}")
 
 #: Given the path of the uploaded file, which it may move away, and returns the body of the answer.
 Receiver = Callable[[Path], Awaitable[bytes]]
@@ -131,7 +135,7 @@ class Blobs(Service):
         return api_pb2.BlobGetResponse(download_url=self.offer(path, 0, path.stat().st_size))
 
     def _path(self, blob_id: str) -> Path:
-        if not blob_id.replace("-", "").isalnum():
+        if not _BLOB_ID.fullmatch(blob_id):
             raise GRPCError(Status.INVALID_ARGUMENT, f"{blob_id!r} is not the id of a blob")
         return self._folder / blob_id
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from modalflow.emulator.changes import Changes
 from modalflow.emulator.layers import Draft, Layers
 from modalflow.emulator.mounts import make_parents
 from modalflow.emulator.recipes import Copy, Recipe, RunPip, Source
-from modalflow.emulator.starts import Isolation
 from modalflow.emulator.store import FileStore, StateDir
 from modalflow.emulator.wire import message
 
@@ -90,11 +89,12 @@ class Made:
 class Builder:
     """Does what recipes say."""
 
-    def __init__(self, state: StateDir, layers: Layers, isolation: Callable[[], Awaitable[Isolation]]) -> None:
+    def __init__(self, state: StateDir, layers: Layers, programs: installing.Programs) -> None:
         self._layers = layers
         self._content = state.files
         self._cache = state.root / "pip-cache"
-        self._isolation = isolation
+        self._hidden = state.root
+        self._programs = programs
 
     async def make(self, name: str, recipe: Recipe, below: Made, build: Build) -> Made:
         """Make the layer, under that name; InstallError if pip cannot."""
@@ -151,15 +151,20 @@ class Builder:
                     build.printed(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")
                 return
         environment, tree = await asyncio.to_thread(work.own_python), work.tree
+        if tree is not None and installing.is_editable(action.install):
+            # What builds them leaves files beside the source.
+            tree = await asyncio.to_thread(work.own_files)
         await installing.install(
             action.install,
             environment,
             tree=tree,
             workdir=action.workdir,
             variables=action.variables,
+            draft=work.folder,
             temporary=work.temporary,
             cache=self._cache,
-            guard=installing.guard(await self._isolation()),
+            hidden=self._hidden,
+            programs=self._programs,
             # The image's own files are, to the user, where the image has them.
             tell=lambda line: build.printed(line if tree is None else line.replace(str(tree), "")),
         )
@@ -182,6 +187,10 @@ class _Work:
     @property
     def has_python(self) -> bool:
         return bool(self._below.python) or (self._draft is not None and self._draft.python.exists())
+
+    @property
+    def folder(self) -> Path:
+        return self._begun().folder
 
     @property
     def temporary(self) -> Path:

@@ -354,7 +354,7 @@ class Calls(Service):
         if call is None:
             # The SDK makes OutputExpiredError of it.
             return api_pb2.FunctionGetOutputsResponse()
-        after = int(request.last_entry_id.partition("-")[0] or 0)
+        after = _place(request.last_entry_id)
         awaited = Awaited(call, after, optional(request, "start_idx"), optional(request, "end_idx"))
         await call.changed.until(awaited.look, request.timeout)
         places = awaited.places()[: request.max_values or None]
@@ -428,8 +428,13 @@ class Calls(Service):
         return answer
 
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
+        """Take what a generator yields from the container that runs it; what comes from another one is dropped, as is a
+        result: its own was taken from it meanwhile, or it never had it."""
+        if caller.container_id is None:
+            raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
         call = self.get(request.function_call_id)
-        call.yielded(request.data_chunks)
+        if any(item.container_id == caller.container_id and not item.done for item in call.inputs.values()):
+            call.yielded(request.data_chunks)
         return Empty()
 
     async def FunctionCallGetDataOut(
@@ -447,3 +452,11 @@ class Calls(Service):
             if over:
                 return
             await call.changed.until(partial(call.has_news, sent), 60.0)
+
+
+def _place(entry_id: str) -> int:
+    """Return how many outputs a client has, read off the ``last_entry_id`` that it was given."""
+    number = entry_id.partition("-")[0] or "0"
+    if not (number.isascii() and number.isdecimal()):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one from an earlier answer")
+    return int(number)

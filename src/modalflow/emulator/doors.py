@@ -32,11 +32,17 @@ class Doors:
         self._folder = state.folder("doors")
         self._scratch: Scratch | None = None
         if len(os.fsencode(self._folder / new_id("ta"))) > LONGEST_PATH:
-            # A state folder deep down: only a short path can be connected to.
+            # A state folder deep down: only a short path can be connected to, and the one way to shorten one,
+            # /proc/self/fd, leads each process somewhere else.
             self._scratch = Scratch(_PREFIX)
-            self._folder = self._scratch.path
+            self._folder = self._scratch.path.resolve()
         self._protocol: Callable[[], asyncio.Protocol] | None = None
         self._open: dict[str, tuple[str, asyncio.Server]] = {}
+
+    @property
+    def elsewhere(self) -> tuple[Path, ...]:
+        """The folder of the doors, where it is not in the state folder."""
+        return () if self._scratch is None else (self._folder,)
 
     def lead_to(self, protocol: Callable[[], asyncio.Protocol]) -> None:
         """From now on each connection through a door is served by one of these."""

@@ -55,6 +55,9 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
             keeper.close()
         if isolation is Isolation.PLAIN:
             _live_and_die(os.getppid())
+        else:
+            # With them it could take away the mounts that hide what is not its own.
+            syscalls.drop_capabilities()
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)

@@ -28,14 +28,13 @@ from modal_proto import api_pb2
 from modalflow.emulator.building import Build, Builder, BuildFunctionError, Made, packages, secrets_to_blot
 from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.installing import InstallError
+from modalflow.emulator.installing import InstallError, Programs
 from modalflow.emulator.layers import Layers
 from modalflow.emulator.log_records import Entry
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.recipes import Recipe, RecipeError, Settings, Source, read
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.secrets import Secrets
-from modalflow.emulator.starts import Isolation
 from modalflow.emulator.store import StateDir
 from modalflow.emulator.wire import message
 
@@ -98,12 +97,10 @@ class Images(Service):
         "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",
     }
 
-    def __init__(
-        self, state: StateDir, mounts: Mounts, secrets: Secrets, isolation: Callable[[], Awaitable[Isolation]]
-    ) -> None:
+    def __init__(self, state: StateDir, mounts: Mounts, secrets: Secrets, programs: Programs) -> None:
         self._layers = Layers(state)
         self._folder = state.folder("images")
-        self._builder = Builder(state, self._layers, isolation)
+        self._builder = Builder(state, self._layers, programs)
         self._mounts, self._secrets = mounts, secrets
         self._images: dict[str, Image] = {}
         self._cached: dict[str, str] = {}

@@ -1,29 +1,27 @@
-"""Installing into an image's environment: pip, run as a program of the host's.
+"""Installing into an image's environment: pip, run in a room like a container's.
 
-Owns pip's command line, its variables and its process. The packages of the host count as installed, since a container
-finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
+Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
+a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
 docs/decisions/installing-into-images.md for why pip installs what is asked of uv as well.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import ctypes
 import importlib.util
 import itertools
 import os
 import re
-import shutil
-import signal
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Protocol
 
 from modalflow.emulator import python_envs
 from modalflow.emulator.installs import Install
-from modalflow.emulator.starts import Isolation
+from modalflow.emulator.processes import Process
+from modalflow.emulator.starts import Isolation, Room, Start
 
 #: The host's variables that pip gets: where programs, settings, proxies and certificates are.
 _PASSED_ON = re.compile(
@@ -56,6 +54,11 @@ OFFLINE = (
     "every image has."
 )
 
+UNPROTECTED = (
+    "   pip runs without a room of its own, for want of namespaces on this machine: a package's build script may write "
+    "wherever this user may\n"
+)
+
 
 class InstallError(RuntimeError):
     """pip did not install what was asked for. The text says how it ended, and what it said last."""
@@ -79,6 +82,11 @@ def requirements(install: Install, tree: Path | None) -> list[str] | None:
     return found if all(_SIMPLE.match(line) for line in found) else None
 
 
+def is_editable(install: Install) -> bool:
+    """Whether a source folder is installed as it stands."""
+    return any(argument.startswith(("-e", "--editable")) for argument in install.arguments)
+
+
 def satisfied(requirement: str) -> str:
     """Return the version that the host has, where that is what the requirement asks for; empty if it is not."""
     match = _SIMPLE.match(requirement)
@@ -91,6 +99,16 @@ def satisfied(requirement: str) -> str:
     return version if match["version"] in (None, version) else ""
 
 
+class Programs(Protocol):
+    """What runs programs in rooms like a container's; fork_server.py does."""
+
+    async def isolation(self) -> Isolation: ...
+
+    async def launch(
+        self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+    ) -> Process: ...
+
+
 async def install(
     wanted: Install,
     environment: Path,
@@ -98,42 +116,51 @@ async def install(
     tree: Path | None,
     workdir: str,
     variables: Mapping[str, str],
+    draft: Path,
     temporary: Path,
     cache: Path,
-    guard: Sequence[str],
+    hidden: Path,
+    programs: Programs,
     tell: Callable[[str], None],
 ) -> None:
     """Install into the environment, or raise InstallError; cancelled, end pip and all that it started.
 
-    ``tree`` holds the image's own files: a path among the arguments that is in it is that file. ``guard`` are the words
-    to start a program with so that it does not outlive this process. ``tell`` gets what pip prints, line by line.
+    ``tree`` holds the image's own files: a path among the arguments that is in it is that file. ``tell`` gets what pip
+    prints, line by line. pip, and with it whatever a package does while it is built, sees of the ``hidden`` folder
+    only the tree, the cache and the ``draft``, which the environment and the temporary folder are in; what it writes
+    elsewhere is gone when it ends. That takes namespaces: without them it may write wherever this user may.
     """
+    if await programs.isolation() is Isolation.PLAIN:
+        tell(UNPROTECTED)
     arguments = _arguments(wanted.arguments, tree, temporary)
     cwd = Path(_on_host(workdir or "/", tree))
-    argv = [*guard, str(python_envs.python(environment)), *_pip(), "install", *arguments]
-    last: list[str] = []
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        env=_variables(environment, variables, temporary, cache),
-        cwd=cwd if cwd.is_dir() else "/",
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        start_new_session=True,
-        preexec_fn=_die_with_parent,
-        limit=1 << 20,
+    given = _variables(environment, variables, temporary, cache)
+    last: deque[str] = deque(maxlen=_LAST_WORDS)
+
+    def said(line: str) -> None:
+        tell(line)
+        last.append(line)
+
+    agent = Path(given.get("SSH_AUTH_SOCK", ""))
+    folder, nothing = temporary / "room", temporary / "nothing"
+    for made in (folder, nothing, cache):
+        made.mkdir(exist_ok=True)
+    room = Room(
+        folder=folder,
+        layer=nothing,
+        hidden=hidden,
+        shown=(draft, cache, *([agent] if agent.is_socket() else [])),
+        lent=() if tree is None or tree.is_relative_to(draft) else (tree,),
+        cwd=str(cwd if cwd.is_dir() else "/"),
     )
+    program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
+    process = await programs.launch(Start(room, given, program=program), said, said)
     try:
-        assert process.stdout is not None
-        async for raw in process.stdout:
-            line = raw.decode(errors="replace")
-            tell(line)
-            last = [*last, line][-_LAST_WORDS:]
         code = await process.wait()
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await asyncio.shield(process.wait())
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
     if code:
         raise InstallError(_explained(code, last))
     _give_back_paths(environment, tree)
@@ -219,21 +246,3 @@ def _give_back_paths(environment: Path, tree: Path | None) -> None:
             if str(tree) in text:
                 file.unlink()
                 file.write_text(text.replace(str(tree), ""))
-
-
-def guard(isolation: Isolation) -> list[str]:
-    """Words to start a program with so that all that it starts ends with it; none where the machine has no way to."""
-    unshare = shutil.which("unshare")
-    user = ["--user", "--map-root-user"] if isolation is Isolation.USER else []
-    if unshare is None or isolation is Isolation.PLAIN:
-        return []
-    return [unshare, *user, "--pid", "--fork", "--kill-child=KILL"]
-
-
-def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends (Linux; elsewhere nothing does)."""
-    if sys.platform == "linux":
-        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-_LIBC = ctypes.CDLL(None)

@@ -130,6 +130,7 @@ class Launcher:
             folder=folder,
             layer=layer,
             hidden=self._state.root,
+            also_hidden=self._doors.elsewhere,
             shown=(arguments, door, *bytecode_folders(self._state)),
             lent=() if packages is None else (packages,),
             volumes=views,

@@ -58,7 +58,7 @@ class Draft:
     """A layer in the making. ``settle`` makes it one, ``discard`` leaves nothing of it."""
 
     def __init__(self, folder: Path, final: Path) -> None:
-        self._folder, self._final = folder, final
+        self.folder, self._final = folder, final
         self.files = folder / "files"
         self.python = folder / "python"
         self.temporary = folder / "tmp"
@@ -86,12 +86,12 @@ class Draft:
         """Make it the layer, in one step."""
         shutil.rmtree(self.temporary)
         if self.python.exists():
-            python_envs.relocate(self.python, str(self._folder), str(self._final))
+            python_envs.relocate(self.python, str(self.folder), str(self._final))
         # There already if an image of the same definition was deleted, and nothing swept since.
         if self._final.exists():
-            shutil.rmtree(self._folder)
+            shutil.rmtree(self.folder)
         else:
-            self._folder.rename(self._final)
+            self.folder.rename(self._final)
 
     def discard(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -35,6 +35,9 @@ KEPT_SECONDS = 7 * 24 * 3600
 #: Entries in one message of a stream or a fetch.
 BATCH = 500
 
+#: Buckets that one AppCountLogs is answered with: one each minute of Modal's longest retention (30 days). Inferred.
+MOST_BUCKETS = 50_000
+
 NANOSECONDS = 1_000_000_000
 
 
@@ -251,6 +254,11 @@ class Logs(Service):
         log = self._fetched(request.app_id)
         width = max(request.bucket_secs, 1)
         since_ns, until_ns = _range(request)
+        if (until_ns - since_ns) // NANOSECONDS // width > MOST_BUCKETS:
+            raise GRPCError(
+                Status.INVALID_ARGUMENT,
+                f"Buckets of {width} s make more than {MOST_BUCKETS} of that time range; expected wider ones",
+            )
         counts: dict[int, list[int]] = {
             start: [0, 0, 0]
             for start in range(since_ns // NANOSECONDS // width * width, -(-until_ns // NANOSECONDS), width)
@@ -308,9 +316,12 @@ def batches(entries: Iterable[Entry]) -> Iterator[api_pb2.TaskLogsBatch]:
 
 def _entry_number(entry_id: str) -> int:
     number = entry_id.partition("-")[0]
-    return int(number) if number.isdecimal() else 0
+    return int(number) if number.isascii() and number.isdecimal() else 0
 
 
 def _range(request: api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest) -> tuple[int, int]:
-    until = request.until.ToNanoseconds() if request.HasField("until") else 0
-    return request.since.ToNanoseconds(), until or clock.now_ns() + NANOSECONDS
+    try:
+        until = request.until.ToNanoseconds() if request.HasField("until") else 0
+        return request.since.ToNanoseconds(), until or clock.now_ns() + NANOSECONDS
+    except ValueError as error:
+        raise GRPCError(Status.INVALID_ARGUMENT, f"since and until must be times: {error}") from error

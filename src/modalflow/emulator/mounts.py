@@ -7,11 +7,12 @@ over a container's root is namespaces.py's.
 from __future__ import annotations
 
 import hashlib
+import posixpath
 import shutil
 import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import ClassVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -94,7 +95,8 @@ class Mounts(Service):
         files: dict[str, api_pb2.MountFile] = {}
         for mount_id, prefix in placed:
             for file in self.content(mount_id):
-                files[str(PurePosixPath("/", prefix, file.filename.lstrip("/")))] = file
+                # normpath: nothing is above the root, however often an image's COPY says "..".
+                files[posixpath.normpath(f"/{prefix}/{file.filename}").replace("//", "/")] = file
         digest = hashlib.sha256(str(image or "").encode())
         for name in sorted(files):
             digest.update(f"{name}\0{files[name].sha256_hex}\0{files[name].mode}\n".encode())
@@ -110,7 +112,7 @@ class Mounts(Service):
                 make_parents(incoming, target.parent)
                 target.unlink(missing_ok=True)
                 shutil.copyfile(self._files.path(file.sha256_hex), target)
-                target.chmod(file.mode or 0o644)
+                target.chmod(stat.S_IMODE(file.mode) & 0o777 or 0o644)
             incoming.rename(tree)
         return tree
 
@@ -137,19 +139,20 @@ class Mounts(Service):
                 if not is_global:
                     raise GRPCError(Status.NOT_FOUND, f"Mount {name!r} not found")
                 # The client, its dependencies, a standalone Python: containers here have the host's, so it is empty.
-                mount_id = self._name(key)
+                mount_id = new_id("mo")
+                self._name(key, mount_id)
                 self._keep(mount_id, [])
             return self._made(mount_id, self._mounts[mount_id])
         if mount_id is not None and mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_FAIL_IF_EXISTS:
             raise GRPCError(Status.ALREADY_EXISTS, f"Mount {name!r} already exists")
+        made = self._made(mount_id or new_id("mo"), list(request.files))
         if mount_id is None:
-            mount_id = self._name(key)
-        return self._made(mount_id, list(request.files))
+            self._name(key, made.mount_id)
+        return made
 
-    def _name(self, key: MountName) -> str:
-        mount_id = self._named[key] = new_id("mo")
+    def _name(self, key: MountName, mount_id: str) -> None:
+        self._named[key] = mount_id
         self._records.name(key, mount_id)
-        return mount_id
 
     def _keep(self, mount_id: str, files: list[api_pb2.MountFile]) -> None:
         if self._mounts.get(mount_id) != files:
@@ -168,6 +171,11 @@ class Mounts(Service):
 
     def _made(self, mount_id: str, files: list[api_pb2.MountFile]) -> api_pb2.MountGetOrCreateResponse:
         for file in files:
+            if ".." in file.filename.split("/") or "\0" in file.filename or not file.filename.strip("/"):
+                raise GRPCError(
+                    Status.INVALID_ARGUMENT,
+                    f"{file.filename!r} is not a path of a file in a mount; '..' leads out of it",
+                )
             if not self._files.has(file.sha256_hex):
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, f"File {file.filename!r} was not uploaded: MountPutFile first"

@@ -19,6 +19,13 @@ from modalflow.emulator.starts import VOLUMES, Isolation, Room, VolumeView
 #: Where the host's root is while the room is being made.
 _HOST = "/.modalflow-host"
 
+#: Devices of the host that a container has: those without a state, and what computes.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*", "dri", "kfd")
+
+#: What root of the host could change for all of the machine by writing a file. runc's defaults (libcontainer's
+#: specconv), /sys in place of cgroups.
+_THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
+
 
 def enter(isolation: Isolation, room: Room) -> Keeper | None:
     """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
@@ -52,6 +59,11 @@ def enter(isolation: Isolation, room: Room) -> Keeper | None:
     for volume in room.volumes:
         _place(volume)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    _make_devices()
+    for path in _THE_MACHINES:
+        if os.path.exists(path):
+            syscalls.bind(path, path, recursive=True)
+            syscalls.make_read_only(path)
     syscalls.unmount(_HOST)
     os.rmdir(_HOST)
     os.makedirs(room.cwd, exist_ok=True)
@@ -65,11 +77,15 @@ def plain_home(room: Room) -> Path:
 
 
 def host_mounts(hidden: Path) -> list[str]:
-    """Return the mount points that an overlay over / does not show: the outermost of each tree, without /proc."""
+    """Return the mount points that an overlay over / does not show: the outermost of each tree.
+
+    /proc and /dev are not among them: a container has its own.
+    """
     points = set()
     for line in Path("/proc/self/mountinfo").read_text().splitlines():
         point = line.split(" ")[4].encode().decode("unicode_escape")
-        if point not in ("/", "/proc") and not point.startswith("/proc/") and not Path(point).is_relative_to(hidden):
+        there = Path(point)
+        if point != "/" and not any(there.is_relative_to(place) for place in ("/proc", "/dev", hidden)):
             points.add(point)
     return sorted(p for p in points if not any(str(above) in points for above in Path(p).parents))
 
@@ -78,16 +94,17 @@ def _one_overlay(room: Room, scratch: Path) -> None:
     """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     for point in host_mounts(room.hidden):
-        _bind_host(point, f"{scratch}/root{point}")
+        _show_host(room, scratch, Path(point))
 
 
 def _many_overlays(room: Room, scratch: Path) -> None:
     """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
     below it, so each folder gets its own, and the mounts are bound."""
     root = f"{scratch}/root"
-    mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc")]
+    mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc"), Path("/dev")]
     needed = [Path("/", v.mount_path) for v in room.volumes] + [
         room.hidden,
+        *room.also_hidden,
         *room.shown,
         *room.lent,
         Path("/", room.cwd),
@@ -107,7 +124,7 @@ def _many_overlays(room: Room, scratch: Path) -> None:
         elif not host.is_dir():
             Path(there).touch()
             syscalls.bind(str(host), there)
-        elif host == Path("/proc"):
+        elif host in (Path("/proc"), Path("/dev")):
             os.mkdir(there)
         elif not os.access(host, os.R_OK | os.X_OK):
             # Nobody here could look into it: the container has its own, with what the app puts there.
@@ -123,7 +140,7 @@ def _many_overlays(room: Room, scratch: Path) -> None:
             for child in sorted(host.iterdir()):
                 place(child)
         else:
-            _bind_host(str(host), there)
+            _show_host(room, scratch, host, ",userxattr")
 
     for top in tops:
         place(top)
@@ -139,11 +156,61 @@ def _escaped(path: str) -> str:
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-def _bind_host(host: str, there: str) -> None:
-    """Show a mount of the host's, which may be a single file."""
+def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
+    """Show a mount of the host's, which may be a single file, so that what is written there is the container's own.
+
+    Where the kernel makes no overlay, because of further mounts below it for one, it is only to be read.
+    """
+    there = f"{scratch}/root{host}"
     if not os.path.lexists(there):
-        _make_point(host, there)
-    syscalls.bind(host, there, recursive=True)
+        _make_point(str(host), there)
+    if host.is_dir() and host != Path("/sys"):
+        private = scratch / "mounts" / str(host).strip("/").replace("/", "-")
+        (private / "work").mkdir(parents=True, exist_ok=True)
+        layer = Path(f"{room.layer}{host}")
+        try:
+            if layer.is_dir():
+                _copy_tree(str(layer), str(private / "upper"))
+            else:
+                (private / "upper").mkdir()
+                shutil.copymode(host, private / "upper")
+            if not _has_mounts_below(host):
+                _overlay(str(host), str(private / "upper"), str(private / "work"), there, extra)
+                return
+        except OSError:
+            # Some file systems cannot be a layer.
+            pass
+    syscalls.bind(str(host), there, recursive=True)
+    syscalls.make_read_only(there)
+
+
+def _has_mounts_below(host: Path) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(host in Path(line.split(" ")[4].encode().decode("unicode_escape")).parents for line in lines)
+
+
+def _make_devices() -> None:
+    """Give the container a /dev of its own: the host's has its disks, and memory that others share."""
+    syscalls.mount("tmpfs", "/dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
+    for pattern in _DEVICES:
+        for device in Path(f"{_HOST}/dev").glob(pattern):
+            there = f"/dev/{device.name}"
+            _make_point(str(device), there)
+            syscalls.bind(str(device), there, recursive=True)
+    os.mkdir("/dev/shm", 0o1777)
+    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
+    os.mkdir("/dev/pts")
+    with contextlib.suppress(OSError):
+        # Only programs that talk to terminals miss it.
+        syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID, "newinstance,ptmxmode=0666,mode=620")
+    for name, target in (
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
+        os.symlink(target, f"/dev/{name}")
 
 
 def _make_point(like: str, there: str) -> None:
@@ -156,10 +223,10 @@ def _make_point(like: str, there: str) -> None:
 
 
 def _hide(room: Room) -> None:
-    """Lay an empty folder over the state folder, and in it what the container may see."""
-    hidden = str(room.hidden)
-    os.makedirs(hidden, exist_ok=True)
-    syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
+    """Lay an empty folder over each of the control plane's, and in it what the container may see."""
+    for hidden in map(str, (room.hidden, *room.also_hidden)):
+        os.makedirs(hidden, exist_ok=True)
+        syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
     for path in map(str, (*room.shown, *room.lent)):
         if os.path.lexists(f"{_HOST}{path}"):
             if not os.path.lexists(path):

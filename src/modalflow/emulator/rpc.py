@@ -219,8 +219,10 @@ class Dispatcher:
     async def _answered(self, name: str, answer: Answerer, request: Any, caller: Caller) -> Message:
         if not caller.idempotency_key:
             return await answer()
-        answers = self._answers if caller.container_id is None else self._answers_to_containers
-        key = name, caller.idempotency_key
+        answers, key = self._answers, (name, caller.idempotency_key)
+        if caller.container_id is not None:
+            # No container gets an answer that was another one's.
+            answers, key = self._answers_to_containers, (name, f"{caller.container_id} {caller.idempotency_key}")
         if is_change(name):
             return await answers.once(key, answer)
         if (is_delivery := DELIVERIES.get(name)) is not None:

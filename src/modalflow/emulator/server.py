@@ -86,7 +86,7 @@ class ControlPlane:
         self._fork_server = ForkServer(
             common_variables(self.state), isolation=isolation, preload=self.options.fork_server
         )
-        self.images = images = Images(self.state, mounts, secrets, self._fork_server.isolation)
+        self.images = images = Images(self.state, mounts, secrets, self._fork_server)
         capacity = self.options.capacity()
         self.launcher = Launcher(
             self.state,

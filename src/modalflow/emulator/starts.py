@@ -46,7 +46,9 @@ class Room:
     layer: Path
     """A tree of files that lies over the host's root."""
     hidden: Path
-    """The state folder: the container finds it empty but for what is in ``shown``."""
+    """The state folder: the container finds it empty but for what is in ``shown`` and ``lent``."""
+    also_hidden: tuple[Path, ...] = ()
+    """Further folders of the control plane's, elsewhere."""
     shown: tuple[Path, ...] = ()
     """Folders and files of the host that the container sees at the same path as they are, not as private copies:
     its arguments, bytecode, the Python environment of its image. They may lie in ``hidden``."""
@@ -83,6 +85,8 @@ class Start:
     """Resource limits by their names in the resource module, e.g. ``RLIMIT_DATA``: soft and hard alike."""
     fresh: bool = False
     """A new interpreter, even where a fork would do."""
+    program: tuple[str, ...] = ()
+    """A program with its arguments to run in the room, instead of Modal's runtime."""
 
     def dumps(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), default=str).encode()
@@ -97,6 +101,7 @@ class Start:
                 "room": _room(said["room"]),
                 "python": None if python is None else Path(python),
                 "site": tuple(map(Path, said["site"])),
+                "program": tuple(said["program"]),
             }
         )
 
@@ -106,6 +111,7 @@ def _room(said: dict[str, Any]) -> Room:
         folder=Path(said["folder"]),
         layer=Path(said["layer"]),
         hidden=Path(said["hidden"]),
+        also_hidden=tuple(map(Path, said["also_hidden"])),
         shown=tuple(map(Path, said["shown"])),
         lent=tuple(map(Path, said["lent"])),
         volumes=tuple(VolumeView(**{**volume, "view": Path(volume["view"])}) for volume in said["volumes"]),

@@ -141,12 +141,12 @@ class FileStore:
 
     def path(self, sha256: str) -> Path:
         """Return where that content is, or would be. Read it, link it, never write to it."""
-        if len(sha256) != 64 or not all(c in "0123456789abcdef" for c in sha256):
+        if not _is_sha256(sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hex")
         return self._root / sha256[:2] / sha256
 
     def has(self, sha256: str) -> bool:
-        return self.path(sha256).exists()
+        return _is_sha256(sha256) and self.path(sha256).exists()
 
     def put(self, data: bytes) -> str:
         """Keep the bytes, return their SHA-256."""
@@ -211,3 +211,7 @@ class FileStore:
         target.parent.mkdir(exist_ok=True)
         incoming.replace(target)
         return sha256
+
+
+def _is_sha256(text: str) -> bool:
+    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)

@@ -27,7 +27,31 @@ MS_PRIVATE = 1 << 18
 MNT_DETACH = 0x2
 
 _PR_SET_PDEATHSIG = 1
+_PR_CAPBSET_DROP = 24
 _PR_SET_CHILD_SUBREAPER = 36
+
+#: What root in a container may still do, by the numbers of capabilities(7): Docker's default, without making devices
+#: (MKNOD), writing to the audit log, and NET_RAW: a container is on the host's network, where it could read along.
+_KEPT_CAPABILITIES = (
+    0,  # CHOWN
+    1,  # DAC_OVERRIDE
+    3,  # FOWNER
+    4,  # FSETID
+    5,  # KILL
+    6,  # SETGID
+    7,  # SETUID
+    8,  # SETPCAP
+    10,  # NET_BIND_SERVICE
+    18,  # SYS_CHROOT
+    31,  # SETFCAP
+)
+_CAPABILITY_VERSION = 0x20080522
+
+#: mount_setattr(2) has the same number on every machine; glibc has a function for it since 2.36 only.
+_MOUNT_SETATTR = 442
+_AT_FDCWD = -100
+_AT_RECURSIVE = 0x8000
+_MOUNT_ATTR_RDONLY = 0x1
 
 #: (clone, pivot_root): glibc has no function for a clone that returns twice, nor for pivot_root.
 _NUMBERS = {"x86_64": (56, 155), "aarch64": (220, 41)}
@@ -77,6 +101,40 @@ def bind(source: str, target: str, *, recursive: bool = False, read_only: bool =
     mount(source, target, flags=MS_BIND | (MS_REC if recursive else 0))
     if read_only:
         mount(source, target, flags=MS_BIND | MS_REMOUNT | MS_RDONLY)
+
+
+def make_read_only(target: str) -> None:
+    """Refuse writes to a mount and to all below it, whatever else they allow; OSError where that cannot be."""
+    attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
+    if _libc.syscall(
+        ctypes.c_long(_MOUNT_SETATTR),
+        _AT_FDCWD,
+        os.fsencode(target),
+        ctypes.c_uint(_AT_RECURSIVE),
+        ctypes.byref(attributes),
+        ctypes.c_size_t(ctypes.sizeof(attributes)),
+    ):
+        number = ctypes.get_errno()
+        raise OSError(number, f"no read-only mount: {os.strerror(number)}", target)
+
+
+def drop_capabilities() -> None:
+    """Give up, for good and for all that this process starts, what a container's root has no business with."""
+    for number in range(64):
+        if number not in _KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
+            # The kernel knows no capability of that number, nor of any higher one.
+            break
+    header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
+    # Twice (effective, permitted, inheritable): the lower half of the numbers, then the upper one.
+    held = (ctypes.c_uint32 * 6)()
+    kept = sum(1 << number for number in _KEPT_CAPABILITIES)
+    if _libc.capget(header, held) == 0:
+        held[0], held[1] = held[0] & kept, held[1] & kept
+        held[2] = held[3] = held[4] = held[5] = 0
+        if _libc.capset(header, held) == 0:
+            return
+    number = ctypes.get_errno()
+    raise OSError(number, f"capabilities cannot be given up: {os.strerror(number)}")
 
 
 def unmount(target: str) -> None:

@@ -51,7 +51,7 @@ def main() -> None:
 
 def _be(start: Start, preloaded: becoming.Preloaded | None) -> None:
     becoming.limit(start.limits)
-    if start.fresh or preloaded is None or preloaded.unfit(start):
+    if start.fresh or start.program or preloaded is None or preloaded.unfit(start):
         becoming.execute(start)
     else:
         becoming.run(start, preloaded)

@@ -17,6 +17,11 @@ from grpclib import GRPCError, Status
 
 MAX_LINKS_FOLLOWED = 40
 
+#: Linux's own (NAME_MAX, PATH_MAX): a longer one could not be in a container's view. Less than PATH_MAX, because the
+#: view's own path comes before it.
+MAX_NAME_BYTES = 255
+MAX_PATH_BYTES = 3_500
+
 
 class Kind(enum.Enum):
     """What stands at a path."""
@@ -43,6 +48,12 @@ def normalise(path: str) -> str:
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} leaves the volume; expected a path without '..'")
+    if "\0" in path or len(path.encode()) > MAX_PATH_BYTES or any(len(p.encode()) > MAX_NAME_BYTES for p in parts):
+        raise GRPCError(
+            Status.INVALID_ARGUMENT,
+            f"{path[:100]!r} cannot be the path of a file; expected at most {MAX_PATH_BYTES} bytes, {MAX_NAME_BYTES} "
+            "in a name, and no NUL",
+        )
     return "/".join(parts)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import tempfile
 from collections.abc import Iterable
@@ -196,8 +197,10 @@ async def test_a_generator_that_runs_again_does_not_repeat_itself(tmp_path: Path
     second = await first.restart()
     call = second.calls.get(call.call_id)
     again = [api_pb2.DataChunk(index=n, data=data) for n, data in ((1, b"A"), (2, b"B"), (3, b"C"))]
+    second.restored.waiting[0].container_id = "ta-second"
     await second.calls.FunctionCallPutDataOut(
-        api_pb2.FunctionCallPutDataRequest(function_call_id=call.call_id, data_chunks=again), CALLER
+        api_pb2.FunctionCallPutDataRequest(function_call_id=call.call_id, data_chunks=again),
+        dataclasses.replace(CALLER, container_id="ta-second"),
     )
     call.resolve(second.restored.waiting[0], success(b""))
     third = await second.restart()

@@ -141,7 +141,9 @@ async def install(
         tell(line)
         last.append(line)
 
-    agent = Path(given.get("SSH_AUTH_SOCK", ""))
+    # As this process has them, not as the image says: they are the user's.
+    agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
+    users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
     folder, nothing = temporary / "room", temporary / "nothing"
     for made in (folder, nothing, cache):
         made.mkdir(exist_ok=True)
@@ -149,7 +151,7 @@ async def install(
         folder=folder,
         layer=nothing,
         hidden=hidden,
-        shown=(draft, cache, *([agent] if agent.is_socket() else [])),
+        shown=(draft, cache, *users_own),
         lent=() if tree is None or tree.is_relative_to(draft) else (tree,),
         cwd=str(cwd if cwd.is_dir() else "/"),
     )

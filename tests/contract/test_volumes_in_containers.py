@@ -92,3 +92,13 @@ def test_a_read_only_volume_is_not_written_to(deployed: Deployed, volume: modal.
     """Writing to a read-only mount is an OSError in the function, and nothing is committed."""
     assert "OSError" in deployed.call("write_although_read_only", "forbidden")
     assert content(volume, "forbidden") == b""
+
+
+@pytest.mark.skipif(not hasattr(modal.Volume, "with_mount_options"), reason="an SDK that mounts whole volumes only")
+def test_a_part_of_a_volume_is_mounted(deployed: Deployed, volume: modal.Volume) -> None:
+    """A function that mounts a sub_path sees what is below it and nothing else, and writes there."""
+    with volume.batch_upload() as batch:
+        batch.put_file(io.BytesIO(b"1"), "/below/it/there")
+        batch.put_file(io.BytesIO(b"2"), "/beside")
+    assert deployed.call("write_below", "new", "3") == ["new", "there"]
+    assert content(volume, "below/it/new") == b"3"

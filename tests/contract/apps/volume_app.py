@@ -70,3 +70,14 @@ def write_although_read_only(path: str) -> str:
     except OSError as error:
         return type(error).__name__ + " " + str(error)
     return ""
+
+
+if hasattr(volume, "with_mount_options"):
+    part = volume.with_mount_options(sub_path="/below/it")
+
+    @app.function(volumes={MOUNT: part})
+    def write_below(path: str, content: str) -> list[str]:
+        """Write a file into a mounted part of the volume; return what is in that part."""
+        Path(MOUNT, path).write_text(content)
+        part.commit()
+        return sorted(str(each.relative_to(MOUNT)) for each in Path(MOUNT).rglob("*"))

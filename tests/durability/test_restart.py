@@ -94,7 +94,7 @@ def crash(plane: Plane) -> None:
 
 
 def result_of(call: modal.FunctionCall[Any]) -> Any:
-    """Wait for a result, also where the restart takes longer than the second and a half after which the SDK gives up."""
+    """Wait for a result, although the restart may take longer than the second or two after which the SDK gives up."""
     deadline = time.monotonic() + PATIENCE
     while True:
         try:

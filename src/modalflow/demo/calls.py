@@ -8,9 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import modal
-from modal.types import InputInfo
+
+if TYPE_CHECKING:
+    # SDKs before 1.5.2 have it in modal.call_graph.
+    from modal.types import InputInfo
 
 
 def containers_of(function_calls: Iterable[str], env: Mapping[str, str]) -> dict[str, frozenset[str]]:

@@ -11,14 +11,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modalflow.emulator.options import Options
+from modalflow.emulator.processes.starts import Isolation
 from modalflow.emulator.server import ControlPlane
-from modalflow.emulator.starts import Isolation
 
 
 def problem_with(isolation: Isolation) -> str:
     """Why this machine does not allow that kind of isolation, tried in a process without threads."""
     script = (
-        "import sys; from modalflow.emulator import template; from modalflow.emulator.starts import Isolation; "
+        "import sys; from modalflow.emulator.processes import template; "
+        "from modalflow.emulator.processes.starts import Isolation; "
         "print(template.problem_with(Isolation(sys.argv[1])))"
     )
     tried = subprocess.run(

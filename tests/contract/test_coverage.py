@@ -11,9 +11,9 @@ from modal.exception import UnimplementedError
 
 from modalflow.emulator.coverage import current_page
 from modalflow.emulator.options import Options
+from modalflow.emulator.processes.starts import Isolation
 from modalflow.emulator.rpc import rpc_table
 from modalflow.emulator.server import ControlPlane
-from modalflow.emulator.starts import Isolation
 from tests.sdk import needs_sdk, rpc
 
 PAGE = Path(__file__).parents[2] / "docs" / "local-control-plane-rpcs.md"

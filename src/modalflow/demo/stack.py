@@ -23,7 +23,7 @@ from modalflow.demo.metadata import Metadata
 from modalflow.demo.ports import free_port
 from modalflow.demo.postgres import READY_TIMEOUT, Postgres
 from modalflow.demo.program import Program, StackError, stop_all
-from modalflow.emulator.scratch import Scratch
+from modalflow.emulator.state.scratch import Scratch
 
 LOCAL_EXECUTOR: Final = "LocalExecutor"
 BUNDLE: Final = "modalflow-demo"

@@ -14,10 +14,10 @@ import signal
 import stat
 import sys
 
-from modalflow.emulator.journal import StateError
 from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane, ListenError
+from modalflow.emulator.state.journal import StateError
 
 #: How often the parent is looked for.
 PARENT_CHECK_SECONDS = 0.5

@@ -14,7 +14,7 @@ import json
 import secrets
 import time
 
-from modalflow.emulator.store import StateDir, write_private
+from modalflow.emulator.state.store import StateDir, write_private
 
 #: Seconds for which an address is good, a day being longer than any function call.
 ADDRESS_LIFETIME = 24 * 3600.0

@@ -12,7 +12,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError, Message
 
-from modalflow.emulator.journal import Journal, Table
+from modalflow.emulator.state.journal import Journal, Table
 
 #: Answers kept. The SDK repeats a call within seconds, so the newest are enough.
 MOST = 20_000

@@ -23,9 +23,9 @@ from modalflow.emulator import clock
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.journal import Journal
-from modalflow.emulator.records import Record
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.records import Record
 from modalflow.emulator.versions import KEPT_VERSIONS, Version, history
 from modalflow.emulator.wire import message, optional
 

@@ -22,7 +22,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.addresses import Addresses
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
-from modalflow.emulator.store import COPY_CHUNK, StateDir
+from modalflow.emulator.state.store import COPY_CHUNK, StateDir
 from modalflow.emulator.wire import message
 
 #: A blob that no call refers to is removed once it is this old: it may be on its way to a call, or to whoever asked.

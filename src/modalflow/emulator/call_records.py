@@ -18,7 +18,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.calls import FunctionCall, Input, Keeper
 from modalflow.emulator.definitions import Function
-from modalflow.emulator.journal import Journal
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.wire import message
 
 #: How an input ends that was cancelled, as ``Input.ending`` says before it is.

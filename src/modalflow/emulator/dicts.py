@@ -17,9 +17,9 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.journal import Journal, Table
-from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal, Table
+from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.wire import message
 
 #: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". That the key counts as well is inferred.

@@ -16,8 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.scratch import Scratch
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.scratch import Scratch
+from modalflow.emulator.state.store import StateDir
 
 #: Bytes that the path of a unix socket may have: 108 with the zero at its end on Linux, 104 elsewhere (unix(7)).
 LONGEST_PATH = 103

@@ -18,8 +18,8 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal, Table
 from modalflow.emulator.wire import message, optional
 
 DEFAULT_ENVIRONMENT = "main"

@@ -18,9 +18,9 @@ from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.buckets import check_mount
 from modalflow.emulator.definitions import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.journal import Journal, Table
-from modalflow.emulator.records import Record
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal, Table
+from modalflow.emulator.state.records import Record
 from modalflow.emulator.versions import KEPT_VERSIONS, Version, kept_version
 from modalflow.emulator.wire import message, optional
 

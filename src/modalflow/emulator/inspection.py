@@ -12,9 +12,9 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.clients import WORKSPACE
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.functions import Functions
-from modalflow.emulator.pools import Pools
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message
 

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from modalflow.emulator import scratch
 from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
+from modalflow.emulator.state import scratch
 
 START_SECONDS = 30.0
 STOP_SECONDS = 20.0

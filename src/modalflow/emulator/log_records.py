@@ -12,7 +12,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Any
 
-from modalflow.emulator.journal import Journal
+from modalflow.emulator.state.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,9 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock
 from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.changes import Changes
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.log_records import Entry, LogRecords
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.wire import message, optional
 
 #: Entries kept per app, and characters in them; the oldest go first.

@@ -22,9 +22,9 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.rpc import Caller, Service
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.journal import Journal, Table
+from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.wire import message
 
 MountName = tuple[int, str, str]

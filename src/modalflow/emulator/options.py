@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from modalflow.emulator.capacity import Capacity, machine_cores, machine_memory_mib, read_gpus
+from modalflow.emulator.containers.capacity import Capacity, machine_cores, machine_memory_mib, read_gpus
 
 TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
 TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)

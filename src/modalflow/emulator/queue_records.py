@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from modalflow.emulator.journal import Journal, Table
 from modalflow.emulator.partition import Item
+from modalflow.emulator.state.journal import Journal, Table
 
 
 class QueueRecords:

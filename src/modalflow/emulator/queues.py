@@ -17,11 +17,11 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.partition import MAX_ITEMS, Full, Item, Partition
 from modalflow.emulator.queue_records import QueueRecords
-from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.wire import message
 
 #: The docstring of the SDK's ``Queue``, "Limits" and "Lifetime of a queue and its partitions".

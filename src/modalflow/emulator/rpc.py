@@ -26,8 +26,8 @@ from modal_proto.api_grpc import ModalClientBase
 
 from modalflow.emulator.answers import Answerer, Answers
 from modalflow.emulator.doors import Doors
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.repeats import DELIVERIES, is_change
+from modalflow.emulator.state.journal import Journal
 
 log = logging.getLogger(__name__)
 

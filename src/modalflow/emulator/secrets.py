@@ -16,9 +16,9 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.journal import Journal
-from modalflow.emulator.registry import Kept, Registry
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.wire import message, optional
 
 #: That a Secret was used is written when the last word on it is so old: a listing tells it, nothing rests on it.

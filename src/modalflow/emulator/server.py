@@ -17,37 +17,37 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.buckets import Buckets, parse
-from modalflow.emulator.building_functions import BuildingFunctions
 from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
+from modalflow.emulator.containers.launching import Launcher, common_variables
+from modalflow.emulator.containers.memory import MemoryWatch
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.containers.runtime import Runtime
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.dicts import Dicts
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.faults.endpoint import Endpoint
 from modalflow.emulator.faults.service import Faults
-from modalflow.emulator.fork_server import ForkServer
 from modalflow.emulator.functions import Functions
-from modalflow.emulator.image_names import ImageNames
-from modalflow.emulator.images import Images
+from modalflow.emulator.images.functions import BuildingFunctions
+from modalflow.emulator.images.images import Images
+from modalflow.emulator.images.names import ImageNames
 from modalflow.emulator.inspection import Inspection
-from modalflow.emulator.launching import Launcher, common_variables
 from modalflow.emulator.logs import Logs
-from modalflow.emulator.memory import MemoryWatch
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.options import Options
-from modalflow.emulator.pools import Pools
+from modalflow.emulator.processes.fork_server import ForkServer
+from modalflow.emulator.processes.starts import Isolation
 from modalflow.emulator.queues import Queues
 from modalflow.emulator.rpc import Credentials, Dispatcher, RpcStatusDetails
-from modalflow.emulator.runtime import Runtime
 from modalflow.emulator.secrets import Secrets
 from modalflow.emulator.serving import ClosingServer
-from modalflow.emulator.starts import Isolation
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.upkeep import Upkeep
 from modalflow.emulator.versions import Versions
-from modalflow.emulator.volumes import Volumes
+from modalflow.emulator.volumes.volumes import Volumes
 
 log = logging.getLogger(__name__)
 

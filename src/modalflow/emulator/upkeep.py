@@ -12,9 +12,9 @@ import time
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.calls import Calls
-from modalflow.emulator.containers import Container, State
+from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.logs import Logs
-from modalflow.emulator.pools import Pools
 
 log = logging.getLogger(__name__)
 

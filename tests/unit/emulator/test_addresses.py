@@ -8,7 +8,7 @@ import pytest
 
 from modalflow.emulator import addresses as addresses_module
 from modalflow.emulator.addresses import Addresses
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.store import StateDir
 
 
 def made(folder: Path | None) -> Addresses:

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from modal_proto import api_pb2
 
 from modalflow.emulator.answers import Answers
-from modalflow.emulator.journal import Journal
+from modalflow.emulator.state.journal import Journal
 from tests.support import killed
 
 

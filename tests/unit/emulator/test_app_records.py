@@ -11,8 +11,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps import CLIENT_LOST_AFTER, STOPPED_KEPT, Apps
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.functions import Functions
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.versions import Versions, history
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)

@@ -15,18 +15,18 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator import results
 from modalflow.emulator.apps import App
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.call_records import CallRecords, Restored
 from modalflow.emulator.calls import RESULTS_KEPT, Calls, FunctionCall, Input
-from modalflow.emulator.containers import Container
+from modalflow.emulator.containers import results
+from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.outcomes import Outcomes
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.functions import Functions
-from modalflow.emulator.journal import Journal
-from modalflow.emulator.outcomes import Outcomes
 from modalflow.emulator.rpc import Caller
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.store import StateDir
 from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)

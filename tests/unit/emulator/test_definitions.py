@@ -8,9 +8,9 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.containers.results import describe_ending
 from modalflow.emulator.definitions import apply_options, refuse_unsupported
-from modalflow.emulator.results import describe_ending
-from modalflow.emulator.rooms import host_mounts
+from modalflow.emulator.processes.rooms import host_mounts
 
 
 def test_options_change_what_they_name() -> None:

@@ -15,8 +15,8 @@ from modal_proto import api_pb2
 from modalflow.emulator import dicts as module
 from modalflow.emulator.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state.journal import Journal
 from tests.support import killed
 
 KEYS = st.sampled_from([b"a", b"b"])

@@ -10,7 +10,7 @@ from grpclib import GRPCError, Status
 
 from modalflow.emulator.doors import LONGEST_PATH, Doors
 from modalflow.emulator.rpc import Credentials
-from modalflow.emulator.store import StateDir
+from modalflow.emulator.state.store import StateDir
 
 TOKEN = {"x-modal-token-id": "ak-right", "x-modal-token-secret": "as-right"}
 

@@ -15,9 +15,9 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import queues as module
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.journal import Journal
 from modalflow.emulator.queues import REPEAT_WITHIN_SECONDS, Queues
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state.journal import Journal
 from tests.support import Clock, killed
 
 

@@ -15,11 +15,11 @@ from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.dicts import Dicts
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.registry import EPHEMERAL_LIFETIME
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.secrets import Secrets
-from modalflow.emulator.store import StateDir
-from modalflow.emulator.volumes import Volumes
+from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME
+from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import Clock, killed
 
 CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING

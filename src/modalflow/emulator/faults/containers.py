@@ -9,11 +9,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from modalflow.emulator.containers import Container, State
+from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.stopping import freeze, thaw
-from modalflow.emulator.pools import Pools
 
 #: Modal's guide, "Preemption" and "Container lifecycle hooks": exit handlers have 30 seconds after the interrupt.
 PREEMPTION_GRACE = 30.0

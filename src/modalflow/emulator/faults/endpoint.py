@@ -12,10 +12,10 @@ from typing import Any
 
 from aiohttp import web
 
-from modalflow.emulator.containers import Container
+from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.faults.spec import FaultSpecError
-from modalflow.emulator.pools import Pools
 from modalflow.emulator.rpc import Credentials
 
 FAULTS = "/control/faults"

@@ -11,14 +11,14 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
 from modalflow.emulator.calls import FunctionCall
-from modalflow.emulator.capacity import Capacity
-from modalflow.emulator.containers import Container
+from modalflow.emulator.containers.capacity import Capacity
+from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.definitions import Function
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
 from modalflow.emulator.faults.spec import parse
-from modalflow.emulator.pools import Pools
-from modalflow.emulator.processes import Process
+from modalflow.emulator.processes.processes import Process
 
 
 class Fleet:

@@ -1,0 +1,288 @@
+"""How a container comes to be and is cleared away: its arguments, variables, files, volumes and process.
+
+Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
+pools.py says when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import importlib.util
+import logging
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.buckets import Buckets
+from modalflow.emulator.containers.capacity import Capacity
+from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.doors import Doors
+from modalflow.emulator.functions import Functions
+from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.dockerfile import expand
+from modalflow.emulator.images.images import Images
+from modalflow.emulator.logs import Logs
+from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.processes.fork_server import ForkServer
+from modalflow.emulator.processes.processes import Process
+from modalflow.emulator.processes.rooms import plain_home
+from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.syscalls import family
+from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.volumes.volumes import Volumes
+from modalflow.emulator.wire import message
+
+log = logging.getLogger(__name__)
+
+#: Variables of the host that a container gets: where programs and certificates are, and the language.
+PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
+
+
+class Launcher:
+    """Runs containers."""
+
+    def __init__(
+        self,
+        state: StateDir,
+        doors: Doors,
+        functions: Functions,
+        images: Images,
+        mounts: Mounts,
+        secrets: Secrets,
+        volumes: Volumes,
+        buckets: Buckets,
+        logs: Logs,
+        fork_server: ForkServer,
+        capacity: Capacity,
+    ) -> None:
+        self._state = state
+        self._doors = doors
+        self._functions, self._images, self._mounts = functions, images, mounts
+        self._secrets, self._volumes, self._buckets, self._logs = secrets, volumes, buckets, logs
+        self._fork_server = fork_server
+        self._capacity = capacity
+        self._isolation = Isolation.PLAIN
+
+    async def run(self, container: Container) -> int:
+        """Start the container, wait for its end, clear up, return its exit code."""
+        folder = self._state.folder("containers") / container.container_id
+        folder.mkdir()
+        attached: list[str] = []
+        try:
+            self._isolation = await self._fork_server.isolation()
+            door = await self._doors.open(container.container_id)
+            views = await self._attach(container, attached)
+            if container.was_ended():
+                return 0
+            container.process = process = await self._start(container, folder, door, views)
+            if container.was_ended():
+                # While it was being started there was no process to kill.
+                process.kill()
+            return await process.wait()
+        finally:
+            self._doors.shut(container.container_id)
+            if self._isolation is Isolation.PLAIN:
+                end_descendants(container.container_id)
+            for volume_id in attached:
+                await self._volumes.detach(volume_id, container.container_id)
+            if (building := container.function.building) is not None:
+                if self._isolation is Isolation.PLAIN and (folder / "root").is_dir():
+                    await asyncio.to_thread(
+                        shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True
+                    )
+                building.ended.set()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
+        views = []
+        for mount in container.spec.volume_mounts:
+            view = await self._volumes.attach(
+                mount.volume_id, container.container_id, background_commits=mount.allow_background_commits
+            )
+            attached.append(mount.volume_id)
+            views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
+        for number, bucket in enumerate(container.spec.cloud_bucket_mounts):
+            folder = self._buckets.folder(bucket)
+            views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))
+        return tuple(views)
+
+    async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
+        spec = container.spec
+        image = self._images.get(spec.image_id) if spec.image_id else None
+        packages = self._images.python(image) if image else None
+        arguments = folder / "arguments.bin"
+        arguments.write_bytes(self._arguments(container).SerializeToString())
+        building = container.function.building
+        layer = self._mounts.tree(
+            ((mount_id, "/") for mount_id in spec.mount_ids), self._images.files(image) if image else None
+        )
+        if building is not None:
+            building.layer = layer
+            building.ended.clear()
+        room = Room(
+            folder=folder,
+            layer=layer,
+            hidden=self._state.root,
+            also_hidden=self._doors.elsewhere,
+            shown=(arguments, door, *bytecode_folders(self._state)),
+            lent=() if packages is None else (packages,),
+            volumes=views,
+            cwd=(image.workdir if image else "") or "/root",
+            kept=None if building is None else building.kept,
+        )
+        home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
+        variables = common_variables(self._state)
+        # An image's environment leads to the host's packages, after its own.
+        behind = [] if packages is not None else _packages_on_pythonpath()
+        variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
+        for name, value in (image.variables if image else {}).items():
+            variables[name] = expand(value, {"PATH": variables.get("PATH", "")}) if name == "PATH" else value
+        if packages is not None:
+            variables["PATH"] = os.pathsep.join([str(packages / "bin"), variables.get("PATH", os.defpath)])
+        for secret_id in spec.secret_ids:
+            variables |= self._secrets.values(secret_id)
+        variables |= {
+            "MODAL_SERVER_URL": f"unix://{door}",
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "MODAL_TASK_ID": container.container_id,
+            "MODAL_IMAGE_ID": spec.image_id,
+            "MODAL_ENVIRONMENT": container.function.app.environment,
+            "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
+            "MODAL_REGION": "local",
+            **_fixed_variables(self._state),
+            **self._devices(container),
+        }
+        container.last_heard = time.monotonic()
+        return await self._fork_server.launch(
+            Start(
+                room,
+                variables,
+                python=None if packages is None else python_envs.python(packages),
+                site=() if packages is None else tuple(python_envs.packages(packages)),
+            ),
+            lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
+            lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
+        )
+
+    def _devices(self, container: Container) -> dict[str, str]:
+        """Where GPUs were declared, a container sees those that it has; CUDA reads this variable."""
+        grant = self._capacity.grant(container.container_id)
+        if self._capacity.gpus is None or grant is None:
+            return {}
+        return {"CUDA_VISIBLE_DEVICES": ",".join(map(str, grant.devices))}
+
+    def _arguments(self, container: Container) -> api_pb2.ContainerArguments:
+        function = container.function
+        return message(
+            api_pb2.ContainerArguments,
+            task_id=container.container_id,
+            function_id=function.object_id,
+            app_id=function.app.app_id,
+            function_def=container.spec,
+            serialized_params=function.serialized_params,
+            environment_name=function.app.environment,
+            app_layout=self._functions.layout(
+                function.app, [d.object_id for d in container.spec.object_dependencies], function.pinned_version
+            ),
+        )
+
+    def _printed(self, container: Container, line: str, source: int) -> None:
+        function = container.function
+        item = container.sole_input
+        if source == api_pb2.FILE_DESCRIPTOR_STDERR:
+            container.stderr_tail.append(line)
+        if function.building is not None:
+            # Told as the image's build; the app's log would tell it a second time.
+            function.building.said(line, source)
+            return
+        self._logs.of(function.app).add(
+            line,
+            source,
+            container_id=container.container_id,
+            function_id=function.object_id,
+            root_function_id=function.root.object_id,
+            function_call_id=item.call.call_id if item else "",
+            input_id=item.input_id if item else "",
+        )
+
+    def open_files(self, container: Container) -> set[str]:
+        """Return the paths of files that the container has open, those in volumes as it sees them under VOLUMES."""
+        if container.process is None:
+            return set()
+        found: set[str] = set()
+        for pid in family(container.process.pid):
+            folder = Path(f"/proc/{pid}")
+            try:
+                links = [*(folder / "fd").iterdir(), folder / "cwd"]
+            except OSError:
+                continue
+            for link in links:
+                try:
+                    target = str(link.readlink())
+                except OSError:
+                    continue
+                if f"{VOLUMES}/" in target:
+                    found.add(target[target.index(f"{VOLUMES}/") :])
+                elif self._isolation is Isolation.PLAIN:
+                    # Its volumes are symlinks to their views, which are known by their inodes.
+                    found.add(target)
+        return found
+
+
+def common_variables(state: StateDir) -> dict[str, str]:
+    """Return the variables that every container has to begin with, and that the template has."""
+    variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables |= {"HOME": "/root", "PYTHONPATH": os.pathsep.join(_packages_on_pythonpath())}
+    return variables | _fixed_variables(state)
+
+
+def _fixed_variables(state: StateDir) -> dict[str, str]:
+    """Variables that no image and no secret can change."""
+    return {
+        "MODAL_IS_REMOTE": "1",
+        # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
+        "MODAL_CONFIG_PATH": os.devnull,
+        "PYTHONUNBUFFERED": "1",
+    } | ({} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(_bytecode(state))})
+
+
+def bytecode_folders(state: StateDir) -> list[Path]:
+    """Return the folder where containers keep compiled modules, none where the host's packages are compiled.
+
+    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
+    its private layer: then they share a folder for it, which the first one fills.
+    """
+    return [] if _has_bytecode() else [_bytecode(state)]
+
+
+def _bytecode(state: StateDir) -> Path:
+    return state.folder("bytecode")
+
+
+def _packages_on_pythonpath() -> list[str]:
+    """The folder of the host's packages, if only its PYTHONPATH leads there; nothing else of that is a container's."""
+    spec = importlib.util.find_spec("modal")
+    folder = str(Path(spec.origin).parents[1]) if spec is not None and spec.origin is not None else ""
+    return [folder] if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) and folder else []
+
+
+@functools.cache
+def _has_bytecode() -> bool:
+    spec = importlib.util.find_spec("modal")
+    return spec is None or spec.origin is None or Path(importlib.util.cache_from_source(spec.origin)).exists()
+
+
+def end_descendants(container_id: str) -> None:
+    """Kill what a plain container started and left behind: it has the container's id among its variables."""
+    mark = f"MODAL_TASK_ID={container_id}".encode()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                os.kill(int(folder.name), signal.SIGKILL)

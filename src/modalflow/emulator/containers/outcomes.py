@@ -1,0 +1,135 @@
+"""What becomes of an input that a container had: its result, another try, or the reason why there is none.
+
+Owns retries, timeouts, cancellation and lost containers, as far as the input is concerned. Where it runs next is
+pools.py's, which gives the two ways back to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.calls import Input
+from modalflow.emulator.containers import results
+from modalflow.emulator.containers.containers import Container
+
+log = logging.getLogger(__name__)
+
+#: A container of a deployed app that is lost takes its inputs with it this many times; then they fail with the reason.
+#: Modal tries those again for ever, and those of an ephemeral app until "a failure rate is exceeded" (its guide,
+#: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
+CRASH_TRIES = 3
+
+#: Seconds until an input whose container was lost is tried again; doubled each time.
+CRASH_BACKOFF = 0.25
+
+#: Seconds for an input that ran out of time to end on its own, before its container is killed. Inferred.
+TIMEOUT_GRACE = 5.0
+
+#: The same for a cancelled one. Inferred: as long as exit handlers have (Modal's guide, "Container lifecycle hooks").
+CANCEL_GRACE = 30.0
+
+_RETRIED = (
+    api_pb2.GenericResult.GENERIC_STATUS_FAILURE,
+    api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
+    results.OUT_OF_MEMORY,
+)
+
+
+class Outcomes:
+    """Follows inputs from the moment a container has them."""
+
+    def __init__(self, submit: Callable[[Input], None], requeue: Callable[[Input], None]) -> None:
+        """``submit`` puts an input behind all others, ``requeue`` before them."""
+        self._submit, self._requeue = submit, requeue
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+
+    def begun(self, container: Container, item: Input) -> None:
+        """The container has the input: its time starts."""
+        seconds = container.spec.timeout_secs
+        if seconds:
+            loop = asyncio.get_running_loop()
+            self._timers[item.input_id] = loop.call_later(seconds, self.out_of_time, container, item)
+
+    def left(self, container: Container, item: Input) -> None:
+        """The container has it no longer."""
+        timer = self._timers.pop(item.input_id, None)
+        if timer is not None:
+            timer.cancel()
+        container.take_back(item)
+
+    def settle(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
+        """Resolve the input, or try it again where the function's retry policy says so."""
+        if item.ending is not None:
+            result, data_format = item.ending, 0
+        function = item.call.function
+        policy = function.spec.retry_policy
+        if result.status in _RETRIED and item.retries < policy.retries and not function.callable_reason:
+            item.retries += 1
+            item.ending = None
+            item.save()
+            delay = policy.initial_delay_ms * (policy.backoff_coefficient or 1.0) ** (item.retries - 1)
+            self._later(min(delay, policy.max_delay_ms or delay) / 1000, item)
+            return
+        item.call.resolve(item, result, data_format)
+
+    def lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
+        """The container is gone and the input was on it."""
+        self.left(container, item)
+        if item.ending is not None:
+            self.settle(item, item.ending)
+            return
+        if container.death is not None:
+            self.settle(item, container.death)
+            return
+        if container.end_reason or time.monotonic() < container.blameless_until:
+            self._requeue(item)
+            return
+        item.crashes += 1
+        item.save()
+        reason = f"container {container.container_id} {ending} while running this input"
+        log.info("%s (%s, loss %d)", reason, item.input_id, item.crashes)
+        if item.call.function.app.is_deployed and item.crashes < CRASH_TRIES:
+            self._later(CRASH_BACKOFF * 2 ** (item.crashes - 1), item)
+            return
+        if item.crashes > 1:
+            reason += f"; it was the last of {item.crashes} containers lost to it"
+        item.call.resolve(item, results.crashed(reason, returncode))
+
+    def cancel(self, container: Container, item: Input, *, terminate_container: bool) -> None:
+        """The input is to end as TERMINATED: when its container says so, or when that is killed."""
+        if terminate_container:
+            container.kill(f"a user cancelled input {item.input_id} and asked to terminate its container")
+        else:
+            self._tell_to_end(container, item, CANCEL_GRACE, "did not act on the cancellation of")
+
+    def out_of_time(self, container: Container, item: Input) -> None:
+        """The input has run for as long as it may."""
+        if item.done or item.ending is not None or container.inputs.get(item.input_id) is not item:
+            return
+        item.ending = results.timed_out(container.container_id, container.spec.timeout_secs)
+        self._tell_to_end(container, item, TIMEOUT_GRACE, "did not end after the timeout of")
+
+    def close(self) -> None:
+        for timer in self._timers.values():
+            timer.cancel()
+
+    def _tell_to_end(self, container: Container, item: Input, grace: float, what: str) -> None:
+        container.news.notify()
+        if container.room > 1:
+            # One cancelled synchronous input ends the whole container: the others are not to blame.
+            container.blameless_until = time.monotonic() + grace
+        reason = f"it {what} input {item.input_id} for {grace:g} s"
+        asyncio.get_running_loop().call_later(grace, self._kill_if_running, container, item, reason)
+
+    @staticmethod
+    def _kill_if_running(container: Container, item: Input, reason: str) -> None:
+        if container.inputs.get(item.input_id) is item and item.ending is not None:
+            container.kill(reason)
+
+    def _later(self, delay: float, item: Input) -> None:
+        asyncio.get_running_loop().call_later(delay, self._submit, item)

@@ -1,0 +1,467 @@
+"""Which container runs which input: starting, reusing, retiring and replacing containers.
+
+Owns scaling, in all that no RPC shows. It hears of everything from its callers and does no RPC of its own. What an end
+means for an input is outcomes.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import time
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+
+from modal_proto import api_pb2
+
+from modalflow.emulator import clock
+from modalflow.emulator.apps import App
+from modalflow.emulator.calls import Input
+from modalflow.emulator.containers import results
+from modalflow.emulator.containers.capacity import Capacity, Need
+from modalflow.emulator.containers.containers import Container, State, inputs_at_once
+from modalflow.emulator.containers.outcomes import Outcomes
+from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.definitions import Function, Scaling
+
+log = logging.getLogger(__name__)
+
+#: Containers that end before they asked for an input, one after another, until the inputs that wait for one fail.
+#: Modal names no number for ephemeral apps and goes on for ever for deployed ones (its guide, "Failures and retries").
+START_TRIES = 3
+
+#: Containers that start at the same time. Starting takes processor time and little else: more at once would all be
+#: later, and a short input that a container has done meanwhile needs none.
+STARTING_AT_ONCE = max(20, 8 * (os.cpu_count() or 1))
+
+#: Seconds that a container has to start where the function says nothing of that. Its timeout counts for the start as
+#: well then (Modal's guide, "Timeouts"), and may be a second.
+SHORTEST_STARTUP_TIMEOUT = 30
+
+#: Seconds before the second start after a failed one; it doubles with each.
+START_BACKOFF = 0.25
+LONGEST_START_BACKOFF = 30.0
+
+#: Seconds that a container has to end on its own when its app is stopped, or it is: Modal's guide, "Container lifecycle
+#: hooks", gives exit handlers that long.
+STOP_GRACE = 30.0
+
+#: Containers that ended and can still be asked about.
+REMEMBERED_CONTAINERS = 500
+
+
+class Pool:
+    """The inputs that wait for one function, or variant of one, and its containers."""
+
+    def __init__(self, function: Function) -> None:
+        self.function = function
+        self.pending: deque[Input] = deque()
+        self.containers: dict[str, Container] = {}
+        self.askers: dict[str, Container] = {}
+        """Those that asked for inputs; what they asked may be answered already."""
+        self.failed_starts = 0
+        self.last_failed_start = 0.0
+        self.start_not_before = 0.0
+        self.retry_start: asyncio.TimerHandle | None = None
+
+    @property
+    def current(self) -> list[Container]:
+        """The containers that take inputs: those of the current revision."""
+        return [c for c in self.containers.values() if c.is_current and not c.retiring]
+
+    def asking(self) -> Container | None:
+        """The container to give an input to: the one used last, so that the others can be idle and end."""
+        for container in [c for c in self.askers.values() if not c.is_asking]:
+            del self.askers[container.container_id]
+        found = [c for c in self.askers.values() if c.free and c.is_current]
+        return max(found, key=lambda c: c.idle_since, default=None)
+
+    def shortage(self) -> int:
+        """How many containers are missing for all that waits. One that has room will ask, or is about to."""
+        missing = len(self.pending) - sum(c.free for c in self.current)
+        if missing <= 0:
+            return 0
+        return -(-missing // inputs_at_once(self.function.spec))
+
+    def buffer_shortage(self, buffer_containers: int) -> int:
+        """How many containers are missing for all that waits and that many more without anything to do.
+
+        The buffer is kept while the function has something to do (Modal's guide, "Scaling out").
+        """
+        if not self.is_active:
+            return 0
+        return self.shortage() + max(buffer_containers - sum(not c.inputs for c in self.current), 0)
+
+    @property
+    def is_active(self) -> bool:
+        return bool(self.pending) or any(c.inputs for c in self.containers.values())
+
+
+class Pools:
+    """All pools of a control plane. Its methods are called on the event loop and do not block."""
+
+    def __init__(
+        self,
+        launch: Callable[[Container], Awaitable[int]],
+        capacity: Capacity,
+        *,
+        scaledown_window: float,
+    ) -> None:
+        """``launch`` runs a container to its end and returns its exit code."""
+        self._launch = launch
+        self.placing = Placing(capacity)
+        self._scaledown_window = scaledown_window
+        self._pools: dict[str, Pool] = {}
+        self._living: dict[str, Container] = {}
+        self._ended_lately: OrderedDict[str, Container] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.on_event: Callable[[str, Container], None] | None = None
+        """Told when a container is "ready" for the first time, and when it has an "input"; None costs nothing."""
+        self.outcomes = Outcomes(self.submit, self._requeue)
+
+    # What others ask
+
+    def pool(self, function: Function) -> Pool:
+        pool = self._pools.get(function.object_id)
+        if pool is None:
+            pool = self._pools[function.object_id] = Pool(function)
+        return pool
+
+    def container(self, container_id: str | None) -> Container | None:
+        if not container_id:
+            return None
+        return self._living.get(container_id) or self._ended_lately.get(container_id)
+
+    def app_of(self, container_id: str) -> tuple[App, bool] | None:
+        """Return a container's app, and whether the container has ended."""
+        container = self.container(container_id)
+        return None if container is None else (container.function.app, container.state is State.ENDED)
+
+    def running(self, function: Function) -> Iterator[Input]:
+        """The inputs of the function that containers have."""
+        pool = self._pools.get(function.object_id)
+        return (item for c in pool.containers.values() for item in c.inputs.values()) if pool else iter(())
+
+    def live(self) -> list[Container]:
+        return list(self._living.values())
+
+    def scaling(self, function: Function) -> Scaling:
+        return function.scaling(self._scaledown_window)
+
+    # What callers want
+
+    def submit(self, item: Input) -> None:
+        """Run the input as soon as a container can."""
+        if self._can_run(item):
+            pool = self.pool(item.call.function)
+            pool.pending.append(item)
+            self._match(pool)
+
+    def resume(self, items: Iterable[Input]) -> None:
+        """Run what an earlier control plane left undone, in that order.
+
+        What ran when that one ended runs again as after a preemption: the same input, and no try of its is used up.
+        """
+        pools: dict[str, Pool] = {}
+        for item in items:
+            if self._can_run(item):
+                pool = pools[item.call.function.object_id] = self.pool(item.call.function)
+                pool.pending.append(item)
+        for pool in pools.values():
+            self._match(pool)
+
+    def _requeue(self, item: Input) -> None:
+        """Put an input that is not to blame back where it was: first."""
+        if self._can_run(item):
+            pool = self.pool(item.call.function)
+            pool.pending.appendleft(item)
+            self._match(pool)
+
+    def _can_run(self, item: Input) -> bool:
+        if item.done:
+            return False
+        if item.ending is not None:
+            self.outcomes.settle(item, item.ending)
+        elif reason := item.call.function.callable_reason:
+            item.call.resolve(item, results.terminated(reason))
+        return not item.done and item.ending is None
+
+    def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None:
+        """End the inputs as TERMINATED: what waits at once, what runs when its container says so or is killed."""
+        for item in items:
+            if item.done:
+                continue
+            item.ending = item.ending or results.terminated(f"Input {item.input_id} was cancelled by a user")
+            container = self._living.get(item.container_id)
+            if container is not None and item.input_id in container.inputs:
+                self.outcomes.cancel(container, item, terminate_container=terminate_containers)
+            else:
+                with contextlib.suppress(ValueError):
+                    self.pool(item.call.function).pending.remove(item)
+                item.call.resolve(item, item.ending)
+
+    def published(self, function: Function) -> None:
+        """The function's definition changed: containers of the old one finish what they run and end."""
+        pool = self.pool(function)
+        pool.failed_starts, pool.start_not_before = 0, 0.0
+        for container in list(pool.containers.values()):
+            if function.callable_reason or not container.is_current:
+                self._retire(container)
+        if function.callable_reason:
+            self._fail_pending(pool, results.terminated(function.callable_reason))
+        self._match(pool)
+
+    def rescale(self, function: Function) -> None:
+        """The function's autoscaler settings changed."""
+        self._match(self.pool(function))
+
+    def stop_app(self, app: App, reason: str) -> None:
+        for pool in [p for p in self._pools.values() if p.function.app is app]:
+            self._fail_pending(pool, results.terminated(reason))
+            for container in list(pool.containers.values()):
+                for item in container.inputs.values():
+                    item.ending = item.ending or results.terminated(reason)
+                self._stop(container, reason)
+
+    def forget_app(self, app: App) -> None:
+        """The app was stopped long ago, and nobody can ask about it any more."""
+        self._pools = {i: pool for i, pool in self._pools.items() if pool.function.app is not app}
+
+    def stop_container(self, container: Container, *, graceful: bool) -> None:
+        """As ``modal container stop``: its inputs go to other containers, unless it may finish them."""
+        if graceful:
+            self._retire(container)
+        else:
+            self._stop(container, "a user stopped the container")
+
+    def preempt(self, container: Container, reason: str, grace: float) -> None:
+        """Interrupt the container, as Modal does when it needs the machine; its inputs run again in another one."""
+        self._stop(container, reason, grace)
+
+    def scale_down(self, now: float) -> None:
+        """Retire what was idle for too long, and keep as many containers as functions say."""
+        for pool in list(self._pools.values()):
+            scaling = self.scaling(pool.function)
+            spare = len(pool.current) - scaling.min_containers
+            idle = [c for c in pool.current if c.state is State.READY and not c.inputs]
+            if scaling.buffer_containers and pool.is_active:
+                spare = min(spare, len(idle) - scaling.buffer_containers)
+            for container in sorted(idle, key=lambda c: c.idle_since):
+                if spare <= 0 or now - container.idle_since <= scaling.scaledown_window:
+                    break
+                spare -= 1
+                container.retire()
+            if spare < 0:
+                self._scale(pool)
+
+    # What containers report
+
+    def asked(self, container: Container) -> None:
+        """The container waits for inputs."""
+        is_new = container.state is State.STARTING
+        if is_new:
+            container.state = State.READY
+            container.started_at = clock.now()
+            container.idle_since = time.monotonic()
+            if self.on_event is not None:
+                self.on_event("ready", container)
+        pool = self.pool(container.function)
+        pool.askers[container.container_id] = container
+        pool.failed_starts = 0
+        if not container.is_current:
+            self._retire(container)
+        self._match(pool)
+        if is_new:
+            self._match_others(pool)
+
+    def returned(self, container: Container, items: Iterable[Input]) -> None:
+        """The container never got the inputs that it was given: its request had been lost."""
+        for item in items:
+            if container.inputs.get(item.input_id) is item:
+                self.outcomes.left(container, item)
+                self._requeue(item)
+
+    def put(self, container: Container, item: Input, result: api_pb2.GenericResult, data_format: int) -> None:
+        """The container has a result for the input."""
+        log.debug("container %s is done with %s", container.container_id, item.input_id)
+        self.outcomes.left(container, item)
+        self.outcomes.settle(item, result, data_format)
+        if container.retiring:
+            container.retire()
+        pool = self.pool(container.function)
+        self._match(pool)
+        if not container.inputs:
+            # At capacity its place may be worth more to another function.
+            self._match_others(pool)
+
+    def take_more(self, container: Container, size: int) -> list[Input]:
+        """Return up to ``size`` further inputs for a batch that lingers, without waiting."""
+        return self._assign(container, min(size, len(self.pool(container.function).pending)))
+
+    # Matching, starting and ending
+
+    def _match(self, pool: Pool) -> None:
+        while pool.pending and (container := pool.asking()) is not None:
+            ask = container.next_ask()
+            ask.answer.set_result(self._assign(container, min(ask.size, container.free, len(pool.pending))))
+        self._scale(pool)
+
+    def _match_others(self, pool: Pool) -> None:
+        """There may be room for containers again: start what the other pools are short of."""
+        others = [other for other in self._pools.values() if other is not pool and other.pending]
+        for other in sorted(others, key=lambda other: self.placing.since(other.function)):
+            self._match(other)
+
+    def _assign(self, container: Container, size: int) -> list[Input]:
+        pool = self.pool(container.function)
+        items = [pool.pending.popleft() for _ in range(size)]
+        container.hold(items)
+        log.debug("container %s runs %s", container.container_id, [item.input_id for item in items])
+        if container.is_single_use:
+            container.retiring = True
+        for item in items:
+            self.outcomes.begun(container, item)
+        if self.on_event is not None:
+            self.on_event("input", container)
+        return items
+
+    def _scale(self, pool: Pool) -> None:
+        function = pool.function
+        if not pool.pending:
+            self.placing.settled(function)
+        if self._closing or function.callable_reason or not function.current_revision:
+            return
+        scaling = self.scaling(function)
+        wanted = max(pool.shortage(), scaling.min_containers - len(pool.current))
+        if scaling.buffer_containers:
+            wanted = max(wanted, pool.buffer_shortage(scaling.buffer_containers))
+        if scaling.max_containers:
+            wanted = min(wanted, scaling.max_containers - len(pool.current))
+        if wanted <= 0:
+            return
+        wait = pool.start_not_before - time.monotonic()
+        if wait > 0:
+            if pool.retry_start is None:
+                pool.retry_start = asyncio.get_running_loop().call_later(wait, self._scale_again, pool)
+            return
+        if reason := self.placing.impossible(function):
+            self._fail_pending(pool, results.cannot_start(function.tag, reason))
+            return
+        for _ in range(wanted):
+            if sum(c.state is State.STARTING for c in self._living.values()) >= STARTING_AT_ONCE:
+                return
+            need = self.placing.fitting(function)
+            if need is None:
+                if pool.pending:
+                    for container in self.placing.in_the_way(function, self._living.values()):
+                        self._retire(container)
+                return
+            self._start(Container(function), pool, need)
+
+    def _scale_again(self, pool: Pool) -> None:
+        pool.retry_start = None
+        self._scale(pool)
+
+    def _start(self, container: Container, pool: Pool, need: Need) -> None:
+        self.placing.take(container, need)
+        pool.containers[container.container_id] = container
+        self._living[container.container_id] = container
+        task = asyncio.get_running_loop().create_task(self._run(container, pool))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run(self, container: Container, pool: Pool) -> None:
+        try:
+            returncode = await self._launch(container)
+            ending = results.describe_ending(returncode)
+        except Exception as error:
+            # Whatever went wrong, inputs wait for this container and must hear of it.
+            log.exception("container %s could not be run", container.container_id)
+            returncode, ending = -1, f"could not be run ({error})"
+        self._ended(container, pool, returncode, ending)
+
+    def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
+        was_starting = container.state is State.STARTING
+        container.state = State.ENDED
+        container.finished_at = clock.now()
+        container.release()
+        pool.containers.pop(container.container_id, None)
+        pool.askers.pop(container.container_id, None)
+        self._living.pop(container.container_id, None)
+        self.placing.ended(container)
+        self._ended_lately[container.container_id] = container
+        if len(self._ended_lately) > REMEMBERED_CONTAINERS:
+            self._ended_lately.popitem(last=False)
+        for item in list(container.inputs.values()):
+            self.outcomes.lost(container, item, returncode, ending)
+        if was_starting and not container.end_reason:
+            container.start_failure = container.start_failure or container.death
+            self._start_failed(container, pool, ending)
+        self._match(pool)
+        self._match_others(pool)
+
+    def said_hello(self, container: Container) -> None:
+        """Its runtime is there and begins with the app's own code, which may take ``startup_timeout`` seconds."""
+        seconds = container.spec.startup_timeout_secs
+        if seconds == container.spec.timeout_secs:
+            # The SDK sends the timeout where nothing is said of the start: that a machine under load imports slowly is
+            # not the app's fault.
+            seconds = max(seconds, SHORTEST_STARTUP_TIMEOUT)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._start_timed_out, container, seconds)
+
+    @staticmethod
+    def _start_timed_out(container: Container, seconds: float) -> None:
+        """It took longer than ``startup_timeout`` until it asked for an input: it counts as a start that failed."""
+        if container.state is State.STARTING and container.process is not None:
+            container.start_failure = results.startup_timed_out(container.container_id, seconds)
+            container.process.kill()
+
+    def _start_failed(self, container: Container, pool: Pool, ending: str) -> None:
+        log.warning("container %s %s before it took an input", container.container_id, ending)
+        if container.enqueued_at < pool.last_failed_start:
+            # Started together with one that failed: that is one failure, not many.
+            return
+        pool.last_failed_start = clock.now()
+        pool.failed_starts += 1
+        backoff = min(START_BACKOFF * 2 ** (pool.failed_starts - 1), LONGEST_START_BACKOFF)
+        pool.start_not_before = time.monotonic() + backoff
+        if pool.failed_starts >= START_TRIES and pool.pending:
+            # What comes later gets tries of its own; min_containers alone goes on with a growing backoff.
+            result = container.start_failure or results.failed_to_start(
+                container.container_id, ending, container.last_words, pool.failed_starts
+            )
+            pool.failed_starts, pool.start_not_before = 0, 0.0
+            self._fail_pending(pool, result)
+
+    def _fail_pending(self, pool: Pool, result: api_pb2.GenericResult) -> None:
+        failed, pool.pending = pool.pending, deque()
+        for item in failed:
+            item.call.resolve(item, result)
+
+    def _retire(self, container: Container) -> None:
+        container.retire()
+        if container.state is State.STARTING:
+            container.kill("it is no longer needed")
+
+    def _stop(self, container: Container, reason: str, grace: float = STOP_GRACE) -> None:
+        """Ask the container to end, and end it if it does not."""
+        container.end_reason = container.end_reason or reason
+        container.retiring = True
+        if container.process is None or container.state is State.STARTING:
+            container.kill(reason)
+            return
+        container.process.interrupt()
+        asyncio.get_running_loop().call_later(grace, container.kill, reason)
+
+    async def close(self, grace: float = 3.0) -> None:
+        """End all containers and wait until they are gone."""
+        self._closing = True
+        for container in self.live():
+            self._stop(container, "the local control plane is stopping", grace)
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+        self.outcomes.close()

@@ -1,0 +1,207 @@
+"""The RPCs that the container runtime calls, and those with which people look at containers.
+
+Owns the translation between the protocol and pools.py, which does the deciding.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from typing import ClassVar
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.calls import Input
+from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.environments import Environments
+from modalflow.emulator.functions import Functions
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.wire import message, optional
+
+#: Seconds for which a heartbeat is held. The runtime gives up on one after 15.1 s and sends the next 15 s after the
+#: last, so this leaves a second in which a cancellation has to wait.
+HEARTBEAT_HELD = 14.0
+
+#: How often a batch that lingers is looked after.
+LINGER_STEP = 0.01
+
+
+class Runtime(Service):
+    """Answers containers."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "ContainerHeartbeat": "held until there is something to cancel, at most 14 s.",
+        "TaskResult": (
+            "three containers that end before they took an input, one after another, fail the inputs that wait: of a "
+            "deployed app too, for which Modal would go on trying."
+        ),
+        "ContainerStop": "what the container ran is started again in another one, as the same input.",
+        "FunctionGetDynamicConcurrency": "the target is the answer: no load is measured.",
+    }
+
+    def __init__(self, functions: Functions, pools: Pools, environments: Environments) -> None:
+        self._functions = functions
+        self._pools = pools
+        self._environments = environments
+
+    def _container(self, caller: Caller) -> Container:
+        container = self._pools.container(caller.container_id)
+        if container is None:
+            raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
+        return container
+
+    async def ContainerHello(self, request: Empty, caller: Caller) -> Empty:
+        container = self._container(caller)
+        container.last_heard = time.monotonic()
+        self._pools.said_hello(container)
+        return Empty()
+
+    async def ContainerHeartbeat(
+        self, request: api_pb2.ContainerHeartbeatRequest, caller: Caller
+    ) -> api_pb2.ContainerHeartbeatResponse:
+        """Answer when there is something to cancel, or after a while."""
+        container = self._container(caller)
+        container.last_heard = time.monotonic()
+        await container.news.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
+        container.last_heard = time.monotonic()
+        cancelled = container.cancellations()
+        if not cancelled:
+            return api_pb2.ContainerHeartbeatResponse()
+        return api_pb2.ContainerHeartbeatResponse(cancel_input_event=api_pb2.CancelInputEvent(input_ids=cancelled))
+
+    async def FunctionGetInputs(
+        self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
+    ) -> api_pb2.FunctionGetInputsResponse:
+        """Wait until there is an input, or until the container shall end."""
+        container = self._container(caller)
+        ask = container.ask(max(request.batch_max_size, 1))
+        items: list[Input] | None = None
+        try:
+            self._pools.asked(container)
+            items = await ask.answer
+            if items and request.batch_max_size > 1:
+                await self._linger(container, items, request.batch_max_size, request.batch_linger_ms / 1000)
+        except asyncio.CancelledError:
+            # The connection is gone: whatever was given did not arrive.
+            if ask.answer.done() and not ask.answer.cancelled():
+                self._pools.returned(container, items or ask.answer.result() or ())
+            raise
+        if items is None:
+            return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])
+        return api_pb2.FunctionGetInputsResponse(inputs=[_delivered(item) for item in items])
+
+    async def _linger(self, container: Container, items: list[Input], size: int, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while len(items) < size:
+            items += self._pools.take_more(container, size - len(items))
+            if time.monotonic() >= deadline:
+                break
+            await asyncio.sleep(LINGER_STEP)
+
+    async def FunctionGetDynamicConcurrency(
+        self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
+    ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
+        """A container runs its target number of inputs; more containers take the rest."""
+        return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
+
+    async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
+        container = self._container(caller)
+        if container.process is not None:
+            # Whoever sees the result also finds all that was printed before it.
+            container.process.drain()
+        for output in request.outputs:
+            item = container.inputs.get(output.input_id)
+            if item is None or item.retries != output.retry_count:
+                continue
+            self._pools.put(container, item, output.result, output.data_format)
+        return Empty()
+
+    async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
+        """The container could not import or enter the user's code, or failed while it left it."""
+        container = self._container(caller)
+        if container.state is State.STARTING:
+            container.start_failure = request.result
+        return Empty()
+
+    async def ContainerStop(
+        self, request: api_pb2.ContainerStopRequest, caller: Caller
+    ) -> api_pb2.ContainerStopResponse:
+        container = self._pools.container(request.task_id)
+        if container is None:
+            raise GRPCError(Status.NOT_FOUND, f"Container {request.task_id!r} not found")
+        self._pools.stop_container(container, graceful=bool(optional(request, "graceful")))
+        return api_pb2.ContainerStopResponse()
+
+    async def TaskList(self, request: api_pb2.TaskListRequest, caller: Caller) -> api_pb2.TaskListResponse:
+        environment = self._environments.resolve(request.environment_name)
+        app_id = optional(request, "app_id")
+        return api_pb2.TaskListResponse(
+            tasks=[
+                message(
+                    api_pb2.TaskStats,
+                    task_id=c.container_id,
+                    app_id=c.function.app.app_id,
+                    app_description=c.function.app.description,
+                    started_at=c.started_at,
+                    enqueued_at=c.enqueued_at,
+                )
+                for c in self._pools.live()
+                if (c.function.app.app_id == app_id if app_id else c.function.app.environment == environment)
+            ]
+        )
+
+    async def TaskGetInfo(self, request: api_pb2.TaskGetInfoRequest, caller: Caller) -> api_pb2.TaskGetInfoResponse:
+        container = self._pools.container(request.task_id)
+        if container is None:
+            raise GRPCError(Status.NOT_FOUND, f"Container {request.task_id!r} not found")
+        return message(
+            api_pb2.TaskGetInfoResponse,
+            app_id=container.function.app.app_id,
+            info=message(
+                api_pb2.TaskInfo,
+                id=container.container_id,
+                started_at=container.started_at,
+                finished_at=container.finished_at,
+                enqueued_at=container.enqueued_at,
+            ),
+        )
+
+    async def FunctionGetCurrentStats(
+        self, request: api_pb2.FunctionGetCurrentStatsRequest, caller: Caller
+    ) -> api_pb2.FunctionStats:
+        pool = self._pools.pool(self._functions.get(request.function_id))
+        return message(
+            api_pb2.FunctionStats,
+            backlog=len(pool.pending),
+            num_total_tasks=len(pool.containers),
+            num_running_inputs=sum(len(c.inputs) for c in pool.containers.values()),
+            input_headroom=sum(c.free for c in pool.current),
+        )
+
+    async def FunctionUpdateSchedulingParams(
+        self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
+    ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
+        function = self._functions.get(request.function_id)
+        function.autoscaler.MergeFrom(request.settings)
+        self._functions.save(function)
+        self._pools.rescale(function)
+        return message(
+            api_pb2.FunctionUpdateSchedulingParamsResponse,
+            current_settings=self._pools.scaling(function).settings,
+        )
+
+
+def _delivered(item: Input) -> api_pb2.FunctionGetInputsItem:
+    return message(
+        api_pb2.FunctionGetInputsItem,
+        input_id=item.input_id,
+        input=item.content,
+        function_call_id=item.call.call_id,
+        function_call_invocation_type=item.call.invocation,
+        retry_count=item.retries,
+        function_map_idx=item.idx,
+    )

@@ -1,0 +1,1 @@
+"""Images: read from Dockerfile lines, installed layer by layer, kept on disk."""

@@ -1,0 +1,386 @@
+"""Images: the RPCs about them, which ones there are, and which one a definition stands for.
+
+Owns images as records: chains of layers, what they add up to, their builds. A layer's definition is read by recipes.py
+and made by building.py; names are image_names.py's. A container runs in the Python of the host, with the image's
+variables, files and packages over it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import platform
+import secrets as random
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.images.building import Build, Builder, BuildFunctionError, Made, packages, secrets_to_blot
+from modalflow.emulator.images.installing import InstallError, Programs
+from modalflow.emulator.images.layers import Layers
+from modalflow.emulator.images.recipes import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.log_records import Entry
+from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.wire import message
+
+log = logging.getLogger(__name__)
+
+SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
+FAILURE = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
+TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
+
+#: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
+KEPT_LINES = 2_000
+
+#: Runs the function of Image.run_function: its id, its input, the build that tells of it, and a folder for what it
+#: writes. Raises BuildFunctionError.
+RunFunction = Callable[[str, api_pb2.FunctionInput, Build, Path], Awaitable[None]]
+
+
+@dataclass(eq=False)
+class Image:
+    """One layer, with all that the layers below it add up to."""
+
+    image_id: str
+    identity: str
+    """A hash of what the layer and those below it are made from."""
+    settings: Settings = field(default_factory=Settings)
+    made: Made = field(default_factory=Made)
+    bases: tuple[str, ...] = ()
+    builder_version: str = IMAGE_BUILDER_VERSION
+    packages: Mapping[str, str] = field(default_factory=dict)
+    build: Build = field(default_factory=Build)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return self.settings.variables
+
+    @property
+    def workdir(self) -> str:
+        return self.settings.workdir
+
+    @property
+    def metadata(self) -> api_pb2.ImageMetadata:
+        return message(
+            api_pb2.ImageMetadata,
+            image_builder_version=self.builder_version,
+            python_version_info=f"Python {platform.python_version()}",
+            python_packages=self.packages,
+            workdir=self.workdir or None,
+        )
+
+
+class Images(Service):
+    """Answers the Image RPCs that are not about names."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "ImageGetOrCreate": (
+            "`debian_slim` and `from_registry` mean the host's Python; what cannot be run here is "
+            "listed in the build's log."
+        ),
+        "ImageDelete": "containers that run keep the image until they end.",
+        "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",
+    }
+
+    def __init__(self, state: StateDir, mounts: Mounts, secrets: Secrets, programs: Programs) -> None:
+        self._layers = Layers(state)
+        self._folder = state.folder("images")
+        self._builder = Builder(state, self._layers, programs)
+        self._mounts, self._secrets = mounts, secrets
+        self._images: dict[str, Image] = {}
+        self._cached: dict[str, str] = {}
+        """By identity, the image that it stands for."""
+        self._builds: set[asyncio.Task[None]] = set()
+        self.run_function: RunFunction | None = None
+        self._table = state.journal.table("images", _encode)
+        self._cache_table = state.journal.table("image_cache", str)
+        for _, image_id, record in self._table.load():
+            self._images[image_id] = _decode(image_id, record)
+        for _, identity, image_id in self._cache_table.load():
+            self._cached[identity] = image_id
+        self._layers.sweep({name for i in self._images.values() for name in (i.made.files, i.made.python)})
+
+    def get(self, image_id: str) -> Image:
+        image = self._images.get(image_id)
+        if image is None:
+            raise GRPCError(Status.NOT_FOUND, f"Image {image_id!r} not found")
+        return image
+
+    def files(self, image: Image) -> Path | None:
+        """The tree of files that lies over the host's root, None where the image has none."""
+        return self._layers.files(image.made.files) if image.made.files else None
+
+    def python(self, image: Image) -> Path | None:
+        """The image's environment, None where it has no packages of its own."""
+        return self._layers.python(image.made.python) if image.made.python else None
+
+    async def close(self) -> None:
+        """End what is being built; nothing of it stays."""
+        for task in self._builds:
+            task.cancel()
+        while self._builds:
+            await asyncio.wait(set(self._builds))
+
+    async def ImageGetOrCreate(
+        self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
+    ) -> api_pb2.ImageGetOrCreateResponse:
+        """Return the image of that definition, its result absent while it is being built."""
+        identity = self._identity(request)
+        image = None if request.force_build or request.ignore_cache else self._known(identity)
+        if image is None:
+            image = self._begin(request, identity)
+        answer = message(api_pb2.ImageGetOrCreateResponse, image_id=image.image_id)
+        if image.build.result is not None:
+            answer.result.CopyFrom(image.build.result)
+            answer.metadata.CopyFrom(image.metadata)
+        return answer
+
+    async def ImageJoinStreaming(
+        self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
+        """Stream the build's log as it comes, then its result; after ``timeout`` seconds the SDK asks again."""
+        image = self.get(request.image_id)
+        build = image.build
+        number = request.last_entry_id.partition("-")[0]
+        sent = int(number) if number.isdecimal() else 0
+        deadline = asyncio.get_running_loop().time() + request.timeout
+        while True:
+            over = build.result is not None
+            lines = build.lines[sent:]
+            if lines:
+                sent += len(lines)
+                yield message(api_pb2.ImageJoinStreamingResponse, task_logs=lines, entry_id=f"{sent}-0")
+            if over:
+                yield message(
+                    api_pb2.ImageJoinStreamingResponse,
+                    result=build.result,
+                    metadata=image.metadata,
+                    entry_id=f"{sent}-0",
+                    eof=True,
+                )
+                return
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return
+            await build.changed.until(partial(build.has_news, sent), left)
+
+    async def ImageFromId(self, request: api_pb2.ImageFromIdRequest, caller: Caller) -> api_pb2.ImageFromIdResponse:
+        image = self.get(request.image_id)
+        return message(api_pb2.ImageFromIdResponse, image_id=image.image_id, metadata=image.metadata)
+
+    async def ImageBuildChainGet(
+        self, request: api_pb2.ImageBuildChainGetRequest, caller: Caller
+    ) -> api_pb2.ImageBuildChainGetResponse:
+        """Return the layers from the lowest up, each with where its log is fetched from (inferred: as of an app)."""
+        chain: list[Image] = []
+        image: Image | None = self.get(request.image_id)
+        while image is not None:
+            chain.insert(0, image)
+            image = self._images.get(image.settings.base)
+        answer = api_pb2.ImageBuildChainGetResponse()
+        for layer in chain:
+            step = answer.build_steps.add(
+                image_id=layer.image_id, builder_app_id=_builder(layer.image_id), builder_task_id=""
+            )
+            step.started_at.FromNanoseconds(int((layer.build.started_at - 1) * 1e9))
+            step.finished_at.FromNanoseconds(int(((layer.build.finished_at or time.time()) + 1) * 1e9))
+        return answer
+
+    def entries(self, app_id: str) -> list[Entry] | None:
+        """What was said in the build that an app's id stands for, None for an app that is one."""
+        image = self._images.get(app_id.replace("ap-", "im-", 1))
+        if image is None or app_id != _builder(image.image_id):
+            return None
+        return [
+            Entry(number, int(line.timestamp * 1e9), line.data, line.file_descriptor, "", "", "", "", "")
+            for number, line in enumerate(image.build.lines, 1)
+        ]
+
+    async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
+        """Forget the image. Its layers go at the next start, if no other image has them: containers may run in them."""
+        if self.get(request.image_id).build.result is None:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"Image {request.image_id!r} is being built")
+        del self._images[request.image_id]
+        self._table.discard("", request.image_id)
+        for identity in [i for i, image_id in self._cached.items() if image_id == request.image_id]:
+            del self._cached[identity]
+            self._cache_table.discard("", identity)
+        return Empty()
+
+    def _known(self, identity: str) -> Image | None:
+        """The image of that identity, if it is being built or can be used."""
+        image = self._images.get(self._cached.get(identity, ""))
+        if image is None or (image.build.result is not None and image.build.result.status != SUCCESS):
+            return None
+        if any(not self._layers.has(name) for name in (image.made.files, image.made.python) if name):
+            return None
+        return image
+
+    def _begin(self, request: api_pb2.ImageGetOrCreateRequest, identity: str) -> Image:
+        definition = request.image
+        bases = {base.docker_tag: self.get(base.image_id) for base in definition.base_images}
+        values: dict[str, str] = {}
+        for secret_id in definition.secret_ids:
+            values |= self._secrets.values(secret_id)
+        image = Image(
+            image_id=new_id("im"),
+            # What is built again is another image to all that is built on it.
+            identity=_hash(identity, random.token_hex(8)) if request.force_build or request.ignore_cache else identity,
+            bases=tuple(base.image_id for base in bases.values()),
+            builder_version=request.builder_version or IMAGE_BUILDER_VERSION,
+            build=Build(secrets=secrets_to_blot(values.values())),
+        )
+        self._images[image.image_id] = image
+        if not request.ignore_cache:
+            self._cached[identity] = image.image_id
+            self._cache_table.put("", identity, image.image_id)
+        try:
+            recipe = read(
+                definition,
+                is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
+                bases={tag: Settings(base.variables, base.workdir, base.image_id) for tag, base in bases.items()},
+                context=self._context(definition),
+                secrets=values,
+            )
+        except RecipeError as error:
+            image.build.end(FAILURE, str(error))
+            self._table.put("", image.image_id, image)
+            return image
+        image.settings = recipe.settings
+        below = self._images.get(recipe.settings.base)
+        image.made = below.made if below is not None else Made()
+        image.packages = below.packages if below is not None else {}
+        if recipe.has_work or definition.HasField("build_function"):
+            task = asyncio.get_running_loop().create_task(self._build(image, recipe, request))
+            self._builds.add(task)
+            task.add_done_callback(self._builds.discard)
+        else:
+            image.build.end(SUCCESS)
+        self._table.put("", image.image_id, image)
+        return image
+
+    async def _build(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
+        build = image.build
+        build.say(f"Building image {image.image_id}\n")
+        try:
+            if request.image.HasField("build_function"):
+                image.made = await self._built_by_function(image, request)
+            else:
+                image.made = await self._builder.make(image.identity, recipe, image.made, build)
+            image.packages = await asyncio.to_thread(packages, self._layers, image.made)
+            build.say(f"Built image {image.image_id}\n")
+            build.end(SUCCESS)
+        except (InstallError, BuildFunctionError, OSError) as error:
+            build.end(FAILURE, str(error))
+        except asyncio.CancelledError:
+            build.end(TERMINATED, "the local control plane is stopping")
+        except Exception as error:
+            # Somebody waits for this build, and must hear of its end.
+            log.exception("image %s could not be built", image.image_id)
+            build.end(FAILURE, repr(error))
+        finally:
+            if image.image_id in self._images:
+                self._table.put("", image.image_id, image)
+
+    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> Made:
+        if self.run_function is None or not request.build_function_id:
+            raise BuildFunctionError("there is no function to build the image with")
+        image.build.say("=> Step 0: running the function\n")
+        with tempfile.TemporaryDirectory(prefix="draft-", dir=self._folder) as name:
+            written = Path(name)
+            await self.run_function(request.build_function_id, request.image.build_function.input, image.build, written)
+            return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
+
+    def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
+        """The files that COPY finds, by absolute path."""
+        context: dict[str, Source] = {}
+        if definition.context_mount_id:
+            for file in self._mounts.content(definition.context_mount_id):
+                context[f"/{file.filename.lstrip('/')}"] = Source(sha256=file.sha256_hex, mode=file.mode or 0o644)
+        for sent in definition.context_files:
+            context[f"/{sent.filename.lstrip('/')}"] = Source(data=sent.data)
+        return context
+
+    def _identity(self, request: api_pb2.ImageGetOrCreateRequest) -> str:
+        """A hash of the definition in which ids of the moment are replaced by what they stand for."""
+        plain = api_pb2.Image()
+        plain.CopyFrom(request.image)
+        parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]
+        for base in plain.base_images:
+            base.image_id = self.get(base.image_id).identity
+        for secret_id in plain.secret_ids:
+            parts += [f"{name}={value}" for name, value in sorted(self._secrets.values(secret_id).items())]
+        plain.ClearField("secret_ids")
+        if plain.context_mount_id:
+            files = self._mounts.content(plain.context_mount_id)
+            parts += sorted(f"{file.filename}\0{file.sha256_hex}\0{file.mode}" for file in files)
+            plain.ClearField("context_mount_id")
+        return _hash(plain.SerializeToString(deterministic=True).hex(), *parts)
+
+
+def _builder(image_id: str) -> str:
+    """The id of the app that built an image; there is none, so it is the image's own."""
+    return image_id.replace("im-", "ap-", 1)
+
+
+def _hash(*parts: str) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(f"{len(part)}:{part}".encode())
+    return digest.hexdigest()[:32]
+
+
+def _encode(image: Image) -> dict[str, Any]:
+    build = image.build
+    return {
+        "identity": image.identity,
+        "variables": dict(image.variables),
+        "workdir": image.workdir,
+        "base": image.settings.base,
+        "files": image.made.files,
+        "python": image.made.python,
+        "bases": list(image.bases),
+        "builder_version": image.builder_version,
+        "packages": dict(image.packages),
+        "started_at": build.started_at,
+        "finished_at": build.finished_at,
+        "result": b"" if build.result is None else build.result.SerializeToString(),
+        "lines": [line.SerializeToString() for line in build.lines[:KEPT_LINES]] if build.result is not None else [],
+    }
+
+
+def _decode(image_id: str, record: Mapping[str, Any]) -> Image:
+    build = Build(
+        lines=[api_pb2.TaskLogs.FromString(line) for line in record["lines"]],
+        started_at=record["started_at"],
+        finished_at=record["finished_at"],
+    )
+    if record["result"]:
+        build.result = api_pb2.GenericResult.FromString(record["result"])
+    else:
+        build.end(TERMINATED, "the local control plane ended while the image was being built; build it again")
+    return Image(
+        image_id=image_id,
+        identity=record["identity"],
+        settings=Settings(record["variables"], record["workdir"], record["base"]),
+        made=Made(record["files"], record["python"]),
+        bases=tuple(record["bases"]),
+        builder_version=record["builder_version"],
+        packages=record["packages"],
+        build=build,
+    )

@@ -1,0 +1,97 @@
+"""What images consist of on disk: one folder a layer, named by what the layer and those below it are made from.
+
+Owns the folders: how one comes to be, at once and whole, and which are removed. In a layer's folder are, if the layer
+changed them, ``files`` (what lies over the host's root, of all layers below it too) and ``python`` (an environment of
+python_envs.py). The same chain of layers is the same folder, so nothing is built twice, nor after a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from modalflow.emulator.images import python_envs
+from modalflow.emulator.state.store import StateDir
+
+log = logging.getLogger(__name__)
+
+#: As long as each other, so that a path with one can be replaced by the other within a file.
+_DRAFT, _LAYER = "draft-", "layer-"
+
+
+class Layers:
+    """The layers of one control plane."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._root = state.folder("images")
+
+    def has(self, name: str) -> bool:
+        return (self._root / f"{_LAYER}{name}").is_dir()
+
+    def files(self, name: str) -> Path:
+        """Return the layer's tree of files. Read it, never write to it."""
+        return self._root / f"{_LAYER}{name}" / "files"
+
+    def python(self, name: str) -> Path:
+        """Return the layer's environment. Read it, never write to it."""
+        return self._root / f"{_LAYER}{name}" / "python"
+
+    def draft(self, name: str) -> Draft:
+        """Begin a layer; what was left of an earlier attempt is removed. One at a time for each name."""
+        folder = self._root / f"{_DRAFT}{name}"
+        if folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(mode=0o700)
+        return Draft(folder, self._root / f"{_LAYER}{name}")
+
+    def sweep(self, used: Collection[str]) -> None:
+        """Remove unfinished layers, and those that are not among the used ones. Only while nothing is built or runs."""
+        for folder in list(self._root.iterdir()):
+            if folder.name.removeprefix(_LAYER) not in used:
+                log.info("removing %s: no image uses it", folder.name)
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+class Draft:
+    """A layer in the making. ``settle`` makes it one, ``discard`` leaves nothing of it."""
+
+    def __init__(self, folder: Path, final: Path) -> None:
+        self.folder, self._final = folder, final
+        self.files = folder / "files"
+        self.python = folder / "python"
+        self.temporary = folder / "tmp"
+        self.temporary.mkdir()
+
+    def take_files(self, below: Path | None) -> Path:
+        """Return the layer's own tree of files, made of the one below on first use."""
+        if not self.files.exists():
+            if below is None:
+                self.files.mkdir(mode=0o755)
+            else:
+                shutil.copytree(below, self.files, symlinks=True)
+        return self.files
+
+    def take_python(self, below: Path | None) -> Path:
+        """Return the layer's own environment, made of the one below on first use."""
+        if not self.python.exists():
+            if below is None:
+                python_envs.make(self.python)
+            else:
+                python_envs.clone(below, self.python)
+        return self.python
+
+    def settle(self) -> None:
+        """Make it the layer, in one step."""
+        shutil.rmtree(self.temporary)
+        if self.python.exists():
+            python_envs.relocate(self.python, str(self.folder), str(self._final))
+        # There already if an image of the same definition was deleted, and nothing swept since.
+        if self._final.exists():
+            shutil.rmtree(self.folder)
+        else:
+            self.folder.rename(self._final)
+
+    def discard(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,1 @@
+"""The processes that containers are: a template, its forks, their rooms."""

@@ -1,0 +1,267 @@
+"""The control plane's side of the template: keeping one, asking it for containers, hearing of their ends.
+
+Owns the template's process and the socket to it. Should the template end, all containers end with it: they are
+reported as lost, and another template is started. What goes over the socket is in template.py.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modalflow.emulator.processes.processes import LinePipe, Process
+from modalflow.emulator.processes.starts import Isolation, Start
+
+log = logging.getLogger(__name__)
+
+#: Templates that ended before they were ready, one after another, until no further one of that kind is tried.
+START_TRIES = 3
+
+#: Run by path and not by name: the module path is the containers', on which modalflow may not be.
+_PROGRAM = """
+import sys
+sys.path.pop(0)
+sys.path.append({home!r})
+from modalflow.emulator.processes import template
+sys.path.remove({home!r})
+template.main()
+"""
+
+
+class TemplateError(RuntimeError):
+    """No containers can be started."""
+
+
+@dataclass(eq=False)
+class _Asked:
+    """A container that was asked for and has not begun."""
+
+    pipes: tuple[LinePipe, LinePipe]
+    begun: asyncio.Future[Process]
+
+
+class ForkServer:
+    """One template at a time. Use it on one event loop, from the thread that lives as long as the control plane."""
+
+    def __init__(
+        self, variables: Mapping[str, str], *, isolation: Isolation | None = None, preload: bool = True
+    ) -> None:
+        """``variables`` are those that all containers have alike: a template with others could not become one.
+
+        Without ``isolation`` it is the best kind that works here; without ``preload`` every container is a new
+        interpreter.
+        """
+        self._variables = dict(variables)
+        self._wanted = isolation.value if isolation else "best"
+        self._preload = preload
+        self._template: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._isolation: asyncio.Future[Isolation] | None = None
+        self._asked: deque[_Asked] = deque()
+        self._processes: dict[int, Process] = {}
+        self._said = b""
+        self._descriptors: deque[int] = deque()
+        self._mute = 0
+        self._turn = asyncio.Lock()
+
+    def start(self) -> None:
+        """Start a template. It is asked at once, and answers when it is ready."""
+        if self._isolation is None or self._isolation.done():
+            self._isolation = asyncio.get_running_loop().create_future()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        home = str(Path(__file__).parents[3])
+        arguments = [str(theirs.fileno()), str(os.getpid()), self._wanted, "preload" if self._preload else "bare"]
+        try:
+            self._template = subprocess.Popen(
+                [sys.executable, "-c", _PROGRAM.format(home=home), *arguments],
+                env=self._variables,
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                # Its stdout is this process's only in name: there the ready line is written.
+                stdout=subprocess.DEVNULL,
+                start_new_session=True,
+                pass_fds=[theirs.fileno()],
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._control = ours
+        self._said = b""
+        asyncio.get_running_loop().add_reader(ours, self._readable)
+
+    async def isolation(self) -> Isolation:
+        """Return how containers are kept apart, as soon as that is known."""
+        if self._isolation is None:
+            raise TemplateError("the fork server was not started")
+        return await asyncio.shield(self._isolation)
+
+    async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
+        """Start a container; TemplateError if that cannot be."""
+        pipes = (LinePipe(on_stdout), LinePipe(on_stderr))
+        asked = _Asked(pipes, asyncio.get_running_loop().create_future())
+        request = _file(start.dumps())
+        try:
+            await self._ask(asked, [request, *(pipe.writer for pipe in pipes)])
+            for pipe in pipes:
+                pipe.close_writer()
+            return await asked.begun
+        except BaseException:
+            for pipe in pipes:
+                pipe.close()
+            raise
+        finally:
+            os.close(request)
+
+    async def _ask(self, asked: _Asked, descriptors: list[int]) -> None:
+        async with self._turn:
+            while True:
+                if self._control is None:
+                    raise TemplateError("the process that starts containers cannot be kept running; see the log")
+                try:
+                    socket.send_fds(self._control, [b"+"], descriptors)
+                except BlockingIOError:
+                    await self._writable(self._control)
+                except OSError as error:
+                    raise TemplateError(f"the process that starts containers has ended ({error})") from error
+                else:
+                    self._asked.append(asked)
+                    return
+
+    @staticmethod
+    async def _writable(control: socket.socket) -> None:
+        loop, writable = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_writer(control, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            loop.remove_writer(control)
+
+    def close(self) -> None:
+        """End the template, and with it what still runs."""
+        if self._control is not None:
+            self._end_template()
+
+    def _end_template(self) -> None:
+        assert self._control is not None and self._template is not None
+        asyncio.get_running_loop().remove_reader(self._control)
+        self._control.close()
+        self._control = None
+        self._template.kill()
+        self._template.wait()
+        while self._asked:
+            self._fail(self._asked.popleft(), "the process that starts containers has ended")
+        while self._descriptors:
+            os.close(self._descriptors.popleft())
+        for process in list(self._processes.values()):
+            process.lost()
+        self._processes.clear()
+
+    def _readable(self) -> None:
+        assert self._control is not None
+        try:
+            said, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
+        except BlockingIOError:
+            return
+        except OSError:
+            said, descriptors = b"", []
+        self._descriptors.extend(descriptors)
+        if not said:
+            self._over()
+            return
+        *lines, self._said = (self._said + said).split(b"\n")
+        for line in lines:
+            self._heard(json.loads(line))
+
+    def _heard(self, said: dict[str, Any]) -> None:
+        match said:
+            case {"isolation": kind, "problems": problems}:
+                self._settled(Isolation(kind), problems)
+                if not self._preload:
+                    self._mute = 0
+            case {"preloaded": preloaded, "problem": problem}:
+                self._mute = 0
+                if not preloaded:
+                    log.warning("containers are started one by one: Modal's runtime cannot be imported: %s", problem)
+            case {"pid": pid, "exit": returncode}:
+                process = self._processes.pop(pid, None)
+                if process is not None:
+                    process.ended(returncode)
+            case {"pid": pid, "attached": attached}:
+                self._begun(pid, self._descriptors.popleft() if attached else None)
+            case {"failed": why}:
+                self._fail(self._asked.popleft(), why)
+
+    def _settled(self, isolation: Isolation, problems: Mapping[str, str]) -> None:
+        if self._isolation is None or self._isolation.done():
+            return
+        for kind, problem in problems.items():
+            log.info("isolation %r does not work here: %s", kind, problem)
+        if isolation is Isolation.PLAIN and problems:
+            log.warning(
+                "containers are plain processes here, for want of namespaces: "
+                "volumes and files at absolute mount paths other than /root are not where the app says, "
+                "and a container can read and signal whatever this user can"
+            )
+        self._isolation.set_result(isolation)
+
+    def _begun(self, pid: int, descriptor: int | None) -> None:
+        asked = self._asked.popleft()
+        process = self._processes[pid] = Process(pid, descriptor, asked.pipes)
+        if asked.begun.done():
+            # Whoever asked has gone away meanwhile.
+            process.kill()
+        else:
+            asked.begun.set_result(process)
+
+    @staticmethod
+    def _fail(asked: _Asked, why: str) -> None:
+        if not asked.begun.done():
+            asked.begun.set_exception(TemplateError(f"it could not be started: {why}"))
+
+    def _over(self) -> None:
+        """The template has ended, of itself."""
+        self._mute += 1
+        assert self._template is not None
+        lost = len(self._processes)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # It has let go of the socket, so it is about to be gone.
+            self._template.wait(1.0)
+        self._end_template()
+        ending = self._template.returncode
+        log.error("the process that starts containers ended (exit code %s), with it %d containers", ending, lost)
+        if self._mute >= START_TRIES and self._preload:
+            log.error("from now on every container is a new interpreter: it ended so before it was ready, repeatedly")
+            self._preload, self._mute = False, 0
+        if self._mute < START_TRIES:
+            self.start()
+        elif self._isolation is not None and not self._isolation.done():
+            self._isolation.set_exception(
+                TemplateError(f"no containers can be started: the process that does so ended with exit code {ending}")
+            )
+
+
+def _file(data: bytes) -> int:
+    """Return the file descriptor of a nameless file that holds the data."""
+    if hasattr(os, "memfd_create"):
+        descriptor = os.memfd_create("modalflow-start")
+    else:
+        with tempfile.TemporaryFile() as file:
+            descriptor = os.dup(file.fileno())
+    with open(descriptor, "wb", closefd=False) as file:
+        file.write(data)
+    return descriptor

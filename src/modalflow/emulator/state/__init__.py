@@ -1,0 +1,1 @@
+"""What survives: the folder, the journal in it, and objects by name."""

@@ -1,0 +1,1 @@
+"""Volumes: trees of files, and the views that containers have of them."""

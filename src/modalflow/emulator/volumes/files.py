@@ -1,0 +1,203 @@
+"""How clients read and write a volume's files from outside: listing, upload, download, copy, removal.
+
+Owns those RPCs, for both versions of volumes, over a tree that volumes.py holds. File content never passes through an
+RPC here: version 1 uploads come by MountPutFile, version 2 uploads in blocks over HTTP, downloads always over HTTP.
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from pathlib import Path
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.blobs import Blobs, Receiver
+from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state.store import FileStore
+from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
+from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise, parents
+from modalflow.emulator.wire import message, optional
+
+ENTRIES_PER_ANSWER = 1_000
+
+_ENTRY_TYPES = {
+    Kind.FILE: api_pb2.FileEntry.FILE,
+    Kind.DIRECTORY: api_pb2.FileEntry.DIRECTORY,
+    Kind.LINK: api_pb2.FileEntry.SYMLINK,
+}
+
+
+class VolumeFiles(Service, abc.ABC):
+    """The file RPCs of volumes."""
+
+    def __init__(self, uploads: FileStore, blocks: BlockStore, blobs: Blobs) -> None:
+        self._uploads, self._blocks, self._blobs = uploads, blocks, blobs
+        blobs.receivers["block"] = self._receiver
+
+    @abc.abstractmethod
+    def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
+        """Return a volume's tree and the lock to hold while it changes; NOT_FOUND for an unknown one."""
+
+    async def VolumeListFiles(
+        self, request: api_pb2.VolumeListFilesRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.VolumeListFilesResponse]:
+        for entries in self._pages(request):
+            yield api_pb2.VolumeListFilesResponse(entries=entries)
+
+    async def VolumeListFiles2(
+        self, request: api_pb2.VolumeListFiles2Request, caller: Caller
+    ) -> AsyncIterator[api_pb2.VolumeListFiles2Response]:
+        for entries in self._pages(request):
+            yield api_pb2.VolumeListFiles2Response(entries=entries)
+
+    async def VolumeGetFile2(
+        self, request: api_pb2.VolumeGetFile2Request, caller: Caller
+    ) -> api_pb2.VolumeGetFile2Response:
+        tree, _ = self._find(request.volume_id)
+        node = tree.file(normalise(request.path))
+        start = min(request.start, node.size)
+        end = min(start + request.len, node.size) if request.len else node.size
+        urls = []
+        for index in range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES) if end > start else 0):
+            first, last = max(start, index * BLOCK_BYTES), min(end, (index + 1) * BLOCK_BYTES)
+            path = self._blocks.path(node.blocks[index])
+            urls.append(self._blobs.offer(path, first - index * BLOCK_BYTES, last - first))
+        return api_pb2.VolumeGetFile2Response(get_urls=urls, size=node.size, start=start, len=end - start)
+
+    async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, caller: Caller) -> Empty:
+        tree, changing = self._find(request.volume_id)
+        async with changing:
+            paths = [normalise(file.filename) for file in request.files]
+            _check_places(tree, paths, overwrite=not request.disallow_overwrite_existing_files)
+            for file in request.files:
+                if not self._uploads.has(file.sha256_hex):
+                    raise GRPCError(Status.FAILED_PRECONDITION, f"{file.filename!r} was not uploaded with MountPutFile")
+            nodes: list[Node] = []
+            try:
+                for file in request.files:
+                    blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
+                    nodes.append(_file(optional(file, "mode"), size, blocks))
+            except BaseException:
+                self._release(nodes)
+                raise
+            # All in one step: a kill leaves all of an upload or none, and its repetition finds the same places free.
+            for path, node in zip(paths, nodes, strict=True):
+                self._release(tree.put(path, node))
+        return Empty()
+
+    async def VolumePutFiles2(
+        self, request: api_pb2.VolumePutFiles2Request, caller: Caller
+    ) -> api_pb2.VolumePutFiles2Response:
+        tree, changing = self._find(request.volume_id)
+        async with changing:
+            paths = [normalise(file.path) for file in request.files]
+            _check_places(tree, paths, overwrite=not request.disallow_overwrite_existing_files)
+            contents = [_block_names(file) for file in request.files]
+            missing = set(self._blocks.use([block for blocks in contents for block in blocks]))
+            if missing:
+                return api_pb2.VolumePutFiles2Response(missing_blocks=self._wanted(contents, missing))
+            for path, file, blocks in zip(paths, request.files, contents, strict=True):
+                self._release(tree.put(path, _file(optional(file, "mode"), file.size, blocks)))
+        return api_pb2.VolumePutFiles2Response()
+
+    async def VolumeCopyFiles(self, request: api_pb2.VolumeCopyFilesRequest, caller: Caller) -> Empty:
+        return await self._copy(request)
+
+    async def VolumeCopyFiles2(self, request: api_pb2.VolumeCopyFiles2Request, caller: Caller) -> Empty:
+        return await self._copy(request)
+
+    async def VolumeRemoveFile(self, request: api_pb2.VolumeRemoveFileRequest, caller: Caller) -> Empty:
+        return await self._remove(request)
+
+    async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, caller: Caller) -> Empty:
+        return await self._remove(request)
+
+    def _pages(
+        self, request: api_pb2.VolumeListFilesRequest | api_pb2.VolumeListFiles2Request
+    ) -> Iterable[list[api_pb2.FileEntry]]:
+        tree, _ = self._find(request.volume_id)
+        paths = tree.listed(normalise(request.path), request.recursive)
+        limit = optional(request, "max_entries")
+        entries = [_entry(path, tree.find(path)) for path in paths[: limit or None]]
+        for first in range(0, len(entries), ENTRIES_PER_ANSWER):
+            yield entries[first : first + ENTRIES_PER_ANSWER]
+
+    def _split(self, path: Path) -> tuple[tuple[str, ...], int]:
+        with path.open("rb") as file:
+            return self._blocks.keep_stream(file)
+
+    def _wanted(
+        self, contents: list[tuple[str, ...]], missing: set[str]
+    ) -> Iterable[api_pb2.VolumePutFiles2Response.MissingBlock]:
+        for file_index, blocks in enumerate(contents):
+            for block_index, block in enumerate(blocks):
+                if block in missing:
+                    missing.discard(block)
+                    yield api_pb2.VolumePutFiles2Response.MissingBlock(
+                        file_index=file_index,
+                        block_index=block_index,
+                        put_url=self._blobs.accept("block", block),
+                    )
+
+    def _receiver(self, block: str) -> Receiver:
+        async def receive(uploaded: Path) -> bytes:
+            await asyncio.to_thread(self._blocks.receive, uploaded, block)
+            return block.encode()
+
+        return receive
+
+    async def _copy(self, request: api_pb2.VolumeCopyFilesRequest | api_pb2.VolumeCopyFiles2Request) -> Empty:
+        tree, changing = self._find(request.volume_id)
+        async with changing:
+            sources = [normalise(path) for path in request.src_paths]
+            into = request.dst_path.endswith("/")
+            for path, node in tree.copies(sources, normalise(request.dst_path), request.recursive, into).items():
+                self._blocks.use(node.blocks)
+                self._release(tree.put(path, node))
+        return Empty()
+
+    async def _remove(self, request: api_pb2.VolumeRemoveFileRequest | api_pb2.VolumeRemoveFile2Request) -> Empty:
+        tree, changing = self._find(request.volume_id)
+        async with changing:
+            self._release(tree.remove(normalise(request.path), request.recursive))
+        return Empty()
+
+    def _release(self, nodes: Iterable[Node]) -> None:
+        self._blocks.release([block for node in nodes for block in node.blocks])
+
+
+def _check_places(tree: Tree, paths: list[str], *, overwrite: bool) -> None:
+    directories = {above for path in paths for above in parents(path)}
+    for path in paths:
+        tree.check_place(path, overwrite)
+        if path in directories:
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is both a file and a directory of this upload")
+
+
+def _block_names(file: api_pb2.VolumePutFiles2Request.File) -> tuple[str, ...]:
+    expected = -(-file.size // BLOCK_BYTES)
+    if len(file.blocks) != expected:
+        raise GRPCError(
+            Status.INVALID_ARGUMENT,
+            f"{file.path!r} of {file.size} bytes came with {len(file.blocks)} blocks; expected {expected}",
+        )
+    return tuple(block.contents_sha256.hex() for block in file.blocks)
+
+
+def _file(mode: int | None, size: int, blocks: tuple[str, ...]) -> Node:
+    return Node(Kind.FILE, mode or 0o644, time.time_ns(), size=size, blocks=blocks)
+
+
+def _entry(path: str, node: Node) -> api_pb2.FileEntry:
+    return message(
+        api_pb2.FileEntry,
+        path=path,
+        type=_ENTRY_TYPES[node.kind],
+        mtime=node.mtime_ns // 1_000_000_000,
+        size=node.size,
+    )

@@ -1,0 +1,54 @@
+"""What of Modal Volumes is on disk beside their blocks: a record for each path.
+
+Owns how a node is written. A change of a tree writes the paths that it changed and no others.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any
+
+from modalflow.emulator.state.journal import Journal, Table
+from modalflow.emulator.volumes.tree import Kind, Node
+
+_DIGEST_BYTES = 32
+
+
+class VolumeRecords:
+    """The records of all Volumes' paths."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._nodes: Table[Node] = journal.table("volume_nodes", _encoded)
+
+    def load(self) -> dict[str, dict[str, Node]]:
+        """Return the nodes of each volume id."""
+        found: dict[str, dict[str, Node]] = {}
+        for owner, path, record in self._nodes.load():
+            found.setdefault(owner, {})[os.fsdecode(path)] = _decoded(*record)
+        return found
+
+    def writer(self, owner: str) -> Callable[[str, Node | None], None]:
+        """Return what a Tree tells its changes."""
+
+        def write(path: str, node: Node | None) -> None:
+            # As bytes: a container may have named a file in bytes that are no UTF-8.
+            if node is None:
+                self._nodes.discard(owner, os.fsencode(path))
+            else:
+                self._nodes.put(owner, os.fsencode(path), node)
+
+        return write
+
+    def forget(self, owner: str) -> None:
+        self._nodes.discard_all(owner)
+
+
+def _encoded(node: Node) -> list[Any]:
+    digests = b"".join(bytes.fromhex(block) for block in node.blocks)
+    return [node.kind.value, node.mode, node.mtime_ns, node.size, digests, os.fsencode(node.target)]
+
+
+def _decoded(kind: str, mode: int, mtime_ns: int, size: int, digests: bytes, target: bytes) -> Node:
+    blocks = tuple(digests[at : at + _DIGEST_BYTES].hex() for at in range(0, len(digests), _DIGEST_BYTES))
+    return Node(Kind(kind), mode, mtime_ns, size=size, blocks=blocks, target=os.fsdecode(target))

@@ -1,0 +1,181 @@
+"""A container's own writable copy of a volume: a directory, and what it held when it was last in step with the volume.
+
+Owns the directory: laying a tree out in it, finding what the container changed, bringing in what others committed. It
+works in whichever thread calls it, one at a time, and knows no RPC.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import stat
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from modalflow.emulator.volumes.blocks import BlockStore
+from modalflow.emulator.volumes.tree import Kind, Node
+
+#: A file written so lately may be written again without its time changing (the clock of file times ticks in
+#: milliseconds): it is read once more at the next look.
+RACY_NS = 50_000_000
+
+
+@dataclass(frozen=True)
+class _Signature:
+    """What changes about a file whenever its content or its mode does."""
+
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> _Signature:
+        return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@dataclass(frozen=True)
+class _Known:
+    node: Node
+    signature: _Signature | None
+    """None where the next look must not trust it."""
+
+
+class View:
+    """One container's directory. ``root`` is what the container has mounted."""
+
+    def __init__(self, folder: Path, blocks: BlockStore) -> None:
+        self._folder = folder
+        self._staging = folder / "staging"
+        self.root = folder / "root"
+        self._blocks = blocks
+        self._known: dict[str, _Known] = {}
+        self._staging.mkdir(parents=True)
+        self.root.mkdir()
+
+    def close(self) -> None:
+        """Remove the directory."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def changes(self) -> dict[str, Node | None]:
+        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
+
+        Blocks of the files returned are counted as used by the caller. From now on the view counts as in step.
+        """
+        changed: dict[str, Node | None] = {}
+        seen: set[str] = set()
+        for path, status in self._walk():
+            seen.add(path)
+            known = self._known.get(path)
+            signature = _Signature.of(status)
+            if known is not None and known.signature == signature:
+                continue
+            if known is not None and known.node.kind is Kind.DIRECTORY and stat.S_ISDIR(status.st_mode):
+                continue
+            try:
+                node = self._read(path, status)
+            except FileNotFoundError:
+                # Gone since the walk: to be reported as such, not as unchanged.
+                seen.discard(path)
+                continue
+            racy = time.time_ns() - status.st_mtime_ns < RACY_NS
+            self._known[path] = _Known(node, None if racy else signature)
+            if known is not None and _same(known.node, node):
+                self._blocks.release(node.blocks)
+            else:
+                changed[path] = node
+        for path in [path for path in self._known if path not in seen]:
+            del self._known[path]
+            changed[path] = None
+        return changed
+
+    def update(self, nodes: Mapping[str, Node]) -> None:
+        """Make the directory hold exactly these. What the container changed and did not commit is lost."""
+        stale = [path for path, known in self._known.items() if not _same(known.node, nodes.get(path))]
+        for path in sorted(stale, reverse=True):
+            self._make_way(path, self._known.pop(path).node, nodes.get(path))
+        for path in sorted(nodes):
+            if path not in self._known:
+                self._known[path] = self._write(path, nodes[path])
+
+    def inodes(self) -> set[tuple[int, int]]:
+        """Return (device, inode) of all that is in the directory, itself included."""
+        statuses = [self.root.stat(), *(status for _, status in self._walk())]
+        return {(status.st_dev, status.st_ino) for status in statuses}
+
+    def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield each path with its status, a directory before what is in it; what vanishes meanwhile is left out."""
+        pending = [""]
+        while pending:
+            directory = pending.pop()
+            try:
+                entries = list(os.scandir(self.root / directory))
+            except FileNotFoundError:
+                continue
+            for entry in entries:
+                path = f"{directory}/{entry.name}" if directory else entry.name
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    pending.append(path)
+                elif not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
+                    continue  # Volumes keep no sockets, pipes or devices.
+                yield path, status
+
+    def _read(self, path: str, status: os.stat_result) -> Node:
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISDIR(status.st_mode):
+            return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
+        if stat.S_ISLNK(status.st_mode):
+            target = str((self.root / path).readlink())
+            return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
+        with (self.root / path).open("rb") as file:
+            blocks, size = self._blocks.keep_stream(file)
+        return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
+
+    def _write(self, path: str, node: Node) -> _Known:
+        target = self.root / path
+        if node.kind is Kind.DIRECTORY:
+            target.mkdir(exist_ok=True)
+            target.chmod(node.mode)
+            return _Known(node, None)
+        staged = self._staging / "file"
+        staged.unlink(missing_ok=True)
+        if node.kind is Kind.LINK:
+            staged.symlink_to(node.target)
+        else:
+            self._blocks.write_file(node.blocks, node.size, staged)
+            staged.chmod(node.mode)
+            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
+        # Renamed into place, so that nobody in the container ever reads half a file.
+        staged.replace(target)
+        return _Known(node, _Signature.of(target.lstat()))
+
+    def _make_way(self, path: str, old: Node, new: Node | None) -> None:
+        target = self.root / path
+        if old.kind is not Kind.DIRECTORY:
+            # A file that gets another content is replaced in one step, when that is written.
+            if new is None or new.kind is Kind.DIRECTORY:
+                target.unlink(missing_ok=True)
+        elif new is None:
+            # Not empty: the container put something there a moment ago, which brings the directory back at its commit.
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        elif new.kind is not Kind.DIRECTORY:
+            shutil.rmtree(target, ignore_errors=True)
+
+
+def _same(one: Node, other: Node | None) -> bool:
+    """Whether a container would see no difference; times alone are none."""
+    return other is not None and (one.kind, one.mode, one.size, one.blocks, one.target) == (
+        other.kind,
+        other.mode,
+        other.size,
+        other.blocks,
+        other.target,
+    )

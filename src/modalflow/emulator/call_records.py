@@ -16,8 +16,8 @@ from typing import Any
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls import FunctionCall, Input, Keeper
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.function_calls import FunctionCall, Input, Keeper
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.wire import message
 

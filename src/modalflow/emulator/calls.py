@@ -1,13 +1,12 @@
 """Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
 
-Owns calls, their inputs and their results. Which container runs an input, and when again, is pools.py's: it is given
-inputs and resolves them. How calls outlive the control plane is call_records.py's, which hears of every change.
+Owns the RPCs about calls, and which calls there are. What one call is, function_calls.py says; which container runs an
+input, and when again, is pools.py's; how calls outlive the control plane is call_records.py's.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
 
@@ -18,10 +17,9 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock
 from modalflow.emulator.apps import App
 from modalflow.emulator.awaited import Awaited
-from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.function_calls import FORGETFUL, FunctionCall, Input, Keeper
 from modalflow.emulator.functions import Functions
-from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional
 
@@ -32,178 +30,6 @@ RESULTS_KEPT = 7 * 24 * 3600.0
 #: Inputs of one map that a client may have outstanding: the SDK's ``MAX_INPUTS_OUTSTANDING_DEFAULT``
 #: (modal/parallel_map.py), which it takes where it is told none.
 MAX_INPUTS_OUTSTANDING = 1000
-
-GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
-
-
-class Keeper:
-    """Hears of what changes in calls, and keeps nothing: the base of what does."""
-
-    def called(self, call: FunctionCall) -> None:
-        """The call is new."""
-
-    def changed(self, item: Input) -> None:
-        """The input is new, or its counts or its ending changed."""
-
-    def resolved(self, item: Input) -> None:
-        """The input has its result: the output at its place."""
-
-    def yielded(self, call: FunctionCall, chunk: api_pb2.DataChunk) -> None:
-        """A generator yielded."""
-
-    def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
-        """Those outputs were taken and are not wanted any more."""
-
-    def forgotten(self, call: FunctionCall) -> None:
-        """Nobody can ask about the call any more."""
-
-
-_FORGETFUL = Keeper()
-
-
-@dataclass(eq=False)
-class Input:
-    """One input of a call, through all its attempts."""
-
-    call: FunctionCall
-    idx: int
-    content: api_pb2.FunctionInput
-    number: int = 0
-    """Its place among the call's inputs, in the order in which they came."""
-    input_id: str = field(default_factory=lambda: new_id("in"))
-    retries: int = 0
-    """How many of the function's retries were used."""
-    crashes: int = 0
-    """How many containers were lost while they ran it."""
-    container_id: str = ""
-    started_at: float = 0.0
-    finished_at: float = 0.0
-    ending: api_pb2.GenericResult | None = None
-    """How it ends whatever the container still says: set once it is cancelled or out of time."""
-    status: int = GENERIC_STATUS_PENDING
-    done: bool = False
-    place: int = -1
-    """Where in the call's outputs its result is, once it is done."""
-
-    def save(self) -> None:
-        """Its counts or its ending changed: what they are now outlives the control plane."""
-        self.call.keeper.changed(self)
-
-
-@dataclass(eq=False)
-class FunctionCall:
-    """One call, of one input or, for a map, of many."""
-
-    function: Function
-    kind: int
-    invocation: int
-    parent_input_id: str = ""
-    call_id: str = field(default_factory=lambda: new_id("fc"))
-    created_at: float = field(default_factory=clock.now)
-    inputs: dict[str, Input] = field(default_factory=dict)
-    outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
-    """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
-    data_out: list[api_pb2.DataChunk] = field(default_factory=list)
-    """What a generator yielded."""
-    changed: Changes = field(default_factory=Changes)
-    unfinished: int = 0
-    cleared: set[int] = field(default_factory=set)
-    """Places in ``outputs`` that a client took and does not want kept."""
-    keeper: Keeper = field(default=_FORGETFUL, repr=False)
-    last_result_at: float = 0.0
-
-    def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
-        new = Input(self, item.idx, item.input, len(self.inputs))
-        self.inputs[new.input_id] = new
-        self.count(1)
-        self.keeper.changed(new)
-        return new
-
-    def count(self, change: int) -> None:
-        """So many more inputs are unfinished, or fewer."""
-        self.unfinished += change
-        self.function.backlog.count(self.invocation, change)
-
-    def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
-        """Give the input its one result; a second one is ignored."""
-        if item.done:
-            return
-        item.done = True
-        item.finished_at = clock.now()
-        item.status = result.status
-        item.content = api_pb2.FunctionInput()
-        item.place = len(self.outputs)
-        self.count(-1)
-        self.last_result_at = item.finished_at
-        self.outputs.append(
-            message(
-                api_pb2.FunctionGetOutputsItem,
-                result=result,
-                idx=item.idx,
-                input_id=item.input_id,
-                data_format=data_format,
-                task_id=item.container_id,
-                input_started_at=item.started_at,
-                output_created_at=item.finished_at,
-            )
-        )
-        self.keeper.resolved(item)
-        self.changed.notify()
-
-    def yielded(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
-        """Take what a generator yields.
-
-        One that runs again, its container having been lost, counts from 1 again. What is there already stays: the SDK
-        too drops chunks up to the last index it saw, so that a caller who followed the first run, and one who comes
-        later, see the same (inferred: that Modal resends all, and leaves it to the client, would look no different).
-        """
-        for chunk in chunks:
-            if not self.data_out or chunk.index > self.data_out[-1].index:
-                self.data_out.append(chunk)
-                self.keeper.yielded(self, chunk)
-        self.changed.notify()
-
-    def clear(self, places: Collection[int]) -> None:
-        """Forget outputs that a client took and does not want kept."""
-        new = [place for place in places if place not in self.cleared]
-        if new:
-            self.cleared.update(new)
-            self.keeper.cleared(self, new)
-
-    def has_news(self, sent: int) -> bool:
-        """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""
-        return len(self.data_out) > sent or not self.unfinished
-
-    @property
-    def info(self) -> api_pb2.FunctionCallInfo:
-        info = api_pb2.FunctionCallInfo(
-            function_call_id=self.call_id, created_at=self.created_at, total_inputs=len(self.inputs)
-        )
-        started = [i.started_at for i in self.inputs.values() if i.started_at]
-        if started:
-            info.scheduled_at = min(started)
-        for item in self.inputs.values():
-            category = getattr(info, _CATEGORY.get(item.status, "failed_inputs"))
-            category.total += 1
-            category.latest.append(
-                message(
-                    api_pb2.InputInfo,
-                    input_id=item.input_id,
-                    idx=item.idx,
-                    task_id=item.container_id,
-                    started_at=item.started_at,
-                    finished_at=item.finished_at,
-                )
-            )
-        return info
-
-
-_CATEGORY: dict[int, str] = {
-    GENERIC_STATUS_PENDING: "pending_inputs",
-    api_pb2.GenericResult.GENERIC_STATUS_SUCCESS: "succeeded_inputs",
-    api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT: "timeout_inputs",
-    api_pb2.GenericResult.GENERIC_STATUS_TERMINATED: "cancelled_inputs",
-}
 
 
 class Runner(Protocol):
@@ -240,7 +66,7 @@ class Calls(Service):
         self,
         functions: Functions,
         runner: Runner,
-        keeper: Keeper = _FORGETFUL,
+        keeper: Keeper = FORGETFUL,
         clock: Callable[[], float] = clock.now,
         *,
         rate_limits: bool = False,

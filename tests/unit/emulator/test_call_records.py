@@ -18,11 +18,12 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps import App
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.call_records import CallRecords, Restored
-from modalflow.emulator.calls import RESULTS_KEPT, Calls, FunctionCall, Input
+from modalflow.emulator.calls import RESULTS_KEPT, Calls
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.containers.outcomes import Outcomes
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.function_calls import FunctionCall, Input
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state.journal import Journal

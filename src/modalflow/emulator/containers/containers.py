@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.calls import Input
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.function_calls import Input
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.processes.processes import Process
 

@@ -14,10 +14,10 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls import Input
 from modalflow.emulator.containers.containers import Container, State
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.function_calls import Input
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.wire import message, optional

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls import FunctionCall
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.definitions import Building
+from modalflow.emulator.function_calls import FunctionCall
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images.building import Build, BuildFunctionError
 from modalflow.emulator.images.keeping import prune

@@ -9,7 +9,6 @@ import pytest
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
-from modalflow.emulator.calls import FunctionCall, Input
 from modalflow.emulator.containers import outcomes as outcomes_module
 from modalflow.emulator.containers import pools as pools_module
 from modalflow.emulator.containers import results
@@ -18,6 +17,7 @@ from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.pools import START_TRIES, Pools
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.function_calls import FunctionCall, Input
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 FAILURE = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="no")

@@ -10,7 +10,6 @@ import pytest
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps import App
-from modalflow.emulator.calls import FunctionCall
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.containers.pools import Pools
@@ -18,6 +17,7 @@ from modalflow.emulator.definitions import Function
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
 from modalflow.emulator.faults.spec import parse
+from modalflow.emulator.function_calls import FunctionCall
 from modalflow.emulator.processes.processes import Process
 
 

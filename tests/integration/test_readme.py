@@ -67,7 +67,7 @@ def typed(lines: list[str], user: dict[str, str], folder: Path) -> str:
 def test_the_local_control_plane(user: dict[str, str], tmp_path: Path) -> None:
     """Every command of that chapter works as it is written, in the order in which it is written."""
     (tmp_path / "my_app.py").write_text(APP)
-    body = block("console", "modalflow local run")
+    body = block("console", "modalflow local status")
     run, start, status, stop = commands(body)
     assert "deployed" in typed([run], user, tmp_path).lower()
     (use,) = re.findall(r"then: (eval .+)", body)
@@ -78,6 +78,18 @@ def test_the_local_control_plane(user: dict[str, str], tmp_path: Path) -> None:
     (url,) = re.findall(r"^at (.+)", told, re.MULTILINE)
     assert f"runs at {url}" in told
     assert "has stopped" in stopped
+
+
+def test_what_the_local_control_plane_does_besides(user: dict[str, str], tmp_path: Path) -> None:
+    """A state folder, declared resources and faults are had with the options as they are written."""
+    (tmp_path / "my_app.py").write_text(APP)
+    keep, gpus, misbehave = commands(block("console", "--state-dir"))
+    try:
+        typed([keep, "modalflow local stop", gpus], user, tmp_path)
+    finally:
+        typed(["modalflow local stop"], user, tmp_path)
+    assert (tmp_path / ".local/state/my-modal/state.sqlite3").exists()
+    assert "App completed" in typed([misbehave], user, tmp_path)
 
 
 def test_the_context_manager(user: dict[str, str], tmp_path: Path) -> None:

@@ -46,6 +46,6 @@ def test_an_address_is_for_who_has_it(client: modal.Client) -> None:
 def test_an_unknown_blob_is_not_found(client: modal.Client) -> None:
     """An id that nobody uploaded is NotFoundError, also one that looks like a path."""
     with pytest.raises(NotFoundError):
-        rpc(client, "BlobGet", api_pb2.BlobGetRequest(blob_id="bl-unknown"))
+        rpc(client, "BlobGet", api_pb2.BlobGetRequest(blob_id="bl-" + 22 * "x"))
     with pytest.raises(modal.exception.InvalidError):
         rpc(client, "BlobGet", api_pb2.BlobGetRequest(blob_id="../../etc/hostname"))

@@ -120,9 +120,8 @@ def test_nothing_to_preempt_is_an_error(faults: FaultControl) -> None:
 
 def test_a_stopped_world_may_freeze_its_containers(faults: FaultControl, compute: Deployed, notes: modal.Dict) -> None:
     """With `containers=frozen` functions stand still as well, and nothing is lost."""
-    compute.call("longest_pause", 0.0)
-    call = compute.function("longest_pause").spawn(1.0)
-    wait_until(lambda: any(each.function == "longest_pause" and each.inputs for each in faults.containers()))
+    call = compute.function("longest_pause").spawn(1.5, notes.name)
+    wait_until(lambda: notes.get("began"), timeout=30.0)
     faults.now("stop", "600ms", containers="frozen")
     assert call.get(timeout=60) >= 0.4
 

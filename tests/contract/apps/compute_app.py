@@ -155,8 +155,10 @@ def short_lived() -> str:
 
 
 @app.function()
-def longest_pause(seconds: float) -> float:
+def longest_pause(seconds: float, notes: str = "") -> float:
     """Do next to nothing for so long; return the longest time in which not even that got on."""
+    if notes:
+        modal.Dict.from_name(notes)["began"] = True
     longest, last = 0.0, time.monotonic()
     end = last + seconds
     while last < end:

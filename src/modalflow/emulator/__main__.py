@@ -7,6 +7,7 @@ has to mend (a state folder or a port that cannot be used) it says in one line o
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -18,6 +19,9 @@ from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane, ListenError
 from modalflow.emulator.state.journal import StateError
+
+#: Objects made until the garbage collector looks for cycles: each call makes hundreds, and few of them are in one.
+GARBAGE_THRESHOLD = 20_000
 
 #: How often the parent is looked for.
 PARENT_CHECK_SECONDS = 0.5
@@ -34,6 +38,9 @@ async def serve(options: Options) -> None:
     credentials = control_plane.credentials
     try:
         await control_plane.start()
+        # What is here stays: the collector need not look at it each time.
+        gc.freeze()
+        gc.set_threshold(GARBAGE_THRESHOLD)
         ready = {
             "url": control_plane.url,
             "token_id": credentials.token_id,

@@ -128,8 +128,8 @@ def _listing(folder: Path) -> set[str]:
 
 
 def test_nothing_is_written_outside_of_the_state_folder(tmp_path: Path) -> None:
-    """The home, the temporary and the current folder are after a control plane with an image, containers, volumes and
-    blobs what they were before; so is what is mounted on this machine elsewhere than at its root."""
+    """The home, the temporary and the current folder are after a control plane with containers, volumes and blobs what
+    they were before; so is what is mounted on this machine elsewhere than at its root."""
     folders = [tmp_path / name for name in ("home", "tmp", "cwd")]
     for folder in folders:
         folder.mkdir()

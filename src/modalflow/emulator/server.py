@@ -84,7 +84,10 @@ class ControlPlane:
         self.logs = Logs(self.apps, journal)
         mounts = Mounts(self.state, self.blobs, environments)
         self._fork_server = ForkServer(
-            common_variables(self.state), isolation=isolation, preload=self.options.fork_server
+            common_variables(self.state),
+            isolation=isolation,
+            preload=self.options.fork_server,
+            folder=self.state.folder("containers"),
         )
         self.images = images = Images(self.state, mounts, secrets, self._fork_server)
         capacity = self.options.capacity()

@@ -56,13 +56,19 @@ class ForkServer:
     """One template at a time. Use it on one event loop, from the thread that lives as long as the control plane."""
 
     def __init__(
-        self, variables: Mapping[str, str], *, isolation: Isolation | None = None, preload: bool = True
+        self,
+        variables: Mapping[str, str],
+        *,
+        isolation: Isolation | None = None,
+        preload: bool = True,
+        folder: Path | None = None,
     ) -> None:
         """``variables`` are those that all containers have alike: a template with others could not become one.
 
         Without ``isolation`` it is the best kind that works here; without ``preload`` every container is a new
-        interpreter.
+        interpreter. What is tried out is tried out in ``folder``, else where temporary files are.
         """
+        self._folder = folder
         self._variables = dict(variables)
         self._wanted = isolation.value if isolation else "best"
         self._preload = preload
@@ -84,6 +90,7 @@ class ForkServer:
         ours.setblocking(False)
         home = str(Path(__file__).parents[3])
         arguments = [str(theirs.fileno()), str(os.getpid()), self._wanted, "preload" if self._preload else "bare"]
+        arguments.append("" if self._folder is None else str(self._folder))
         try:
             self._template = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(home=home), *arguments],

@@ -36,12 +36,12 @@ from modalflow.emulator.processes.starts import Isolation, Room, Start, VolumeVi
 
 def main() -> None:
     """Serve until the control plane is gone; in a container, run that."""
-    descriptor, parent, isolation, preload = sys.argv[1:5]
+    descriptor, parent, isolation, preload, folder = sys.argv[1:6]
     syscalls.die_with_parent()
     if os.getppid() != int(parent):
         return
     template = Template(socket.socket(fileno=int(descriptor)))
-    template.isolate(isolation)
+    template.isolate(isolation, folder or None)
     if preload == "preload":
         template.preload()
     start = template.serve()
@@ -66,11 +66,11 @@ class Template:
         self._containers: set[int] = set()
         self.preloaded: becoming.Preloaded | None = None
 
-    def isolate(self, wanted: str) -> None:
+    def isolate(self, wanted: str, folder: str | None) -> None:
         """Settle how containers are kept apart: as wanted, or, if that is ``best``, as well as the machine allows."""
         problems: dict[str, str] = {}
         if wanted == "best":
-            self._isolation, problems = best_isolation()
+            self._isolation, problems = best_isolation(folder)
         else:
             self._isolation = Isolation(wanted)
         self._say(isolation=self._isolation.value, problems=problems)
@@ -146,21 +146,22 @@ class Template:
         self._control.sendall(line[sent:])
 
 
-def best_isolation() -> tuple[Isolation, dict[str, str]]:
+def best_isolation(folder: str | None) -> tuple[Isolation, dict[str, str]]:
     """Return the best kind that works on this machine, found by trying it, and what is the matter with better ones."""
     problems: dict[str, str] = {}
     for isolation in (Isolation.ROOT, Isolation.USER):
-        problem = problem_with(isolation)
+        problem = problem_with(isolation, folder)
         if not problem:
             return isolation, problems
         problems[isolation.value] = problem
     return Isolation.PLAIN, problems
 
 
-def problem_with(isolation: Isolation) -> str:
+def problem_with(isolation: Isolation, within: str | None = None) -> str:
     """Return why this machine does not allow a kind of isolation, empty if it does. Call it where there are no threads.
 
-    Tried with a container that writes a file to a volume, at a path that the host does not have.
+    Tried with a container that writes a file to a volume, at a path that the host does not have, in a folder of its own
+    below ``within``.
     """
     if isolation is Isolation.PLAIN:
         return ""
@@ -168,7 +169,7 @@ def problem_with(isolation: Isolation) -> str:
         return "this program does not know how to ask this machine for namespaces"
     if isolation is Isolation.ROOT and os.geteuid() != 0:
         return "it needs root"
-    with tempfile.TemporaryDirectory(prefix="modalflow-probe-") as name:
+    with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=within) as name:
         folder = Path(name).resolve()
         for made in ("layer/root", "view", "container"):
             (folder / made).mkdir(parents=True)

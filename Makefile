@@ -5,7 +5,7 @@
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
-#   make docs     generate the page about RPCs anew
+#   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make constraints   resolve the dependencies anew
 
@@ -70,6 +70,7 @@ demo: $(STAMP)
 
 docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
+	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.local_control_plane $(BENCH)

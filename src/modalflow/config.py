@@ -46,7 +46,18 @@ class Option:
     example: str
     parse: Callable[[str, str], Any]
     """Called with (where, raw text); returns the value or raises ConfigError."""
+    unit: str = ""
+    """What a number counts; empty where the value is no number."""
     version_added: str = "0.4.0"
+
+    @property
+    def told(self) -> str:
+        """The description with the unit."""
+        return f"{self.description} Unit: {self.unit}." if self.unit else self.description
+
+    def variable(self, team: str = "") -> str:
+        """The environment variable that sets it, for one team only where a team is named."""
+        return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
 
 
 def where(name: str) -> str:
@@ -160,6 +171,7 @@ OPTIONS: tuple[Option, ...] = (
         "How many spawns are under way at once.",
         "32",
         _whole(1, 1000, "32"),
+        unit="spawns",
     ),
     Option(
         "submit_attempts",
@@ -168,6 +180,7 @@ OPTIONS: tuple[Option, ...] = (
         "How many times a workload is submitted before the executor gives up, where no container has begun it.",
         "3",
         _whole(1, 100, "3"),
+        unit="submissions",
     ),
     Option(
         "task_timeout",
@@ -176,6 +189,7 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds that a workload may run before the executor cancels it. Waiting for a container does not count.",
         "3600",
         _seconds(1, LONGEST_TIMEOUT, "3600"),
+        unit="seconds",
     ),
     Option(
         "lost_command_policy",
@@ -193,6 +207,7 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds after which a workload that has said nothing is looked up. The looks at a long task get rarer.",
         "10",
         _seconds(0.1, 3600, "10"),
+        unit="seconds",
     ),
     Option(
         "connect_timeout",
@@ -201,6 +216,7 @@ OPTIONS: tuple[Option, ...] = (
         "Seconds that the executor waits for Modal when it starts.",
         "30",
         _seconds(1, 600, "30"),
+        unit="seconds",
     ),
     Option(
         "worker_env",
@@ -269,7 +285,7 @@ def provider_config() -> dict[str, Any]:
             "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
             "options": {
                 option.name: {
-                    "description": option.description,
+                    "description": option.told,
                     "version_added": option.version_added,
                     "type": option.type,
                     "example": option.example,

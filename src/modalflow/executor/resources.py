@@ -44,10 +44,10 @@ def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskReque
     if not isinstance(wanted, Mapping):
         raise _rejected(PLACE, wanted, "a dict such as {'gpu': 'T4', 'memory': 1024}")
     for name in wanted:
-        if name not in _CHECKS:
+        if name not in KEYS:
             hint = " The image cannot be changed per task: deploy a profile with it." if name == "image" else ""
-            raise _rejected(f"a key of {PLACE}", name, a_known_option(str(name), set(_CHECKS)) + hint)
-    checked = {name: _CHECKS[name](f"{PLACE}[{name!r}]", value) for name, value in wanted.items()}
+            raise _rejected(f"a key of {PLACE}", name, a_known_option(str(name), set(KEYS)) + hint)
+    checked = {name: KEYS[name].check(f"{PLACE}[{name!r}]", value) for name, value in wanted.items()}
     env = checked.pop("env", {})
     profile = checked.pop("profile", None)
     return TaskRequest(Resources(tuple(sorted(checked.items()))), env, profile)
@@ -101,13 +101,50 @@ def _env(place: str, value: Any) -> dict[str, str]:
     return dict(value)
 
 
-_CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
-    "cpu": _amount(float, "2 or (1, 4)"),
-    "memory": _amount(int, "1024 (MiB) or (1024, 2048)"),
-    "gpu": _word("H100:2"),
-    "timeout": _timeout,
-    "region": _regions,
-    "cloud": _word("aws"),
-    "env": _env,
-    "profile": _word("default"),
+@dataclass(frozen=True)
+class Key:
+    """One key of ``executor_config={"modal": {…}}``."""
+
+    check: Callable[[str, Any], Any]
+    """Called with (where, value); returns the canonical value or raises WorkloadRejectedError."""
+    example: str
+    """As it is written in a DAG file."""
+    description: str
+    unit: str = ""
+
+
+KEYS: Mapping[str, Key] = {
+    "cpu": Key(
+        _amount(float, "2 or (1, 4)"),
+        "(1, 4)",
+        "Processor cores: how many are reserved, or a pair of what is reserved and the most that may be used.",
+        "cores",
+    ),
+    "memory": Key(
+        _amount(int, "1024 (MiB) or (1024, 2048)"),
+        "4096",
+        "Memory: how much is reserved, or a pair of what is reserved and the limit at which the container is killed.",
+        "MiB",
+    ),
+    "gpu": Key(_word("H100:2"), '"H100:2"', "GPU model, with `:n` for several.", "GPUs"),
+    "timeout": Key(
+        _timeout,
+        "3600",
+        "How long Modal lets the function call run, from its begin in a container.",
+        "seconds",
+    ),
+    "region": Key(_regions, '["us-east", "us-west"]', "Region, or a list of them, in which the container may be."),
+    "cloud": Key(_word("aws"), '"aws"', "Cloud provider on which the container is to be."),
+    "env": Key(
+        _env,
+        '{"HF_HOME": "/tmp/hf"}',
+        "Environment variables of this task, above those of `worker_env`. They travel with the work, so that they do "
+        "not cost a container pool of their own.",
+    ),
+    "profile": Key(
+        _word("default"),
+        '"default"',
+        "Deployed profile (image and defaults) to run on. Without it the task's Airflow queue picks the profile of "
+        "that name, else `default` is used.",
+    ),
 }

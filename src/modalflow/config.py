@@ -219,6 +219,16 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "status_interval",
+        "float",
+        "10",
+        "How often the executor tells what it has in flight, for `modalflow status`, if that has changed: one RPC "
+        "each time, however many run. 0: never.",
+        "10",
+        _seconds(0, 3600, "10"),
+        unit="seconds",
+    ),
+    Option(
         "worker_env",
         "string",
         "",
@@ -243,6 +253,7 @@ class Settings:
     lost_command_policy: str
     sweep_interval: float
     connect_timeout: float
+    status_interval: float
     worker_env: Mapping[str, str]
 
     @property

@@ -75,7 +75,7 @@ class Submission:
     @classmethod
     def from_wire(cls, wire: object) -> Submission:
         """Read what ``to_wire`` returned; raise MalformedMessageError for anything else."""
-        values = _known_fields(cls, wire)
+        values = known_fields(cls, wire)
         command = values.get("command")
         if isinstance(command, list):
             values["command"] = tuple(str(part) for part in command)
@@ -121,7 +121,7 @@ class Entry:
             wire = json.loads(text)
         except ValueError as error:
             raise MalformedMessageError(f"A ledger entry is not JSON: {text[:80]!r}") from error
-        values = _known_fields(cls, wire)
+        values = known_fields(cls, wire)
         try:
             values["state"] = State(values["state"])
             entry = cls(**values)
@@ -169,7 +169,7 @@ class Deployment:
     def from_json(cls, text: str) -> Deployment:
         """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
         try:
-            values = _known_fields(cls, json.loads(text))
+            values = known_fields(cls, json.loads(text))
             values["profiles"] = tuple(values["profiles"])
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
@@ -179,7 +179,7 @@ class Deployment:
 _T = TypeVar("_T")
 
 
-def _known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
+def known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
     """Keep the fields that this version knows, so that a newer peer may add some."""
     if not isinstance(wire, dict):
         raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")

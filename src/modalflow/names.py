@@ -35,6 +35,11 @@ class Names:
         return f"{self.app}-events"
 
     @property
+    def executors(self) -> str:
+        """The Dict in which every executor tells what it has in flight."""
+        return f"{self.app}-executors"
+
+    @property
     def logs(self) -> str:
         """The Volume with the logs and the deployment file."""
         return f"{self.app}-logs"

@@ -164,6 +164,8 @@ def stage(
         "AIRFLOW_CONN_MODAL_DEFAULT",
         f"modal://{local.env['MODAL_TOKEN_ID']}:{local.env['MODAL_TOKEN_SECRET']}@",
     )
+    # Every Dict is the one that the tests look into.
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__STATUS_INTERVAL", "0")
     function, ledger, volume = FunctionMock(busy), LocalDict(), Volume()
     monkeypatch.setattr(modal.Function, "from_name", MagicMock(return_value=function))
     monkeypatch.setattr(modal.Dict, "from_name", MagicMock(return_value=ledger))

@@ -77,6 +77,8 @@ class Call:
     """A spawn failed in a way that does not tell whether Modal took it, so a second function call may exist."""
     settled: bool = False
     """An outcome was delivered; what arrives later is dropped."""
+    taken_at: float = 0.0
+    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
 
     def __post_init__(self) -> None:
         self.origin = self.origin or self.work_id

@@ -23,6 +23,7 @@ from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Policy
 from modalflow.executor.events import listen
 from modalflow.executor.orders import Adoption, News, Order
+from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
 from modalflow.executor.remote import FAILURES, Remote
 from modalflow.executor.submit import Submitter
@@ -41,7 +42,7 @@ RECONNECT = 5.0
 class Engine:
     """Submits, listens, sweeps."""
 
-    def __init__(self, settings: Settings, open_remote: Callable[[], Remote]) -> None:
+    def __init__(self, settings: Settings, open_remote: Callable[[], Remote], identity: Identity | None = None) -> None:
         self._settings = settings
         self._open_remote = open_remote
         policy = Policy(
@@ -57,6 +58,7 @@ class Engine:
         )
         self._tracker.submit, self._tracker.submit_later = self._submitter.put, self._submitter.put_later
         self._sweeper = Sweeper(self._tracker, settings.sweep_interval)
+        self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
         self._thread = threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
         self._ready: Future[None] = Future()
         self._stopping = asyncio.Event()
@@ -157,8 +159,10 @@ class Engine:
         self._spawn(_for_ever(self._submitter.run))
         self._spawn(_for_ever(lambda: listen(self._tracker)))
         self._spawn(_for_ever(self._sweeper.run))
+        self._spawn(_for_ever(self._publisher.run))
         await stopping
         await self._settle()
+        await self._publisher.withdraw()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()

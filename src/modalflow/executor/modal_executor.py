@@ -14,6 +14,7 @@ from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError, ModalflowError, WorkloadRejectedError
 from modalflow.executor.engine import Engine
 from modalflow.executor.orders import News, NewsKind, Order
+from modalflow.executor.publish import Identity
 from modalflow.executor.remote import Remote
 from modalflow.executor.workloads import (
     adoption_of,
@@ -66,7 +67,7 @@ class ModalExecutor(BaseExecutor):
         """Check the settings and the deployment, and start the engine."""
         settings = self.settings
         self._env = self._workload_env(settings)
-        self._engine = Engine(settings, self._open_remote)
+        self._engine = Engine(settings, self._open_remote, self._identity())
         self._engine.start()
         if airflow_compat.remote_task_log() is None:
             self.log.warning(
@@ -86,6 +87,10 @@ class ModalExecutor(BaseExecutor):
         return control_plane.connect(
             conn_id=self.settings.conn_id, environment=self.settings.environment, hook=airflow_compat.modal_hook
         )
+
+    def _identity(self) -> Identity:
+        """Which executor this is, for an operator."""
+        return Identity(str(getattr(self, "job_id", None) or ""), str(getattr(self, "team_name", None) or ""))
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """The Airflow configuration that a worker needs, above the variables that the user wants there."""

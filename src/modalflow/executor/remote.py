@@ -6,6 +6,7 @@ Every call is bounded in time, reads plain data only, and fails with one of moda
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 from collections import OrderedDict
 from collections.abc import Awaitable
@@ -24,6 +25,7 @@ from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.plain_data import plain_data_only
+from modalflow.snapshot import Snapshot
 
 #: Seconds for one RPC, its retries and throttle waits included: the SDK itself would wait for ever.
 RPC_TIMEOUT = 60.0
@@ -58,6 +60,7 @@ class Remote:
         self._names = names
         self._ledger: Any = modal.Dict.from_name(names.ledger, create_if_missing=True, **scope)
         self._events: Any = modal.Queue.from_name(names.events, create_if_missing=True, **scope)
+        self._executors: Any = modal.Dict.from_name(names.executors, create_if_missing=True, **scope)
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
         self.logs = LogVolume(control_plane, names)
 
@@ -129,6 +132,24 @@ class Remote:
     async def forget(self, work_id: str) -> None:
         """Remove a work id from the ledger."""
         await bounded(self._ledger.pop.aio(work_id, None))
+
+    async def publish(self, partition: str, snapshot: str) -> None:
+        """Write an executor's snapshot over the one before."""
+        await bounded(self._executors.put.aio(partition, snapshot))
+
+    async def withdraw(self, partition: str) -> None:
+        """Remove an executor's snapshot."""
+        await bounded(self._executors.pop.aio(partition, None))
+
+    async def withdraw_older_than(self, time: float) -> None:
+        """Remove what executors that were killed before then have left behind."""
+        with plain_data_only():
+            async with asyncio.timeout(RPC_TIMEOUT):
+                told = [item async for item in self._executors.items.aio()]
+        for partition, text in told:
+            with contextlib.suppress(MalformedMessageError):
+                if Snapshot.from_json(text).published_at < time:
+                    await self.withdraw(partition)
 
     async def verdict(self, function_call_id: str) -> Verdict:
         """Modal's own word on a function call. What the call returned is not read: the ledger has it."""

@@ -10,7 +10,7 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -62,12 +62,15 @@ class Tracker:
     news: deque[News] = field(default_factory=deque)
     submit: Callable[[Call], None] = lambda call: None
     submit_later: Callable[[Call], None] = lambda call: None
+    counts: Counter[str] = field(default_factory=Counter)
+    """What has happened how often, for whoever looks in: taken, adopted, resubmitted, and each kind of news."""
     _kept_claims: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CLAIMS))
 
     def take(self, orders: Sequence[Order]) -> None:
         """Take orders: each becomes a call, and is submitted."""
         for order in orders:
             submission = order.submission
+            self.counts["taken"] += 1
             call = Call(
                 key=order.key,
                 work_id=submission.work_id,
@@ -75,6 +78,7 @@ class Tracker:
                 label=submission.label,
                 kind=submission.kind,
                 heard_at=time.monotonic(),
+                taken_at=time.time(),
                 submission=submission,
                 options=order.resources,
             )
@@ -122,6 +126,7 @@ class Tracker:
         """Carry out a decision other than to deliver."""
         if decision.action is Action.SUBMIT_AGAIN:
             log.warning("%s: %s; submitted again", call.label, decision.reason)
+            self.counts["resubmitted"] += 1
             call.function_call_id = None
             call.looks = 0
             call.heard_at = time.monotonic()
@@ -147,6 +152,7 @@ class Tracker:
             label=call.label,
             kind=call.kind,
             heard_at=time.monotonic(),
+            taken_at=time.time(),
             submission=dataclasses.replace(call.submission, work_id=work_id),
             options=call.options,
         )
@@ -181,6 +187,7 @@ class Tracker:
         self._tell(NewsKind.FAILED, call, reason)
 
     def _tell(self, kind: NewsKind, call: Call, reason: str | None = None, entry: Entry | None = None) -> None:
+        self.counts[kind.name.lower()] += 1
         self.news.append(News(kind, call.key, call.origin, call.work_id, call.function_call_id, reason, entry))
 
     def _settle_call(self, call: Call) -> None:
@@ -245,9 +252,11 @@ class Tracker:
             label=adoption.label,
             kind=Kind.WORKLOAD,
             heard_at=0.0,
+            taken_at=time.time(),
             function_call_id=adoption.function_call_id,
         )
         self.calls.add(call)
+        self.counts["adopted"] += 1
         try:
             if await self._bar(call, "Its scheduler died before a container began it; Airflow queues it again"):
                 self._settle_call(call)

@@ -141,6 +141,7 @@ _ENTRY_TYPES: Mapping[str, tuple[type, ...]] = {
     "function_call_id": (str,),
     "container_id": (str,),
     "label": (str,),
+    "partition": (str,),
     "started_at": (float, int),
     "finished_at": (float, int, type(None)),
     "return_code": (int, type(None)),

@@ -36,7 +36,10 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
         (call(), None, CRASHED, POLICY, Action.SUBMIT_AGAIN),
         (call(), None, RETURNED, POLICY, Action.SUBMIT_AGAIN),
         (call(attempts=3), None, CRASHED, POLICY, Action.FAIL),
-        (call(adopted=True), None, CRASHED, POLICY, Action.FAIL),
+        (call(adopted=True), None, CRASHED, POLICY, Action.ASK_AIRFLOW),
+        (call(adopted=True), None, PENDING, POLICY, Action.ASK_AIRFLOW),
+        (replace(call(adopted=True), function_call_id="fc-1"), None, PENDING, POLICY, Action.WAIT),
+        (replace(call(adopted=True), function_call_id="fc-1"), None, CRASHED, POLICY, Action.ASK_AIRFLOW),
     ],
 )
 def test_decision(about: Call, entry: Entry | None, verdict: Verdict, policy: Policy, action: Action) -> None:

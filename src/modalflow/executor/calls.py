@@ -41,6 +41,9 @@ class Action(Enum):
     RUN_AGAIN = auto()
     """It had begun, and its policy is to be run again: under a new work id."""
     FAIL = auto()
+    ASK_AIRFLOW = auto()
+    """Another scheduler ordered it, and no container has begun it: whether it is still wanted, and what the order was,
+    Airflow's database knows."""
     TIME_OUT = auto()
     """It ran for too long: cancel it, then treat it as lost."""
 
@@ -65,7 +68,7 @@ class Call:
     heard_at: float
     """When something was last heard of it, by the engine's monotonic clock."""
     submission: Submission | None = None
-    """None for adopted work: it cannot be submitted again from here."""
+    """None for adopted work, until it must be submitted again: its scheduler took the order along."""
     options: Hashable = None
     function_call_id: str | None = None
     origin: str = ""
@@ -75,6 +78,12 @@ class Call:
     """How often it was looked up since it was submitted."""
     spawned_unseen: bool = False
     """A spawn failed in a way that does not tell whether Modal took it, so a second function call may exist."""
+    partition: str = ""
+    """Where its events arrive, if that is another executor's partition."""
+    asking: bool = False
+    """Airflow's database is being asked about it."""
+    begun_unseen: bool = False
+    """Airflow has it as running, and the ledger has nothing of it."""
     settled: bool = False
     """An outcome was delivered; what arrives later is dropped."""
     taken_at: float = 0.0
@@ -111,6 +120,7 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
     running        ended       lost after its claim
     nothing        pending     wait (no container has begun it)
     nothing        ended       lost before its claim
+    nothing        not asked   adopted without a function call id: ask Airflow
     =============  ==========  =====================================
     """
     if entry is not None and entry.state is not State.RUNNING:
@@ -127,6 +137,8 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
             return Decision(Action.WAIT)
         why = verdict.reason or "the function call ended without an outcome"
         return lost_after_claim(call, f"Lost while running in container {entry.container_id}: {why}", policy)
+    if call.submission is None and call.function_call_id is None:
+        return Decision(Action.ASK_AIRFLOW, "its scheduler died before it had noted a function call")
     if not verdict.ended:
         return Decision(Action.WAIT)
     return lost_before_claim(call, verdict.reason or "the function call ended before a worker began", policy)
@@ -135,7 +147,7 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
 def lost_before_claim(call: Call, why: str, policy: Policy) -> Decision:
     """Nothing ran, so submitting again is safe and costs the task no retry."""
     if call.submission is None:
-        return Decision(Action.FAIL, f"Not started on Modal: {why}")
+        return Decision(Action.ASK_AIRFLOW, why)
     if call.attempts < policy.submit_attempts:
         return Decision(Action.SUBMIT_AGAIN, f"Not started on Modal: {why}")
     return Decision(Action.FAIL, f"Not started on Modal in {call.attempts} submissions: {why}")

@@ -1,7 +1,7 @@
 """The thread that talks to Modal for the executor: one asyncio loop, a mailbox in, a mailbox out.
 
 Owns the thread, the connection and the three loops that run on it. The scheduler's thread never waits for any of it,
-but for ``start`` (bounded by a setting) and ``adopt`` (bounded here, and rare).
+but for ``start`` (bounded by a setting).
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ from typing import Any
 from modalflow import control_plane
 from modalflow.config import Settings
 from modalflow.errors import ControlPlaneUnreachableError
+from modalflow.executor.adoption import Adopter
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Policy
-from modalflow.executor.events import listen
+from modalflow.executor.events import listen, listen_to_others
 from modalflow.executor.orders import Adoption, News, Order
 from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
 from modalflow.executor.remote import FAILURES, Remote
+from modalflow.executor.standing import Database, Enquiries
 from modalflow.executor.submit import Submitter
 from modalflow.executor.track import Link, Tracker
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a scheduler waits for the answer to an adoption; who is not answered by then is adopted and swept.
-ADOPTION_WAIT = 5.0
 #: Seconds that ``stop`` gives spawns that are under way.
 SETTLE = 5.0
 #: Seconds between two attempts to reach Modal, to use mended credentials, or to start a loop that ended.
@@ -42,7 +42,13 @@ RECONNECT = 5.0
 class Engine:
     """Submits, listens, sweeps."""
 
-    def __init__(self, settings: Settings, open_remote: Callable[[], Remote], identity: Identity | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        open_remote: Callable[[], Remote],
+        identity: Identity | None = None,
+        database: Database | None = None,
+    ) -> None:
         self._settings = settings
         self._open_remote = open_remote
         policy = Policy(
@@ -51,7 +57,10 @@ class Engine:
             retry_commands=settings.lost_command_policy == "retry",
         )
         self._link = Link()
-        self._tracker = Tracker(f"executor-{uuid.uuid4().hex[:16]}", policy, self._link, self._spawn)
+        self._enquiries = Enquiries(database)
+        self._tracker = Tracker(
+            f"executor-{uuid.uuid4().hex[:16]}", policy, self._link, self._spawn, enquiries=self._enquiries
+        )
         self._loop = asyncio.new_event_loop()
         self._submitter = Submitter(
             self._tracker, self.credentials_refused, settings.submit_concurrency, self._loop.call_later
@@ -59,6 +68,8 @@ class Engine:
         self._tracker.submit, self._tracker.submit_later = self._submitter.put, self._submitter.put_later
         self._sweeper = Sweeper(self._tracker, settings.sweep_interval)
         self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
+        self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
+        self._tracker.ask_airflow = self._adopter.ask_airflow
         self._thread = threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
         self._ready: Future[None] = Future()
         self._stopping = asyncio.Event()
@@ -105,15 +116,10 @@ class Engine:
         """Write a reason into a workload's log."""
         self._post(self._tracker.add_reason, log_path, reason)
 
-    def adopt(self, adoptions: Sequence[Adoption]) -> set[Any]:
-        """Take over work of another scheduler; return the keys of what was not begun and is now barred from beginning,
-        so that Airflow may queue it anew without using a retry."""
-        answer: Future[set[Any]] = Future()
-        self._post(lambda: self._spawn(self._tracker.adopt(adoptions, self._sweeper.judge, answer)))
-        try:
-            return answer.result(ADOPTION_WAIT)
-        except FutureTimeoutError:
-            return set()
+    def adopt(self, adoptions: Sequence[Adoption]) -> None:
+        """Take over work of another scheduler; what becomes of it is news like any other."""
+        if adoptions:
+            self._post(self._adopter.adopt, adoptions)
 
     def stop(self) -> None:
         """Stop; what runs on Modal goes on, for another scheduler to adopt."""
@@ -158,8 +164,10 @@ class Engine:
             return
         self._spawn(_for_ever(self._submitter.run))
         self._spawn(_for_ever(lambda: listen(self._tracker)))
+        self._spawn(_for_ever(lambda: listen_to_others(self._tracker)))
         self._spawn(_for_ever(self._sweeper.run))
         self._spawn(_for_ever(self._publisher.run))
+        self._spawn(_for_ever(self._enquiries.run))
         await stopping
         await self._settle()
         await self._publisher.withdraw()

@@ -14,18 +14,37 @@ log = logging.getLogger(__name__)
 WAIT = 45.0
 AT_ONCE = 500
 LONGEST_DELAY = 30.0
+#: Seconds between two looks at whose work has been adopted.
+OTHERS_EVERY = 1.0
 
 
-async def listen(tracker: Tracker) -> None:
-    """Hand over every event of the tracker's partition until cancelled.
+async def listen_to_others(tracker: Tracker) -> None:
+    """Listen to the partitions of dead schedulers as long as work of theirs that was adopted is in flight."""
+    listening: dict[str, asyncio.Task[None]] = {}
+    try:
+        while True:
+            wanted = tracker.others_partitions()
+            for partition in wanted - set(listening):
+                listening[partition] = asyncio.create_task(listen(tracker, partition))
+            for partition in set(listening) - wanted:
+                listening.pop(partition).cancel()
+            await asyncio.sleep(OTHERS_EVERY)
+    finally:
+        for task in listening.values():
+            task.cancel()
+
+
+async def listen(tracker: Tracker, partition: str | None = None) -> None:
+    """Hand over every event of a partition, the tracker's own if none is named, until cancelled.
 
     A lost event is no harm: the sweep finds its outcome.
     """
+    partition = partition or tracker.partition
     delay = 0.0
     while True:
         try:
-            for entry in await tracker.link.made().next_events(tracker.partition, AT_ONCE, WAIT):
-                tracker.told(entry)
+            for entry in await tracker.link.made().next_events(partition, AT_ONCE, WAIT):
+                tracker.told(entry, partition)
             delay = 0.0
             continue
         except FAILURES as error:

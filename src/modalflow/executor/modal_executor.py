@@ -12,6 +12,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from modalflow import airflow_compat, airflow_logging, control_plane
 from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError, ModalflowError, WorkloadRejectedError
+from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
 from modalflow.executor.orders import News, NewsKind, Order
 from modalflow.executor.publish import Identity
@@ -67,7 +68,9 @@ class ModalExecutor(BaseExecutor):
         """Check the settings and the deployment, and start the engine."""
         settings = self.settings
         self._env = self._workload_env(settings)
-        self._engine = Engine(settings, self._open_remote, self._identity())
+        # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
+        database = AirflowDatabase(self._order_again) if self.job_id is not None else None
+        self._engine = Engine(settings, self._open_remote, self._identity(), database)
         self._engine.start()
         if airflow_compat.remote_task_log() is None:
             self.log.warning(
@@ -79,6 +82,10 @@ class ModalExecutor(BaseExecutor):
     def settings(self) -> Settings:
         """The validated settings; the first use raises ConfigError for what is wrong."""
         return Settings.read(self.conf)
+
+    def _order_again(self, ti: TaskInstance) -> Order:
+        """The order of a task instance whose scheduler died. Not called on the scheduler's thread."""
+        return order_of_workload(airflow_compat.task_workload(ti, self), self._env)
 
     def _open_remote(self) -> Remote:
         return Remote(self._control_plane(), self.settings.names)
@@ -194,6 +201,9 @@ class ModalExecutor(BaseExecutor):
         untold, self._untold = [*self._untold, *self._engine.take_news()], []
         begun = set()
         for news in untold:
+            if news.again:
+                self._tell_again(news)
+                continue
             current = self._origins.get(news.key) == news.origin
             if news.kind is NewsKind.STARTED:
                 begun.add(news.key)
@@ -205,6 +215,12 @@ class ModalExecutor(BaseExecutor):
             if current:
                 self._tell(news)
 
+    def _tell_again(self, news: News) -> None:
+        """Airflow took no notice of a failure; unless the key is in use again, that is all there is to say of it."""
+        key: Any = news.key
+        if key not in self.running and not any(key in queued for queued in airflow_compat.queued_workloads(self)):
+            self.fail(key, news.reason)
+
     def _tell(self, news: News) -> None:
         key: Any = news.key
         if news.kind is NewsKind.STARTED:
@@ -213,7 +229,7 @@ class ModalExecutor(BaseExecutor):
         del self._origins[key]
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
-        elif news.entry is not None and news.entry.final_state in UNTOLD_STATES:
+        elif news.kind is NewsKind.OVER or (news.entry is not None and news.entry.final_state in UNTOLD_STATES):
             self.running.discard(key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))
@@ -249,19 +265,24 @@ class ModalExecutor(BaseExecutor):
     # --- other schedulers' work ---
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
-        """Take over what a dead scheduler submitted. Returned, for Airflow to queue anew, is what has no id, and
-        what no container has begun and now none can."""
+        """Take over what a dead scheduler had queued, begun or not. Returned, for Airflow to queue anew, is what has no
+        id: nothing on Modal can be known by it."""
         if self._engine is None:
             return tis
-        adoptions = {ti.key: adoption for ti in tis if (adoption := adoption_of(ti)) is not None}
-        for key, adoption in adoptions.items():
-            self.running.add(key)
-            self._origins[key] = adoption.work_id
-        not_begun = self._engine.adopt(list(adoptions.values()))
-        for key in not_begun:
-            self.running.discard(key)
-            self._origins.pop(key, None)
-        return [ti for ti in tis if ti.key not in adoptions or ti.key in not_begun]
+        airflow_compat.load_for_adoption(tis)
+        adoptions = []
+        unknown = []
+        for ti in tis:
+            adoption = adoption_of(ti)
+            if adoption is None:
+                unknown.append(ti)
+            elif not any(adoption.key in queued for queued in airflow_compat.queued_workloads(self)):
+                self.running.add(ti.key)
+                self._origins[adoption.key] = adoption.work_id
+                adoptions.append(adoption)
+            # Else Airflow took this very scheduler for dead, and it is about to submit the task.
+        self._engine.adopt(adoptions)
+        return unknown
 
     # --- looking in ---
 

@@ -40,6 +40,8 @@ class NewsKind(Enum):
     """Modal has accepted it: it has a function call."""
     SUCCESS = auto()
     FAILED = auto()
+    OVER = auto()
+    """It has ended, and Airflow wants to hear nothing of it any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,3 +56,5 @@ class News:
     function_call_id: str | None = None
     reason: str | None = None
     entry: Entry | None = None
+    again: bool = False
+    """It was told before, and Airflow did not take notice."""

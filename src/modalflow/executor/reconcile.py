@@ -10,7 +10,7 @@ from modalflow.errors import MalformedMessageError
 from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
-from modalflow.messages import Entry
+from modalflow.messages import Entry, State
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ class Sweeper:
         self._tracker = tracker
         self._interval = interval
         self._bound = asyncio.Semaphore(CONCURRENCY)
+        self._looking: set[str] = set()
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -38,15 +39,21 @@ class Sweeper:
     async def sweep(self) -> None:
         """Look once at everything that is silent."""
         calls = list(self._tracker.calls.silent(time.monotonic(), self._interval))
-        await asyncio.gather(*(self._look(call) for call in calls))
+        await asyncio.gather(*(self.look(call) for call in calls))
 
-    async def _look(self, call: Call) -> None:
-        async with self._bound:
-            try:
+    async def look(self, call: Call) -> None:
+        """Look a call up and do what follows from it; nothing where it is being looked up."""
+        if call.work_id in self._looking:
+            return
+        self._looking.add(call.work_id)
+        try:
+            async with self._bound:
                 decision, entry = await self.judge(call)
-            except FAILURES as error:
-                log.warning("%s could not be looked up (%s: %s)", call.label, type(error).__name__, error)
-                return
+        except FAILURES as error:
+            log.warning("%s could not be looked up (%s: %s)", call.label, type(error).__name__, error)
+            return
+        finally:
+            self._looking.discard(call.work_id)
         call.heard_at = time.monotonic()
         call.looks += 1
         if not call.settled:
@@ -54,6 +61,14 @@ class Sweeper:
 
     async def judge(self, call: Call) -> tuple[Decision, Entry | None]:
         """Ask Modal, then the ledger (in this order: see ``decide``), and decide."""
+        decision, entry = await self._judge(call)
+        if entry is not None and entry.state is State.RUNNING and entry.function_call_id != call.function_call_id:
+            # Of several function calls for one work id the one that claimed it is the one that counts.
+            call.function_call_id = entry.function_call_id
+            decision, entry = await self._judge(call)
+        return decision, entry
+
+    async def _judge(self, call: Call) -> tuple[Decision, Entry | None]:
         remote = self._tracker.link.made()
         verdict: Verdict = PENDING
         if call.function_call_id is not None:

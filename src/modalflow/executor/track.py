@@ -5,21 +5,21 @@ Runs on the engine's loop alone. Decides nothing about silent calls (``calls.dec
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
-from modalflow.executor.orders import Adoption, News, NewsKind, Order
-from modalflow.executor.remote import FAILURES, Remote
+from modalflow.executor.failures import Failures
+from modalflow.executor.orders import News, NewsKind, Order
+from modalflow.executor.remote import Remote
+from modalflow.executor.standing import Enquiries
 from modalflow.messages import Deployment, Entry, Kind, State
 from modalflow.names import DEFAULT_PROFILE
 
@@ -27,8 +27,6 @@ log = logging.getLogger(__name__)
 
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
-
-Judge = Callable[[Call], Coroutine[Any, Any, tuple[Decision, Entry | None]]]
 
 
 @dataclass
@@ -62,9 +60,14 @@ class Tracker:
     news: deque[News] = field(default_factory=deque)
     submit: Callable[[Call], None] = lambda call: None
     submit_later: Callable[[Call], None] = lambda call: None
+    ask_airflow: Callable[[Call, str], None] = lambda call, reason: None
+    enquiries: Enquiries = field(default_factory=Enquiries)
     counts: Counter[str] = field(default_factory=Counter)
     """What has happened how often, for whoever looks in: taken, adopted, resubmitted, and each kind of news."""
     _kept_claims: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CLAIMS))
+
+    def __post_init__(self) -> None:
+        self._failures = Failures(self.news.append, lambda work_id: self.forget([work_id]), self.enquiries)
 
     def take(self, orders: Sequence[Order]) -> None:
         """Take orders: each becomes a call, and is submitted."""
@@ -83,13 +86,25 @@ class Tracker:
                 options=order.resources,
             )
             self.calls.add(call)
-            profile = self._profile_of(order)
-            if profile is None:
-                known = ", ".join(self.link.profiles)
-                self._fail(call, f"Profile {order.profile!r} is not deployed; deployed profiles: {known}")
-                continue
-            call.submission = dataclasses.replace(submission, profile=profile, partition=self.partition)
-            self.submit(call)
+            self._submit_order(call, order)
+
+    def submit_adopted(self, call: Call, order: Order) -> None:
+        """Submit adopted work again, by an order that was made anew: same work id, as it may still begin elsewhere."""
+        call.options = order.resources
+        call.function_call_id = None
+        call.spawned_unseen = True
+        call.looks = 0
+        call.heard_at = time.monotonic()
+        self._submit_order(call, order)
+
+    def _submit_order(self, call: Call, order: Order) -> None:
+        profile = self._profile_of(order)
+        if profile is None:
+            known = ", ".join(self.link.profiles)
+            self.fail(call, f"Profile {order.profile!r} is not deployed; deployed profiles: {known}")
+            return
+        call.submission = dataclasses.replace(order.submission, profile=profile, partition=self.partition)
+        self.submit(call)
 
     def _profile_of(self, order: Order) -> str | None:
         deployed = self.link.profiles
@@ -105,11 +120,13 @@ class Tracker:
             return
         self._tell(NewsKind.STARTED, call)
 
-    def told(self, entry: Entry) -> None:
-        """An event: the ledger has this entry, or had it."""
+    def told(self, entry: Entry, partition: str) -> None:
+        """An event, from a partition: the ledger has this entry, or had it."""
         call = self.calls.get(entry.work_id)
         if call is None:
-            self.forget([entry.work_id])
+            if partition == self.partition:
+                self.forget([entry.work_id])
+            # Else another scheduler may have adopted it, and finds it in the ledger.
             return
         call.heard_at = time.monotonic()
         if entry.state is not State.RUNNING:
@@ -120,7 +137,19 @@ class Tracker:
         if decision.action is Action.DELIVER and entry is not None:
             self._deliver(call, entry)
         else:
+            if entry is not None:
+                self.found_running(call, entry)
             self.apply(call, decision)
+
+    def found_running(self, call: Call, entry: Entry) -> None:
+        """The ledger has the claim of a container: listen for its end where it will be told."""
+        call.heard_at = time.monotonic()
+        call.function_call_id = entry.function_call_id or call.function_call_id
+        call.partition = entry.partition if entry.partition != self.partition else ""
+
+    def others_partitions(self) -> set[str]:
+        """The partitions of other executors on which the ends of calls arrive that are in flight here."""
+        return {call.partition for call in self.calls if call.partition}
 
     def apply(self, call: Call, decision: Decision) -> None:
         """Carry out a decision other than to deliver."""
@@ -136,8 +165,19 @@ class Tracker:
         elif decision.action is Action.TIME_OUT:
             self.run(self._cancel(call))
             self.apply(call, lost_after_claim(call, decision.reason, self.policy))
+        elif decision.action is Action.ASK_AIRFLOW:
+            self.ask_airflow(call, decision.reason)
         elif decision.action is Action.FAIL:
-            self._fail(call, decision.reason)
+            self.fail(call, decision.reason)
+
+    def over(self, call: Call) -> None:
+        """Airflow no longer waits for this work: forget it without a word, and let nothing of it begin."""
+        log.info("%s: Airflow no longer waits for it", call.label)
+        self._settle_call(call)
+        self._kept_claims.append(call.work_id)
+        self.run(self._cancel(call))
+        self.run(self._bar(call, "Airflow no longer waited for it"))
+        self._tell(NewsKind.OVER, call)
 
     def _run_again(self, call: Call, reason: str) -> None:
         assert call.submission is not None
@@ -174,21 +214,27 @@ class Tracker:
         call.function_call_id = call.function_call_id or entry.function_call_id
         self._tell(NewsKind.FAILED if failed else NewsKind.SUCCESS, call, entry.reason, entry)
 
-    def _fail(self, call: Call, reason: str) -> None:
+    def fail(self, call: Call, reason: str) -> None:
+        """End a call as failed, for that reason."""
         if call.settled:
             return
         self._settle_call(call)
-        if call.function_call_id is not None and not call.may_start_again:
+        adopted = call.submission is None
+        if (adopted or call.function_call_id is not None) and not call.may_start_again:
             # Whatever Modal said of it, a container that still gets it must find the claim taken.
             self._kept_claims.append(call.work_id)
-        if call.attempts:
+        if call.attempts or adopted:
             self.run(self._bar(call, reason))
         self.add_reason(call.log_path, reason)
         self._tell(NewsKind.FAILED, call, reason)
 
     def _tell(self, kind: NewsKind, call: Call, reason: str | None = None, entry: Entry | None = None) -> None:
         self.counts[kind.name.lower()] += 1
-        self.news.append(News(kind, call.key, call.origin, call.work_id, call.function_call_id, reason, entry))
+        news = News(kind, call.key, call.origin, call.work_id, call.function_call_id, reason, entry)
+        if kind is NewsKind.FAILED and call.kind is Kind.WORKLOAD:
+            self._failures.tell(news)
+        else:
+            self.news.append(news)
 
     def _settle_call(self, call: Call) -> None:
         call.settled = True
@@ -227,6 +273,8 @@ class Tracker:
         """Remove entries, but those that keep a second function call for the same work from running it twice: they
         expire by themselves."""
         for work_id in work_ids:
+            if self._failures.keeps(work_id):
+                continue
             if work_id in self._kept_claims:
                 self._kept_claims.remove(work_id)
             elif self.link.remote is not None:
@@ -237,36 +285,6 @@ class Tracker:
         if self.link.remote is not None:
             logs = self.link.remote.logs
             self.run(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
-
-    async def adopt(self, adoptions: Sequence[Adoption], judge: Judge, answer: Future[set[Any]]) -> None:
-        """Take over another scheduler's work; answer with the keys of what was not begun and now cannot be."""
-        barred = await asyncio.gather(*(self._adopt_one(adoption, judge) for adoption in adoptions))
-        if not answer.done():
-            answer.set_result({key for key in barred if key is not None})
-
-    async def _adopt_one(self, adoption: Adoption, judge: Judge) -> Any:
-        call = Call(
-            key=adoption.key,
-            work_id=adoption.work_id,
-            log_path=adoption.log_path,
-            label=adoption.label,
-            kind=Kind.WORKLOAD,
-            heard_at=0.0,
-            taken_at=time.time(),
-            function_call_id=adoption.function_call_id,
-        )
-        self.calls.add(call)
-        self.counts["adopted"] += 1
-        try:
-            if await self._bar(call, "Its scheduler died before a container began it; Airflow queues it again"):
-                self._settle_call(call)
-                self.run(self._cancel(call))
-                return call.key
-            decision, entry = await judge(call)
-            self.apply_found(call, decision, entry)
-        except FAILURES as error:
-            log.warning("%s was adopted but not yet looked up: %s", call.label, error)
-        return None
 
     def describe(self) -> list[str]:
         """What is in flight, a line each, for an operator; may be called from any thread."""

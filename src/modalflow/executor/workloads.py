@@ -88,15 +88,20 @@ def external_id(work_id: str, function_call_id: str | None) -> str:
     return f"{function_call_id}/{work_id}" if function_call_id else work_id
 
 
+def stored_work_id(stored: str | None) -> str:
+    """The work id in what Airflow stores of a submission."""
+    return str(stored or "").rpartition("/")[2]
+
+
 def adoption_of(ti: Any) -> Adoption | None:
     """Read a task instance that another scheduler queued; None where it was never given an id."""
     stored = ti.external_executor_id
     if not stored:
         return None
-    function_call_id, _, work_id = str(stored).rpartition("/")
+    function_call_id = str(stored).rpartition("/")[0]
     return Adoption(
         key=ti.key,
-        work_id=work_id,
+        work_id=stored_work_id(stored),
         function_call_id=function_call_id or None,
         log_path=log_path_of_key(ti.key),
         label=label_of(ti.key),

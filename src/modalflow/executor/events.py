@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable
 
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
@@ -27,11 +28,17 @@ async def listen_to_others(tracker: Tracker) -> None:
             for partition in wanted - set(listening):
                 listening[partition] = asyncio.create_task(listen(tracker, partition))
             for partition in set(listening) - wanted:
-                listening.pop(partition).cancel()
+                await _end([listening.pop(partition)])
             await asyncio.sleep(OTHERS_EVERY)
     finally:
-        for task in listening.values():
-            task.cancel()
+        await _end(listening.values())
+
+
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def listen(tracker: Tracker, partition: str | None = None) -> None:

@@ -44,6 +44,14 @@ def memory(pid: int) -> float:
     return 0.0
 
 
+def memory_of_this() -> float:
+    """The resident set size of this process in KiB."""
+    for line in _lines(Path("/proc/self/status")):
+        if line.startswith("VmRSS:"):
+            return float(line.split()[1])
+    return 0.0
+
+
 def cpu_seconds(pids: list[int]) -> float:
     """The processor time that processes used so far."""
     total = 0

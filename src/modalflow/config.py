@@ -167,10 +167,11 @@ OPTIONS: tuple[Option, ...] = (
     Option(
         "submit_concurrency",
         "integer",
-        "32",
-        "How many spawns are under way at once.",
-        "32",
-        _whole(1, 1000, "32"),
+        "128",
+        "How many spawns are under way at once: 128 are up to 1,280 a second where Modal answers within 0.1 s. Modal "
+        "takes 1,500 a second.",
+        "128",
+        _whole(1, 1000, "128"),
         unit="spawns",
     ),
     Option(

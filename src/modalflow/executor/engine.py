@@ -1,19 +1,23 @@
 """The thread that talks to Modal for the executor: one asyncio loop, a mailbox in, a mailbox out.
 
 Owns the thread, the connection and the three loops that run on it. The scheduler's thread never waits for any of it,
-but for ``start`` (bounded by a setting).
+but for ``start`` (bounded by a setting). What the thread knows outlives it: should it end, ``revive`` starts another
+one with the same table of calls and the same mailboxes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
 import uuid
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
 from typing import Any
 
 from modalflow import control_plane
@@ -37,6 +41,8 @@ log = logging.getLogger(__name__)
 SETTLE = 5.0
 #: Seconds between two attempts to reach Modal, to use mended credentials, or to start a loop that ended.
 RECONNECT = 5.0
+#: Seconds that calls which are cancelled at the end may take for it.
+LAST_WORDS = 2.0
 
 
 class Engine:
@@ -61,20 +67,33 @@ class Engine:
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}", policy, self._link, self._spawn, enquiries=self._enquiries
         )
-        self._loop = asyncio.new_event_loop()
         self._submitter = Submitter(
-            self._tracker, self.credentials_refused, settings.submit_concurrency, self._loop.call_later
+            self._tracker,
+            self.credentials_refused,
+            settings.submit_concurrency,
+            lambda delay, function: self._loop.call_later(delay, function),
+            self._spawn,
         )
         self._tracker.submit, self._tracker.submit_later = self._submitter.put, self._submitter.put_later
         self._sweeper = Sweeper(self._tracker, settings.sweep_interval)
         self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
         self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
         self._tracker.ask_airflow = self._adopter.ask_airflow
-        self._thread = threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
+        self._mail: deque[Callable[[], None]] = deque()
         self._ready: Future[None] = Future()
+        self._stopped = False
+        self._revived_at = 0.0
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make what belongs to one life of the thread."""
+        self._loop = asyncio.new_event_loop()
         self._stopping = asyncio.Event()
+        # Gets what no loop of the engine survives, so that the thread ends with it and begins anew.
+        self._broken: asyncio.Future[None] = self._loop.create_future()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._reconnecting = False
+        self._thread = threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
 
     # The scheduler's thread
 
@@ -94,14 +113,26 @@ class Engine:
         except ControlPlaneUnreachableError as error:
             log.error("%s Workloads wait until it answers.", error)
 
+    def revive(self) -> None:
+        """Start the thread anew if it has ended without being told to. Never waits; to be called at each heartbeat."""
+        if self._thread.is_alive() or self._stopped or not self._thread.ident:
+            return
+        if time.monotonic() - self._revived_at < RECONNECT:
+            return
+        self._revived_at = time.monotonic()
+        log.error("The engine's thread has ended; it is started again with its %s calls in flight", self.in_flight)
+        self._prepare()
+        self._thread.start()
+
     def submit(self, orders: Sequence[Order]) -> None:
         """Take orders."""
         self._post(self._tracker.take, orders)
 
-    def take_news(self) -> Iterable[News]:
-        """Whatever has happened since the last time."""
-        while self._tracker.news:
-            yield self._tracker.news.popleft()
+    def take_news(self, most: int) -> Iterable[News]:
+        """Whatever has happened since the last time, but no more than that many news at once."""
+        news = self._tracker.news
+        for _ in range(min(most, len(news))):
+            yield news.popleft()
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """These outcomes were delivered; their entries may leave the ledger."""
@@ -123,8 +154,9 @@ class Engine:
 
     def stop(self) -> None:
         """Stop; what runs on Modal goes on, for another scheduler to adopt."""
+        self._stopped = True
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._post(self._stopping.set)
             self._thread.join(SETTLE * 2)
 
     @property
@@ -138,43 +170,56 @@ class Engine:
         return "\n\t".join([f"{first}, partition {self._tracker.partition}", *self._tracker.describe()])
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *args)
+        """Have the engine do something. What is posted while the thread is not there waits for the next one."""
+        self._mail.append(partial(function, *args))
+        # The loop may be closed, and may be closed at this moment: the mail is read when another one begins.
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._read_mail)
+
+    def _read_mail(self) -> None:
+        while self._mail:
+            letter = self._mail.popleft()
+            try:
+                letter()
+            except Exception:
+                log.exception("The engine could not do what it was asked")
 
     # The engine's loop
 
     def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
+        loop = self._loop
+        asyncio.set_event_loop(loop)
         try:
-            self._loop.run_until_complete(self._main())
+            loop.run_until_complete(self._main())
         except BaseException as error:
-            log.exception("The engine ended; nothing is submitted or delivered until the scheduler is restarted")
+            log.exception("The engine's thread ends; what is submitted waits until it is started again")
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:
-            self._loop.close()
+            self._submitter.stop()
+            _drain(loop)
+            loop.close()
 
     async def _main(self) -> None:
+        self._read_mail()
         connecting = self._loop.create_task(self._first_connection())
         stopping = self._loop.create_task(self._stopping.wait())
         await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done() or not connecting.result():
-            connecting.cancel()
-            stopping.cancel()
+            self._stopped = True
             return
-        self._spawn(_for_ever(self._submitter.run))
+        self._submitter.start()
         self._spawn(_for_ever(lambda: listen(self._tracker)))
         self._spawn(_for_ever(lambda: listen_to_others(self._tracker)))
         self._spawn(_for_ever(self._sweeper.run))
         self._spawn(_for_ever(self._publisher.run))
         self._spawn(_for_ever(self._enquiries.run))
-        await stopping
+        await asyncio.wait((stopping, self._broken), return_when=asyncio.FIRST_COMPLETED)
+        if self._broken.done():
+            self._broken.result()
+        self._submitter.stop()
         await self._settle()
         await self._publisher.withdraw()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _first_connection(self) -> bool:
         """Connect, telling ``start`` how it went; False where the configuration makes it pointless to go on."""
@@ -209,8 +254,18 @@ class Engine:
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         task = self._loop.create_task(coroutine)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_log_failure)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if isinstance(error, Exception):
+            log.warning("A call to Modal failed: %s: %s", type(error).__name__, error)
+        elif not self._broken.done():
+            self._broken.set_exception(error)
+            # Where the loop itself raises it, nobody else asks.
+            self._broken.exception()
 
     def credentials_refused(self) -> None:
         """Read the credentials anew, once at a time: they may have been rotated."""
@@ -222,6 +277,7 @@ class Engine:
         try:
             control_plane.forget(self._link.made().control_plane)
             await self._connect()
+            self._submitter.resume()
             log.info("Connected to Modal with the credentials as they are now")
         except FAILURES as error:
             log.error("%s", error)
@@ -240,6 +296,10 @@ async def _for_ever(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(RECONNECT)
 
 
-def _log_failure(task: asyncio.Task[Any]) -> None:
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("A call to Modal failed: %s: %s", type(error).__name__, error)
+def _drain(loop: asyncio.AbstractEventLoop) -> None:
+    """Cancel whatever is left on a loop, and let it end."""
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(BaseException):
+        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), LAST_WORDS))

@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 #: be taken for the next run's; `running` means that somebody else runs the task, whose outcome is the one that counts.
 UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
 
+#: The most news that one heartbeat tells Airflow of, so that a burst of outcomes does not hold the scheduler up. It
+#: does not idle while there are events, so the rest follows at once.
+NEWS_AT_ONCE = 1_000
+
 
 class ModalExecutor(BaseExecutor):
     """Runs every Airflow workload as one call of a deployed Modal Function.
@@ -196,9 +200,10 @@ class ModalExecutor(BaseExecutor):
         """
         if self._engine is None:
             return
+        self._engine.revive()
         self._engine.forget(self._delivered)
         self._delivered = []
-        untold, self._untold = [*self._untold, *self._engine.take_news()], []
+        untold, self._untold = [*self._untold, *self._engine.take_news(NEWS_AT_ONCE)], []
         begun = set()
         for news in untold:
             if news.again:

@@ -21,6 +21,7 @@ from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, Mod
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import PENDING, RETURNED, Verdict
 from modalflow.executor.resources import Resources
+from modalflow.executor.throttling import told_of_limits
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
 from modalflow.names import DEFAULT_PROFILE, Names
@@ -40,9 +41,9 @@ _T = TypeVar("_T")
 
 
 async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
-    """Await a call of the SDK within a time limit and without unpickling more than plain data."""
+    """Await a call of the SDK within a time limit, told of rate limits, and without unpickling more than plain data."""
     # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
-    with plain_data_only():
+    with plain_data_only(), told_of_limits():
         async with asyncio.timeout(seconds):
             return await call
 

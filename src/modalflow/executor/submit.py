@@ -1,22 +1,27 @@
-"""Spawning: several at once, backing off without standing in one another's way."""
+"""Spawning: many at once, in the order in which Airflow handed them over, backing off where Modal asks for it.
+
+What waits is kept in lanes (``lanes``), one for each Function. Calls that Modal refused for a reason that passes keep
+their place in line and cost no submission attempt.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
 from modalflow.executor.calls import Call, lost_before_claim
+from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.resources import Resources
+from modalflow.executor.throttling import retry_after
 from modalflow.executor.track import Tracker
 
 log = logging.getLogger(__name__)
-
-FIRST_DELAY = 0.5
-LONGEST_DELAY = 30.0
 
 #: Errors that pass by themselves: they cost no submission attempt, only time. A refused credential is among them: it
 #: may be mended while the executor runs.
@@ -31,9 +36,18 @@ PASSING = (
     OSError,
 )
 
+#: Those of them that say nothing about the one call: nothing else would get through now either.
+FOR_ALL = (
+    exception.ResourceExhaustedError,
+    exception.ConnectionError,
+    exception.AuthError,
+    exception.PermissionDeniedError,
+    OSError,
+)
+
 
 class Submitter:
-    """``concurrency`` coroutines that take calls from one queue and spawn them."""
+    """Takes calls, and spawns at most ``concurrency`` of them at once until told to stop."""
 
     def __init__(
         self,
@@ -41,40 +55,123 @@ class Submitter:
         credentials_refused: Callable[[], None],
         concurrency: int,
         later: Callable[[float, Callable[[], None]], object],
+        run: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
         self._tracker = tracker
         self._credentials_refused = credentials_refused
         self._later = later
+        self._run = run
         self._concurrency = concurrency
-        self._waiting: asyncio.Queue[Call] = asyncio.Queue()
+        self._lanes = Lanes(concurrency, time.monotonic)
+        self._places: dict[str, int] = {}
+        self._next_place = 0
         self._delays: dict[str, float] = {}
-        self.under_way = 0
+        self._wakes_at = 0.0
+        self._going = False
+
+    @property
+    def under_way(self) -> int:
         """How many spawns have not been answered yet."""
+        return self._lanes.under_way
+
+    @property
+    def waiting(self) -> int:
+        """How many calls have no function call yet, those under way included."""
+        return len(self._places)
+
+    def start(self) -> None:
+        """Begin to spawn, with all that the table of calls has without a function call: whoever was at it before is
+        gone, and Modal may or may not have taken it."""
+        self._lanes = Lanes(self._concurrency, time.monotonic)
+        self._delays.clear()
+        self._wakes_at = 0.0
+        self._going = True
+        for call in self._tracker.calls:
+            if call.function_call_id is None and call.submission is not None:
+                call.spawned_unseen = call.spawned_unseen or call.attempts > 0
+                self.put(call)
+
+    def stop(self) -> None:
+        """Begin no further spawn."""
+        self._going = False
+
+    def resume(self) -> None:
+        """Whatever stopped the lanes is mended."""
+        for lane in self._lanes:
+            lane.resume()
+        self._go()
 
     def put(self, call: Call) -> None:
         """Submit a call as soon as its turn comes."""
-        self._waiting.put_nowait(call)
+        place = self._places.get(call.work_id)
+        if place is None:
+            place = self._places[call.work_id] = self._next_place
+            self._next_place += 1
+        self._lane_of(call).put(place, call)
+        self._go()
 
-    async def run(self) -> None:
-        """Submit until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            for _ in range(self._concurrency):
-                group.create_task(self._work())
+    def put_later(self, call: Call) -> None:
+        """Submit a call after a delay that doubles each time."""
+        delay = min(self._delays.get(call.work_id, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
+        self._delays[call.work_id] = delay
+        self._later(delay, lambda: self.put(call))
 
-    async def _work(self) -> None:
-        while True:
-            call = await self._waiting.get()
-            if call.settled:
-                self._delays.pop(call.work_id, None)
-                continue
-            self.under_way += 1
-            try:
-                await self._spawn(call)
-            except Exception:
-                log.exception("Submitting %s went wrong; it is tried again", call.label)
-                self.put_later(call)
-            finally:
-                self.under_way -= 1
+    def _lane_of(self, call: Call) -> Lane:
+        assert call.submission is not None, "only orders are submitted"
+        return self._lanes.of(call.submission.profile)
+
+    def _go(self) -> None:
+        """Start what may start now, and come back when more may."""
+        if not self._going:
+            return
+        while (lane := self._lanes.next()) is not None:
+            call = lane.take()
+            if call.settled or call.function_call_id is not None:
+                lane.dropped()
+                self._done(call)
+            else:
+                self._run(self._submit(lane, call))
+        pause, now = self._lanes.pause(), time.monotonic()
+        if pause is not None and not now < self._wakes_at <= now + pause:
+            self._wakes_at = now + pause
+            self._later(pause, self._go)
+
+    def _done(self, call: Call) -> None:
+        self._places.pop(call.work_id, None)
+        self._delays.pop(call.work_id, None)
+
+    async def _submit(self, lane: Lane, call: Call) -> None:
+        begun_at = time.monotonic()
+        try:
+            await self._spawn(call)
+        except PASSING as error:
+            for_all = isinstance(error, FOR_ALL)
+            lane.failed(begun_at, stop=for_all, seconds=retry_after(error))
+            self._not_yet(call, error, with_lane=for_all)
+        except (exception.NotFoundError, NotDeployedError) as error:
+            lane.dropped()
+            self._done(call)
+            self._tracker.link.made().forget_handles()
+            self._tracker.apply(call, lost_before_claim(call, str(error), self._tracker.policy))
+        except (exception.Error, ModalflowError) as error:
+            lane.dropped()
+            self._done(call)
+            call.attempts = self._tracker.policy.submit_attempts
+            self._tracker.apply(call, lost_before_claim(call, f"Modal refused it: {error}", self._tracker.policy))
+        except Exception:
+            # One call must not spoil the others, whatever is wrong with it.
+            log.exception("Submitting %s went wrong; it is tried again", call.label)
+            lane.failed(begun_at)
+            call.spawned_unseen = True
+            self.put_later(call)
+        except BaseException:
+            lane.dropped()
+            raise
+        else:
+            lane.succeeded()
+            self._done(call)
+            self._tracker.started(call)
+        self._go()
 
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
@@ -82,31 +179,18 @@ class Submitter:
         resources = call.options
         assert isinstance(resources, Resources)
         call.attempts += 1
-        remote = self._tracker.link.made()
-        try:
-            function_call_id = await remote.spawn(submission.profile, resources, submission.to_wire())
-        except PASSING as error:
-            call.spawned_unseen = True
-            call.attempts -= 1
-            if isinstance(error, exception.AuthError):
-                self._credentials_refused()
-            log.warning(
-                "Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error
-            )
-            self.put_later(call)
-        except (exception.NotFoundError, NotDeployedError) as error:
-            remote.forget_handles()
-            self._tracker.apply(call, lost_before_claim(call, str(error), self._tracker.policy))
-        except (exception.Error, ModalflowError) as error:
-            call.attempts = self._tracker.policy.submit_attempts
-            self._tracker.apply(call, lost_before_claim(call, f"Modal refused it: {error}", self._tracker.policy))
-        else:
-            self._delays.pop(call.work_id, None)
-            call.function_call_id = function_call_id
-            self._tracker.started(call)
+        wire = submission.to_wire()
+        call.function_call_id = await self._tracker.link.made().spawn(submission.profile, resources, wire)
 
-    def put_later(self, call: Call) -> None:
-        """Submit a call after a delay that doubles each time."""
-        delay = min(self._delays.get(call.work_id, FIRST_DELAY / 2) * 2, LONGEST_DELAY)
-        self._delays[call.work_id] = delay
-        self._later(delay, lambda: self.put(call))
+    def _not_yet(self, call: Call, error: BaseException, *, with_lane: bool) -> None:
+        """Modal did not take it, in a way that passes: again with its lane, or after a delay of its own."""
+        # Even before a rate limit: the SDK may have tried more than once, and lost the first answer.
+        call.spawned_unseen = True
+        call.attempts -= 1
+        if isinstance(error, exception.AuthError):
+            self._credentials_refused()
+        log.warning("Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error)
+        if with_lane:
+            self.put(call)
+        else:
+            self.put_later(call)

@@ -1,0 +1,180 @@
+"""The stage for the executor's figures: a control plane with latency, the app on it, executors, and workloads."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import MagicMock
+
+import modal
+
+from modalflow.emulator.local import LocalModal
+
+#: Of every RPC, of containers' too.
+LATENCY = "100ms"
+
+#: RPCs that are counted, by who makes them.
+COUNTED = (
+    "FunctionMap",
+    "FunctionPutInputs",
+    "FunctionGetOutputs",
+    "FunctionGetInputs",
+    "FunctionPutOutputs",
+    "FunctionBindParams",
+    "DictUpdate",
+    "DictGet",
+    "DictPop",
+    "QueuePut",
+    "QueueGet",
+    "BlobCreate",
+    "Volume*",
+    "ContainerHeartbeat",
+)
+
+
+@dataclass
+class Stage:
+    """A control plane that runs, with the app deployed on it."""
+
+    local: LocalModal
+    client: Any
+    _rules: dict[str, str] = field(default_factory=dict)
+
+    def executor(self) -> Any:
+        """A started ModalExecutor."""
+        from modalflow.executor.modal_executor import ModalExecutor
+
+        executor = ModalExecutor(parallelism=1_000_000)
+        executor.start()
+        return executor
+
+    def function(self, name: str) -> Any:
+        found = modal.Function.from_name(os.environ["AIRFLOW__MODAL_EXECUTOR__APP_NAME"], name, client=self.client)
+        found.hydrate()
+        return found
+
+    def count_from_now(self) -> None:
+        """Begin to count RPCs."""
+        self.counts()
+        for who in ("clients", "containers"):
+            for rpc in COUNTED:
+                self._rules[self.local.faults.add(f"{rpc}:delay=0ms,for={who}").id] = f"{who} {rpc}"
+
+    def counts(self) -> dict[str, int]:
+        """How many RPCs there were since the last ``count_from_now``, which ends with this, by who made them."""
+        if not self._rules:
+            return {}
+        said = self.local.faults.clear(list(self._rules))
+        counts = {self._rules[rule.id]: rule.seen for rule in said if rule.id in self._rules}
+        self._rules = {}
+        return counts
+
+
+class Stamped(deque[Any]):
+    """News, each with the moment it came, by work id and kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[tuple[str, str], float] = {}
+
+    def append(self, news: Any) -> None:
+        self.at[news.work_id, news.kind.name] = time.time()
+        super().append(news)
+
+
+@contextlib.contextmanager
+def stage(latency: str | None = LATENCY) -> Iterator[Stage]:
+    """A control plane, and the environment that executors find it in; both end with the block."""
+    faults = (f"*:delay={latency},for=containers",) if latency else ()
+    with (
+        tempfile.TemporaryDirectory(prefix="bench-executor-") as home,
+        LocalModal(latency=latency, faults=faults) as local,
+    ):
+        os.environ.update(environment(local, Path(home)))
+        client: Any = modal.Client.from_credentials(local.address.token_id, local.address.token_secret)
+        from benchmarks.executor_app import NAMES, app
+
+        app.deploy(name=NAMES.app, client=client)
+        made = Stage(local, client)
+        # The only container of what is submitted to is busy from now on, and the players' one is there.
+        made.function(NAMES.function("default")).spawn({})
+        made.function("play").remote([], "nobody", 0.0)
+        yield made
+
+
+def environment(local: LocalModal, home: Path) -> dict[str, str]:
+    """The environment variables of an Airflow of its own that talks to this control plane."""
+    return local.env | {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "bench-executor",
+        "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+    }
+
+
+def workload(task_id: str) -> Any:
+    """A real workload of Airflow's, with a token as long as Airflow's are."""
+    from airflow.executors.workloads import ExecuteTask
+
+    ti = {
+        "id": str(uuid.uuid4()),
+        "dag_version_id": str(uuid.uuid4()),
+        "task_id": task_id,
+        "dag_id": "bench",
+        "run_id": "scheduled__2026-01-01T00:00:00+00:00",
+        "try_number": 1,
+        "map_index": -1,
+        "pool_slots": 1,
+        "queue": "default",
+        "priority_weight": 1,
+        "external_executor_id": str(uuid.uuid4()),
+        "context_carrier": {"traceparent": f"00-{uuid.uuid4().hex}-{uuid.uuid4().hex[:16]}-01"},
+    }
+    return ExecuteTask.model_validate(
+        {
+            "ti": ti,
+            "dag_rel_path": "bench/dag.py",
+            "bundle_info": {"name": "dags", "version": None},
+            "log_path": f"dag_id=bench/run_id=scheduled__2026-01-01T00:00:00+00:00/task_id={task_id}/attempt=1.log",
+            "token": uuid.uuid4().hex * 18,
+        }
+    )
+
+
+def queue(executor: Any, number: int, name: str) -> list[str]:
+    """Queue so many workloads as the scheduler does; return their work ids."""
+    workloads = [workload(f"{name}-{n}") for n in range(number)]
+    for each in workloads:
+        executor.queue_workload(each, MagicMock())
+    return [each.ti.external_executor_id for each in workloads]
+
+
+def beat(executor: Any) -> float:
+    """One heartbeat, and what the scheduler does after it; return the seconds that the heartbeat took."""
+    began = time.perf_counter()
+    executor.heartbeat()
+    took = time.perf_counter() - began
+    executor.get_event_buffer()
+    executor._task_event_logs.clear()
+    return took
+
+
+def beat_until(executor: Any, condition: Callable[[], Any], patience: float, pause: float = 0.1) -> None:
+    """Heartbeat, as an idle scheduler does but more often, until a condition holds."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {patience:g} s in vain; {executor._engine.describe().partition(chr(10))[0]}")
+        beat(executor)
+        time.sleep(pause)

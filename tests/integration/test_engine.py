@@ -1,0 +1,121 @@
+"""The engine against a control plane, with workers played: how it bears refusals, bursts, and its own end."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import modal
+import pytest
+from airflow.utils.state import TaskInstanceState
+from modal import exception
+
+from modalflow import control_plane
+from modalflow.emulator.local import LocalModal
+from modalflow.executor import engine as engine_module
+from modalflow.executor.events import listen
+from modalflow.executor.remote import Remote
+from modalflow.executor.resources import Resources
+from modalflow.executor.throttling import retry_after
+from modalflow.messages import Entry, State
+from modalflow.names import Names
+from tests.driving import Driver
+from tests.support import wait_until
+
+NAMES = Names("engine-tests")
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalModal]:
+    """A control plane on which what is submitted waits for a container that is never free."""
+    with LocalModal() as running, pytest.MonkeyPatch.context() as environment:
+        variables = running.env | {
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        app = modal.App(NAMES.app)
+
+        @app.function(serialized=True, name=NAMES.function("default"), max_containers=1)
+        def run(submission: dict[str, Any]) -> None:
+            import threading
+
+            threading.Event().wait()
+
+        client: Any = modal.Client.from_credentials(running.address.token_id, running.address.token_secret)
+        app.deploy(client=client)
+        modal.Function.from_name(NAMES.app, NAMES.function("default"), client=client).spawn({})
+        yield running
+
+
+@pytest.fixture
+def driver(local: LocalModal) -> Iterator[Driver]:
+    driver = Driver.started()
+    yield driver
+    driver.executor.end()
+
+
+def events(driver: Driver) -> Any:
+    return modal.Queue.from_name(NAMES.events, create_if_missing=True, **driver.scope)
+
+
+def ended(driver: Driver, work_id: str) -> str:
+    """What a worker says of work that has ended."""
+    assert driver.executor._engine is not None
+    partition = driver.executor._engine._tracker.partition
+    entry = Entry(work_id, State.SUCCESS, "fc-played", "ta-played", "owner", partition=partition, return_code=0)
+    return entry.to_json()
+
+
+def report(driver: Driver, *work_ids: str) -> None:
+    assert driver.executor._engine is not None
+    partition = driver.executor._engine._tracker.partition
+    events(driver).put_many([ended(driver, work_id) for work_id in work_ids], partition=partition)
+
+
+def test_rate_limit_is_told_at_once(driver: Driver, local: LocalModal) -> None:
+    """Modal's word to come back in half a minute reaches the executor, instead of being slept out within the SDK."""
+    fault = local.faults.add("FunctionMap:resource-exhausted,retry-after=30s")
+    remote = Remote(driver.executor._control_plane(), NAMES)
+    began = time.monotonic()
+    try:
+        with pytest.raises(exception.ResourceExhaustedError) as refused:
+            asyncio.run(remote.spawn("default", Resources(), {}))
+    finally:
+        local.faults.clear([fault.id])
+    assert retry_after(refused.value) == 30.0
+    assert time.monotonic() - began < 15.0
+
+
+def test_engine_that_ended_begins_anew(
+    driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread ends with what no loop survives: that is said, the next heartbeat starts another one, and what was in
+    flight, or was submitted meanwhile, is neither lost nor submitted twice."""
+    before = driver.submit("before", ["true"])
+    before_id = driver.stored_id(before).partition("/")[2]
+    engine = driver.executor._engine
+    assert engine is not None
+    first_thread = engine._thread
+    monkeypatch.setattr(engine_module, "RECONNECT", 0.1)
+
+    async def dying(tracker: Any) -> None:
+        monkeypatch.setattr(engine_module, "listen", listen)
+        raise SystemExit("as an interpreter that shuts down does")
+
+    monkeypatch.setattr(engine_module, "listen", dying)
+    engine._post(lambda: engine._spawn(dying(engine._tracker)))
+    wait_until(lambda: not first_thread.is_alive(), what="the end of the engine's thread")
+    assert "The engine's thread ends" in caplog.text
+    meanwhile = driver.submit("meanwhile", ["true"])
+    meanwhile_id = driver.stored_id(meanwhile).partition("/")[2]
+    assert "started again with its 1 calls in flight" in caplog.text
+    report(driver, before_id, meanwhile_id)
+    for key in (before, meanwhile):
+        assert driver.outcome(key)[0] is TaskInstanceState.SUCCESS
+        assert len({str(info) for _, info in driver.events[key]}) == 1, "one function call"

@@ -13,11 +13,9 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
 from typing import Any
 
 from modalflow import control_plane
@@ -67,11 +65,12 @@ class Engine:
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}", policy, self._link, self._spawn, enquiries=self._enquiries
         )
+        self._loop = asyncio.new_event_loop()
         self._submitter = Submitter(
             self._tracker,
             self.credentials_refused,
             settings.submit_concurrency,
-            lambda delay, function: self._loop.call_later(delay, function),
+            self._loop.call_later,
             self._spawn,
         )
         self._tracker.submit, self._tracker.submit_later = self._submitter.put, self._submitter.put_later
@@ -79,15 +78,13 @@ class Engine:
         self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
         self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
         self._tracker.ask_airflow = self._adopter.ask_airflow
-        self._mail: deque[Callable[[], None]] = deque()
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make what belongs to one life of the thread."""
-        self._loop = asyncio.new_event_loop()
+        """Make what belongs to one life of the thread. The loop outlives it, with what was posted meanwhile."""
         self._stopping = asyncio.Event()
         # Gets what no loop of the engine survives, so that the thread ends with it and begins anew.
         self._broken: asyncio.Future[None] = self._loop.create_future()
@@ -171,42 +168,32 @@ class Engine:
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:
         """Have the engine do something. What is posted while the thread is not there waits for the next one."""
-        self._mail.append(partial(function, *args))
-        # The loop may be closed, and may be closed at this moment: the mail is read when another one begins.
+        # Closed at the end only; it may be so at this very moment.
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._read_mail)
-
-    def _read_mail(self) -> None:
-        while self._mail:
-            letter = self._mail.popleft()
-            try:
-                letter()
-            except Exception:
-                log.exception("The engine could not do what it was asked")
+            self._loop.call_soon_threadsafe(function, *args)
 
     # The engine's loop
 
     def _run(self) -> None:
-        loop = self._loop
-        asyncio.set_event_loop(loop)
+        asyncio.set_event_loop(self._loop)
         try:
-            loop.run_until_complete(self._main())
+            self._loop.run_until_complete(self._main())
+            self._stopped = True
         except BaseException as error:
             log.exception("The engine's thread ends; what is submitted waits until it is started again")
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:
             self._submitter.stop()
-            _drain(loop)
-            loop.close()
+            _drain(self._loop)
+            if self._stopped:
+                self._loop.close()
 
     async def _main(self) -> None:
-        self._read_mail()
         connecting = self._loop.create_task(self._first_connection())
         stopping = self._loop.create_task(self._stopping.wait())
         await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done() or not connecting.result():
-            self._stopped = True
             return
         self._submitter.start()
         self._spawn(_for_ever(lambda: listen(self._tracker)))

@@ -29,7 +29,6 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled."""
-        self._bound = asyncio.Semaphore(CONCURRENCY)
         while True:
             await asyncio.sleep(self._interval)
             try:

@@ -64,6 +64,7 @@ class Submitter:
         self._concurrency = concurrency
         self._lanes = Lanes(concurrency, time.monotonic)
         self._places: dict[str, int] = {}
+        self._present: set[str] = set()
         self._next_place = 0
         self._delays: dict[str, float] = {}
         self._wakes_at = 0.0
@@ -83,6 +84,7 @@ class Submitter:
         """Begin to spawn, with all that the table of calls has without a function call: whoever was at it before is
         gone, and Modal may or may not have taken it."""
         self._lanes = Lanes(self._concurrency, time.monotonic)
+        self._present.clear()
         self._delays.clear()
         self._wakes_at = 0.0
         self._going = True
@@ -102,7 +104,10 @@ class Submitter:
         self._go()
 
     def put(self, call: Call) -> None:
-        """Submit a call as soon as its turn comes."""
+        """Submit a call as soon as its turn comes; one that waits already, or is being spawned, is left alone."""
+        if call.work_id in self._present:
+            return
+        self._present.add(call.work_id)
         place = self._places.get(call.work_id)
         if place is None:
             place = self._places[call.work_id] = self._next_place
@@ -128,6 +133,7 @@ class Submitter:
             call = lane.take()
             if call.settled or call.function_call_id is not None:
                 lane.dropped()
+                self._present.discard(call.work_id)
                 self._done(call)
             else:
                 self._run(self._submit(lane, call))
@@ -143,7 +149,10 @@ class Submitter:
     async def _submit(self, lane: Lane, call: Call) -> None:
         begun_at = time.monotonic()
         try:
-            await self._spawn(call)
+            try:
+                await self._spawn(call)
+            finally:
+                self._present.discard(call.work_id)
         except PASSING as error:
             for_all = isinstance(error, FOR_ALL)
             lane.failed(begun_at, stop=for_all, seconds=retry_after(error))

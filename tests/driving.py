@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import uuid
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from modalflow.executor.workloads import log_path_of_key
 T = TypeVar("T")
 
 #: Seconds for one command, the start of a container on the live service included.
-PATIENCE = 120.0
+PATIENCE = 40.0
 
 
 def new_key(task_id: str) -> TaskInstanceKey:
@@ -32,11 +33,15 @@ class Driver:
 
     executor: ModalExecutor
     events: dict[Any, list[tuple[Any, Any]]] = field(default_factory=dict)
+    task_events: list[tuple[str, str, str]] = field(default_factory=list)
+    """What was put into Airflow's event log: (run id, event, text)."""
 
     @classmethod
     def started(cls) -> Driver:
         """With an executor that is started, of the configuration in the environment."""
         executor = ModalExecutor(parallelism=8)
+        # As a scheduler does, of whom another one may adopt.
+        executor.job_id = 1
         executor.start()
         return cls(executor)
 
@@ -81,6 +86,25 @@ class Driver:
         self.executor.heartbeat()
         for key, event in self.executor.get_event_buffer().items():
             self.events.setdefault(key, []).append(event)
+        while self.executor._task_event_logs:
+            log = self.executor._task_event_logs.popleft()
+            self.task_events.append((str(log.run_id), str(log.event), str(log.extra)))
+
+    def told(self, key: TaskInstanceKey, *parts: str) -> str:
+        """Wait until a key has failed; check that its reason has these parts wherever a user may look: in the
+        executor's event, in Airflow's event log and in the task's log. Return the reason."""
+        state, info = self.outcome(key)
+        assert state == "failed", (state, info)
+        for part in parts:
+            assert part in info, info
+        told = [text for run_id, event, text in self.task_events if (run_id, event) == (key.run_id, "modal executor")]
+        assert told == [info]
+        self.log_has(key, json.dumps(info)[1:-1])
+        return str(info)
+
+    def event_texts(self, key: TaskInstanceKey, event: str) -> list[str]:
+        """What Airflow's event log says of a key under one name."""
+        return [text for run_id, name, text in self.task_events if (run_id, name) == (key.run_id, event)]
 
     def stored_id(self, key: TaskInstanceKey) -> str:
         """What Airflow has stored as the external executor id, once the workload has a function call."""

@@ -106,6 +106,8 @@ class Entry:
     """What the supervisor told Airflow (a TaskInstanceState value), where it told anything."""
     reason: str | None = None
     """Why it ended as it did, for humans."""
+    cause: str = ""
+    """What made it end otherwise than by itself (a reasons.Cause value), where something did."""
     worker_version: str = ""
     protocol: int = PROTOCOL
 
@@ -147,6 +149,7 @@ _ENTRY_TYPES: Mapping[str, tuple[type, ...]] = {
     "return_code": (int, type(None)),
     "final_state": (str, type(None)),
     "reason": (str, type(None)),
+    "cause": (str,),
 }
 
 

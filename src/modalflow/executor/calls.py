@@ -6,11 +6,13 @@ from two facts alone, the ledger's entry and Modal's verdict, so that every comb
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.reasons import Cause, explain
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class Verdict:
 
     ended: bool
     reason: str = ""
-    """How it ended, for humans; empty where it has not, or where it returned in order."""
+    """How it ended, in Modal's words; empty where it has not, where it returned in order, and where there are none."""
+    cause: Cause = Cause.NO_OUTCOME
 
 
 PENDING = Verdict(ended=False)
@@ -88,6 +91,10 @@ class Call:
     """An outcome was delivered; what arrives later is dropped."""
     taken_at: float = 0.0
     """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
+    container_id: str = ""
+    """Where it runs, once a look has found that it does."""
+    due_at: float = math.inf
+    """When it will have run for too long, by the engine's monotonic clock."""
 
     def __post_init__(self) -> None:
         self.origin = self.origin or self.work_id
@@ -125,39 +132,38 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
     """
     if entry is not None and entry.state is not State.RUNNING:
         return Decision(Action.DELIVER)
+    function_call = call.function_call_id or ""
     if entry is not None:
         ran = wall_clock - entry.started_at
+        where = {"container": entry.container_id, "call": entry.function_call_id or function_call}
         if ran > policy.task_timeout:
-            return Decision(
-                Action.TIME_OUT,
-                f"Ran for {ran:.0f} s in container {entry.container_id}, longer than [modal_executor] task_timeout = "
-                f"{policy.task_timeout:g} s",
-            )
+            said = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
+            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where))
         if not verdict.ended:
             return Decision(Action.WAIT)
-        why = verdict.reason or "the function call ended without an outcome"
-        return lost_after_claim(call, f"Lost while running in container {entry.container_id}: {why}", policy)
+        return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy)
     if call.submission is None and call.function_call_id is None:
         return Decision(Action.ASK_AIRFLOW, "its scheduler died before it had noted a function call")
     if not verdict.ended:
         return Decision(Action.WAIT)
-    return lost_before_claim(call, verdict.reason or "the function call ended before a worker began", policy)
+    return lost_before_claim(call, verdict.cause, verdict.reason, policy)
 
 
-def lost_before_claim(call: Call, why: str, policy: Policy) -> Decision:
+def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> Decision:
     """Nothing ran, so submitting again is safe and costs the task no retry."""
+    again = call.submission is not None and call.attempts < policy.submit_attempts
+    times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
+    reason = explain(cause, said=said, call=call.function_call_id or "", before=f"Not started on Modal{times}")
     if call.submission is None:
-        return Decision(Action.ASK_AIRFLOW, why)
-    if call.attempts < policy.submit_attempts:
-        return Decision(Action.SUBMIT_AGAIN, f"Not started on Modal: {why}")
-    return Decision(Action.FAIL, f"Not started on Modal in {call.attempts} submissions: {why}")
+        return Decision(Action.ASK_AIRFLOW, reason)
+    return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason)
 
 
-def lost_after_claim(call: Call, why: str, policy: Policy) -> Decision:
+def lost_after_claim(call: Call, reason: str, policy: Policy) -> Decision:
     """It may have had effects: a workload of Airflow's follows the task's retries, a raw command the setting."""
     if call.kind is Kind.COMMAND and policy.retry_commands and call.submission is not None:
-        return Decision(Action.RUN_AGAIN, why)
-    return Decision(Action.FAIL, why)
+        return Decision(Action.RUN_AGAIN, reason)
+    return Decision(Action.FAIL, reason)
 
 
 @dataclass
@@ -202,5 +208,5 @@ class Calls:
         return [
             call
             for call in self._by_work_id.values()
-            if now - call.heard_at >= interval * min(2**call.looks, LONGEST_PATIENCE)
+            if now - call.heard_at >= interval * min(2**call.looks, LONGEST_PATIENCE) or now >= call.due_at
         ]

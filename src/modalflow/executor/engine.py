@@ -78,6 +78,7 @@ class Engine:
         self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
         self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
         self._tracker.ask_airflow = self._adopter.ask_airflow
+        self._tracker.explain = self._sweeper.explain
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0

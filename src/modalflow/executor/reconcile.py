@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import time
 
@@ -11,11 +12,15 @@ from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, d
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 from modalflow.messages import Entry, State
+from modalflow.reasons import Cause, explain
 
 log = logging.getLogger(__name__)
 
 #: Look-ups under way at once.
 CONCURRENCY = 16
+#: Seconds that the end of a cancelled call waits for Modal's word on it, and between two questions.
+EXPLANATION_WAIT = 3.0
+EXPLANATION_POLL = 0.3
 
 
 class Sweeper:
@@ -58,6 +63,28 @@ class Sweeper:
         call.looks += 1
         if not call.settled:
             self._tracker.apply_found(call, decision, entry)
+
+    async def explain(self, call: Call, entry: Entry) -> None:
+        """Deliver the end of a cancelled call with Modal's word on who ended it: a Function's timeout, a stopped app.
+
+        The worker sees the same of all of them, and tells of its end before Modal does.
+        """
+        deadline = time.monotonic() + EXPLANATION_WAIT
+        verdict = PENDING
+        try:
+            while not verdict.ended and time.monotonic() < deadline:
+                verdict = await self._tracker.link.made().verdict(entry.function_call_id)
+                if not verdict.ended:
+                    await asyncio.sleep(EXPLANATION_POLL)
+        except FAILURES as error:
+            log.warning("Modal was not heard on the end of %s (%s: %s)", call.label, type(error).__name__, error)
+        if verdict.ended and verdict.cause is not Cause.NO_OUTCOME:
+            reason = explain(
+                verdict.cause, said=verdict.reason, container=entry.container_id, call=entry.function_call_id
+            )
+            self._tracker.add_reason(call.log_path, reason)
+            entry = dataclasses.replace(entry, reason=reason, cause=verdict.cause.value)
+        self._tracker.deliver(call, entry)
 
     async def judge(self, call: Call) -> tuple[Decision, Entry | None]:
         """Ask Modal, then the ledger (in this order: see ``decide``), and decide."""

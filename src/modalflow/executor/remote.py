@@ -19,9 +19,10 @@ from modalflow.airflow_compat import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, ModalflowError, NotDeployedError
 from modalflow.executor.blocking import in_daemon_thread
-from modalflow.executor.calls import PENDING, RETURNED, Verdict
+from modalflow.executor.calls import RETURNED, Verdict
 from modalflow.executor.resources import Resources
 from modalflow.executor.throttling import told_of_limits
+from modalflow.executor.verdicts import ENDINGS, verdict_of
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
 from modalflow.names import DEFAULT_PROFILE, Names
@@ -157,21 +158,8 @@ class Remote:
         call: Any = modal.FunctionCall.from_id(function_call_id, client=self.control_plane.client)
         try:
             await bounded(call.get.aio(timeout=0))
-        except exception.OutputExpiredError:
-            return Verdict(True, "Modal no longer keeps the result of the function call")
-        except exception.FunctionTimeoutError as error:
-            return Verdict(True, f"Modal stopped it at the Function's timeout ({error})")
-        except exception.NotFoundError as error:
-            return Verdict(True, f"Modal does not know the function call ({error})")
-        except TimeoutError:
-            return PENDING
-        except exception.InternalFailure as error:
-            return Verdict(True, f"Modal reports a failure of its own: {error}")
-        except exception.DeserializationError:
-            # What it returned is nothing that a worker returns; that it returned is all that counts here.
-            return RETURNED
-        except (exception.RemoteError, exception.ExecutionError) as error:
-            return Verdict(True, str(error) or type(error).__name__)
+        except ENDINGS as error:
+            return verdict_of(error)
         return RETURNED
 
     async def cancel(self, function_call_id: str) -> None:

@@ -20,6 +20,7 @@ from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.resources import Resources
 from modalflow.executor.throttling import retry_after
 from modalflow.executor.track import Tracker
+from modalflow.reasons import Cause
 
 log = logging.getLogger(__name__)
 
@@ -161,12 +162,12 @@ class Submitter:
             lane.dropped()
             self._done(call)
             self._tracker.link.made().forget_handles()
-            self._tracker.apply(call, lost_before_claim(call, str(error), self._tracker.policy))
+            self._tracker.apply(call, lost_before_claim(call, Cause.NOT_DEPLOYED, str(error), self._tracker.policy))
         except (exception.Error, ModalflowError) as error:
             lane.dropped()
             self._done(call)
             call.attempts = self._tracker.policy.submit_attempts
-            self._tracker.apply(call, lost_before_claim(call, f"Modal refused it: {error}", self._tracker.policy))
+            self._tracker.apply(call, lost_before_claim(call, Cause.REFUSED, str(error), self._tracker.policy))
         except Exception:
             # One call must not spoil the others, whatever is wrong with it.
             log.exception("Submitting %s went wrong; it is tried again", call.label)
@@ -196,6 +197,7 @@ class Submitter:
         # Even before a rate limit: the SDK may have tried more than once, and lost the first answer.
         call.spawned_unseen = True
         call.attempts -= 1
+        self._tracker.trouble = f"{type(error).__name__}: {error}"
         if isinstance(error, exception.AuthError):
             self._credentials_refused()
         log.warning("Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error)

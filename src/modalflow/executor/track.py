@@ -22,11 +22,15 @@ from modalflow.executor.remote import Remote
 from modalflow.executor.standing import Enquiries
 from modalflow.messages import Deployment, Entry, Kind, State
 from modalflow.names import DEFAULT_PROFILE
+from modalflow.reasons import Cause, explain
 
 log = logging.getLogger(__name__)
 
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
+
+#: Ends of which Modal may know more than the worker.
+EXPLAINED = (Cause.CANCELLED.value, Cause.CONTAINER_STOPPED.value)
 
 
 @dataclass
@@ -64,6 +68,12 @@ class Tracker:
     enquiries: Enquiries = field(default_factory=Enquiries)
     counts: Counter[str] = field(default_factory=Counter)
     """What has happened how often, for whoever looks in: taken, adopted, resubmitted, and each kind of news."""
+    trouble: str = ""
+    """Why Modal takes nothing at present; empty while it does."""
+    explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
+    """Asks Modal about the end of a cancelled call, then delivers it."""
+    _explained: set[str] = field(default_factory=set)
+    """Work ids whose explanation is under way."""
     _kept_claims: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CLAIMS))
 
     def __post_init__(self) -> None:
@@ -100,8 +110,8 @@ class Tracker:
     def _submit_order(self, call: Call, order: Order) -> None:
         profile = self._profile_of(order)
         if profile is None:
-            known = ", ".join(self.link.profiles)
-            self.fail(call, f"Profile {order.profile!r} is not deployed; deployed profiles: {known}")
+            said = f"Profile {order.profile!r} is not deployed; deployed profiles: {', '.join(self.link.profiles)}"
+            self.fail(call, explain(Cause.REJECTED, said=said))
             return
         call.submission = dataclasses.replace(order.submission, profile=profile, partition=self.partition)
         self.submit(call)
@@ -114,6 +124,7 @@ class Tracker:
 
     def started(self, call: Call) -> None:
         """A spawn has returned its function call id."""
+        self.trouble = ""
         call.heard_at = time.monotonic()
         if call.settled:
             self.run(self._cancel(call))
@@ -130,12 +141,12 @@ class Tracker:
             return
         call.heard_at = time.monotonic()
         if entry.state is not State.RUNNING:
-            self._deliver(call, entry)
+            self._ended(call, entry)
 
     def apply_found(self, call: Call, decision: Decision, entry: Entry | None) -> None:
         """Carry out a decision that was made with this entry at hand."""
         if decision.action is Action.DELIVER and entry is not None:
-            self._deliver(call, entry)
+            self._ended(call, entry)
         else:
             if entry is not None:
                 self.found_running(call, entry)
@@ -145,6 +156,8 @@ class Tracker:
         """The ledger has the claim of a container: listen for its end where it will be told."""
         call.heard_at = time.monotonic()
         call.function_call_id = entry.function_call_id or call.function_call_id
+        call.container_id = entry.container_id
+        call.due_at = call.heard_at + entry.started_at + self.policy.task_timeout - time.time()
         call.partition = entry.partition if entry.partition != self.partition else ""
 
     def others_partitions(self) -> set[str]:
@@ -154,8 +167,8 @@ class Tracker:
     def apply(self, call: Call, decision: Decision) -> None:
         """Carry out a decision other than to deliver."""
         if decision.action is Action.SUBMIT_AGAIN:
-            log.warning("%s: %s; submitted again", call.label, decision.reason)
             self.counts["resubmitted"] += 1
+            log.warning("%s is submitted again: %s", call.label, decision.reason)
             call.function_call_id = None
             call.looks = 0
             call.heard_at = time.monotonic()
@@ -181,7 +194,7 @@ class Tracker:
 
     def _run_again(self, call: Call, reason: str) -> None:
         assert call.submission is not None
-        log.warning("%s: %s; run again", call.label, reason)
+        log.warning("%s is run again: %s", call.label, reason)
         self._settle_call(call)
         work_id = str(uuid.uuid4())
         again = Call(
@@ -197,11 +210,22 @@ class Tracker:
             options=call.options,
         )
         self.calls.add(again)
-        self.add_reason(call.log_path, f"{reason}; it is run again")
+        policy = "It is run again, as [modal_executor] lost_command_policy says."
+        self.add_reason(call.log_path, f"{reason} {policy}")
         self.forget([call.work_id])
         self.submit(again)
 
-    def _deliver(self, call: Call, entry: Entry) -> None:
+    def _ended(self, call: Call, entry: Entry) -> None:
+        if entry.cause not in EXPLAINED or call.settled:
+            self.deliver(call, entry)
+        elif call.work_id not in self._explained:
+            assert self.explain is not None, "the engine sets it before there are calls"
+            self._explained.add(call.work_id)
+            self.run(self.explain(call, entry))
+
+    def deliver(self, call: Call, entry: Entry) -> None:
+        """Tell the outcome that the ledger has."""
+        self._explained.discard(call.work_id)
         if call.settled:
             return
         failed = entry.state is State.FAILED

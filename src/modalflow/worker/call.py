@@ -14,10 +14,12 @@ import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from modalflow import __version__
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
+from modalflow.reasons import Cause, Reason, explain
 from modalflow.worker.container import Container
 from modalflow.worker.logs import Segment
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
@@ -35,7 +37,8 @@ TERM_GRACE = 5.0
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
 
-CANCELLED = "Cancelled: the function call was cancelled, or Modal stopped its container."
+#: The tasks of this container that are function calls.
+_performing: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
 @dataclass(frozen=True)
@@ -47,21 +50,26 @@ class Call:
 
     async def perform(self, wire: object) -> dict[str, Any]:
         """Do what the submission asks for, once, and return the outcome."""
+        if (task := asyncio.current_task()) is not None:
+            _performing.add(task)
         claim = self._unclaimed(wire)
         try:
             submission = _read(wire)
         except (MalformedMessageError, _WrongProtocolError) as error:
             log_path = wire.get("log_path") if isinstance(wire, dict) else None
-            return await self._refuse(dataclasses.replace(claim, reason=str(error)), str(log_path or ""))
+            refused = dataclasses.replace(claim, reason=str(error), cause=Cause.INCOMPATIBLE.value)
+            return await self._refuse(refused, str(log_path or ""))
         claim = dataclasses.replace(claim, state=State.RUNNING)
         try:
             what, found = await self.container.report.claim(claim)
         except asyncio.CancelledError:
-            await _uninterrupted(self._refuse(dataclasses.replace(claim, reason=CANCELLED), submission.log_path))
+            reason = self._why_cancelled()
+            refused = dataclasses.replace(claim, reason=str(reason), cause=reason.cause.value)
+            await _uninterrupted(self._refuse(refused, submission.log_path))
             raise
         except Exception as error:  # noqa: BLE001  The border of the container: see the module's docstring.
-            reason = f"The worker could not claim the work: {type(error).__name__}: {error}"
-            return await self._refuse(dataclasses.replace(claim, reason=reason), submission.log_path)
+            failure = f"The worker could not claim the work in {self._where()}: {type(error).__name__}: {error}"
+            return await self._refuse(dataclasses.replace(claim, reason=failure), submission.log_path)
         if what is Claim.OURS:
             return await self._run_claimed(submission, claim)
         if what is Claim.LOST:
@@ -77,11 +85,12 @@ class Call:
             segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
             outcome = await self._run(submission, segment)
         except asyncio.CancelledError:
-            await _uninterrupted(self._finish(_ended(claim, Outcome(State.FAILED, reason=CANCELLED))))
+            await _uninterrupted(self._finish(_ended(claim, self._cancelled())))
             raise
         except Exception as error:  # The border of the container: see the module's docstring.
             log.exception("%s failed in the worker", submission.label)
-            outcome = Outcome(State.FAILED, reason=f"The worker failed with {type(error).__name__}: {error}")
+            reason = f"The worker failed in {self._where()} with {type(error).__name__}: {error}"
+            outcome = Outcome(State.FAILED, reason=reason)
         return await _uninterrupted(self._finish(_ended(claim, outcome)))
 
     async def _run(self, submission: Submission, segment: Segment) -> Outcome:
@@ -93,11 +102,14 @@ class Call:
             work_id=submission.work_id,
             worker_version=__version__,
         )
-        outcome = Outcome(State.FAILED, reason=CANCELLED)
+        outcome: Outcome | None = None
         try:
             with self.container.commits.watching(segment):
                 outcome = await self._run_in_process(submission, segment)
             return outcome
+        except asyncio.CancelledError:
+            outcome = self._cancelled()
+            raise
         finally:
             # Whoever sees the end of the work must be able to see the whole log, so this comes before the ledger.
             await _uninterrupted(self._close(segment, outcome))
@@ -124,20 +136,50 @@ class Call:
             return Outcome(
                 State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
             )
-        return _command_outcome(ending) if submission.kind is Kind.COMMAND else _workload_outcome(ending)
+        return _command_outcome(ending) if submission.kind is Kind.COMMAND else self._workload_outcome(ending)
 
-    async def _close(self, segment: Segment, outcome: Outcome) -> None:
-        if outcome.reason:
+    def _workload_outcome(self, ending: Ending) -> Outcome:
+        """The outcome of one of Airflow's workloads: what its supervisor told, if it could."""
+        outcome = ending.outcome
+        if outcome is not None and outcome.cause:
+            reason = self._explain(Cause(outcome.cause), outcome.reason or "")
+            return dataclasses.replace(outcome, reason=str(reason))
+        if outcome is not None:
+            return outcome
+        hint = " It may have run out of memory." if ending.return_code == -9 else ""
+        how = f"{describe_exit(ending.return_code)} without telling an outcome"
+        return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
+
+    def _explain(self, cause: Cause, said: str = "") -> Reason:
+        return explain(cause, said=said, container=self.container.id, call=self.function_call_id)
+
+    def _where(self) -> str:
+        return f"container {self.container.id}, function call {self.function_call_id},"
+
+    def _why_cancelled(self) -> Reason:
+        """Whether this call alone was cancelled, or the container is being stopped.
+
+        A stopped container gets SIGINT, upon which Modal's runtime cancels its task that fetches inputs, and with it
+        those of the inputs (modal/_runtime/user_code_event_loop.py). Of a container that takes one input at a time this
+        cannot be told.
+        """
+        stopped = any(task.cancelling() for task in asyncio.all_tasks() if task not in _performing)
+        return self._explain(Cause.CONTAINER_STOPPED if stopped else Cause.CANCELLED)
+
+    def _cancelled(self) -> Outcome:
+        reason = self._why_cancelled()
+        return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
+
+    async def _close(self, segment: Segment, outcome: Outcome | None) -> None:
+        if outcome is not None and outcome.reason:
             segment.error(outcome.reason)
         if not await self.container.commits.publish():
             log.warning("The end of %s is not published yet; Modal publishes it when the container ends", segment.path)
 
     async def _give_up_lost(self, submission: Submission, claim: Entry, found: Entry) -> dict[str, Any]:
-        reason = (
-            f"Container {found.container_id} was lost while this ran (it crashed, was preempted or ran out of memory). "
-            f"Modal gave the work to container {self.container.id}, which did not run it a second time."
-        )
-        ended = _ended(dataclasses.replace(claim, started_at=found.started_at), Outcome(State.FAILED, reason=reason))
+        reason = explain(Cause.CONTAINER_LOST, container=found.container_id, call=self.function_call_id)
+        lost = Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
+        ended = _ended(dataclasses.replace(claim, started_at=found.started_at), lost)
         try:
             segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
             segment.error(reason)
@@ -210,6 +252,7 @@ def _ended(claim: Entry, outcome: Outcome) -> Entry:
         return_code=outcome.return_code,
         final_state=outcome.final_state,
         reason=outcome.reason,
+        cause=outcome.cause,
     )
 
 
@@ -233,17 +276,6 @@ def _command_outcome(ending: Ending) -> Outcome:
         return Outcome(State.SUCCESS, 0)
     code = ending.return_code if ending.return_code > 0 else _SIGNAL_BASE - ending.return_code
     return Outcome(State.FAILED, code, reason=f"The command ended with {describe_exit(ending.return_code)}.")
-
-
-def _workload_outcome(ending: Ending) -> Outcome:
-    """The outcome of one of Airflow's workloads: what its supervisor told, if it could."""
-    if ending.outcome is not None:
-        return ending.outcome
-    hint = " It may have run out of memory." if ending.return_code == -9 else ""
-    return Outcome(
-        State.FAILED,
-        reason=f"Airflow's supervisor ended with {describe_exit(ending.return_code)} without telling an outcome.{hint}",
-    )
 
 
 async def _stop(nursery: Nursery, order_id: str) -> None:

@@ -37,6 +37,8 @@ class Outcome:
     return_code: int | None = None
     final_state: str | None = None
     reason: str | None = None
+    cause: str = ""
+    """A reasons.Cause value, where the reason is not what ran's own."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,11 @@ def order_from(message: Mapping[str, Any]) -> Order:
 
 def outcome_from(message: Mapping[str, Any]) -> Outcome:
     return Outcome(
-        State(message["state"]), message.get("return_code"), message.get("final_state"), message.get("reason")
+        State(message["state"]),
+        message.get("return_code"),
+        message.get("final_state"),
+        message.get("reason"),
+        message.get("cause") or "",
     )
 
 

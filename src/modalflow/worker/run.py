@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from modalflow.messages import State
 from modalflow.worker import processes
 from modalflow.worker.orders import Order, Outcome
+from modalflow.worker.refusals import refusal_of
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -97,6 +98,8 @@ def run(order: Order) -> Outcome:
             reason="Airflow says that this task already runs somewhere else; it was not run here.",
         )
     except Exception as error:  # noqa: BLE001  The border of the workload: whatever went wrong is its outcome.
+        if not final_states and (refusal := refusal_of(error, getattr(workload, "token", ""))) is not None:
+            return refusal
         _log_exception()
         reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {type(error).__name__}: {error}"
         return Outcome(State.FAILED, final_state=final_states[-1] if final_states else None, reason=reason)

@@ -1,0 +1,43 @@
+"""Airflow's refusals to start a task, in words. Pure; knows errors of Airflow's client by their shape alone."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from typing import Any
+
+from modalflow.messages import State
+from modalflow.reasons import Cause
+from modalflow.worker.orders import Outcome
+
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _GONE = 401, 403, 404, 409, 410
+
+
+def refusal_of(error: BaseException, token: str) -> Outcome | None:
+    """The outcome where Airflow's API refused the task's start for a reason that can be explained; else None.
+
+    The outcome's reason is what Airflow said, for the container's main process to put into a sentence.
+    """
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    detail = getattr(error, "detail", None)
+    if status in (_UNAUTHORIZED, _FORBIDDEN) and (ago := _expired_ago(token)) > 0:
+        return Outcome(State.FAILED, reason=f"expired {ago:.0f} s ago", cause=Cause.TOKEN_EXPIRED)
+    if status == _CONFLICT and isinstance(detail, dict) and detail.get("reason") == "invalid_state":
+        state = str(detail.get("previous_state") or "no state")
+        said = f"Airflow has it as {state!r}"
+        return Outcome(State.SUCCESS, final_state=state, reason=said, cause=Cause.NOT_WANTED)
+    if status in (_NOT_FOUND, _GONE) and isinstance(detail, dict) and detail.get("reason") == "not_found":
+        said = "it was cleared, or its DAG run deleted"
+        return Outcome(State.SUCCESS, reason=said, cause=Cause.NOT_WANTED)
+    return None
+
+
+def _expired_ago(token: str) -> float:
+    """Seconds since a token's expiry, by this container's clock; negative where it is valid, or cannot be read."""
+    try:
+        payload = token.split(".")[1]
+        claims: Any = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return time.time() - float(claims["exp"])
+    except (IndexError, KeyError, TypeError, ValueError):
+        return -1.0

@@ -176,7 +176,7 @@ class Reason(str):
         reason.cause = cause
         return reason
 
-    def __getnewargs__(self) -> tuple[str, Cause]:
+    def __getnewargs__(self) -> tuple[str, Cause]:  # type: ignore[override]  # copies need the cause as well
         return str(self), self.cause
 
 
@@ -190,7 +190,9 @@ def explain(cause: Cause, *, said: str = "", container: str = "", call: str = ""
         container=f"container {container}" if container else "its container",
         call=f"function call {call}" if call else "its function call",
     )
-    what = f"{before}: {what[0].lower()}{what[1:]}" if before else f"{what[0].upper()}{what[1:]}"
+    if before:
+        what = f"{before}: {what if what.startswith(('Modal', 'Airflow')) else what[0].lower() + what[1:]}"
+    what = f"{what[0].upper()}{what[1:]}"
     said = said.strip()
     first = f"{what}: {said}" if said else what
     return Reason(" ".join(part for part in (_ended(first), known.do) if part), cause)

@@ -22,6 +22,9 @@ CONCURRENCY = 16
 EXPLANATION_WAIT = 3.0
 EXPLANATION_POLL = 0.3
 
+#: What a worker sees as a cancellation.
+TOLD_BY_MODAL_ALONE = (Cause.FUNCTION_TIMEOUT, Cause.APP_STOPPED, Cause.OUT_OF_MEMORY, Cause.MODAL_FAILURE)
+
 
 class Sweeper:
     """Looks at calls that have been silent for ``interval`` seconds, ever less often while nothing comes of it."""
@@ -78,7 +81,8 @@ class Sweeper:
                     await asyncio.sleep(EXPLANATION_POLL)
         except FAILURES as error:
             log.warning("Modal was not heard on the end of %s (%s: %s)", call.label, type(error).__name__, error)
-        if verdict.ended and verdict.cause is not Cause.NO_OUTCOME:
+        says_more = verdict.reason and verdict.cause.value == entry.cause == Cause.CANCELLED.value
+        if verdict.ended and (verdict.cause in TOLD_BY_MODAL_ALONE or says_more):
             reason = explain(
                 verdict.cause, said=verdict.reason, container=entry.container_id, call=entry.function_call_id
             )

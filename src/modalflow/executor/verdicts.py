@@ -60,7 +60,11 @@ def verdict_of(error: BaseException) -> Verdict:
     if isinstance(error, exception.DeserializationError):
         # What it returned is nothing that a worker returns; that it returned is all that counts here.
         return RETURNED
-    words = str(error) or type(error).__name__
+    words = str(error)
+    if not words and isinstance(error, exception.RemoteError):
+        # So ends what a container reports as cancelled itself (GENERIC_STATUS_TERMINATED).
+        return Verdict(True, "", Cause.CANCELLED)
+    words = words or type(error).__name__
     for pattern, cause in _WORDS:
         if pattern.search(words):
             return Verdict(True, _short(words), cause)

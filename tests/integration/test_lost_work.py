@@ -20,7 +20,7 @@ from modalflow.emulator.local import LocalModal
 from modalflow.executor import workloads
 from modalflow.executor.calls import Call
 from modalflow.executor.remote import Remote
-from modalflow.messages import PROTOCOL, Submission
+from modalflow.messages import PROTOCOL, Entry, Submission
 from modalflow.names import LOGS_MOUNT, Names
 from modalflow.reasons import Cause
 from modalflow.worker.deploy import deploy
@@ -217,7 +217,9 @@ def test_function_call_that_modal_does_not_know(driver: Driver) -> None:
     assert driver.outcome(waiting)[0] is TaskInstanceState.SUCCESS
     running = driver.submit("running", "sleep 300")
     container_of(driver, running)
-    call_of(driver, running).function_call_id = "fc-unknown"
+    work_id = call_of(driver, running).work_id
+    claimed = Entry.from_json(driver.ledger.get(work_id))
+    driver.ledger.put(work_id, dataclasses.replace(claimed, function_call_id="fc-unknown").to_json())
     driver.told(running, "function call fc-unknown")
 
 

@@ -77,7 +77,7 @@ class Adopter:
     def ask_airflow(self, call: Call, reason: str) -> None:
         """Nothing of the call can begin any more, or none is known: find out whether Airflow still wants the work."""
         if not self._enquiries.possible:
-            self._tracker.fail(call, f"Not started on Modal: {reason}")
+            self._tracker.fail(call, reason)
         elif not call.asking:
             call.asking = True
             question = Question(call.key, call.origin, with_order=True)
@@ -90,12 +90,10 @@ class Adopter:
         if answer.standing is Standing.GONE:
             self._tracker.over(call)
         elif answer.order is not None:
-            log.warning("%s: %s; submitted again", call.label, reason)
+            log.warning("%s is submitted again: %s", call.label, reason)
             self._tracker.submit_adopted(call, answer.order)
         elif answer.standing is Standing.WAITING:
-            self._tracker.fail(
-                call, f"Not started on Modal: {reason}; it could not be submitted again: {answer.problem}"
-            )
+            self._tracker.fail(call, f"{reason} It could not be submitted again: {answer.problem}")
         elif answer.standing is Standing.RUNNING:
             self._runs_unseen(call, reason)
         # Else nobody could be asked: the next sweep comes here again.

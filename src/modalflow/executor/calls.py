@@ -143,7 +143,8 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
             return Decision(Action.WAIT)
         return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy)
     if call.submission is None and call.function_call_id is None:
-        return Decision(Action.ASK_AIRFLOW, "its scheduler died before it had noted a function call")
+        why = "Not started on Modal: its scheduler died before it had noted a function call."
+        return Decision(Action.ASK_AIRFLOW, why)
     if not verdict.ended:
         return Decision(Action.WAIT)
     return lost_before_claim(call, verdict.cause, verdict.reason, policy)

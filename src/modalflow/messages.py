@@ -27,6 +27,8 @@ class Kind(StrEnum):
     """A workload of Airflow's (task, callback, connection test), run under Airflow's supervisor."""
     COMMAND = "command"
     """A raw command: its exit code is its outcome."""
+    PROBE = "probe"
+    """A question of `modalflow doctor`: what does a container see? It is not claimed, and leaves nothing behind."""
 
 
 class State(StrEnum):

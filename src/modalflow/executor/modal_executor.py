@@ -10,10 +10,11 @@ from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow import airflow_compat, airflow_logging, control_plane
-from modalflow.config import Settings, execution_api_url
-from modalflow.errors import ConfigError, ModalflowError, WorkloadRejectedError
+from modalflow.config import Settings
+from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
+from modalflow.executor.environment import workload_env
 from modalflow.executor.orders import News, NewsKind, Order
 from modalflow.executor.publish import Identity
 from modalflow.executor.remote import Remote
@@ -105,20 +106,7 @@ class ModalExecutor(BaseExecutor):
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """The Airflow configuration that a worker needs, above the variables that the user wants there."""
-        url = settings.execution_api_url or execution_api_url(
-            "[core] execution_api_server_url", airflow_compat.execution_api_server_url(self.conf)
-        )
-        if control_plane.is_loopback(url) and not control_plane.is_local():
-            raise ConfigError(
-                "[modal_executor] execution_api_url",
-                url,
-                "a URL that containers on Modal can reach; a loopback address means the container itself there",
-            )
-        return {
-            **settings.worker_env,
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
-            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(self.conf),
-        }
+        return workload_env(settings, self.conf)
 
     def end(self) -> None:
         """Stop submitting and listening. What runs on Modal goes on: waiting for it would hold up a scheduler's

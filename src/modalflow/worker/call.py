@@ -24,6 +24,7 @@ from modalflow.worker.container import Container
 from modalflow.worker.logs import Segment
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
 from modalflow.worker.orders import Ending, Order, Outcome
+from modalflow.worker.probe import answer
 from modalflow.worker.processes import describe_exit
 from modalflow.worker.report import Claim
 
@@ -59,6 +60,8 @@ class Call:
             log_path = wire.get("log_path") if isinstance(wire, dict) else None
             refused = dataclasses.replace(claim, reason=str(error), cause=Cause.INCOMPATIBLE.value)
             return await self._refuse(refused, str(log_path or ""))
+        if submission.kind is Kind.PROBE:
+            return await answer(self.container, submission)
         claim = dataclasses.replace(claim, state=State.RUNNING)
         try:
             what, found = await self.container.report.claim(claim)

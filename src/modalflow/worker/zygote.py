@@ -112,7 +112,7 @@ class Zygote:
             processes.send(child.pid, signal.SIGTERM)
 
     def _start(self, order: Order) -> None:
-        if order.kind is Kind.WORKLOAD and self._airflow_problem:
+        if order.kind is not Kind.COMMAND and self._airflow_problem:
             outcome = Outcome(State.FAILED, reason=self._airflow_problem)
             self._tell(ending_to_wire(Ending(order.id, 1, outcome)))
             return
@@ -134,8 +134,7 @@ class Zygote:
             os.setsid()
             processes.die_with(zygote)
             processes.adopt_orphans()
-            run = _exec_command if order.kind is Kind.COMMAND else _run_workload
-            _write_outcome(outcome, run(order))
+            _write_outcome(outcome, _RUN[order.kind](order))
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
             log.exception("%s could not be run", order.id)
@@ -238,11 +237,25 @@ def _exec_command(order: Order) -> Outcome:
 def _run_workload(order: Order) -> Outcome:
     from modalflow.worker import run
 
+    _take_environment(order)
+    return run.run(order)
+
+
+def _answer_probe(order: Order) -> Outcome:
+    from modalflow.worker import airflow_view
+
+    _take_environment(order)
+    return airflow_view.look(order)
+
+
+_RUN = {Kind.COMMAND: _exec_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
+
+
+def _take_environment(order: Order) -> None:
     os.environ.clear()
     os.environ.update(order.env)
     time.tzset()
     random.seed()
-    return run.run(order)
 
 
 def _redirect_output(segment: str) -> None:

@@ -1,0 +1,105 @@
+"""What a task would find of Airflow in this container: its version, its API, its DAG bundles.
+
+Runs in a process forked from the zygote, with the environment of a task; imports Airflow there. Tells after each step
+what it knows, as one of them may hang.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from modalflow.messages import State
+from modalflow.worker.orders import Order, Outcome
+
+#: Seconds for one request, and how many DAG files are counted.
+_REQUEST_TIMEOUT = 10.0
+_MOST_FILES = 10_000
+
+
+def look(order: Order) -> Outcome:
+    """Write what there is to see to the order's file."""
+    from airflow import __version__
+
+    seen: dict[str, Any] = {"version": __version__}
+
+    def tell(name: str, value: object) -> None:
+        seen[name] = value
+        Path(order.segment).write_text(json.dumps(seen))
+
+    tell("hostname", _hostname())
+    tell("execution_api", _execution_api(order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
+    tell("bundles", _bundles())
+    return Outcome(State.SUCCESS, 0)
+
+
+def _hostname() -> dict[str, str]:
+    try:
+        from airflow.utils.net import get_hostname
+
+        return {"name": get_hostname()}  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        return {"error": _told(error)}
+
+
+def _execution_api(url: str) -> dict[str, Any]:
+    """Ask for the API's health as a task's client asks: its certificates, its proxies, but no retries and no token."""
+    if not url:
+        return {"url": "", "error": "[core] execution_api_server_url is not set in the container"}
+    began = time.monotonic()
+    try:
+        import httpx
+        from airflow.sdk.api.client import Client
+
+        client: Any = Client(base_url=url, token="")
+        with client:
+            # Client.request itself tries again for minutes.
+            answer = httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
+        found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        response = getattr(error, "response", None)
+        found = {"error": _told(error)}
+        if response is not None:
+            found = {"status": response.status_code, "text": ""}
+    return {"url": _without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+
+
+def _without_user(url: str) -> str:
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _bundles() -> list[dict[str, Any]]:
+    try:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+        manager: Any = DagBundlesManager()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+        names = list(manager.get_all_bundle_names())
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        return [{"name": "", "error": _told(error)}]
+    return [_bundle(manager, name) for name in names]
+
+
+def _bundle(manager: Any, name: str) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        bundle = manager.get_bundle(name)
+        bundle.initialize()
+        folder = Path(bundle.path)
+        found: dict[str, Any] = {"name": name, "path": str(folder), "kind": type(bundle).__name__}
+        if not folder.is_dir():
+            return found | {"error": f"there is no folder {folder}"}
+        files = 0
+        for files, _ in enumerate(folder.rglob("*.py"), 1):
+            if files == _MOST_FILES:
+                break
+        return found | {"files": files, "seconds": round(time.monotonic() - began, 3)}
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        return {"name": name, "error": _told(error)}
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"[:500]

@@ -1,4 +1,4 @@
-"""Modal's own command line, started often: each command is a process of its own, forked from one that has imported it.
+"""Command lines, started often: each command is a process of its own, forked from one that has imported it.
 
 Owns those processes. A fresh interpreter for each command costs a second, almost all of it imports; where a test is
 about the start itself it runs ``python -m modal`` (see ``command``).
@@ -20,10 +20,17 @@ from types import TracebackType
 #: Seconds for one command on a busy machine.
 PATIENCE = 90.0
 
-#: What ``python -m modal`` runs, in a fork for each line on standard input.
+#: What ``python -m modal`` runs, and ``python -m modalflow.cli``.
+_MODAL = "import modal.__main__; main = modal.__main__.main"
+_MODALFLOW = """
+import airflow.configuration, modalflow.cli, modalflow.operations.doctor
+from modalflow.cli import doctor as _doctor
+main = modalflow.cli.main
+"""
+
+#: It is run in a fork for each line on standard input.
 _PROGRAM = """
 import json, os, sys, traceback
-import modal.__main__
 for line in sys.stdin:
     job = json.loads(line)
     if not (pid := os.fork()):
@@ -31,8 +38,9 @@ for line in sys.stdin:
         try:
             for number, path in enumerate([os.devnull, job["stdout"], job["stderr"]]):
                 os.dup2(os.open(path, os.O_RDWR), number)
-            sys.argv = ["modal", *job["arguments"]]
-            modal.__main__.main()
+            os.environ.update(job["env"])
+            sys.argv = ["command", *job["arguments"]]
+            main()
             code = 0
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(bool(end.code))
@@ -58,11 +66,14 @@ def variables(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class CommandLine:
-    """Runs commands against one control plane."""
+    """Runs commands against one control plane: Modal's own, or modalflow's."""
 
-    def __init__(self, env: Mapping[str, str]) -> None:
+    def __init__(self, env: Mapping[str, str], *, modalflow: bool = False) -> None:
         self._program = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables(env)
+            [sys.executable, "-c", (_MODALFLOW if modalflow else _MODAL) + _PROGRAM],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=variables(env),
         )
 
     def __enter__(self) -> CommandLine:
@@ -71,22 +82,22 @@ class CommandLine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._program.communicate(timeout=PATIENCE)
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run ``modal`` with these arguments to its end, however that is."""
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+        """Run it with these arguments, and variables above the others, to its end, however that is."""
         assert self._program.stdin is not None
         assert self._program.stdout is not None
         with _files() as (stdout, stderr):
-            job = {"arguments": arguments, "stdout": str(stdout), "stderr": str(stderr)}
+            job = {"arguments": arguments, "env": dict(env or {}), "stdout": str(stdout), "stderr": str(stderr)}
             self._program.stdin.write(json.dumps(job).encode() + b"\n")
             self._program.stdin.flush()
             if not select.select([self._program.stdout], [], [], PATIENCE)[0]:
                 self._program.kill()
-                raise AssertionError(f"modal {' '.join(arguments)} did not end; it said:\n{stdout.read_text()}")
+                raise AssertionError(f"{' '.join(arguments)} did not end; it said:\n{stdout.read_text()}")
             code = int(self._program.stdout.readline())
             return subprocess.CompletedProcess(arguments, code, stdout.read_text(), stderr.read_text())
 
     def __call__(self, *arguments: str) -> str:
-        """Run ``modal`` with these arguments and return what it printed; it must succeed."""
+        """Run it with these arguments and return what it printed; it must succeed."""
         done = self.run(*arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

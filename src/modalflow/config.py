@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from modalflow.errors import ConfigError
 from modalflow.names import DEFAULT_APP, Names
@@ -128,6 +128,12 @@ def execution_api_url(place: str, raw: str) -> str:
             "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
         )
     return url if url.endswith("/") else url + "/"
+
+
+def without_user(url: str) -> str:
+    """A URL as it may be shown: without the name and password that it may hold."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -264,18 +270,49 @@ class Settings:
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:
         """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
+        settings, mistakes = cls.examine(source)
+        for mistake in mistakes:
+            raise mistake
+        return settings
+
+    @classmethod
+    def examine(cls, source: ConfigSource) -> tuple[Settings, list[ConfigError]]:
+        """Read every option; return the settings, with the default in place of what is wrong, and what is wrong."""
         known = {option.name for option in OPTIONS}
-        for name, value in (source.getsection(SECTION) or {}).items():
-            if name not in known:
-                raise ConfigError(where(name), value, a_known_option(name, known))
-        values = {option.name: option.parse(where(option.name), _raw(source, option)) for option in OPTIONS}
-        return cls(**values)
+        mistakes = [
+            ConfigError(where(name), value, a_known_option(name, known))
+            for name, value in (source.getsection(SECTION) or {}).items()
+            if name not in known
+        ]
+        values = {}
+        for option in OPTIONS:
+            try:
+                values[option.name] = option.parse(where(option.name), _raw(source, option))
+            except ConfigError as mistake:
+                mistakes.append(mistake)
+                values[option.name] = option.parse(where(option.name), option.default)
+        return cls(**values), mistakes
 
     @classmethod
     def defaults(cls, **changes: Any) -> Settings:
         """The defaults with some values changed, for programs that run without an Airflow configuration."""
         values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
         return cls(**(values | changes))
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The options where Airflow is not installed: its environment variables alone."""
+
+    env: Mapping[str, str]
+
+    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None:
+        value: str | None = self.env.get(f"AIRFLOW__{section}__{key}".upper(), fallback)
+        return value
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None:
+        prefix = f"AIRFLOW__{section}__".upper()
+        return {name.removeprefix(prefix).lower(): value for name, value in self.env.items() if name.startswith(prefix)}
 
 
 def a_known_option(name: str, known: set[str]) -> str:

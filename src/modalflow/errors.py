@@ -11,7 +11,7 @@ class ConfigError(ModalflowError):
     """A setting is missing, malformed or contradicts another one. Nothing was started."""
 
     def __init__(self, where: str, value: object, expected: str) -> None:
-        self.where = where
+        self.where, self.expected = where, expected
         super().__init__(f"{where} is {value!r}; expected {expected}")
 
 

@@ -53,6 +53,10 @@ class StubExecutionApi:
     def answer(self, path: str) -> tuple[int, Any]:
         if path.endswith("/run"):
             return self.refuse_run or (200, _RUN_CONTEXT)
+        if not path.startswith("/execution/"):
+            return 404, {"detail": "Not Found"}
+        if path == "/execution/health":
+            return 200, {"status": "healthy"}
         if path.endswith("/connection"):
             return 200, {"conn_id": "tested", "conn_type": "smtp", "host": "127.0.0.1", "port": 1}
         return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)

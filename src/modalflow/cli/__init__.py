@@ -11,6 +11,7 @@ from modalflow import __version__
 #: Subcommand → where it is and its line in the overview, so that an overview imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("modalflow.cli.deploy:deploy", "Deploy the worker that runs Airflow's tasks on Modal."),
+    "doctor": ("modalflow.cli.doctor:doctor", "Check everything that a task on Modal needs, and say what mends it."),
     "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow, its tasks on Modal, on this machine."),
     "local": ("modalflow.cli.local:local", "Run Modal's control plane on this machine."),
 }

@@ -13,8 +13,9 @@ import click
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
 from modalflow.cli.deploy import deploy
+from modalflow.cli.doctor import doctor
 
-COMMANDS: tuple[click.Command, ...] = (deploy,)
+COMMANDS: tuple[click.Command, ...] = (deploy, doctor)
 
 
 def get_cli_commands() -> list[GroupCommand]:

@@ -10,8 +10,8 @@ import json
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
+from modalflow.config import without_user
 from modalflow.messages import State
 from modalflow.worker.orders import Order, Outcome
 
@@ -64,12 +64,7 @@ def _execution_api(url: str) -> dict[str, Any]:
         found = {"error": _told(error)}
         if response is not None:
             found = {"status": response.status_code, "text": ""}
-    return {"url": _without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
-
-
-def _without_user(url: str) -> str:
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
 
 
 def _bundles() -> list[dict[str, Any]]:

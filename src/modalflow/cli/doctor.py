@@ -1,0 +1,62 @@
+"""``modalflow doctor``: is everything right, and if not, what mends it?
+
+Owns words and exit codes. The checks are modalflow.operations.doctor's.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+from modalflow.cli.common import app_option, environment_option, json_option
+
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
+_NAME_WIDTH = 24
+
+
+@click.command()
+@app_option
+@environment_option
+@click.option("--profile", "profiles", multiple=True, help="Profile whose container is asked; may be repeated.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=1),
+    default=120.0,
+    show_default=True,
+    help="Seconds that a container may take to answer, its start included.",
+)
+@json_option
+def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float, as_json: bool) -> None:
+    """Check everything that a task on Modal needs, from here to inside a container.
+
+    Each line is ok, warn, fail or skip, with what mends it. One container is started and asked what it sees, which
+    costs a few seconds of it. The exit code is 1 if a check failed.
+    """
+    # Imports Modal, and Airflow's configuration.
+    from modalflow.operations.doctor import examine
+    from modalflow.operations.findings import Status
+
+    findings = []
+    for finding in examine(app=app, environment=environment, profiles=profiles, timeout=timeout):
+        findings.append(finding)
+        if not as_json:
+            time = f"  ({finding.seconds * 1000:.0f} ms)" if finding.seconds is not None else ""
+            status = click.style(f"{finding.status.value:4}", fg=_COLOURS[finding.status.value])
+            click.echo(f"{status}  {finding.name:{_NAME_WIDTH}} {finding.detail}{time}")
+            if finding.mend:
+                click.echo(f"      {'':{_NAME_WIDTH}} → {finding.mend}")
+    failed = sum(finding.status is Status.FAIL for finding in findings)
+    if as_json:
+        click.echo(json.dumps({"ok": not failed, "findings": [finding.to_wire() for finding in findings]}, indent=1))
+    else:
+        warned = sum(finding.status is Status.WARN for finding in findings)
+        skipped = sum(finding.status is Status.SKIP for finding in findings)
+        counts = {"failed": failed, "with a warning": warned, "skipped": skipped}
+        click.echo(f"\n{len(findings)} checks: " + (_counted(counts) or "all passed") + ".")
+    sys.exit(1 if failed else 0)
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return ", ".join(f"{number} {what}" for what, number in counts.items() if number)

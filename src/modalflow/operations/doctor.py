@@ -1,0 +1,42 @@
+"""`modalflow doctor`: everything that has to be right before a task runs on Modal, from here to inside a container.
+
+Owns the order of the checks, and what is skipped after which failure. Bounded: every step has a limit of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from modalflow.config import Settings
+from modalflow.names import DEFAULT_PROFILE
+from modalflow.operations import airflow_side, container_side, modal_side
+from modalflow.operations.findings import Finding, skip
+from modalflow.operations.site import airflow_conf, config_source, override
+
+
+def examine(
+    *, app: str = "", environment: str = "", profiles: Sequence[str] = (), timeout: float = 120.0
+) -> Iterator[Finding]:
+    """Findings in the order in which a user would mend them. ``profiles`` are those whose container is asked."""
+    source, conf = config_source(), airflow_conf()
+    settings, mistakes = Settings.examine(source)
+    settings = override(settings, app, environment)
+    yield from airflow_side.settings(source, mistakes)
+    yield from airflow_side.airflow(conf)
+    address, env = airflow_side.execution_api(settings, conf)
+    yield address
+    finding, site = modal_side.connection(settings)
+    yield finding
+    if site is None:
+        yield skip("worker app", "Modal has to answer first")
+        yield from container_side.unavailable("Modal has to answer first")
+        return
+    yield modal_side.environment(site)
+    findings, _, understands = modal_side.worker(site)
+    yield from findings
+    if not understands:
+        yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
+        return
+    yield from modal_side.shared(site)
+    for profile in profiles or (DEFAULT_PROFILE,):
+        yield from container_side.examine(site, profile, env, timeout)

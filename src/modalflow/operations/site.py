@@ -1,0 +1,130 @@
+"""Where an operator's command works: the settings, and the connection that the executor of this machine would use.
+
+Without Airflow, or where its configuration cannot be read, environment variables and defaults stand in for it.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from modalflow.config import ConfigSource, Settings, Variables
+from modalflow.control_plane import ControlPlane, Hook, connect, server_url
+from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
+from modalflow.names import Names
+from modalflow.plain_data import plain_data_only
+
+_T = TypeVar("_T")
+
+#: Seconds that Modal is given for one answer.
+PATIENCE = 30.0
+
+
+def airflow_conf() -> Any | None:
+    """This machine's Airflow configuration; None where Airflow is not installed."""
+    try:
+        from modalflow.airflow_compat import own_conf
+    except ImportError:
+        return None
+    return own_conf()
+
+
+def config_source() -> ConfigSource:
+    """What the options of this machine are read from."""
+    return airflow_conf() or Variables(os.environ)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One worker app, and the connection to where it is."""
+
+    settings: Settings
+    control_plane: ControlPlane
+
+    @property
+    def names(self) -> Names:
+        return self.settings.names
+
+    @property
+    def scope(self) -> dict[str, Any]:
+        return self.control_plane.scope()
+
+    @property
+    def deploy_command(self) -> str:
+        """The command that puts its worker on Modal."""
+        return deploy_command(self.settings)
+
+
+def deploy_command(settings: Settings) -> str:
+    """The command that puts the worker of these settings on Modal."""
+    environment = f" --environment {settings.environment}" if settings.environment else ""
+    return f"modalflow deploy --app {settings.app_name}{environment}"
+
+
+def read_settings(app: str = "", environment: str = "") -> Settings:
+    """The executor's settings on this machine, and above them a command line's; ConfigError if one is wrong."""
+    return override(Settings.read(config_source()), app, environment)
+
+
+def override(settings: Settings, app: str, environment: str) -> Settings:
+    """Settings with another app or environment, where one is given."""
+    return dataclasses.replace(
+        settings, app_name=app or settings.app_name, environment=environment or settings.environment
+    )
+
+
+def open_site(settings: Settings) -> Site:
+    """Connect; raise CredentialsError or ControlPlaneUnreachableError."""
+    patience = settings.connect_timeout
+
+    def connected() -> ControlPlane:
+        return connect(conn_id=settings.conn_id, environment=settings.environment, hook=_hook())
+
+    try:
+        return Site(settings, within(patience, connected))
+    except TimeoutError as error:
+        raise ControlPlaneUnreachableError(
+            f"Modal at {server_url()} has not answered within {patience:g} s. Check the network, or MODAL_SERVER_URL."
+        ) from error
+    except ModalflowError:
+        raise
+    except Exception as error:
+        # The connection is in Airflow's database or in a secrets backend: whatever these raise ends here.
+        raise CredentialsError(
+            f"The Airflow connection {settings.conn_id!r} could not be read ({type(error).__name__}: {error}). Make "
+            "Airflow's database or secrets backend reachable from here, or set AIRFLOW_CONN_MODAL_DEFAULT=modal:// "
+            "to use MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
+        ) from error
+
+
+def _hook() -> Hook | None:
+    try:
+        from modalflow.airflow_compat import modal_hook
+    except ImportError:
+        return None
+    return modal_hook
+
+
+def within(seconds: float, work: Callable[[], _T]) -> _T:
+    """Return what a call of the SDK returns, unpickling plain data only; TimeoutError if that takes longer.
+
+    In a daemon thread: a command must be able to end although Modal does not answer.
+    """
+    outcome: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            with plain_data_only():
+                outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001  It is raised where it is awaited.
+            outcome.set_exception(error)
+
+    context = contextvars.copy_context()
+    threading.Thread(target=context.run, args=(run,), name="modalflow-blocking", daemon=True).start()
+    return outcome.result(seconds)

@@ -1,0 +1,219 @@
+"""`modalflow doctor` against a deployed worker: all is well, and each thing that can be wrong, one by one."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+
+from modalflow import control_plane
+from modalflow.emulator.local import LocalModal
+from modalflow.log_volume import LogVolume
+from modalflow.names import Names
+from modalflow.worker.deploy import deploy
+from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from tests.command_line import CommandLine
+from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api
+from tests.sdk import client_of
+
+DAGS = Path(__file__).parent / "dags"
+TOKEN = "as-very-secret"
+
+
+@dataclass
+class Clinic:
+    """A worker that is well, and a doctor."""
+
+    local: LocalModal
+    api: StubExecutionApi
+    command: CommandLine
+
+    def examine(self, *arguments: str, **variables: str) -> dict[str, dict[str, Any]]:
+        """Run the doctor with some variables spoilt; its findings by name."""
+        done = self.command.run("doctor", "--json", *arguments, env=variables)
+        assert "Traceback" not in done.stderr, done.stderr
+        told = json.loads(done.stdout)
+        assert done.returncode == (0 if told["ok"] else 1)
+        assert TOKEN not in done.stdout + done.stderr
+        return {finding["name"]: finding for finding in told["findings"]}
+
+    def failures(self, *arguments: str, **variables: str) -> dict[str, dict[str, Any]]:
+        """What fails then; each with the way to mend it."""
+        findings = self.examine(*arguments, **variables)
+        failed = {name: finding for name, finding in findings.items() if finding["status"] == "fail"}
+        assert all(finding["mend"] for finding in failed.values())
+        return failed
+
+
+@pytest.fixture(scope="module")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
+    with LocalModal() as local, stub_execution_api() as api, pytest.MonkeyPatch.context() as environment:
+        bundle = {"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}
+        variables = local.env | {
+            "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.modal_executor.ModalExecutor",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG",
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "patient",
+            BUNDLE_LIST: json.dumps([bundle]),
+        }
+        for name, value in local.env.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        deploy(Names("patient"), bundles={"tests": DAGS})
+        with CommandLine(variables, modalflow=True) as command:
+            yield Clinic(local, api, command)
+
+
+def test_all_is_well(clinic: Clinic) -> None:
+    """With everything in order every line is ok, with times of the round trips, and a container was really asked."""
+    findings = clinic.examine()
+    assert {name: f["detail"] for name, f in findings.items() if f["status"] != "ok"} == {}
+    for name in ("credentials", "ledger", "events", "logs", "container (default)", "execution API"):
+        assert findings[name]["seconds"] > 0, name
+    container = findings["hostname"]["detail"].split()[-1]
+    assert container.startswith("ta-") and container in findings["container (default)"]["detail"]
+    assert ("GET", "/execution/health", None) in clinic.api.requests
+    assert findings["DAG bundle tests"]["detail"].startswith("1 Python files in /opt/modalflow/bundles/tests")
+    with client_of(clinic.local.url, clinic.local.env) as client:
+        assert modal.Dict.from_name(Names("patient").ledger, client=client).len() == 0
+
+
+def test_it_reads_well_and_says_how_many_failed(clinic: Clinic) -> None:
+    """For a human: a line each, what mends it below, and a sum at the end."""
+    done = clinic.command.run("doctor", env={"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOT": "5"})
+    assert done.returncode == 1
+    first, mend, *rest = done.stdout.splitlines()
+    assert first.startswith("fail  options") and "did you mean 'task_timeout'?" in first
+    assert "→ Mend [modal_executor] task_timeot" in mend
+    assert rest[-1].endswith("checks: 1 failed.")
+
+
+def test_mistakes_in_the_options(clinic: Clinic) -> None:
+    """A wrong value is named; variables, which may be secrets, are not shown."""
+    failed = clinic.failures(AIRFLOW__MODAL_EXECUTOR__WORKER_ENV=f"TOKEN={TOKEN}")
+    assert "worker_env is malformed; expected a JSON object" in failed["options"]["detail"]
+    failed = clinic.failures(AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT="1h")
+    assert failed["options"]["detail"].startswith("[modal_executor] task_timeout is '1h'")
+
+
+def test_airflow_that_would_surprise(clinic: Clinic) -> None:
+    """Another executor, and a queued timeout too short for a cold start, work and are warned of."""
+    findings = clinic.examine(AIRFLOW__CORE__EXECUTOR="LocalExecutor", AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT="60")
+    assert [findings[name]["status"] for name in ("executor", "queued timeout")] == ["warn", "warn"]
+
+
+def test_refused_credentials(clinic: Clinic) -> None:
+    """A token that Modal refuses; what needs Modal is skipped, not failed."""
+    findings = clinic.examine(AIRFLOW_CONN_MODAL_DEFAULT=f"modal://ak-wrong:{TOKEN}@")
+    assert findings["credentials"]["status"] == "fail"
+    assert "'modal_default'" in findings["credentials"]["detail"]
+    assert {findings[name]["status"] for name in ("worker app", "container", "DAG bundles")} == {"skip"}
+
+
+def test_modal_that_does_not_answer(clinic: Clinic) -> None:
+    """The address is named, and the doctor ends in time."""
+    failed = clinic.failures(MODAL_SERVER_URL="http://127.0.0.1:1", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
+    assert "http://127.0.0.1:1 has not answered within 1 s" in failed["control plane"]["detail"]
+
+
+def test_loopback_address_with_modal_itself(clinic: Clinic) -> None:
+    """Containers on Modal cannot reach this machine's loopback: found before anything is asked of Modal."""
+    failed = clinic.failures(MODAL_SERVER_URL="http://modal.invalid", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
+    assert "loopback address means the container itself" in failed["execution API address"]["detail"]
+
+
+def test_environment_that_does_not_exist(clinic: Clinic) -> None:
+    """The environments that there are are named."""
+    failed = clinic.failures("--environment", "staging")
+    assert "'staging'; there are: main" in failed["environment"]["detail"]
+
+
+def test_app_that_is_not_deployed(clinic: Clinic) -> None:
+    """The command that deploys it is the way to mend it."""
+    failed = clinic.failures("--app", "nobody")
+    assert list(failed) == ["worker app"]
+    assert "`modalflow deploy --app nobody`" in failed["worker app"]["mend"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "name"),
+    [({"protocol": 999, "version": "9.9"}, "worker version"), ({"airflow_version": "3.1.8"}, "Airflow versions")],
+)
+def test_worker_of_another_version(clinic: Clinic, changed: dict[str, Any], name: str) -> None:
+    """Another protocol, another Airflow: found from the record of the deployment."""
+    with client_of(clinic.local.url, clinic.local.env) as client:
+        volume = LogVolume(control_plane.ControlPlane(client, None), Names("patient"))
+        record = volume.deployment()
+        assert record is not None
+        volume.record(dataclasses.replace(record, **changed))
+        try:
+            failed = clinic.failures()
+        finally:
+            volume.record(record)
+    assert list(failed) == [name]
+    assert "`modalflow deploy --app patient`" in failed[name]["mend"]
+
+
+def test_worker_that_knows_no_probes(clinic: Clinic) -> None:
+    """A worker of before answers in its own way; what it said is told, and nothing of it stays in the ledger."""
+    old = modal.App("old", include_source=False)
+
+    @old.function(name="run-default", serialized=True)
+    def run(submission: dict[str, Any]) -> dict[str, Any]:
+        return {"state": "failed", "reason": "A submission is malformed: 'probe' is not a valid Kind"}
+
+    with client_of(clinic.local.url, clinic.local.env) as client:
+        old.deploy(client=client)
+        for kind, name in ((modal.Dict, "old-ledger"), (modal.Queue, "old-events")):
+            kind.from_name(name, create_if_missing=True, client=client).hydrate()
+    failed = clinic.failures("--app", "old")
+    assert list(failed) == ["container (default)"]
+    assert "does not know probes" in failed["container (default)"]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("url", "detail", "mend"),
+    [
+        ("http://127.0.0.1:1/execution/", "Connection refused", "is the API server up?"),
+        ("http://user:as-very-secret@airflow.invalid/execution/", "cannot reach http://airflow.invalid", "public name"),
+        ("{root}/nothing/", "answers the container with 404", "ends in /execution/"),
+    ],
+)
+def test_execution_api_out_of_reach_of_the_container(clinic: Clinic, url: str, detail: str, mend: str) -> None:
+    """What the container meets there is told, with what that means; a password in the URL is not."""
+    root = clinic.api.url.removesuffix("/execution/")
+    failed = clinic.failures(AIRFLOW__CORE__EXECUTION_API_SERVER_URL=url.format(root=root))
+    assert list(failed) == ["execution API"]
+    assert detail in failed["execution API"]["detail"]
+    assert mend in failed["execution API"]["mend"]
+
+
+def test_bundle_that_the_container_cannot_read(clinic: Clinic) -> None:
+    """A bundle that was not baked, and one whose class is not in the image, fail each by itself."""
+    bundles = [
+        {"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}},
+        {"name": "new", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}},
+    ]
+    failed = clinic.failures(**{BUNDLE_LIST: json.dumps(bundles)})
+    assert list(failed) == ["DAG bundle new"]
+    assert "/only/on/the/scheduler" in failed["DAG bundle new"]["detail"]
+    assert "--dags-bundle" in failed["DAG bundle new"]["mend"]
+
+
+def test_container_that_does_not_come(clinic: Clinic) -> None:
+    """Where no container can start, the doctor says so in time, with what waits."""
+    clinic.local.faults.now("kill", function="run-default")
+    clinic.local.faults.add("container:crash-start")
+    try:
+        failed = clinic.failures("--timeout", "1")
+    finally:
+        clinic.local.faults.clear()
+    assert list(failed) == ["container (default)"]

@@ -4,6 +4,7 @@
 #   make check    style, types and the direction of imports
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
+#   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
@@ -25,9 +26,10 @@ KEEP ?=
 KILLS ?= 300
 SEED ?=
 TESTS ?=
+AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk durability demo docs bench constraints clean
+.PHONY: setup check test test-oldest-sdk matrix durability demo docs bench constraints clean
 
 setup: $(STAMP)
 
@@ -62,6 +64,17 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 	"$$uv" pip install -q --python $(OLDEST)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIRFLOW)))
+	@$(BIN)/python -m tests.matrix $(AIRFLOW)
+
+.venv-airflow-%/.setup-done: pyproject.toml constraints/airflow-%.txt constraints/uv.txt scripts/bootstrap-uv
+	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
+	venv=$(@D)
+	[ -x $$venv/bin/python ] || "$$uv" venv -q --python '$(PYTHON)' $$venv
+	"$$uv" pip sync -q --python $$venv/bin/python --require-hashes --compile-bytecode constraints/airflow-$*.txt
+	"$$uv" pip install -q --python $$venv/bin/python --no-deps --no-build-isolation --editable .
+	touch $@
+
 durability: $(STAMP)
 	@$(BIN)/python -m tests.durability --kills $(KILLS) $(if $(SEED),--seed $(SEED))
 
@@ -89,10 +102,11 @@ constraints:
 	sed -E '/^(modal|protobuf)==/,/[^\\]$$/d' constraints/dev.txt > constraints/rest.tmp
 	echo "modal==$$oldest" | compile --extra demo --group dev -c constraints/rest.tmp pyproject.toml - -o constraints/oldest-sdk.txt
 	rm constraints/rest.tmp
+	scripts/resolve-airflows "$$uv"
 	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) .venv-airflow-* .matrix $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .ONESHELL:

@@ -1,23 +1,66 @@
-"""Every touch of Airflow that depends on its version, behind names that say what is meant."""
+"""Every touch of Airflow that depends on its version, behind names that say what is meant.
+
+Cheap to import: Airflow's own modules are imported by the functions that need them, since commands import this one, and
+Airflow's logging configuration does while Airflow itself is being imported. Holds no logic of the executor's or the
+worker's own. What a version lacks is in LACKING, in a user's words.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import uuid
 from collections.abc import Iterator, Sequence
 from inspect import signature
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from airflow import __version__ as airflow_version
 
 from modalflow.errors import CredentialsError
 
 if TYPE_CHECKING:
-    from airflow.executors.base_executor import BaseExecutor
+    from airflow.executors.base_executor import BaseExecutor as _Base
+    from sqlalchemy.orm import Session
+else:
+    _Base = object
 
 #: The version of the Airflow that is installed here.
-AIRFLOW_VERSION = airflow_version
+AIRFLOW_VERSION: Final[str] = airflow_version
 
-#: Whether the scheduler stores an id of its own with each task that it queues (3.2 and newer).
-ASSIGNS_IDS = tuple(int(part) for part in airflow_version.split(".")[:2]) >= (3, 2)
+# Betas and release candidates count as what they become.
+_MINOR = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
+AIRFLOW_V_3_1_PLUS: Final[bool] = _MINOR >= (3, 1)
+AIRFLOW_V_3_2_PLUS: Final[bool] = _MINOR >= (3, 2)
+AIRFLOW_V_3_3_PLUS: Final[bool] = _MINOR >= (3, 3)
+AIRFLOW_V_3_4_PLUS: Final[bool] = _MINOR >= (3, 4)
+
+#: What a version of Airflow lacks under ModalExecutor that the next one has: minor version → what.
+LACKING: Final[dict[str, tuple[str, ...]]] = {
+    "3.0": (
+        "a task that waits for its DAG file to appear on the worker",
+        "a cleared task that is restarted as soon as it ended, rather than after its heartbeat timeout",
+        "the abandoned try of a task in its history, after a scheduler died before anything had begun it",
+    ),
+    "3.1": (
+        "callbacks (deadline alerts) on Modal",
+        "an executor for each team",
+        "Sentry's integration named by the executor",
+        "a work id that Airflow assigns (modalflow stores its own, with one UPDATE for each task)",
+    ),
+    "3.2": ("connection tests on Modal",),
+    "3.3": (),
+}
+
+
+def lacking(minor: str) -> tuple[str, ...]:
+    """What a minor version of Airflow lacks, the newest things first."""
+    mine = tuple(int(part) for part in minor.split("."))
+    listed = ((tuple(int(part) for part in version.split(".")), what) for version, what in LACKING.items())
+    return tuple(thing for version, what in sorted(listed, reverse=True) if version >= mine for thing in what)
+
+
+# --- configuration ---
 
 _ADOPTED_AT_ONCE = 1_000
 
@@ -55,17 +98,125 @@ def dag_bundle_config(conf: Any) -> str:
     return str(conf.get("dag_processor", "dag_bundle_config_list", fallback="[]") or "[]")
 
 
-def queued_workloads(executor: BaseExecutor) -> Iterator[dict[Any, Any]]:
+def remote_task_log() -> Any:
+    """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
+    from airflow import logging_config
+
+    if hasattr(logging_config, "get_remote_task_log"):
+        return logging_config.get_remote_task_log()
+    return getattr(logging_config, "REMOTE_TASK_LOG", None)
+
+
+class _ConfOf31:
+    """What 3.1's ExecutorConf lacks: it knows single options only."""
+
+    def __init__(self, of_executor: Any) -> None:
+        self._of_executor = of_executor
+
+    def get(self, *args: Any, **kwargs: Any) -> Any:
+        return self._of_executor.get(*args, **kwargs)
+
+    def getsection(self, section: str) -> Any:
+        return own_conf().getsection(section)
+
+
+# --- the executor, in the scheduler ---
+
+
+class ExecutorCompat(_Base):
+    """What ModalExecutor relies on and some version's BaseExecutor lacks. Comes before BaseExecutor among the bases."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._work_ids: dict[Any, str] = {}
+        # Airflow's own attribute, which is missing in 3.0 and half of what it is later in 3.1.
+        conf: Any = getattr(self, "conf", None) or own_conf()
+        cast(Any, self).conf = conf if hasattr(conf, "getsection") else _ConfOf31(conf)
+
+    if AIRFLOW_V_3_4_PLUS and not TYPE_CHECKING:
+        # The keys of 3.4: a cleared task is another one, whatever its try number.
+        supports_task_instance_uuid = True
+
+        def __init_subclass__(cls, **kwargs: Any) -> None:
+            from airflow.executors.workloads import WorkloadType
+
+            cls.supported_workload_types = frozenset(
+                {WorkloadType.EXECUTE_TASK, WorkloadType.EXECUTE_CALLBACK, WorkloadType.TEST_CONNECTION}
+            )
+            super().__init_subclass__(**kwargs)
+    else:
+        supports_callbacks = True
+        supports_connection_test = True
+
+    if not AIRFLOW_V_3_2_PLUS:
+
+        def queue_workload(self, workload: Any, session: Session) -> None:
+            """Queue a task under a work id, and store that in the transaction in which the scheduler queues it.
+
+            From 3.2 on Airflow does this by itself (``pre_assigns_external_executor_id``). Without it a scheduler that
+            is killed before it hears of the function call leaves a task that nobody can adopt: it would be reset, and
+            what already runs of it killed. The row is locked by this very transaction, so nothing waits.
+            """
+            from airflow.models.taskinstance import TaskInstance
+            from sqlalchemy import update
+
+            key, work_id = workload.ti.key, str(uuid.uuid4())
+            session.execute(
+                update(TaskInstance)
+                .where(TaskInstance.id == str(workload.ti.id))
+                .values(external_executor_id=work_id)
+                .execution_options(synchronize_session=False)
+            )
+            self._work_ids[key] = work_id
+            self.queued_tasks[key] = workload
+
+    if AIRFLOW_V_3_2_PLUS and not AIRFLOW_V_3_3_PLUS:
+
+        def order_queued_tasks_by_priority(self) -> list[Any]:
+            """Queued tasks with the highest priority first; 3.2 alone has the lowest first."""
+            return sorted(self.queued_tasks.items(), key=lambda item: item[1].ti.priority_weight, reverse=True)
+
+        def log_task_event(self, *, event: str, extra: str, ti_key: Any) -> None:
+            """As BaseExecutor's, but of tasks alone: in 3.2 a callback, whose key is a text, is an error."""
+            if not isinstance(ti_key, str):
+                super().log_task_event(event=event, extra=extra, ti_key=ti_key)
+
+
+def queued_workloads(executor: _Base) -> Iterator[dict[Any, Any]]:
     """The executor's dicts of queued workloads by key."""
-    yield from (executor.queued_tasks, executor.queued_callbacks, executor.queued_connection_tests)
+    if (by_type := getattr(executor, "executor_queues", None)) is not None:
+        yield from by_type.values()
+        return
+    for name in ("queued_tasks", "queued_callbacks", "queued_connection_tests"):
+        yield getattr(executor, name, {})
 
 
-def pre_assigned_id(workload: Any) -> str | None:
-    """The id that the scheduler has already stored for this submission; None for what is no task."""
-    return getattr(getattr(workload, "ti", None), "external_executor_id", None)
+def workload_key(executor: _Base, workload: Any) -> Any:
+    """The key under which the executor was given a workload, and by which it tells Airflow of it."""
+    if hasattr(executor, "get_workload_key"):
+        return executor.get_workload_key(workload)
+    for part in ("ti", "callback"):
+        if hasattr(workload, part):
+            return getattr(workload, part).key
+    return workload.key
 
 
-def task_workload(ti: Any, executor: BaseExecutor) -> Any:
+def task_key(executor: _Base, ti: Any) -> Any:
+    """The same of a task instance, of the database's or a workload's."""
+    return executor.get_task_key(ti) if hasattr(executor, "get_task_key") else ti.key
+
+
+def pre_assigned_id(executor: _Base, workload: Any) -> str | None:
+    """The id that is stored for this submission since it was queued; None for what is no task."""
+    ti = getattr(workload, "ti", None)
+    if ti is None:
+        return None
+    if AIRFLOW_V_3_2_PLUS:
+        return getattr(ti, "external_executor_id", None)
+    return getattr(executor, "_work_ids", {}).pop(ti.key, None)
+
+
+def task_workload(ti: Any, executor: _Base) -> Any:
     """The workload of a task instance, as the scheduler makes it when it queues one; the token in it is a new one."""
     from airflow.executors import workloads
 
@@ -97,10 +248,147 @@ def load_for_adoption(tis: Sequence[Any]) -> None:
         ).all()
 
 
-def remote_task_log() -> Any:
-    """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
-    from airflow import logging_config
+def tell_failed(executor: _Base, key: Any, reason: str) -> None:
+    """Tell Airflow that a workload failed, and why."""
+    if "reason" in _parameters(executor.fail):
+        cast(Any, executor).fail(key, info=reason, reason=reason)
+    else:
+        executor.fail(key, reason)
 
-    if hasattr(logging_config, "get_remote_task_log"):
-        return logging_config.get_remote_task_log()
-    return getattr(logging_config, "REMOTE_TASK_LOG", None)
+
+def let_go(executor: _Base, key: Any) -> None:
+    """Take a workload off the executor's hands without telling Airflow anything of it."""
+    executor.running.discard(key)
+    if hasattr(executor, "_pop_workload_run_id"):
+        # Queued and never spoken of: its id would be taken for that of the key's next run.
+        executor._pop_workload_run_id(key)
+
+
+def _parameters(function: Any) -> Sequence[str]:
+    import inspect
+
+    return tuple(inspect.signature(function).parameters)
+
+
+# --- the supervisor, in the worker ---
+
+_PRELOADED: Final = (
+    "airflow.executors.workloads",
+    "airflow.executors.base_executor",
+    "airflow.dag_processing.bundles.manager",
+    "airflow.dag_processing.dagbag" if AIRFLOW_V_3_2_PLUS else "airflow.models.dagbag",
+    "airflow.sdk.api.client",
+    "airflow.sdk.execution_time.supervisor",
+    "airflow.sdk.execution_time.task_runner",
+    "airflow.sdk.log",
+)
+_PRELOADED_SINCE_3_3: Final = (
+    "airflow.sdk.execution_time.callback_supervisor",
+    "airflow.sdk.execution_time.connection_test_supervisor",
+)
+
+
+def modules_of_a_supervised_task() -> Sequence[str]:
+    """What a supervised task imports, found by comparing ``sys.modules`` before and after tasks of each kind."""
+    return (*_PRELOADED, *_PRELOADED_SINCE_3_3) if AIRFLOW_V_3_3_PLUS else _PRELOADED
+
+
+class CallbackFailedError(RuntimeError):
+    """A callback failed; the message is what it said."""
+
+
+def log_to(output: BinaryIO) -> None:
+    """Send the log of this process to a stream, as JSON lines."""
+    from airflow.sdk.log import configure_logging
+
+    configure: Any = configure_logging
+    if AIRFLOW_V_3_1_PLUS:
+        configure(output=output, json_output=True)
+    else:
+        configure(output=output, enable_pretty_log=False)
+
+
+def writes_own_log(workload: Any) -> bool:
+    """Whether the supervisor opens the workload's log; else it has only what this process prints."""
+    return hasattr(workload, "log_path") and (AIRFLOW_V_3_3_PLUS or hasattr(workload, "ti"))
+
+
+def supervise(workload: Any) -> int:
+    """Run a workload under Airflow's own supervisor; return the exit code of what it ran.
+
+    Raises CallbackFailedError and whatever the supervisor raises. The older versions' own ``execute_workload`` is not
+    used: it prints the workload together with its token.
+    """
+    from airflow.executors import base_executor
+
+    if AIRFLOW_V_3_3_PLUS:
+        return int(base_executor.BaseExecutor.run_workload(workload))
+    if not hasattr(workload, "ti"):
+        return _run_callback_of_3_2(workload)
+    from airflow.sdk.execution_time import supervisor
+
+    _forward_signals(supervisor.ActivitySubprocess)
+    more = {"sentry_integration": workload.sentry_integration} if AIRFLOW_V_3_2_PLUS else {}
+    run: Any = cast(Any, supervisor).supervise
+    return int(
+        run(
+            ti=workload.ti,
+            dag_rel_path=workload.dag_rel_path,
+            bundle_info=workload.bundle_info,
+            token=workload.token,
+            server=execution_api_server_url(own_conf()),
+            log_path=workload.log_path,
+            **more,
+        )
+    )
+
+
+def _run_callback_of_3_2(workload: Any) -> int:
+    """As 3.2's executors do, in this process; but with the DAG bundle at hand, as from 3.3 on."""
+    import sys
+
+    import structlog
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.executors.workloads import callback
+
+    info = workload.bundle_info
+    bundle: Any = DagBundlesManager().get_bundle(name=info.name, version=info.version)
+    bundle.initialize()
+    sys.path.append(str(bundle.path))
+    log = structlog.get_logger(logger_name="callback_runner")
+    succeeded, error = cast(Any, callback).execute_callback_workload(workload.callback, log)
+    if not succeeded:
+        raise CallbackFailedError(error or "Callback execution failed")
+    return 0
+
+
+def _forward_signals(supervisor: Any) -> None:
+    """Pass on to the task what asks its supervisor to end, so that ``on_kill()`` runs; 3.3 does so by itself."""
+    original = supervisor.wait
+
+    def wait(self: Any) -> int:
+        def forward(number: int, frame: object) -> None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+        before = {number: signal.signal(number, forward) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            return int(original(self))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    supervisor.wait = wait
+
+
+def runs_somewhere_else(error: Exception) -> bool:
+    """Whether the supervisor could not start a task because it already runs; before 3.2 that has no name of its own."""
+    if type(error).__name__ == "TaskAlreadyRunningError":
+        return True
+    response = getattr(error, "response", None)
+    if AIRFLOW_V_3_2_PLUS or getattr(response, "status_code", None) != 409:
+        return False
+    detail = getattr(error, "detail", None)
+    while isinstance(detail, dict) and isinstance(detail.get("detail"), dict):
+        detail = detail["detail"]
+    return isinstance(detail, dict) and detail.get("previous_state") == "running"

@@ -134,8 +134,6 @@ class ExecutorCompat(_Base):
         cast(Any, self).conf = conf if hasattr(conf, "getsection") else _ConfOf31(conf)
 
     if AIRFLOW_V_3_4_PLUS and not TYPE_CHECKING:
-        # The keys of 3.4: a cleared task is another one, whatever its try number.
-        supports_task_instance_uuid = True
 
         def __init_subclass__(cls, **kwargs: Any) -> None:
             from airflow.executors.workloads import WorkloadType
@@ -193,17 +191,10 @@ def queued_workloads(executor: _Base) -> Iterator[dict[Any, Any]]:
 
 def workload_key(executor: _Base, workload: Any) -> Any:
     """The key under which the executor was given a workload, and by which it tells Airflow of it."""
-    if hasattr(executor, "get_workload_key"):
-        return executor.get_workload_key(workload)
     for part in ("ti", "callback"):
         if hasattr(workload, part):
             return getattr(workload, part).key
     return workload.key
-
-
-def task_key(executor: _Base, ti: Any) -> Any:
-    """The same of a task instance, of the database's or a workload's."""
-    return executor.get_task_key(ti) if hasattr(executor, "get_task_key") else ti.key
 
 
 def pre_assigned_id(executor: _Base, workload: Any) -> str | None:
@@ -211,9 +202,8 @@ def pre_assigned_id(executor: _Base, workload: Any) -> str | None:
     ti = getattr(workload, "ti", None)
     if ti is None:
         return None
-    if AIRFLOW_V_3_2_PLUS:
-        return getattr(ti, "external_executor_id", None)
-    return getattr(executor, "_work_ids", {}).pop(ti.key, None)
+    stored = ti.external_executor_id if AIRFLOW_V_3_2_PLUS else cast(Any, executor)._work_ids.pop(ti.key, None)
+    return None if stored is None else str(stored)
 
 
 def task_workload(ti: Any, executor: _Base) -> Any:
@@ -259,6 +249,7 @@ def tell_failed(executor: _Base, key: Any, reason: str) -> None:
 def let_go(executor: _Base, key: Any) -> None:
     """Take a workload off the executor's hands without telling Airflow anything of it."""
     executor.running.discard(key)
+    cast(Any, executor)._work_ids.pop(key, None)
     if hasattr(executor, "_pop_workload_run_id"):
         # Queued and never spoken of: its id would be taken for that of the key's next run.
         executor._pop_workload_run_id(key)
@@ -352,7 +343,8 @@ def _run_callback_of_3_2(workload: Any) -> int:
     from airflow.executors.workloads import callback
 
     info = workload.bundle_info
-    bundle: Any = DagBundlesManager().get_bundle(name=info.name, version=info.version)
+    bundles: Any = DagBundlesManager
+    bundle = bundles().get_bundle(name=info.name, version=info.version)
     bundle.initialize()
     sys.path.append(str(bundle.path))
     log = structlog.get_logger(logger_name="callback_runner")
@@ -381,14 +373,6 @@ def _forward_signals(supervisor: Any) -> None:
     supervisor.wait = wait
 
 
-def runs_somewhere_else(error: Exception) -> bool:
-    """Whether the supervisor could not start a task because it already runs; before 3.2 that has no name of its own."""
-    if type(error).__name__ == "TaskAlreadyRunningError":
-        return True
-    response = getattr(error, "response", None)
-    if AIRFLOW_V_3_2_PLUS or getattr(response, "status_code", None) != 409:
-        return False
-    detail = getattr(error, "detail", None)
-    while isinstance(detail, dict) and isinstance(detail.get("detail"), dict):
-        detail = detail["detail"]
-    return isinstance(detail, dict) and detail.get("previous_state") == "running"
+def already_runs(error: Exception) -> bool:
+    """Whether a task was not started because it runs already; before 3.2 that is a refusal like any other."""
+    return type(error).__name__ == "TaskAlreadyRunningError"

@@ -16,7 +16,6 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from modalflow.airflow_compat import ASSIGNS_IDS
 from modalflow.executor.orders import Order
 from modalflow.executor.standing import Answer, Question, Standing
 from modalflow.executor.workloads import stored_work_id
@@ -107,7 +106,6 @@ def _among(keys: Sequence[TaskInstanceKey]) -> Any:
 def _standing(question: Question, row: Any) -> Standing:
     if row is None or row.try_number != _key(question).try_number:
         return Standing.GONE
-    # Before Airflow assigned ids, the one that is stored may still be an earlier generation's.
-    if ASSIGNS_IDS and stored_work_id(row.external_executor_id) != question.work_id:
+    if stored_work_id(row.external_executor_id) != question.work_id:
         return Standing.GONE
     return _STANDINGS.get(row.state, Standing.GONE)

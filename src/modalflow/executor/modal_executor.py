@@ -40,7 +40,7 @@ UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "r
 NEWS_AT_ONCE = 1_000
 
 
-class ModalExecutor(BaseExecutor):
+class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     """Runs every Airflow workload as one call of a deployed Modal Function.
 
     ``start`` raises what is wrong with the configuration, each error naming the setting and how to mend it. After
@@ -48,8 +48,6 @@ class ModalExecutor(BaseExecutor):
     """
 
     supports_ad_hoc_ti_run: bool = True
-    supports_callbacks: bool = True
-    supports_connection_test: bool = True
     supports_multi_team: bool = True
     is_production: bool = True
     # `airflow standalone` replaces every executor that says False by LocalExecutor; True has no other effect than that
@@ -90,7 +88,7 @@ class ModalExecutor(BaseExecutor):
 
     def _order_again(self, ti: TaskInstance) -> Order:
         """The order of a task instance whose scheduler died. Not called on the scheduler's thread."""
-        return order_of_workload(airflow_compat.task_workload(ti, self), self._env)
+        return order_of_workload(airflow_compat.task_workload(ti, self), ti.key, None, self._env)
 
     def _open_remote(self) -> Remote:
         return Remote(self._control_plane(), self.settings.names)
@@ -133,12 +131,13 @@ class ModalExecutor(BaseExecutor):
     def _process_workloads(self, workloads: Sequence[Any]) -> None:
         orders = []
         for workload in workloads:
-            key = workload.key
+            key = airflow_compat.workload_key(self, workload)
             for queued in airflow_compat.queued_workloads(self):
                 queued.pop(key, None)
             self.running.add(key)
             try:
-                orders.append(order_of_workload(workload, self._env))
+                work_id = airflow_compat.pre_assigned_id(self, workload)
+                orders.append(order_of_workload(workload, key, work_id, self._env))
             except Exception as error:
                 if not isinstance(error, WorkloadRejectedError):
                     self.log.exception("%s could not be submitted", label_of(key))
@@ -223,13 +222,13 @@ class ModalExecutor(BaseExecutor):
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
         elif news.kind is NewsKind.OVER or (news.entry is not None and news.entry.final_state in UNTOLD_STATES):
-            self.running.discard(key)
+            airflow_compat.let_go(self, key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))
 
     def _tell_failed(self, key: Any, reason: str) -> None:
         self.log_task_event(event="modal executor", extra=reason, ti_key=key)
-        self.fail(key, reason)
+        airflow_compat.tell_failed(self, key, reason)
 
     # --- what Airflow wants ended ---
 
@@ -251,7 +250,7 @@ class ModalExecutor(BaseExecutor):
     def _let_go(self, key: Any, reason: str) -> None:
         for queued in airflow_compat.queued_workloads(self):
             queued.pop(key, None)
-        self.running.discard(key)
+        airflow_compat.let_go(self, key)
         if self._origins.pop(key, None) is not None and self._engine is not None:
             self._engine.end_call(key, reason)
 

@@ -10,7 +10,6 @@ from typing import Any
 from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow import __version__
-from modalflow.airflow_compat import pre_assigned_id
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.orders import Adoption, Order
 from modalflow.executor.resources import TaskRequest, read_executor_config
@@ -35,22 +34,26 @@ def log_path_of_key(key: Any) -> str:
     return f"{type(key).__name__.removesuffix('Key').lower()}/{_UNSAFE.sub('_', str(getattr(key, 'id', key)))}.log"
 
 
-def order_of_workload(workload: Any, env: Mapping[str, str]) -> Order:
-    """Return the order for a workload of Airflow's; raise WorkloadRejectedError where its executor_config is wrong."""
+def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping[str, str]) -> Order:
+    """Return the order for a workload of Airflow's; raise WorkloadRejectedError where its executor_config is wrong.
+
+    ``key`` is what Airflow knows it by, ``work_id`` what Airflow has stored for this submission, if anything.
+    """
     ti = getattr(workload, "ti", None)
+    named_by = key if ti is None else ti.key
     request = read_executor_config(getattr(ti, "executor_config", None))
     queue = getattr(ti, "queue", None) if ti is not None else getattr(workload, "queue", None)
     submission = Submission(
-        work_id=pre_assigned_id(workload) or str(uuid.uuid4()),
+        work_id=work_id or str(uuid.uuid4()),
         kind=Kind.WORKLOAD,
-        log_path=getattr(workload, "log_path", None) or log_path_of_key(workload.key),
+        log_path=getattr(workload, "log_path", None) or log_path_of_key(named_by),
         partition="",
-        label=label_of(workload.key),
+        label=label_of(named_by),
         workload=workload.model_dump_json(),
         env={**env, **request.env},
         executor_version=__version__,
     )
-    return Order(workload.key, submission, request.resources, queue, request.profile)
+    return Order(key, submission, request.resources, queue, request.profile)
 
 
 def order_of_command(

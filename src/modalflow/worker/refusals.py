@@ -21,6 +21,9 @@ def refusal_of(error: BaseException, token: str) -> Outcome | None:
     """
     status = getattr(getattr(error, "response", None), "status_code", None)
     detail = getattr(error, "detail", None)
+    if isinstance(detail, dict) and isinstance(detail.get("detail"), dict):
+        # As the clients of Airflow 3.0 and 3.1 have it.
+        detail = detail["detail"]
     if status in (_UNAUTHORIZED, _FORBIDDEN) and (ago := _expired_ago(token)) > 0:
         return Outcome(State.FAILED, reason=f"expired {ago:.0f} s ago", cause=Cause.TOKEN_EXPIRED)
     if status == _CONFLICT and isinstance(detail, dict) and detail.get("reason") == "invalid_state":

@@ -1,7 +1,7 @@
 """Runs one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
 
-The only file of the worker that imports Airflow. ``preload`` is what the zygote calls once, ``run`` what each of its
-forks calls. Must not let a token into a log or an outcome.
+The only file of the worker that imports Airflow, but for what depends on its version. ``preload`` is what the zygote
+calls once, ``run`` what each of its forks calls. Must not let a token into a log or an outcome.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from modalflow import airflow_compat
 from modalflow.messages import State
 from modalflow.worker import processes
 from modalflow.worker.orders import Order, Outcome
@@ -24,20 +25,6 @@ if TYPE_CHECKING:
 
 #: Seconds between two looks at a task process that has closed all its channels and not ended.
 _EXIT_POLL = 0.02
-
-#: What a supervised task imports, found by comparing ``sys.modules`` before and after tasks of each kind.
-_PRELOADED = (
-    "airflow.executors.workloads",
-    "airflow.executors.base_executor",
-    "airflow.dag_processing.bundles.manager",
-    "airflow.dag_processing.dagbag",
-    "airflow.sdk.api.client",
-    "airflow.sdk.execution_time.supervisor",
-    "airflow.sdk.execution_time.task_runner",
-    "airflow.sdk.execution_time.callback_supervisor",
-    "airflow.sdk.execution_time.connection_test_supervisor",
-    "airflow.sdk.log",
-)
 
 #: What most DAG files import. Nothing is missing where it is missing.
 _PRELOADED_IF_THERE = (
@@ -53,7 +40,7 @@ _PRELOADED_IF_THERE = (
 
 def preload() -> None:
     """Import what a supervised task needs, and let go of the database engine that comes with it."""
-    for name in _PRELOADED:
+    for name in airflow_compat.modules_of_a_supervised_task():
         import_module(name)
     for name in _PRELOADED_IF_THERE:
         with contextlib.suppress(ImportError):
@@ -66,9 +53,6 @@ def preload() -> None:
 def run(order: Order) -> Outcome:
     """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
     from airflow.executors import workloads
-    from airflow.executors.base_executor import BaseExecutor
-    from airflow.sdk.exceptions import TaskAlreadyRunningError
-    from airflow.sdk.log import configure_logging
     from airflow.settings import configure_vars, dispose_orm
     from pydantic import TypeAdapter, ValidationError
 
@@ -78,32 +62,34 @@ def run(order: Order) -> Outcome:
         return Outcome(State.FAILED, reason=_without_input(error))
     configure_vars()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
     dispose_orm(do_log=False)
-    if hasattr(workload, "log_path"):
+    if airflow_compat.writes_own_log(workload):
         relative = Path(order.segment).relative_to(order.log_root)
         workload = workload.model_copy(update={"log_path": str(relative)})
     else:
         _redirect_output(order.segment)
-    configure_logging(output=sys.stdout.buffer, json_output=True)
+    airflow_compat.log_to(sys.stdout.buffer)
 
     final_states: list[str] = []
     _remember_final_state(final_states)
     _end_promptly()
     _take_the_task_along()
     try:
-        return_code = BaseExecutor.run_workload(workload)
-    except TaskAlreadyRunningError:
-        return Outcome(
-            State.SUCCESS,
-            final_state="running",
-            reason="Airflow says that this task already runs somewhere else; it was not run here.",
-        )
+        return_code = airflow_compat.supervise(workload)
+    except airflow_compat.CallbackFailedError as error:
+        return Outcome(State.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001  The border of the workload: whatever went wrong is its outcome.
+        if airflow_compat.already_runs(error):
+            return Outcome(
+                State.SUCCESS,
+                final_state="running",
+                reason="Airflow says that this task already runs somewhere else; it was not run here.",
+            )
         if not final_states and (refusal := refusal_of(error, getattr(workload, "token", ""))) is not None:
             return refusal
         _log_exception()
         reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {type(error).__name__}: {error}"
         return Outcome(State.FAILED, final_state=final_states[-1] if final_states else None, reason=reason)
-    return Outcome(State.SUCCESS, int(return_code), final_states[-1] if final_states else None)
+    return Outcome(State.SUCCESS, return_code, final_states[-1] if final_states else None)
 
 
 def _callback_error(segment: str) -> str | None:

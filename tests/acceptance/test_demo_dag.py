@@ -11,7 +11,7 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.report import Row, problems
 from tests.acceptance.airflow_on_modal import finish_run
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.matrix]
 
 
 @pytest.fixture(scope="module")

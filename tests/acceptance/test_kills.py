@@ -19,6 +19,7 @@ from tests.support import descendants, is_running, wait_until
 pytestmark = pytest.mark.timeout(300)
 
 
+@pytest.mark.matrix
 def test_a_task_survives_the_scheduler(stack: ModalStack) -> None:
     """A new scheduler adopts what the killed one had running: the same try, in the same container, succeeds."""
     run_id = start_run(stack, "gate_once", gate="scheduler_killed")
@@ -32,6 +33,7 @@ def test_a_task_survives_the_scheduler(stack: ModalStack) -> None:
     assert (after.try_number, after.hostname) == (1, before.hostname)
 
 
+@pytest.mark.matrix
 def test_a_task_whose_container_dies_is_retried(stack: ModalStack) -> None:
     """The retry that the task has is used, in another container."""
     run_id = start_run(stack, "gate_twice", gate="container_killed")
@@ -46,6 +48,7 @@ def test_a_task_whose_container_dies_is_retried(stack: ModalStack) -> None:
     assert after.hostname != before.hostname
 
 
+@pytest.mark.matrix
 def test_a_task_without_retries_fails_with_its_container_and_says_why(stack: ModalStack) -> None:
     """Airflow's event log names the lost container's fate, where a user looks for it."""
     run_id = start_run(stack, "gate_once", gate="container_killed_for_good")

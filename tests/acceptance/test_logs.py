@@ -8,7 +8,7 @@ from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, start_run, the_task, wait_at_gate
 from tests.support import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.matrix]
 
 
 def test_a_log_is_readable_while_its_task_runs(stack: ModalStack) -> None:

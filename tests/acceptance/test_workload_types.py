@@ -15,9 +15,10 @@ from tests.acceptance.airflow_on_modal import (
     start_run,
     where_it_ran,
 )
+from tests.airflows import needs_airflow
 from tests.support import wait_until
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = [pytest.mark.timeout(240), pytest.mark.matrix]
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +47,7 @@ def callback_log(stack: ModalStack, run_id: str, callback: dict[str, Any]) -> li
     return log_on_volume(stack, f"executor_callbacks/late/{run_id}/{callback['id']}")
 
 
+@needs_airflow("3.2")
 def test_a_callback_runs_in_a_container(stack: ModalStack, late_run: str) -> None:
     """A missed deadline's callback succeeds, with its arguments and the context that Airflow sends."""
     callback = callback_of(stack, late_run, "call_back")
@@ -55,6 +57,7 @@ def test_a_callback_runs_in_a_container(stack: ModalStack, late_run: str) -> Non
     assert f"good evening for late in {container}" in [line["event"] for line in log], log
 
 
+@needs_airflow("3.2")
 def test_a_callback_that_fails_says_why(stack: ModalStack, late_run: str) -> None:
     """Airflow has the reason, and the log has the traceback."""
     callback = callback_of(stack, late_run, "call_back_in_vain")
@@ -65,6 +68,7 @@ def test_a_callback_that_fails_says_why(stack: ModalStack, late_run: str) -> Non
     assert any("nobody answers at the office" in str(line) and line["level"] == "error" for line in log), log
 
 
+@needs_airflow("3.2")
 def test_late_callbacks_do_not_concern_the_run(stack: ModalStack, late_run: str) -> None:
     """The run itself ends as its task does."""
     assert finish_run(stack, "late", late_run) == "success"
@@ -96,6 +100,7 @@ def connection_test_log(stack: ModalStack, answer: dict[str, Any]) -> list[dict[
     return wait_until(ended, 30.0, "the end of the connection test's log", interval=0.3)
 
 
+@needs_airflow("3.3")
 def test_a_connection_is_tested_in_a_container(stack: ModalStack) -> None:
     """A folder that only a container has is found there, and Airflow's API says so."""
     answer = result_of_testing(stack, "volume", extra='{"path": "/vol/logs"}')
@@ -104,6 +109,7 @@ def test_a_connection_is_tested_in_a_container(stack: ModalStack) -> None:
     assert where_it_ran(stack, log)
 
 
+@needs_airflow("3.3")
 def test_a_connection_that_does_not_work_says_why(stack: ModalStack) -> None:
     """What the hook complained of is in Airflow's API."""
     answer = result_of_testing(stack, "nowhere", extra='{"path": "/no/such/folder"}')

@@ -102,8 +102,9 @@ def remote_task_log() -> Any:
     """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
     from airflow import logging_config
 
-    if hasattr(logging_config, "get_remote_task_log"):
+    if AIRFLOW_V_3_2_PLUS:
         return logging_config.get_remote_task_log()
+    # Not to be looked for with hasattr: the older module has every attribute, of value None.
     return getattr(logging_config, "REMOTE_TASK_LOG", None)
 
 

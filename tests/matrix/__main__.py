@@ -23,8 +23,8 @@ REPORTS: Final = ROOT / ".matrix"
 #: What is run, in this order: name → arguments of pytest.
 SUITES: Final[Mapping[str, Sequence[str]]] = {
     "unit": ("tests/unit",),
-    # The control plane and the SDK know nothing of Airflow: what can differ is what else is installed beside them. These
-    # are the contracts that the executor and the worker rest on; `make test` runs all of them on the newest version.
+    # The control plane and the SDK know nothing of Airflow: what can differ is what else is installed beside them.
+    # These are the contracts that executor and worker rest on; `make test` runs all of them on the newest version.
     "contract": tuple(f"tests/contract/test_{name}.py" for name in ("auth", "dicts", "queues", "functions", "apps")),
     # The executor with a deployed worker, and the worker with Airflow's real supervisor.
     "worker": tuple(

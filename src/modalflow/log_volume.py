@@ -32,7 +32,7 @@ class LogVolume:
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         self._name = names.logs
-        self._volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
+        self.volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
 
     def read(self, log_path: str) -> tuple[list[str], list[str]]:
         """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not
@@ -49,16 +49,16 @@ class LogVolume:
 
     def _read(self, log_path: str) -> tuple[list[str], list[str]]:
         try:
-            entries = self._volume.listdir(log_path)
+            entries = self.volume.listdir(log_path)
         except (exception.NotFoundError, FileNotFoundError):
             return [f"No log at {log_path} on Volume {self._name} yet"], []
         files = sorted(entry.path for entry in entries if entry.type.name == "FILE")
-        texts = [b"".join(self._volume.read_file(path)).decode("utf-8", "replace") for path in files]
+        texts = [b"".join(self.volume.read_file(path)).decode("utf-8", "replace") for path in files]
         return [f"modal://{self._name}/{path}" for path in files], texts
 
     def add(self, log_path: str, name: str, content: bytes) -> None:
         """Add a file to a log, or replace it."""
-        with self._volume.batch_upload(force=True) as batch:
+        with self.volume.batch_upload(force=True) as batch:
             batch.put_file(io.BytesIO(content), f"/{log_path}/{name}")
 
     def add_reason(self, log_path: str, reason: str) -> None:
@@ -76,11 +76,11 @@ class LogVolume:
     def deployment(self) -> Deployment | None:
         """The record of the deployed worker, None where there is none."""
         try:
-            return Deployment.from_json(b"".join(self._volume.read_file(DEPLOYMENT_FILE)).decode())
+            return Deployment.from_json(b"".join(self.volume.read_file(DEPLOYMENT_FILE)).decode())
         except (exception.NotFoundError, FileNotFoundError):
             return None
 
     def record(self, deployment: Deployment) -> None:
         """Store the record of the deployed worker."""
-        with self._volume.batch_upload(force=True) as batch:
+        with self.volume.batch_upload(force=True) as batch:
             batch.put_file(io.BytesIO(deployment.to_json().encode()), f"/{DEPLOYMENT_FILE}")

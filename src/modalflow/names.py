@@ -18,6 +18,27 @@ BUNDLES_ROOT = "/opt/modalflow/bundles"
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 
 
+def task_label(dag_id: str, task_id: str, run_id: str, try_number: int | str, map_index: int = -1) -> str:
+    """What a human calls one try of a task instance."""
+    index = f"[{map_index}]" if map_index >= 0 else ""
+    return f"{dag_id}.{task_id}{index} run {run_id} try {try_number}"
+
+
+def task_log_folder(dag_id: str, task_id: str, run_id: str, map_index: int = -1) -> str:
+    """Where the logs of a task instance are on the logs Volume, a folder for each try: Airflow's own default layout."""
+    mapped = f"/map_index={map_index}" if map_index >= 0 else ""
+    return f"dag_id={dag_id}/run_id={run_id}/task_id={task_id}{mapped}"
+
+
+def try_log(try_number: int) -> str:
+    """The folder of one try's log, below that of its task instance."""
+    return f"attempt={try_number}.log"
+
+
+#: Before a work id: the key in the ledger under which who cancels work by hand says so, for the executor to tell.
+CANCELLED_BY = "cancelled-by/"
+
+
 @dataclass(frozen=True)
 class Names:
     """Modal object names for one worker app."""

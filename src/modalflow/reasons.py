@@ -26,6 +26,7 @@ class Cause(StrEnum):
     OUT_OF_MEMORY = "out-of-memory"
     CONTAINER_STOPPED = "container-stopped"
     CANCELLED = "cancelled"
+    BY_HAND = "cancelled-by-hand"
     FUNCTION_TIMEOUT = "function-timeout"
     TASK_TIMEOUT = "task-timeout"
     NOT_STARTABLE = "not-startable"
@@ -79,6 +80,11 @@ EXPLANATIONS: dict[Cause, Explanation] = {
         "Cancelled: {call} was cancelled while it ran in {container}",
         "Who did so (Airflow, `modalflow cancel`, somebody in Modal's dashboard) is in the lines around this one.",
         _EVENT,
+    ),
+    Cause.BY_HAND: Explanation(
+        "{call} was ended by hand",
+        "Airflow's retries apply; mark the task failed in Airflow as well if it is not to be tried again.",
+        "the worker's or `modalflow cancel`'s event, and the canceller's name in the ledger",
     ),
     Cause.FUNCTION_TIMEOUT: Explanation(
         "Modal stopped {call} in {container} at the timeout of its Function",

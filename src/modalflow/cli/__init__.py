@@ -13,6 +13,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("modalflow.cli.deploy:deploy", "Deploy the worker that runs Airflow's tasks on Modal."),
     "doctor": ("modalflow.cli.doctor:doctor", "Check everything that a task on Modal needs, and say what mends it."),
     "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow, its tasks on Modal, on this machine."),
+    "status": ("modalflow.cli.status:status", "Show what runs on Modal: which task, where, since when."),
+    "logs": ("modalflow.cli.logs:logs", "Print a task's log, while it runs and after."),
+    "cancel": ("modalflow.cli.cancel:cancel", "End a task that waits or runs on Modal."),
     "local": ("modalflow.cli.local:local", "Run Modal's control plane on this machine."),
 }
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import click
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 app_option = click.option("--app", default="", help="Name of the worker app. Default: `[modal_executor] app_name`.")
 environment_option = click.option(
@@ -31,3 +34,12 @@ def errors_in_a_line() -> Iterator[None]:
         raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
     except exception.Error as error:
         raise click.ClickException(f"{error} (`modalflow doctor` may tell more)") from error
+
+
+def target_options(command: _F) -> _F:
+    """The options that tell one try of a task instance from the others."""
+    tries = click.option(
+        "--try", "try_number", type=click.IntRange(min=1), help="Number of the try. Default: the newest, or any."
+    )
+    indexes = click.option("--map-index", type=click.IntRange(min=0), help="Which of a mapped task's instances.")
+    return indexes(tries(command))

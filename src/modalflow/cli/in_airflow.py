@@ -12,10 +12,13 @@ from typing import Any
 import click
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
+from modalflow.cli.cancel import cancel
 from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
+from modalflow.cli.logs import logs
+from modalflow.cli.status import status
 
-COMMANDS: tuple[click.Command, ...] = (deploy, doctor)
+COMMANDS: tuple[click.Command, ...] = (deploy, doctor, status, logs, cancel)
 
 
 def get_cli_commands() -> list[GroupCommand]:
@@ -29,7 +32,10 @@ def get_cli_commands() -> list[GroupCommand]:
                     name=str(command.name),
                     help=command.get_short_help_str(),
                     func=_runner(command),
-                    args=tuple(_argument(option) for option in _options(command)),
+                    args=(
+                        *(_positional(argument) for argument in _arguments(command)),
+                        *(_argument(o) for o in _options(command)),
+                    ),
                 )
                 for command in COMMANDS
             ],
@@ -39,6 +45,18 @@ def get_cli_commands() -> list[GroupCommand]:
 
 def _options(command: click.Command) -> list[click.Option]:
     return [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+
+
+def _arguments(command: click.Command) -> list[click.Argument]:
+    return [parameter for parameter in command.params if isinstance(parameter, click.Argument)]
+
+
+def _positional(argument: click.Argument) -> Arg:
+    positional: Callable[..., Arg] = Arg  # untyped in Airflow
+    several = {"nargs": "+"} if argument.nargs != 1 else {}
+    return positional(
+        (str(argument.name),), help=None, metavar=argument.metavar or str(argument.name).upper(), **several
+    )
 
 
 def _argument(option: click.Option) -> Arg:
@@ -58,11 +76,15 @@ def _runner(command: click.Command) -> Callable[[argparse.Namespace], None]:
 
 def _argv(command: click.Command, args: argparse.Namespace) -> list[str]:
     argv: list[str] = []
+    words: list[str] = []
+    for argument in _arguments(command):
+        given: Any = getattr(args, str(argument.name))
+        words += given if isinstance(given, list) else [given]
     for option in _options(command):
-        given: Any = getattr(args, option.opts[0].lstrip("-").replace("-", "_"), None)
+        given = getattr(args, option.opts[0].lstrip("-").replace("-", "_"), None)
         if option.is_flag:
             argv += [option.opts[0]] if given else []
             continue
         for value in given if isinstance(given, list) else [] if given is None else [given]:
             argv += [option.opts[0], str(value)]
-    return argv
+    return [*argv, "--", *words] if words else argv

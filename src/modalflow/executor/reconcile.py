@@ -75,6 +75,10 @@ class Sweeper:
         deadline = time.monotonic() + EXPLANATION_WAIT
         verdict = PENDING
         try:
+            if entry.cause == Cause.CANCELLED and (by := await self._tracker.link.made().cancelled_by(call.work_id)):
+                reason = explain(Cause.BY_HAND, said=by, container=entry.container_id, call=entry.function_call_id)
+                self._tracker.deliver(call, dataclasses.replace(entry, reason=reason, cause=reason.cause.value))
+                return
             while not verdict.ended and time.monotonic() < deadline:
                 verdict = await self._tracker.link.made().verdict(entry.function_call_id)
                 if not verdict.ended:

@@ -25,7 +25,7 @@ from modalflow.executor.throttling import told_of_limits
 from modalflow.executor.verdicts import ENDINGS, verdict_of
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
-from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, Names
 from modalflow.plain_data import plain_data_only
 from modalflow.snapshot import Snapshot
 
@@ -134,6 +134,13 @@ class Remote:
     async def forget(self, work_id: str) -> None:
         """Remove a work id from the ledger."""
         await bounded(self._ledger.pop.aio(work_id, None))
+
+    async def cancelled_by(self, work_id: str) -> str:
+        """Who ended work by hand, as `modalflow cancel` left it in the ledger; empty where nobody did. Told once."""
+        try:
+            return str(await bounded(self._ledger.pop.aio(CANCELLED_BY + work_id, None)) or "")
+        except exception.DeserializationError:
+            return ""
 
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the one before."""

@@ -229,7 +229,10 @@ class Tracker:
         if call.settled:
             return
         failed = entry.state is State.FAILED
-        if failed and call.kind is Kind.COMMAND and entry.return_code is None:
+        by_hand = entry.cause == Cause.BY_HAND.value
+        if by_hand:
+            self.add_reason(call.log_path, entry.reason or "It was ended by hand")
+        if failed and call.kind is Kind.COMMAND and entry.return_code is None and not by_hand:
             decision = lost_after_claim(call, entry.reason or "it was lost", self.policy)
             if decision.action is Action.RUN_AGAIN:
                 self._run_again(call, decision.reason)

@@ -14,6 +14,7 @@ from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.orders import Adoption, Order
 from modalflow.executor.resources import TaskRequest, read_executor_config
 from modalflow.messages import Kind, Submission
+from modalflow.names import task_label, task_log_folder, try_log
 
 _UNSAFE = re.compile(r"[^\w.=+:@-]+")
 
@@ -21,16 +22,14 @@ _UNSAFE = re.compile(r"[^\w.=+:@-]+")
 def label_of(key: Any) -> str:
     """What a human calls a workload key."""
     if isinstance(key, TaskInstanceKey):
-        index = f"[{key.map_index}]" if key.map_index >= 0 else ""
-        return f"{key.dag_id}.{key.task_id}{index} run {key.run_id} try {key.try_number}"
+        return task_label(key.dag_id, key.task_id, key.run_id, key.try_number, key.map_index)
     return f"{type(key).__name__.removesuffix('Key')} {getattr(key, 'id', key)}"
 
 
 def log_path_of_key(key: Any) -> str:
     """The log of a key that came without a path: for task instances, Airflow's own default layout."""
     if isinstance(key, TaskInstanceKey):
-        mapped = f"map_index={key.map_index}/" if key.map_index >= 0 else ""
-        return f"dag_id={key.dag_id}/run_id={key.run_id}/task_id={key.task_id}/{mapped}attempt={key.try_number}.log"
+        return f"{task_log_folder(key.dag_id, key.task_id, key.run_id, key.map_index)}/{try_log(key.try_number)}"
     return f"{type(key).__name__.removesuffix('Key').lower()}/{_UNSAFE.sub('_', str(getattr(key, 'id', key)))}.log"
 
 

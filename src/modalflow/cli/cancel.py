@@ -1,0 +1,59 @@
+"""``modalflow cancel``: end work on Modal by hand.
+
+Owns words and exit codes. How it ends is modalflow.operations.cancelling's.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, target_options
+from modalflow.cli.words import counted, duration, table
+
+
+@click.command()
+@click.argument("what", nargs=-1, required=True, metavar="DAG TASK RUN | ID")
+@target_options
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@app_option
+@environment_option
+def cancel(
+    what: tuple[str, ...], map_index: int | None, try_number: int | None, yes: bool, app: str, environment: str
+) -> None:
+    """End work that waits or runs on Modal.
+
+    A task is named by its DAG, task and run, anything by its work id or function call id. Without --map-index all
+    mapped instances of the task are meant. What runs is asked to end, so that on_kill() runs, and killed 5 s later. In
+    Airflow the try fails with who did it as the reason; Airflow's retries apply.
+    """
+    # Imports Modal, and Airflow's configuration.
+    from modalflow.operations.cancelling import cancel as end
+    from modalflow.operations.cancelling import who
+    from modalflow.operations.inventory import take_inventory
+    from modalflow.operations.site import open_site, read_settings
+    from modalflow.operations.targets import Target, matching
+
+    if len(what) not in (1, 3):
+        raise click.UsageError("name a task by three words, DAG TASK RUN, or anything by one: its id")
+    wanted = what[0] if len(what) == 1 else Target(what[0], what[1], what[2], map_index, try_number)
+    with errors_in_a_line():
+        site = open_site(read_settings(app, environment))
+        found = matching(take_inventory(site, profiles=False).work(), wanted)
+        rows = [
+            [work.state, duration(time.time() - work.since), work.label, work.function_call_id or work.work_id]
+            for work in found
+        ]
+        click.echo("\n".join(table(["state", "for", "task", "id"], rows)))
+        if not yes:
+            click.confirm(f"Cancel {counted(len(found), 'task')}?", abort=True)
+        by = who()
+        all_done = True
+        for work in found:
+            ended = end(site, work, by)
+            all_done = all_done and ended.done
+            click.echo(f"{work.label or work.work_id} {ended.how}.")
+        click.echo("Airflow's retries apply: mark a task failed in Airflow as well if it is not to be tried again.")
+    sys.exit(0 if all_done else 1)

@@ -1,0 +1,174 @@
+"""``modalflow status``: what runs where, since when, and what waits for what.
+
+Owns words and exit codes. What is known is modalflow.operations.inventory's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option
+from modalflow.cli.words import counted, duration, table
+
+if TYPE_CHECKING:
+    from modalflow.operations.inventory import Inventory, Work
+    from modalflow.operations.site import Site
+    from modalflow.snapshot import Snapshot
+
+#: What the states mean to somebody who looks for the first time.
+_MEANING = {
+    "running": "in a container",
+    "submitted": "on Modal, waits for a container",
+    "waiting": "here, waits for Modal to take it",
+}
+
+
+@click.command()
+@app_option
+@environment_option
+@click.option("--limit", type=click.IntRange(min=0), default=40, show_default=True, help="Rows of work to show.")
+@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option(
+    "--interval", type=click.FloatRange(min=0.5), default=3.0, show_default=True, help="Seconds between two looks."
+)
+@json_option
+def status(app: str, environment: str, limit: int, watch: bool, interval: float, as_json: bool) -> None:
+    """Show what runs on Modal for Airflow: which task, in which container, since when, by profile and state.
+
+    What runs is read from the ledger, and is so at this moment. What waits is what executors tell of themselves every
+    `[modal_executor] status_interval` seconds.
+    """
+    # Imports Modal, and Airflow's configuration.
+    from modalflow.operations.inventory import take_inventory
+    from modalflow.operations.site import open_site, read_settings
+
+    with errors_in_a_line():
+        site = open_site(read_settings(app, environment))
+        while True:
+            inventory = take_inventory(site)
+            if as_json:
+                click.echo(json.dumps(_wire(inventory, site), indent=None if watch else 1))
+            else:
+                if watch:
+                    click.clear()
+                click.echo("\n".join(_page(inventory, site, limit)))
+            if not watch:
+                return
+            time.sleep(interval)
+
+
+def _wire(inventory: Inventory, site: Site) -> dict[str, Any]:
+    executors = [
+        {f.name: getattr(snapshot, f.name) for f in dataclasses.fields(snapshot) if f.name != "calls"}
+        | {"in_flight": snapshot.in_flight, "silent": snapshot.is_silent(inventory.read_at)}
+        for snapshot in inventory.executors
+    ]
+    return {
+        "app": site.names.app,
+        "environment": site.control_plane.environment,
+        "read_at": inventory.read_at,
+        "worker": json.loads(inventory.deployment.to_json()) if inventory.deployment else None,
+        "executors": executors,
+        "profiles": [dataclasses.asdict(profile) for profile in inventory.profiles],
+        "totals": {profile: dict(states) for profile, states in inventory.totals().items()},
+        "work": [dataclasses.asdict(work) for work in inventory.work()],
+        "unlisted": inventory.unlisted,
+    }
+
+
+def _page(inventory: Inventory, site: Site, limit: int) -> Iterable[str]:
+    from modalflow.control_plane import server_url
+
+    version = f", worker modalflow {inventory.deployment.version}" if inventory.deployment else ""
+    environment = f" in environment {site.control_plane.environment}" if site.control_plane.environment else ""
+    clock = time.strftime("%H:%M:%S", time.localtime(inventory.read_at))
+    yield click.style(f"{site.names.app}{environment} on {server_url()}{version}, at {clock}", bold=True)
+    yield ""
+    yield from _executors(inventory)
+    yield from _profiles(inventory)
+    yield from _work(inventory, limit)
+
+
+def _executors(inventory: Inventory) -> Iterable[str]:
+    yield "Executors"
+    if not inventory.executors:
+        yield "  none has told of itself: is a scheduler with ModalExecutor running, with this app and environment?"
+    for snapshot in inventory.living:
+        yield from _executor(snapshot, inventory.read_at)
+    for snapshot in inventory.silent:
+        ago = duration(inventory.read_at - snapshot.published_at)
+        gone = f"  {_name(snapshot)} has not told of itself for {ago}: it was killed, or cannot reach Modal"
+        yield click.style(gone, fg="bright_black")
+    yield ""
+
+
+def _name(snapshot: Snapshot) -> str:
+    parts = [f"{snapshot.host} (process {snapshot.pid}"]
+    if snapshot.job_id:
+        parts.append(f", scheduler job {snapshot.job_id}")
+    if snapshot.team:
+        parts.append(f", team {snapshot.team}")
+    return "".join(parts) + ")"
+
+
+def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
+    counts = ", ".join(f"{number:,} {what}" for what, number in snapshot.counts.items() if what != "started")
+    up = duration(now - snapshot.started_at)
+    yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
+    if snapshot.trouble:
+        ago = duration(now - snapshot.trouble_at)
+        yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
+
+
+def _profiles(inventory: Inventory) -> Iterable[str]:
+    totals = inventory.totals()
+    rows = []
+    for profile in inventory.profiles:
+        states: Mapping[str, int] = totals.get(profile.name, {})
+        if profile.problem:
+            rows.append([profile.name, "?", "?", "", "", profile.problem])
+            continue
+        rows.append(
+            [profile.name, str(profile.containers), str(profile.backlog)]
+            + [str(states.get(state, 0)) for state in _MEANING]
+        )
+    yield "Profiles"
+    yield from table(["", "containers", "inputs waiting", *_MEANING], rows)
+    yield ""
+
+
+def _work(inventory: Inventory, limit: int) -> Iterable[str]:
+    work = inventory.work()
+    if not work:
+        yield "Work"
+        yield "  nothing is under way"
+        return
+    states = {state: sum(each.state == state for each in work) for state in _MEANING}
+    told = ", ".join(f"{number} {state} ({_MEANING[state]})" for state, number in states.items() if number)
+    yield f"Work: {told}"
+    shown = work[:limit]
+    rows = [_row(each, inventory.read_at) for each in shown]
+    if rows:
+        yield from table(["state", "for", "profile", "task", "where"], rows)
+    if hidden := len(work) - len(shown) + inventory.unlisted:
+        yield f"  … and {hidden:,} more (--limit shows more, --json all that is listed)"
+    orphans = sum(not each.executor for each in work)
+    if orphans:
+        yield click.style(
+            f"  {counted(orphans, 'task')} marked * have no living executor: the next scheduler adopts them",
+            fg="yellow",
+        )
+
+
+def _row(work: Work, now: float) -> list[str]:
+    where = " ".join(part for part in (work.container_id, work.function_call_id) if part)
+    if work.submissions > 1:
+        where += f" (submitted {work.submissions} times)"
+    mark = "" if work.executor else " *"
+    return [work.state, duration(now - work.since), work.profile or "-", work.label or work.work_id, where + mark]

@@ -1,0 +1,199 @@
+"""What is where, as executors and workers have told: snapshots joined with the ledger. Reads, and changes nothing.
+
+Three questions to Modal, however much runs: the executors' Dict, the ledger, and each profile's statistics.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import modal
+from modal import exception
+
+from modalflow.errors import MalformedMessageError, ModalflowError, NotDeployedError
+from modalflow.log_volume import LogVolume
+from modalflow.messages import Deployment, Entry, State
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE
+from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
+
+RUNNING = "running"
+
+#: The states of work, in the order in which they are shown: what costs money first.
+STATES = (RUNNING, SUBMITTED, WAITING)
+
+
+@dataclass(frozen=True)
+class Work:
+    """One work id that has no outcome yet."""
+
+    work_id: str
+    label: str
+    state: str
+    since: float
+    """Seconds since the epoch: when it began, or, where it has not, when the executor took it."""
+    profile: str = ""
+    function_call_id: str = ""
+    container_id: str = ""
+    partition: str = ""
+    executor: str = ""
+    """Where its executor runs; empty for one that is gone."""
+    submissions: int = 0
+
+
+@dataclass(frozen=True)
+class ProfileState:
+    """What Modal says of a profile's Function."""
+
+    name: str
+    containers: int = 0
+    backlog: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """Everything that is known at one moment."""
+
+    read_at: float
+    executors: Sequence[Snapshot]
+    entries: Sequence[Entry]
+    profiles: Sequence[ProfileState] = ()
+    deployment: Deployment | None = None
+
+    @property
+    def living(self) -> list[Snapshot]:
+        """The executors that have told of themselves lately."""
+        return [snapshot for snapshot in self.executors if not snapshot.is_silent(self.read_at)]
+
+    @property
+    def silent(self) -> list[Snapshot]:
+        """The executors that have not: they were killed, or cannot reach Modal."""
+        return [snapshot for snapshot in self.executors if snapshot.is_silent(self.read_at)]
+
+    def work(self) -> list[Work]:
+        """What has no outcome yet, running first, the oldest first of each state."""
+        by_id = {entry.work_id: entry for entry in self.entries}
+        where = {snapshot.partition: f"{snapshot.host}/{snapshot.pid}" for snapshot in self.living}
+        found = {}
+        for snapshot in self.living:
+            for call in snapshot.calls:
+                entry = by_id.get(call.work_id)
+                if entry is None:
+                    found[call.work_id] = _told(call, snapshot, where)
+                elif entry.state is State.RUNNING:
+                    found[call.work_id] = _claimed(entry, where, call, snapshot)
+        for entry in self.entries:
+            if entry.state is State.RUNNING and entry.work_id not in found:
+                found[entry.work_id] = _claimed(entry, where)
+        return sorted(found.values(), key=lambda work: (STATES.index(work.state), work.since))
+
+    @property
+    def unlisted(self) -> int:
+        """How many calls in flight the snapshots only count."""
+        return sum(snapshot.more for snapshot in self.living)
+
+    def totals(self) -> dict[str, Counter[str]]:
+        """Profile → state → how many."""
+        totals: dict[str, Counter[str]] = {}
+        for work in self.work():
+            totals.setdefault(work.profile, Counter())[work.state] += 1
+        return totals
+
+
+def _told(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
+    return Work(
+        work_id=call.work_id,
+        label=call.label,
+        state=call.state if call.state in STATES else SUBMITTED,
+        since=call.since,
+        profile=call.profile,
+        function_call_id=call.function_call_id,
+        partition=snapshot.partition,
+        executor=where[snapshot.partition],
+        submissions=call.submissions,
+    )
+
+
+def _claimed(
+    entry: Entry, where: dict[str, str], call: InFlight | None = None, snapshot: Snapshot | None = None
+) -> Work:
+    partition = snapshot.partition if snapshot else entry.partition
+    return Work(
+        work_id=entry.work_id,
+        label=entry.label or (call.label if call else ""),
+        state=RUNNING,
+        since=entry.started_at,
+        profile=call.profile if call else "",
+        function_call_id=entry.function_call_id,
+        container_id=entry.container_id,
+        partition=partition,
+        executor=where.get(partition, ""),
+        submissions=call.submissions if call else 0,
+    )
+
+
+def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
+    """Read everything; raise NotDeployedError where there is no worker app, or what the SDK raises."""
+    try:
+        entries = list(_entries(_items(site, site.names.ledger)))
+    except exception.NotFoundError as error:
+        raise NotDeployedError(
+            f"There is no worker app {site.names.app!r} in Modal environment "
+            f"{site.control_plane.environment or 'default'!r} ({error}). Deploy it: `{site.deploy_command}`, or name "
+            "another one with --app and --environment."
+        ) from error
+    try:
+        snapshots = list(_snapshots(_items(site, site.names.executors)))
+    except exception.NotFoundError:
+        # No executor has ever told of itself.
+        snapshots = []
+    deployment, states = None, []
+    if profiles:
+        deployment = _deployment(site)
+        states = [_profile(site, name) for name in (deployment.profiles if deployment else (DEFAULT_PROFILE,))]
+    return Inventory(time.time(), snapshots, entries, states, deployment)
+
+
+def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
+    found: Any = modal.Dict.from_name(name, **site.scope)
+    return within(PATIENCE, lambda: list(found.items()))
+
+
+def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:
+    for key, text in items:
+        if str(key).startswith(CANCELLED_BY):
+            continue
+        try:
+            yield Entry.from_json(text)
+        except MalformedMessageError:
+            # Something else wrote there; the executor says so of the work that it concerns.
+            continue
+
+
+def _snapshots(items: Iterable[tuple[Any, Any]]) -> Iterable[Snapshot]:
+    for _, text in items:
+        try:
+            yield Snapshot.from_json(text)
+        except MalformedMessageError:
+            continue
+
+
+def _deployment(site: Site) -> Deployment | None:
+    try:
+        return within(PATIENCE, LogVolume(site.control_plane, site.names).deployment)
+    except (MalformedMessageError, exception.Error):
+        return None
+
+
+def _profile(site: Site, name: str) -> ProfileState:
+    function: Any = modal.Function.from_name(site.names.app, site.names.function(name), **site.scope)
+    try:
+        stats: Any = within(PATIENCE, function.get_current_stats)
+    except (exception.Error, ModalflowError, TimeoutError) as error:
+        return ProfileState(name, problem=f"{type(error).__name__}: {error}")
+    return ProfileState(name, stats.num_total_runners, stats.backlog)

@@ -1,0 +1,193 @@
+"""A task's log on the logs Volume: found by DAG, task and run, and read as it grows.
+
+Reads, and changes nothing. The end of a try is told by what its function call returned, which Modal keeps for days.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import modal
+from modal import exception
+
+from modalflow.errors import ModalflowError
+from modalflow.log_volume import LogVolume
+from modalflow.names import task_log_folder, try_log
+from modalflow.operations.inventory import RUNNING, take_inventory
+from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.operations.targets import NothingMatchesError, Target, nearest
+from modalflow.snapshot import SUBMITTED
+
+_MISSING = (exception.NotFoundError, FileNotFoundError)
+
+#: What Airflow's supervisor tells of a try that goes on in another function call.
+_GOES_ON = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
+
+
+class NoLogYetError(ModalflowError):
+    """The task is known, and has written nothing yet."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a try ended, as far as Modal knows."""
+
+    told: str
+
+
+@dataclass
+class TaskLog:
+    """The log of one try: a folder on the Volume, in which each function call that worked on it has a file."""
+
+    site: Site
+    folder: str
+    _offsets: dict[str, int] = field(default_factory=dict)
+    _seen: dict[str, tuple[int, int]] = field(default_factory=dict)
+    _function_call_id: str = ""
+
+    def new_lines(self, *, whole: bool = False) -> list[str]:
+        """The lines that were added since the last time; ``whole`` includes one that has no end yet."""
+        volume = self._volume()
+        lines: list[str] = []
+        for file in sorted(_files(volume, self.folder), key=lambda file: str(file.path)):
+            mark = (file.size, file.mtime)
+            if self._seen.get(file.path) == mark and not whole:
+                continue
+            content = within(PATIENCE, lambda path=file.path: b"".join(volume.read_file(path)))  # type: ignore[misc]
+            self._seen[file.path] = mark
+            start = self._offsets.get(file.path, 0)
+            end = len(content) if whole else content.rfind(b"\n") + 1
+            if end > start:
+                lines += content[start:end].decode("utf-8", "replace").splitlines()
+                self._offsets[file.path] = end
+        for line in lines:
+            self._note(line)
+        return lines
+
+    def outcome(self) -> Outcome | None:
+        """How the function call that wrote last has ended; None while the try goes on."""
+        if not self._function_call_id:
+            return None
+        call: Any = modal.FunctionCall.from_id(self._function_call_id, client=self.site.control_plane.client)
+        try:
+            returned = within(PATIENCE, lambda: call.get(timeout=0))
+        except exception.OutputExpiredError:
+            return Outcome("ended some days ago")
+        except TimeoutError:
+            return None
+        except exception.Error as error:
+            return Outcome(f"ended: {error}")
+        if not isinstance(returned, dict) or returned.get("final_state") in _GOES_ON:
+            return None
+        state = returned.get("final_state") or returned.get("state")
+        return Outcome(f"ended: {state}")
+
+    def _note(self, line: str) -> None:
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            return
+        if isinstance(entry, dict) and entry.get("event") == "Started on Modal":
+            self._function_call_id = str(entry.get("function_call_id") or "")
+
+    def _volume(self) -> Any:
+        return LogVolume(self.site.control_plane, self.site.names).volume
+
+
+def _files(volume: Any, folder: str) -> list[Any]:
+    try:
+        found = within(PATIENCE, lambda: volume.listdir(folder))
+    except _MISSING:
+        return []
+    return [file for file in found if file.type.name == "FILE"]
+
+
+def find(site: Site, target: Target) -> TaskLog:
+    """The log of a try, the newest where none is named; NoLogYetError or NothingMatchesError say what there is."""
+    index = -1 if target.map_index is None else target.map_index
+    folder = task_log_folder(target.dag_id, target.task_id, target.run_id, index)
+    names = _names(site, folder)
+    tries = sorted(int(name[8:-4]) for name in names if name.startswith("attempt=") and name[8:-4].isdigit())
+    if target.try_number in tries or (target.try_number is None and tries):
+        return TaskLog(site, f"{folder}/{try_log(target.try_number or tries[-1])}")
+    indexes = sorted(int(name[10:]) for name in names if name.startswith("map_index=") and name[10:].isdigit())
+    if indexes and target.map_index is None:
+        raise NothingMatchesError(f"{target.label} is mapped: name one with --map-index ({_listed(indexes)}).")
+    if waiting := _under_way(site, target):
+        raise NoLogYetError(waiting)
+    if tries:
+        raise NothingMatchesError(f"{target.label} has no log. The tries that have: {_listed(tries)}.")
+    raise NothingMatchesError(_nearest(site, target))
+
+
+def _under_way(site: Site, target: Target) -> str:
+    """Where the task is instead of having a log; empty where it is nowhere."""
+    for work in take_inventory(site, profiles=False).work():
+        if not target.matches(work.label):
+            continue
+        since = f"{time.time() - work.since:.0f} s"
+        if work.state == RUNNING:
+            return (
+                f"{work.label} runs since {since} in container {work.container_id}, and has not published its log yet."
+            )
+        if work.state == SUBMITTED:
+            return f"{work.label} was submitted {since} ago as {work.function_call_id}, and waits for a container."
+        return f"{work.label} was handed over {since} ago, and waits for Modal to take it: see `modalflow status`."
+    return ""
+
+
+def _nearest(site: Site, target: Target) -> str:
+    """What there is instead, from the outermost folder that is not there."""
+    where = f"on Volume {site.names.logs}"
+    for parent, prefix, wanted, kind in (
+        ("/", "dag_id=", target.dag_id, "DAGs"),
+        (f"dag_id={target.dag_id}", "run_id=", target.run_id, f"runs of {target.dag_id}"),
+        (f"dag_id={target.dag_id}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of that run"),
+    ):
+        there = [name.removeprefix(prefix) for name in _names(site, parent) if name.startswith(prefix)]
+        if wanted not in there:
+            near = nearest(wanted, there) or sorted(there)[-3:]
+            hint = f" The nearest of the {kind} that have: {', '.join(near)}." if near else ""
+            return f"There is no log of {target.label} {where}.{hint}"
+    return f"There is no log of {target.label} {where}."
+
+
+def _names(site: Site, folder: str) -> list[str]:
+    volume = LogVolume(site.control_plane, site.names).volume
+    try:
+        found: list[Any] = within(PATIENCE, lambda: volume.listdir(folder))
+    except _MISSING:
+        return []
+    return [str(each.path).rstrip("/").rpartition("/")[2] for each in found]
+
+
+def _listed(numbers: list[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:10])
+    return f"{shown} … {numbers[-1]}" if len(numbers) > 10 else shown
+
+
+def follow(site: Site, target: Target, *, pause: float = 1.0) -> Iterator[str | Outcome | NoLogYetError]:
+    """Lines as they come, until the try has ended; before there are any, where the task is, whenever that changes."""
+    said = ""
+    while True:
+        try:
+            log = find(site, target)
+            break
+        except NoLogYetError as error:
+            # Not the seconds, which always change.
+            state = str(error).partition(" since ")[0].partition(" ago ")[0].rpartition(" ")[0]
+            if state != said:
+                said = state
+                yield error
+        time.sleep(pause)
+    while True:
+        yield from log.new_lines()
+        if (outcome := log.outcome()) is not None:
+            yield from log.new_lines(whole=True)
+            yield outcome
+            return
+        time.sleep(pause)

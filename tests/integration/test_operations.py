@@ -1,0 +1,234 @@
+"""`modalflow status`, `logs` and `cancel` beside a real executor and the deployed worker."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
+
+import modal
+import pytest
+from airflow.utils.state import TaskInstanceState
+
+from modalflow import control_plane
+from modalflow.emulator.local import LocalModal
+from modalflow.names import CANCELLED_BY, Names
+from modalflow.worker.deploy import deploy
+from tests.command_line import CommandLine
+from tests.driving import Driver
+
+NAMES = Names("operated")
+
+
+@dataclass
+class Desk:
+    """An operator's terminal beside an executor that works."""
+
+    driver: Driver
+    command: CommandLine
+
+    def run(self, *arguments: str, code: int = 0, **env: str) -> CompletedProcess[str]:
+        """Run modalflow while the executor goes on; expect that exit code, and no traceback."""
+        done: list[CompletedProcess[str]] = []
+        thread = threading.Thread(target=lambda: done.append(self.command.run(*arguments, env=env)))
+        thread.start()
+        self.driver.until(lambda: not thread.is_alive())
+        thread.join()
+        assert done[0].returncode == code, done[0].stdout + done[0].stderr
+        assert "Traceback" not in done[0].stderr
+        return done[0]
+
+    def status(self) -> dict[str, Any]:
+        told: dict[str, Any] = json.loads(self.run("status", "--json").stdout)
+        return told
+
+    def work(self, key: Any, condition: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
+        """What status says of a key once a condition holds."""
+        found: list[dict[str, Any]] = []
+
+        def there() -> bool:
+            found[:] = [each for each in self.status()["work"] if key.run_id in each["label"] and condition(each)]
+            return bool(found)
+
+        self.driver.until(there)
+        return found[0]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
+    with LocalModal(max_containers=1) as running, pytest.MonkeyPatch.context() as environment:
+        variables = running.env | {
+            "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+            "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "5",
+            "AIRFLOW__MODAL_EXECUTOR__STATUS_INTERVAL": "0.2",
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        deploy(NAMES, bundles={})
+        yield running
+
+
+@pytest.fixture(scope="module")
+def command(local: LocalModal) -> Iterator[CommandLine]:
+    with CommandLine({}, modalflow=True) as command:
+        yield command
+
+
+@pytest.fixture
+def desk(local: LocalModal, command: CommandLine) -> Iterator[Desk]:
+    driver = Driver.started()
+    yield Desk(driver, command)
+    driver.executor.end()
+
+
+def test_status_tells_what_runs_and_what_waits(desk: Desk) -> None:
+    """Four share the one container, the fifth waits for it: each is listed with state, container and function call."""
+    keys = [desk.driver.submit(f"running-{n}", "echo up; sleep 300") for n in range(4)]
+    for key in keys:
+        desk.driver.log_has(key, "up")
+    late = desk.driver.submit("late", ["true"])
+    running = desk.work(keys[0], lambda work: work["state"] == "running")
+    assert running["container_id"].startswith("ta-") and running["function_call_id"].startswith("fc-")
+    waiting = desk.work(late, lambda work: work["function_call_id"])
+    assert (waiting["state"], waiting["profile"], waiting["container_id"]) == ("submitted", "default", "")
+    told = desk.status()
+    [executor] = told["executors"]
+    assert executor["in_flight"] == 5 and executor["states"] == {"submitted": 5} and not executor["silent"]
+    assert told["totals"] == {"default": {"running": 4, "submitted": 1}}
+    assert told["profiles"] == [{"name": "default", "containers": 1, "backlog": 1, "problem": ""}]
+    page = desk.run("status").stdout
+    assert "Work: 4 running (in a container), 1 submitted (on Modal, waits for a container)" in page
+    row = next(line for line in page.splitlines() if "late" in line)
+    assert row.split()[0] == "submitted" and waiting["function_call_id"] in row
+    assert "… and 4 more" in desk.run("status", "--limit", "1").stdout
+    desk.run("cancel", "driven", "running-0", keys[0].run_id, "--yes")
+    for key in [*keys, late]:
+        desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
+
+
+def test_a_stopped_executor_is_no_longer_told_of(local: LocalModal, desk: Desk) -> None:
+    """A clean stop removes the snapshot; what it left running is told to have no executor."""
+    other = Driver.started()
+    key = other.submit("left", "echo up; sleep 300")
+    other.log_has(key, "up")
+    assert len(desk.status()["executors"]) == 2
+    other.executor.end()
+    told = desk.status()
+    assert len(told["executors"]) == 1
+    [left] = [work for work in told["work"] if key.run_id in work["label"]]
+    assert left["executor"] == ""
+    assert "1 task marked * have no living executor" in desk.run("status").stdout
+    desk.run("cancel", left["work_id"], "--yes")
+
+
+def test_cancel_ends_what_runs_and_says_who_did_it(desk: Desk) -> None:
+    """The command ends within seconds; the executor's event and the log name the user, and nothing runs it again."""
+    key = desk.driver.submit("runs", "echo up; sleep 300")
+    desk.driver.log_has(key, "up")
+    said = desk.run("cancel", "driven", "runs", key.run_id, "--yes").stdout
+    assert f"driven.runs run {key.run_id} try 1 ended after " in said
+    state, info = desk.driver.outcome(key)
+    assert state is TaskInstanceState.FAILED
+    assert "was ended by hand: cancelled by " in info and "with modalflow cancel" in info
+    desk.driver.log_has(key, "with modalflow cancel")
+    work_id = desk.driver.stored_id(key).partition("/")[2]
+    desk.driver.until(lambda: desk.driver.ledger.get(work_id) is None)
+    assert desk.driver.ledger.get(CANCELLED_BY + work_id) is None
+
+
+def test_cancel_bars_what_waits(desk: Desk) -> None:
+    """What no container has begun never begins; the executor hears of it at once, without waiting for its sweep."""
+    crowd = [desk.driver.submit(f"crowd-{n}", "echo up; sleep 300") for n in range(4)]
+    for key in crowd:
+        desk.driver.log_has(key, "up")
+    key = desk.driver.submit("waits", "echo it ran")
+    waiting = desk.work(key, lambda work: work["function_call_id"])
+    said = desk.run("cancel", waiting["function_call_id"], "--yes").stdout
+    assert "had not begun, and will not" in said
+    state, info = desk.driver.outcome(key)
+    assert state is TaskInstanceState.FAILED and "with modalflow cancel" in info
+    for other in crowd:
+        desk.driver.executor.change_state(other, TaskInstanceState.FAILED)
+    log = desk.driver.log_has(key, "with modalflow cancel")
+    assert "it ran\n" not in log
+    call = modal.FunctionCall.from_id(waiting["function_call_id"], client=desk.driver.scope["client"])
+    with pytest.raises(modal.exception.Error):
+        call.get(timeout=10)
+
+
+def test_cancelled_by_hand_is_not_run_again(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`lost_command_policy = retry` is for what was lost, not for what somebody ended."""
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__LOST_COMMAND_POLICY", "retry")
+    driver = Driver.started()
+    try:
+        key = driver.submit("stubborn", "echo up; sleep 300")
+        driver.log_has(key, "up")
+        Desk(driver, desk.command).run("cancel", "driven", "stubborn", key.run_id, "--yes")
+        assert driver.outcome(key)[0] is TaskInstanceState.FAILED
+    finally:
+        driver.executor.end()
+
+
+def test_cancel_asks_and_names_the_nearest(desk: Desk) -> None:
+    """Nothing is ended without a yes; a name that is not quite right is answered with the one that is there."""
+    key = desk.driver.submit("precious", "echo up; sleep 300")
+    desk.driver.log_has(key, "up")
+    assert "Cancel 1 task?" in desk.run("cancel", "driven", "precious", key.run_id, code=1).stdout
+    said = desk.run("cancel", "driven", "precous", key.run_id, "--yes", code=1).stderr
+    assert f"The nearest: driven.precious run {key.run_id} try 1" in said
+    assert "Nothing that matches 'fc-nobody' is under way" in desk.run("cancel", "fc-nobody", "--yes", code=1).stderr
+    assert "three words, DAG TASK RUN" in desk.run("cancel", "a", "b", "--yes", code=2).stderr
+    assert key in desk.driver.executor.running
+    desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
+
+
+def test_logs_are_readable_and_followed_to_the_end(desk: Desk, tmp_path: Path) -> None:
+    """Structured lines read as one, printed ones as they are; --follow ends with the try and says how it ended."""
+    key = desk.driver.submit("talks", "for i in 1 2 3; do echo line $i; sleep 0.4; done; exit 3")
+    followed = desk.run("logs", "driven", "talks", key.run_id, "--follow")
+    lines = followed.stdout.splitlines()
+    assert " INFO    Started on Modal  function_call_id=fc-" in lines[0]
+    assert lines[1:4] == ["line 1", "line 2", "line 3"]
+    assert " ERROR   The command ended with exit code 3." in lines[4]
+    assert "This try has ended: failed." in followed.stderr
+    assert desk.run("logs", "driven", "talks", key.run_id).stdout == followed.stdout
+    raw = desk.run("logs", "driven", "talks", key.run_id, "--try", "1", "--json").stdout
+    assert json.loads(raw.splitlines()[0])["event"] == "Started on Modal"
+
+
+def test_logs_that_are_not_there(desk: Desk) -> None:
+    """No log yet: where the task is. No such try, run or DAG: what there is."""
+    done = desk.driver.submit("done", ["true"])
+    desk.driver.outcome(done)
+    crowd = [desk.driver.submit(f"crowd-{n}", "echo up; sleep 300") for n in range(4)]
+    for key in crowd:
+        desk.driver.log_has(key, "up")
+    waits = desk.driver.submit("waits", ["true"])
+    desk.work(waits, lambda work: work["function_call_id"])
+    said = desk.run("logs", "driven", "waits", waits.run_id, code=1).stderr
+    assert "was submitted" in said and "and waits for a container" in said
+    for key in [*crowd, waits]:
+        desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
+    assert "The tries that have: 1." in desk.run("logs", "driven", "done", done.run_id, "--try", "7", code=1).stderr
+    wrong = done.run_id[:-1] + "x"
+    assert f"runs of driven that have: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
+    assert "DAGs that have: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("logs", "d", "t", "r"), ("cancel", "fc-1", "--yes")])
+def test_what_is_in_the_way_is_told(desk: Desk, words: tuple[str, ...]) -> None:
+    """No app, no Modal, a wrong option: one line that says so and what to do."""
+    if words[0] != "logs":
+        assert "`modalflow deploy --app nobody`" in desk.run(*words, "--app", "nobody", code=1).stderr
+    away = {"MODAL_SERVER_URL": "http://127.0.0.1:1", "AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT": "1"}
+    assert "http://127.0.0.1:1 has not answered" in desk.run(*words, code=1, **away).stderr
+    wrong = {"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT": "1h"}
+    assert "task_timeout is '1h'" in desk.run(*words, code=1, **wrong).stderr

@@ -89,7 +89,9 @@ class Remote:
 
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
         """Submit one input; return the function call id."""
-        function = await bounded(self._function(profile, resources))
+        function = self._handles.get((profile, resources))
+        if function is None:
+            function = await bounded(self._function(profile, resources))
         call = await bounded(function.spawn.aio(wire))
         return str(call.object_id)
 
@@ -108,7 +110,6 @@ class Remote:
             self._handles[key] = function.with_options(**resources.as_arguments()) if resources.options else function
             while len(self._handles) > KEPT_HANDLES:
                 self._handles.popitem(last=False)
-        self._handles.move_to_end(key)
         return self._handles[key]
 
     def _deploy(self) -> str:

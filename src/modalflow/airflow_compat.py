@@ -239,6 +239,14 @@ def load_for_adoption(tis: Sequence[Any]) -> None:
         ).all()
 
 
+def stats() -> Any:
+    """Where metrics go, as Airflow's own executors have it: with ``incr``, ``gauge`` and ``timing``, each with tags."""
+    from airflow.executors import base_executor
+
+    # A module in newer versions, a class in older ones; both under the name that the version in use has.
+    return getattr(base_executor, "stats", None) or base_executor.Stats  # type: ignore[attr-defined]
+
+
 def tell_failed(executor: _Base, key: Any, reason: str) -> None:
     """Tell Airflow that a workload failed, and why."""
     if "reason" in _parameters(executor.fail):

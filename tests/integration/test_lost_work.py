@@ -220,6 +220,7 @@ def test_function_call_that_modal_does_not_know(driver: Driver) -> None:
     work_id = call_of(driver, running).work_id
     claimed = Entry.from_json(driver.ledger.get(work_id))
     driver.ledger.put(work_id, dataclasses.replace(claimed, function_call_id="fc-unknown").to_json())
+    call_of(driver, running).function_call_id = "fc-unknown"
     driver.told(running, "function call fc-unknown")
 
 

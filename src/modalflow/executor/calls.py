@@ -57,6 +57,7 @@ class Decision:
 
     action: Action
     reason: str = ""
+    cause: Cause = Cause.OTHER
 
 
 @dataclass(slots=True)
@@ -138,10 +139,10 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
         where = {"container": entry.container_id, "call": entry.function_call_id or function_call}
         if ran > policy.task_timeout:
             said = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
-            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where))
+            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where), Cause.TASK_TIMEOUT)
         if not verdict.ended:
             return Decision(Action.WAIT)
-        return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy)
+        return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy, verdict.cause)
     if call.submission is None and call.function_call_id is None:
         why = "Not started on Modal: its scheduler died before it had noted a function call."
         return Decision(Action.ASK_AIRFLOW, why)
@@ -156,15 +157,15 @@ def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> De
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     reason = explain(cause, said=said, call=call.function_call_id or "", before=f"Not started on Modal{times}")
     if call.submission is None:
-        return Decision(Action.ASK_AIRFLOW, reason)
-    return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason)
+        return Decision(Action.ASK_AIRFLOW, reason, cause)
+    return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason, cause)
 
 
-def lost_after_claim(call: Call, reason: str, policy: Policy) -> Decision:
+def lost_after_claim(call: Call, reason: str, policy: Policy, cause: Cause = Cause.OTHER) -> Decision:
     """It may have had effects: a workload of Airflow's follows the task's retries, a raw command the setting."""
     if call.kind is Kind.COMMAND and policy.retry_commands and call.submission is not None:
-        return Decision(Action.RUN_AGAIN, reason)
-    return Decision(Action.FAIL, reason)
+        return Decision(Action.RUN_AGAIN, reason, cause)
+    return Decision(Action.FAIL, reason, cause)
 
 
 @dataclass

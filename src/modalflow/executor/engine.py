@@ -18,13 +18,15 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
-from modalflow import control_plane
+from modalflow import airflow_compat, control_plane
 from modalflow.config import Settings
 from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.adoption import Adopter
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Policy
+from modalflow.executor.chores import Chores
 from modalflow.executor.events import listen, listen_to_others
+from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
 from modalflow.executor.orders import Adoption, News, Order
 from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
@@ -41,6 +43,9 @@ SETTLE = 5.0
 RECONNECT = 5.0
 #: Seconds that calls which are cancelled at the end may take for it.
 LAST_WORDS = 2.0
+#: RPCs on the side (forgetting, cancelling, barring) under way at once, and files with reasons being written.
+CHORES = 32
+LOG_CHORES = 4
 
 
 class Engine:
@@ -62,10 +67,20 @@ class Engine:
         )
         self._link = Link()
         self._enquiries = Enquiries(database)
-        self._tracker = Tracker(
-            f"executor-{uuid.uuid4().hex[:16]}", policy, self._link, self._spawn, enquiries=self._enquiries
-        )
         self._loop = asyncio.new_event_loop()
+        self._chores = Chores(CHORES, self._spawn)
+        self._log_chores = Chores(LOG_CHORES, self._spawn)
+        self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
+        self._tracker = Tracker(
+            f"executor-{uuid.uuid4().hex[:16]}",
+            policy,
+            self._link,
+            self._chores.put,
+            enquiries=self._enquiries,
+            write=self._log_chores.put,
+            counts=self._metrics.counts,
+            timed=self._metrics.time,
+        )
         self._submitter = Submitter(
             self._tracker,
             self.credentials_refused,
@@ -119,6 +134,7 @@ class Engine:
             return
         self._revived_at = time.monotonic()
         log.error("The engine's thread has ended; it is started again with its %s calls in flight", self.in_flight)
+        self._metrics.counts["engine_restarts"] += 1
         self._prepare()
         self._thread.start()
 
@@ -131,6 +147,12 @@ class Engine:
         news = self._tracker.news
         for _ in range(min(most, len(news))):
             yield news.popleft()
+
+    def delivered(self, news: Iterable[News]) -> None:
+        """These were told to Airflow."""
+        now = time.monotonic()
+        for each in news:
+            self._metrics.time(DELIVERY_LATENCY, now - each.arrived_at)
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """These outcomes were delivered; their entries may leave the ledger."""
@@ -186,6 +208,9 @@ class Engine:
                 self._ready.set_exception(error)
         finally:
             self._submitter.stop()
+            if self._stopped:
+                self._chores.drop()
+                self._log_chores.drop()
             _drain(self._loop)
             if self._stopped:
                 self._loop.close()
@@ -202,6 +227,7 @@ class Engine:
         self._spawn(_for_ever(self._sweeper.run))
         self._spawn(_for_ever(self._publisher.run))
         self._spawn(_for_ever(self._enquiries.run))
+        self._spawn(_for_ever(lambda: self._metrics.run(self._gauges)))
         await asyncio.wait((stopping, self._broken), return_when=asyncio.FIRST_COMPLETED)
         if self._broken.done():
             self._broken.result()
@@ -230,14 +256,23 @@ class Engine:
 
     async def _connect(self) -> None:
         remote = await in_daemon_thread(self._open_remote)
+        remote.counted = self._metrics.rpc
         self._link.deployment = await remote.deployment()
         self._link.remote = remote
 
     async def _settle(self) -> None:
-        """Let spawns that are under way get their function call id, so that Airflow may store it."""
+        """Let spawns that are under way get their function call id, so that Airflow may store it, and let what was
+        asked for on the side be done."""
         deadline = time.monotonic() + SETTLE
-        while self._submitter.under_way and time.monotonic() < deadline:
+        while (self._submitter.under_way or len(self._chores)) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
+
+    def _gauges(self) -> dict[str, float]:
+        return {
+            IN_FLIGHT: self.in_flight,
+            WAITING: self._submitter.waiting,
+            UNDELIVERED: len(self._tracker.news),
+        }
 
     def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
         task = self._loop.create_task(coroutine)

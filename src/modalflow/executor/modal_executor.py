@@ -192,6 +192,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._delivered = []
         untold, self._untold = [*self._untold, *self._engine.take_news(NEWS_AT_ONCE)], []
         begun = set()
+        told = []
         for news in untold:
             if news.again:
                 self._tell_again(news)
@@ -206,6 +207,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
                 self._delivered.append(news.work_id)
             if current:
                 self._tell(news)
+                told.append(news)
+        self._engine.delivered(told)
 
     def _tell_again(self, news: News) -> None:
         """Airflow took no notice of a failure; unless the key is in use again, that is all there is to say of it."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from modalflow.executor.resources import Resources
@@ -56,5 +57,7 @@ class News:
     function_call_id: str | None = None
     reason: str | None = None
     entry: Entry | None = None
+    arrived_at: float = field(default_factory=time.monotonic, compare=False)
+    """When the engine knew of it, by its monotonic clock."""
     again: bool = False
     """It was told before, and Airflow did not take notice."""

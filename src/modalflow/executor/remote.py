@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import queue
 from collections import OrderedDict
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import modal
@@ -63,6 +63,8 @@ class Remote:
         self._ledger: Any = modal.Dict.from_name(names.ledger, create_if_missing=True, **scope)
         self._events: Any = modal.Queue.from_name(names.events, create_if_missing=True, **scope)
         self._executors: Any = modal.Dict.from_name(names.executors, create_if_missing=True, **scope)
+        self.counted: Callable[[str, BaseException | None], None] = lambda rpc, error: None
+        """Called with the name of each RPC that was made, and how it failed if it did."""
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
         self.logs = LogVolume(control_plane, names)
 
@@ -71,7 +73,7 @@ class Remote:
 
         Raises NotDeployedError or IncompatibleWorkerError.
         """
-        await bounded(self._function(DEFAULT_PROFILE, Resources()))
+        await self._ask("FunctionGet", self._function(DEFAULT_PROFILE, Resources()))
         deployment = await in_daemon_thread(self.logs.deployment)
         if deployment is not None and deployment.protocol != PROTOCOL:
             raise IncompatibleWorkerError(
@@ -87,12 +89,28 @@ class Remote:
             )
         return deployment
 
+    async def _ask(
+        self,
+        rpc: str,
+        call: Awaitable[_T],
+        seconds: float = RPC_TIMEOUT,
+        answers: tuple[type[BaseException], ...] = (),
+    ) -> _T:
+        """Await a call of the SDK that makes this RPC, and count it; one of ``answers`` is raised, but is no failure."""
+        try:
+            answer = await bounded(call, seconds)
+        except BaseException as error:
+            self.counted(rpc, None if isinstance(error, answers) else error)
+            raise
+        self.counted(rpc, None)
+        return answer
+
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
         """Submit one input; return the function call id."""
-        function = self._handles.get((profile, resources))
+        function: Any = self._handles.get((profile, resources))
         if function is None:
-            function = await bounded(self._function(profile, resources))
-        call = await bounded(function.spawn.aio(wire))
+            function = await self._ask("FunctionGet", self._function(profile, resources))
+        call = await self._ask("FunctionMap", function.spawn.aio(wire))
         return str(call.object_id)
 
     async def _function(self, profile: str, resources: Resources) -> Any:
@@ -123,18 +141,20 @@ class Remote:
     async def entry(self, work_id: str) -> Entry | None:
         """The ledger's entry of a work id; MalformedMessageError for one that is no plain data, or no entry."""
         try:
-            text = await bounded(self._ledger.get.aio(work_id))
+            text = await self._ask("DictGet", self._ledger.get.aio(work_id))
         except exception.DeserializationError as error:
             raise MalformedMessageError(f"A ledger entry is no plain data: {error.__cause__ or error}") from error
         return None if text is None else Entry.from_json(text)
 
     async def claim(self, entry: Entry) -> bool:
         """Write an entry where there is none, so that no worker can begin this work id; False if one has."""
-        return bool(await bounded(self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True)))
+        return bool(
+            await self._ask("DictUpdate", self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True))
+        )
 
     async def forget(self, work_id: str) -> None:
         """Remove a work id from the ledger."""
-        await bounded(self._ledger.pop.aio(work_id, None))
+        await self._ask("DictPop", self._ledger.pop.aio(work_id, None))
 
     async def cancelled_by(self, work_id: str) -> str:
         """Who ended work by hand, as `modalflow cancel` left it in the ledger; empty where nobody did. Told once."""
@@ -145,11 +165,11 @@ class Remote:
 
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the one before."""
-        await bounded(self._executors.put.aio(partition, snapshot))
+        await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
     async def withdraw(self, partition: str) -> None:
         """Remove an executor's snapshot."""
-        await bounded(self._executors.pop.aio(partition, None))
+        await self._ask("DictPop", self._executors.pop.aio(partition, None))
 
     async def withdraw_older_than(self, time: float) -> None:
         """Remove what executors that were killed before then have left behind."""
@@ -165,7 +185,7 @@ class Remote:
         """Modal's own word on a function call. What the call returned is not read: the ledger has it."""
         call: Any = modal.FunctionCall.from_id(function_call_id, client=self.control_plane.client)
         try:
-            await bounded(call.get.aio(timeout=0))
+            await self._ask("FunctionGetOutputs", call.get.aio(timeout=0), answers=ENDINGS)
         except ENDINGS as error:
             return verdict_of(error)
         return RETURNED
@@ -173,13 +193,16 @@ class Remote:
     async def cancel(self, function_call_id: str) -> None:
         """End a function call; other inputs of its container are not touched."""
         call: Any = modal.FunctionCall.from_id(function_call_id, client=self.control_plane.client)
-        await bounded(call.cancel.aio())
+        await self._ask("FunctionCallCancel", call.cancel.aio())
 
     async def next_events(self, partition: str, most: int, wait: float) -> list[Entry]:
         """Wait for events of a partition; an event that cannot be read is passed over (the ledger has the truth)."""
         try:
-            texts = await bounded(
-                self._events.get_many.aio(most, block=True, timeout=wait, partition=partition), wait + RPC_TIMEOUT
+            texts = await self._ask(
+                "QueueGet",
+                self._events.get_many.aio(most, block=True, timeout=wait, partition=partition),
+                wait + RPC_TIMEOUT,
+                answers=(queue.Empty,),
             )
         except queue.Empty:
             return []

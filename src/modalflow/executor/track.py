@@ -17,6 +17,7 @@ from typing import Any
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.failures import Failures
+from modalflow.executor.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY
 from modalflow.executor.orders import News, NewsKind, Order
 from modalflow.executor.remote import Remote
 from modalflow.executor.standing import Enquiries
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
+
+KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
 
 #: Ends of which Modal may know more than the worker.
 EXPLAINED = (Cause.CANCELLED.value, Cause.CONTAINER_STOPPED.value)
@@ -67,14 +70,19 @@ class Tracker:
     ask_airflow: Callable[[Call, str], None] = lambda call, reason: None
     enquiries: Enquiries = field(default_factory=Enquiries)
     counts: Counter[str] = field(default_factory=Counter)
-    """What has happened how often, for whoever looks in: taken, adopted, resubmitted, and each kind of news."""
+    """What has happened how often, for whoever looks in: taken, adopted, resubmitted, lost by cause (``lost.CAUSE``),
+    and each kind of news."""
+    timed: Callable[[str, float], None] = lambda name, seconds: None
+    """Takes the durations that ``metrics`` has names for."""
+    write: Callable[[Coroutine[Any, Any, Any]], object] | None = None
+    """As ``run``, for what writes to a log; ``run`` if not given."""
     trouble: str = ""
     """Why Modal takes nothing at present; empty while it does."""
     explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
     """Asks Modal about the end of a cancelled call, then delivers it."""
     _explained: set[str] = field(default_factory=set)
     """Work ids whose explanation is under way."""
-    _kept_claims: deque[str] = field(default_factory=lambda: deque(maxlen=KEPT_CLAIMS))
+    _kept_claims: dict[str, None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._failures = Failures(self.news.append, lambda work_id: self.forget([work_id]), self.enquiries)
@@ -111,7 +119,7 @@ class Tracker:
         profile = self._profile_of(order)
         if profile is None:
             said = f"Profile {order.profile!r} is not deployed; deployed profiles: {', '.join(self.link.profiles)}"
-            self.fail(call, explain(Cause.REJECTED, said=said))
+            self.fail(call, explain(Cause.REJECTED, said=said), Cause.REJECTED)
             return
         call.submission = dataclasses.replace(order.submission, profile=profile, partition=self.partition)
         self.submit(call)
@@ -126,6 +134,7 @@ class Tracker:
         """A spawn has returned its function call id."""
         self.trouble = ""
         call.heard_at = time.monotonic()
+        self.timed(SUBMIT_LATENCY, time.time() - call.taken_at)
         if call.settled:
             self.run(self._cancel(call))
             return
@@ -177,17 +186,17 @@ class Tracker:
             self._run_again(call, decision.reason)
         elif decision.action is Action.TIME_OUT:
             self.run(self._cancel(call))
-            self.apply(call, lost_after_claim(call, decision.reason, self.policy))
+            self.apply(call, lost_after_claim(call, decision.reason, self.policy, decision.cause))
         elif decision.action is Action.ASK_AIRFLOW:
             self.ask_airflow(call, decision.reason)
         elif decision.action is Action.FAIL:
-            self.fail(call, decision.reason)
+            self.fail(call, decision.reason, decision.cause)
 
     def over(self, call: Call) -> None:
         """Airflow no longer waits for this work: forget it without a word, and let nothing of it begin."""
         log.info("%s: Airflow no longer waits for it", call.label)
         self._settle_call(call)
-        self._kept_claims.append(call.work_id)
+        self._keep_claim(call)
         self.run(self._cancel(call))
         self.run(self._bar(call, "Airflow no longer waited for it"))
         self._tell(NewsKind.OVER, call)
@@ -239,17 +248,25 @@ class Tracker:
                 return
         self._settle_call(call)
         call.function_call_id = call.function_call_id or entry.function_call_id
+        if entry.finished_at is not None:
+            self.timed(OUTCOME_LATENCY, time.time() - entry.finished_at)
+        if failed and entry.cause:
+            self._lost(Cause(entry.cause) if entry.cause in KNOWN_CAUSES else Cause.OTHER)
         self._tell(NewsKind.FAILED if failed else NewsKind.SUCCESS, call, entry.reason, entry)
 
-    def fail(self, call: Call, reason: str) -> None:
+    def _lost(self, cause: Cause) -> None:
+        self.counts[f"lost.{cause.value}"] += 1
+
+    def fail(self, call: Call, reason: str, cause: Cause = Cause.OTHER) -> None:
         """End a call as failed, for that reason."""
         if call.settled:
             return
+        self._lost(cause)
         self._settle_call(call)
         adopted = call.submission is None
         if (adopted or call.function_call_id is not None) and not call.may_start_again:
             # Whatever Modal said of it, a container that still gets it must find the claim taken.
-            self._kept_claims.append(call.work_id)
+            self._keep_claim(call)
         if call.attempts or adopted:
             self.run(self._bar(call, reason))
         self.add_reason(call.log_path, reason)
@@ -263,10 +280,16 @@ class Tracker:
         else:
             self.news.append(news)
 
+    def _keep_claim(self, call: Call) -> None:
+        """Let the ledger's entry stay after the outcome was delivered."""
+        self._kept_claims[call.work_id] = None
+        while len(self._kept_claims) > KEPT_CLAIMS:
+            del self._kept_claims[next(iter(self._kept_claims))]
+
     def _settle_call(self, call: Call) -> None:
         call.settled = True
         if call.may_start_again:
-            self._kept_claims.append(call.work_id)
+            self._keep_claim(call)
         self.calls.discard(call)
 
     def end_call(self, key: Any, reason: str) -> None:
@@ -303,7 +326,7 @@ class Tracker:
             if self._failures.keeps(work_id):
                 continue
             if work_id in self._kept_claims:
-                self._kept_claims.remove(work_id)
+                del self._kept_claims[work_id]
             elif self.link.remote is not None:
                 self.run(self.link.remote.forget(work_id))
 
@@ -311,7 +334,7 @@ class Tracker:
         """Write a reason into a workload's log."""
         if self.link.remote is not None:
             logs = self.link.remote.logs
-            self.run(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
+            (self.write or self.run)(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
 
     def describe(self) -> list[str]:
         """What is in flight, a line each, for an operator; may be called from any thread."""

@@ -96,7 +96,7 @@ class Remote:
         seconds: float = RPC_TIMEOUT,
         answers: tuple[type[BaseException], ...] = (),
     ) -> _T:
-        """Await a call of the SDK that makes this RPC, and count it; one of ``answers`` is raised, but is no failure."""
+        """Await a call of the SDK that makes this RPC, and count it; one of ``answers`` is raised, but no failure."""
         try:
             answer = await bounded(call, seconds)
         except BaseException as error:

@@ -19,8 +19,6 @@ from typing import Any
 
 from modal import exception
 
-from modalflow.reasons import Cause
-
 log = logging.getLogger(__name__)
 
 PREFIX = "modal_executor"
@@ -84,7 +82,6 @@ WAITING = "waiting"
 UNDELIVERED = "undelivered"
 RPC = "rpc"
 
-_CAUSES = ", ".join(f"`{cause.value}`" for cause in Cause)
 _RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
 
 METRICS: tuple[Metric, ...] = (
@@ -108,9 +105,9 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "lost",
         "counter",
-        "Workloads that ended otherwise than by themselves, by [cause](lost-work.md).",
+        "Workloads that ended otherwise than by themselves, by cause.",
         "cause",
-        _CAUSES + "; `other` for what a worker of another version says",
+        "the names in [that table](lost-work.md), e.g. `out-of-memory`; `other` for what a newer worker says",
     ),
     Metric("engine_restarts", "counter", "How often the engine's thread ended and was started again."),
     Metric(

@@ -231,12 +231,12 @@ def load_for_adoption(tis: Sequence[Any]) -> None:
     session = object_session(missing[0]) if missing else None
     if session is None:
         return
+    # Of these 3.2 and newer lack the first alone.
+    columns = (TaskInstance.try_number, TaskInstance.map_index, TaskInstance.external_executor_id)
     for start in range(0, len(missing), _ADOPTED_AT_ONCE):
         ids = [ti.id for ti in missing[start : start + _ADOPTED_AT_ONCE]]
         # Objects that the session knows get what they lack.
-        session.scalars(
-            select(TaskInstance).where(TaskInstance.id.in_(ids)).options(load_only(TaskInstance.try_number))
-        ).all()
+        session.scalars(select(TaskInstance).where(TaskInstance.id.in_(ids)).options(load_only(*columns))).all()
 
 
 def stats() -> Any:

@@ -10,6 +10,7 @@ import pytest
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import (
     finish_run,
+    in_database,
     start_run,
     the_task,
     wait_at_gate,
@@ -19,15 +20,47 @@ from tests.support import descendants, is_running, wait_until
 pytestmark = pytest.mark.timeout(300)
 
 
+STORED_ID = "SELECT external_executor_id AS id FROM task_instance WHERE run_id = :run_id AND dag_id = 'gate_once'"
+ADOPTED = (
+    "SELECT job.state = 'running' AS adopted FROM task_instance JOIN job ON job.id = queued_by_job_id"
+    " WHERE run_id = :run_id AND task_instance.dag_id = 'gate_once'"
+)
+
+
+def kill_the_scheduler(stack: ModalStack) -> None:
+    """Kill it, and wait for the next one."""
+    scheduler = stack.airflow.programs["scheduler"]
+    os.kill(killed := scheduler.pid, signal.SIGKILL)
+    wait_until(lambda: scheduler.pid != killed and not stack.airflow.api.unhealthy(), 60.0, "a new scheduler")
+
+
 @pytest.mark.matrix
 def test_a_task_survives_the_scheduler(stack: ModalStack) -> None:
     """A new scheduler adopts what the killed one had running: the same try, in the same container, succeeds."""
     run_id = start_run(stack, "gate_once", gate="scheduler_killed")
     before = wait_at_gate(stack, "gate_once", run_id)
-    scheduler = stack.airflow.programs["scheduler"]
-    os.kill(killed := scheduler.pid, signal.SIGKILL)
-    wait_until(lambda: scheduler.pid != killed and not stack.airflow.api.unhealthy(), 60.0, "a new scheduler")
+    kill_the_scheduler(stack)
     stack.airflow.api.set_variable("scheduler_killed", "open")
+    assert finish_run(stack, "gate_once", run_id) == "success"
+    after = the_task(stack, "gate_once", run_id)
+    assert (after.try_number, after.hostname) == (1, before.hostname)
+
+
+@pytest.mark.matrix
+def test_a_task_survives_a_scheduler_that_never_heard_of_its_function_call(stack: ModalStack) -> None:
+    """Airflow stores the work id when it queues a task, so a task whose scheduler died between the spawn and its answer
+    runs on: the same try, in the same container."""
+    fault = stack.local.faults.add("FunctionMap:lost-reply=held,for=clients,count=1")
+    try:
+        run_id = start_run(stack, "gate_once", gate="scheduler_unaware")
+        before = wait_at_gate(stack, "gate_once", run_id)
+        (stored,) = in_database(stack, STORED_ID, run_id=run_id)
+        assert stored["id"] and not stored["id"].startswith("fc-"), stored
+        kill_the_scheduler(stack)
+        wait_until(lambda: in_database(stack, ADOPTED, run_id=run_id)[0]["adopted"], 60.0, "adoption")
+    finally:
+        stack.local.faults.clear([fault.id])
+    stack.airflow.api.set_variable("scheduler_unaware", "open")
     assert finish_run(stack, "gate_once", run_id) == "success"
     after = the_task(stack, "gate_once", run_id)
     assert (after.try_number, after.hostname) == (1, before.hostname)

@@ -64,3 +64,10 @@ def test_deploy_is_a_command_of_airflow(airflow: dict[str, str]) -> None:
     usage = run(airflow, "modalflow", "deploy", "--help")
     for parameter in deploy.params:
         assert parameter.opts[0] in usage
+
+
+def test_an_operators_commands_are_airflows_too(airflow: dict[str, str]) -> None:
+    """`airflow modalflow` lists them all."""
+    usage = run(airflow, "modalflow", "--help")
+    for command in ("doctor", "status", "logs", "cancel"):
+        assert f"\n    {command} " in usage

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -34,6 +36,24 @@ def errors_in_a_line() -> Iterator[None]:
         raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
     except exception.Error as error:
         raise click.ClickException(f"{error} (`modalflow doctor` may tell more)") from error
+
+
+@contextmanager
+def logs_on_stderr() -> Iterator[None]:
+    """Send what is written to standard output to standard error meanwhile.
+
+    Airflow and its hooks log to standard output, where an answer is expected, which may be JSON, and nothing else. They
+    keep the file that they found when they were imported, so that only its descriptor can be replaced.
+    """
+    sys.stdout.flush()
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(answers, 1)
+        os.close(answers)
 
 
 def target_options(command: _F) -> _F:

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, json_option
+from modalflow.cli.common import app_option, environment_option, json_option, logs_on_stderr
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
 _NAME_WIDTH = 24
@@ -35,11 +35,17 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
     costs a few seconds of it. The exit code is 1 if a check failed.
     """
     # Imports Modal, and Airflow's configuration.
-    from modalflow.operations.doctor import examine
-    from modalflow.operations.findings import Status
+    with logs_on_stderr():
+        from modalflow.operations.doctor import examine
+        from modalflow.operations.findings import Status
 
     findings = []
-    for finding in examine(app=app, environment=environment, profiles=profiles, timeout=timeout):
+    examination = examine(app=app, environment=environment, profiles=profiles, timeout=timeout)
+    while True:
+        with logs_on_stderr():
+            finding = next(examination, None)
+        if finding is None:
+            break
         findings.append(finding)
         if not as_json:
             time = f"  ({finding.seconds * 1000:.0f} ms)" if finding.seconds is not None else ""

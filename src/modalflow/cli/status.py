@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, logs_on_stderr
 from modalflow.cli.words import counted, duration, table
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
     from modalflow.operations.site import open_site, read_settings
 
     with errors_in_a_line():
-        site = open_site(read_settings(app, environment))
+        with logs_on_stderr():
+            site = open_site(read_settings(app, environment))
         while True:
             inventory = take_inventory(site)
             if as_json:

@@ -8,6 +8,7 @@
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
+#   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -29,7 +30,7 @@ TESTS ?=
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk matrix durability demo docs bench constraints clean
+.PHONY: setup check test test-oldest-sdk matrix durability demo docs bench bench-executor constraints clean
 
 setup: $(STAMP)
 
@@ -89,6 +90,9 @@ docs: $(STAMP)
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.local_control_plane $(BENCH)
+
+bench-executor: $(STAMP)
+	@$(BIN)/python -m benchmarks.executor $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

@@ -27,7 +27,7 @@ def run(submission: dict[str, Any]) -> None:
     threading.Event().wait()
 
 
-@app.function(max_containers=1, timeout=24 * 3600)
+@app.function(max_containers=1, timeout=24 * 3600, scaledown_window=20 * 60)
 @modal.concurrent(max_inputs=100)
 async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[str, float, float]]:
     """Be the worker of these work ids, one of which ends every so many seconds.
@@ -65,7 +65,7 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
     return list(await asyncio.gather(*(one(turn, work_id) for turn, work_id in enumerate(work_ids))))
 
 
-@app.function(max_containers=1, timeout=24 * 3600)
+@app.function(max_containers=1, timeout=24 * 3600, scaledown_window=20 * 60)
 async def tell(work_ids: list[str], partition: str) -> None:
     """Send the events of these work ids, many at once, and write no ledger: where only the executor is looked at."""
     import time

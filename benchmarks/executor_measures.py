@@ -1,4 +1,7 @@
-"""What is measured of the executor, each with the real ModalExecutor, engine and SDK on a local control plane."""
+"""What is measured of the executor, each with the real executor, engine and SDK on a local control plane.
+
+Each function returns figures by title; ``executor.MEASURES`` has their goals and where the naive executor's go.
+"""
 
 from __future__ import annotations
 
@@ -6,84 +9,112 @@ import gc
 import statistics
 import time
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+from unittest.mock import MagicMock
 
 from benchmarks import machine
-from benchmarks.executor_stage import Stage, Stamped, beat, beat_until, queue
+from benchmarks.executor_stage import Stage, Stamped, beat, beat_until, queue, workload
+from benchmarks.naive_executor import NaiveExecutor
 
-PATIENCE = 600.0
+PATIENCE = 1200.0
+
+#: Seconds between two heartbeats where heartbeats are timed.
+PAUSE = 0.02
+
+Figures = dict[str, float]
 
 
-def stamped(executor: Any) -> Stamped:
-    """Make an executor's news carry the moment at which they came."""
+@contextmanager
+def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
+    """An executor whose news carry the moment at which they came, which is when the next ``sync`` may tell them."""
+    executor = stage.executor()
     news = Stamped()
     executor._engine._tracker.news = news
-    return news
-
-
-def submission(stage: Stage, number: int) -> dict[str, float]:
-    """From the heartbeat that hands so many workloads over to the function call id of the last."""
-    executor = stage.executor()
+    executor._engine._tracker.__post_init__()
     try:
-        news = stamped(executor)
-        ids = queue(executor, number, "submitted")
-        began = time.time()
-        handed = beat(executor)
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE, 0.02)
-        last = max(news.at[each, "STARTED"] for each in ids)
-        return {"heartbeat that hands them over (ms)": 1000 * handed, "all submitted (s)": last - began}
+        yield executor, news
     finally:
         executor.end()
 
 
-def running(stage: Stage, number: int, beats: int) -> dict[str, float]:
-    """With so many running, and one more begun and one ended in each heartbeat: how long heartbeats take, how many RPCs
-    there are, and how long outcomes take."""
-    executor = stage.executor()
-    try:
-        news = stamped(executor)
-        gc.collect()
-        memory = machine.memory_of_this()
-        queue(executor, number, "running")
+def submission(stage: Stage, number: int) -> Figures:
+    """From the heartbeat that hands so many workloads over to the function call id of the last."""
+    with started(stage) as (executor, news):
+        queue(executor, 10, "first")
+        beat_until(executor, lambda: len(news.at) >= 10, PATIENCE, PAUSE)
+        news.at.clear()
+        ids = queue(executor, number, "submitted")
+        began, used = time.time(), time.process_time()
+        handed = beat(executor)
+        beat_until(executor, lambda: len(news.at) >= number, PATIENCE, PAUSE)
+        used = time.process_time() - used
+        last = max(news.at[each, "STARTED"] for each in ids)
+        return {"submitted": last - began, "handed over": 1000 * handed, "cpu per submission": 1000 * used / number}
+
+
+def running(stage: Stage, number: int, ends: int) -> Figures:
+    """With so many running, of which one ends, and another begins, about every second heartbeat."""
+    with started(stage) as (executor, news):
+        for _ in range(0, number, 1000):
+            queue(executor, min(1000, number), "running")
+            beat(executor)
         beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        gc.collect()
-        memory = (machine.memory_of_this() - memory) / number
-        ids = queue(executor, beats, "ending")
-        beat_until(executor, lambda: len(news.at) >= number + beats, PATIENCE)
-        every = 0.02
+        ids = queue(executor, ends, "ending")
+        beat_until(executor, lambda: len(news.at) >= number + ends, PATIENCE)
         partition = executor._engine._tracker.partition
+        stage.function("play").remote(["warm"], partition, 0.0)
         stage.count_from_now()
-        playing = stage.function("play").spawn(ids, partition, every)
-        took = []
-        for turn in range(beats * 2):
+        playing = stage.function("play").spawn(ids, partition, 2 * PAUSE)
+        took, used = [], []
+        for turn in range(2 * ends):
             if turn % 2:
                 queue(executor, 1, f"new-{turn}")
+            before = time.thread_time()
             took.append(beat(executor))
-            time.sleep(every)
+            used.append(time.thread_time() - before)
+            time.sleep(PAUSE)
+        counts = stage.counts()
         told = {work_id: times for work_id, *times in playing.get(timeout=PATIENCE)}
         beat_until(executor, lambda: all((each, "SUCCESS") in news.at for each in ids), PATIENCE)
-        counts = stage.counts()
-        from_end = sorted(news.at[each, "SUCCESS"] - told[each][0] for each in ids)
-        from_event = sorted(news.at[each, "SUCCESS"] - told[each][1] for each in ids)
+        from_end = [news.at[each, "SUCCESS"] - told[each][0] for each in ids]
+        from_event = [news.at[each, "SUCCESS"] - told[each][1] for each in ids]
+        rpcs = {name.removeprefix("clients "): n for name, n in counts.items() if name.startswith("clients ")}
+        with_work = ("FunctionMap", "DictPop", "DictUpdate")
         return {
-            "heartbeat p50 (ms)": 1000 * statistics.median(took),
-            "heartbeat p99 (ms)": 1000 * statistics.quantiles(took, n=100)[-1],
-            "longest heartbeat (ms)": 1000 * max(took),
-            "outcome ready after the work ended, p50 (s)": statistics.median(from_end),
-            "outcome ready after the work ended, p95 (s)": statistics.quantiles(from_end, n=20)[-1],
-            "outcome ready after its event was accepted, p95 (s)": statistics.quantiles(from_event, n=20)[-1],
-            "resident memory per workload (KiB)": memory,
-            **{f"RPCs, {name}": count for name, count in counts.items() if count},
+            "heartbeat p50": 1000 * statistics.median(took),
+            "heartbeat p99": 1000 * percentile(took, 99),
+            "heartbeat cpu p99": 1000 * percentile(used, 99),
+            "RPCs per heartbeat": sum(rpcs.values()) / len(took),
+            "RPCs per heartbeat without work": sum(n for rpc, n in rpcs.items() if rpc not in with_work) / len(took),
+            "outcome after event p50": statistics.median(from_event),
+            "outcome after event p95": percentile(from_event, 95),
+            "outcome after end p50": statistics.median(from_end),
+            "outcome after end p95": percentile(from_end, 95),
         }
-    finally:
-        executor.end()
 
 
-def memory(stage: Stage, number: int) -> dict[str, float]:
-    """What the Python objects of a running workload take."""
-    executor = stage.executor()
-    try:
-        news = stamped(executor)
+def burst(stage: Stage, number: int) -> Figures:
+    """So many outcomes known at once: the longest heartbeat until Airflow has been told of all."""
+    with started(stage) as (executor, news):
+        ids = queue(executor, number, "burst")
+        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
+        stage.function("tell").remote(ids, executor._engine._tracker.partition)
+        deadline = time.monotonic() + PATIENCE
+        while not all((each, "SUCCESS") in news.at for each in ids) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+        took = []
+        while executor.running:
+            before = time.thread_time()
+            beat(executor)
+            took.append(time.thread_time() - before)
+        return {"burst: heartbeats": len(took), "burst: cpu of the longest": 1000 * max(took)}
+
+
+def memory(stage: Stage, number: int) -> Figures:
+    """What the Python objects of a running workload take, Airflow's own of it included."""
+    with started(stage) as (executor, news):
         queue(executor, 100, "warm")
         beat_until(executor, lambda: len(news.at) >= 100, PATIENCE)
         news.at.clear()
@@ -94,9 +125,57 @@ def memory(stage: Stage, number: int) -> dict[str, float]:
         news.at.clear()
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0]
-        for line in tracemalloc.take_snapshot().statistics("lineno")[:12]:
-            print(line)
         tracemalloc.stop()
-        return {"Python objects per workload (KiB)": taken / number / 1024}
-    finally:
-        executor.end()
+        return {"memory": taken / number / 1024}
+
+
+def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, float, int]]:
+    """So many workloads through one executor: how many so far, MB of resident memory, and Python objects."""
+    with started(stage) as (executor, news):
+        done = 0
+        while done < number:
+            ids = queue(executor, wave, f"wave-{done}")
+            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in news.at) >= wave, PATIENCE)
+            stage.function("tell").remote(ids, executor._engine._tracker.partition)
+            beat_until(executor, lambda: not executor.running, PATIENCE)
+            beat_until(executor, lambda: not len(executor._engine._chores), PATIENCE)
+            news.at.clear()
+            done += wave
+            gc.collect()
+            yield done, machine.memory_of_this() / 1024, len(gc.get_objects())
+
+
+def naive(stage: Stage, number: int) -> Figures:
+    """The naive executor with so many workloads. They all run while one heartbeat is timed, and one of them ends."""
+    executor = NaiveExecutor(stage.client, 1_000_000)
+    queue(executor, 1, "first")
+    beat(executor)
+    workloads = [workload(f"naive-{n}") for n in range(number)]
+    for each in workloads:
+        executor.queue_workload(each, MagicMock())
+    began = time.time()
+    handed = beat(executor)
+    submitted = time.time() - began - handed / (number + 1)
+    stage.count_from_now()
+    took = [beat(executor) for _ in range(2)]
+    counts = stage.counts()
+    ending = workloads[number // 2]
+    playing = stage.function("play").spawn([ending.ti.external_executor_id], "nobody", 0.0)
+    while ending.key in executor.running:
+        beat(executor)
+    told = time.time()
+    _, end, event = playing.get(timeout=PATIENCE)[0]
+    return {
+        "submitted": submitted,
+        "handed over": 1000 * handed,
+        "heartbeat p50": 1000 * statistics.median(took),
+        "heartbeat p99": 1000 * max(took),
+        "RPCs per heartbeat": sum(counts.values()) / len(took),
+        "RPCs per heartbeat without work": sum(counts.values()) / len(took),
+        "outcome after event p50": told - event,
+        "outcome after end p50": told - end,
+    }
+
+
+def percentile(figures: list[float], part: int) -> float:
+    return statistics.quantiles(figures, n=100, method="inclusive")[part - 1]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import os
+import sys
 import tempfile
 import time
 import uuid
@@ -16,6 +18,7 @@ from unittest.mock import MagicMock
 
 import modal
 
+from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 
 #: Of every RPC, of containers' too.
@@ -57,7 +60,7 @@ class Stage:
         return executor
 
     def function(self, name: str) -> Any:
-        found = modal.Function.from_name(os.environ["AIRFLOW__MODAL_EXECUTOR__APP_NAME"], name, client=self.client)
+        found = modal.Function.from_name("bench-executor", name, client=self.client)
         found.hydrate()
         return found
 
@@ -91,21 +94,23 @@ class Stamped(deque[Any]):
 
 
 @contextlib.contextmanager
-def stage(latency: str | None = LATENCY) -> Iterator[Stage]:
+def stage(latency: str | None = LATENCY, app_name: str = "bench-executor") -> Iterator[Stage]:
     """A control plane, and the environment that executors find it in; both end with the block."""
     faults = (f"*:delay={latency},for=containers",) if latency else ()
     with (
         tempfile.TemporaryDirectory(prefix="bench-executor-") as home,
         LocalModal(latency=latency, faults=faults) as local,
     ):
-        os.environ.update(environment(local, Path(home)))
+        os.environ.update(environment(local, Path(home)) | {"AIRFLOW__MODAL_EXECUTOR__APP_NAME": app_name})
         client: Any = modal.Client.from_credentials(local.address.token_id, local.address.token_secret)
-        from benchmarks.executor_app import NAMES, app
-
-        app.deploy(name=NAMES.app, client=client)
+        # Afresh: an app remembers which files the control plane before this one had.
+        sys.modules.pop("benchmarks.executor_app", None)
+        module = importlib.import_module("benchmarks.executor_app")
+        module.app.deploy(name=module.NAMES.app, client=client)
         made = Stage(local, client)
+        control_plane._known.clear()
         # The only container of what is submitted to is busy from now on, and the players' one is there.
-        made.function(NAMES.function("default")).spawn({})
+        made.function("run-default").spawn({})
         made.function("play").remote([], "nobody", 0.0)
         yield made
 
@@ -118,7 +123,6 @@ def environment(local: LocalModal, home: Path) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "bench-executor",
         "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
     }
 

@@ -16,6 +16,8 @@ import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from modalflow import airflow_compat, control_plane
@@ -94,6 +96,8 @@ class Engine:
         self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
         self._tracker.ask_airflow = self._adopter.ask_airflow
         self._tracker.explain = self._sweeper.explain
+        self._mail: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._postman = threading.Thread(target=self._carry, name="modalflow-mail", daemon=True)
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0
@@ -117,6 +121,7 @@ class Engine:
         stop a scheduler: that is logged, and the engine goes on trying.
         """
         self._thread.start()
+        self._postman.start()
         try:
             self._ready.result(self._settings.connect_timeout)
         except FutureTimeoutError:
@@ -178,6 +183,9 @@ class Engine:
         if self._thread.is_alive():
             self._post(self._stopping.set)
             self._thread.join(SETTLE * 2)
+        if self._postman.is_alive():
+            self._mail.put(None)
+            self._postman.join(LAST_WORDS)
 
     @property
     def in_flight(self) -> int:
@@ -190,10 +198,19 @@ class Engine:
         return "\n\t".join([f"{first}, partition {self._tracker.partition}", *self._tracker.describe()])
 
     def _post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have the engine do something. What is posted while the thread is not there waits for the next one."""
-        # Closed at the end only; it may be so at this very moment.
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *args)
+        """Have the engine do something. What is posted while the thread is not there waits for the next one.
+
+        Not by ``call_soon_threadsafe``: that writes to a socket, which gives the interpreter away, and a busy engine
+        gives it back after its turn of 5 ms only.
+        """
+        self._mail.put(partial(function, *args))
+
+    def _carry(self) -> None:
+        """From the scheduler's thread to the engine's loop, on a thread that may wait."""
+        while (letter := self._mail.get()) is not None:
+            # Closed at the end only; it may be so at this very moment.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(letter)
 
     # The engine's loop
 

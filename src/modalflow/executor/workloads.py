@@ -49,7 +49,8 @@ def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping
         partition="",
         label=label_of(named_by),
         workload=workload.model_dump_json(),
-        env={**env, **request.env},
+        # Shared by all that add nothing: ten thousand of it would be most of what they take.
+        env={**env, **request.env} if request.env else env,
         executor_version=__version__,
     )
     return Order(key, submission, request.resources, queue, request.profile)
@@ -79,7 +80,8 @@ def order_of_command(
         partition="",
         label=label_of(key),
         command=checked,
-        env={**env, **request.env},
+        # Shared by all that add nothing: ten thousand of it would be most of what they take.
+        env={**env, **request.env} if request.env else env,
         executor_version=__version__,
     )
     return Order(key, submission, request.resources, queue, request.profile)

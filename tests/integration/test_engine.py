@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import control_plane
+from modalflow import airflow_compat, control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import engine as engine_module
+from modalflow.executor import modal_executor
 from modalflow.executor.events import listen
 from modalflow.executor.remote import Remote
 from modalflow.executor.resources import Resources
@@ -68,7 +70,16 @@ def ended(driver: Driver, work_id: str) -> str:
     """What a worker says of work that has ended."""
     assert driver.executor._engine is not None
     partition = driver.executor._engine._tracker.partition
-    entry = Entry(work_id, State.SUCCESS, "fc-played", "ta-played", "owner", partition=partition, return_code=0)
+    entry = Entry(
+        work_id,
+        State.SUCCESS,
+        "fc-played",
+        "ta-played",
+        "owner",
+        partition=partition,
+        return_code=0,
+        finished_at=time.time(),
+    )
     return entry.to_json()
 
 
@@ -119,3 +130,52 @@ def test_engine_that_ended_begins_anew(
     for key in (before, meanwhile):
         assert driver.outcome(key)[0] is TaskInstanceState.SUCCESS
         assert len({str(info) for _, info in driver.events[key]}) == 1, "one function call"
+
+
+def test_burst_of_news_is_told_in_several_heartbeats(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has ended at once, one heartbeat tells Airflow of so much only, and none of it is lost."""
+    monkeypatch.setattr(modal_executor, "NEWS_AT_ONCE", 4)
+    keys = [driver.submit(f"burst-{n}", ["true"]) for n in range(10)]
+    engine = driver.executor._engine
+    assert engine is not None
+    wait_until(lambda: "10 news not fetched" in engine.describe(), what="ten function calls")
+    told: list[int] = []
+    while len(told) < 3:
+        driver.executor.heartbeat()
+        told.append(len(driver.executor.get_event_buffer()))
+    assert told == [4, 4, 2]
+    assert set(keys) <= driver.executor.running
+
+
+def test_metrics_are_sent_by_the_engine(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What happens to a workload reaches Airflow's stats, from the engine's thread and not from the scheduler's."""
+    sent: dict[str, set[str]] = {}
+
+    def take(stat: str, *args: Any, **kwargs: Any) -> None:
+        sent.setdefault(threading.current_thread().name, set()).add(stat)
+
+    stats = airflow_compat.stats()
+    for kind in ("incr", "gauge", "timing"):
+        monkeypatch.setattr(stats, kind, take)
+    key = driver.submit("counted", ["true"])
+    report(driver, driver.stored_id(key).partition("/")[2])
+    driver.outcome(key)
+    expected = {
+        f"modal_executor.{name}"
+        for name in (
+            "submit_latency",
+            "outcome_latency",
+            "delivery_latency",
+            "in_flight",
+            "waiting",
+            "taken",
+            "success",
+            "rpc",
+            "rpc.FunctionMap.ok",
+            "rpc.QueueGet.ok",
+        )
+    }
+    wait_until(lambda: expected <= sent.get("modalflow-engine", set()), what="all metrics")
+    others = set().union(*(names for thread, names in sent.items() if thread != "modalflow-engine"))
+    assert {name for name in others if name.startswith("modal_executor")} == set()
+    assert "executor.running_tasks" in others, "Airflow's own go on"

@@ -37,7 +37,7 @@ UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "r
 
 #: The most news that one heartbeat tells Airflow of, so that a burst of outcomes does not hold the scheduler up. It
 #: does not idle while there are events, so the rest follows at once.
-NEWS_AT_ONCE = 1_000
+NEWS_AT_ONCE = 400
 
 
 class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):

@@ -64,6 +64,8 @@ class Snapshot:
     """State → how many calls in flight are in it."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """What → how often it has happened since the start."""
+    obstacle: str = ""
+    """Why Modal takes nothing at present; empty while it does."""
     trouble: str = ""
     """The last warning or error that the executor logged."""
     trouble_at: float = 0.0

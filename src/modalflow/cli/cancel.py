@@ -10,7 +10,7 @@ import time
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, logs_on_stderr, target_options
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, target_options
 from modalflow.cli.words import counted, duration, table
 
 
@@ -40,7 +40,7 @@ def cancel(
         raise click.UsageError("name a task by three words, DAG TASK RUN, or anything by one: its id")
     wanted = what[0] if len(what) == 1 else Target(what[0], what[1], what[2], map_index, try_number)
     with errors_in_a_line():
-        with logs_on_stderr():
+        with quiet():
             site = open_site(read_settings(app, environment))
         found = matching(take_inventory(site, profiles=False).work(), wanted)
         rows = [

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import click
+
+from modalflow.errors import ModalflowError
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -26,10 +30,12 @@ def errors_in_a_line() -> Iterator[None]:
     """End the command with what modalflow or Modal's SDK says, without a traceback."""
     from modal import exception
 
-    from modalflow.errors import ModalflowError
-
     try:
         yield
+    except KeyboardInterrupt:
+        # Whoever looks at something that goes on for ever ends it so; impatience is not to end in a traceback.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        sys.exit(130)
     except ModalflowError as error:
         raise click.ClickException(str(error)) from error
     except TimeoutError as error:
@@ -39,21 +45,29 @@ def errors_in_a_line() -> Iterator[None]:
 
 
 @contextmanager
-def logs_on_stderr() -> Iterator[None]:
-    """Send what is written to standard output to standard error meanwhile.
+def quiet() -> Iterator[None]:
+    """Keep what is written to standard output meanwhile, and show it on standard error if something unforeseen happens.
 
     Airflow and its hooks log to standard output, where an answer is expected, which may be JSON, and nothing else. They
     keep the file that they found when they were imported, so that only its descriptor can be replaced.
     """
     sys.stdout.flush()
     answers = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        sys.stdout.flush()
-        os.dup2(answers, 1)
-        os.close(answers)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 1)
+        try:
+            yield
+        except ModalflowError:
+            raise
+        except BaseException:
+            sys.stdout.flush()
+            said.seek(0)
+            click.echo(said.read().decode(errors="replace"), err=True, nl=False)
+            raise
+        finally:
+            sys.stdout.flush()
+            os.dup2(answers, 1)
+            os.close(answers)
 
 
 def target_options(command: _F) -> _F:

@@ -10,10 +10,10 @@ import sys
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, json_option, logs_on_stderr
+from modalflow.cli.common import app_option, environment_option, json_option, quiet
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
-_NAME_WIDTH = 24
+_NAME_WIDTH = 26
 
 
 @click.command()
@@ -35,14 +35,14 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
     costs a few seconds of it. The exit code is 1 if a check failed.
     """
     # Imports Modal, and Airflow's configuration.
-    with logs_on_stderr():
+    with quiet():
         from modalflow.operations.doctor import examine
         from modalflow.operations.findings import Status
 
     findings = []
     examination = examine(app=app, environment=environment, profiles=profiles, timeout=timeout)
     while True:
-        with logs_on_stderr():
+        with quiet():
             finding = next(examination, None)
         if finding is None:
             break

@@ -6,6 +6,7 @@ Each is the click command of the same name: its options are read off it, so that
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,7 +31,7 @@ def get_cli_commands() -> list[GroupCommand]:
             subcommands=[
                 ActionCommand(
                     name=str(command.name),
-                    help=command.get_short_help_str(),
+                    help=command.get_short_help_str(limit=100),
                     func=_runner(command),
                     args=(
                         *(_positional(argument) for argument in _arguments(command)),
@@ -63,8 +64,16 @@ def _argument(option: click.Option) -> Arg:
     flags = tuple(option.opts)
     argument: Callable[..., Arg] = Arg  # untyped in Airflow
     if option.is_flag:
-        return argument(flags, help=option.help, action="store_true")
-    return argument(flags, help=option.help, action="append" if option.multiple else "store", default=None)
+        return argument(flags, help=_help(option), action="store_true")
+    return argument(flags, help=_help(option), action="append" if option.multiple else "store", default=None)
+
+
+def _help(option: click.Option) -> str:
+    """Airflow's usage is rendered as markup, in which the name of a section in brackets would be a style."""
+    text = re.sub(r"\[(\w+)\] (\w+)", r"\1.\2", option.help or "")
+    default = option.default
+    # Shown by click itself.
+    return f"{text} Default: {default:g}." if option.show_default and isinstance(default, int | float) else text
 
 
 def _runner(command: click.Command) -> Callable[[argparse.Namespace], None]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, logs_on_stderr, target_options
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, target_options
 
 _COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "debug": "bright_black"}
 
@@ -45,7 +45,7 @@ def logs(
 
     target = Target(dag, task, run, map_index, try_number)
     with errors_in_a_line():
-        with logs_on_stderr():
+        with quiet():
             site = open_site(read_settings(app, environment))
         if not follow:
             for line in find(site, target).new_lines(whole=True):

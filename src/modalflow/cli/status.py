@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, logs_on_stderr
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, quiet
 from modalflow.cli.words import counted, duration, table
+from modalflow.errors import ModalflowError
 
 if TYPE_CHECKING:
     from modalflow.operations.inventory import Inventory, Work
@@ -39,29 +40,40 @@ _MEANING = {
 )
 @json_option
 def status(app: str, environment: str, limit: int, watch: bool, interval: float, as_json: bool) -> None:
-    """Show what runs on Modal for Airflow: which task, in which container, since when, by profile and state.
+    """Show what runs on Modal for Airflow: where and since when, and what waits.
 
     What runs is read from the ledger, and is so at this moment. What waits is what executors tell of themselves every
     `[modal_executor] status_interval` seconds.
     """
     # Imports Modal, and Airflow's configuration.
+    from modal import exception
+
     from modalflow.operations.inventory import take_inventory
     from modalflow.operations.site import open_site, read_settings
 
     with errors_in_a_line():
-        with logs_on_stderr():
+        with quiet():
             site = open_site(read_settings(app, environment))
         while True:
-            inventory = take_inventory(site)
-            if as_json:
-                click.echo(json.dumps(_wire(inventory, site), indent=None if watch else 1))
-            else:
-                if watch:
-                    click.clear()
-                click.echo("\n".join(_page(inventory, site, limit)))
+            try:
+                _show(take_inventory(site), site, limit, watch, as_json)
+            except (exception.Error, ModalflowError, TimeoutError) as error:
+                if not watch:
+                    raise
+                click.echo(f"Not readable just now, trying again: {error or 'no answer'}", err=True)
             if not watch:
                 return
             time.sleep(interval)
+
+
+def _show(inventory: Inventory, site: Site, limit: int, watch: bool, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_wire(inventory, site), indent=None if watch else 1))
+        return
+    page = "\n".join(_page(inventory, site, limit))
+    if watch:
+        click.clear()
+    click.echo(page)
 
 
 def _wire(inventory: Inventory, site: Site) -> dict[str, Any]:
@@ -122,6 +134,8 @@ def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
     counts = ", ".join(f"{number:,} {what}" for what, number in snapshot.counts.items() if what != "started")
     up = duration(now - snapshot.started_at)
     yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
+    if snapshot.obstacle:
+        yield click.style(f"    Modal takes nothing at present: {snapshot.obstacle}", fg="red")
     if snapshot.trouble:
         ago = duration(now - snapshot.trouble_at)
         yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
@@ -140,7 +154,7 @@ def _profiles(inventory: Inventory) -> Iterable[str]:
             + [str(states.get(state, 0)) for state in _MEANING]
         )
     yield "Profiles"
-    yield from table(["", "containers", "inputs waiting", *_MEANING], rows)
+    yield from table(["profile", "containers", "backlog", *_MEANING], rows)
     yield ""
 
 

@@ -103,6 +103,7 @@ class Publisher:
             interval=self._interval,
             states=dict(Counter(_state(call) for call in calls)),
             counts=dict(self._tracker.counts),
+            obstacle=self._tracker.trouble,
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
             calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),

@@ -45,14 +45,8 @@ def examine(site: Site, profile: str, env: Mapping[str, str], timeout: float) ->
     if not isinstance(seen, dict):
         yield _too_old(name, site, answer)
         return
-    where = " ".join(
-        part
-        for part in (
-            str(seen.get("cloud") or "").removeprefix("CLOUD_PROVIDER_").lower(),
-            str(seen.get("region") or ""),
-        )
-        if part
-    )
+    places = (str(seen.get("cloud") or "").removeprefix("CLOUD_PROVIDER_").lower(), str(seen.get("region") or ""))
+    where = " ".join(dict.fromkeys(place for place in places if place))
     versions = f"modalflow {seen.get('worker_version')}, Python {seen.get('python_version')}"
     yield ok(name, f"{seen.get('container_id')}{f' in {where}' if where else ''}: {versions}", time.monotonic() - began)
     yield from _clock(seen, asked_at)

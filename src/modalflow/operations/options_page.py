@@ -30,8 +30,9 @@ _TEAMS = """
 ### By environment variable, and for one team
 
 With `[core] multi_team` and `[core] executor = …;team1=modalflow.executor.modal_executor.ModalExecutor` each team's
-executor reads its own value first: section `[team1={section}]` of `airflow.cfg`, or the variable with the team's name
-and three underscores.
+executor reads its own: section `[team1={section}]` of `airflow.cfg`, or the variable with the team's name and three
+underscores. A team inherits nothing from `[{section}]`: what is not set for it has its default. Two teams that are to
+be apart on Modal need an `app_name` (or an `environment`) each.
 
 | option | environment variable | for the team `team1` |
 |---|---|---|

@@ -40,9 +40,9 @@ class Driver:
     def started(cls) -> Driver:
         """With an executor that is started, of the configuration in the environment."""
         executor = ModalExecutor(parallelism=8)
-        # As a scheduler does, of whom another one may adopt.
-        executor.job_id = 1
         executor.start()
+        # As under a scheduler, of whom another one may adopt. Not before the start: there is no database of Airflow's.
+        executor.job_id = 1
         return cls(executor)
 
     @property

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
 
 if TYPE_CHECKING:
     from modalflow.log_volume import LogVolume
+
+_T = TypeVar("_T")
 
 LOGGING_CONFIG: dict[str, Any] = DEFAULT_LOGGING_CONFIG
 
@@ -41,8 +44,8 @@ class ModalVolumeLogIO:
         base = Path(conf.get("logging", "base_log_folder"))
         local = base / path
         if local.is_file():
-            relative = str(local.relative_to(base))
-            self._volume.add_local_file(relative, local.read_bytes(), socket.gethostname())
+            relative, content = str(local.relative_to(base)), local.read_bytes()
+            self._on_volume(lambda volume: volume.add_local_file(relative, content, socket.gethostname()))
 
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
@@ -53,9 +56,25 @@ class ModalVolumeLogIO:
         from modalflow.errors import ModalflowError
 
         try:
-            return self._volume.read(relative_path)
+            return self._on_volume(lambda volume: volume.read(relative_path))
         except ModalflowError as error:
             return [str(error)], []
+
+    def _on_volume(self, what: Callable[[LogVolume], _T]) -> _T:
+        """Do something with the Volume; again with the credentials as they are then, where Modal refused those of
+        before: an API server lives longer than a token."""
+        from modal.exception import AuthError
+
+        from modalflow.control_plane import forget
+        from modalflow.errors import CredentialsError
+
+        volume = self._volume
+        try:
+            return what(volume)
+        except (AuthError, CredentialsError):
+            forget(volume.control_plane)
+            self.__dict__.pop("_opened", None)
+            return what(self._volume)
 
     @property
     def _volume(self) -> LogVolume:

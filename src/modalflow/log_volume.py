@@ -9,14 +9,17 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import modal
 from modal import exception
 
 from modalflow.control_plane import ControlPlane
+from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
 from modalflow.names import DEPLOYMENT_FILE, Names
 
@@ -27,21 +30,41 @@ READ_TIMEOUT = 20.0
 _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
 
 
+@dataclass(frozen=True)
+class Line:
+    """A line of Airflow's structured log that the executor adds, as a file of its own."""
+
+    log_path: str
+    name: str
+    content: bytes
+
+    @classmethod
+    def now(cls, log_path: str, text: str, level: str) -> Line:
+        """With the time that it is now."""
+        now = datetime.now(UTC)
+        line = {"timestamp": now.isoformat(), "level": level, "event": text, "logger": "modalflow.executor"}
+        return cls(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
+
+
 class LogVolume:
     """The logs of one worker app."""
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
+        self.control_plane = control_plane
         self._name = names.logs
         self.volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
 
     def read(self, log_path: str) -> tuple[list[str], list[str]]:
         """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not
-        there yet or cannot be read is no error: the sources say so."""
+        there yet or cannot be read is no error: the sources say so. Refused credentials are: CredentialsError."""
         pool = ThreadPoolExecutor(1, thread_name_prefix="modalflow-log-reader")
         try:
             return pool.submit(self._read, log_path).result(READ_TIMEOUT)
         except FutureTimeoutError:
             return [f"Modal did not answer within {READ_TIMEOUT:g} s; the log is on Volume {self._name}"], []
+        except exception.AuthError as error:
+            refused = f"Modal refused the credentials with which the log on Volume {self._name} was to be read: {error}"
+            raise CredentialsError(refused) from error
         except (exception.Error, OSError) as error:
             return [f"The log on Volume {self._name} could not be read: {error}"], []
         finally:
@@ -61,11 +84,11 @@ class LogVolume:
         with self.volume.batch_upload(force=True) as batch:
             batch.put_file(io.BytesIO(content), f"/{log_path}/{name}")
 
-    def add_reason(self, log_path: str, reason: str) -> None:
-        """Add why a workload ended that could not say so itself, as a line of Airflow's structured log."""
-        now = datetime.now(UTC)
-        line = {"timestamp": now.isoformat(), "level": "error", "event": reason, "logger": "modalflow.executor"}
-        self.add(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
+    def add_lines(self, lines: Sequence[Line]) -> None:
+        """Add lines of the executor's, each to its log, with one upload."""
+        with self._volume.batch_upload(force=True) as batch:
+            for line in lines:
+                batch.put_file(io.BytesIO(line.content), f"/{line.log_path}/{line.name}")
 
     def add_local_file(self, relative_path: str, content: bytes, host: str) -> None:
         """Add what a process of the Airflow host (a triggerer, another executor's task) wrote to its own log file."""

@@ -92,6 +92,8 @@ class Call:
     """An outcome was delivered; what arrives later is dropped."""
     taken_at: float = 0.0
     """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
+    notes: int = 0
+    """How often a user was told that it waits."""
     container_id: str = ""
     """Where it runs, once a look has found that it does."""
     due_at: float = math.inf

@@ -29,6 +29,7 @@ from modalflow.executor.calls import Policy
 from modalflow.executor.chores import Chores
 from modalflow.executor.events import listen, listen_to_others
 from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
+from modalflow.executor.notes import Notes
 from modalflow.executor.orders import Adoption, News, Order
 from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
@@ -36,6 +37,7 @@ from modalflow.executor.remote import FAILURES, Remote
 from modalflow.executor.standing import Database, Enquiries
 from modalflow.executor.submit import Submitter
 from modalflow.executor.track import Link, Tracker
+from modalflow.executor.waiting import Waiting
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +49,6 @@ RECONNECT = 5.0
 LAST_WORDS = 2.0
 #: RPCs on the side (forgetting, cancelling, barring) under way at once, and files with reasons being written.
 CHORES = 32
-LOG_CHORES = 4
 
 
 class Engine:
@@ -71,7 +72,6 @@ class Engine:
         self._enquiries = Enquiries(database)
         self._loop = asyncio.new_event_loop()
         self._chores = Chores(CHORES, self._spawn)
-        self._log_chores = Chores(LOG_CHORES, self._spawn)
         self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}",
@@ -79,7 +79,6 @@ class Engine:
             self._link,
             self._chores.put,
             enquiries=self._enquiries,
-            write=self._log_chores.put,
             counts=self._metrics.counts,
             timed=self._metrics.time,
         )
@@ -98,6 +97,9 @@ class Engine:
         self._tracker.explain = self._sweeper.explain
         self._mail: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._postman = threading.Thread(target=self._carry, name="modalflow-mail", daemon=True)
+        self._notes = Notes(self._link)
+        self._tracker.say = self._notes.add
+        self._waiting = Waiting(self._tracker, self._notes.add, self._sweeper.look, settings.sweep_interval)
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0
@@ -227,13 +229,14 @@ class Engine:
             self._submitter.stop()
             if self._stopped:
                 self._chores.drop()
-                self._log_chores.drop()
             _drain(self._loop)
             if self._stopped:
                 self._loop.close()
 
     async def _main(self) -> None:
         connecting = self._loop.create_task(self._first_connection())
+        self._spawn(_for_ever(self._notes.run))
+        self._spawn(_for_ever(self._waiting.run))
         stopping = self._loop.create_task(self._stopping.wait())
         await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done() or not connecting.result():
@@ -250,6 +253,7 @@ class Engine:
             self._broken.result()
         self._submitter.stop()
         await self._settle()
+        await self._notes.written(SETTLE / 2)
         await self._publisher.withdraw()
 
     async def _first_connection(self) -> bool:
@@ -259,6 +263,7 @@ class Engine:
                 await self._connect()
             except FAILURES as error:
                 passing = isinstance(error, ControlPlaneUnreachableError)
+                self._tracker.trouble = str(error).rstrip(".")
                 if not self._ready.done():
                     self._ready.set_exception(error)
                     if not passing:
@@ -276,6 +281,8 @@ class Engine:
         remote.counted = self._metrics.rpc
         self._link.deployment = await remote.deployment()
         self._link.remote = remote
+        self._tracker.trouble = ""
+        remote.refused = self.credentials_refused
 
     async def _settle(self) -> None:
         """Let spawns that are under way get their function call id, so that Airflow may store it, and let what was
@@ -320,6 +327,7 @@ class Engine:
             self._submitter.resume()
             log.info("Connected to Modal with the credentials as they are now")
         except FAILURES as error:
+            self._tracker.trouble = str(error).rstrip(".")
             log.error("%s", error)
         finally:
             await asyncio.sleep(RECONNECT)

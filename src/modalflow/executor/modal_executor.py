@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
@@ -27,6 +28,8 @@ from modalflow.executor.workloads import (
     order_of_workload,
 )
 from modalflow.log_volume import LogVolume
+from modalflow.messages import Entry
+from modalflow.reasons import Cause
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -38,6 +41,19 @@ UNTOLD_STATES = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "r
 #: The most news that one heartbeat tells Airflow of, so that a burst of outcomes does not hold the scheduler up. It
 #: does not idle while there are events, so the rest follows at once.
 NEWS_AT_ONCE = 400
+
+
+#: Seconds between two looks of an executor that waits for its end.
+END_POLL = 0.1
+
+#: What Airflow's event log calls the reason of a failure, and of a wait.
+FAILED_EVENT = "modal executor"
+WAITING_EVENT = "waiting for modal"
+
+
+def is_untold(entry: Entry) -> bool:
+    """Whether Airflow is told nothing of this end: it comes back, or is no longer wanted."""
+    return entry.final_state in UNTOLD_STATES or entry.cause == Cause.NOT_WANTED.value
 
 
 class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
@@ -107,15 +123,26 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         return workload_env(settings, self.conf)
 
     def end(self) -> None:
-        """Stop submitting and listening. What runs on Modal goes on: waiting for it would hold up a scheduler's
-        restart for as long as the longest task, and the next scheduler adopts it."""
-        if self._engine is not None:
-            self._engine.stop()
-            self.sync()
+        """Stop. What runs on Modal goes on where another scheduler can adopt it, and is waited for where nobody could.
+
+        A scheduler calls this at SIGTERM, too: waiting would hold up its restart for as long as the longest task.
+        Without one (``dag.test(use_executor=True)``, a program of one's own) what is not waited for is lost.
+        """
+        if self.job_id is None and self._engine is not None:
+            if self.running:
+                self.log.info("Waiting for %s workloads on Modal", len(self.running))
+            while self.running:
+                self.sync()
+                time.sleep(END_POLL)
+        self.terminate()
 
     def terminate(self) -> None:
-        """As ``end``."""
-        self.end()
+        """Stop at once. What runs on Modal goes on, for another scheduler to adopt."""
+        if self._engine is not None:
+            # Lets go of the entries of what was told last time, before there is nobody to do so.
+            self.sync()
+            self._engine.stop()
+            self.sync()
 
     # --- workloads ---
 
@@ -198,6 +225,10 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
                 self._tell_again(news)
                 continue
             current = self._origins.get(news.key) == news.origin
+            if news.kind is NewsKind.WAITING:
+                if current:
+                    self.log_task_event(event=WAITING_EVENT, extra=news.reason or "", ti_key=cast(Any, news.key))
+                continue
             if news.kind is NewsKind.STARTED:
                 begun.add(news.key)
             elif current and news.key in begun:
@@ -224,13 +255,13 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         del self._origins[key]
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
-        elif news.kind is NewsKind.OVER or (news.entry is not None and news.entry.final_state in UNTOLD_STATES):
+        elif news.kind is NewsKind.OVER or (news.entry is not None and is_untold(news.entry)):
             airflow_compat.let_go(self, key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))
 
     def _tell_failed(self, key: Any, reason: str) -> None:
-        self.log_task_event(event="modal executor", extra=reason, ti_key=key)
+        self.log_task_event(event=FAILED_EVENT, extra=reason, ti_key=key)
         airflow_compat.tell_failed(self, key, reason)
 
     # --- what Airflow wants ended ---
@@ -239,16 +270,16 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         """As BaseExecutor's; a final state that somebody else decides on (a task without a heartbeat, say) also ends
         the function call."""
         if remove_running and self._origins.pop(key, None) is not None and self._engine is not None:
-            self._engine.end_call(key, f"Airflow ended it as {state}")
+            self._engine.end_call(key, f"it is {state} there, without this executor having said so")
         super().change_state(key, state, info, remove_running)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take a task back that was queued for too long; Airflow queues it anew."""
-        self._let_go(ti.key, "Airflow took it back: it was queued for too long")
+        self._let_go(ti.key, "it was queued for longer than [scheduler] task_queued_timeout")
 
     def fail_connection_test(self, key: Any) -> None:
         """Drop a connection test that took too long."""
-        self._let_go(key, "Airflow gave up on the connection test")
+        self._let_go(key, "the connection test took too long")
 
     def _let_go(self, key: Any, reason: str) -> None:
         for queued in airflow_compat.queued_workloads(self):

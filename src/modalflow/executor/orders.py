@@ -41,6 +41,8 @@ class NewsKind(Enum):
     """Modal has accepted it: it has a function call."""
     SUCCESS = auto()
     FAILED = auto()
+    WAITING = auto()
+    """It waits, for the reason that is told. No event: Airflow's event log is told."""
     OVER = auto()
     """It has ended, and Airflow wants to hear nothing of it any more."""
 

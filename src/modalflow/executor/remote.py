@@ -10,6 +10,7 @@ import contextlib
 import queue
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import modal
@@ -17,7 +18,13 @@ from modal import exception
 
 from modalflow.airflow_compat import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
-from modalflow.errors import IncompatibleWorkerError, MalformedMessageError, ModalflowError, NotDeployedError
+from modalflow.errors import (
+    CredentialsError,
+    IncompatibleWorkerError,
+    MalformedMessageError,
+    ModalflowError,
+    NotDeployedError,
+)
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import RETURNED, Verdict
 from modalflow.executor.resources import Resources
@@ -53,12 +60,21 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """What Modal says of a Function: inputs that wait, and containers."""
+
+    inputs: int
+    containers: int
+
+
 class Remote:
-    """Modal's side of one executor."""
+    """Modal's side of one executor. ``refused`` is called whenever Modal refuses the credentials."""
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         scope = control_plane.scope()
         self.control_plane = control_plane
+        self.refused: Callable[[], None] = lambda: None
         self._names = names
         self._ledger: Any = modal.Dict.from_name(names.ledger, create_if_missing=True, **scope)
         self._events: Any = modal.Queue.from_name(names.events, create_if_missing=True, **scope)
@@ -67,6 +83,24 @@ class Remote:
         """Called with the name of each RPC that was made, and how it failed if it did."""
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
         self.logs = LogVolume(control_plane, names)
+
+    def heard(self, error: BaseException) -> None:
+        """A failure of some call: credentials that are refused are read anew, whoever notices first."""
+        if isinstance(error, exception.AuthError | CredentialsError):
+            self.refused()
+
+    @staticmethod
+    def passes(error: BaseException) -> bool:
+        """Whether a failure is likely to pass, so that what failed is worth keeping."""
+        return isinstance(
+            error, exception.AuthError | CredentialsError | exception.ConnectionError | asyncio.TimeoutError | OSError
+        )
+
+    async def backlog(self, profile: str, resources: Resources) -> Backlog:
+        """What waits for a Function with these resources, and how many containers it has."""
+        function = await self._ask("FunctionGet", self._function(profile, resources))
+        stats = await self._ask("FunctionGetCurrentStats", function.get_current_stats.aio())
+        return Backlog(int(stats.backlog), int(stats.num_total_runners))
 
     async def deployment(self) -> Deployment | None:
         """Make sure that a worker is deployed that this executor can talk to; return its record where there is one.
@@ -101,6 +135,7 @@ class Remote:
             answer = await bounded(call, seconds)
         except BaseException as error:
             self.counted(rpc, None if isinstance(error, answers) else error)
+            self.heard(error)
             raise
         self.counted(rpc, None)
         return answer

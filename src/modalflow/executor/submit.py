@@ -197,7 +197,8 @@ class Submitter:
         # Even before a rate limit: the SDK may have tried more than once, and lost the first answer.
         call.spawned_unseen = True
         call.attempts -= 1
-        self._tracker.trouble = f"{type(error).__name__}: {error}"
+        refused = isinstance(error, exception.AuthError)
+        self._tracker.trouble = f"{'Modal refused the credentials' if refused else type(error).__name__}: {error}"
         if isinstance(error, exception.AuthError):
             self._credentials_refused()
         log.warning("Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error)

@@ -5,27 +5,34 @@ Runs on the engine's loop alone. Decides nothing about silent calls (``calls.dec
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from modalflow.executor.blocking import in_daemon_thread
+from modal import exception
+
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.failures import Failures
 from modalflow.executor.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY
 from modalflow.executor.orders import News, NewsKind, Order
-from modalflow.executor.remote import Remote
+from modalflow.executor.remote import FAILURES, Remote
 from modalflow.executor.standing import Enquiries
 from modalflow.messages import Deployment, Entry, Kind, State
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.reasons import Cause, explain
 
 log = logging.getLogger(__name__)
+
+#: Seconds for which a cancellation is asked for, and between two tries.
+INSISTENCE = 600.0
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 30.0
 
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
@@ -74,8 +81,8 @@ class Tracker:
     and each kind of news."""
     timed: Callable[[str, float], None] = lambda name, seconds: None
     """Takes the durations that ``metrics`` has names for."""
-    write: Callable[[Coroutine[Any, Any, Any]], object] | None = None
-    """As ``run``, for what writes to a log; ``run`` if not given."""
+    say: Callable[[str, str, str], None] = lambda log_path, text, level: None
+    """Adds a line to a workload's log: path, text, level."""
     trouble: str = ""
     """Why Modal takes nothing at present; empty while it does."""
     explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
@@ -267,8 +274,7 @@ class Tracker:
         if (adopted or call.function_call_id is not None) and not call.may_start_again:
             # Whatever Modal said of it, a container that still gets it must find the claim taken.
             self._keep_claim(call)
-        if call.attempts or adopted:
-            self.run(self._bar(call, reason))
+        self.run(self._bar(call, reason))
         self.add_reason(call.log_path, reason)
         self._tell(NewsKind.FAILED, call, reason)
 
@@ -292,32 +298,56 @@ class Tracker:
             self._keep_claim(call)
         self.calls.discard(call)
 
-    def end_call(self, key: Any, reason: str) -> None:
+    def end_call(self, key: Any, said: str) -> None:
         """End the call of a key that nobody wants any more, begun or not; no news is told of it."""
         call = self.calls.of_key(key)
         if call is not None:
-            log.info("%s: its function call is ended: %s", call.label, reason)
+            reason = explain(Cause.REVOKED, said=said, call=call.function_call_id or "")
+            log.info("%s: %s", call.label, reason)
             self._settle_call(call)
+            self.add_reason(call.log_path, reason)
             self.run(self._cancel(call))
             self.run(self._bar(call, reason))
 
     async def _cancel(self, call: Call) -> None:
-        if call.function_call_id is not None:
-            await self.link.made().cancel(call.function_call_id)
+        """End a call on Modal, however often that has to be asked for: what is not ended costs money."""
+        function_call_id = call.function_call_id
+        if function_call_id is not None:
+            await self._insist(lambda remote: remote.cancel(function_call_id), f"cancel {call.label}")
 
-    async def _bar(self, call: Call, reason: str) -> bool:
-        """Take a work id that no worker has begun, so that none ever will; False if one has."""
-        return await self.link.made().claim(
-            Entry(
-                work_id=call.work_id,
-                state=State.FAILED,
-                function_call_id=call.function_call_id or "",
-                container_id="",
-                owner=self.partition,
-                label=call.label,
-                reason=reason,
-            )
+    async def _bar(self, call: Call, reason: str) -> None:
+        """Take a work id that no worker has begun, so that none ever will."""
+        if not (call.attempts or call.spawned_unseen or call.submission is None):
+            # Nobody on Modal was ever told of it.
+            return
+        entry = Entry(
+            work_id=call.work_id,
+            state=State.FAILED,
+            function_call_id=call.function_call_id or "",
+            container_id="",
+            owner=self.partition,
+            label=call.label,
+            reason=reason,
         )
+        await self._insist(lambda remote: remote.claim(entry), f"bar {call.label} from beginning")
+
+    async def _insist(
+        self, ask: Callable[[Remote], Awaitable[object]], what: str, pause: float = FIRST_PAUSE, asked: float = 0.0
+    ) -> None:
+        """Ask Modal for something until it does it, or there is no more use in it."""
+        asked = asked or time.monotonic()
+        try:
+            await ask(self.link.made())
+        except exception.NotFoundError:
+            return
+        except FAILURES as error:
+            if time.monotonic() - asked > INSISTENCE:
+                log.error("Gave up to %s (%s: %s)", what, type(error).__name__, error)
+                return
+            log.warning("Could not %s yet (%s: %s)", what, type(error).__name__, error)
+            longer = min(pause * 2, LONGEST_PAUSE)
+            loop = asyncio.get_running_loop()
+            loop.call_later(pause, lambda: self.run(self._insist(ask, what, longer, asked)))
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """Remove entries, but those that keep a second function call for the same work from running it twice: they
@@ -331,16 +361,22 @@ class Tracker:
                 self.run(self.link.remote.forget(work_id))
 
     def add_reason(self, log_path: str, reason: str) -> None:
-        """Write a reason into a workload's log."""
-        if self.link.remote is not None:
-            logs = self.link.remote.logs
-            (self.write or self.run)(in_daemon_thread(lambda: logs.add_reason(log_path, reason)))
+        """Write a reason into a workload's log, as soon as there is a connection."""
+        self.say(log_path, reason, "error")
 
     def describe(self) -> list[str]:
         """What is in flight, a line each, for an operator; may be called from any thread."""
-        now = time.monotonic()
-        return [
-            f"{call.label}: work id {call.work_id}, function call {call.function_call_id or 'not yet'}, "
-            f"{call.attempts} submissions, silent for {now - call.heard_at:.0f} s"
+        now, wall_clock = time.monotonic(), time.time()
+        lines = [f"Modal takes nothing at present: {self.trouble}"] if self.trouble else []
+        return lines + [
+            f"{call.label}: {_state(call)} since {wall_clock - call.taken_at:.0f} s, function call "
+            f"{call.function_call_id or 'none yet'}, work id {call.work_id}, {call.attempts} submissions, silent for "
+            f"{now - call.heard_at:.0f} s, partition {call.partition or self.partition}"
             for call in self.calls
         ]
+
+
+def _state(call: Call) -> str:
+    if call.container_id:
+        return f"running in container {call.container_id}, handed over"
+    return "waiting for a container" if call.function_call_id else "waiting to be submitted"

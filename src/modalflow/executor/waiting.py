@@ -1,0 +1,138 @@
+"""Why work waits: said in the task's log and in Airflow's event log, where a user looks who sees a task in `queued`.
+
+Looks at what no container has begun, ever more rarely. What Airflow no longer waits for is ended, as nobody else tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+
+from modalflow.control_plane import server_url
+from modalflow.executor.calls import Call
+from modalflow.executor.orders import News, NewsKind
+from modalflow.executor.remote import FAILURES, Backlog
+from modalflow.executor.resources import Resources
+from modalflow.executor.standing import Answer, Question, Standing
+from modalflow.executor.track import Tracker
+from modalflow.messages import Kind
+from modalflow.names import Names
+
+log = logging.getLogger(__name__)
+
+#: The first word comes after this many sweep intervals of waiting, each further one after four times as long.
+FIRST = 1.5
+RARER = 4
+#: Calls that are looked up, and asked Airflow about, in one round: those that have waited longest.
+AT_ONCE = 200
+ASKED_AT_ONCE = 1_000
+
+
+class Waiting:
+    """Tells why calls wait. ``look`` asks Modal and the ledger about a call, and acts on it."""
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        say: Callable[[str, str, str], None],
+        look: Callable[[Call], Awaitable[None]],
+        interval: float,
+    ) -> None:
+        self._tracker = tracker
+        self._say = say
+        self._look = look
+        self._first = FIRST * interval
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(self._first)
+            try:
+                await self.round()
+            except Exception:
+                log.exception("Looking at what waits went wrong; the next look goes on")
+
+    async def round(self) -> None:
+        """Look once at what waits."""
+        now = time.time()
+        waiting = sorted(
+            (call for call in self._tracker.calls if self._waits(call) and now - call.taken_at >= self._first),
+            key=lambda call: call.taken_at,
+        )
+        self._ask_airflow(waiting[:ASKED_AT_ONCE])
+        due = [call for call in waiting if now - call.taken_at >= self._first * RARER**call.notes][:AT_ONCE]
+        await asyncio.gather(*(self._look(call) for call in due if call.function_call_id))
+        backlogs: dict[tuple[str, Resources], Backlog | None] = {}
+        for call in due:
+            if self._waits(call):
+                self._tell(call, await self._backlog(call, backlogs))
+
+    @staticmethod
+    def _waits(call: Call) -> bool:
+        return not call.settled and not call.container_id
+
+    def _ask_airflow(self, calls: Sequence[Call]) -> None:
+        """A task that somebody marked or cleared while it was queued is ended here: Airflow tells no executor of it."""
+        if self._tracker.link.remote is None or not self._tracker.enquiries.possible:
+            return
+        for call in calls:
+            if call.kind is Kind.WORKLOAD and call.function_call_id and not call.asking:
+                call.asking = True
+                self._tracker.enquiries.ask(Question(call.key, call.origin), partial(self._answered, call))
+
+    def _answered(self, call: Call, answer: Answer) -> None:
+        call.asking = False
+        if answer.standing is Standing.GONE and self._waits(call):
+            self._tracker.over(call)
+
+    async def _backlog(self, call: Call, known: dict[tuple[str, Resources], Backlog | None]) -> Backlog | None:
+        """What Modal says of the Function of a call: asked once for all its calls."""
+        submission, resources = call.submission, call.options
+        if submission is None or not call.function_call_id or not isinstance(resources, Resources):
+            return None
+        key = (submission.profile, resources)
+        if key not in known:
+            try:
+                known[key] = await self._tracker.link.made().backlog(*key)
+            except FAILURES as error:
+                log.info("Modal did not tell the backlog of %s (%s: %s)", key, type(error).__name__, error)
+                known[key] = None
+        return known[key]
+
+    def _tell(self, call: Call, backlog: Backlog | None) -> None:
+        text = self._text(call, backlog)
+        call.notes += 1
+        log.info("%s: %s", call.label, text)
+        self._say(call.log_path, text, "info")
+        news = News(NewsKind.WAITING, call.key, call.origin, call.work_id, call.function_call_id, text)
+        self._tracker.news.append(news)
+
+    def _text(self, call: Call, backlog: Backlog | None) -> str:
+        waited = f"{time.time() - call.taken_at:.0f} s"
+        if call.function_call_id is None:
+            why = self._tracker.trouble
+            if not why and self._tracker.link.remote is None:
+                why = f"{server_url()} has not answered yet"
+            why = why or "what was handed over before goes first"
+            return f"Waiting for {waited} to be submitted to Modal: {why}. It is submitted by itself when this passes."
+        when = datetime.fromtimestamp(call.taken_at, UTC)
+        said = [
+            f"Waiting for {waited} for a container on Modal: handed over at {when:%H:%M:%S} UTC, submitted as function "
+            f"call {call.function_call_id}."
+        ]
+        if backlog is not None and call.submission is not None and isinstance(call.options, Resources):
+            options = "".join(f", {name}={value!r}" for name, value in call.options.options)
+            said.append(
+                f"Modal has {backlog.inputs} inputs waiting and {backlog.containers} containers for Function "
+                f"{Names.function(call.submission.profile)}{options}."
+            )
+        if call.notes:
+            said.append(
+                "A task that is queued for longer than [scheduler] task_queued_timeout is taken back by Airflow; raise "
+                "it where resources are scarce."
+            )
+        return " ".join(said)

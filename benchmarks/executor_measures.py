@@ -36,7 +36,7 @@ def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
     try:
         yield executor, news
     finally:
-        executor.end()
+        executor.terminate()
 
 
 def submission(stage: Stage, number: int) -> Figures:

@@ -38,7 +38,7 @@ class RpcsOfATask:
                 _settle(executor)
                 return cls(tasks, stood.counts())
             finally:
-                executor.end()
+                executor.terminate()
 
     def table(self) -> str:
         lines = [f"| RPC | by | per task, of {self.tasks} |", "|---|---|---:|"]

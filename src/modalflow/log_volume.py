@@ -86,7 +86,7 @@ class LogVolume:
 
     def add_lines(self, lines: Sequence[Line]) -> None:
         """Add lines of the executor's, each to its log, with one upload."""
-        with self._volume.batch_upload(force=True) as batch:
+        with self.volume.batch_upload(force=True) as batch:
             for line in lines:
                 batch.put_file(io.BytesIO(line.content), f"/{line.log_path}/{line.name}")
 

@@ -141,8 +141,9 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPa
 def rejected(driver: Driver) -> Any:
     """A task whose executor_config is wrong, handed over as a scheduler does; its key."""
     key = new_key("rejected")
-    ti = SimpleNamespace(executor_config={"modal": {"gpus": "T4"}}, queue="default")
-    driver.executor._process_workloads([SimpleNamespace(key=key, ti=ti, log_path=log_path_of_key(key))])
+    wrong = {"modal": {"gpus": "T4"}}
+    ti = SimpleNamespace(key=key, executor_config=wrong, queue="default", external_executor_id=None)
+    driver.executor._process_workloads([SimpleNamespace(ti=ti, log_path=log_path_of_key(key))])
     return key
 
 

@@ -182,7 +182,7 @@ def stage(
     try:
         yield Stage(executor, function, ledger, volume)
     finally:
-        executor.end()
+        executor.terminate()
 
 
 def workload(**changes: Any) -> ExecuteTask:

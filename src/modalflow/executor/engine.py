@@ -47,7 +47,7 @@ SETTLE = 5.0
 RECONNECT = 5.0
 #: Seconds that calls which are cancelled at the end may take for it.
 LAST_WORDS = 2.0
-#: RPCs on the side (forgetting, cancelling, barring) under way at once, and files with reasons being written.
+#: RPCs on the side (forgetting, cancelling, barring) under way at once.
 CHORES = 32
 
 

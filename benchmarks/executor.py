@@ -84,7 +84,8 @@ def main() -> None:
             elif name in SIZED:
                 ours |= told(name, getattr(measures, name)(stood, *(getattr(sizes, size) for size in SIZED[name])))
     print(f"{machine.describe()}; load before {before:.1f}, after {machine.load():.1f}; {LATENCY} for each RPC\n")
-    print(table(sizes, ours, theirs), flush=True)
+    if ours or theirs:
+        print(table(sizes, ours, theirs), flush=True)
     if "rpcs" in parts:
         print("\n" + RpcsOfATask.counted(sizes.tasks).table(), flush=True)
     if "growth" in parts and sizes.grown:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import modal
@@ -23,7 +27,7 @@ from modalflow.executor.resources import Resources
 from modalflow.executor.throttling import retry_after
 from modalflow.messages import Entry, State
 from modalflow.names import Names
-from tests.driving import Driver
+from tests.driving import Driver, new_key
 from tests.support import wait_until
 
 NAMES = Names("engine-tests")
@@ -145,6 +149,69 @@ def test_burst_of_news_is_told_in_several_heartbeats(driver: Driver, monkeypatch
         told.append(len(driver.executor.get_event_buffer()))
     assert told == [4, 4, 2]
     assert set(keys) <= driver.executor.running
+
+
+class Watch:
+    """Notes what a thread opens or connects to, as Python's audit events tell. Hooks are for ever, so there is one."""
+
+    PREFIXES = ("open", "socket.", "subprocess.", "os.system", "sqlite3.", "shutil.", "tempfile.", "glob.", "urllib.")
+    _one: Watch | None = None
+
+    def __init__(self) -> None:
+        self.thread: int | None = None
+        self.seen: list[str] = []
+
+    @classmethod
+    def made(cls) -> Watch:
+        if cls._one is None:
+            cls._one = cls()
+            sys.addaudithook(cls._one._hook)
+        return cls._one
+
+    def _hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.thread == threading.get_ident() and event.startswith(self.PREFIXES):
+            self.seen.append(f"{event} {arguments!r}")
+
+    @contextlib.contextmanager
+    def on_this_thread(self) -> Iterator[None]:
+        self.thread, self.seen = threading.get_ident(), []
+        try:
+            yield
+        finally:
+            self.thread = None
+
+
+def test_scheduler_thread_does_no_input_or_output(driver: Driver, local: LocalModal) -> None:
+    """From the hand-over to the end, in trouble as well, heartbeats open no file and no connection: all of that is the
+    engine's."""
+
+    def life(name: str, watched: bool) -> None:
+        watching = watch.on_this_thread() if watched else contextlib.nullcontext()
+        executor = driver.executor
+        with watching:
+            keys = [driver.submit(f"{name}-{n}", ["true"]) for n in range(4)]
+            executor.execute_async(new_key(f"{name}-profile"), ["true"], executor_config={"modal": {"profile": "no"}})
+            given_up, revoked, ended_here, _ = keys
+            ended_id = driver.stored_id(ended_here).partition("/")[2]
+            executor.change_state(given_up, TaskInstanceState.FAILED)
+            executor.revoke_task(ti=SimpleNamespace(key=revoked))  # type: ignore[arg-type]
+        report(driver, ended_id)
+        with watch.on_this_thread() if watched else contextlib.nullcontext():
+            driver.outcome(ended_here)
+            for _ in range(3):
+                driver.beat()
+
+    watch = Watch.made()
+    life("first", watched=False)  # what is imported at the first use
+    fault = local.faults.add("*:unavailable,p=0.3,for=clients")
+    try:
+        life("second", watched=True)
+    finally:
+        local.faults.clear([fault.id])
+    assert watch.seen == []
+    with watch.on_this_thread():
+        Path("/dev/null").open().close()
+    assert watch.seen, "the watch sees what is opened"
 
 
 def test_metrics_are_sent_by_the_engine(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What the engine does on the side: forgetting, cancelling, barring, writing reasons. So many at once, and in order.
+"""What the engine does on the side: forgetting, cancelling, barring. So many at once, and in order.
 
 A burst of ten thousand outcomes would else be ten thousand RPCs at once.
 """

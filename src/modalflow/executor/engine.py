@@ -47,8 +47,9 @@ SETTLE = 5.0
 RECONNECT = 5.0
 #: Seconds that calls which are cancelled at the end may take for it.
 LAST_WORDS = 2.0
-#: RPCs on the side (forgetting, cancelling, barring) under way at once.
+#: RPCs on the side (cancelling, barring) under way at once, and entries being forgotten.
 CHORES = 32
+CLEANING = 16
 
 
 class Engine:
@@ -72,6 +73,7 @@ class Engine:
         self._enquiries = Enquiries(database)
         self._loop = asyncio.new_event_loop()
         self._chores = Chores(CHORES, self._spawn)
+        self._cleaning = Chores(CLEANING, self._spawn)
         self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}",
@@ -79,6 +81,7 @@ class Engine:
             self._link,
             self._chores.put,
             enquiries=self._enquiries,
+            clean=self._cleaning.put,
             counts=self._metrics.counts,
             timed=self._metrics.time,
         )
@@ -229,6 +232,7 @@ class Engine:
             self._submitter.stop()
             if self._stopped:
                 self._chores.drop()
+                self._cleaning.drop()
             _drain(self._loop)
             if self._stopped:
                 self._loop.close()
@@ -288,7 +292,8 @@ class Engine:
         """Let spawns that are under way get their function call id, so that Airflow may store it, and let what was
         asked for on the side be done."""
         deadline = time.monotonic() + SETTLE
-        while (self._submitter.under_way or len(self._chores)) and time.monotonic() < deadline:
+        busy = (self._chores, self._cleaning)
+        while (self._submitter.under_way or any(map(len, busy))) and time.monotonic() < deadline:
             await asyncio.sleep(0.05)
 
     def _gauges(self) -> dict[str, float]:

@@ -6,6 +6,7 @@ Runs on the engine's loop alone. Decides nothing about silent calls (``calls.dec
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
@@ -36,6 +37,9 @@ LONGEST_PAUSE = 30.0
 
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
+
+#: Seconds between attempts to remove an entry from the ledger.
+FORGET_PAUSES = (1.0, 5.0, 30.0)
 
 KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
 
@@ -83,6 +87,8 @@ class Tracker:
     """Takes the durations that ``metrics`` has names for."""
     say: Callable[[str, str, str], None] = lambda log_path, text, level: None
     """Adds a line to a workload's log: path, text, level."""
+    clean: Callable[[Coroutine[Any, Any, Any]], object] | None = None
+    """As ``run``, for what removes entries that nobody needs; ``run`` if not given."""
     trouble: str = ""
     """Why Modal takes nothing at present; empty while it does."""
     explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
@@ -358,7 +364,16 @@ class Tracker:
             if work_id in self._kept_claims:
                 del self._kept_claims[work_id]
             elif self.link.remote is not None:
-                self.run(self.link.remote.forget(work_id))
+                (self.clean or self.run)(self._forget(work_id))
+
+    async def _forget(self, work_id: str) -> None:
+        """Remove an entry. Where Modal does not take that for long, it stays, until it expires by itself."""
+        for pause in FORGET_PAUSES:
+            with contextlib.suppress(*FAILURES):
+                return await self.link.made().forget(work_id)
+            # Waiting here holds up other entries only, and is meant to: they would fare no better.
+            await asyncio.sleep(pause)
+        log.info("The ledger's entry of %s stays behind", work_id)
 
     def add_reason(self, log_path: str, reason: str) -> None:
         """Write a reason into a workload's log, as soon as there is a connection."""

@@ -12,6 +12,7 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator, Sequence
+from importlib import import_module
 from inspect import signature
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
@@ -35,6 +36,9 @@ AIRFLOW_V_3_2_PLUS: Final[bool] = _MINOR >= (3, 2)
 AIRFLOW_V_3_3_PLUS: Final[bool] = _MINOR >= (3, 3)
 AIRFLOW_V_3_4_PLUS: Final[bool] = _MINOR >= (3, 4)
 
+#: What vends `airflow modalflow …`. By name: commands stand above everything else, and are made for the CLI alone.
+CLI_COMMANDS: Final = "modalflow.cli.in_airflow.get_cli_commands"
+
 #: What a version of Airflow lacks under ModalExecutor that the next one has: minor version → what.
 LACKING: Final[dict[str, tuple[str, ...]]] = {
     "3.0": (
@@ -47,6 +51,7 @@ LACKING: Final[dict[str, tuple[str, ...]]] = {
         "an executor for each team",
         "Sentry's integration named by the executor",
         "a work id that Airflow assigns (modalflow stores its own, with one UPDATE for each task)",
+        "`airflow modalflow …` where the executor is not configured (`modalflow …` is there)",
     ),
     "3.2": ("connection tests on Modal",),
     "3.3": (),
@@ -108,8 +113,8 @@ def remote_task_log() -> Any:
     return getattr(logging_config, "REMOTE_TASK_LOG", None)
 
 
-class _ConfOf31:
-    """What 3.1's ExecutorConf lacks: it knows single options only."""
+class _ConfBefore32:
+    """What the configuration of 3.0's and 3.1's executors lacks: whole sections, and those that a provider adds."""
 
     def __init__(self, of_executor: Any) -> None:
         self._of_executor = of_executor
@@ -118,7 +123,13 @@ class _ConfOf31:
         return self._of_executor.get(*args, **kwargs)
 
     def getsection(self, section: str) -> Any:
-        return own_conf().getsection(section)
+        conf = own_conf()
+        if conf.getsection(section) is None:
+            from airflow.providers_manager import ProvidersManager
+
+            manager: Any = ProvidersManager
+            manager().initialize_providers_configuration()
+        return conf.getsection(section)
 
 
 # --- the executor, in the scheduler ---
@@ -132,7 +143,7 @@ class ExecutorCompat(_Base):
         self._work_ids: dict[Any, str] = {}
         # Airflow's own attribute, which is missing in 3.0 and half of what it is later in 3.1.
         conf: Any = getattr(self, "conf", None) or own_conf()
-        cast(Any, self).conf = conf if hasattr(conf, "getsection") else _ConfOf31(conf)
+        cast(Any, self).conf = conf if AIRFLOW_V_3_2_PLUS else _ConfBefore32(conf)
 
     if AIRFLOW_V_3_4_PLUS and not TYPE_CHECKING:
 
@@ -148,6 +159,12 @@ class ExecutorCompat(_Base):
         supports_connection_test = True
 
     if not AIRFLOW_V_3_2_PLUS:
+
+        @staticmethod
+        def get_cli_commands() -> list[Any]:
+            """The commands that newer versions find by the provider's metadata, where this executor is configured."""
+            module, _, name = CLI_COMMANDS.rpartition(".")
+            return list(getattr(import_module(module), name)())
 
         def queue_workload(self, workload: Any, session: Session) -> None:
             """Queue a task under a work id, and store that in the transaction in which the scheduler queues it.
@@ -249,7 +266,7 @@ def stats() -> Any:
 
 def tell_failed(executor: _Base, key: Any, reason: str) -> None:
     """Tell Airflow that a workload failed, and why."""
-    if "reason" in _parameters(executor.fail):
+    if "reason" in signature(executor.fail).parameters:
         cast(Any, executor).fail(key, info=reason, reason=reason)
     else:
         executor.fail(key, reason)
@@ -262,12 +279,6 @@ def let_go(executor: _Base, key: Any) -> None:
     if hasattr(executor, "_pop_workload_run_id"):
         # Queued and never spoken of: its id would be taken for that of the key's next run.
         executor._pop_workload_run_id(key)
-
-
-def _parameters(function: Any) -> Sequence[str]:
-    import inspect
-
-    return tuple(inspect.signature(function).parameters)
 
 
 # --- the supervisor, in the worker ---

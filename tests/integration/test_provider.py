@@ -12,12 +12,19 @@ import pytest
 
 from modalflow.cli.deploy import deploy
 from modalflow.config import OPTIONS
+from modalflow.demo.modal_stack import MODAL_EXECUTOR
+from tests.airflows import AIRFLOW
 
 
 @pytest.fixture
 def airflow(tmp_path: Path) -> dict[str, str]:
     """The environment of an Airflow of its own."""
-    return os.environ | {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+    own = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+    if AIRFLOW < (3, 2):
+        # They log to where their commands answer, and take commands from the executor that is configured.
+        own["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
+        own["AIRFLOW__CORE__EXECUTOR"] = MODAL_EXECUTOR
+    return os.environ | own
 
 
 def run(environment: dict[str, str], *arguments: str) -> str:

@@ -284,6 +284,8 @@ def test_a_task_runs_under_airflows_supervisor(world: World) -> None:
     assert world.api.hostnames()[-1] == entry.container_id
     events = [json.loads(line)["event"] for line in work.log().splitlines()]
     assert "hello from the task, grüezi" in events
+    # The command that older versions have for this prints the workload with it.
+    assert "secret-token" not in work.log()
 
 
 @pytest.mark.parametrize(

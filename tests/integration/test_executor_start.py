@@ -110,7 +110,7 @@ def test_app_not_deployed(settings: pytest.MonkeyPatch) -> None:
     ("changed", "told"),
     [
         ({"protocol": 999, "version": "9.9"}, ("modalflow 9.9", "protocol 999")),
-        ({"airflow_version": "3.1.8"}, ("has Airflow 3.1.8", "expected the same minor version")),
+        ({"airflow_version": "2.11.0"}, ("has Airflow 2.11.0", "expected the same minor version")),
     ],
 )
 def test_incompatible_worker(

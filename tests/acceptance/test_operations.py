@@ -43,6 +43,7 @@ def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
     done = run(stack, *IN_AIRFLOW, "doctor", "--json")
     told = json.loads(done.stdout)
     assert done.returncode == 0 and told["ok"], told
+    assert [finding for finding in told["findings"] if finding["status"] != "ok"] == []
     findings = {finding["name"]: finding for finding in told["findings"]}
     assert stack.airflow.execution_api_url in findings["execution API"]["detail"]
     assert "Python files in /opt/modalflow/bundles" in findings["DAG bundle modalflow-demo"]["detail"]

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +16,11 @@ from typing import Any
 import modal
 import pytest
 
-from modalflow import control_plane
+from modalflow import __version__, control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.log_volume import LogVolume
 from modalflow.names import Names
+from modalflow.snapshot import InFlight, Snapshot
 from modalflow.worker.deploy import deploy
 from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
 from tests.command_line import CommandLine
@@ -75,7 +80,8 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
 def test_all_is_well(clinic: Clinic) -> None:
     """With everything in order every line is ok, with times of the round trips, and a container was really asked."""
     findings = clinic.examine()
-    assert {name: f["detail"] for name, f in findings.items() if f["status"] != "ok"} == {}
+    # There is no scheduler in this test.
+    assert [name for name, finding in findings.items() if finding["status"] != "ok"] == ["executors"]
     for name in ("credentials", "ledger", "events", "logs", "container (default)", "execution API"):
         assert findings[name]["seconds"] > 0, name
     container = findings["hostname"]["detail"].split()[-1]
@@ -93,7 +99,7 @@ def test_it_reads_well_and_says_how_many_failed(clinic: Clinic) -> None:
     first, mend, *rest = done.stdout.splitlines()
     assert first.startswith("fail  options") and "did you mean 'task_timeout'?" in first
     assert "→ Mend [modal_executor] task_timeot" in mend
-    assert rest[-1].endswith("checks: 1 failed.")
+    assert rest[-1].endswith("checks: 1 failed, 1 skipped.")
 
 
 def test_mistakes_in_the_options(clinic: Clinic) -> None:
@@ -217,3 +223,33 @@ def test_container_that_does_not_come(clinic: Clinic) -> None:
     finally:
         clinic.local.faults.clear()
     assert list(failed) == ["container (default)"]
+
+
+def test_executor_that_is_stuck_is_told(clinic: Clinic) -> None:
+    """What is in an executor's way, another version of it, and a wait that Airflow is about to end are warned of."""
+    call = InFlight("w", "d.t run r try 1", "submitted", time.time() - 400, "fc-1", "default")
+    told = Snapshot("p", "host", 7, version=__version__, published_at=time.time(), calls=(call,))
+    stuck = dataclasses.replace(told, obstacle="ResourceExhaustedError: slow down")
+    with client_of(clinic.local.url, clinic.local.env) as client:
+        there = modal.Dict.from_name(Names("patient").executors, create_if_missing=True, client=client)
+        for snapshot, said in ((stuck, "Modal takes nothing"), (dataclasses.replace(told, version="9"), "modalflow 9")):
+            there.put("p", snapshot.to_json())
+            findings = clinic.examine()
+            assert findings["executor that runs"]["status"] == findings["longest wait"]["status"] == "warn"
+            assert said in findings["executor that runs"]["detail"]
+        there.clear()
+
+
+def test_without_airflow(clinic: Clinic) -> None:
+    """Where Airflow is not installed its checks are skipped, with the reason, and all others are made."""
+    program = "import sys; sys.modules['airflow'] = None; from modalflow.cli import main; main()"
+    env = os.environ | clinic.local.env | {"AIRFLOW__MODAL_EXECUTOR__APP_NAME": "patient"}
+    env |= {"AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": clinic.api.url}
+    done = subprocess.run(
+        [sys.executable, "-c", program, "doctor", "--json"], env=env, capture_output=True, text=True, timeout=110
+    )
+    findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    skipped = {name for name, finding in findings.items() if finding["status"] == "skip"}
+    assert skipped == {"executor", "Airflow versions", "executors"}
+    assert "Airflow is not installed here" in findings["executor"]["detail"]
+    assert findings["execution API"]["status"] == "ok"

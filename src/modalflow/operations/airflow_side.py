@@ -76,8 +76,15 @@ def _task_logs(conf: Any) -> Finding:
     )
 
 
+def queued_timeout(conf: Any | None) -> float:
+    """Seconds after which Airflow takes a task back that has not begun."""
+    if conf is None:
+        return _USUAL_QUEUED_TIMEOUT
+    return float(conf.get("scheduler", "task_queued_timeout", fallback=_USUAL_QUEUED_TIMEOUT))
+
+
 def _queued_timeout(conf: Any) -> Finding:
-    seconds = float(conf.get("scheduler", "task_queued_timeout", fallback=_USUAL_QUEUED_TIMEOUT))
+    seconds = queued_timeout(conf)
     what = f"[scheduler] task_queued_timeout = {seconds:g} s: a task that waits longer for a container is taken back"
     if seconds < _USUAL_QUEUED_TIMEOUT:
         return warn(

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from modalflow.config import Settings
 from modalflow.names import DEFAULT_PROFILE
-from modalflow.operations import airflow_side, container_side, modal_side
+from modalflow.operations import airflow_side, container_side, executor_side, modal_side
 from modalflow.operations.findings import Finding, skip
 from modalflow.operations.site import airflow_conf, config_source, override
 
@@ -38,5 +38,6 @@ def examine(
         yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
         return
     yield from modal_side.shared(site)
+    yield from executor_side.examine(site, conf)
     for profile in profiles or (DEFAULT_PROFILE,):
         yield from container_side.examine(site, profile, env, timeout)

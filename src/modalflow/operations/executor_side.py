@@ -1,0 +1,58 @@
+"""What executors tell of themselves, as far as it can be wrong: what is in their way, and what waits for too long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from modalflow import __version__
+from modalflow.operations.airflow_side import queued_timeout
+from modalflow.operations.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.inventory import RUNNING, Inventory, take_inventory
+from modalflow.operations.modal_side import FAILURES
+from modalflow.operations.site import Site
+from modalflow.snapshot import Snapshot
+
+#: The part of [scheduler] task_queued_timeout after which waiting for a container is worth a word.
+_LONG = 0.5
+
+
+def examine(site: Site, conf: Any | None) -> Iterator[Finding]:
+    """Findings about every executor that lives, and about the longest wait."""
+    try:
+        inventory = take_inventory(site, profiles=False)
+    except FAILURES as error:
+        yield fail("executors", f"they could not be asked: {type(error).__name__}: {error}", "Try again.")
+        return
+    if not inventory.living:
+        yield skip("executors", "none has told of itself lately: start the scheduler, then ask again")
+    for snapshot in inventory.living:
+        yield _executor(snapshot)
+    yield from _longest_wait(inventory, queued_timeout(conf))
+
+
+def _executor(snapshot: Snapshot) -> Finding:
+    name, who = "executor that runs", f"{snapshot.host} (process {snapshot.pid})"
+    if snapshot.obstacle:
+        said = f"{who}: Modal takes nothing at present: {snapshot.obstacle}"
+        return warn(name, said, "It goes on by itself; its log tells since when. For credentials see above.")
+    if snapshot.version != __version__:
+        said = f"{who} is modalflow {snapshot.version}, here it is {__version__}"
+        return warn(name, said, "Restart the scheduler after an upgrade, and run the doctor in its environment.")
+    return ok(name, f"{who}, {snapshot.in_flight:,} in flight")
+
+
+def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:
+    waiting = [work for work in inventory.work() if work.state != RUNNING]
+    if not waiting:
+        return
+    first = min(waiting, key=lambda work: work.since)
+    seconds = time.time() - first.since
+    if seconds > limit * _LONG:
+        yield warn(
+            "longest wait",
+            f"{first.label} waits for {seconds:.0f} s; Airflow takes it back after {limit:g} s",
+            "Raise [scheduler] task_queued_timeout if waiting is expected, or what limits containers: the profile's "
+            "max_containers, the workspace's limits, a GPU that is scarce.",
+        )

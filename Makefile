@@ -6,6 +6,8 @@
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
+#   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
+#   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
 #   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
@@ -25,12 +27,13 @@ STAMP := $(VENV)/.setup-done
 OLDEST := .venv-oldest
 KEEP ?=
 KILLS ?= 300
+SOAK_TASKS ?= 2000
 SEED ?=
 TESTS ?=
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk matrix durability demo docs bench bench-executor constraints clean
+.PHONY: setup check test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor constraints clean
 
 setup: $(STAMP)
 
@@ -78,6 +81,12 @@ matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIR
 
 durability: $(STAMP)
 	@$(BIN)/python -m tests.durability --kills $(KILLS) $(if $(SEED),--seed $(SEED))
+
+chaos: $(STAMP)
+	CHAOS=all CHAOS_SEED=$(or $(SEED),0) $(BIN)/pytest tests/chaos $(TESTS)
+
+soak: $(STAMP)
+	@$(BIN)/python -m tests.chaos.soak --tasks $(SOAK_TASKS) $(if $(SEED),--seed $(SEED))
 
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)

@@ -20,8 +20,9 @@ from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.calls import containers_of
 from modalflow.demo.program import Program, describe_exit
 from modalflow.demo.report import CALL, Row
-from modalflow.demo.stack import SEPARATE, AirflowStack
+from modalflow.demo.stack import RESTARTS, SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
+from modalflow.emulator.options import Options
 
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
@@ -34,7 +35,8 @@ _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 class ModalStack:
     """A running Airflow on a local control plane; a context manager that leaves nothing behind.
 
-    ``dags``, ``env``, ``processes`` and ``say`` are as for AirflowStack.
+    ``dags``, ``env``, ``processes``, ``restarts`` and ``say`` are as for AirflowStack; ``modal`` sets up the control
+    plane, ``deploy`` are further options of ``modalflow deploy``.
     """
 
     def __init__(
@@ -43,11 +45,17 @@ class ModalStack:
         *,
         env: Mapping[str, str] | None = None,
         processes: Mapping[str, Sequence[str]] = SEPARATE,
+        restarts: int = RESTARTS,
+        modal: Options | None = None,
+        deploy: Sequence[str] = (),
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._say = say
         self._dags = dags
         self._processes = processes
+        self._restarts = restarts
+        self._modal = modal
+        self._deploy_options = tuple(deploy)
         self._env = dict(env or {})
         self.control_plane_is_gone = False
         """Whether ``check`` found that the control plane has ended."""
@@ -57,11 +65,16 @@ class ModalStack:
     def __enter__(self) -> Self:
         began = time.monotonic()
         with ExitStack() as entered:
-            self.local = entered.enter_context(LocalModal())
+            self.local = entered.enter_context(LocalModal(self._modal))
             self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
             env = {**ON_MODAL, **self.local.env, **self._env}
             self.airflow = AirflowStack(
-                self._dags, executor=MODAL_EXECUTOR, env=env, processes=self._processes, say=self._say
+                self._dags,
+                executor=MODAL_EXECUTOR,
+                env=env,
+                processes=self._processes,
+                restarts=self._restarts,
+                say=self._say,
             )
             entered.push(self._stop_airflow)
             # Beside the making of Airflow's database, which takes longer.
@@ -125,7 +138,7 @@ class ModalStack:
         return describe_exit(end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status)
 
     def _deploy_command(self) -> Program:
-        command = (sys.executable, "-m", "modalflow.cli", "deploy")
+        command = (sys.executable, "-m", "modalflow.cli", "deploy", *self._deploy_options)
         return Program("deploy", command, self.airflow.env, self.airflow.logs / "deploy.log", cwd=self.airflow.home)
 
     def _stop_airflow(

@@ -59,8 +59,8 @@ class AirflowStack:
     """A running Airflow; a context manager that leaves neither a process nor a file behind.
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
-    process and wins over what the stack itself sets. ``processes`` are its processes, SEPARATE or STANDALONE. ``say``
-    gets a line per step.
+    process and wins over what the stack itself sets. ``processes`` are its processes, SEPARATE or STANDALONE, each
+    started again ``restarts`` times when something killed it. ``say`` gets a line per step.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class AirflowStack:
         executor: str = LOCAL_EXECUTOR,
         env: Mapping[str, str] | None = None,
         processes: Mapping[str, Sequence[str]] = SEPARATE,
+        restarts: int = RESTARTS,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._scratch = Scratch("modalflow-demo-")
@@ -84,6 +85,7 @@ class AirflowStack:
         """Whether the logs are to stay after the end, until the next stack is made."""
         self._say = say
         self._processes = processes
+        self._restarts = restarts
         base = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
         self._postgres = Postgres(self.folder / "postgres", self.logs / "postgres.log", base)
         self.port = free_port()
@@ -118,7 +120,7 @@ class AirflowStack:
         began = time.monotonic()
         for name, command in self._processes.items():
             program = self.programs[name] = self._program(name, *command)
-            program.restarts = RESTARTS
+            program.restarts = self._restarts
             program.start()
         self._wait_until_healthy(began + READY_TIMEOUT * 3)
         self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")

@@ -30,7 +30,10 @@ def problems_of_run(chaos: Chaos, dag_id: str, run_id: str, visits: Sequence[Vis
     done = Counter(visit.what for visit in visits)
     found += [f"executed {times} times: {what}" for what, times in done.items() if times > 1]
     reasons = reasons_of_run(chaos, dag_id, run_id)
-    for instance in chaos.instances(dag_id, run_id):
+    instances = chaos.instances(dag_id, run_id)
+    if not instances:
+        found.append("it has no task instances")
+    for instance in instances:
         task, index, state = instance["task_id"], instance["map_index"], instance["state"]
         name = label(task, index)
         mine = [visit for visit in visits if (visit.task_id, visit.map_index) == (task, index)]

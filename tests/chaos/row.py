@@ -64,6 +64,7 @@ class Row:
     moments: Sequence[str]
     runs: dict[str, Run] = field(default_factory=dict)
     steps: list[str] = field(default_factory=list)
+    is_done: bool = False
     left: list[str] = field(default_factory=list)
     """What is still there after everything has ended."""
 
@@ -105,6 +106,7 @@ class Row:
         assert not chaos.holds_gpu, "the GPU could not be given back"
         self._wait_for_ends()
         self._wait_for_quiet()
+        self.is_done = True
 
     # moments
 

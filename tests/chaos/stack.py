@@ -33,6 +33,7 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.ports import free_port
 from modalflow.demo.program import Program
 from modalflow.demo.stack import SEPARATE
+from modalflow.emulator.faults.control import FaultError
 from modalflow.emulator.options import Options
 from modalflow.messages import Entry
 from modalflow.names import Names
@@ -62,6 +63,10 @@ QUICK: Final[Mapping[str, str]] = {
 
 #: Seconds for whatever a busy machine may take long to do.
 PATIENCE: Final = 90.0
+#: Seconds after which a scheduler that has not answered is asked again.
+ASK_AGAIN: Final = 3.0
+#: Seconds for an idle container to make way for the one that takes the GPU.
+GPU_PATIENCE: Final = 30.0
 #: How often the guard of a process starts it again in one session.
 RESTARTS: Final = 200
 
@@ -164,23 +169,26 @@ class Chaos:
 
     def in_flight(self) -> dict[str, int]:
         """How many calls each scheduler says are under way, by its dump for operators."""
-        programs = {name: self.stack.airflow.programs[name] for name in SCHEDULERS}
-        places = {name: program.log.stat().st_size for name, program in programs.items()}
-        for name, program in programs.items():
-            # One that has just been started again would be killed by it.
-            wait_until(partial(_catches, program, signal.SIGUSR2), PATIENCE, f"{name} to be up")
-            os.kill(program.pid, signal.SIGUSR2)
+        return {name: self._dumped(self.stack.airflow.programs[name]) for name in SCHEDULERS}
 
-        def said() -> dict[str, int]:
-            found = {}
-            for name, program in programs.items():
-                with program.log.open(errors="replace") as log:
-                    log.seek(places[name])
-                    if numbers := _IN_FLIGHT.findall(log.read()):
-                        found[name] = int(numbers[-1])
-            return found if len(found) == len(programs) else {}
+    def _dumped(self, program: Program) -> int:
+        # One that has just been started again would be killed by it.
+        wait_until(partial(_catches, program, signal.SIGUSR2), PATIENCE, f"{program.name} to be up")
+        place = program.log.stat().st_size
+        asked = 0.0
 
-        return wait_until(said, PATIENCE, "the schedulers' dumps", interval=0.1)
+        def said() -> str | None:
+            nonlocal asked
+            # Again, because one whose executor is not started yet has nothing to say of it.
+            if time.monotonic() - asked > ASK_AGAIN:
+                os.kill(program.pid, signal.SIGUSR2)
+                asked = time.monotonic()
+            with program.log.open(errors="replace") as log:
+                log.seek(place)
+                numbers = _IN_FLIGHT.findall(log.read())
+            return numbers[-1] if numbers else None
+
+        return int(wait_until(said, PATIENCE, f"the dump of {program.name}", interval=0.1) or 0)
 
     # Modal
 
@@ -207,7 +215,17 @@ class Chaos:
     def occupy_gpu(self) -> None:
         """Take the only GPU, so that whoever asks for one waits."""
         self._held = modal.Function.from_name(HOLDER, "hold", client=self.client).spawn()
-        wait_until(self._holds, PATIENCE, "the GPU to be taken", interval=0.1)
+        try:
+            wait_until(self._holds, GPU_PATIENCE, "the GPU to be taken", interval=0.1)
+        except AssertionError:
+            # Whoever has it: an idle container that is kept warm, or one of an earlier row's that is still ending.
+            before = self.stack.local.faults.containers()
+            for each in before:
+                with contextlib.suppress(FaultError):
+                    self.stack.local.faults.now("kill", container=each.container_id)
+            wait_until(
+                self._holds, GPU_PATIENCE, f"the GPU to be taken, which one of these had: {before}", interval=0.1
+            )
 
     def _holds(self) -> bool:
         return any(each.app == HOLDER and each.inputs for each in self.stack.local.faults.containers())

@@ -1,0 +1,66 @@
+"""Why Airflow did not let a task start, in words and with the right end."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from modalflow.messages import State
+from modalflow.reasons import Cause
+from modalflow.worker.refusals import refusal_of
+
+
+class Refused(Exception):
+    """As Airflow's client raises it."""
+
+    def __init__(self, status: int, detail: Any = None) -> None:
+        super().__init__("Invalid auth token")
+        self.response = SimpleNamespace(status_code=status)
+        self.detail = detail
+
+
+def token(expires: float) -> str:
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": expires}).encode()).decode().rstrip("=")
+    return f"header.{claims}.signature"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_an_expired_token_is_the_reason(status: int) -> None:
+    """The start failed because the task had waited for too long: not a bare 403."""
+    outcome = refusal_of(Refused(status), token(time.time() - 61))
+    assert outcome is not None
+    assert (outcome.state, outcome.cause) == (State.FAILED, Cause.TOKEN_EXPIRED)
+    assert "ago" in (outcome.reason or "")
+
+
+@pytest.mark.parametrize("given", [token(time.time() + 600), "", "no.token.", "a.b", "secret"])
+def test_other_refusals_of_a_token_stay_what_they_are(given: str) -> None:
+    """A token that is valid, or cannot be read, has not expired."""
+    assert refusal_of(Refused(403), given) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (Refused(409, {"reason": "invalid_state", "previous_state": "failed"}), "'failed'"),
+        (Refused(409, {"reason": "invalid_state", "previous_state": None}), "'no state'"),
+        (Refused(404, {"reason": "not_found"}), "cleared"),
+    ],
+)
+def test_a_task_that_is_no_longer_wanted_did_not_fail(error: Refused, said: str) -> None:
+    """Marked or cleared while it waited: it does not run, and Airflow is told no failure."""
+    outcome = refusal_of(error, token(0))
+    assert outcome is not None
+    assert (outcome.state, outcome.cause) == (State.SUCCESS, Cause.NOT_WANTED)
+    assert said in (outcome.reason or "")
+
+
+def test_anything_else_is_not_explained_away() -> None:
+    """An API that is ill, or a bug, keeps its own words."""
+    for error in (Refused(500), Refused(409, "conflict"), Refused(404, "Not Found"), ValueError("no")):
+        assert refusal_of(error, token(0)) is None

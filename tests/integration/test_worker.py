@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -362,6 +363,33 @@ def test_a_task_that_runs_elsewhere_is_left_alone(world: World) -> None:
 
 
 @needs_airflow("3.2")
+def test_a_start_with_an_expired_token_names_the_setting(world: World) -> None:
+    """A task that waited for longer than its token lives ends with a reason that says so, in ledger and log."""
+    claims = base64.urlsafe_b64encode(json.dumps({"exp": time.time() - 60}).encode()).decode().rstrip("=")
+    world.api.refuse_run = (403, {"detail": "Invalid auth token"})
+    try:
+        workload = task_workload("hello", bundle="tests", dag_file="d.py", token=f"e30.{claims}.e30")
+        work = world.task("hello", workload=workload)
+        entry = work.ended()
+    finally:
+        world.api.refuse_run = None
+    assert (entry.state, entry.cause) == (State.FAILED, "token-expired")
+    assert "[scheduler] task_queued_timeout" in (entry.reason or "") and entry.function_call_id in (entry.reason or "")
+    assert "[scheduler] task_queued_timeout" in work.log() and claims not in work.log()
+
+
+def test_a_task_that_was_marked_meanwhile_is_not_run(world: World) -> None:
+    """It does not run, it is no failure, and its log says why."""
+    world.api.refuse_run = (409, {"detail": {"reason": "invalid_state", "message": "…", "previous_state": "failed"}})
+    try:
+        work = world.task("hello")
+        entry = work.ended()
+    finally:
+        world.api.refuse_run = None
+    assert (entry.state, entry.cause) == (State.SUCCESS, "not-wanted")
+    assert "no longer wanted this task to run" in work.log()
+
+
 @pytest.mark.parametrize(("path", "state"), [("json.dumps", State.SUCCESS), ("json.loads", State.FAILED)])
 def test_a_callback_runs(world: World, path: str, state: State) -> None:
     """A callback's own success or failure is the workload's: nobody else tells Airflow of it."""

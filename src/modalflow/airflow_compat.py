@@ -72,11 +72,10 @@ _ADOPTED_AT_ONCE = 1_000
 
 def execution_api_server_url(conf: Any) -> str:
     """The Execution API's URL as Airflow itself resolves it."""
-    base_url = conf.get("api", "base_url", fallback="/") or "/"
+    base_url = _of_everybody(conf, "api", "base_url") or "/"
     if base_url.startswith("/"):
         base_url = f"http://localhost:8080{base_url}"
-    default = f"{base_url.rstrip('/')}/execution/"
-    return str(conf.get("core", "execution_api_server_url", fallback=default) or default)
+    return _of_everybody(conf, "core", "execution_api_server_url") or f"{base_url.rstrip('/')}/execution/"
 
 
 def modal_hook(conn_id: str) -> Any:
@@ -100,7 +99,54 @@ def own_conf() -> Any:
 
 def dag_bundle_config(conf: Any) -> str:
     """The DAG bundle configuration as JSON text, as a worker needs it."""
-    return str(conf.get("dag_processor", "dag_bundle_config_list", fallback="[]") or "[]")
+    return _of_everybody(conf, "dag_processor", "dag_bundle_config_list") or "[]"
+
+
+def _of_everybody(conf: Any, section: str, key: str) -> str:
+    """A setting of Airflow's own: a team's where it has one, else the one that holds for all teams.
+
+    Asked for a team's, Airflow itself falls back to the option's default, whatever its configuration says.
+    """
+    value = conf.get(section, key, fallback="") or ""
+    if getattr(conf, "team_name", None):
+        everybody = own_conf()
+        if value == (everybody.get_default_value(section, key) or ""):
+            value = everybody.get(section, key, fallback="") or ""
+    return str(value)
+
+
+def names_of_executors() -> dict[str, str]:
+    """What a worker's Airflow must know of the scheduler's, or it takes no DAG whose tasks name an executor, and none
+    at all where a bundle belongs to a team. It looks the names up, and imports nothing by them."""
+    names = {"AIRFLOW__CORE__EXECUTOR": str(own_conf().get("core", "executor"))}
+    return {**names, "AIRFLOW__CORE__MULTI_TEAM": "True"} if _is_multi_team() else names
+
+
+def _is_multi_team() -> bool:
+    return bool(own_conf().getboolean("core", "multi_team", fallback=False))
+
+
+def team_of_dag(dag_id: str) -> str | None:
+    """The team whose ModalExecutor runs a DAG's tasks; None where that is everybody's. Asks Airflow's database if teams
+    have one."""
+    if not _is_multi_team():
+        return None
+    from airflow.executors.executor_loader import ExecutorLoader
+    from airflow.models.dag import DagModel
+
+    names = ExecutorLoader.get_executor_names(validate_teams=False)
+    ours = {name.team_name for name in names if name.module_path.startswith(f"{__package__}.")}
+    team: str | None = DagModel.get_team_name(dag_id) if ours - {None} else None
+    return team if team in ours else None
+
+
+def conf_of_team(team: str | None) -> Any:
+    """The configuration as an executor of that team reads it."""
+    if team is None:
+        return own_conf()
+    from airflow.executors.base_executor import ExecutorConf
+
+    return ExecutorConf(team)
 
 
 def remote_task_log() -> Any:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,6 +31,10 @@ class ModalVolumeLogIO:
     other executors).
     """
 
+    def __init__(self) -> None:
+        self._opened: dict[tuple[int, str | None], LogVolume] = {}
+        """By process id, as a client inherited across a fork is not dependable, and by team."""
+
     @property
     def processors(self) -> tuple[Any, ...]:
         """No line needs anything done to it while it is written."""
@@ -45,59 +48,67 @@ class ModalVolumeLogIO:
         local = base / path
         if local.is_file():
             relative, content = str(local.relative_to(base)), local.read_bytes()
-            self._on_volume(lambda volume: volume.add_local_file(relative, content, socket.gethostname()))
+            self._on_volume(
+                _teams_of(ti)[0], lambda volume: volume.add_local_file(relative, content, socket.gethostname())
+            )
 
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
-        sources, texts = self._read(relative_path)
-        return sources, texts or None
-
-    def _read(self, relative_path: str) -> tuple[list[str], list[str]]:
         from modalflow.errors import ModalflowError
 
-        try:
-            return self._on_volume(lambda volume: volume.read(relative_path))
-        except ModalflowError as error:
-            return [str(error)], []
+        nowhere: list[str] = []
+        found: list[str] = []
+        parts: list[str] = []
+        for team in _teams_of(ti):
+            try:
+                sources, texts = self._on_volume(team, lambda volume: volume.read(relative_path))
+            except ModalflowError as error:
+                sources, texts = [str(error)], []
+            parts += texts
+            (found if texts else nowhere).extend(sources)
+        return found or nowhere, parts or None
 
-    def _on_volume(self, what: Callable[[LogVolume], _T]) -> _T:
-        """Do something with the Volume; again with the credentials as they are then, where Modal refused those of
+    def _on_volume(self, team: str | None, what: Callable[[LogVolume], _T]) -> _T:
+        """Do something with a Volume; again with the credentials as they are then, where Modal refused those of
         before: an API server lives longer than a token."""
         from modal.exception import AuthError
 
         from modalflow.control_plane import forget
         from modalflow.errors import CredentialsError
 
-        volume = self._volume
+        volume = self._volume(team)
         try:
             return what(volume)
         except (AuthError, CredentialsError):
             forget(volume.control_plane)
-            self.__dict__.pop("_opened", None)
-            return what(self._volume)
+            self._opened.pop((os.getpid(), team), None)
+            return what(self._volume(team))
 
-    @property
-    def _volume(self) -> LogVolume:
-        pid = os.getpid()
-        if self._pid != pid:
-            self.__dict__.pop("_opened", None)
-            self._pid = pid
-        return self._opened
+    def _volume(self, team: str | None) -> LogVolume:
+        key = (os.getpid(), team)
+        if key not in self._opened:
+            self._opened[key] = _open(team)
+        return self._opened[key]
 
-    _pid = 0
 
-    @cached_property
-    def _opened(self) -> LogVolume:
-        from airflow.configuration import conf
+def _teams_of(ti: Any) -> list[str | None]:
+    """Whose worker apps may have a task instance's log: that of its DAG's team, if that has one, and everybody's."""
+    from modalflow.airflow_compat import team_of_dag
 
-        from modalflow.airflow_compat import modal_hook
-        from modalflow.config import Settings
-        from modalflow.control_plane import connect
-        from modalflow.log_volume import LogVolume
+    dag_id = getattr(ti, "dag_id", None)
+    team = team_of_dag(dag_id) if dag_id else None
+    return [team, None] if team else [None]
 
-        settings = Settings.read(conf)
-        control_plane = connect(conn_id=settings.conn_id, environment=settings.environment, hook=modal_hook)
-        return LogVolume(control_plane, settings.names)
+
+def _open(team: str | None) -> LogVolume:
+    from modalflow.airflow_compat import conf_of_team, modal_hook
+    from modalflow.config import Settings
+    from modalflow.control_plane import connect
+    from modalflow.log_volume import LogVolume
+
+    settings = Settings.read(conf_of_team(team))
+    control_plane = connect(conn_id=settings.conn_id, environment=settings.environment, hook=modal_hook)
+    return LogVolume(control_plane, settings.names)
 
 
 def is_in_use() -> bool:

@@ -36,7 +36,8 @@ class ModalStack:
     """A running Airflow on a local control plane; a context manager that leaves nothing behind.
 
     ``dags``, ``env``, ``processes``, ``restarts`` and ``say`` are as for AirflowStack; ``modal`` sets up the control
-    plane, ``deploy`` are further options of ``modalflow deploy``.
+    plane, ``deploy`` are further options of ``modalflow deploy``. ``before_start`` is called when Airflow has its
+    tables and the worker is deployed, before its processes start.
     """
 
     def __init__(
@@ -49,8 +50,10 @@ class ModalStack:
         modal: Options | None = None,
         deploy: Sequence[str] = (),
         say: Callable[[str], None] = lambda line: None,
+        before_start: Callable[[ModalStack], None] = lambda stack: None,
     ) -> None:
         self._say = say
+        self._before_start = before_start
         self._dags = dags
         self._processes = processes
         self._restarts = restarts
@@ -78,12 +81,13 @@ class ModalStack:
             )
             entered.push(self._stop_airflow)
             # Beside the making of Airflow's database, which takes longer.
-            deploy = self._deploy_command()
+            deploy = self.deploy_program("deploy", *self._deploy_options)
             entered.callback(deploy.stop)
             deploy.start()
             self.airflow.prepare()
             deploy.wait(DEPLOY_TIMEOUT)
             self._say("the worker app is deployed")
+            self._before_start(self)
             self.airflow.start()
             self._entered = entered.pop_all()
         return self
@@ -137,9 +141,10 @@ class ModalStack:
             return ""
         return describe_exit(end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status)
 
-    def _deploy_command(self) -> Program:
-        command = (sys.executable, "-m", "modalflow.cli", "deploy", *self._deploy_options)
-        return Program("deploy", command, self.airflow.env, self.airflow.logs / "deploy.log", cwd=self.airflow.home)
+    def deploy_program(self, name: str, *options: str) -> Program:
+        """``modalflow deploy`` with these options, not started, with a log of its own under that name."""
+        command = (sys.executable, "-m", "modalflow.cli", "deploy", *options)
+        return Program(name, command, self.airflow.env, self.airflow.logs / f"{name}.log", cwd=self.airflow.home)
 
     def _stop_airflow(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

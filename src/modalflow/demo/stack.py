@@ -112,14 +112,14 @@ class AirflowStack:
         """Start the database and make Airflow's tables."""
         began = time.monotonic()
         self._start_postgres()
-        self._program("db-migrate", "db", "migrate").run(READY_TIMEOUT * 3)
+        self.program("db-migrate", "db", "migrate").run(READY_TIMEOUT * 3)
         self._say(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
 
     def start(self) -> None:
         """Start Airflow's processes and wait until all are well; StackError names the one that is not."""
         began = time.monotonic()
         for name, command in self._processes.items():
-            program = self.programs[name] = self._program(name, *command)
+            program = self.programs[name] = self.program(name, *command)
             program.restarts = self._restarts
             program.start()
         self._wait_until_healthy(began + READY_TIMEOUT * 3)
@@ -207,7 +207,8 @@ class AirflowStack:
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
             time.sleep(POLL)
 
-    def _program(self, name: str, *command: str) -> Program:
+    def program(self, name: str, *command: str) -> Program:
+        """An ``airflow`` command of this Airflow's, not started, with a log of its own under that name."""
         log = self.logs / f"{name}.log"
         # Ahead on the path: `airflow standalone` looks there for the command that it runs.
         path = os.pathsep.join((str(Path(sys.executable).parent), self.env.get("PATH", os.defpath)))

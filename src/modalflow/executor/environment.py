@@ -26,6 +26,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         )
     return {
         **settings.worker_env,
+        **airflow_compat.names_of_executors(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(conf),
     }

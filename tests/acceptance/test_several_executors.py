@@ -1,0 +1,109 @@
+"""Several executors at once: ModalExecutor beside LocalExecutor, by an alias, and one for each of two teams."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
+from tests.acceptance.airflow_on_modal import finish_run, start_run
+from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
+
+pytestmark = pytest.mark.timeout(300)
+
+FOLDER = Path(__file__).parent / "teams"
+TEAMS = ("red", "blue")
+BUNDLES = [
+    {
+        "name": name,
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(FOLDER / name)},
+        "team_name": name if name in TEAMS else None,
+    }
+    for name in ("everybody", *TEAMS)
+]
+ENV = {
+    "AIRFLOW__CORE__MULTI_TEAM": "True",
+    "AIRFLOW__CORE__EXECUTOR": f"LocalExecutor,modal:{MODAL_EXECUTOR};red={MODAL_EXECUTOR};blue=modal:{MODAL_EXECUTOR}",
+    "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
+    "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
+    "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
+}
+DAGS = ("mixed", "all_away", "of_red", "of_blue")
+
+
+def make_teams(stack: ModalStack) -> None:
+    """The teams, as Airflow wants them, and a worker app for each with no DAGs but its own."""
+    programs = [stack.airflow.program("teams", "teams", "sync")]
+    for team in TEAMS:
+        options = ("--app", f"modalflow-{team}", "--dags-bundle", f"{team}={FOLDER / team}")
+        programs.append(stack.deploy_program(f"deploy-{team}", *options))
+    try:
+        for program in programs:
+            program.start()
+        for program in programs:
+            program.wait(120.0)
+    finally:
+        for program in programs:
+            program.stop()
+
+
+@pytest.fixture(scope="module")
+def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
+    """An Airflow with four executors, of three kinds of ownership."""
+    folder = tmp_path_factory.mktemp("dags")
+    with ModalStack(folder, env=ENV, say=print, before_start=make_teams) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def runs(several: ModalStack) -> dict[str, str]:
+    """An ended run of each DAG."""
+    runs = {dag_id: start_run(several, dag_id) for dag_id in DAGS}
+    for dag_id, run_id in runs.items():
+        assert finish_run(several, dag_id, run_id) == "success", states_of(several, dag_id, run_id)
+    return runs
+
+
+def test_a_task_names_its_executor_by_alias_or_class(several: ModalStack, runs: dict[str, str]) -> None:
+    """Tasks of one DAG run on two executors, each where it says, and hand one another their results."""
+    run_id = runs["mixed"]
+    assert several.airflow.api.xcom("mixed", run_id, "at_home_again") == [
+        "no container",
+        "modalflow",
+        "modalflow",
+        "no app",
+    ]
+    assert not_on_modal(several, "mixed", run_id, but=["at_home", "at_home_again"]) == []
+    assert not instance_of(several, "mixed", run_id, "at_home").hostname.startswith("ta-")
+
+
+def test_logs_of_both_executors_are_readable(several: ModalStack, runs: dict[str, str]) -> None:
+    """Where modalflow is what Airflow reads logs through, LocalExecutor's tasks keep theirs."""
+    at_home = log_of(several, "mixed", runs["mixed"], "at_home")
+    away = log_of(several, "mixed", runs["mixed"], "away")
+    assert (said(at_home, "at home"), len(starts_in(at_home))) == (1, 0), "\n".join(at_home)
+    assert (said(away, "away, as told by no container"), len(starts_in(away))) == (1, 1), "\n".join(away)
+
+
+def test_a_whole_dag_can_go_to_an_executor(several: ModalStack, runs: dict[str, str]) -> None:
+    """Through ``default_args``."""
+    assert several.airflow.api.xcom("all_away", runs["all_away"], "by_default_args") == "modalflow"
+    assert not_on_modal(several, "all_away", runs["all_away"]) == []
+
+
+@pytest.mark.parametrize("team", TEAMS)
+def test_a_team_has_an_executor_and_a_worker_app_of_its_own(
+    several: ModalStack, runs: dict[str, str], team: str
+) -> None:
+    """Its option is read from the team's configuration, its DAGs run in its app, and their log is found there."""
+    dag_id, run_id = f"of_{team}", runs[f"of_{team}"]
+    assert several.airflow.api.xcom(dag_id, run_id, "say_where") == f"modalflow-{team}"
+    log = log_of(several, dag_id, run_id, "say_where")
+    assert said(log, f"this is team {team}") == 1, "\n".join(log)
+    (start,) = starts_in(log)
+    assert confirmed(several, start)
+    assert not_on_modal(several, dag_id, run_id) == []

@@ -135,7 +135,7 @@ def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, f
         done = 0
         while done < number:
             ids = queue(executor, wave, f"wave-{done}")
-            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in news.at) >= wave, PATIENCE)
+            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(news.at)) >= wave, PATIENCE)
             stage.function("tell").remote(ids, executor._engine._tracker.partition)
             beat_until(executor, lambda: not executor.running, PATIENCE)
             beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE)

@@ -97,6 +97,17 @@ def own_conf() -> Any:
     return conf
 
 
+def conf_with_providers(section: str) -> Any:
+    """As own_conf, with a section that a provider adds, which some versions load late outside of a scheduler."""
+    conf = own_conf()
+    if conf.getsection(section) is None:
+        from airflow.providers_manager import ProvidersManager
+
+        manager: Any = ProvidersManager
+        manager().initialize_providers_configuration()
+    return conf
+
+
 def dag_bundle_config(conf: Any) -> str:
     """The DAG bundle configuration as JSON text, as a worker needs it."""
     return _of_everybody(conf, "dag_processor", "dag_bundle_config_list") or "[]"

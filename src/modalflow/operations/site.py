@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from modalflow.config import ConfigSource, Settings, Variables
+from modalflow.config import SECTION, ConfigSource, Settings, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
 from modalflow.names import Names
@@ -29,10 +29,10 @@ PATIENCE = 30.0
 def airflow_conf() -> Any | None:
     """This machine's Airflow configuration; None where Airflow is not installed."""
     try:
-        from modalflow.airflow_compat import own_conf
+        from modalflow.airflow_compat import conf_with_providers
     except ImportError:
         return None
-    return own_conf()
+    return conf_with_providers(SECTION)
 
 
 def config_source() -> ConfigSource:

@@ -115,3 +115,16 @@ async def test_looking_at_what_runs_costs_no_more_the_more_runs() -> None:
         call.heard_at = -5000.0
     await sweeper.sweep()
     assert remote.asked == ["verdict"] * LOOKS_PER_SECOND
+
+
+async def test_what_ran_for_too_long_is_looked_at_first() -> None:
+    """However many are silent, a task's time limit does not wait for its turn among them."""
+    remote = PlayedRemote()
+    table = tracker(remote, Chores(8, asyncio.get_running_loop().create_task))
+    for n in range(1000):
+        table.calls.add(running(str(n)))
+    late = running("late")
+    late.heard_at, late.due_at = time.monotonic(), time.monotonic() - 1
+    table.calls.add(late)
+    await Sweeper(table, interval=1.0).sweep()
+    assert late.looks == 1

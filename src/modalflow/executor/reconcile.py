@@ -50,9 +50,11 @@ class Sweeper:
                 log.exception("A sweep went wrong; the next one goes on")
 
     async def sweep(self) -> None:
-        """Look once at everything that is silent, but at so many calls only: those that were silent for longest. So
-        what looking costs does not grow with what runs."""
-        calls = sorted(self._tracker.calls.silent(time.monotonic(), self._interval), key=lambda call: call.heard_at)
+        """Look once at everything that is silent, but at so many calls only: those that have run for too long, then
+        those that were silent for longest. So what looking costs does not grow with what runs."""
+        now = time.monotonic()
+        silent = self._tracker.calls.silent(now, self._interval)
+        calls = sorted(silent, key=lambda call: (now < call.due_at, call.heard_at))
         calls = calls[: max(CONCURRENCY, int(LOOKS_PER_SECOND * self._interval))]
         await asyncio.gather(*(self.look(call) for call in calls))
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, cast
 
 from airflow import __version__ as airflow_version
@@ -160,6 +161,13 @@ def conf_of_team(team: str | None) -> Any:
     return ExecutorConf(team)
 
 
+def bundle_names(bundles: Any) -> list[str]:
+    """The names of a DagBundlesManager's bundles; 3.0 has no method that tells them."""
+    if hasattr(bundles, "get_all_bundle_names"):
+        return list(bundles.get_all_bundle_names())
+    return list(bundles._bundle_config)
+
+
 def remote_task_log() -> Any:
     """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
     from airflow import logging_config
@@ -170,23 +178,25 @@ def remote_task_log() -> Any:
     return getattr(logging_config, "REMOTE_TASK_LOG", None)
 
 
-class _ConfBefore32:
-    """What the configuration of 3.0's and 3.1's executors lacks: whole sections, and those that a provider adds."""
+class _ConfBefore33:
+    """An executor's configuration with what it lacks: whole sections, and those that no file has."""
 
     def __init__(self, of_executor: Any) -> None:
         self._of_executor = of_executor
 
-    def get(self, *args: Any, **kwargs: Any) -> Any:
-        return self._of_executor.get(*args, **kwargs)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._of_executor, name)
 
     def getsection(self, section: str) -> Any:
-        conf = own_conf()
-        if conf.getsection(section) is None:
-            from airflow.providers_manager import ProvidersManager
-
-            manager: Any = ProvidersManager
-            manager().initialize_providers_configuration()
-        return conf.getsection(section)
+        found = getattr(self._of_executor, "getsection", own_conf().getsection)(section)
+        if found is not None:
+            return found
+        # No file has the section, and these versions do not look into the environment then.
+        prefix = f"AIRFLOW__{section.upper()}__"
+        own = {
+            name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)
+        }
+        return {name: int(value) if value.isdigit() else value for name, value in own.items()}
 
 
 # --- the executor, in the scheduler ---
@@ -200,7 +210,7 @@ class ExecutorCompat(_Base):
         self._work_ids: dict[Any, str] = {}
         # Airflow's own attribute, which is missing in 3.0 and half of what it is later in 3.1.
         conf: Any = getattr(self, "conf", None) or own_conf()
-        cast(Any, self).conf = conf if AIRFLOW_V_3_2_PLUS else _ConfBefore32(conf)
+        cast(Any, self).conf = conf if AIRFLOW_V_3_3_PLUS else _ConfBefore33(conf)
 
     if AIRFLOW_V_3_4_PLUS and not TYPE_CHECKING:
 
@@ -424,11 +434,24 @@ def _run_callback_of_3_2(workload: Any) -> int:
     bundle = bundles().get_bundle(name=info.name, version=info.version)
     bundle.initialize()
     sys.path.append(str(bundle.path))
+    _import_dag_file(str(workload.callback.data.get("path", "")), Path(bundle.path) / workload.dag_rel_path)
     log = structlog.get_logger(logger_name="callback_runner")
     succeeded, error = cast(Any, callback).execute_callback_workload(workload.callback, log)
     if not succeeded:
         raise CallbackFailedError(error or "Callback execution failed")
     return 0
+
+
+def _import_dag_file(callback_path: str, dag_file: Path) -> None:
+    """Import a DAG file under the name by which a callback in it is known, and which no import would find."""
+    import sys
+    from importlib.util import module_from_spec, spec_from_file_location
+
+    name = callback_path.rpartition(".")[0]
+    spec = spec_from_file_location(name, dag_file) if name.startswith("unusual_prefix_") else None
+    if spec is not None and spec.loader is not None:
+        sys.modules[name] = module = module_from_spec(spec)
+        spec.loader.exec_module(module)
 
 
 def _forward_signals(supervisor: Any) -> None:

@@ -71,9 +71,10 @@ def _bundles() -> list[dict[str, Any]]:
     try:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
 
+        from modalflow.airflow_compat import bundle_names
+
         manager: Any = DagBundlesManager()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
-        # Airflow 3.0 has no method that tells them.
-        names = list(getattr(manager, "get_all_bundle_names", lambda: manager._bundle_config)())
+        names = bundle_names(manager)
     except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
         return [{"name": "", "error": _told(error)}]
     return [_bundle(manager, name) for name in names]

@@ -24,11 +24,15 @@ def phases_of(task_id: str) -> tuple[str, ...]:
     return PHASES.get(task_id.partition("_")[0], ("execute",))
 
 
-def problems_of_run(chaos: Chaos, dag_id: str, run_id: str, visits: Sequence[Visit], may_lose: bool) -> list[str]:
-    """What does not hold of one DAG run; nothing is how it should be."""
-    found = []
+def problems_of_run(
+    chaos: Chaos, dag_id: str, run_id: str, visits: Sequence[Visit], *, may_lose: bool, often: bool = False
+) -> list[str]:
+    """What does not hold of one DAG run; nothing is how it should be.
+
+    ``may_lose``: a try may be lost. ``often``: so many that no number of retries is enough.
+    """
     done = Counter(visit.what for visit in visits)
-    found += [f"executed {times} times: {what}" for what, times in done.items() if times > 1]
+    found = [f"executed {times} times: {what}" for what, times in done.items() if times > 1]
     reasons = reasons_of_run(chaos, dag_id, run_id)
     instances = chaos.instances(dag_id, run_id)
     if not instances:
@@ -37,27 +41,42 @@ def problems_of_run(chaos: Chaos, dag_id: str, run_id: str, visits: Sequence[Vis
         task, index, state = instance["task_id"], instance["map_index"], instance["state"]
         name = label(task, index)
         mine = [visit for visit in visits if (visit.task_id, visit.map_index) == (task, index)]
-        if state not in ("success", "failed"):
-            found.append(f"{name} has not ended: {state}")
-        if state == "success":
-            last = phases_of(task)[-1]
-            if not any(visit.phase == last and visit.try_number == instance["try_number"] for visit in mine):
-                found.append(f"{name} is a success, but phase {last} of try {instance['try_number']} never ran")
-        if task == FAILS and mine and not any(reason.startswith(name) for reason in reasons):
-            found += [f"{name} is {state}; it fails by itself"] * (state != "failed")
-            continue
+        problems = _of_end(task, state, [visit.phase for visit in mine if visit.try_number == instance["try_number"]])
         if state == "failed" and not any(reason.startswith(f"{name}, try ") for reason in reasons):
-            found.append(f"{name} failed, and nobody says why")
+            problems += [] if _log_says_why(chaos, dag_id, run_id, task, index) else ["failed, and nobody says why"]
         if not may_lose:
-            if state != "success":
-                found.append(f"{name} is {state}; nothing had to be lost")
-            phases = Counter(visit.phase for visit in mine)
-            wanted = Counter(phases_of(task))
-            if phases != wanted:
-                found.append(f"{name} executed {dict(phases)}; expected {dict(wanted)}")
-        elif state == "failed" and retries_of(dag_id, task):
-            found.append(f"{name} failed although it can bear one loss")
+            problems += _of_the_unharmed(task, state, [visit.phase for visit in mine])
+        elif not often and state == "failed" and retries_of(dag_id, task):
+            problems.append("failed although it can bear one loss")
+        found += [f"{name}: {problem}" for problem in problems]
     return found
+
+
+def _of_end(task_id: str, state: str | None, phases_of_last_try: Sequence[str]) -> list[str]:
+    if state not in ("success", "failed"):
+        return [f"it has not ended: {state}"]
+    last = phases_of(task_id)[-1]
+    if state == "success" and task_id == FAILS:
+        return ["it is a success, and fails by itself"]
+    if state == "success" and last not in phases_of_last_try:
+        return [f"it is a success, but phase {last} of its last try never ran"]
+    return []
+
+
+def _of_the_unharmed(task_id: str, state: str | None, phases: Sequence[str]) -> list[str]:
+    found = [] if state == "success" else [f"it is {state}; nothing had to be lost"]
+    if Counter(phases) != Counter(phases_of(task_id)):
+        found.append(f"it executed {dict(Counter(phases))}; expected each of {phases_of(task_id)} once")
+    return found
+
+
+def _log_says_why(chaos: Chaos, dag_id: str, run_id: str, task_id: str, map_index: int) -> bool:
+    """Whether the log of a task's last try has an error: where its supervisor lived, that is where it says why."""
+    api = chaos.stack.airflow.api
+    [instance] = [
+        each for each in api.task_instances(dag_id, run_id) if (each.task_id, each.map_index) == (task_id, map_index)
+    ]
+    return any(word in line for line in api.log(dag_id, run_id, instance) for word in ("ERROR", "CRITICAL"))
 
 
 def retries_of(dag_id: str, task_id: str) -> bool:

@@ -116,7 +116,7 @@ class Soak:
         reasons: Counter[str] = Counter()
         executed: Counter[object] = Counter(visit.what for seen in by_run.values() for visit in seen)
         for dag_id, run_id in self.runs:
-            found = problems_of_run(self.chaos, dag_id, run_id, by_run[dag_id, run_id], may_lose=True)
+            found = problems_of_run(self.chaos, dag_id, run_id, by_run[dag_id, run_id], may_lose=True, often=True)
             self.problems += [f"{dag_id} {run_id}: {problem}" for problem in found]
             for reason in reasons_of_run(self.chaos, dag_id, run_id):
                 reasons[_NAMES.sub("…", reason.partition(": ")[2])[:140]] += 1

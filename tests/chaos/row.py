@@ -77,6 +77,16 @@ class Row:
 
     def carry_out(self) -> None:
         """Everything, from the first trigger to the last end."""
+        try:
+            self._inject_and_go_on()
+        finally:
+            # Where something went wrong as well: the next row needs the GPU, and nobody may wait for ever.
+            self._let_go()
+        self._wait_for_ends()
+        self._wait_for_quiet()
+        self.is_done = True
+
+    def _inject_and_go_on(self) -> None:
         chaos, fault = self.chaos, FAULTS[self.fault]
         rules: list[Rule] = []
         try:
@@ -93,20 +103,18 @@ class Row:
             chaos.continue_schedulers()
         try:
             self._clear(rules)
-            for run in self.runs.values():
-                chaos.tally.open(run.cell)
-            chaos.release_gpu()
+            self._let_go()
             if fault.lasts:
                 until = time.monotonic() + fault.lasts
                 wait_until(lambda: time.monotonic() > until, fault.lasts + 1, "the fault to have lasted")
         finally:
             fault.end(chaos, self.random)
         self._step("the fault is over")
-        chaos.release_gpu()
-        assert not chaos.holds_gpu, "the GPU could not be given back"
-        self._wait_for_ends()
-        self._wait_for_quiet()
-        self.is_done = True
+
+    def _let_go(self) -> None:
+        for run in self.runs.values():
+            self.chaos.tally.open(run.cell)
+        self.chaos.release_gpu()
 
     # moments
 

@@ -125,7 +125,8 @@ class Chaos:
         was = program.pid
         os.kill(was, signal_number)
         if signal_number is not signal.SIGKILL:
-            # It ends by itself then, and its guard with it.
+            # It ends by itself then, and its guard with it; one that was stopped hears of it when it goes on.
+            os.kill(was, signal.SIGCONT)
             wait_until(lambda: program.exit_code() is not None, PATIENCE, f"the end of {name}")
             program.stop()
             program.start()

@@ -41,6 +41,7 @@ class Cause(StrEnum):
     NO_OUTCOME = "no-outcome"
     TOKEN_EXPIRED = "token-expired"  # noqa: S105  A cause's name.
     NOT_WANTED = "not-wanted"
+    API_UNREACHABLE = "api-unreachable"
     REVOKED = "revoked"
     OTHER = "other"
 
@@ -157,6 +158,12 @@ EXPLANATIONS: dict[Cause, Explanation] = {
         "Airflow no longer wanted this task to run when {container} began {call}",
         "It was marked, cleared or timed out while it waited. It was not run.",
         "Airflow's API refuses the start; " + _EVENT,
+    ),
+    Cause.API_UNREACHABLE: Explanation(
+        "{container} could not reach Airflow's Execution API to begin {call}",
+        "Nothing of the task has run. Is the API server up, and [modal_executor] execution_api_url right? "
+        "`modalflow doctor` looks from inside a container.",
+        _EVENT,
     ),
     Cause.REVOKED: Explanation(
         "Airflow took this back, and {call} was ended",

@@ -19,6 +19,7 @@ import modal
 import pytest
 
 from modalflow.control_plane import ControlPlane
+from modalflow.demo.ports import free_port
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.local import LocalModal
 from modalflow.log_volume import LogVolume
@@ -376,6 +377,16 @@ def test_a_start_with_an_expired_token_names_the_setting(world: World) -> None:
     assert (entry.state, entry.cause) == (State.FAILED, "token-expired")
     assert "[scheduler] task_queued_timeout" in (entry.reason or "") and entry.function_call_id in (entry.reason or "")
     assert "[scheduler] task_queued_timeout" in work.log() and claims not in work.log()
+
+
+def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
+    """An API server that is away is no failure of the task's: the outcome says that nothing of it has run, and where."""
+    url = f"http://127.0.0.1:{free_port()}/execution/"
+    env = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url, "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1"}
+    work = world.task("hello", env=env)
+    entry = work.ended()
+    assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
+    assert url in (entry.reason or "") and "Nothing of the task has run" in work.log()
 
 
 def test_a_task_that_was_marked_meanwhile_is_not_run(world: World) -> None:

@@ -88,6 +88,10 @@ class Call:
     """Airflow's database is being asked about it."""
     begun_unseen: bool = False
     """Airflow has it as running, and the ledger has nothing of it."""
+    unbegun: int = 0
+    """How often a container had it, and could not begin because Airflow's API did not answer."""
+    spent: str = ""
+    """The last function call that ended so: what is still heard of it is old."""
     settled: bool = False
     """An outcome was delivered; what arrives later is dropped."""
     taken_at: float = 0.0

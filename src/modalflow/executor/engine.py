@@ -37,6 +37,7 @@ from modalflow.executor.remote import FAILURES, Remote
 from modalflow.executor.standing import Database, Enquiries
 from modalflow.executor.submit import Submitter
 from modalflow.executor.track import Link, Tracker
+from modalflow.executor.unbegun import Unbegun
 from modalflow.executor.waiting import Waiting
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ class Engine:
         self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
         self._tracker.ask_airflow = self._adopter.ask_airflow
         self._tracker.explain = self._sweeper.explain
+        self._tracker.begin_anew = Unbegun(self._tracker, self._enquiries).take
         self._mail: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._postman = threading.Thread(target=self._carry, name="modalflow-mail", daemon=True)
         self._notes = Notes(self._link)

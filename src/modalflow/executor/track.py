@@ -93,6 +93,8 @@ class Tracker:
     """Why Modal takes nothing at present; empty while it does."""
     explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
     """Asks Modal about the end of a cancelled call, then delivers it."""
+    begin_anew: Callable[[Call, Entry], None] | None = None
+    """Takes work that a container had and could not begin, because Airflow's API did not answer."""
     _explained: set[str] = field(default_factory=set)
     """Work ids whose explanation is under way."""
     _kept_claims: dict[str, None] = field(default_factory=dict)
@@ -238,7 +240,11 @@ class Tracker:
         self.submit(again)
 
     def _ended(self, call: Call, entry: Entry) -> None:
-        if entry.cause not in EXPLAINED or call.settled:
+        if entry.function_call_id == call.spent and call.spent:
+            return
+        if entry.cause == Cause.API_UNREACHABLE.value and not call.settled and self.begin_anew is not None:
+            self.begin_anew(call, entry)
+        elif entry.cause not in EXPLAINED or call.settled:
             self.deliver(call, entry)
         elif call.work_id not in self._explained:
             assert self.explain is not None, "the engine sets it before there are calls"

@@ -12,6 +12,7 @@ from modalflow.reasons import Cause
 from modalflow.worker.orders import Outcome
 
 _UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _GONE = 401, 403, 404, 409, 410
+_SERVER_ERROR = 500
 
 
 def refusal_of(error: BaseException, token: str) -> Outcome | None:
@@ -33,6 +34,17 @@ def refusal_of(error: BaseException, token: str) -> Outcome | None:
     if status in (_NOT_FOUND, _GONE) and isinstance(detail, dict) and detail.get("reason") == "not_found":
         said = "it was cleared, or its DAG run deleted"
         return Outcome(State.SUCCESS, reason=said, cause=Cause.NOT_WANTED)
+    return None
+
+
+def unreached(error: BaseException, url: str) -> Outcome | None:
+    """The outcome where nobody at the API answered a task's start, or nobody but a server in trouble; else None."""
+    away = any(
+        kind.__name__ == "TransportError" and kind.__module__.startswith("httpx") for kind in type(error).__mro__
+    )
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if away or (isinstance(status, int) and status >= _SERVER_ERROR):
+        return Outcome(State.FAILED, reason=f"{url}: {type(error).__name__}: {error}", cause=Cause.API_UNREACHABLE)
     return None
 
 

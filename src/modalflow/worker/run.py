@@ -18,7 +18,7 @@ from modalflow import airflow_compat
 from modalflow.messages import State
 from modalflow.worker import processes
 from modalflow.worker.orders import Order, Outcome
-from modalflow.worker.refusals import refusal_of
+from modalflow.worker.refusals import refusal_of, unreached
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -70,7 +70,9 @@ def run(order: Order) -> Outcome:
     airflow_compat.log_to(sys.stdout.buffer)
 
     final_states: list[str] = []
+    starts: list[str] = []
     _remember_final_state(final_states)
+    _remember_start(starts)
     _end_promptly()
     _take_the_task_along()
     try:
@@ -86,6 +88,10 @@ def run(order: Order) -> Outcome:
             )
         if not final_states and (refusal := refusal_of(error, getattr(workload, "token", ""))) is not None:
             return refusal
+        if hasattr(workload, "ti") and not starts:
+            url = airflow_compat.execution_api_server_url(airflow_compat.own_conf())
+            if (outcome := unreached(error, url)) is not None:
+                return outcome
         _log_exception()
         reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {type(error).__name__}: {error}"
         return Outcome(State.FAILED, final_state=final_states[-1] if final_states else None, reason=reason)
@@ -141,6 +147,20 @@ def _remember_final_state(final_states: list[str]) -> None:
         original(self)  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
 
     ActivitySubprocess.update_task_state_if_needed = update_task_state_if_needed  # type: ignore[method-assign]
+
+
+def _remember_start(starts: list[str]) -> None:
+    """Note that Airflow's API has let the task begin: what fails before that has run nothing of it."""
+    from airflow.sdk.api.client import TaskInstanceOperations
+
+    original = TaskInstanceOperations.start
+
+    def start(self: TaskInstanceOperations, id: Any, *args: Any, **kwargs: Any) -> Any:
+        answer = original(self, id, *args, **kwargs)
+        starts.append(str(id))
+        return answer
+
+    TaskInstanceOperations.start = start  # type: ignore[method-assign]
 
 
 def _end_promptly() -> None:

@@ -8,11 +8,12 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 
 from modalflow.messages import State
 from modalflow.reasons import Cause
-from modalflow.worker.refusals import refusal_of
+from modalflow.worker.refusals import refusal_of, unreached
 
 
 class Refused(Exception):
@@ -64,3 +65,22 @@ def test_anything_else_is_not_explained_away() -> None:
     """An API that is ill, or a bug, keeps its own words."""
     for error in (Refused(500), Refused(409, "conflict"), Refused(404, "Not Found"), ValueError("no")):
         assert refusal_of(error, token(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("error", "away"),
+    [
+        (httpx.ConnectError("refused"), True),
+        (httpx.ReadTimeout("slow"), True),
+        (Refused(503), True),
+        (Refused(409, {"reason": "invalid_state"}), False),
+        (ValueError("a bug"), False),
+    ],
+)
+def test_an_api_that_does_not_answer_is_told_from_one_that_refuses(error: Exception, away: bool) -> None:
+    """Where nobody answered nothing has run: the executor may submit it again at no retry's cost."""
+    outcome = unreached(error, "http://airflow/execution/")
+    assert (outcome is not None) == away
+    if outcome is not None:
+        assert (outcome.state, outcome.cause) == (State.FAILED, Cause.API_UNREACHABLE)
+        assert "http://airflow/execution/" in (outcome.reason or "")

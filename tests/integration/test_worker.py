@@ -380,7 +380,7 @@ def test_a_start_with_an_expired_token_names_the_setting(world: World) -> None:
 
 
 def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
-    """An API server that is away is no failure of the task's: the outcome says that nothing of it has run, and where."""
+    """An API server that is away is no failure of the task's: the outcome says where, and that nothing has run."""
     url = f"http://127.0.0.1:{free_port()}/execution/"
     env = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url, "AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "1"}
     work = world.task("hello", env=env)

@@ -54,7 +54,10 @@ LACKING: Final[dict[str, tuple[str, ...]]] = {
         "a work id that Airflow assigns (modalflow stores its own, with one UPDATE for each task)",
         "`airflow modalflow …` where the executor is not configured (`modalflow …` is there)",
     ),
-    "3.2": ("connection tests on Modal",),
+    "3.2": (
+        "connection tests on Modal",
+        "more than one callback of the deadlines that a DAG run has missed (whatever the executor)",
+    ),
     "3.3": (),
 }
 

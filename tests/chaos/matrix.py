@@ -24,8 +24,8 @@ MOMENTS: Final[Mapping[str, str]] = {
 
 #: ``=``: every task succeeds, and each of its phases is executed exactly once.
 #: ``~``: a try may be lost: retried, or where no retry is left failed with a reason; none is executed twice.
-#: ``*``: a weakness: while the fault lasts every new try is lost, with a reason, so retries may run out. None is executed
-#: twice. (A supervisor that does not reach Airflow's API before it has begun fails its try, rather than be submitted again.)
+#: ``*``: a weakness: while the fault lasts each new try is lost, with a reason, so retries may run out; none is executed
+#: twice. (A supervisor that cannot reach Airflow's API before it has begun fails its try; it is not submitted again.)
 MATRIX: Final = """
                          before  waiting  claiming  running  deferring  ending  delivering
 container_killed           .        .        ~         ~         ~         =         =

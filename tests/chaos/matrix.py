@@ -24,7 +24,7 @@ MOMENTS: Final[Mapping[str, str]] = {
 
 #: ``=``: every task succeeds, and each of its phases is executed exactly once.
 #: ``~``: a try may be lost: retried, or where no retry is left failed with a reason; none is executed twice.
-#: ``*``: a weakness: while the fault lasts each new try is lost, with a reason, so retries may run out; none is executed
+#: ``*``: a weakness: while the fault lasts each new try is lost, with a reason, so retries may run out; none runs
 #: twice. (A supervisor that cannot reach Airflow's API before it has begun fails its try; it is not submitted again.)
 MATRIX: Final = """
                          before  waiting  claiming  running  deferring  ending  delivering

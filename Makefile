@@ -30,6 +30,8 @@ KILLS ?= 300
 SOAK_TASKS ?= 2000
 SEED ?=
 TESTS ?=
+# Half of the tests wait for an Airflow: two at a time keep two cores busy.
+WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
@@ -53,7 +55,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	$(BIN)/pytest --integration $(TESTS)
+	$(BIN)/pytest --integration -n $(WORKERS) --dist loadgroup $(TESTS)
 
 # Containers run with the same SDK. SUBSET=tests/contract runs all of them: some four minutes.
 SUBSET ?= $(addprefix tests/contract/test_,auth.py dicts.py queues.py functions.py apps.py)

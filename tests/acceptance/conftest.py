@@ -1,4 +1,4 @@
-"""One Airflow on a local control plane for all tests that leave it as it was."""
+"""One Airflow on a local control plane for all tests here that leave it as it was."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import stack_of
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     with stack_of(_folder(tmp_path_factory)) as running:

@@ -22,7 +22,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     items[:] = [item for item in items if item not in others]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     """The stack, broken and mended all the time."""
     folder: Path = tmp_path_factory.mktemp("chaos")
@@ -30,17 +30,17 @@ def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def rows() -> dict[str, Row]:
     """The rows that were carried out: pytest makes a fixture with a parameter anew for each test."""
     return {}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def row(request: pytest.FixtureRequest, chaos: Chaos, rows: dict[str, Row]) -> Row:
     """The row of the fault that the test names, carried out.
 
-    Of session scope, so that what it starts again in place of what it killed is no test's leak.
+    Of package scope, so that what it starts again in place of what it killed is no test's leak.
     """
     if request.param not in rows:
         cells = [cell for item in request.session.items if (cell := _cell_of(item))]

@@ -39,7 +39,7 @@ def test_an_expired_token_is_the_reason(status: int) -> None:
     assert "ago" in (outcome.reason or "")
 
 
-@pytest.mark.parametrize("given", [token(time.time() + 600), "", "no.token.", "a.b", "secret"])
+@pytest.mark.parametrize("given", [token(time.time() + 600), "", "no.token.", "a.b", "secret"], ids=range(5))
 def test_other_refusals_of_a_token_stay_what_they_are(given: str) -> None:
     """A token that is valid, or cannot be read, has not expired."""
     assert refusal_of(Refused(403), given) is None

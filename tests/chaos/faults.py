@@ -35,6 +35,8 @@ class Fault:
     begin: Act
     end: Act = _nothing
     lasts: float = 0.0
+    held: float = 0.0
+    """Seconds that all stay at their moments after it: who goes on tells Airflow its end without any scheduler."""
 
 
 # Containers
@@ -168,6 +170,8 @@ def _restart_postgres(chaos: Chaos, random: Random) -> None:
 
 
 RPC_SECONDS: Final = 6.0
+#: Seconds after which a dead scheduler's work has been adopted: see QUICK.
+TO_ADOPT: Final = 16.0
 
 FAULTS: Final[Mapping[str, Fault]] = {
     "container_killed": Fault("every container of the worker is killed", _containers("kill")),
@@ -218,8 +222,10 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "clock_ahead": _while_it_lasts("Modal's clock is 8 days ahead: all expires", RPC_SECONDS, "clock:skew=8d"),
     "app_stopped": Fault("the app is stopped, and deployed again", _stop_app, _deploy, lasts=2.0),
     "app_redeployed": Fault("the app is deployed again", _deploy),
-    "scheduler_killed": Fault("one of the two schedulers is killed (-9)", _one_scheduler(signal.SIGKILL)),
-    "schedulers_killed": Fault("both schedulers are killed (-9)", _both_schedulers),
+    "scheduler_killed": Fault(
+        "one of the two schedulers is killed (-9)", _one_scheduler(signal.SIGKILL), held=TO_ADOPT
+    ),
+    "schedulers_killed": Fault("both schedulers are killed (-9)", _both_schedulers, held=TO_ADOPT),
     "scheduler_terminated": Fault("one scheduler gets SIGTERM, and is started again", _one_scheduler(signal.SIGTERM)),
     "scheduler_frozen": Fault(
         "one scheduler stands still until the other takes it for dead", _freeze_scheduler, _thaw_scheduler, 20.0

@@ -103,6 +103,9 @@ class Row:
             chaos.continue_schedulers()
         try:
             self._clear(rules)
+            if fault.held:
+                held = time.monotonic() + fault.held
+                wait_until(lambda: time.monotonic() > held, fault.held + 1, "who is held to have been")
             self._let_go()
             if fault.lasts:
                 until = time.monotonic() + fault.lasts

@@ -35,12 +35,14 @@ _days = count()
 
 
 @contextmanager
-def stack_of(folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE) -> Iterator[ModalStack]:
-    """A stack whose DAGs are the examples and the tests' own."""
+def stack_of(
+    folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE, env: Mapping[str, str] | None = None
+) -> Iterator[ModalStack]:
+    """A stack whose DAGs are the examples and the tests' own; ``env`` goes on top of ENV."""
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
-    with ModalStack(folder, env=ENV, processes=processes, say=print) as stack:
+    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, say=print) as stack:
         yield stack
 
 

@@ -9,12 +9,20 @@ import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import stack_of
+from tests.acceptance.metrics_listener import MetricsListener, listening
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
+def metrics() -> Iterator[MetricsListener]:
+    """Where ``stack`` sends its metrics."""
+    with listening() as listener:
+        yield listener
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
-    with stack_of(_folder(tmp_path_factory)) as running:
+    with stack_of(_folder(tmp_path_factory), env=metrics.env) as running:
         yield running
 
 

@@ -30,7 +30,7 @@ from modalflow.executor.chores import Chores
 from modalflow.executor.events import listen, listen_to_others
 from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
 from modalflow.executor.notes import Notes
-from modalflow.executor.orders import Adoption, News, Order
+from modalflow.executor.orders import ENDS, Adoption, News, Order
 from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
 from modalflow.executor.remote import FAILURES, Remote
@@ -164,7 +164,9 @@ class Engine:
         """These were told to Airflow."""
         now = time.monotonic()
         for each in news:
-            self._metrics.time(DELIVERY_LATENCY, now - each.arrived_at)
+            # That a workload has begun is told, too; what is told again was timed the first time.
+            if each.kind in ENDS and not each.again:
+                self._metrics.time(DELIVERY_LATENCY, now - each.arrived_at)
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """These outcomes were delivered; their entries may leave the ledger."""

@@ -200,12 +200,17 @@ _HEAD = """# Metrics
 
 This page is generated: `make docs` writes it from the table that the code sends by.
 
-Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`) are
-there as with any other. Those below go with them through Airflow's stats, so to wherever `[metrics]` sends them:
+Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`, and
+since Airflow 3.3 `scheduler.executor_heartbeat_duration`) are there as with any other. Those below go with them
+through Airflow's stats, so to wherever `[metrics]` sends them:
 StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a second, never the scheduler's own thread.
 
 Every metric has the tag `team_name` where the executor is a team's. A counter with a tag of its own is sent twice: by
 its plain name with the tag, and with the tag's value at the end of the name, for a StatsD that drops tags.
+
+Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, before that gauges of the
+last value; and the SDK writes all names in small letters, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
+(`airflow.` by default) before every name.
 
 | metric | kind | | its values |
 |---|---|---|---|

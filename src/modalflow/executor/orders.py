@@ -21,6 +21,8 @@ class Order:
     airflow_queue: str | None
     profile: str | None
     """The profile that the task asked for; else the Airflow queue decides."""
+    made_at: float = field(default_factory=time.time, compare=False)
+    """When the scheduler's thread handed it over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class NewsKind(Enum):
     """It waits, for the reason that is told. No event: Airflow's event log is told."""
     OVER = auto()
     """It has ended, and Airflow wants to hear nothing of it any more."""
+
+
+#: The news that a workload has ended.
+ENDS = frozenset({NewsKind.SUCCESS, NewsKind.FAILED})
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,7 +114,7 @@ class Tracker:
                 label=submission.label,
                 kind=submission.kind,
                 heard_at=time.monotonic(),
-                taken_at=time.time(),
+                taken_at=order.made_at,
                 submission=submission,
                 options=order.resources,
             )

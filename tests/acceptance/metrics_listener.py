@@ -11,6 +11,8 @@ from threading import Lock, Thread
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 
+from tests.airflows import AIRFLOW
+
 #: Milliseconds between two exports of a process.
 INTERVAL = "500"
 #: What Airflow puts before each name, and what is of interest here: other processes then have nothing to send.
@@ -40,11 +42,14 @@ class MetricsListener:
             "AIRFLOW__METRICS__METRICS_ALLOW_LIST": ALLOWED,
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{port}/v1/metrics",
             "OTEL_METRIC_EXPORT_INTERVAL": INTERVAL,
-            # What an Airflow that does not know the above goes by.
-            "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
-            "AIRFLOW__METRICS__OTEL_PORT": str(port),
-            "AIRFLOW__METRICS__OTEL_INTERVAL_MILLISECONDS": INTERVAL,
         }
+        if AIRFLOW < (3, 3):
+            # It does not know the above, and one that does warns on standard output where both are given.
+            self.env |= {
+                "AIRFLOW__METRICS__OTEL_HOST": "127.0.0.1",
+                "AIRFLOW__METRICS__OTEL_PORT": str(port),
+                "AIRFLOW__METRICS__OTEL_INTERVAL_MILLISECONDS": INTERVAL,
+            }
         self._lock = Lock()
         self._points: dict[tuple[str, Tags], Point] = {}
 

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,6 +25,13 @@ LONGEST_PATH = 103
 
 _PREFIX = "modalflow-doors-"
 
+#: Where the doors are if the folder for temporary files is deep down as well.
+_SHORT = Path("/tmp")
+
+
+def _is_too_deep(folder: Path) -> bool:
+    return len(os.fsencode(folder / new_id("ta"))) > LONGEST_PATH
+
 
 class Doors:
     """Opens and closes doors. ``lead_to`` before the first one is opened, ``close`` at the end."""
@@ -31,13 +39,19 @@ class Doors:
     def __init__(self, state: StateDir) -> None:
         self._folder = state.folder("doors")
         self._scratch: Scratch | None = None
-        if len(os.fsencode(self._folder / new_id("ta"))) > LONGEST_PATH:
-            # A state folder deep down: only a short path can be connected to, and the one way to shorten one,
-            # /proc/self/fd, leads each process somewhere else.
-            self._scratch = Scratch(_PREFIX)
-            self._folder = self._scratch.path.resolve()
+        if _is_too_deep(self._folder):
+            # Only a short path can be connected to, and the one way to shorten one, /proc/self/fd, leads each process
+            # somewhere else.
+            inside = Path(tempfile.gettempdir()).resolve()
+            self._scratch = Scratch(_PREFIX, _SHORT if _is_too_deep(inside / f"{_PREFIX}{'x' * 8}") else inside)
+            self._folder = self._scratch.path
         self._protocol: Callable[[], asyncio.Protocol] | None = None
         self._open: dict[str, tuple[str, asyncio.Server]] = {}
+
+    @property
+    def folder(self) -> Path:
+        """Where the doors are."""
+        return self._folder
 
     @property
     def elsewhere(self) -> tuple[Path, ...]:

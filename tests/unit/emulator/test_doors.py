@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -57,8 +58,15 @@ async def test_a_token_that_is_sent_is_checked_at_a_door_too(tmp_path: Path) -> 
         doors.close()
 
 
-async def test_doors_of_a_deep_state_folder_are_elsewhere(tmp_path: Path) -> None:
-    """A path that is too long for a unix socket is not used, whatever state folder the user chose."""
+@pytest.mark.parametrize("temporary", ["", "deep" * 30])
+async def test_doors_of_a_deep_state_folder_are_elsewhere(
+    temporary: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path that is too long for a unix socket is not used, whatever state folder, and whatever folder for temporary
+    files, the user chose."""
+    if temporary:
+        (tmp_path / temporary).mkdir()
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / temporary))
     doors = Doors(StateDir(tmp_path / ("deep" * 30)))
     doors.lead_to(asyncio.Protocol)
     try:

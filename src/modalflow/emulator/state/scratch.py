@@ -25,12 +25,14 @@ REMOVE_SECONDS = 5.0
 class Scratch:
     """A private temporary folder, gone after ``close``.
 
-    After a kill it goes when the next one with the same prefix is made, and so does what ``abandon`` left.
+    After a kill it goes when the next one with the same prefix is made in the same place, and so does what ``abandon``
+    left. ``inside`` is the folder in which it is made, by default the system's for temporary files.
     """
 
-    def __init__(self, prefix: str) -> None:
-        _remove_abandoned(prefix)
-        self.path = Path(tempfile.mkdtemp(prefix=prefix))
+    def __init__(self, prefix: str, inside: Path | None = None) -> None:
+        inside = inside or Path(tempfile.gettempdir())
+        _remove_abandoned(inside, prefix)
+        self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
         # Locked before it has its name, so that nobody can meet it unlocked.
         incoming = self.path / f"{_LOCK}.incoming"
         self._lock = incoming.open("wb")
@@ -87,8 +89,8 @@ def _open_up(folder: Path) -> None:
                     path.chmod(0o700)
 
 
-def _remove_abandoned(prefix: str) -> None:
-    for folder in Path(tempfile.gettempdir()).glob(f"{prefix}*"):
+def _remove_abandoned(inside: Path, prefix: str) -> None:
+    for folder in inside.glob(f"{prefix}*"):
         with contextlib.suppress(OSError):
             if folder.lstat().st_uid != os.getuid():
                 continue

@@ -6,154 +6,28 @@ import base64
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
-import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
-import modal
 import pytest
 
-from modalflow.control_plane import ControlPlane
 from modalflow.demo.ports import free_port
-from modalflow.emulator.faults.control import FaultControl
-from modalflow.emulator.local import LocalModal
-from modalflow.log_volume import LogVolume
-from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
-from modalflow.names import DEFAULT_PROFILE, Names
-from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from modalflow.messages import PROTOCOL, Kind, State
 from tests.airflows import needs_airflow
 from tests.integration.stub_execution_api import (
-    StubExecutionApi,
     callback_workload,
     connection_test_workload,
-    stub_execution_api,
     task_workload,
 )
-from tests.sdk import client_of
-from tests.support import is_running, wait_until
-
-DAGS = Path(__file__).parent / "dags"
-
-#: Importing Airflow takes some seconds, more on a busy machine.
-COLD = 60.0
-
-
-@dataclass
-class Work:
-    """One submission and what can be learnt of it."""
-
-    world: World
-    work_id: str
-    partition: str
-    wire: dict[str, Any]
-    calls: list[modal.FunctionCall[dict[str, Any]]] = field(default_factory=list)
-
-    def spawn(self) -> modal.FunctionCall[dict[str, Any]]:
-        self.calls.append(self.world.function.spawn(self.wire))
-        return self.calls[-1]
-
-    def result(self, timeout: float = COLD) -> dict[str, Any]:
-        return self.calls[-1].get(timeout=timeout)
-
-    def entry(self) -> Entry | None:
-        text = self.world.ledger.get(self.work_id)
-        return None if text is None else Entry.from_json(text)
-
-    def running(self) -> Entry:
-        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed")
-        assert entry is not None
-        return entry
-
-    def ended(self) -> Entry:
-        """The entry once it is terminal."""
-
-        def terminal() -> Entry | None:
-            entry = self.entry()
-            return entry if entry is not None and entry.state is not State.RUNNING else None
-
-        ended = wait_until(terminal, COLD, f"{self.work_id} to end")
-        assert ended is not None
-        return ended
-
-    def event(self) -> Entry:
-        return Entry.from_json(self.world.events.get(partition=self.partition, timeout=COLD))
-
-    def log(self) -> str:
-        return "".join(self.world.logs.read(self.wire["log_path"])[1])
-
-    def log_with(self, text: str) -> str:
-        return wait_until(lambda: (log := self.log()) if text in self.log() else "", COLD, f"{text!r} in the log")
-
-
-@dataclass
-class World:
-    """A deployed worker app, and the executor's handles on it."""
-
-    function: modal.Function[Any, Any, Any]
-    ledger: modal.Dict
-    events: modal.Queue
-    logs: LogVolume
-    api: StubExecutionApi
-    deploy: Callable[..., World]
-    faults: FaultControl
-
-    def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
-        """Submit a raw command."""
-        work = self.submission(kind=Kind.COMMAND, command=command, **changes)
-        work.spawn()
-        return work
-
-    def task(self, task_id: str, **changes: Any) -> Work:
-        """Submit a task of the DAG file in this folder, as the executor would."""
-        bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]
-        changes["env"] = {
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.api.url,
-            BUNDLE_LIST: json.dumps(bundles),
-            **changes.get("env", {}),
-        }
-        workload = task_workload(task_id, bundle="tests", dag_file="d.py")
-        work = self.submission(**{"kind": Kind.WORKLOAD, "workload": workload} | changes)
-        work.spawn()
-        return work
-
-    def submission(self, **values: Any) -> Work:
-        work_id = uuid.uuid4().hex
-        wire = Submission(
-            **{"work_id": work_id, "log_path": f"logs/{work_id}", "partition": work_id, "label": f"work {work_id}"}
-            | values
-        ).to_wire()
-        return Work(self, work_id, work_id, wire)
+from tests.integration.world import COLD, World, deployed_worker, processes_in, zygotes_in
+from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
 def world() -> Iterator[World]:
-    with LocalModal() as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
-
-        def deploy(*arguments: str) -> World:
-            command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
-            subprocess.run(
-                [*command, "--dags-bundle", f"tests={DAGS}"],
-                env=os.environ | local.env,
-                check=True,
-                capture_output=True,
-            )
-            names = Names(arguments[arguments.index("--app") + 1])
-            return World(
-                modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
-                modal.Dict.from_name(names.ledger, client=client),
-                modal.Queue.from_name(names.events, client=client),
-                LogVolume(ControlPlane(client, None), names),
-                api,
-                deploy,
-                local.faults,
-            )
-
-        yield deploy("--app", "worker-under-test")
+    with deployed_worker("worker-under-test") as world:
+        yield world
 
 
 def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
@@ -219,11 +93,11 @@ def test_cancelling_ends_a_command_that_ignores_sigterm(world: World) -> None:
     work = world.command("trap '' TERM; sleep 601 & echo ready; wait; sleep 601")
     work.log_with("ready")
     container = work.running().container_id
-    assert len(_processes(container, "sleep 601")) == 2
+    assert len(processes_in(container, "sleep 601")) == 2
     work.calls[0].cancel()
     entry = work.ended()
     assert entry.state is State.FAILED and "ancelled" in (entry.reason or "")
-    assert not _processes(container, "sleep 601")
+    assert not processes_in(container, "sleep 601")
     assert "ancelled" in work.log()
 
 
@@ -249,7 +123,7 @@ def test_a_preempted_container_fails_its_work_with_the_reason(world: World) -> N
     world.faults.now("preempt", container=container)
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason
-    assert not _processes(container, "sleep 606")
+    assert not processes_in(container, "sleep 606")
     assert work.log().count("it ran") == 1
 
 
@@ -271,7 +145,7 @@ def test_a_log_can_be_read_while_the_command_runs(world: World) -> None:
     work.log_with("early")
     running = work.running()
     assert running.state is State.RUNNING
-    [shell] = _processes(running.container_id, "echo early")
+    [shell] = processes_in(running.container_id, "echo early")
     os.kill(shell, signal.SIGUSR1)
     assert work.ended().state is State.SUCCESS
     assert "late" in work.log()
@@ -328,7 +202,7 @@ def test_what_a_task_leaves_behind_ends_with_it(world: World) -> None:
     work = world.task("leaves_a_daemon")
     entry = work.ended()
     assert entry.final_state == "success" and "daemon" in work.log()
-    wait_until(lambda: not _processes(entry.container_id, "sleep 600"), what="the daemon to end")
+    wait_until(lambda: not processes_in(entry.container_id, "sleep 600"), what="the daemon to end")
 
 
 def test_cancelling_a_task_runs_its_on_kill(world: World) -> None:
@@ -346,7 +220,7 @@ def test_a_dead_zygote_fails_what_it_ran_and_is_replaced(world: World) -> None:
     work = world.task("stubborn")
     work.log_with("stubborn is running")
     container = work.running().container_id
-    for zygote in _zygotes(container):
+    for zygote in zygotes_in(container):
         os.kill(zygote, signal.SIGKILL)
     entry = work.ended()
     assert entry.state is State.FAILED and "SIGKILL" in (entry.reason or "")
@@ -442,31 +316,3 @@ def test_a_setting_that_airflow_reads_at_import_is_honoured(world: World) -> Non
     assert work.ended().final_state == "success"
     assert "Filling up the DagBag" not in work.log()
     assert work.ended().started_at >= started
-
-
-def _processes(container: str, command: str) -> list[int]:
-    """What runs in a container and has ``command`` in its command line: process ids as this machine counts them."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and is_running(int(folder.name)):
-            line = _read(folder / "cmdline").replace("\0", " ")
-            if command in line and f"MODAL_TASK_ID={container}" in _read(folder / "environ").split("\0"):
-                found.append(int(folder.name))
-    return found
-
-
-def _zygotes(container: str) -> list[int]:
-    """Those that have imported Airflow. What they have forked, and not given another title yet, is not among them."""
-    found = _processes(container, "--airflow")
-    return [pid for pid in found if _parent(pid) not in found]
-
-
-def _parent(pid: int) -> int:
-    return int(_read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

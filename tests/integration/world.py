@@ -1,0 +1,177 @@
+"""A deployed worker app on a local control plane, and what a test does with it: submit, wait, read.
+
+Needs no Airflow of its own: the stub stands in for the Execution API.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import modal
+
+from modalflow.control_plane import ControlPlane
+from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.local import LocalModal
+from modalflow.log_volume import LogVolume
+from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
+from tests.sdk import client_of
+from tests.support import is_running, wait_until
+
+DAGS = Path(__file__).parent / "dags"
+
+#: Importing Airflow takes some seconds, more on a busy machine.
+COLD = 60.0
+
+
+@dataclass
+class Work:
+    """One submission and what can be learnt of it."""
+
+    world: World
+    work_id: str
+    partition: str
+    wire: dict[str, Any]
+    calls: list[modal.FunctionCall[dict[str, Any]]] = field(default_factory=list)
+
+    def spawn(self) -> modal.FunctionCall[dict[str, Any]]:
+        self.calls.append(self.world.function.spawn(self.wire))
+        return self.calls[-1]
+
+    def result(self, timeout: float = COLD) -> dict[str, Any]:
+        return self.calls[-1].get(timeout=timeout)
+
+    def entry(self) -> Entry | None:
+        text = self.world.ledger.get(self.work_id)
+        return None if text is None else Entry.from_json(text)
+
+    def running(self) -> Entry:
+        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed")
+        assert entry is not None
+        return entry
+
+    def ended(self) -> Entry:
+        """The entry once it is terminal."""
+
+        def terminal() -> Entry | None:
+            entry = self.entry()
+            return entry if entry is not None and entry.state is not State.RUNNING else None
+
+        ended = wait_until(terminal, COLD, f"{self.work_id} to end")
+        assert ended is not None
+        return ended
+
+    def event(self) -> Entry:
+        return Entry.from_json(self.world.events.get(partition=self.partition, timeout=COLD))
+
+    def log(self) -> str:
+        return "".join(self.world.logs.read(self.wire["log_path"])[1])
+
+    def log_with(self, text: str) -> str:
+        return wait_until(lambda: (log := self.log()) if text in self.log() else "", COLD, f"{text!r} in the log")
+
+
+@dataclass
+class World:
+    """A deployed worker app, and the executor's handles on it."""
+
+    function: modal.Function[Any, Any, Any]
+    ledger: modal.Dict
+    events: modal.Queue
+    logs: LogVolume
+    api: StubExecutionApi
+    deploy: Callable[..., World]
+    faults: FaultControl
+
+    def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
+        """Submit a raw command."""
+        work = self.submission(kind=Kind.COMMAND, command=command, **changes)
+        work.spawn()
+        return work
+
+    def task(self, task_id: str, **changes: Any) -> Work:
+        """Submit a task of the DAG file in this folder, as the executor would."""
+        bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]
+        changes["env"] = {
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.api.url,
+            BUNDLE_LIST: json.dumps(bundles),
+            **changes.get("env", {}),
+        }
+        workload = task_workload(task_id, bundle="tests", dag_file="d.py")
+        work = self.submission(**{"kind": Kind.WORKLOAD, "workload": workload} | changes)
+        work.spawn()
+        return work
+
+    def submission(self, **values: Any) -> Work:
+        work_id = uuid.uuid4().hex
+        wire = Submission(
+            **{"work_id": work_id, "log_path": f"logs/{work_id}", "partition": work_id, "label": f"work {work_id}"}
+            | values
+        ).to_wire()
+        return Work(self, work_id, work_id, wire)
+
+
+@contextmanager
+def deployed_worker(app: str, *arguments: str) -> Iterator[World]:
+    """Deploy an app with the real command to a local control plane of its own; arguments are those of `deploy`."""
+    with LocalModal() as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
+
+        def deploy(*arguments: str) -> World:
+            command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
+            subprocess.run(
+                [*command, "--dags-bundle", f"tests={DAGS}"],
+                env=os.environ | local.env,
+                check=True,
+                capture_output=True,
+            )
+            names = Names(arguments[arguments.index("--app") + 1])
+            return World(
+                modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
+                modal.Dict.from_name(names.ledger, client=client),
+                modal.Queue.from_name(names.events, client=client),
+                LogVolume(ControlPlane(client, None), names),
+                api,
+                deploy,
+                local.faults,
+            )
+
+        yield deploy("--app", app, *arguments)
+
+
+def processes_in(container: str, command: str) -> list[int]:
+    """What runs in a container and has ``command`` in its command line: process ids as this machine counts them."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal() and is_running(int(folder.name)):
+            line = _text(folder / "cmdline").replace("\0", " ")
+            if command in line and f"MODAL_TASK_ID={container}" in _text(folder / "environ").split("\0"):
+                found.append(int(folder.name))
+    return found
+
+
+def zygotes_in(container: str) -> list[int]:
+    """Those that have imported Airflow. What they have forked, and not given another title yet, is not among them."""
+    found = processes_in(container, "--airflow")
+    return [pid for pid in found if parent_of(pid) not in found]
+
+
+def parent_of(pid: int) -> int:
+    return int(_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -62,6 +62,21 @@ def cpu_seconds(pids: list[int]) -> float:
     return total / TICKS
 
 
+def cpu_seconds_with_ended(pids: list[int]) -> float:
+    """The same, with what their children used that have ended and been waited for."""
+    total = 0
+    for pid in pids:
+        for line in _lines(Path(f"/proc/{pid}/stat")):
+            total += sum(map(int, line.rpartition(")")[2].split()[11:15]))
+    return total / TICKS
+
+
+def cpu_seconds_of_all() -> float:
+    """The processor time that this whole machine used since it was started."""
+    user, nice, system, _, _, irq, softirq = (int(word) for word in _lines(Path("/proc/stat"))[0].split()[1:8])
+    return (user + nice + system + irq + softirq) / TICKS
+
+
 def _lines(path: Path) -> list[str]:
     try:
         return path.read_text().splitlines()

@@ -17,6 +17,9 @@ BUNDLES_ROOT = "/opt/modalflow/bundles"
 #: The file on the logs Volume that tells which worker is deployed.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 
+#: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
+PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
+
 
 def task_label(dag_id: str, task_id: str, run_id: str, try_number: int | str, map_index: int = -1) -> str:
     """What a human calls one try of a task instance."""

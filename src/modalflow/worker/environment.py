@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modalflow.names import LOGS_MOUNT
+from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
 
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
@@ -14,7 +14,7 @@ LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 #: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
 _READ_LIVE = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", BUNDLE_LIST)
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_")
+_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", PRELOAD_VARIABLE)
 
 
 def of_command(container: Mapping[str, str], submitted: Mapping[str, str]) -> dict[str, str]:

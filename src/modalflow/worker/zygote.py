@@ -23,7 +23,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from modalflow.messages import Kind, State
-from modalflow.worker import processes
+from modalflow.names import PRELOAD_VARIABLE
+from modalflow.worker import preload, processes
 from modalflow.worker.orders import (
     Ending,
     Lines,
@@ -272,6 +273,7 @@ def _import_airflow() -> str | None:
         from modalflow.worker import run
 
         run.preload()
+        preload.import_all(os.environ.get(PRELOAD_VARIABLE, ""))
     except Exception as error:
         log.exception("Airflow cannot be imported")
         return f"Airflow cannot be imported in the container: {type(error).__name__}: {error}"

@@ -1,0 +1,141 @@
+"""``make bench-worker``: what a task costs on Modal's worker, beside LocalExecutor in the same Airflow.
+
+Prints a table in Markdown. Both executors have the same scheduler, API server, database and settings, and take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks import machine
+from benchmarks.worker_stage import CAPS, SLOTS, Run, stage
+
+LOADS = ("flat", "row", "sleep")
+KINDS = ("modal", "local")
+Runs = Mapping[str, Run]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: a figure of the runs of one executor."""
+
+    title: str
+    goal: str
+    load: str
+    figure: Callable[[Run], float]
+    digits: int = 2
+
+
+def rate(run: Run) -> float:
+    return len(run.tasks) / (max(t.ended for t in run.tasks) - min(t.queued for t in run.tasks))
+
+
+def queued_to_start(percentile: float) -> Callable[[Run], float]:
+    def figure(run: Run) -> float:
+        waits = sorted(1000 * (t.started - t.queued) for t in run.tasks)
+        return waits[min(len(waits) - 1, int(percentile * len(waits)))]
+
+    return figure
+
+
+def tail(run: Run) -> float:
+    return 100 * sum(t.freed - t.exited for t in run.tasks) / sum(t.freed - t.began for t in run.tasks)
+
+
+def overhead(run: Run) -> float:
+    return statistics.median(t.freed - t.began for t in run.tasks)
+
+
+ROWS = (
+    Row("200 no-op mapped tasks: tasks a second", ">= 10", "flat", rate),
+    Row(
+        "the same: processor seconds a task, of the processes that run tasks",
+        "<= 0.12",
+        "flat",
+        lambda run: run.cpu / len(run.tasks),
+        3,
+    ),
+    Row(
+        "the same: processor seconds a task, of the whole machine",
+        "",
+        "flat",
+        lambda run: run.cpu_of_all / len(run.tasks),
+        3,
+    ),
+    Row("the same: queued to started, p50 (ms)", "", "flat", queued_to_start(0.5), 0),
+    Row("the same: slot taken to slot free, median (s)", "", "flat", overhead, 3),
+    Row("the same: share of slot time after the task's process was gone (%)", "<= 2", "flat", tail, 1),
+    Row("12 no-op tasks in a row: queued to started, p50 (ms)", "<= 40", "row", queued_to_start(0.5), 0),
+    Row("the same: p95 (ms)", "", "row", queued_to_start(0.95), 0),
+    Row("the same: slot taken to slot free, median (s)", "<= 0.35", "row", overhead, 3),
+    Row("the same: seconds a task, from queued to the next one queued", "", "row", lambda run: 1 / rate(run), 3),
+    Row(
+        "the same: processor seconds a task, of the processes that run tasks",
+        "",
+        "row",
+        lambda run: run.cpu / len(run.tasks),
+        3,
+    ),
+    Row("the same: share of slot time after the task's process was gone (%)", "", "row", tail, 1),
+    Row("60 tasks that sleep a second: tasks a second", ">= 6.5", "sleep", rate),
+    Row("the same: share of slot time after the task's process was gone (%)", "<= 2", "sleep", tail, 1),
+    Row(
+        f"the same: memory (PSS) of the processes that run tasks, by {SLOTS} running (MB)",
+        "",
+        "sleep",
+        lambda run: run.memory / SLOTS,
+        1,
+    ),
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=1, help="How often everything is measured; the medians are shown.")
+    parser.add_argument("--only", choices=KINDS, help="One executor alone.")
+    parser.add_argument("--load", choices=LOADS, help="One workload alone.")
+    arguments = parser.parse_args()
+    kinds = [kind for kind in KINDS if arguments.only in (None, kind)]
+    loads = [load for load in LOADS if arguments.load in (None, load)]
+    before = machine.load()
+    found: dict[str, list[Runs]] = {kind: [] for kind in kinds}
+    with stage() as stood:
+        for kind in kinds:
+            stood.run("warm", kind)
+        for _ in range(arguments.runs):
+            for kind in kinds:
+                found[kind].append({load: stood.run(load, kind) for load in loads})
+                for row in (row for row in ROWS if row.load in loads):
+                    sys.stderr.write(f"{kind}: {row.title}: {row.figure(found[kind][-1][row.load]):.3g}\n")
+    print(f"{machine.describe()}; load before {before:.1f}, after {machine.load():.1f}; {arguments.runs} runs\n")
+    print(table(found, loads))
+    print(
+        "\n"
+        + ", ".join(
+            f"`{name.removeprefix('AIRFLOW__').replace('__', '.').lower()}` {value}" for name, value in CAPS.items()
+        )
+    )
+
+
+def table(found: Mapping[str, list[Runs]], loads: list[str]) -> str:
+    """The medians, and how much more one executor has of it than the other."""
+    titles = {"modal": "ModalExecutor", "local": "LocalExecutor"}
+    both = len(found) == len(KINDS)
+    lines = [f"| | goal | {' | '.join(titles[kind] for kind in found)} |" + (" ratio |" if both else "")]
+    lines.append("|---|---|" + "---:|" * (len(found) + both))
+    for row in ROWS:
+        if row.load in loads:
+            values = [statistics.median(row.figure(runs[row.load]) for runs in found[kind]) for kind in found]
+            cells = [f"{value:.{row.digits}f}" for value in values]
+            if both:
+                cells.append(f"{values[0] / values[1]:.2f}" if values[1] else "")
+            lines.append(f"| {row.title} | {row.goal} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,210 @@
+"""The stage of the worker's figures: one Airflow with two executors, a control plane, and who times supervisors."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import modal
+from modal._utils.async_utils import synchronizer
+from modal_proto import api_pb2
+from sqlalchemy import Connection, create_engine, text
+
+from benchmarks import STOPWATCH_PORT, machine
+from modalflow.demo.calls import _environment
+from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
+
+HERE = Path(__file__).parent
+SLOTS = 8
+POLL = 0.2
+PATIENCE = 180.0
+
+#: What holds for both executors.
+CAPS: Mapping[str, str] = {
+    "AIRFLOW__CORE__PARALLELISM": str(SLOTS),
+    "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
+    "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.05",
+    "AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1",
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
+    "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "600",
+}
+EXECUTORS = f"benchmarks.timed_local_executor.TimedLocalExecutor,modal:{MODAL_EXECUTOR}"
+ROWS = text(
+    "SELECT id, queued_dttm, start_date, end_date, state, external_executor_id FROM task_instance"
+    " WHERE dag_id = :dag_id AND run_id = :run_id"
+)
+STATE = text("SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run_id")
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task instance that has ended: when, in seconds since the epoch, what happened to it."""
+
+    queued: float
+    started: float
+    ended: float
+    """As the task itself told Airflow."""
+    began: float
+    """The slot was taken: by a worker process of LocalExecutor's, by an input in a container."""
+    exited: float
+    """Its process was gone."""
+    freed: float
+    """The slot was free again."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One DAG run, and what it cost."""
+
+    tasks: Sequence[Task]
+    cpu: float
+    """Processor seconds of the executor's processes for tasks."""
+    cpu_of_all: float
+    """Processor seconds of the machine."""
+    memory: float
+    """Proportional set size of the executor's processes for tasks, in MB, in the middle of it."""
+
+
+class Stopwatch:
+    """Hears of supervisors, by the task instance's id."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self._socket.bind(("127.0.0.1", 0))
+        self.port = int(self._socket.getsockname()[1])
+        self.heard: dict[str, dict[str, float]] = {}
+        self._thread = threading.Thread(target=self._hear, daemon=True)
+        self._thread.start()
+
+    def _hear(self) -> None:
+        while (data := self._socket.recv(4096)) != b"stop":
+            said = json.loads(data)
+            self.heard[said.pop("ti")] = said
+
+    def close(self) -> None:
+        with self._socket:
+            self._socket.sendto(b"stop", self._socket.getsockname())
+            self._thread.join()
+
+
+@dataclass
+class Stage:
+    """An Airflow with both executors that runs, and its database."""
+
+    stack: ModalStack
+    stopwatch: Stopwatch
+    connection: Connection
+    client: Any
+    _days: Iterator[int] = field(default_factory=count)
+
+    def run(self, load: str, kind: str) -> Run:
+        """Run a workload on one of the executors."""
+        dag_id = f"{load}_{kind}"
+        api = self.stack.airflow.api
+        self.stack.airflow.wait_for_dag(dag_id)
+        api.unpause(dag_id)
+        cpu, cpu_of_all = self._cpu(kind), machine.cpu_seconds_of_all()
+        run_id = api.trigger(dag_id, datetime(2026, 1, 2, tzinfo=UTC) + timedelta(days=next(self._days)))
+        memory = self._wait(dag_id, run_id, kind)
+        cpu, cpu_of_all = self._cpu(kind) - cpu, machine.cpu_seconds_of_all() - cpu_of_all
+        return Run(self._tasks(dag_id, run_id, kind), cpu, cpu_of_all, memory)
+
+    def _wait(self, dag_id: str, run_id: str, kind: str) -> float:
+        deadline = time.monotonic() + PATIENCE
+        measure_at = time.monotonic() + 4.0
+        memory = 0.0
+        while (state := self._query(STATE, dag_id, run_id)[0]["state"]) not in ("success", "failed"):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{dag_id} {run_id} was {state} after {PATIENCE:g} s")
+            if not memory and dag_id.startswith("sleep") and time.monotonic() > measure_at:
+                memory = sum(machine.memory(pid) for pid in self._processes(kind))
+            time.sleep(POLL)
+        if state != "success":
+            raise RuntimeError(f"{dag_id} {run_id} has failed")
+        # The last supervisor may still be at it: its slot is not free, and its processor time not counted.
+        while any(str(row["id"]) not in self.stopwatch.heard for row in self._query(ROWS, dag_id, run_id)):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"not every supervisor of {dag_id} was heard of")
+            time.sleep(POLL)
+        time.sleep(0.3)
+        return memory
+
+    def _query(self, query: Any, dag_id: str, run_id: str) -> list[Mapping[str, Any]]:
+        found = self.connection.execute(query, {"dag_id": dag_id, "run_id": run_id}).mappings().all()
+        self.connection.rollback()
+        return [dict(row) for row in found]
+
+    def _tasks(self, dag_id: str, run_id: str, kind: str) -> list[Task]:
+        rows = self._query(ROWS, dag_id, run_id)
+        slots = self._inputs([str(row["external_executor_id"]).partition("/")[0] for row in rows], kind)
+        tasks = []
+        for row, slot in zip(rows, slots, strict=True):
+            heard = self.stopwatch.heard[str(row["id"])]
+            began, freed = slot or (heard["began"], heard["returned"])
+            queued, started, ended = (row[name].timestamp() for name in ("queued_dttm", "start_date", "end_date"))
+            tasks.append(Task(queued, started, ended, began, heard["exited"], freed))
+        return sorted(tasks, key=lambda task: task.queued)
+
+    def _inputs(self, calls: list[str], kind: str) -> list[tuple[float, float] | None]:
+        """When Modal gave out the input of each call, and when it had the output; nothing for the other executor."""
+        if kind != "modal":
+            return [None for _ in calls]
+
+        async def ask() -> list[tuple[float, float] | None]:
+            stub: Any = getattr(self.client, "_stub", None) or getattr(self.client, "stub")  # noqa: B009
+            found: list[tuple[float, float] | None] = []
+            for call in calls:
+                request = api_pb2.FunctionGetOutputsRequest(function_call_id=call, max_values=1, timeout=5)
+                (output,) = (await stub.FunctionGetOutputs(request)).outputs
+                found.append((output.input_started_at, output.output_created_at))
+            return found
+
+        # Connections belong to the SDK's own event loop.
+        found: list[tuple[float, float] | None] = synchronizer.create_blocking(ask)()
+        return found
+
+    def _processes(self, kind: str) -> list[int]:
+        """The processes in which an executor runs tasks: a container's, or the workers that LocalExecutor forks."""
+        if kind == "local":
+            return machine.below(self.stack.airflow.programs["scheduler"].pid)
+        return machine.below(self.stack.local.pid)[1:]
+
+    def _cpu(self, kind: str) -> float:
+        return machine.cpu_seconds_with_ended(self._processes(kind))
+
+
+@contextlib.contextmanager
+def stage() -> Iterator[Stage]:
+    """Both executors, ready to run."""
+    with contextlib.ExitStack() as entered:
+        stopwatch = Stopwatch()
+        entered.callback(stopwatch.close)
+        own = {"PYTHONPATH": str(HERE.parent), STOPWATCH_PORT: str(stopwatch.port)}
+        in_worker = {**own, "MODALFLOW_PRELOAD": '["benchmarks.stopwatch"]'}
+        env = {
+            **CAPS,
+            **own,
+            "AIRFLOW__CORE__EXECUTOR": EXECUTORS,
+            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps(in_worker),
+        }
+        options = ("--concurrency", str(SLOTS), "--max-containers", "1")
+        stack = entered.enter_context(ModalStack(HERE / "dags", env=env, deploy=options))
+        engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        entered.callback(engine.dispose)
+        connection = entered.enter_context(engine.connect())
+        with _environment(stack.local.env):
+            client = modal.Client.from_credentials(
+                stack.local.env["MODAL_TOKEN_ID"], stack.local.env["MODAL_TOKEN_SECRET"]
+            )
+        made = Stage(stack, stopwatch, connection, client)
+        yield made

@@ -16,8 +16,8 @@ import modal
 from modalflow.messages import Kind, Submission
 from modalflow.names import DEFAULT_APP, LOGS_MOUNT, Names
 from modalflow.worker import environment
+from modalflow.worker.commits import Commits
 from modalflow.worker.hostname import container_id
-from modalflow.worker.logs import Commits
 from modalflow.worker.nursery import Nursery
 from modalflow.worker.report import Report
 

@@ -8,6 +8,9 @@ from typing import Any
 
 from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
 
+BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
+REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
+LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
@@ -15,6 +18,10 @@ LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 _READ_LIVE = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", BUNDLE_LIST)
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", PRELOAD_VARIABLE)
+
+
+#: What Airflow takes for yes.
+_TRUE = frozenset({"t", "true", "1"})
 
 
 def of_command(container: Mapping[str, str], submitted: Mapping[str, str]) -> dict[str, str]:
@@ -34,13 +41,14 @@ def of_workload(
     Above the container's variables come the submitted ones, and above these the few that only the worker can know.
     ``home`` is a folder of the container's own; ``baked`` maps the DAG bundles in the image to their folders.
     """
-    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", **container, **submitted}
+    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", REMOTE_LOGGING: "False", **container, **submitted}
+    is_remote = env[REMOTE_LOGGING].lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
     env.update(
         {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT,
-            "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
+            # A remote logging of the deployment's own uploads what it finds in a folder that is Airflow's alone.
+            BASE_LOG_FOLDER: f"{home}/logs" if is_remote else LOGS_MOUNT,
         }
     )
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), baked):

@@ -1,7 +1,7 @@
 """Runs one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
 
-The only file of the worker that imports Airflow, but for what depends on its version. ``preload`` is what the zygote
-calls once, ``run`` what each of its forks calls. Must not let a token into a log or an outcome.
+All of the worker that imports Airflow is here, but for its log and what depends on its version. ``preload`` is what
+the zygote calls once, ``run`` what each of its forks calls. Must not let a token into a log or an outcome.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from modalflow.messages import State
 from modalflow.worker import processes
 from modalflow.worker.orders import Order, Outcome
 from modalflow.worker.refusals import refusal_of, unreached
+from modalflow.worker.supervised_log import log_in_parts
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -62,13 +63,16 @@ def run(order: Order) -> Outcome:
         return Outcome(State.FAILED, reason=_without_input(error))
     configure_vars()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
     dispose_orm(do_log=False)
-    if airflow_compat.writes_own_log(workload):
-        relative = Path(order.segment).relative_to(order.log_root)
-        workload = workload.model_copy(update={"log_path": str(relative)})
-    else:
-        _redirect_output(order.segment)
-    airflow_compat.log_to(sys.stdout.buffer)
+    with contextlib.ExitStack() as stack:
+        if airflow_compat.writes_own_log(workload):
+            workload = stack.enter_context(log_in_parts(order, workload))
+        else:
+            _redirect_output(order.segment)
+        return _supervise(order, workload)
 
+
+def _supervise(order: Order, workload: Any) -> Outcome:
+    airflow_compat.log_to(sys.stdout.buffer)
     final_states: list[str] = []
     starts: list[str] = []
     _remember_final_state(final_states)

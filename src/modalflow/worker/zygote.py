@@ -38,9 +38,6 @@ from modalflow.worker.orders import (
 
 log = logging.getLogger(__name__)
 
-#: What a shell reports for a command that is not there, and for one that cannot be executed.
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-
 #: An outcome must fit into a pipe that nobody reads until the process has ended.
 _LONGEST_REASON = 4000
 
@@ -106,10 +103,8 @@ class Zygote:
     def _interrupt(self, child: Child, how: str) -> None:
         if how == "kill":
             processes.kill_family([child.pid])
-        elif child.kind is Kind.COMMAND:
-            processes.send_to_group(child.pid, signal.SIGTERM)
         else:
-            # Airflow's supervisor passes it on to the task, whose on_kill() then runs.
+            # Airflow's supervisor passes it on to the task, whose on_kill() then runs; the keeper of a command to that.
             processes.send(child.pid, signal.SIGTERM)
 
     def _start(self, order: Order) -> None:
@@ -218,21 +213,10 @@ def _read_outcome(pipe: int) -> Outcome | None:
     return outcome_from(json.loads(data))
 
 
-def _exec_command(order: Order) -> Outcome:
-    """Replace this process by the command; return only if that is impossible."""
-    command = order.command
-    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command or ())
-    if not argv:
-        return Outcome(State.FAILED, reason="The command is empty; expected a program and its arguments.")
-    _redirect_output(order.segment)
-    # Python ignores these two; a program expects the default (`yes | head` would complain).
-    for number in (signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvpe(argv[0], argv, dict(order.env))
-    except OSError as error:
-        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-        return Outcome(State.FAILED, code, reason=f"{argv[0]!r} cannot be executed in the container: {error.strerror}")
+def _run_command(order: Order) -> Outcome:
+    from modalflow.worker import commands
+
+    return commands.run_command(order)
 
 
 def _run_workload(order: Order) -> Outcome:
@@ -249,7 +233,7 @@ def _answer_probe(order: Order) -> Outcome:
     return airflow_view.look(order)
 
 
-_RUN = {Kind.COMMAND: _exec_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
+_RUN = {Kind.COMMAND: _run_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
 
 
 def _take_environment(order: Order) -> None:
@@ -257,13 +241,6 @@ def _take_environment(order: Order) -> None:
     os.environ.update(order.env)
     time.tzset()
     random.seed()
-
-
-def _redirect_output(segment: str) -> None:
-    log_file = os.open(segment, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
-    os.dup2(log_file, 1)
-    os.dup2(log_file, 2)
-    os.close(log_file)
 
 
 def _import_airflow() -> str | None:

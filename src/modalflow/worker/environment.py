@@ -42,18 +42,22 @@ def of_workload(
     ``home`` is a folder of the container's own; ``baked`` maps the DAG bundles in the image to their folders.
     """
     env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", REMOTE_LOGGING: "False", **container, **submitted}
-    is_remote = env[REMOTE_LOGGING].lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
     env.update(
         {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
             # A remote logging of the deployment's own uploads what it finds in a folder that is Airflow's alone.
-            BASE_LOG_FOLDER: f"{home}/logs" if is_remote else LOGS_MOUNT,
+            BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else LOGS_MOUNT,
         }
     )
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), baked):
         env[BUNDLE_LIST] = bundles
     return env
+
+
+def has_remote_logging(env: Mapping[str, str]) -> bool:
+    """Whether Airflow has a remote logging of the deployment's own there."""
+    return env.get(REMOTE_LOGGING, "").lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
 
 
 def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:

@@ -3,7 +3,7 @@
 ``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders
 come and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It
 ends when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
-itself (``modalflow.worker.run`` does), start a thread, or log an order.
+itself (``run`` and ``warm`` do), start a thread, or log an order.
 """
 
 from __future__ import annotations
@@ -247,9 +247,10 @@ def _import_airflow() -> str | None:
     """Import what workloads need; return what went wrong."""
     gc.disable()
     try:
-        from modalflow.worker import run
+        from modalflow.worker import run, warm
 
-        run.preload()
+        warm.warm_up()
+        assert run  # Imported for the forks.
         preload.import_all(os.environ.get(PRELOAD_VARIABLE, ""))
     except Exception as error:
         log.exception("Airflow cannot be imported")

@@ -12,6 +12,7 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator, Sequence
+from functools import cache
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -372,6 +373,22 @@ _PRELOADED_SINCE_3_3: Final = (
 def modules_of_a_supervised_task() -> Sequence[str]:
     """What a supervised task imports, found by comparing ``sys.modules`` before and after tasks of each kind."""
     return (*_PRELOADED, *_PRELOADED_SINCE_3_3) if AIRFLOW_V_3_3_PLUS else _PRELOADED
+
+
+#: Where a task has Airflow build validators: module → the types. A module or type that a version lacks is left out.
+ADAPTED_IN_A_TASK: Final[dict[str, Sequence[str]]] = {
+    "airflow.sdk.execution_time.comms": ("ToTask",),
+    "airflow.sdk.execution_time.task_runner": ("ToTask", "StartupDetails", "JsonValue"),
+}
+
+
+@cache
+def workload_adapter() -> Any:
+    """The validator of workloads of every kind."""
+    from airflow.executors import workloads
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(workloads.All)
 
 
 class CallbackFailedError(RuntimeError):

@@ -9,11 +9,14 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import modal
 from modal import exception
@@ -25,6 +28,15 @@ from modalflow.names import DEPLOYMENT_FILE, Names
 
 #: Seconds that a reader of a log waits for Modal before it is told so instead.
 READ_TIMEOUT = 20.0
+
+#: How many parts of a log are downloaded at once.
+_READERS = 4
+
+#: Characters of logs that are kept, so that a long log is not downloaded again whenever somebody looks for more of it.
+KEPT_TEXT = 64 << 20
+
+#: A log goes on in such files; see worker.parts.
+_PART = re.compile(r"\.log\.\d{4,}$")
 
 #: Airflow writes the log of a trigger beside the task's; both are parts of one log here.
 _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
@@ -46,38 +58,85 @@ class Line:
         return cls(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
 
 
+class _Kept:
+    """The texts that were asked for last. A file that was read is known by its size and time: logs only grow."""
+
+    def __init__(self) -> None:
+        self._texts: dict[Hashable, str] = {}
+        self._size = 0
+        self._lock = threading.Lock()
+
+    def get(self, mark: Hashable) -> str | None:
+        with self._lock:
+            text = self._texts.pop(mark, None)
+            if text is not None:
+                self._texts[mark] = text  # The last is the one that was used last.
+            return text
+
+    def put(self, mark: Hashable, text: str) -> None:
+        with self._lock:
+            self._size += len(text) - len(self._texts.pop(mark, ""))
+            self._texts[mark] = text
+            while self._size > KEPT_TEXT and len(self._texts) > 1:
+                self._size -= len(self._texts.pop(next(iter(self._texts))))
+
+
 class LogVolume:
     """The logs of one worker app."""
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         self.control_plane = control_plane
         self._name = names.logs
+        self._kept = _Kept()
         self.volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
 
     def read(self, log_path: str) -> tuple[list[str], list[str]]:
         """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not
-        there yet or cannot be read is no error: the sources say so. Refused credentials are: CredentialsError."""
-        pool = ThreadPoolExecutor(1, thread_name_prefix="modalflow-log-reader")
+        there yet or cannot be read is no error: the sources say so, and of which part on. Refused credentials are:
+        CredentialsError."""
+        deadline = time.monotonic() + READ_TIMEOUT
+        pool = ThreadPoolExecutor(_READERS, thread_name_prefix="modalflow-log-reader")
+        sources: list[str] = []
+        texts: list[str] = []
+        rest = "the log"
         try:
-            return pool.submit(self._read, log_path).result(READ_TIMEOUT)
+            files = pool.submit(self._files, log_path).result(READ_TIMEOUT)
+            if not files:
+                return [f"No log at {log_path} on Volume {self._name} yet"], []
+            for file, coming in [(file, pool.submit(self._text, file)) for file in files]:
+                rest = f"the log from {file.path} on"
+                texts.append(coming.result(max(0.0, deadline - time.monotonic())))
+                if not _PART.search(file.path):
+                    sources.append(f"modal://{self._name}/{file.path}")
+            return sources, texts
         except FutureTimeoutError:
-            return [f"Modal did not answer within {READ_TIMEOUT:g} s; the log is on Volume {self._name}"], []
+            why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self._name}"
+            return [*sources, why], texts
         except exception.AuthError as error:
             refused = f"Modal refused the credentials with which the log on Volume {self._name} was to be read: {error}"
             raise CredentialsError(refused) from error
         except (exception.Error, OSError) as error:
-            return [f"The log on Volume {self._name} could not be read: {error}"], []
+            return [*sources, f"{rest} on Volume {self._name} could not be read: {error}"], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _read(self, log_path: str) -> tuple[list[str], list[str]]:
+    def _files(self, log_path: str) -> list[Any]:
         try:
             entries = self.volume.listdir(log_path)
         except (exception.NotFoundError, FileNotFoundError):
-            return [f"No log at {log_path} on Volume {self._name} yet"], []
-        files = sorted(entry.path for entry in entries if entry.type.name == "FILE")
-        texts = [b"".join(self.volume.read_file(path)).decode("utf-8", "replace") for path in files]
-        return [f"modal://{self._name}/{path}" for path in files], texts
+            return []
+        return sorted((entry for entry in entries if entry.type.name == "FILE"), key=lambda entry: str(entry.path))
+
+    def _text(self, file: Any) -> str:
+        mark = (file.path, file.size, file.mtime)
+        text = self._kept.get(mark)
+        if text is None:
+            try:
+                text = b"".join(self.volume.read_file(file.path)).decode("utf-8", "backslashreplace")
+            except (exception.NotFoundError, FileNotFoundError):
+                return ""  # Replaced by a newer one since the folder was looked at.
+            self._kept.put(mark, text)
+        return text
 
     def add(self, log_path: str, name: str, content: bytes) -> None:
         """Add a file to a log, or replace it."""

@@ -101,7 +101,7 @@ def log_on_volume(stack: ModalStack, log_path: str) -> list[dict[str, Any]]:
 
 def where_it_ran(stack: ModalStack, log: list[dict[str, Any]]) -> str:
     """The container that a log tells of, once Modal has confirmed it for the function call that the log tells of."""
-    started = next(line for line in log if line["event"] == "Started on Modal")
+    started = next(line for line in log if line["event"].startswith("Started on Modal"))
     call = started["function_call_id"]
     assert containers_of([call], stack.local.env)[call] == {started["container_id"]}
     return str(started["container_id"])

@@ -41,7 +41,7 @@ def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
     assert entry.finished_at is not None and entry.finished_at >= entry.started_at > 0
     first, *rest = work.log().splitlines()
     assert json.loads(first)["function_call_id"] == entry.function_call_id
-    assert rest == ["hello"]
+    assert [json.loads(line)["event"] for line in rest] == ["hello"]
 
 
 def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
@@ -49,9 +49,10 @@ def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
     work = world.command("echo to stdout; echo to stderr >&2; exit 3")
     entry = wait_until(work.ended)
     assert entry.state is State.FAILED and entry.return_code == 3
-    lines = work.log().splitlines()
-    assert lines[1:3] == ["to stdout", "to stderr"]
-    assert json.loads(lines[3])["level"] == "error" and "exit code 3" in json.loads(lines[3])["event"]
+    _, out, err, reason = (json.loads(line) for line in work.log().splitlines())
+    assert (out["event"], out["logger"], out["level"]) == ("to stdout", "task.stdout", "info")
+    assert (err["event"], err["logger"], err["level"]) == ("to stderr", "task.stderr", "error")
+    assert reason["level"] == "error" and "exit code 3" in reason["event"]
 
 
 def test_a_command_that_does_not_exist(world: World) -> None:

@@ -1,11 +1,12 @@
 """A line of a task's log for human eyes. Pure.
 
-Most lines are Airflow's structured ones, JSON objects; a raw command's are whatever it printed.
+Lines are structured, JSON objects; what is not was written by something else, and is shown as it is.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,18 +17,27 @@ _NOT_SHOWN = frozenset(
 )
 
 
+#: Control characters but tab and line feed, and ESC unless it begins a colour.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\[[0-9;]*m)")
+
+
 def readable(line: str) -> tuple[str, str]:
     """Return (level, text) of a line: ``2026-01-02T03:04:05.678Z INFO  message  key=value``, a traceback below it."""
     try:
         entry = json.loads(line)
     except ValueError:
-        return "", line
+        return "", _harmless(line)
     if not isinstance(entry, dict) or "event" not in entry:
-        return "", line
+        return "", _harmless(line)
     level = str(entry.get("level") or "info").lower()
     context = "  ".join(f"{name}={_value(entry[name])}" for name in entry if name not in _NOT_SHOWN)
     text = f"{_time(entry.get('timestamp'))} {level.upper():7} {entry['event']}{'  ' + context if context else ''}"
-    return level, "\n".join([text, *_errors(entry)])
+    return level, _harmless("\n".join([text, *_errors(entry)]))
+
+
+def _harmless(text: str) -> str:
+    """Without what would make a terminal do more than show it. Colours stay."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def _time(timestamp: object) -> str:

@@ -62,7 +62,7 @@ class TaskLog:
             start = self._offsets.get(file.path, 0)
             end = len(content) if whole else content.rfind(b"\n") + 1
             if end > start:
-                lines += content[start:end].decode("utf-8", "replace").splitlines()
+                lines += content[start:end].decode("utf-8", "backslashreplace").removesuffix("\n").split("\n")
                 self._offsets[file.path] = end
         for line in lines:
             self._note(line)
@@ -91,7 +91,7 @@ class TaskLog:
             entry = json.loads(line)
         except ValueError:
             return
-        if isinstance(entry, dict) and entry.get("event") == "Started on Modal":
+        if isinstance(entry, dict) and str(entry.get("event")).startswith("Started on Modal"):
             self._function_call_id = str(entry.get("function_call_id") or "")
 
     def _volume(self) -> Any:

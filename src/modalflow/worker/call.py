@@ -21,12 +21,13 @@ from modalflow.errors import MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
 from modalflow.worker.container import Container
-from modalflow.worker.logs import Segment
+from modalflow.worker.header import header
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
 from modalflow.worker.orders import Ending, Order, Outcome
 from modalflow.worker.probe import answer
 from modalflow.worker.processes import describe_exit
 from modalflow.worker.report import Claim
+from modalflow.worker.segments import Segment
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,18 @@ class Call:
         return await _uninterrupted(self._finish(_ended(claim, outcome)))
 
     async def _run(self, submission: Submission, segment: Segment) -> Outcome:
+        text, where = header(
+            function_call_id=self.function_call_id,
+            profile=submission.profile,
+            resources=getattr(submission, "resources", {}),
+            environ=self.container.variables,
+        )
         segment.open(
-            "Started on Modal",
+            text,
             function_call_id=self.function_call_id,
             container_id=self.container.id,
             profile=submission.profile,
+            **where,
             work_id=submission.work_id,
             worker_version=__version__,
         )

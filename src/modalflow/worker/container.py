@@ -16,8 +16,8 @@ import modal
 from modalflow.messages import Kind, Submission
 from modalflow.names import DEFAULT_APP, LOGS_MOUNT, Names
 from modalflow.worker import environment
+from modalflow.worker.commits import Commits
 from modalflow.worker.hostname import container_id
-from modalflow.worker.logs import Commits
 from modalflow.worker.nursery import Nursery
 from modalflow.worker.report import Report
 
@@ -80,9 +80,7 @@ class Container:
                 self._commands = Nursery(self.variables, airflow=False)
             return self._commands
         key = environment.read_at_import(env)
-        nursery = self._workloads.pop(key, None)
-        if nursery is None:
-            nursery = Nursery(environment.of_zygote(self.variables, env), airflow=True)
+        nursery = self._workloads.pop(key, None) or Nursery(env, airflow=True)
         self._workloads[key] = nursery  # The last is the most recently used.
         await self._drop_old_zygotes()
         return nursery

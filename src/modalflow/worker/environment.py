@@ -8,13 +8,20 @@ from typing import Any
 
 from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
 
+BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
+REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
+LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 #: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
 _READ_LIVE = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", BUNDLE_LIST)
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
+_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", PRELOAD_VARIABLE)
+
+
+#: What Airflow takes for yes.
+_TRUE = frozenset({"t", "true", "1"})
 
 
 def of_command(container: Mapping[str, str], submitted: Mapping[str, str]) -> dict[str, str]:
@@ -34,13 +41,13 @@ def of_workload(
     Above the container's variables come the submitted ones, and above these the few that only the worker can know.
     ``home`` is a folder of the container's own; ``baked`` maps the DAG bundles in the image to their folders.
     """
-    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", **container, **submitted}
+    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", REMOTE_LOGGING: "False", **container, **submitted}
     env.update(
         {
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
-            "AIRFLOW__LOGGING__BASE_LOG_FOLDER": LOGS_MOUNT,
-            "AIRFLOW__LOGGING__REMOTE_LOGGING": "False",
+            # A remote logging of the deployment's own uploads what it finds in a folder that is Airflow's alone.
+            BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else LOGS_MOUNT,
         }
     )
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), baked):
@@ -48,14 +55,9 @@ def of_workload(
     return env
 
 
-def of_zygote(container: Mapping[str, str], workload: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the zygote that can run a workload: the container's, and what is read at import.
-
-    Nothing else of the workload's: each process that is forked later shows the zygote's variables in its
-    ``/proc/self/environ``, and others' secrets must not be there.
-    """
-    live = {name: value for name, value in container.items() if not _is_read_at_import(name)}
-    return live | dict(read_at_import(workload))
+def has_remote_logging(env: Mapping[str, str]) -> bool:
+    """Whether Airflow has a remote logging of the deployment's own there."""
+    return env.get(REMOTE_LOGGING, "").lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
 
 
 def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -63,14 +65,14 @@ def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
     Workloads that differ in it cannot be forked from the same zygote.
     """
-    return tuple(sorted((name, value) for name, value in env.items() if _is_read_at_import(name)))
-
-
-def _is_read_at_import(name: str) -> bool:
-    return (
-        name.startswith(_READ_AT_IMPORT_PREFIXES)
-        and name not in _READ_LIVE
-        and not name.startswith(_READ_LIVE_PREFIXES)
+    return tuple(
+        sorted(
+            (name, value)
+            for name, value in env.items()
+            if name.startswith(_READ_AT_IMPORT_PREFIXES)
+            and name not in _READ_LIVE
+            and not name.startswith(_READ_LIVE_PREFIXES)
+        )
     )
 
 

@@ -1,7 +1,7 @@
 """Runs one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
 
-The only file of the worker that imports Airflow, but for what depends on its version. ``preload`` is what the zygote
-calls once, ``run`` what each of its forks calls. Must not let a token into a log or an outcome.
+``run`` is what each fork of a zygote calls, which has warmed up (``warm``). Must not let a token into a log or an
+outcome.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ import contextlib
 import json
 import os
 import sys
-from importlib import import_module
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalflow import airflow_compat
 from modalflow.messages import State
 from modalflow.worker import processes
+from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
 from modalflow.worker.refusals import refusal_of, unreached
+from modalflow.worker.supervised_log import log_in_parts
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -26,54 +28,35 @@ if TYPE_CHECKING:
 #: Seconds between two looks at a task process that has closed all its channels and not ended.
 _EXIT_POLL = 0.02
 
-#: What most DAG files import. Nothing is missing where it is missing.
-_PRELOADED_IF_THERE = (
-    "airflow.dag_processing.bundles.local",
-    "airflow.sdk.definitions.decorators",
-    "airflow.providers.standard.decorators.python",
-    "airflow.providers.standard.operators.bash",
-    "airflow.providers.standard.operators.python",
-    "jinja2.ext",
-    "setproctitle",
-)
-
-
-def preload() -> None:
-    """Import what a supervised task needs, and let go of the database engine that comes with it."""
-    for name in airflow_compat.modules_of_a_supervised_task():
-        import_module(name)
-    for name in _PRELOADED_IF_THERE:
-        with contextlib.suppress(ImportError):
-            import_module(name)
-    from airflow.settings import dispose_orm
-
-    dispose_orm(do_log=False)
-
 
 def run(order: Order) -> Outcome:
     """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
-    from airflow.executors import workloads
     from airflow.settings import configure_vars, dispose_orm
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     try:
-        workload: Any = TypeAdapter(workloads.All).validate_json(order.workload or "")
+        workload: Any = airflow_compat.workload_adapter().validate_json(order.workload or "")
     except ValidationError as error:
         return Outcome(State.FAILED, reason=_without_input(error))
     configure_vars()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
     dispose_orm(do_log=False)
-    if airflow_compat.writes_own_log(workload):
-        relative = Path(order.segment).relative_to(order.log_root)
-        workload = workload.model_copy(update={"log_path": str(relative)})
-    else:
-        _redirect_output(order.segment)
-    airflow_compat.log_to(sys.stdout.buffer)
+    with contextlib.ExitStack() as stack:
+        if airflow_compat.writes_own_log(workload):
+            workload = stack.enter_context(log_in_parts(order, workload))
+        else:
+            _redirect_output(order.segment)
+        return _supervise(order, workload)
 
+
+def _supervise(order: Order, workload: Any) -> Outcome:
+    if has_remote_logging(os.environ):
+        airflow_compat.log_to(sys.stdout.buffer)
     final_states: list[str] = []
     starts: list[str] = []
     _remember_final_state(final_states)
     _remember_start(starts)
     _end_promptly()
+    _spare_the_first_heartbeat()
     _take_the_task_along()
     try:
         return_code = airflow_compat.supervise(workload)
@@ -179,6 +162,19 @@ def _end_promptly() -> None:
         return original(self, max_wait_time, *args, **kwargs)
 
     WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]
+
+
+def _spare_the_first_heartbeat() -> None:
+    """Send the first heartbeat an interval after the start, which Airflow's API has taken for one already."""
+    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
+
+    original = ActivitySubprocess._on_child_started
+
+    def _on_child_started(self: ActivitySubprocess, *args: Any, **kwargs: Any) -> None:
+        original(self, *args, **kwargs)
+        self._last_heartbeat_attempt = time.monotonic()
+
+    ActivitySubprocess._on_child_started = _on_child_started  # type: ignore[method-assign]
 
 
 def _take_the_task_along() -> None:

@@ -3,7 +3,7 @@
 ``python -m modalflow.worker.zygote FD [--airflow]``: FD is a socket to the container's main process, on which orders
 come and endings go. With ``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. It
 ends when the other end of the socket is closed, and ends everything that it started with it. It must not import Airflow
-itself (``modalflow.worker.run`` does), start a thread, or log an order.
+itself (``run`` and ``warm`` do), start a thread, or log an order.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ import selectors
 import signal
 import socket
 import sys
-import tempfile
 import time
-from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
@@ -35,22 +33,13 @@ from modalflow.worker.orders import (
     encode,
     ending_to_wire,
     order_from,
-    outcome_line,
+    outcome_from,
 )
 
 log = logging.getLogger(__name__)
 
-#: What a shell reports for a command that is not there, and for one that cannot be executed.
-_NOT_FOUND, _NOT_EXECUTABLE = 127, 126
-
 #: An outcome must fit into a pipe that nobody reads until the process has ended.
 _LONGEST_REASON = 4000
-
-#: Files that are taken from the socket at once; an order brings one.
-_MOST_FILES = 16
-
-#: What a new Python ignores, because its own exceptions tell the same.
-_IGNORED = (signal.SIGPIPE, signal.SIGXFSZ)
 
 
 @dataclass(frozen=True)
@@ -72,7 +61,6 @@ class Zygote:
         self._airflow_problem = airflow_problem
         self._children: dict[int, Child] = {}
         self._lines = Lines()
-        self._order_files: deque[int] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -97,17 +85,16 @@ class Zygote:
 
     def _read_orders(self) -> bool:
         try:
-            data, files, *_ = socket.recv_fds(self._control, 1 << 16, _MOST_FILES)
+            data = self._control.recv(1 << 16)
         except ConnectionError:
             return False
-        self._order_files.extend(files)
         for line in self._lines.feed(data):
             self._obey(json.loads(line))
         return bool(data)
 
     def _obey(self, message: Mapping[str, Any]) -> None:
         if message["do"] == "run":
-            self._start(message["id"], Kind(message["kind"]), self._order_files.popleft())
+            self._start(order_from(message["order"]))
             return
         for child in self._children.values():
             if child.id == message["id"]:
@@ -116,32 +103,26 @@ class Zygote:
     def _interrupt(self, child: Child, how: str) -> None:
         if how == "kill":
             processes.kill_family([child.pid])
-        elif child.kind is Kind.COMMAND:
-            processes.send_to_group(child.pid, signal.SIGTERM)
         else:
-            # Airflow's supervisor passes it on to the task, whose on_kill() then runs.
+            # Airflow's supervisor passes it on to the task, whose on_kill() then runs; the keeper of a command to that.
             processes.send(child.pid, signal.SIGTERM)
 
-    def _start(self, id: str, kind: Kind, order: int) -> None:
-        if kind is not Kind.COMMAND and self._airflow_problem:
-            os.close(order)
+    def _start(self, order: Order) -> None:
+        if order.kind is not Kind.COMMAND and self._airflow_problem:
             outcome = Outcome(State.FAILED, reason=self._airflow_problem)
-            self._tell(ending_to_wire(Ending(id, 1, outcome)))
+            self._tell(ending_to_wire(Ending(order.id, 1, outcome)))
             return
         outcome_read, outcome_write = os.pipe()
-        for end in (outcome_read, outcome_write):
-            os.set_blocking(end, False)
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            os.close(outcome_read)
-            self._become(id, kind, zygote, order, outcome_write)
-        os.close(order)
+            self._become(order, zygote, outcome_write)
         os.close(outcome_write)
-        self._children[pid] = Child(id, kind, pid, outcome_read)
-        self._tell({"event": "started", "id": id, "pid": pid})
+        os.set_blocking(outcome_read, False)
+        self._children[pid] = Child(order.id, order.kind, pid, outcome_read)
+        self._tell({"event": "started", "id": order.id, "pid": pid})
 
-    def _become(self, id: str, kind: Kind, zygote: int, order: int, outcome: int) -> NoReturn:
+    def _become(self, order: Order, zygote: int, outcome: int) -> NoReturn:
         """Turn this forked process into the one that runs the order."""
         code = 1
         try:
@@ -149,11 +130,10 @@ class Zygote:
             os.setsid()
             processes.die_with(zygote)
             processes.adopt_orphans()
-            _keep_from_children(outcome)
-            _write_outcome(outcome, _RUN[kind](_read_order(order)))
+            _write_outcome(outcome, _RUN[order.kind](order))
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
-            log.exception("%s could not be run", id)
+            log.exception("%s could not be run", order.id)
             _write_outcome(outcome, Outcome(State.FAILED, reason=f"{type(error).__name__}: {error}"))
         finally:
             for stream in (sys.stdout, sys.stderr):
@@ -163,26 +143,24 @@ class Zygote:
     def _forget(self) -> None:
         """Let go of all that belongs to the zygote: its signals, sockets and children."""
         signal.set_wakeup_fd(-1)
-        _reset_signals()
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         self._selector.close()
         for end in (self._control, self._wake_read, self._wake_write):
             end.close()
-        for descriptor in (*self._order_files, *(child.outcome for child in self._children.values())):
-            os.close(descriptor)
-        self._order_files.clear()
+        for child in self._children.values():
+            os.close(child.outcome)
         self._children.clear()
 
     def _reap(self) -> None:
         ended: list[tuple[Child, int]] = []
-        somebody = False
         while (found := _next_exit()) is not None:
-            somebody = True
             pid, code = found
             if (child := self._children.pop(pid, None)) is not None:
                 ended.append((child, code))
-        if somebody:
-            # A stranger's end too: what it had started is ours now.
-            self._kill_strangers()
+        if not ended:
+            return
+        self._kill_strangers()
         for child, code in ended:
             self._tell(ending_to_wire(Ending(child.id, code, _read_outcome(child.outcome))))
 
@@ -224,57 +202,21 @@ def _write_outcome(pipe: int, outcome: Outcome) -> None:
 def _read_outcome(pipe: int) -> Outcome | None:
     try:
         # One write of less than a pipe's capacity, by a process that has ended: all of it is here, or nothing.
-        return outcome_line(os.read(pipe, 1 << 16))
+        data = os.read(pipe, 1 << 16)
     except BlockingIOError:
         # A process that outlives its workload may still hold the write end.
-        return None
+        data = b""
     finally:
         os.close(pipe)
+    if not data.endswith(b"\n"):
+        return None
+    return outcome_from(json.loads(data))
 
 
-def _read_order(connection: int) -> Order:
-    with open(connection, "rb") as file:
-        return order_from(json.loads(file.read()))
+def _run_command(order: Order) -> Outcome:
+    from modalflow.worker import commands
 
-
-def _keep_from_children(outcome: int) -> None:
-    """Close the pipe for the outcome in what this process forks: a task has no business there."""
-    held = [outcome]
-
-    def let_go() -> None:
-        # Once: a later child may have a file of its own under this number.
-        while held:
-            os.close(held.pop())
-
-    os.register_at_fork(after_in_child=let_go)
-
-
-def _reset_signals() -> None:
-    """Have each signal do what it does in a new Python."""
-    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
-        usual: Any = signal.SIG_IGN if number in _IGNORED else signal.SIG_DFL
-        if number == signal.SIGINT:
-            usual = signal.default_int_handler
-        if signal.getsignal(number) is not usual:
-            signal.signal(number, usual)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def _exec_command(order: Order) -> Outcome:
-    """Replace this process by the command; return only if that is impossible."""
-    command = order.command
-    argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command or ())
-    if not argv:
-        return Outcome(State.FAILED, reason="The command is empty; expected a program and its arguments.")
-    _redirect_output(order.segment)
-    # Python ignores these two; a program expects the default (`yes | head` would complain).
-    for number in _IGNORED:
-        signal.signal(number, signal.SIG_DFL)
-    try:
-        os.execvpe(argv[0], argv, dict(order.env))
-    except OSError as error:
-        code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
-        return Outcome(State.FAILED, code, reason=f"{argv[0]!r} cannot be executed in the container: {error.strerror}")
+    return commands.run_command(order)
 
 
 def _run_workload(order: Order) -> Outcome:
@@ -291,37 +233,24 @@ def _answer_probe(order: Order) -> Outcome:
     return airflow_view.look(order)
 
 
-_RUN = {Kind.COMMAND: _exec_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
+_RUN = {Kind.COMMAND: _run_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
 
 
 def _take_environment(order: Order) -> None:
-    """Take the order's variables, and forget what was made of the zygote's."""
-    if (titles := sys.modules.get("setproctitle")) is not None:
-        # It finds the place of the title, for which it needs the first variables, when it is used first.
-        titles.getproctitle()
     os.environ.clear()
     os.environ.update(order.env)
     time.tzset()
-    tempfile.tempdir = None
     random.seed()
-    if (numpy_random := sys.modules.get("numpy.random")) is not None:
-        numpy_random.seed()
-
-
-def _redirect_output(segment: str) -> None:
-    log_file = os.open(segment, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o664)
-    os.dup2(log_file, 1)
-    os.dup2(log_file, 2)
-    os.close(log_file)
 
 
 def _import_airflow() -> str | None:
     """Import what workloads need; return what went wrong."""
     gc.disable()
     try:
-        from modalflow.worker import run
+        from modalflow.worker import run, warm
 
-        run.preload()
+        warm.warm_up()
+        assert run  # Imported for the forks.
         preload.import_all(os.environ.get(PRELOAD_VARIABLE, ""))
     except Exception as error:
         log.exception("Airflow cannot be imported")
@@ -340,7 +269,6 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     processes.adopt_orphans()
-    del sys.argv[1:]
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
     Zygote(control, _import_airflow() if "--airflow" in arguments else None).serve()

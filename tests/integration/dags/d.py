@@ -54,6 +54,15 @@ def prints_garbage() -> None:
 
 
 @task
+def prints_much() -> None:
+    for number in range(30_000):
+        print(f"line {number} {'.' * 200}")
+    print("x" * 1_000_000)
+    os.write(1, b"half a line, \xc3(, \x00, ")
+    os.write(1, b"and its end\nno end")
+
+
+@task
 def kills_its_supervisor() -> None:
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(FOREVER)
@@ -68,7 +77,16 @@ def leaves_a_daemon() -> None:
 
 @dag(dag_id="d", schedule=None)
 def d() -> None:
-    hello(), fails(), exits(), closes_everything(), prints_garbage(), kills_its_supervisor(), leaves_a_daemon()
+    (
+        hello(),
+        fails(),
+        exits(),
+        closes_everything(),
+        prints_garbage(),
+        prints_much(),
+        kills_its_supervisor(),
+        leaves_a_daemon(),
+    )
     Stubborn(task_id="stubborn")
 
 

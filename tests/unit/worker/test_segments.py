@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.worker.logs import Commits, Segment
+from modalflow.worker.commits import Commits
+from modalflow.worker.segments import Segment
 
 
 def test_each_function_call_has_a_file_of_its_own(tmp_path: Path) -> None:

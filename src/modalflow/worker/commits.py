@@ -1,4 +1,4 @@
-"""The logs of what runs in this container: one segment file per function call, and the commits that publish them.
+"""The commits that publish the logs of what runs in this container.
 
 Everything here bears a Volume that fails: a log that cannot be published is never the reason for a workload to fail.
 """
@@ -6,75 +6,28 @@ Everything here bears a Volume that fails: a log that cannot be published is nev
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
-from typing import Any
 
-from modalflow.errors import MalformedMessageError
+from modalflow.worker.segments import Segment
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two commits while something writes. A slow commit is waited out for as long again as it took.
+#: Seconds between two commits while something writes. A slow commit is waited out for as long again as it took, but
+#: not so long that a line written in the meantime would be older than ``OLDEST_LINE`` when it can be read.
 COMMIT_INTERVAL = 1.0
+
+#: Seconds that a line may be old when it is published. A commit lacks what was written after it began, so a line
+#: may wait for one commit, a pause and another commit: this holds while a commit takes less than half of it.
+OLDEST_LINE = 9.0
 
 #: Seconds that one commit may take before it is given up.
 COMMIT_TIMEOUT = 60.0
 
 #: How often the last commit of a segment is tried.
 _LAST_COMMIT_TRIES = 3
-
-_LOGGER = "modalflow.worker"
-
-
-class Segment:
-    """The part of a log that one function call writes, as a file of its own.
-
-    Its lines are Airflow's structured log lines, or whatever a raw command printed.
-    """
-
-    def __init__(self, root: Path, log_path: str, function_call_id: str) -> None:
-        folder = PurePosixPath(log_path)
-        if not log_path.strip("/.") or folder.is_absolute() or ".." in folder.parts:
-            raise MalformedMessageError(f"A submission's log_path is {log_path!r}; expected a folder below the Volume")
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = root / folder / f"{started}-{function_call_id}.log"
-
-    def open(self, event: str, **context: Any) -> None:
-        """Create the file, with a first line that tells where this is running."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write("info", event, context)
-
-    def error(self, event: str) -> None:
-        """Add a line of level error, whatever state the file was left in; make the file if there is none."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._write("error", event, {})
-
-    def size(self) -> int:
-        try:
-            return self.path.stat().st_size
-        except OSError:
-            return 0
-
-    def _write(self, level: str, event: str, context: dict[str, Any]) -> None:
-        timestamp = datetime.now(UTC).isoformat().replace("+00:00", "Z")
-        entry = {"timestamp": timestamp, "level": level, "event": event, "logger": _LOGGER, **context}
-        line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
-        with self.path.open("a+b") as file:
-            if not _ends_with_newline(file.fileno()):
-                line = b"\n" + line
-            # One write, so that lines of a process that still writes do not get into this one.
-            os.write(file.fileno(), line)
-
-
-def _ends_with_newline(file: int) -> bool:
-    size = os.fstat(file).st_size
-    return size == 0 or os.pread(file, 1, size - 1) == b"\n"
 
 
 class Commits:
@@ -143,7 +96,7 @@ class Commits:
                 started = time.monotonic()
                 if await self._commit_number(self._begun + 1):
                     self._watched.update({s: size for s, size in sizes.items() if s in self._watched})
-                pause = max(pause, time.monotonic() - started)
+                pause = pause_after(time.monotonic() - started, self._interval)
 
     async def _unwatched_within(self, seconds: float) -> bool:
         try:
@@ -152,3 +105,8 @@ class Commits:
         except TimeoutError:
             return False
         return True
+
+
+def pause_after(took: float, interval: float) -> float:
+    """Seconds until the next commit, of one that took so long."""
+    return max(interval, min(took, OLDEST_LINE - 2 * took))

@@ -1,0 +1,58 @@
+"""The first line of a function call's log: what runs it, with what, and where to see it on Modal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+#: What the line begins with. Readers of logs know it by that.
+STARTED = "Started on Modal"
+
+#: What Modal's runtime tells a container of itself.
+_REGION, _CLOUD = "MODAL_REGION", "MODAL_CLOUD_PROVIDER"
+
+#: What a local control plane tells instead of a cloud.
+_LOCAL = "local"
+
+
+def header(
+    *, function_call_id: str, profile: str, resources: Mapping[str, Any], environ: Mapping[str, str]
+) -> tuple[str, dict[str, Any]]:
+    """Return (text, fields) of the line. ``resources`` are as in ``Submission.resources``, where Modal's default counts
+    for what is not there; ``environ`` is the container's."""
+    cloud = environ.get(_CLOUD, "").removeprefix("CLOUD_PROVIDER_").lower()
+    region = environ.get(_REGION, "")
+    is_local = cloud == _LOCAL
+    asked = {name: resources[name] for name in ("cpu", "memory", "gpu") if resources.get(name)}
+    text = f"{STARTED}, profile {profile}"
+    if size := ", ".join(_sizes(asked)):
+        text += f": {size}"
+    if is_local:
+        text += ", on a local control plane"
+    elif region:
+        text += f", in {region}" + (f" ({cloud})" if cloud else "")
+    fields: dict[str, Any] = dict(asked)
+    if not is_local:
+        fields |= {"region": region, "cloud": cloud, "dashboard": dashboard_url(function_call_id)}
+        text += f". {fields['dashboard']}"
+    return text, {name: value for name, value in fields.items() if value}
+
+
+def dashboard_url(object_id: str) -> str:
+    """Where Modal shows an object: what the SDK's ``get_dashboard_url()`` and `modal dashboard ID` say."""
+    return f"https://modal.com/id/{object_id}"
+
+
+def _sizes(resources: Mapping[str, Any]) -> Iterator[str]:
+    if cpu := _range(resources.get("cpu")):
+        yield f"{cpu} cores"
+    if memory := _range(resources.get("memory")):
+        yield f"{memory} MiB"
+    if gpu := resources.get("gpu"):
+        yield f"gpu {gpu}"
+
+
+def _range(value: Any) -> str:
+    """A number, or what is reserved and the limit."""
+    parts = value if isinstance(value, list | tuple) else [value]
+    return " to ".join(f"{part:g}" for part in parts if isinstance(part, int | float))

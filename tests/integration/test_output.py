@@ -1,0 +1,112 @@
+"""What runs in a container and what it prints, hostile or much: how it is in the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from modalflow.messages import State
+from modalflow.worker.parts import PART_SIZE
+from tests.integration.world import Work, World, deployed_worker, processes_in
+from tests.support import wait_until
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    with deployed_worker("prints") as world:
+        yield world
+
+
+def lines(work: Work) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in work.log().removesuffix("\n").split("\n")]
+
+
+def printed(work: Work, logger: str = "") -> list[str]:
+    """The texts that a stream has in the log, or both have."""
+    return [line["event"] for line in lines(work) if line["logger"] in ({logger} if logger else STREAMS)]
+
+
+STREAMS = {"task.stdout", "task.stderr"}
+
+_TALKS_TO_BOTH = """
+import os, random
+for number in range(20_000):
+    os.write(random.choice((1, 2)), b"%d\\n" % number)
+"""
+
+
+def test_both_streams_of_a_command_are_in_the_order_of_the_writes(world: World) -> None:
+    """Twenty thousand lines, as fast as they can be written, to one stream or the other: each is there, in order, and
+    known by its stream; and so are a time that never goes back and a level."""
+    work = world.command(("python3", "-c", _TALKS_TO_BOTH))
+    assert work.ended().state is State.SUCCESS
+    assert printed(work) == [str(number) for number in range(20_000)]
+    assert len(printed(work, "task.stdout")) > 5_000 and len(printed(work, "task.stderr")) > 5_000
+    stamps = [line["timestamp"] for line in lines(work)]
+    assert stamps == sorted(stamps)
+    assert {(line["logger"], line["level"]) for line in lines(work)[1:]} == {
+        ("task.stdout", "info"),
+        ("task.stderr", "error"),
+    }
+
+
+def test_any_bytes_of_a_command_can_be_read(world: World) -> None:
+    """No UTF-8, NUL, a progress bar, a line of a megabyte, no end of the last line: the log is JSON and has it all."""
+    long = "head -c 1000000 /dev/zero | tr '\\0' x; echo"
+    odd = r"printf 'a\0b\n\377\n 10%%\r100%%\nto stdout by name\n' > /dev/stdout; echo by name > /dev/stderr"
+    work = world.command(f"{odd}; {long}; printf 'the end'")
+    assert work.ended().state is State.SUCCESS
+    texts = printed(work)
+    assert texts[:5] == ["a\0b", "\\xff", "100%", "to stdout by name", "by name"]
+    assert [len(text) for text in texts[5:]] == [1_000_000, 7]
+
+
+def test_a_prompt_is_seen_while_it_waits(world: World) -> None:
+    """What has no newline yet is in the log while the command runs."""
+    work = world.command("printf 'Are you sure? '; sleep 608")
+    log = work.log_with("Are you sure?")
+    assert json.loads(log.splitlines()[-1])["unfinished"] is True
+    work.calls[0].cancel()
+    work.ended()
+
+
+def test_a_daemon_that_holds_the_streams_holds_up_nothing(world: World) -> None:
+    """A command whose child lives on ends at its own end, with its own exit code, and the child ends with it."""
+    work = world.command("(while :; do echo more; sleep 0.01; done) & sleep 609 & echo up; exit 4")
+    entry = work.ended()
+    assert entry.return_code == 4 and "up" in printed(work)
+    wait_until(lambda: not processes_in(entry.container_id, "sleep 609"), what="the daemon to end")
+
+
+def test_the_log_of_a_killed_container_ends_with_the_reason(world: World) -> None:
+    """All that was written up to the kill is there, and the line after it says why there is no more."""
+    work = world.command("for i in $(seq 300); do echo line $i; done; touch /tmp/written; sleep 610")
+    entry = work.running()
+    work.log_with('"line 1"')
+    wait_until(lambda: processes_in(entry.container_id, "sleep 610"), what="the last line to be written")
+    world.faults.now("kill", container=entry.container_id)
+    assert work.ended().state is State.FAILED
+    *before, last = lines(work)
+    assert [line["event"] for line in before if line["logger"] == "task.stdout"] == [
+        f"line {n + 1}" for n in range(300)
+    ]
+    assert last["level"] == "error" and entry.container_id in last["event"]
+
+
+def test_a_long_log_of_a_task_is_whole_and_in_parts(world: World) -> None:
+    """Ten megabytes in no time, with a line of a megabyte and bytes that are no text: every line is there, in order,
+    and no file of it is longer than a part."""
+    work = world.task("prints_much")
+    assert work.ended().final_state == "success"
+    texts = printed(work, "task.stdout")
+    assert [text.split()[1] for text in texts[:30_000]] == [str(number) for number in range(30_000)]
+    assert texts[30_000] == "x" * 1_000_000
+    assert [text.replace("\N{REPLACEMENT CHARACTER}", "?") for text in texts[30_001:]] == [
+        "half a line, ?(, \0, and its end",
+        "no end",
+    ]
+    sizes = [file.size for file in world.logs.volume.listdir(work.wire["log_path"])]
+    assert len(sizes) > 2 and max(sizes) <= PART_SIZE

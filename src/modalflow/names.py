@@ -17,6 +17,11 @@ BUNDLES_ROOT = "/opt/modalflow/bundles"
 #: The file on the logs Volume that tells which worker is deployed.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 
+#: Environment variables that the image of every profile has: the worker app's name, and its DAG bundles as a JSON
+#: object, name → folder.
+APP_VARIABLE = "MODALFLOW_APP"
+BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
+
 #: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 

@@ -44,6 +44,17 @@ def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
     assert [json.loads(line)["event"] for line in rest] == ["hello"]
 
 
+def test_a_container_has_its_zygote_before_a_workload_needs_one(world: World) -> None:
+    """Airflow is imported from the container's start on, and the first workload runs in a fork of that very process."""
+    container = world.command("true").ended().container_id
+    (zygote,) = zygotes_in(container)
+    entry = world.task(
+        "hello", env={"AIRFLOW__CORE__EXECUTOR": "modalflow.executor.modal_executor.ModalExecutor"}
+    ).ended()
+    assert entry.container_id == container and entry.final_state == "success"
+    assert zygotes_in(container) == [zygote]
+
+
 def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
     """A string runs in a shell; its exit code is the outcome, and the log ends with the reason."""
     work = world.command("echo to stdout; echo to stderr >&2; exit 3")

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import modal
 
-from modalflow.names import BUNDLES_ROOT, DEFAULT_PROFILE, LOGS_MOUNT, Names
-from modalflow.worker.container import APP_VARIABLE, BUNDLES_VARIABLE, Container
+from modalflow.names import APP_VARIABLE, BUNDLES_ROOT, BUNDLES_VARIABLE, DEFAULT_PROFILE, LOGS_MOUNT, Names
+from modalflow.worker import early
+from modalflow.worker.container import Container
 
 if TYPE_CHECKING:
     from modal.app import App
@@ -46,6 +47,9 @@ def bundle_folder(name: str) -> str:
 
 
 _container: Container | None = None
+
+if not modal.is_local():
+    early.start()
 
 
 async def run(submission: dict[str, Any]) -> dict[str, Any]:

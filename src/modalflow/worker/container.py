@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
-import json
 import os
-import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +10,12 @@ from pathlib import Path
 import modal
 
 from modalflow.messages import Kind, Submission
-from modalflow.names import DEFAULT_APP, LOGS_MOUNT, Names
-from modalflow.worker import environment
+from modalflow.names import APP_VARIABLE, DEFAULT_APP, LOGS_MOUNT, Names
+from modalflow.worker import early, environment
 from modalflow.worker.commits import Commits
 from modalflow.worker.hostname import container_id
 from modalflow.worker.nursery import Nursery
 from modalflow.worker.report import Report
-
-#: Set in the image by ``worker.app.build_app``.
-APP_VARIABLE = "MODALFLOW_APP"
-BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 
 #: Zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
 _KEPT_ZYGOTES = 2
@@ -53,18 +45,20 @@ class Container:
         volume = modal.Volume.from_name(names.logs)
         ledger = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
-        baked = json.loads(os.environ.get(BUNDLES_VARIABLE, "{}"))
-        home = tempfile.mkdtemp(prefix="modalflow-airflow-")
-        # Only matters where containers share a machine's /tmp, as they may on a local control plane.
-        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        begun = early.take()
+        workloads = {}
+        if begun.zygote is not None:
+            nursery = Nursery(begun.env, airflow=True, started=begun.zygote)
+            workloads[environment.read_at_import(begun.env)] = nursery
         return cls(
             id=container_id(),
             report=Report(ledger, events),
             commits=Commits(volume.commit.aio),
             log_root=Path(LOGS_MOUNT),
-            home=home,
-            baked={name: folder for name, folder in baked.items() if Path(folder).is_dir()},
+            home=begun.home,
+            baked=begun.baked,
             variables=dict(os.environ),
+            _workloads=workloads,
         )
 
     def env_of(self, submission: Submission) -> dict[str, str]:

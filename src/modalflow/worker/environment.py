@@ -15,7 +15,12 @@ BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 #: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
-_READ_LIVE = ("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", BUNDLE_LIST)
+READ_LIVE = (
+    "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
+    "AIRFLOW__CORE__EXECUTOR",
+    "AIRFLOW__CORE__MULTI_TEAM",
+    BUNDLE_LIST,
+)
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", PRELOAD_VARIABLE)
 
@@ -70,7 +75,7 @@ def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
             (name, value)
             for name, value in env.items()
             if name.startswith(_READ_AT_IMPORT_PREFIXES)
-            and name not in _READ_LIVE
+            and name not in READ_LIVE
             and not name.startswith(_READ_LIVE_PREFIXES)
         )
     )

@@ -8,13 +8,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import socket
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 from modalflow.worker import processes
 from modalflow.worker.orders import Ending, Order, encode, ending_from
+from modalflow.worker.zygote_process import ZygoteProcess
 
 log = logging.getLogger(__name__)
 
@@ -34,18 +33,20 @@ class _Pending:
 
 @dataclass
 class _Running:
-    process: asyncio.subprocess.Process
+    zygote: ZygoteProcess
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
 
 
 class Nursery:
-    """One zygote at a time: it is started by the first order, and again by the next one after it ended."""
+    """One zygote at a time: started by the first order at the latest, and again by the next one after it ended."""
 
-    def __init__(self, env: Mapping[str, str], *, airflow: bool) -> None:
+    def __init__(self, env: Mapping[str, str], *, airflow: bool, started: ZygoteProcess | None = None) -> None:
+        """``started`` is a zygote with this environment that is there already."""
         self._env = dict(env)
         self._airflow = airflow
+        self._ready_made = started
         self._starting = asyncio.Lock()
         self._running: _Running | None = None
 
@@ -79,10 +80,12 @@ class Nursery:
 
     async def close(self) -> None:
         """End the zygote, and with it whatever it runs."""
+        if self._ready_made is not None:
+            await self._started()
         running, self._running = self._running, None
         if running is not None:
             running.writer.close()
-            await running.process.wait()
+            await running.zygote.ended()
             if running.listener is not None:
                 await running.listener
 
@@ -95,26 +98,16 @@ class Nursery:
 
     async def _started(self) -> _Running:
         async with self._starting:
-            if self._running is None or self._running.process.returncode is not None:
-                self._running = await self._start()
+            if self._running is None or not self._running.zygote.is_alive:
+                ready_made, self._ready_made = self._ready_made, None
+                if ready_made is None or not ready_made.is_alive:
+                    ready_made = ZygoteProcess.start(self._env, airflow=self._airflow)
+                self._running = await self._listen_to(ready_made)
             return self._running
 
-    async def _start(self) -> _Running:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "modalflow.worker.zygote",
-                str(theirs.fileno()),
-                *(["--airflow"] if self._airflow else []),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=self._env,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
-        reader, writer = await asyncio.open_connection(sock=ours, limit=_LINE_LIMIT)
-        running = _Running(process, writer)
+    async def _listen_to(self, zygote: ZygoteProcess) -> _Running:
+        reader, writer = await asyncio.open_connection(sock=zygote.control, limit=_LINE_LIMIT)
+        running = _Running(zygote, writer)
         running.listener = asyncio.create_task(self._listen(reader, running))
         return running
 
@@ -125,7 +118,7 @@ class Nursery:
         except ConnectionError:
             log.info("The connection to the zygote broke.")
         running.writer.close()
-        code = await running.process.wait()
+        code = await running.zygote.ended()
         if self._running is running:
             self._running = None
         pids = [pending.pid for pending in running.pending.values() if pending.pid is not None]
@@ -140,7 +133,7 @@ class Nursery:
 
 
 def _note(running: _Running, message: Mapping[str, object]) -> None:
-    pending = running.pending.get(str(message["id"]))
+    pending = running.pending.get(str(message.get("id")))
     if pending is None:
         return
     if message["event"] == "started":

@@ -71,7 +71,8 @@ class Zygote:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Work until the container's main process closes the socket or ends."""
+        """Say that it is ready, and work until the container's main process closes the socket or ends."""
+        self._tell({"event": "ready"})
         try:
             while True:
                 for key, _ in self._selector.select():

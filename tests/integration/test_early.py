@@ -1,0 +1,93 @@
+"""The zygote that is there before the first input: it is the one that workloads use, also out of a memory snapshot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from modalflow.messages import Kind
+from modalflow.worker import environment
+from modalflow.worker.early import SNAPSHOT_VARIABLE, Early
+from modalflow.worker.nursery import Nursery
+from modalflow.worker.orders import Order
+
+#: Which settings Airflow reads while a zygote warms up, and what it imports.
+SETTINGS_READ = """
+import json, sys
+from airflow.configuration import conf
+read = []
+original = type(conf).get
+def get(self, section, key, *args, **kwargs):
+    read.append(f"AIRFLOW__{section}__{key}".upper())
+    return original(self, section, key, *args, **kwargs)
+type(conf).get = get
+from modalflow.worker import warm
+warm.warm_up()
+print("read: " + json.dumps(read))
+"""
+
+
+def test_what_every_executor_sends_is_not_read_by_a_zygote(tmp_path: Path) -> None:
+    """What an executor sends with all its workloads makes no difference to a zygote, so that one which knows nothing of
+    it yet is the right one."""
+    run = subprocess.run(
+        [sys.executable, "-c", SETTINGS_READ],
+        env=os.environ | {"AIRFLOW_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    read = json.loads(run.stdout.rpartition("read: ")[2])
+    assert "AIRFLOW__CORE__PARALLELISM" in read, "settings are looked up where this test looks"
+    assert not set(read) & set(environment.READ_LIVE)
+
+
+async def test_a_memory_snapshot_holds_airflow_and_nothing_of_the_container_it_was_taken_in(tmp_path: Path) -> None:
+    """The snapshot waits until Airflow is imported; each container made of it then has an identity of its own."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MODAL"))}
+    early = Early.start(own | {"MODAL_TASK_ID": "ta-snapshotted", SNAPSHOT_VARIABLE: "1"})
+    try:
+        assert early.zygote is not None
+        # At once: the import is over.
+        assert early.zygote.wait_until_ready(0.001)
+        nursery = Nursery(early.env, airflow=True, started=early.zygote)
+        try:
+            pid = early.zygote.process.pid
+            assert "libssl" in Path(f"/proc/{pid}/maps").read_text()
+            names = [await hostname(nursery, early, container, tmp_path) for container in ("ta-one", "ta-two")]
+            assert names == ["ta-one", "ta-two"]
+            assert early.zygote.is_alive
+        finally:
+            await nursery.close()
+        assert not early.zygote.is_alive
+    finally:
+        shutil.rmtree(early.home)
+
+
+async def hostname(nursery: Nursery, early: Early, container: str, folder: Path) -> str:
+    """What a task in a container would tell Airflow of where it is."""
+    variables: Mapping[str, str] = {**os.environ, "MODAL_TASK_ID": container}
+    env = environment.of_workload(variables, {}, home=early.home, baked=early.baked)
+    told = folder / f"{container}.json"
+    ending = await nursery.run(Order(container, Kind.PROBE, str(told), str(folder), env))
+    assert ending.return_code == 0
+    return str(json.loads(told.read_text())["hostname"]["name"])
+
+
+def test_a_zygote_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
+    """A snapshot is taken without Airflow rather than not at all, and one that has ended is no reason to wait."""
+    zygote = Early.start(dict(os.environ)).zygote
+    assert zygote is not None
+    try:
+        assert not zygote.wait_until_ready(0.001)
+        zygote.process.kill()
+        assert not zygote.wait_until_ready(60.0)
+    finally:
+        zygote.control.close()
+        zygote.process.kill()
+        zygote.process.wait()

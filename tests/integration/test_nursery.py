@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -44,6 +45,19 @@ async def until_it_says(tmp_path: Path, text: str, name: str = "o") -> str:
     return said
 
 
+def memory_of(pid: int) -> bytes:
+    """All that a process has in writable memory."""
+    found = b""
+    with Path(f"/proc/{pid}/mem").open("rb") as memory:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            span, rights = line.split()[:2]
+            begin, end = (int(address, 16) for address in span.split("-"))
+            if rights.startswith("rw"):
+                memory.seek(begin)
+                found += memory.read(end - begin)
+    return found
+
+
 def test_a_container_does_not_import_airflow() -> None:
     """What a container imports before and for its inputs is not Airflow: that takes seconds, and is the zygote's."""
     check = "import modalflow.worker.app, modalflow.worker.call, sys; sys.exit('airflow' in sys.modules)"
@@ -61,6 +75,28 @@ async def test_a_command_inherits_no_open_file(nursery: Nursery, tmp_path: Path)
     await nursery.run(order(tmp_path, ["ls", "/proc/self/fd"]))
     # The fourth is the folder that ls itself has open.
     assert printed(tmp_path) == ["0", "1", "2", "3"]
+
+
+async def test_a_command_has_the_signals_of_a_new_process(nursery: Nursery, tmp_path: Path) -> None:
+    """What the zygote ignores or blocks is its own: a command ignores nothing and blocks nothing."""
+    await nursery.run(order(tmp_path, ["grep", "-E", "SigBlk|SigIgn", "/proc/self/status"]))
+    assert {line.split()[1] for line in printed(tmp_path)} == {"0" * 16}
+
+
+async def test_a_zygote_never_reads_an_order(nursery: Nursery, tmp_path: Path) -> None:
+    """What later processes inherit of the zygote's memory holds nothing of an earlier order: no token, no variable."""
+    secret = uuid.uuid4().hex
+    await nursery.run(order(tmp_path, ["sh", "-c", f"echo {secret}"]))
+    [zygote] = [pid for pid, command in descendants().items() if "modalflow.worker.zygote" in command]
+    assert printed(tmp_path) == [secret]
+    assert secret.encode() not in memory_of(zygote)
+
+
+async def test_a_long_order_arrives_whole(nursery: Nursery, tmp_path: Path) -> None:
+    """An order may be larger than a socket's buffer."""
+    much = "x" * 100_000
+    await nursery.run(order(tmp_path, ["/bin/sh", "-c", 'echo $(($(echo "$@" | wc -c)))', *[much] * 15]))
+    assert int(printed(tmp_path)[0]) > 1_400_000
 
 
 async def test_a_signal_is_told_as_such(nursery: Nursery, tmp_path: Path) -> None:

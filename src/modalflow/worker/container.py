@@ -74,7 +74,9 @@ class Container:
                 self._commands = Nursery(self.variables, airflow=False)
             return self._commands
         key = environment.read_at_import(env)
-        nursery = self._workloads.pop(key, None) or Nursery(env, airflow=True)
+        nursery = self._workloads.pop(key, None)
+        if nursery is None:
+            nursery = Nursery(environment.of_zygote(self.variables, env), airflow=True)
         self._workloads[key] = nursery  # The last is the most recently used.
         await self._drop_old_zygotes()
         return nursery

@@ -22,7 +22,7 @@ READ_LIVE = (
     BUNDLE_LIST,
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", PRELOAD_VARIABLE)
+_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
 
 
 #: What Airflow takes for yes.
@@ -65,19 +65,27 @@ def has_remote_logging(env: Mapping[str, str]) -> bool:
     return env.get(REMOTE_LOGGING, "").lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
 
 
+def of_zygote(container: Mapping[str, str], workload: Mapping[str, str]) -> dict[str, str]:
+    """The environment of the zygote that can run a workload: the container's, and what is read at import.
+
+    Nothing else of the workload's: each process that is forked later shows the zygote's variables in its
+    ``/proc/self/environ``, and others' secrets must not be there.
+    """
+    live = {name: value for name, value in container.items() if not _is_read_at_import(name)}
+    return live | dict(read_at_import(workload))
+
+
 def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
     """What Airflow, or Python, may have read of ``env`` while it was imported.
 
     Workloads that differ in it cannot be forked from the same zygote.
     """
-    return tuple(
-        sorted(
-            (name, value)
-            for name, value in env.items()
-            if name.startswith(_READ_AT_IMPORT_PREFIXES)
-            and name not in READ_LIVE
-            and not name.startswith(_READ_LIVE_PREFIXES)
-        )
+    return tuple(sorted((name, value) for name, value in env.items() if _is_read_at_import(name)))
+
+
+def _is_read_at_import(name: str) -> bool:
+    return (
+        name.startswith(_READ_AT_IMPORT_PREFIXES) and name not in READ_LIVE and not name.startswith(_READ_LIVE_PREFIXES)
     )
 
 

@@ -6,9 +6,11 @@ Lives in the container's main process, on its event loop; must not import Airflo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
-from collections.abc import Mapping
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from modalflow.worker import processes
@@ -19,6 +21,9 @@ log = logging.getLogger(__name__)
 
 #: The longest line a zygote sends.
 _LINE_LIMIT = 1 << 20
+
+#: Seconds before a zygote that has not read what it was sent is sent more.
+_FULL_PAUSE = 0.01
 
 
 class ZygoteEndedError(Exception):
@@ -34,9 +39,16 @@ class _Pending:
 @dataclass
 class _Running:
     zygote: ZygoteProcess
+    sender: socket.socket
+    """Not the one that is listened to, since asyncio's cannot send files."""
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
+
+    def hang_up(self) -> None:
+        """Let the zygote read the end of its orders."""
+        self.sender.close()
+        self.writer.close()
 
 
 class Nursery:
@@ -60,7 +72,7 @@ class Nursery:
         pending = _Pending(asyncio.get_running_loop().create_future())
         running.pending[order.id] = pending
         try:
-            await _send(running, {"do": "run", "order": asdict(order)})
+            await _hand_over(running, order)
             return await asyncio.shield(pending.ending)
         except ConnectionError as error:
             raise ZygoteEndedError("The zygote ended before it took the order.") from error
@@ -84,7 +96,7 @@ class Nursery:
             await self._started()
         running, self._running = self._running, None
         if running is not None:
-            running.writer.close()
+            running.hang_up()
             await running.zygote.ended()
             if running.listener is not None:
                 await running.listener
@@ -106,8 +118,10 @@ class Nursery:
             return self._running
 
     async def _listen_to(self, zygote: ZygoteProcess) -> _Running:
+        sender = zygote.control.dup()
+        sender.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=zygote.control, limit=_LINE_LIMIT)
-        running = _Running(zygote, writer)
+        running = _Running(zygote, sender, writer)
         running.listener = asyncio.create_task(self._listen(reader, running))
         return running
 
@@ -117,7 +131,7 @@ class Nursery:
                 _note(running, json.loads(line))
         except ConnectionError:
             log.info("The connection to the zygote broke.")
-        running.writer.close()
+        running.hang_up()
         code = await running.zygote.ended()
         if self._running is running:
             self._running = None
@@ -143,6 +157,29 @@ def _note(running: _Running, message: Mapping[str, object]) -> None:
         pending.ending.set_result(ending_from(message))
 
 
-async def _send(running: _Running, message: Mapping[str, object]) -> None:
-    running.writer.write(encode(message))
-    await running.writer.drain()
+async def _hand_over(running: _Running, order: Order) -> None:
+    """Send an order through a socket of its own.
+
+    Whatever a zygote has read stays in the memory of all that it forks later; tokens and variables must not.
+    """
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            await _send(running, {"do": "run", "id": order.id, "kind": order.kind}, [theirs.fileno()])
+        ours.setblocking(False)
+        # Who ends without reading it all is told of by the zygote.
+        with contextlib.suppress(ConnectionError):
+            await asyncio.get_running_loop().sock_sendall(ours, encode(asdict(order)))
+
+
+async def _send(running: _Running, message: Mapping[str, object], files: Sequence[int] = ()) -> None:
+    line = encode(message)
+    while running.sender.fileno() >= 0:
+        try:
+            # Lines this short are sent whole or not at all.
+            socket.send_fds(running.sender, [line], files)
+        except BlockingIOError:
+            await asyncio.sleep(_FULL_PAUSE)
+        else:
+            return
+    raise ConnectionError("The zygote has ended.")

@@ -1,6 +1,7 @@
 """What the container's main process and a zygote say to each other: one JSON object a line.
 
-Both ends are the same installed version, so nothing is versioned. Orders hold tokens: they are never logged.
+Both ends are the same installed version, so nothing is versioned. Orders hold tokens: they are never logged, and go
+through sockets of their own, which the zygote hands on without reading them.
 """
 
 from __future__ import annotations
@@ -60,6 +61,14 @@ def encode(message: Mapping[str, Any]) -> bytes:
 def order_from(message: Mapping[str, Any]) -> Order:
     values = {f.name: message[f.name] for f in fields(Order)}
     return Order(**values | {"kind": Kind(message["kind"])})
+
+
+def outcome_line(data: bytes) -> Outcome | None:
+    """Read the line in which a process told its outcome; None if there is none, or something else was written."""
+    try:
+        return outcome_from(json.loads(data)) if data.endswith(b"\n") else None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
 
 
 def outcome_from(message: Mapping[str, Any]) -> Outcome:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,7 @@ class Process:
 
     pid: int
     parent: int
+    group: int
     session: int
     is_zombie: bool
 
@@ -62,13 +63,16 @@ def _read(pid: int) -> Process | None:
     except OSError:
         return None
     # The second field is the program's name in parentheses, and may itself hold blanks and parentheses.
-    state, parent, _group, session = stat[stat.rindex(b")") + 2 :].split()[:4]
-    return Process(pid, int(parent), int(session), state == b"Z")
+    state, parent, group, session = stat[stat.rindex(b")") + 2 :].split()[:4]
+    return Process(pid, int(parent), int(group), int(session), state == b"Z")
 
 
 def family(roots: Iterable[int]) -> set[int]:
     """``roots``, their descendants and the members of the sessions they lead, as far as they are alive."""
-    processes = table()
+    return _family(roots, table())
+
+
+def _family(roots: Iterable[int], processes: Mapping[int, Process]) -> set[int]:
     members = {pid for pid in roots if pid in processes}
     members |= {p.pid for p in processes.values() if p.session in set(roots)}
     grown = True
@@ -83,9 +87,14 @@ def kill_family(roots: Iterable[int]) -> None:
     """Kill ``roots`` and everything that descends from them."""
     roots = tuple(roots)
     for _ in range(_KILL_ROUNDS):
-        members = family(roots) - {os.getpid()}
+        processes = table()
+        members = _family(roots, processes) - {os.getpid()}
         if not members:
             return
+        # A group dies at once: one after the other, who forks and ends in the meantime would get away for ever.
+        others = {process.group for pid, process in processes.items() if pid not in members and not process.is_zombie}
+        for group in {processes[pid].group for pid in members} - others:
+            send_to_group(group, signal.SIGKILL)
         for pid in members:
             send(pid, signal.SIGKILL)
 

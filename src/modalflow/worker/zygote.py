@@ -12,19 +12,18 @@ import gc
 import json
 import logging
 import os
-import random
 import selectors
 import signal
 import socket
 import sys
-import time
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from modalflow.messages import Kind, State
 from modalflow.names import PRELOAD_VARIABLE
-from modalflow.worker import preload, processes
+from modalflow.worker import fresh, preload, processes
 from modalflow.worker.orders import (
     Ending,
     Lines,
@@ -33,13 +32,16 @@ from modalflow.worker.orders import (
     encode,
     ending_to_wire,
     order_from,
-    outcome_from,
+    outcome_line,
 )
 
 log = logging.getLogger(__name__)
 
 #: An outcome must fit into a pipe that nobody reads until the process has ended.
 _LONGEST_REASON = 4000
+
+#: Files that are taken from the socket at once; an order brings one.
+_MOST_FILES = 16
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Zygote:
         self._airflow_problem = airflow_problem
         self._children: dict[int, Child] = {}
         self._lines = Lines()
+        self._order_files: deque[int] = deque()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -86,16 +89,17 @@ class Zygote:
 
     def _read_orders(self) -> bool:
         try:
-            data = self._control.recv(1 << 16)
+            data, files, *_ = socket.recv_fds(self._control, 1 << 16, _MOST_FILES)
         except ConnectionError:
             return False
+        self._order_files.extend(files)
         for line in self._lines.feed(data):
             self._obey(json.loads(line))
         return bool(data)
 
     def _obey(self, message: Mapping[str, Any]) -> None:
         if message["do"] == "run":
-            self._start(order_from(message["order"]))
+            self._start(message["id"], Kind(message["kind"]), self._order_files.popleft())
             return
         for child in self._children.values():
             if child.id == message["id"]:
@@ -108,22 +112,26 @@ class Zygote:
             # Airflow's supervisor passes it on to the task, whose on_kill() then runs; the keeper of a command to that.
             processes.send(child.pid, signal.SIGTERM)
 
-    def _start(self, order: Order) -> None:
-        if order.kind is not Kind.COMMAND and self._airflow_problem:
+    def _start(self, id: str, kind: Kind, order: int) -> None:
+        if kind is not Kind.COMMAND and self._airflow_problem:
+            os.close(order)
             outcome = Outcome(State.FAILED, reason=self._airflow_problem)
-            self._tell(ending_to_wire(Ending(order.id, 1, outcome)))
+            self._tell(ending_to_wire(Ending(id, 1, outcome)))
             return
         outcome_read, outcome_write = os.pipe()
+        for end in (outcome_read, outcome_write):
+            os.set_blocking(end, False)
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._become(order, zygote, outcome_write)
+            os.close(outcome_read)
+            self._become(id, kind, zygote, order, outcome_write)
+        os.close(order)
         os.close(outcome_write)
-        os.set_blocking(outcome_read, False)
-        self._children[pid] = Child(order.id, order.kind, pid, outcome_read)
-        self._tell({"event": "started", "id": order.id, "pid": pid})
+        self._children[pid] = Child(id, kind, pid, outcome_read)
+        self._tell({"event": "started", "id": id, "pid": pid})
 
-    def _become(self, order: Order, zygote: int, outcome: int) -> NoReturn:
+    def _become(self, id: str, kind: Kind, zygote: int, order: int, outcome: int) -> NoReturn:
         """Turn this forked process into the one that runs the order."""
         code = 1
         try:
@@ -131,10 +139,11 @@ class Zygote:
             os.setsid()
             processes.die_with(zygote)
             processes.adopt_orphans()
-            _write_outcome(outcome, _RUN[order.kind](order))
+            fresh.keep_from_children(outcome)
+            _write_outcome(outcome, _RUN[kind](_read_order(order)))
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
-            log.exception("%s could not be run", order.id)
+            log.exception("%s could not be run", id)
             _write_outcome(outcome, Outcome(State.FAILED, reason=f"{type(error).__name__}: {error}"))
         finally:
             for stream in (sys.stdout, sys.stderr):
@@ -144,24 +153,26 @@ class Zygote:
     def _forget(self) -> None:
         """Let go of all that belongs to the zygote: its signals, sockets and children."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-            signal.signal(number, signal.SIG_DFL)
+        fresh.reset_signals()
         self._selector.close()
         for end in (self._control, self._wake_read, self._wake_write):
             end.close()
-        for child in self._children.values():
-            os.close(child.outcome)
+        for descriptor in (*self._order_files, *(child.outcome for child in self._children.values())):
+            os.close(descriptor)
+        self._order_files.clear()
         self._children.clear()
 
     def _reap(self) -> None:
         ended: list[tuple[Child, int]] = []
+        somebody = False
         while (found := _next_exit()) is not None:
+            somebody = True
             pid, code = found
             if (child := self._children.pop(pid, None)) is not None:
                 ended.append((child, code))
-        if not ended:
-            return
-        self._kill_strangers()
+        if somebody:
+            # A stranger's end too: what it had started is ours now.
+            self._kill_strangers()
         for child, code in ended:
             self._tell(ending_to_wire(Ending(child.id, code, _read_outcome(child.outcome))))
 
@@ -203,15 +214,17 @@ def _write_outcome(pipe: int, outcome: Outcome) -> None:
 def _read_outcome(pipe: int) -> Outcome | None:
     try:
         # One write of less than a pipe's capacity, by a process that has ended: all of it is here, or nothing.
-        data = os.read(pipe, 1 << 16)
+        return outcome_line(os.read(pipe, 1 << 16))
     except BlockingIOError:
         # A process that outlives its workload may still hold the write end.
-        data = b""
+        return None
     finally:
         os.close(pipe)
-    if not data.endswith(b"\n"):
-        return None
-    return outcome_from(json.loads(data))
+
+
+def _read_order(connection: int) -> Order:
+    with open(connection, "rb") as file:
+        return order_from(json.loads(file.read()))
 
 
 def _run_command(order: Order) -> Outcome:
@@ -223,25 +236,18 @@ def _run_command(order: Order) -> Outcome:
 def _run_workload(order: Order) -> Outcome:
     from modalflow.worker import run
 
-    _take_environment(order)
+    fresh.take_environment(order.env)
     return run.run(order)
 
 
 def _answer_probe(order: Order) -> Outcome:
     from modalflow.worker import airflow_view
 
-    _take_environment(order)
+    fresh.take_environment(order.env)
     return airflow_view.look(order)
 
 
 _RUN = {Kind.COMMAND: _run_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
-
-
-def _take_environment(order: Order) -> None:
-    os.environ.clear()
-    os.environ.update(order.env)
-    time.tzset()
-    random.seed()
 
 
 def _import_airflow() -> str | None:
@@ -270,6 +276,7 @@ def main(arguments: list[str]) -> None:
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     processes.adopt_orphans()
+    del sys.argv[1:]
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
     Zygote(control, _import_airflow() if "--airflow" in arguments else None).serve()

@@ -65,3 +65,26 @@ def test_workloads_share_a_zygote_unless_airflow_may_have_read_the_difference_at
     assert environment.read_at_import(shared) == plain
     assert environment.read_at_import({"AIRFLOW__WORKERS__MIN_HEARTBEAT_INTERVAL": "1"}) != plain
     assert environment.read_at_import({"PYTHONPATH": "/x"}) != plain
+
+
+def test_a_zygote_has_nothing_that_is_a_workloads_own() -> None:
+    """What Airflow reads at import comes from the workload; a secret of it stays out, as does what it may not read."""
+    container = {
+        "PATH": "/bin",
+        "AIRFLOW__A__B": "container",
+        "AIRFLOW_HOME": "/gone",
+        "AIRFLOW_CONN_X": "all",
+    }
+    workload = {
+        "PATH": "/mine",
+        "AIRFLOW__A__B": "workload",
+        "AIRFLOW_CONN_X": "secret",
+        "KEY": "secret",
+        "LANG": "C",
+    }
+    assert environment.of_zygote(container, workload) == {
+        "PATH": "/bin",
+        "AIRFLOW__A__B": "workload",
+        "AIRFLOW_CONN_X": "all",
+        "LANG": "C",
+    }

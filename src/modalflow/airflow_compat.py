@@ -172,6 +172,13 @@ def bundle_names(bundles: Any) -> list[str]:
     return list(bundles._bundle_config)
 
 
+def bundle_version(version: str) -> Any:
+    """A DAG bundle's version in the form that a bundle returns it."""
+    from airflow.dag_processing.bundles import base
+
+    return base.BundleVersion(version=version) if hasattr(base, "BundleVersion") else version
+
+
 def remote_task_log() -> Any:
     """What Airflow reads task logs with after their tasks have ended; None where it has nothing."""
     from airflow import logging_config

@@ -45,3 +45,7 @@ class UntrustedDataError(ModalflowError):
 
 class DeployError(ModalflowError):
     """The worker app could not be deployed."""
+
+
+class BundleError(ModalflowError):
+    """A DAG bundle cannot be read, shipped, or brought to where a task runs."""

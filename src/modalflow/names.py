@@ -17,10 +17,11 @@ BUNDLES_ROOT = "/opt/modalflow/bundles"
 #: The file on the logs Volume that tells which worker is deployed.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 
-#: Environment variables that the image of every profile has: the worker app's name, and its DAG bundles as a JSON
-#: object, name → folder.
+#: Environment variables that the image of every profile has: the worker app's name, its DAG bundles as a JSON object,
+#: name → folder, and a JSON list of those that `modalflow sync` brings to the Volume.
 APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
+SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 
 #: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
@@ -72,6 +73,11 @@ class Names:
     def logs(self) -> str:
         """The Volume with the logs and the deployment file."""
         return f"{self.app}-logs"
+
+    @property
+    def dags(self) -> str:
+        """The Volume with the versions of DAG bundles."""
+        return f"{self.app}-dags"
 
     @staticmethod
     def function(profile: str) -> str:

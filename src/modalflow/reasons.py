@@ -42,6 +42,7 @@ class Cause(StrEnum):
     TOKEN_EXPIRED = "token-expired"  # noqa: S105  A cause's name.
     NOT_WANTED = "not-wanted"
     API_UNREACHABLE = "api-unreachable"
+    DAGS_UNAVAILABLE = "dags-unavailable"
     REVOKED = "revoked"
     OTHER = "other"
 
@@ -163,6 +164,11 @@ EXPLANATIONS: dict[Cause, Explanation] = {
         "{container} could not reach Airflow's Execution API to begin {call}",
         "Nothing of the task has run. Is the API server up, and [modal_executor] execution_api_url right? "
         "`modalflow doctor` looks from inside a container.",
+        _EVENT,
+    ),
+    Cause.DAGS_UNAVAILABLE: Explanation(
+        "{container} could not get the DAG files of this task",
+        "Nothing of the task has run.",
         _EVENT,
     ),
     Cause.REVOKED: Explanation(

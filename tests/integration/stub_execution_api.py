@@ -135,14 +135,16 @@ def connection_test_workload() -> str:
     )
 
 
-def task_workload(task_id: str, *, bundle: str, dag_file: str, token: str = "secret-token") -> str:
+def task_workload(
+    task_id: str, *, bundle: str, dag_file: str, version: str | None = None, token: str = "secret-token"
+) -> str:
     """An ExecuteTask of the DAG ``d``, as Airflow serialises it."""
     return json.dumps(
         {
             "type": "ExecuteTask",
             "token": token,
             "dag_rel_path": dag_file,
-            "bundle_info": {"name": bundle, "version": None},
+            "bundle_info": {"name": bundle, "version": version},
             "log_path": f"dag_id=d/run_id=r/task_id={task_id}/attempt=1.log",
             "ti": {
                 "id": str(uuid.uuid4()),

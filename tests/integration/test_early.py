@@ -72,7 +72,7 @@ async def test_a_memory_snapshot_holds_airflow_and_nothing_of_the_container_it_w
 async def hostname(nursery: Nursery, early: Early, container: str, folder: Path) -> str:
     """What a task in a container would tell Airflow of where it is."""
     variables: Mapping[str, str] = {**os.environ, "MODAL_TASK_ID": container}
-    env = environment.of_workload(variables, {}, home=early.home, baked=early.baked)
+    env = environment.of_workload(variables, {}, home=early.home, folders=early.baked)
     told = folder / f"{container}.json"
     ending = await nursery.run(Order(container, Kind.PROBE, str(told), str(folder), env))
     assert ending.return_code == 0

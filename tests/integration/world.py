@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +93,9 @@ class World:
     api: StubExecutionApi
     deploy: Callable[..., World]
     faults: FaultControl
+    client: modal.Client
+    variables: Mapping[str, str]
+    """With which the SDK finds the control plane."""
 
     def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
         """Submit a raw command."""
@@ -100,15 +103,17 @@ class World:
         work.spawn()
         return work
 
-    def task(self, task_id: str, **changes: Any) -> Work:
-        """Submit a task of the DAG file in this folder, as the executor would."""
+    def task(
+        self, task_id: str, *, bundle: str = "tests", version: str | None = None, dag_file: str = "d.py", **changes: Any
+    ) -> Work:
+        """Submit a task of the DAG file in this folder, or of another bundle's, as the executor would."""
         bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]
         changes["env"] = {
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.api.url,
             BUNDLE_LIST: json.dumps(bundles),
             **changes.get("env", {}),
         }
-        workload = task_workload(task_id, bundle="tests", dag_file="d.py")
+        workload = task_workload(task_id, bundle=bundle, version=version, dag_file=dag_file)
         work = self.submission(**{"kind": Kind.WORKLOAD, "workload": workload} | changes)
         work.spawn()
         return work
@@ -144,6 +149,8 @@ def deployed_worker(app: str, *arguments: str) -> Iterator[World]:
                 api,
                 deploy,
                 local.faults,
+                client,
+                local.env,
             )
 
         yield deploy("--app", app, *arguments)

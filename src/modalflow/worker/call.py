@@ -11,13 +11,13 @@ import dataclasses
 import logging
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
 from modalflow import __version__
-from modalflow.errors import MalformedMessageError
+from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
 from modalflow.worker.container import Container
@@ -126,7 +126,14 @@ class Call:
             await _uninterrupted(self._close(segment, outcome))
 
     async def _run_in_process(self, submission: Submission, segment: Segment) -> Outcome:
-        env = self.container.env_of(submission)
+        try:
+            async with self.container.env_of(submission) as env:
+                return await self._run_with(env, submission, segment)
+        except BundleError as error:
+            reason = self._explain(Cause.DAGS_UNAVAILABLE, str(error))
+            return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
+
+    async def _run_with(self, env: Mapping[str, str], submission: Submission, segment: Segment) -> Outcome:
         command = submission.command
         order = Order(
             id=uuid.uuid4().hex,

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import modal
 
+from modalflow.bundles.store import open_store
+from modalflow.bundles.trees import Trees
 from modalflow.messages import Kind, Submission
-from modalflow.names import APP_VARIABLE, DEFAULT_APP, LOGS_MOUNT, Names
+from modalflow.names import APP_VARIABLE, DEFAULT_APP, LOGS_MOUNT, SYNCED_VARIABLE, Names
 from modalflow.worker import early, environment
 from modalflow.worker.commits import Commits
+from modalflow.worker.dags import Dags, wanted_by
 from modalflow.worker.hostname import container_id
 from modalflow.worker.nursery import Nursery
 from modalflow.worker.report import Report
@@ -31,8 +36,7 @@ class Container:
     log_root: Path
     home: str
     """A folder that only this container uses: Airflow's home."""
-    baked: Mapping[str, str]
-    """The DAG bundles in the image that can be read here: name → folder."""
+    dags: Dags
     variables: Mapping[str, str]
     """The container's own environment variables."""
     _commands: Nursery | None = None
@@ -56,16 +60,33 @@ class Container:
             commits=Commits(volume.commit.aio),
             log_root=Path(LOGS_MOUNT),
             home=begun.home,
-            baked=begun.baked,
+            dags=Dags(
+                open_store(names),
+                Trees(Path(begun.home, "dags")),
+                begun.baked,
+                frozenset(json.loads(os.environ.get(SYNCED_VARIABLE, "[]"))),
+            ),
             variables=dict(os.environ),
             _workloads=workloads,
         )
 
-    def env_of(self, submission: Submission) -> dict[str, str]:
-        """The complete environment of what a submission runs."""
+    @asynccontextmanager
+    async def env_of(self, submission: Submission) -> AsyncIterator[dict[str, str]]:
+        """The complete environment of what a submission runs; the DAG files that it names stay for as long.
+
+        Raises BundleError where these cannot be had.
+        """
         if submission.kind is Kind.COMMAND:
-            return environment.of_command(self.variables, submission.env)
-        return environment.of_workload(self.variables, submission.env, home=self.home, baked=self.baked)
+            yield environment.of_command(self.variables, submission.env)
+            return
+        listed = submission.env.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
+        bundles = environment.classes_of_bundles(listed)
+        if submission.kind is Kind.PROBE:
+            wanted = await self.dags.newest(bundles)
+        else:
+            wanted = wanted_by(submission.workload)
+        async with self.dags.folders_for(wanted, bundles) as folders:
+            yield environment.of_workload(self.variables, submission.env, home=self.home, folders=folders)
 
     async def nursery_for(self, kind: Kind, env: Mapping[str, str]) -> Nursery:
         """The zygote that can run this: one for all commands, one per set of settings that Airflow reads at import."""

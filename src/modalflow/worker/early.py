@@ -54,7 +54,7 @@ class Early:
         atexit.register(shutil.rmtree, home, ignore_errors=True)
         listed = json.loads(variables.get(BUNDLES_VARIABLE, "{}"))
         baked = {name: folder for name, folder in listed.items() if Path(folder).is_dir()}
-        env = environment.of_workload(variables, {}, home=home, baked=baked)
+        env = environment.of_workload(variables, {}, home=home, folders=baked)
         if importlib.util.find_spec("airflow") is None:
             return cls(home, baked, env, None)
         try:

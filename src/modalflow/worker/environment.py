@@ -12,7 +12,9 @@ BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+VOLUME_BUNDLE = "modalflow.bundles.volume.ModalVolumeDagBundle"
 
 #: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
 READ_LIVE = (
@@ -39,14 +41,20 @@ def of_workload(
     submitted: Mapping[str, str],
     *,
     home: str,
-    baked: Mapping[str, str],
+    folders: Mapping[str, str],
 ) -> dict[str, str]:
     """The environment of one of Airflow's workloads.
 
     Above the container's variables come the submitted ones, and above these the few that only the worker can know.
-    ``home`` is a folder of the container's own; ``baked`` maps the DAG bundles in the image to their folders.
+    ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to where they are in the container.
     """
-    env = {"AIRFLOW__CORE__LOAD_EXAMPLES": "False", REMOTE_LOGGING: "False", **container, **submitted}
+    # Bundles that fetch by themselves do so into this container's own folder.
+    own = {
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        REMOTE_LOGGING: "False",
+        BUNDLE_STORAGE: f"{home}/dag_bundles",
+    }
+    env = {**own, **container, **submitted}
     env.update(
         {
             "AIRFLOW_HOME": home,
@@ -55,7 +63,7 @@ def of_workload(
             BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else LOGS_MOUNT,
         }
     )
-    if bundles := rewrite_bundles(env.get(BUNDLE_LIST), baked):
+    if bundles := rewrite_bundles(env.get(BUNDLE_LIST), folders):
         env[BUNDLE_LIST] = bundles
     return env
 
@@ -89,28 +97,49 @@ def _is_read_at_import(name: str) -> bool:
     )
 
 
-def rewrite_bundles(listed: str | None, baked: Mapping[str, str]) -> str | None:
-    """Point the local DAG bundles that are in the image to where they are there.
+def classes_of_bundles(listed: str | None) -> dict[str, str]:
+    """The bundles in the scheduler's list: name → class. None where there is no list, or something else."""
+    return {
+        str(bundle["name"]): str(bundle.get("classpath"))
+        for bundle in _read(listed) or []
+        if isinstance(bundle, dict) and bundle.get("name")
+    }
 
-    ``listed`` is the scheduler's list, which names its own folders. Bundles of other kinds, and local ones that were
-    not baked, stay as they are. Without a list, the baked ones are listed. Text that is no list is left to Airflow,
+
+def rewrite_bundles(listed: str | None, folders: Mapping[str, str]) -> str | None:
+    """Point DAG bundles of the Airflow host to where they are in this container.
+
+    ``listed`` is the scheduler's list, which names its own folders. Bundles of other kinds, and those that are not
+    here, stay as they are. Without a list, those that are here are listed. Text that is no list is left to Airflow,
     whose error message names the setting.
     """
     if listed is None:
-        bundles: Any = [{"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {}} for name in baked]
-        if not bundles:
+        if not folders:
             return None
-    else:
-        try:
-            bundles = json.loads(listed)
-        except ValueError:
-            return listed
-        if not isinstance(bundles, list):
-            return listed
-    return json.dumps([_rewritten(bundle, baked) for bundle in bundles])
+        return json.dumps([_local(name, folder, {}) for name, folder in folders.items()])
+    bundles = _read(listed)
+    return listed if bundles is None else json.dumps([_rewritten(bundle, folders) for bundle in bundles])
 
 
-def _rewritten(bundle: Any, baked: Mapping[str, str]) -> Any:
-    if not isinstance(bundle, dict) or bundle.get("classpath") != LOCAL_BUNDLE or bundle.get("name") not in baked:
+def _read(listed: str | None) -> list[Any] | None:
+    try:
+        bundles: Any = json.loads(listed or "null")
+    except ValueError:
+        return None
+    return bundles if isinstance(bundles, list) else None
+
+
+def _rewritten(bundle: Any, folders: Mapping[str, str]) -> Any:
+    if not isinstance(bundle, dict) or bundle.get("name") not in folders:
         return bundle
-    return bundle | {"kwargs": (bundle.get("kwargs") or {}) | {"path": baked[bundle["name"]]}}
+    folder = folders[bundle["name"]]
+    if bundle.get("classpath") == VOLUME_BUNDLE:
+        # It has been brought here already. Its arguments say where it comes from.
+        return bundle | _local(bundle["name"], folder, {})
+    if bundle.get("classpath") == LOCAL_BUNDLE:
+        return bundle | _local(bundle["name"], folder, bundle.get("kwargs") or {})
+    return bundle
+
+
+def _local(name: str, folder: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {**kwargs, "path": folder}}

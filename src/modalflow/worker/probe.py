@@ -14,6 +14,7 @@ import platform
 import tempfile
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,7 @@ async def answer(container: Container, submission: Submission) -> dict[str, Any]
         "protocol": PROTOCOL,
         "python_version": platform.python_version(),
         **{name: os.environ.get(variable, "") for name, variable in _MODAL_FACTS.items()},
-        "baked_bundles": sorted(container.baked),
+        "baked_bundles": sorted(container.dags.fixed),
         "airflow": {},
         "problem": "",
     }
@@ -53,7 +54,11 @@ async def answer(container: Container, submission: Submission) -> dict[str, Any]
 
 
 async def _as_a_task_sees_it(container: Container, submission: Submission) -> tuple[dict[str, Any], str]:
-    env = container.env_of(submission)
+    async with container.env_of(submission) as env:
+        return await _look(container, env)
+
+
+async def _look(container: Container, env: Mapping[str, str]) -> tuple[dict[str, Any], str]:
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=container.home) as folder:
         told = Path(folder, "told.json")
         order = Order(id=uuid.uuid4().hex, kind=Kind.PROBE, segment=str(told), log_root=folder, env=env, workload=None)

@@ -44,7 +44,7 @@ def test_the_worker_has_the_last_word_on_what_only_it_can_know() -> None:
         {"A": "container", "B": "container", "AIRFLOW_HOME": "/image"},
         {"A": "submitted", "AIRFLOW__LOGGING__BASE_LOG_FOLDER": "/scheduler", "AIRFLOW__CORE__LOAD_EXAMPLES": "True"},
         home="/private",
-        baked={},
+        folders={},
     )
     assert (env["A"], env["B"]) == ("submitted", "container")
     assert (env["AIRFLOW_HOME"], env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) == ("/private", "/vol/logs")

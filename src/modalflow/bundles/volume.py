@@ -1,0 +1,126 @@
+"""ModalVolumeDagBundle: a folder on the Airflow host whose versions are shipped to a Modal Volume.
+
+Airflow's view of the store, for every component on the Airflow host. In the worker's containers the worker itself
+brings versions from the Volume and tells Airflow where they are (modalflow.worker.dags). Must stay cheap to import:
+Airflow imports the classes of all bundles for every task, wherever that runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from airflow.dag_processing.bundles.base import BaseDagBundle
+
+from modalflow import airflow_compat
+from modalflow.bundles.manifest import Manifest
+from modalflow.bundles.scan import Folder
+from modalflow.errors import BundleError
+from modalflow.names import APP_VARIABLE, Names
+
+if TYPE_CHECKING:
+    from modalflow.bundles.store import Store
+
+
+class ModalVolumeDagBundle(BaseDagBundle):
+    """A versioned DAG bundle: a task runs the code that its DAG run was made with, on Modal too.
+
+    ``path`` is a folder on the Airflow host, ``[core] dags_folder`` by default. What it holds at a refresh is shipped
+    to the worker app's Volume and becomes a version; only then does Airflow see it. ``app``, ``environment`` and
+    ``conn_id`` are those of ``[modal_executor]`` unless they are given.
+    """
+
+    supports_versioning = True
+
+    def __init__(
+        self, *, path: str | None = None, app: str = "", environment: str = "", conn_id: str = "", **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self._folder = Folder(Path(path or airflow_compat.own_conf().get("core", "dags_folder")).expanduser())
+        self._app, self._environment, self._conn_id = app, environment, conn_id
+        # What is parsed is a copy: the folder itself may be ahead of the version that Airflow believes in.
+        self._copy = Folder(self.base_dir / "current")
+        self._shipped: Manifest | None = None
+
+    @property
+    def path(self) -> Path:
+        """A version's folder, or that of the newest version."""
+        return self.versions_dir / self.version if self.version else self._copy.path
+
+    def initialize(self) -> None:
+        """Bring the version from the Volume, or ship the newest one there."""
+        with self._alone():
+            if self.version:
+                self._bring(self.version)
+            else:
+                self._ship()
+        super().initialize()
+
+    def get_current_version(self) -> Any:
+        """The version at ``path``; a hash of all its files."""
+        if self.version:
+            return airflow_compat.bundle_version(self.version)
+        manifest = self._shipped or self._copy.manifest()
+        return airflow_compat.bundle_version(manifest.version)
+
+    def refresh(self) -> None:
+        """Ship what the folder holds now; what cannot be shipped leaves the version as it was."""
+        if self.version:
+            raise ValueError(f"A version of DAG bundle {self.name!r} never changes; only its newest one is refreshed.")
+        with self._alone():
+            self._ship()
+
+    def _ship(self) -> None:
+        if APP_VARIABLE in os.environ:
+            raise BundleError(
+                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, and this is a container of "
+                "the worker's: it has the versions that its tasks need. Ship it from the host."
+            )
+        from modalflow.bundles.shipping import undisturbed
+        from modalflow.bundles.trees import follow
+
+        def work(manifest: Manifest) -> int:
+            if self._shipped is None or manifest.version != self._shipped.version:
+                self._store().ship(self.name, manifest, self._folder.read)
+            follow(self._copy, manifest, self._folder.read)
+            return 0
+
+        self._shipped, _ = undisturbed(self._folder, work)
+
+    def _bring(self, version: str) -> None:
+        from modalflow.bundles.trees import write_tree
+
+        if self.path.is_dir():
+            return
+        store = self._store()
+        write_tree(self.path, store.manifest(self.name, version), lambda _, file: store.content(file))
+
+    def _store(self) -> Store:
+        from modalflow.bundles.store import open_store
+        from modalflow.config import Settings
+        from modalflow.control_plane import connect
+
+        settings = Settings.read(airflow_compat.conf_with_providers("modal_executor"))
+        control_plane = connect(
+            conn_id=self._conn_id or settings.conn_id,
+            environment=self._environment or settings.environment,
+            hook=airflow_compat.modal_hook,
+        )
+        return open_store(Names(self._app or settings.app_name), **control_plane.scope())
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Alone on this machine; with Modal's errors as ours, which say where."""
+        from modal import exception
+
+        try:
+            with self.lock():
+                yield
+        except (exception.Error, TimeoutError) as error:
+            raise BundleError(
+                f"DAG bundle {self.name!r} could not reach its Volume: {type(error).__name__}: {error}. It is tried "
+                "again at the next refresh."
+            ) from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 #: A family may fork while it is being killed; after this many looks it is left to its reaper.
 _KILL_ROUNDS = 10
+
+#: Seconds between two looks at a child that is about to end.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
 
 @dataclass(frozen=True)
@@ -113,6 +117,25 @@ def send_to_group(group: int, number: int) -> None:
         os.killpg(group, number)
     except (ProcessLookupError, PermissionError):
         return
+
+
+def ends_within(child: int, seconds: float) -> bool:
+    """Wait for a child of this process to end, and leave it to be reaped; False if it has not ended in that time."""
+    deadline = time.monotonic() + seconds
+    pause = _FIRST_PAUSE
+    while not _has_ended(child):
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
+    return True
+
+
+def _has_ended(child: int) -> bool:
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:
+        return True
 
 
 def describe_exit(code: int) -> str:

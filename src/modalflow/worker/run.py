@@ -25,8 +25,9 @@ from modalflow.worker.supervised_log import log_in_parts
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
-#: Seconds between two looks at a task process that has closed all its channels and not ended.
-_EXIT_POLL = 0.02
+#: Seconds that a task process which has closed all its channels is waited for, before the supervisor looks after its
+#: heartbeats in between.
+_EXIT_WAIT = 0.5
 
 
 def run(order: Order) -> Outcome:
@@ -158,7 +159,9 @@ def _end_promptly() -> None:
 
     def _service_subprocess(self: WatchedSubprocess, max_wait_time: float, *args: Any, **kwargs: Any) -> Any:
         if not self.selector.get_map():
-            max_wait_time = min(max_wait_time, _EXIT_POLL)
+            if processes.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
+                return self._check_subprocess_exit(*args, **kwargs)
+            max_wait_time = 0
         return original(self, max_wait_time, *args, **kwargs)
 
     WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]

@@ -1,6 +1,28 @@
 """Run Airflow workloads on Modal.
 
-Owns nothing but the version. Importing it must stay free of Airflow, of Modal and of side effects.
+Owns the version, and the names that a user's own files take from here, each imported when it is first used: importing
+this package must stay free of Airflow, of Modal and of side effects, as every container does it before its first input.
 """
 
+import importlib
+from typing import Any
+
 __version__ = "0.4.0"
+
+#: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
+_WHERE = {
+    "Worker": "modalflow.worker.definition",
+    "Profile": "modalflow.worker.profile",
+    "airflow_image": "modalflow.worker.images",
+    "modal_config": "modalflow.task_options",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

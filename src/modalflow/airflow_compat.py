@@ -75,6 +75,11 @@ def lacking(minor: str) -> tuple[str, ...]:
 _ADOPTED_AT_ONCE = 1_000
 
 
+def default_queue(conf: Any) -> str:
+    """The queue of tasks that name none."""
+    return _of_everybody(conf, "operators", "default_queue") or "default"
+
+
 def execution_api_server_url(conf: Any) -> str:
     """The Execution API's URL as Airflow itself resolves it."""
     base_url = _of_everybody(conf, "api", "base_url") or "/"

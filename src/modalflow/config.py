@@ -7,7 +7,6 @@ configuration does.
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from collections.abc import Callable, Mapping
@@ -15,15 +14,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from modalflow.errors import ConfigError
+from modalflow.errors import ConfigError, a_known_name
 from modalflow.names import DEFAULT_APP, Names
+from modalflow.values import LONGEST_TIMEOUT
 
 SECTION = "modal_executor"
 
 _N = TypeVar("_N", int, float)
-
-#: Modal's bounds of a Function's timeout, in seconds (documentation of August 2026).
-LONGEST_TIMEOUT = 24 * 3600
 
 
 class ConfigSource(Protocol):
@@ -69,7 +66,8 @@ def _text(place: str, raw: str) -> str:
     return raw.strip()
 
 
-def _app_name(place: str, raw: str) -> str:
+def app_name(place: str, raw: str) -> str:
+    """Check the name of a worker app."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", raw.strip()):
         raise ConfigError(place, raw, "letters, digits, '.', '-' and '_', at most 50, e.g. modalflow-prod")
     return raw.strip()
@@ -115,6 +113,16 @@ def _variables(place: str, raw: str) -> Mapping[str, str]:
     return value
 
 
+def _queues(place: str, raw: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(raw or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
+        raise ConfigError(place, raw, 'a JSON object of queues and profiles, e.g. {"gpu-queue": "gpu", "*": "default"}')
+    return value
+
+
 def execution_api_url(place: str, raw: str) -> str:
     """Check a URL of Airflow's Execution API; an empty text means that it is Airflow's own setting that counts."""
     url = raw.strip()
@@ -143,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         DEFAULT_APP,
         "Name of the deployed worker app. Its Dict, Modal Queue and Volume are named after it.",
         "modalflow-prod",
-        _app_name,
+        app_name,
     ),
     Option(
         "conn_id",
@@ -236,10 +244,33 @@ OPTIONS: tuple[Option, ...] = (
         unit="seconds",
     ),
     Option(
+        "queues",
+        "string",
+        "",
+        "Airflow queue → profile, as a JSON object, for queues that are not called as their profile; `*` is every "
+        "other queue without one. A task whose queue has no profile is turned away, but for Airflow's default queue: "
+        "that goes to `default`.",
+        '{"gpu-queue": "gpu", "*": "default"}',
+        _queues,
+        version_added="0.5.0",
+    ),
+    Option(
+        "max_option_sets",
+        "integer",
+        "32",
+        "How many different sets of options the `executor_config` of a profile's tasks may ask for within an hour. "
+        "Each is a container pool of its own; a task that would be one more is turned away. 0: any number.",
+        "32",
+        _whole(0, 10_000, "32"),
+        unit="sets",
+        version_added="0.5.0",
+    ),
+    Option(
         "worker_env",
         "string",
         "",
-        "Environment variables of every workload, as a JSON object.",
+        "Environment variables of every workload, as a JSON object; below those of the deployment, of its profile and "
+        "of the task itself.",
         '{"TZ": "UTC"}',
         _variables,
     ),
@@ -261,6 +292,8 @@ class Settings:
     sweep_interval: float
     connect_timeout: float
     status_interval: float
+    queues: Mapping[str, str]
+    max_option_sets: int
     worker_env: Mapping[str, str]
 
     @property
@@ -280,7 +313,7 @@ class Settings:
         """Read every option; return the settings, with the default in place of what is wrong, and what is wrong."""
         known = {option.name for option in OPTIONS}
         mistakes = [
-            ConfigError(where(name), value, a_known_option(name, known))
+            ConfigError(where(name), value, a_known_name(name, known))
             for name, value in (source.getsection(SECTION) or {}).items()
             if name not in known
         ]
@@ -313,13 +346,6 @@ class Variables:
     def getsection(self, section: str) -> Mapping[str, Any] | None:
         prefix = f"AIRFLOW__{section}__".upper()
         return {name.removeprefix(prefix).lower(): value for name, value in self.env.items() if name.startswith(prefix)}
-
-
-def a_known_option(name: str, known: set[str]) -> str:
-    """What was expected instead of a name that no table has, with the nearest known one."""
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"a known name ({hint}known: {', '.join(sorted(known))})"
 
 
 def _raw(source: ConfigSource, option: Option) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class ModalflowError(Exception):
     """The root of the tree: catch it to catch everything that modalflow raises on purpose."""
@@ -49,3 +52,11 @@ class DeployError(ModalflowError):
 
 class BundleError(ModalflowError):
     """A DAG bundle cannot be read, shipped, or brought to where a task runs."""
+
+
+def a_known_name(name: str, known: Iterable[str]) -> str:
+    """What was expected instead of a name that no table has, with the nearest known one."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"a known name ({hint}known: {', '.join(names)})"

@@ -61,7 +61,14 @@ class Submission:
     """Arguments, or one string for the shell."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of the workload's process, above the container's."""
+    own_env: tuple[str, ...] = ()
+    """Names of those of the variables that the task itself asked for: they count above its profile's."""
     profile: str = "default"
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """What it is granted, as far as the executor knows, as JSON types: the profile's, and above that the task's own.
+    cpu (cores, or a list of two: reserved and limit), memory (MiB, or a list of two), gpu ("H100:2"), timeout
+    (seconds), region and cloud (a text, or a list), concurrency, nonpreemptible. What is not set is not there. In a
+    container, ``Container.granted`` is what to ask."""
     protocol: int = PROTOCOL
     executor_version: str = ""
 
@@ -70,7 +77,8 @@ class Submission:
         # Not dataclasses.asdict: its deep copies are most of what a submission costs the scheduler's process.
         wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
         wire["kind"] = self.kind.value
-        wire["env"] = dict(self.env)
+        wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
+        wire["resources"] = dict(self.resources)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)
         return wire
@@ -84,6 +92,7 @@ class Submission:
             values["command"] = tuple(str(part) for part in command)
         try:
             values["kind"] = Kind(values["kind"])
+            values["own_env"] = tuple(values.get("own_env") or ())
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {error!r}") from error
@@ -171,9 +180,21 @@ class Deployment:
     bundles: Mapping[str, str]
     """DAG bundles baked into the image: name → folder in the container."""
     deployed_at: float
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile → everything that was said of it, for whoever compares; of variables only digests."""
+    granted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile → what a task there gets, as in ``Submission.resources``."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """What modalflow itself has mounted in every container: path → name of the Volume."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """What was installed into the image: name → version."""
+    requirements: tuple[str, ...] = ()
+    """The lines of the requirements file, if there was one."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Names of the deployment's own variables, each with a digest of its value."""
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self) | {"bundles": dict(self.bundles)}, indent=1)
+        return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Deployment:
@@ -181,9 +202,18 @@ class Deployment:
         try:
             values = known_fields(cls, json.loads(text))
             values["profiles"] = tuple(values["profiles"])
-            return cls(**values)
+            values["requirements"] = tuple(values.get("requirements") or ())
+            deployment = cls(**values)
+            deployment._check_types()
+            return deployment
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"The record of the deployed worker is malformed: {error!r}") from error
+
+    def _check_types(self) -> None:
+        mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)
+        nested = (*self.facts.values(), *self.granted.values()) if all(isinstance(m, dict) for m in mappings) else ()
+        if not all(isinstance(each, dict) for each in (*mappings, *nested)):
+            raise TypeError("what should be an object is none")
 
 
 _T = TypeVar("_T")

@@ -14,6 +14,15 @@ DEFAULT_PROFILE = "default"
 LOGS_MOUNT = "/vol/logs"
 BUNDLES_ROOT = "/opt/modalflow/bundles"
 
+#: Folders of a container and beginnings of variables that are modalflow's own or Modal's.
+RESERVED_FOLDERS = (LOGS_MOUNT, "/opt/modalflow", "/proc", "/sys", "/dev")
+RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
+
+#: Variables of a worker's image, each a JSON text: what its profile grants (``worker.profile.Profile.granted``), and
+#: the names of those of its variables that the profile or the deployment set: they count above the executor's.
+PROFILE_VARIABLE = "MODALFLOW_PROFILE"
+PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
+
 #: The file on the logs Volume that tells which worker is deployed.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 

@@ -103,7 +103,7 @@ def test_what_a_task_may_ask_for() -> None:
     """The example is accepted, and the keys that are said to be known are those."""
     (example,) = re.findall(r"@task\(executor_config=(\{.+\})\)", README)
     asked = read_executor_config(ast.literal_eval(example))
-    assert asked.resources.as_arguments()["gpu"] == "T4"
+    assert asked.resources.plain()["gpu"] == "T4"
     listed = re.search(r"^Known keys: (.+?)\. A mistake", README, re.MULTILINE | re.DOTALL)
     assert listed is not None
     with pytest.raises(Exception, match="known: ") as refusal:

@@ -16,7 +16,7 @@ def test_equal_requests_are_equal_resources() -> None:
     other = read_executor_config({"modal": {"gpu": "T4", "cpu": 2.0, "memory": 1024}}).resources
     assert one == other
     assert hash(one) == hash(other)
-    assert one.as_arguments() == {"cpu": 2.0, "gpu": "T4", "memory": 1024}
+    assert one.plain() == {"cpu": 2.0, "gpu": "T4", "memory": 1024}
 
 
 def test_environment_is_no_option() -> None:
@@ -37,15 +37,31 @@ def test_nothing_asked(config: Any) -> None:
     [
         ({"gpus": "T4"}, "'gpus'.*did you mean 'gpu'"),
         ({"image": "python"}, "deploy a profile with it"),
-        ({"memory": "lots"}, "a positive number or"),
-        ({"memory": 0.5}, "a positive number or"),
-        ({"cpu": -1}, "a positive number or"),
-        ({"cpu": (1, 2, 3)}, "a positive number or"),
+        ({"memory": "lots"}, "MiB from 128 up"),
+        ({"memory": 0.5}, "MiB from 128 up"),
+        ({"memory": 64}, "MiB from 128 up"),
+        ({"memory": "4GB per task"}, "MiB from 128 up"),
+        ({"memory": (2048, 1024)}, "a limit that is not below"),
+        ({"cpu": -1}, "a positive number of cores"),
+        ({"cpu": (1, 2, 3)}, "a positive number of cores"),
         ({"timeout": 0}, "seconds from 1 to 86400"),
         ({"timeout": True}, "seconds from 1 to 86400"),
-        ({"gpu": ""}, "a text such as"),
+        ({"timeout": 90_000}, "seconds from 1 to 86400"),
+        ({"gpu": ""}, "a GPU, with ':n'"),
+        ({"gpu": "H100:0"}, "a GPU, with ':n'"),
+        ({"gpu": "H100:16"}, "up to 8 of them"),
         ({"region": []}, "a region or a list of regions"),
         ({"env": {"A": 1}}, "a dict of texts"),
+        ({"env": {"MODAL_TOKEN_ID": "x"}}, "a variable's name, other than MODALFLOW_"),
+        ({"secrets": [1]}, "the name of a Secret"),
+        ({"secrets": []}, "a list of names"),
+        ({"volumes": ["models"]}, "a dict of mount paths"),
+        ({"volumes": {"models": "models"}}, "an absolute path"),
+        ({"volumes": {"/vol/logs/x": "models"}}, "not in /vol/logs"),
+        ({"volumes": {"/a": "models", "/b": "models"}}, "at one path only"),
+        ({"submit_attempts": 0}, "submissions from 1 to 100"),
+        ({"retries": 3}, "'submit_attempts' is for what no container has begun"),
+        ({"max_containers": 3}, "the same for all tasks of a profile"),
         ("T4", "a dict such as"),
     ],
 )

@@ -54,9 +54,9 @@ def _arguments(command: click.Command) -> list[click.Argument]:
 
 def _positional(argument: click.Argument) -> Arg:
     positional: Callable[..., Arg] = Arg  # untyped in Airflow
-    several = {"nargs": "+"} if argument.nargs != 1 else {}
+    number = {"nargs": "+"} if argument.nargs != 1 else {} if argument.required else {"nargs": "?"}
     return positional(
-        (str(argument.name),), help=None, metavar=argument.metavar or str(argument.name).upper(), **several
+        (str(argument.name),), help=None, metavar=argument.metavar or str(argument.name).upper(), **number
     )
 
 
@@ -88,7 +88,7 @@ def _argv(command: click.Command, args: argparse.Namespace) -> list[str]:
     words: list[str] = []
     for argument in _arguments(command):
         given: Any = getattr(args, str(argument.name))
-        words += given if isinstance(given, list) else [given]
+        words += given if isinstance(given, list) else [] if given is None else [given]
     for option in _options(command):
         given = getattr(args, option.opts[0].lstrip("-").replace("-", "_"), None)
         if option.is_flag:

@@ -74,6 +74,8 @@ class Call:
     submission: Submission | None = None
     """None for adopted work, until it must be submitted again: its scheduler took the order along."""
     options: Hashable = None
+    most_attempts: int | None = None
+    """How often it may be submitted, where the task says so."""
     function_call_id: str | None = None
     origin: str = ""
     """The work id it was ordered under; another one follows where it is run again."""
@@ -159,7 +161,7 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
 
 def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> Decision:
     """Nothing ran, so submitting again is safe and costs the task no retry."""
-    again = call.submission is not None and call.attempts < policy.submit_attempts
+    again = call.submission is not None and call.attempts < (call.most_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     reason = explain(cause, said=said, call=call.function_call_id or "", before=f"Not started on Modal{times}")
     if call.submission is None:

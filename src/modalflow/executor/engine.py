@@ -27,18 +27,23 @@ from modalflow.executor.adoption import Adopter
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Policy
 from modalflow.executor.chores import Chores
+from modalflow.executor.deployed import Deployed
 from modalflow.executor.events import listen, listen_to_others
 from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
 from modalflow.executor.notes import Notes
+from modalflow.executor.option_sets import OptionSets
 from modalflow.executor.orders import ENDS, Adoption, News, Order
+from modalflow.executor.placing import Placer
 from modalflow.executor.publish import Identity, Publisher
 from modalflow.executor.reconcile import Sweeper
 from modalflow.executor.remote import FAILURES, Remote
+from modalflow.executor.routing import Routing
 from modalflow.executor.standing import Database, Enquiries
 from modalflow.executor.submit import Submitter
 from modalflow.executor.track import Link, Tracker
 from modalflow.executor.unbegun import Unbegun
 from modalflow.executor.waiting import Waiting
+from modalflow.names import DEFAULT_PROFILE
 
 log = logging.getLogger(__name__)
 
@@ -62,6 +67,7 @@ class Engine:
         open_remote: Callable[[], Remote],
         identity: Identity | None = None,
         database: Database | None = None,
+        default_queue: str = DEFAULT_PROFILE,
     ) -> None:
         self._settings = settings
         self._open_remote = open_remote
@@ -85,7 +91,12 @@ class Engine:
             clean=self._cleaning.put,
             counts=self._metrics.counts,
             timed=self._metrics.time,
+            placer=Placer(
+                Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
+            ),
         )
+        self._deployed = Deployed(self._tracker)
+        self._tracker.look_at_deployed = self._deployed.ask
         self._submitter = Submitter(
             self._tracker,
             self.credentials_refused,
@@ -249,7 +260,9 @@ class Engine:
         await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done() or not connecting.result():
             return
+        self._tracker.place_unplaced()
         self._submitter.start()
+        self._spawn(_for_ever(self._deployed.run))
         self._spawn(_for_ever(lambda: listen(self._tracker)))
         self._spawn(_for_ever(lambda: listen_to_others(self._tracker)))
         self._spawn(_for_ever(self._sweeper.run))

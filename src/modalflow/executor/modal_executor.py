@@ -89,7 +89,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._env = self._workload_env(settings)
         # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
         database = AirflowDatabase(self._order_again) if self.job_id is not None else None
-        self._engine = Engine(settings, self._open_remote, self._identity(), database)
+        queue = airflow_compat.default_queue(self.conf)
+        self._engine = Engine(settings, self._open_remote, self._identity(), database, queue)
         self._engine.start()
         if airflow_compat.remote_task_log() is None:
             self.log.warning(

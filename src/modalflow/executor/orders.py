@@ -21,6 +21,8 @@ class Order:
     airflow_queue: str | None
     profile: str | None
     """The profile that the task asked for; else the Airflow queue decides."""
+    submit_attempts: int | None = None
+    """How often the task wants to be submitted; else the setting decides."""
     made_at: float = field(default_factory=time.time, compare=False)
     """When the scheduler's thread handed it over."""
 

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import queue
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -24,6 +24,7 @@ from modalflow.errors import (
     MalformedMessageError,
     ModalflowError,
     NotDeployedError,
+    WorkloadRejectedError,
 )
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import RETURNED, Verdict
@@ -32,7 +33,7 @@ from modalflow.executor.throttling import told_of_limits
 from modalflow.executor.verdicts import ENDINGS, verdict_of
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
-from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, Names
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, LOGS_MOUNT, Names
 from modalflow.plain_data import plain_data_only
 from modalflow.snapshot import Snapshot
 
@@ -81,6 +82,8 @@ class Remote:
         self._executors: Any = modal.Dict.from_name(names.executors, create_if_missing=True, **scope)
         self.counted: Callable[[str, BaseException | None], None] = lambda rpc, error: None
         """Called with the name of each RPC that was made, and how it failed if it did."""
+        self.own_volumes: Mapping[str, str] = {LOGS_MOUNT: names.logs}
+        """What the worker needs in every container: path → name of the Volume."""
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
         self.logs = LogVolume(control_plane, names)
 
@@ -108,6 +111,10 @@ class Remote:
         Raises NotDeployedError or IncompatibleWorkerError.
         """
         await self._ask("FunctionGet", self._function(DEFAULT_PROFILE, Resources()))
+        return await self.record()
+
+    async def record(self) -> Deployment | None:
+        """What is recorded as deployed; IncompatibleWorkerError where it cannot work with this executor."""
         deployment = await in_daemon_thread(self.logs.deployment)
         if deployment is not None and deployment.protocol != PROTOCOL:
             raise IncompatibleWorkerError(
@@ -121,6 +128,8 @@ class Remote:
                 f"scheduler is Airflow {AIRFLOW_VERSION}; expected the same minor version, because one reads what the "
                 f"other writes. Deploy the worker from here: `{self._deploy()}`."
             )
+        if deployment is not None and deployment.volumes:
+            self.own_volumes = deployment.volumes
         return deployment
 
     async def _ask(
@@ -160,10 +169,38 @@ class Remote:
                     f"Modal has no Function {name!r} in app {self._names.app!r} in environment "
                     f"{self.control_plane.environment or 'default'!r} ({error}). Deploy it: `{self._deploy()}`."
                 ) from error
-            self._handles[key] = function.with_options(**resources.as_arguments()) if resources.options else function
+            self._handles[key] = await self._bound(function, resources) if resources.options else function
             while len(self._handles) > KEPT_HANDLES:
                 self._handles.popitem(last=False)
         return self._handles[key]
+
+    async def _bound(self, function: Any, resources: Resources) -> Any:
+        """The Function with a task's options; WorkloadRejectedError where it names what Modal does not have."""
+        bound = function.with_options(**self._arguments(resources.plain()))
+        if resources.unshared:
+            bound = bound.with_concurrency(max_inputs=1)
+        try:
+            await bound.hydrate.aio()
+        except exception.NotFoundError as error:
+            raise WorkloadRejectedError(
+                f"Modal environment {self.control_plane.environment or 'default'!r} lacks something that the task asks "
+                f"for ({resources}): {error}. Make it there, or mend the task's executor_config."
+            ) from error
+        return bound
+
+    def _arguments(self, options: dict[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of ``Function.with_options``."""
+        scope = self.control_plane.scope()
+        for name in ("cpu", "memory"):
+            if isinstance(options.get(name), list):
+                options[name] = tuple(options[name])
+        if "secrets" in options:
+            options["secrets"] = [modal.Secret.from_name(name, **scope) for name in options["secrets"]]
+        if "volumes" in options:
+            # Modal replaces what the Function has, so that what the worker needs itself has to be said again.
+            wanted = {**options["volumes"], **self.own_volumes}
+            options["volumes"] = {path: modal.Volume.from_name(name, **scope) for path, name in wanted.items()}
+        return options
 
     def _deploy(self) -> str:
         environment = self.control_plane.environment

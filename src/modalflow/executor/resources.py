@@ -1,38 +1,74 @@
-"""What a task may ask of Modal in ``executor_config={"modal": {…}}``: checked, and made canonical.
+"""What a task asks of Modal, as the executor carries it: the options of a container pool, and the rest.
 
 Equal requests become equal ``Resources``, because each distinct set of options is a container pool of its own.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modalflow.config import LONGEST_TIMEOUT, a_known_option
-from modalflow.errors import WorkloadRejectedError
+from modalflow.errors import ConfigError, WorkloadRejectedError
+from modalflow.task_options import KEYS, check_options
 
-PLACE = 'executor_config["modal"]'
+#: With any of these a task gets a container to itself: what it asked for is not shared with three others.
+_UNSHARED = frozenset({"cpu", "memory", "gpu"})
 
 
 @dataclass(frozen=True)
 class Resources:
     """Options of ``Function.with_options`` in a canonical order; hashable."""
 
-    options: tuple[tuple[str, Any], ...] = ()
+    options: tuple[tuple[str, Hashable], ...] = ()
 
-    def as_arguments(self) -> dict[str, Any]:
-        """The keyword arguments for ``Function.with_options``."""
-        return {name: list(value) if name == "region" else value for name, value in self.options}
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Resources:
+        """The options that ``task_options`` has checked."""
+        return cls(tuple(sorted((name, _frozen(value)) for name, value in options.items())))
+
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON types."""
+        return {name: _thawed(name, value) for name, value in self.options}
+
+    def beyond(self, granted: Mapping[str, Any]) -> Resources:
+        """What is left of it where a profile grants this anyway."""
+        left = tuple((name, value) for name, value in self.options if _frozen(granted.get(name)) != value)
+        return self if len(left) == len(self.options) else Resources(left)
+
+    @property
+    def unshared(self) -> bool:
+        """Whether its container must not be shared with other work."""
+        return any(name in _UNSHARED for name, _ in self.options)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={_thawed(name, value)!r}" for name, value in self.options) or "the profile's own"
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return tuple(sorted(value.items()))
+    frozen: Hashable = tuple(value) if isinstance(value, list) else value
+    return frozen
+
+
+def _thawed(name: str, value: Any) -> Any:
+    if name == "volumes":
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 @dataclass(frozen=True)
 class TaskRequest:
     """What one task asks for."""
 
-    resources: Resources
-    env: Mapping[str, str]
-    profile: str | None
+    resources: Resources = Resources()
+    env: Mapping[str, str] | None = None
+    profile: str | None = None
+    submit_attempts: int | None = None
+
+
+_NOTHING = TaskRequest()
 
 
 def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskRequest:
@@ -40,111 +76,16 @@ def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskReque
 
     Keys beside ``modal`` belong to other executors and are left alone.
     """
-    wanted = (executor_config or {}).get("modal") or {}
-    if not isinstance(wanted, Mapping):
-        raise _rejected(PLACE, wanted, "a dict such as {'gpu': 'T4', 'memory': 1024}")
-    for name in wanted:
-        if name not in KEYS:
-            hint = " The image cannot be changed per task: deploy a profile with it." if name == "image" else ""
-            raise _rejected(f"a key of {PLACE}", name, a_known_option(str(name), set(KEYS)) + hint)
-    checked = {name: KEYS[name].check(f"{PLACE}[{name!r}]", value) for name, value in wanted.items()}
-    env = checked.pop("env", {})
-    profile = checked.pop("profile", None)
-    return TaskRequest(Resources(tuple(sorted(checked.items()))), env, profile)
-
-
-def _rejected(place: str, value: object, expected: str) -> WorkloadRejectedError:
-    return WorkloadRejectedError(f"{place} is {value!r}; expected {expected}")
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _amount(kind: type, example: str) -> Callable[[str, Any], Any]:
-    def check(place: str, value: Any) -> Any:
-        parts = tuple(value) if isinstance(value, list | tuple) else (value,)
-        fits = len(parts) in (1, 2) and all(_is_number(part) and part > 0 for part in parts)
-        if not fits or (kind is int and any(part != int(part) for part in parts)):
-            raise _rejected(place, value, f"a positive number or (request, limit), e.g. {example}")
-        parts = tuple(kind(part) for part in parts)
-        return parts if len(parts) == 2 else parts[0]
-
-    return check
-
-
-def _timeout(place: str, value: Any) -> int:
-    if not _is_number(value) or not 1 <= value <= LONGEST_TIMEOUT:
-        raise _rejected(place, value, f"seconds from 1 to {LONGEST_TIMEOUT}, e.g. 3600")
-    return int(value)
-
-
-def _word(example: str) -> Callable[[str, Any], str]:
-    def check(place: str, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise _rejected(place, value, f"a text such as {example!r}")
-        return value.strip()
-
-    return check
-
-
-def _regions(place: str, value: Any) -> tuple[str, ...]:
-    regions = (value,) if isinstance(value, str) else value
-    if not isinstance(regions, list | tuple) or not regions or not all(isinstance(r, str) and r for r in regions):
-        raise _rejected(place, value, "a region or a list of regions, e.g. 'us-east'")
-    return tuple(sorted(regions))
-
-
-def _env(place: str, value: Any) -> dict[str, str]:
-    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
-        raise _rejected(place, value, "a dict of texts, e.g. {'TZ': 'UTC'}")
-    return dict(value)
-
-
-@dataclass(frozen=True)
-class Key:
-    """One key of ``executor_config={"modal": {…}}``."""
-
-    check: Callable[[str, Any], Any]
-    """Called with (where, value); returns the canonical value or raises WorkloadRejectedError."""
-    example: str
-    """As it is written in a DAG file."""
-    description: str
-    unit: str = ""
-
-
-KEYS: Mapping[str, Key] = {
-    "cpu": Key(
-        _amount(float, "2 or (1, 4)"),
-        "(1, 4)",
-        "Processor cores: how many are reserved, or a pair of what is reserved and the most that may be used.",
-        "cores",
-    ),
-    "memory": Key(
-        _amount(int, "1024 (MiB) or (1024, 2048)"),
-        "4096",
-        "Memory: how much is reserved, or a pair of what is reserved and the limit at which the container is killed.",
-        "MiB",
-    ),
-    "gpu": Key(_word("H100:2"), '"H100:2"', "GPU model, with `:n` for several.", "GPUs"),
-    "timeout": Key(
-        _timeout,
-        "3600",
-        "How long Modal lets the function call run, from its begin in a container.",
-        "seconds",
-    ),
-    "region": Key(_regions, '["us-east", "us-west"]', "Region, or a list of them, in which the container may be."),
-    "cloud": Key(_word("aws"), '"aws"', "Cloud provider on which the container is to be."),
-    "env": Key(
-        _env,
-        '{"HF_HOME": "/tmp/hf"}',
-        "Environment variables of this task, above those of `worker_env`. They travel with the work, so that they do "
-        "not cost a container pool of their own.",
-    ),
-    "profile": Key(
-        _word("default"),
-        '"default"',
-        "Deployed profile (image and defaults) to run on. Without it the task's Airflow queue picks the profile of "
-        "that name, else `default` is used.",
-    ),
-}
+    wanted = (executor_config or {}).get("modal")
+    if not wanted:
+        return _NOTHING
+    try:
+        checked = check_options(wanted)
+    except ConfigError as error:
+        raise WorkloadRejectedError(str(error)) from error
+    return TaskRequest(
+        Resources.of({name: value for name, value in checked.items() if KEYS[name].is_option}),
+        env=checked.get("env"),
+        profile=checked.get("profile"),
+        submit_attempts=checked.get("submit_attempts"),
+    )

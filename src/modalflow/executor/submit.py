@@ -90,6 +90,8 @@ class Submitter:
         self._wakes_at = 0.0
         self._going = True
         for call in self._tracker.calls:
+            if call.work_id in self._tracker.unplaced:
+                continue
             if call.function_call_id is None and call.submission is not None:
                 call.spawned_unseen = call.spawned_unseen or call.attempts > 0
                 self.put(call)
@@ -166,7 +168,7 @@ class Submitter:
         except (exception.Error, ModalflowError) as error:
             lane.dropped()
             self._done(call)
-            call.attempts = self._tracker.policy.submit_attempts
+            call.attempts = call.most_attempts or self._tracker.policy.submit_attempts
             self._tracker.apply(call, lost_before_claim(call, Cause.REFUSED, str(error), self._tracker.policy))
         except Exception:
             # One call must not spoil the others, whatever is wrong with it.

@@ -18,14 +18,17 @@ from typing import Any
 
 from modal import exception
 
+from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.failures import Failures
 from modalflow.executor.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY
+from modalflow.executor.option_sets import OptionSets
 from modalflow.executor.orders import News, NewsKind, Order
+from modalflow.executor.placing import Placer
 from modalflow.executor.remote import FAILURES, Remote
+from modalflow.executor.routing import Routing, UnknownProfileError
 from modalflow.executor.standing import Enquiries
 from modalflow.messages import Deployment, Entry, Kind, State
-from modalflow.names import DEFAULT_PROFILE
 from modalflow.reasons import Cause, explain
 
 log = logging.getLogger(__name__)
@@ -53,11 +56,6 @@ class Link:
 
     remote: Remote | None = None
     deployment: Deployment | None = None
-
-    @property
-    def profiles(self) -> Sequence[str]:
-        """The profiles that orders can go to."""
-        return self.deployment.profiles if self.deployment else (DEFAULT_PROFILE,)
 
     def made(self) -> Remote:
         """The connection; only what runs after the first one was made may ask."""
@@ -93,6 +91,11 @@ class Tracker:
     """Why Modal takes nothing at present; empty while it does."""
     explain: Callable[[Call, Entry], Coroutine[Any, Any, None]] | None = None
     """Asks Modal about the end of a cancelled call, then delivers it."""
+    placer: Placer = field(default_factory=lambda: Placer(Routing(), OptionSets(0, time.monotonic)))
+    look_at_deployed: Callable[[], None] | None = None
+    """Has what is deployed read again, then calls ``place_unplaced``."""
+    unplaced: dict[str, Order] = field(default_factory=dict)
+    """Work id → order of what is not submitted before it is known what is deployed."""
     begin_anew: Callable[[Call, Entry], None] | None = None
     """Takes work that a container had and could not begin, because Airflow's API did not answer."""
     _explained: set[str] = field(default_factory=set)
@@ -131,19 +134,51 @@ class Tracker:
         self._submit_order(call, order)
 
     def _submit_order(self, call: Call, order: Order) -> None:
-        profile = self._profile_of(order)
-        if profile is None:
-            said = f"Profile {order.profile!r} is not deployed; deployed profiles: {', '.join(self.link.profiles)}"
-            self.fail(call, explain(Cause.REJECTED, said=said), Cause.REJECTED)
+        """Place an order and submit it; where its profile is not known, what is deployed is looked at first."""
+        self.unplaced[call.work_id] = order
+        if self.link.remote is None:
+            # Nobody knows yet what is deployed.
             return
-        call.submission = dataclasses.replace(order.submission, profile=profile, partition=self.partition)
+        try:
+            self._place(call, order)
+        except UnknownProfileError as error:
+            if self.look_at_deployed is None:
+                self._turn_away(call, error)
+            else:
+                self.look_at_deployed()
+
+    def place_unplaced(self) -> None:
+        """Place what waits for that, now that it is known what is deployed; turn away what asks for something else."""
+        for work_id, order in list(self.unplaced.items()):
+            call = self.calls.get(work_id)
+            if call is None:
+                del self.unplaced[work_id]
+                continue
+            try:
+                self._place(call, order)
+            except UnknownProfileError as error:
+                self._turn_away(call, error)
+
+    def _place(self, call: Call, order: Order) -> None:
+        try:
+            place = self.placer.place(order, self.link.deployment)
+        except UnknownProfileError:
+            raise
+        except WorkloadRejectedError as error:
+            self._turn_away(call, error)
+            return
+        del self.unplaced[call.work_id]
+        if place.warning:
+            self.say(call.log_path, place.warning, "warning")
+        call.options, call.most_attempts = place.options, order.submit_attempts
+        call.submission = dataclasses.replace(
+            order.submission, profile=place.profile, partition=self.partition, resources=place.granted
+        )
         self.submit(call)
 
-    def _profile_of(self, order: Order) -> str | None:
-        deployed = self.link.profiles
-        if order.profile is not None:
-            return order.profile if order.profile in deployed else None
-        return order.airflow_queue if order.airflow_queue in deployed else DEFAULT_PROFILE
+    def _turn_away(self, call: Call, error: WorkloadRejectedError) -> None:
+        self.unplaced.pop(call.work_id, None)
+        self.fail(call, explain(Cause.REJECTED, said=str(error)), Cause.REJECTED)
 
     def started(self, call: Call) -> None:
         """A spawn has returned its function call id."""

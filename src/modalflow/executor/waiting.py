@@ -125,7 +125,7 @@ class Waiting:
             f"call {call.function_call_id}."
         ]
         if backlog is not None and call.submission is not None and isinstance(call.options, Resources):
-            options = "".join(f", {name}={value!r}" for name, value in call.options.options)
+            options = f", {call.options}" if call.options.options else ""
             said.append(
                 f"Modal has {backlog.inputs} inputs waiting and {backlog.containers} containers for Function "
                 f"{Names.function(call.submission.profile)}{options}."

@@ -49,11 +49,10 @@ def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping
         partition="",
         label=label_of(named_by),
         workload=workload.model_dump_json(),
-        # Shared by all that add nothing: ten thousand of it would be most of what they take.
-        env={**env, **request.env} if request.env else env,
+        **_env(env, request),
         executor_version=__version__,
     )
-    return Order(key, submission, request.resources, queue, request.profile)
+    return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)
 
 
 def order_of_command(
@@ -80,11 +79,18 @@ def order_of_command(
         partition="",
         label=label_of(key),
         command=checked,
-        # Shared by all that add nothing: ten thousand of it would be most of what they take.
-        env={**env, **request.env} if request.env else env,
+        **_env(env, request),
         executor_version=__version__,
     )
-    return Order(key, submission, request.resources, queue, request.profile)
+    return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+
+
+def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:
+    """The variables of a submission, and which of them are the task's own."""
+    if not request.env:
+        # Shared by all that add nothing: ten thousand of it would be most of what they take.
+        return {"env": env}
+    return {"env": {**env, **request.env}, "own_env": tuple(request.env)}
 
 
 def external_id(work_id: str, function_call_id: str | None) -> str:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterable
 
 from modalflow.config import OPTIONS, SECTION
-from modalflow.executor.resources import KEYS
+from modalflow.task_options import KEYS
 
 _HEAD = f"""# Configuration
 

@@ -8,37 +8,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modal
 
-from modalflow.names import APP_VARIABLE, BUNDLES_ROOT, BUNDLES_VARIABLE, DEFAULT_PROFILE, LOGS_MOUNT, Names
+from modalflow.names import (
+    APP_VARIABLE,
+    BUNDLES_ROOT,
+    BUNDLES_VARIABLE,
+    LOGS_MOUNT,
+    PRELOAD_VARIABLE,
+    PROFILE_ENV_VARIABLE,
+    PROFILE_VARIABLE,
+    Names,
+)
 from modalflow.worker import early
 from modalflow.worker.container import Container
 
 if TYPE_CHECKING:
     from modal.app import App
 
-#: Modal's longest timeout of a function call, in seconds. The executor ends what runs for too long before that.
-LONGEST_TIMEOUT = 24 * 3600
-
-
-@dataclass(frozen=True)
-class Profile:
-    """A deployed Function with its defaults. None stands for Modal's own default."""
-
-    name: str = DEFAULT_PROFILE
-    timeout: int = LONGEST_TIMEOUT
-    """Seconds that a function call may take."""
-    concurrency: int = 4
-    """How many function calls share a container; each has processes of its own there."""
-    cpu: float | None = None
-    """Cores."""
-    memory: int | None = None
-    """MiB."""
-    max_containers: int | None = None
+    from modalflow.worker.profile import Profile
 
 
 def bundle_folder(name: str) -> str:
@@ -67,28 +58,53 @@ def build_app(
     names: Names,
     *,
     image: modal.Image,
-    profiles: Sequence[Profile] = (Profile(),),
+    profiles: Sequence[Profile],
     bundles: Mapping[str, Path] | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> App:
-    """The app, not deployed yet. ``bundles`` are the DAG bundles to add to the image: name → folder on this machine."""
+    """The app, not deployed yet.
+
+    ``image`` is that of profiles without one, ``bundles`` are the DAG bundles to add to every image: name → folder on
+    this machine. ``env`` are variables of all profiles, below their own.
+    """
     app = modal.App(names.app, include_source=False)
     baked = {name: bundle_folder(name) for name in bundles or {}}
-    image = image.env({APP_VARIABLE: names.app, BUNDLES_VARIABLE: json.dumps(baked, sort_keys=True)})
-    # Added when a container starts, not when the image is built: a changed DAG costs no build.
-    image = image.add_local_python_source("modalflow")
-    for name, folder in (bundles or {}).items():
-        image = image.add_local_dir(folder, baked[name], ignore=["**/__pycache__", "**/.git", "**/*.pyc"])
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
     for profile in profiles:
+        variables = {
+            APP_VARIABLE: names.app,
+            BUNDLES_VARIABLE: json.dumps(baked, sort_keys=True),
+            **_profile_variables(profile, env or {}),
+        }
+        # The last layer that is built: what changes most often costs least.
+        own = (profile.image or image).env(variables)
+        # Added when a container starts, not when the image is built: a changed DAG costs no build.
+        own = own.add_local_python_source("modalflow")
+        for name, folder in (bundles or {}).items():
+            own = own.add_local_dir(folder, baked[name], ignore=["**/__pycache__", "**/.git", "**/*.pyc"])
         app.function(
             name=Names.function(profile.name),
-            image=image,
-            volumes={LOGS_MOUNT: logs},
-            timeout=profile.timeout,
+            image=own,
+            volumes={path: volume for path, volume in (*profile.volumes.items(), *own_volumes(names, logs).items())},
             # A repeated input would be refused by its claim: what is retried is for Airflow to decide.
             retries=0,
-            cpu=profile.cpu,
-            memory=profile.memory,
-            max_containers=profile.max_containers,
-        )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency > 1 else run)
+            **profile.arguments(),
+        )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency != 1 else run)
     return app
+
+
+def own_volumes(names: Names, logs: modal.Volume | None = None) -> dict[str, modal.Volume]:
+    """What modalflow itself has mounted in every container, whatever its profile or a task asks for."""
+    return {LOGS_MOUNT: logs or modal.Volume.from_name(names.logs)}
+
+
+def _profile_variables(profile: Profile, env: Mapping[str, str]) -> dict[str, str]:
+    """Of the image, so that they are there before the first workload; which of them count above what a workload brings
+    along, the container learns from their names."""
+    variables = {**env, **profile.env}
+    return {
+        **variables,
+        PROFILE_ENV_VARIABLE: json.dumps(sorted(variables)),
+        PROFILE_VARIABLE: json.dumps({"profile": profile.name, **profile.granted()}, sort_keys=True),
+        PRELOAD_VARIABLE: json.dumps(list(profile.preload)),
+    }

@@ -8,13 +8,22 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import modal
 
 from modalflow.bundles.store import open_store
 from modalflow.bundles.trees import Trees
 from modalflow.messages import Kind, Submission
-from modalflow.names import APP_VARIABLE, DEFAULT_APP, LOGS_MOUNT, SYNCED_VARIABLE, Names
+from modalflow.names import (
+    APP_VARIABLE,
+    DEFAULT_APP,
+    LOGS_MOUNT,
+    PROFILE_ENV_VARIABLE,
+    PROFILE_VARIABLE,
+    SYNCED_VARIABLE,
+    Names,
+)
 from modalflow.worker import early, environment
 from modalflow.worker.commits import Commits
 from modalflow.worker.dags import Dags, wanted_by
@@ -39,6 +48,10 @@ class Container:
     dags: Dags
     variables: Mapping[str, str]
     """The container's own environment variables."""
+    profile: Mapping[str, Any] = field(default_factory=dict)
+    """What its profile grants, as in ``Submission.resources``, and the name of it as ``profile``."""
+    profile_env: Mapping[str, str] = field(default_factory=dict)
+    """Those of the variables that the profile or the deployment set."""
     _commands: Nursery | None = None
     _workloads: dict[tuple[tuple[str, str], ...], Nursery] = field(default_factory=dict)
 
@@ -67,6 +80,10 @@ class Container:
                 frozenset(json.loads(os.environ.get(SYNCED_VARIABLE, "[]"))),
             ),
             variables=dict(os.environ),
+            profile=json.loads(os.environ.get(PROFILE_VARIABLE, "{}")),
+            profile_env={
+                name: os.environ.get(name, "") for name in json.loads(os.environ.get(PROFILE_ENV_VARIABLE, "[]"))
+            },
             _workloads=workloads,
         )
 
@@ -76,17 +93,22 @@ class Container:
 
         Raises BundleError where these cannot be had.
         """
+        submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.kind is Kind.COMMAND:
-            yield environment.of_command(self.variables, submission.env)
+            yield environment.of_command(self.variables, submitted)
             return
-        listed = submission.env.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
+        listed = submitted.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
         bundles = environment.classes_of_bundles(listed)
         if submission.kind is Kind.PROBE:
             wanted = await self.dags.newest(bundles)
         else:
             wanted = wanted_by(submission.workload)
         async with self.dags.folders_for(wanted, bundles) as folders:
-            yield environment.of_workload(self.variables, submission.env, home=self.home, folders=folders)
+            yield environment.of_workload(self.variables, submitted, home=self.home, folders=folders)
+
+    def granted(self, submission: Submission) -> dict[str, Any]:
+        """What a submission is granted here: the keys of ``Submission.resources``, and ``profile``."""
+        return {"profile": submission.profile, **self.profile, **submission.resources}
 
     async def nursery_for(self, kind: Kind, env: Mapping[str, str]) -> Nursery:
         """The zygote that can run this: one for all commands, one per set of settings that Airflow reads at import."""

@@ -5,11 +5,13 @@ Runs where Airflow's configuration is. Must work, for raw commands, where Airflo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
-from importlib import metadata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +21,97 @@ from modal import exception
 from modalflow import __version__
 from modalflow.config import Settings
 from modalflow.control_plane import ControlPlane, connect, unreachable
-from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError
+from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError, MalformedMessageError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment
 from modalflow.names import Names
-from modalflow.worker.app import Profile, build_app, bundle_folder
+from modalflow.worker.app import build_app, bundle_folder, own_volumes
+from modalflow.worker.changes import Change, changes
+from modalflow.worker.definition import Worker
 from modalflow.worker.environment import LOCAL_BUNDLE
+from modalflow.worker.images import default_image, image_of
+from modalflow.worker.mirror import Mirror, environment
+from modalflow.worker.profile import digest
 
 Tell = Callable[[str], None]
 """Told, line by line, what a user should know."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deployment that has not been carried out yet. ``before`` is the record of the one that it would replace."""
+
+    names: Names
+    control_plane: ControlPlane
+    worker: Worker
+    mirror: Mirror
+    whole: bool
+    """Whether the image of profiles without one has all packages of this environment."""
+    bundles: Mapping[str, Path]
+    before: Deployment | None
+    after: Deployment
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What it would change."""
+        return changes(self.before, self.after)
+
+    def carry_out(self) -> Deployment:
+        """Deploy, and return the record. Raises CredentialsError, ControlPlaneUnreachableError or DeployError."""
+        with _told_as_our_own(f"The worker app {self.names.app!r} could not be deployed"):
+            return self._carry_out()
+
+    def _carry_out(self) -> Deployment:
+        image = default_image(self.mirror, _requirements(self.worker), whole=self.whole)
+        app = build_app(
+            self.names,
+            image=image,
+            profiles=[
+                dataclasses.replace(profile, image=image_of(profile, image, self.mirror))
+                for profile in self.worker.profiles
+            ],
+            bundles=self.bundles,
+            env=self.worker.env,
+        )
+        scope, plane = self.control_plane.scope(), self.control_plane
+        for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
+            kind.from_name(name, create_if_missing=True, **scope).hydrate()
+        app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
+        deployment = dataclasses.replace(self.after, deployed_at=time.time())
+        LogVolume(plane, self.names).record(deployment)
+        return deployment
+
+
+def prepare(
+    names: Names,
+    *,
+    environment_name: str = "",
+    bundles: Mapping[str, Path] | None = None,
+    worker: Worker | None = None,
+    whole: bool = True,
+    tell: Tell = lambda line: None,
+) -> Plan:
+    """Connect, and return what a deployment would be.
+
+    ``bundles`` are the DAG bundles to bake into the images, name → folder; None means every local one of Airflow's
+    configuration. Without ``whole``, or with requirements of the worker's, the image has Airflow and its providers
+    only. Raises ConfigError, CredentialsError, ControlPlaneUnreachableError or DeployError.
+    """
+    worker = worker or Worker()
+    if bundles is None:
+        bundles = configured_bundles(tell)
+    for name, folder in bundles.items():
+        _check_bundle(name, folder)
+    requirements = _requirements(worker)
+    if requirements is not None and not requirements.is_file():
+        raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+    whole = whole and requirements is None
+    control_plane = _connect(environment_name)
+    mirror = environment()
+    with _told_as_our_own(f"The record of the worker app {names.app!r} could not be read"):
+        before = _deployed(control_plane, names)
+    after = _record(names, worker, mirror, bundles, whole)
+    return Plan(names, control_plane, worker, mirror, whole, bundles, before, after)
 
 
 def deploy(
@@ -35,35 +119,57 @@ def deploy(
     *,
     environment: str = "",
     bundles: Mapping[str, Path] | None = None,
-    profile: Profile | None = None,
-    requirements: Path | None = None,
+    worker: Worker | None = None,
     tell: Tell = lambda line: None,
 ) -> Deployment:
-    """Deploy the worker app and return the record of it.
+    """Deploy the worker app and return the record of it; arguments and errors are those of ``prepare``."""
+    return prepare(names, environment_name=environment, bundles=bundles, worker=worker, tell=tell).carry_out()
 
-    ``bundles`` are the DAG bundles to bake into the image, name → folder; None means every local one of Airflow's
-    configuration. ``requirements`` is a file with what the tasks need besides Airflow. Raises CredentialsError,
-    ControlPlaneUnreachableError or DeployError.
-    """
-    if bundles is None:
-        bundles = configured_bundles(tell)
-    for name, folder in bundles.items():
-        _check_bundle(name, folder)
-    control_plane = _connect(environment)
-    profile = profile or Profile()
-    packages = airflow_packages()
-    app = build_app(names, image=_image(packages, requirements), profiles=[profile], bundles=bundles)
+
+@contextmanager
+def _told_as_our_own(what: str) -> Iterator[None]:
     try:
-        for kind, name in ((modal.Dict, names.ledger), (modal.Queue, names.events)):
-            kind.from_name(name, create_if_missing=True, **control_plane.scope()).hydrate()
-        app.deploy(name=names.app, environment_name=control_plane.environment or "", client=control_plane.client)
-        return _record(control_plane, names, profile, bundles)
+        yield
     except exception.AuthError as error:
         raise CredentialsError(f"Modal refused the credentials while deploying: {error}") from error
     except exception.ConnectionError as error:
         raise ControlPlaneUnreachableError(unreachable(error)) from error
     except (exception.Error, OSError) as error:
-        raise DeployError(f"The worker app {names.app!r} could not be deployed: {error}") from error
+        raise DeployError(f"{what}: {error}") from error
+
+
+def _requirements(worker: Worker) -> Path | None:
+    return None if worker.requirements is None else Path(worker.requirements)
+
+
+def _deployed(control_plane: ControlPlane, names: Names) -> Deployment | None:
+    """The record of what is deployed; None where there is none that can be read."""
+    volume: Any = modal.Volume.from_name(names.logs, **control_plane.scope())
+    try:
+        volume.hydrate()
+        return LogVolume(control_plane, names).deployment()
+    except (exception.NotFoundError, MalformedMessageError):
+        return None
+
+
+def _record(names: Names, worker: Worker, mirror: Mirror, bundles: Mapping[str, Path], whole: bool) -> Deployment:
+    requirements = _requirements(worker)
+    lines = requirements.read_text(errors="replace").splitlines() if requirements is not None else []
+    return Deployment(
+        version=__version__,
+        protocol=PROTOCOL,
+        airflow_version=mirror.airflow_version,
+        python_version=platform.python_version(),
+        profiles=tuple(profile.name for profile in worker.profiles),
+        bundles={name: bundle_folder(name) for name in bundles},
+        deployed_at=0.0,
+        facts={profile.name: profile.facts() for profile in worker.profiles},
+        granted={profile.name: profile.granted() for profile in worker.profiles},
+        volumes={path: volume.name or "" for path, volume in own_volumes(names).items()},
+        packages=mirror.packages if whole else mirror.airflow,
+        requirements=tuple(line for line in map(str.strip, lines) if line and not line.startswith("#")),
+        env={name: digest(value) for name, value in worker.env.items()},
+    )
 
 
 def configured() -> Settings:
@@ -83,45 +189,6 @@ def _connect(environment: str) -> ControlPlane:
     except ImportError:
         return connect(environment=environment)
     return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)
-
-
-def _record(control_plane: ControlPlane, names: Names, profile: Profile, bundles: Mapping[str, Path]) -> Deployment:
-    deployment = Deployment(
-        version=__version__,
-        protocol=PROTOCOL,
-        airflow_version=airflow_packages().get("apache-airflow-core", ""),
-        python_version=platform.python_version(),
-        profiles=(profile.name,),
-        bundles={name: bundle_folder(name) for name in bundles},
-        deployed_at=time.time(),
-    )
-    LogVolume(control_plane, names).record(deployment)
-    return deployment
-
-
-def _image(packages: Mapping[str, str], requirements: Path | None) -> modal.Image:
-    """An image with this Python and this Airflow: a workload can only be read by the Airflow that wrote it."""
-    major_minor = ".".join(platform.python_version_tuple()[:2])
-    image = modal.Image.debian_slim(python_version=major_minor)
-    if packages:
-        image = image.uv_pip_install(*(f"{name}=={version}" for name, version in sorted(packages.items())))
-    if requirements is not None:
-        if not requirements.is_file():
-            raise DeployError(
-                f"The requirements file {requirements} does not exist; expected a file that pip can read."
-            )
-        image = image.uv_pip_install(requirements=[str(requirements)])
-    return image
-
-
-def airflow_packages() -> dict[str, str]:
-    """The Airflow packages installed here, providers included: name → version."""
-    found = {}
-    for distribution in metadata.distributions():
-        name = str(distribution.metadata["Name"] or "").lower().replace("_", "-")
-        if name.startswith("apache-airflow"):
-            found[name] = distribution.version
-    return found
 
 
 def configured_bundles(tell: Tell) -> dict[str, Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
@@ -31,14 +31,19 @@ _READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", 
 _TRUE = frozenset({"t", "true", "1"})
 
 
-def of_command(container: Mapping[str, str], submitted: Mapping[str, str]) -> dict[str, str]:
+def submitted(profile: Mapping[str, str], env: Mapping[str, str], own: Iterable[str]) -> dict[str, str]:
+    """What was submitted, below what the profile and the deployment set, below what the task itself asked for."""
+    return {**env, **profile, **{name: env[name] for name in own if name in env}}
+
+
+def of_command(container: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The environment of a raw command: the container's, and above it what was submitted."""
-    return {**container, **submitted}
+    return {**container, **given}
 
 
 def of_workload(
     container: Mapping[str, str],
-    submitted: Mapping[str, str],
+    given: Mapping[str, str],
     *,
     home: str,
     folders: Mapping[str, str],
@@ -54,7 +59,7 @@ def of_workload(
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }
-    env = {**own, **container, **submitted}
+    env = {**own, **container, **given}
     env.update(
         {
             "AIRFLOW_HOME": home,

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from modalflow.config import OPTIONS
-from modalflow.executor.resources import KEYS, read_executor_config
+from modalflow.executor.resources import read_executor_config
 from modalflow.operations.options_page import page
+from modalflow.task_options import KEYS
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 

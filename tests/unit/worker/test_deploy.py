@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import DeployError
-from modalflow.worker.deploy import airflow_packages, local_bundles
+from modalflow.worker.deploy import local_bundles
 from modalflow.worker.environment import LOCAL_BUNDLE
+from modalflow.worker.mirror import environment
 
 
 def test_local_bundles_are_found_with_their_folders() -> None:
@@ -34,7 +35,7 @@ def test_a_malformed_bundle_list_names_the_setting(listed: str) -> None:
 
 def test_the_image_gets_this_airflow_and_its_providers() -> None:
     """Every Airflow distribution of this environment is in the list, with the version installed here."""
-    packages = airflow_packages()
+    packages = environment().airflow
     assert packages["apache-airflow-core"] == metadata.version("apache-airflow-core")
     assert packages["apache-airflow-providers-standard"] == metadata.version("apache-airflow-providers-standard")
     assert all(name.startswith("apache-airflow") for name in packages)

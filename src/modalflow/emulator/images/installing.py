@@ -45,6 +45,9 @@ _FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
 _NESTED = re.compile(r"\s*(?P<option>-r|-c|--requirement|--constraint)[ =]\s*(?P<path>[^\s#]+)")
 _PATH = re.compile(r"(?<![\w./:-])(file://)?/[^\s;#]+")
 
+#: Options that change nothing where everything that is asked for is there.
+_WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
+
 #: Lines of pip's that an error is explained with.
 _LAST_WORDS = 12
 
@@ -76,7 +79,7 @@ def requirements(install: Install, tree: Path | None) -> list[str] | None:
             except OSError:
                 return None
             found += [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
-        else:
+        elif argument not in _WITHOUT_CONSEQUENCE:
             found.append(argument)
     found = [line for line in found if line]
     return found if all(_SIMPLE.match(line) for line in found) else None

@@ -1,0 +1,76 @@
+"""From an order to the Function that gets it, with which options, and what the task is granted there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from modalflow import values
+from modalflow.executor.option_sets import OptionSets
+from modalflow.executor.orders import Order
+from modalflow.executor.resources import Resources
+from modalflow.executor.routing import Routing
+from modalflow.messages import Deployment
+from modalflow.names import DEFAULT_PROFILE
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an order goes."""
+
+    profile: str
+    options: Resources
+    """What the task asks for beyond its profile."""
+    granted: Mapping[str, Any]
+    """As in ``Submission.resources``."""
+    warning: str = ""
+    """What the user should know and nobody can be sure of."""
+
+
+#: Options that are no resources: what a container has, not what it costs.
+_NOT_GRANTED = frozenset({"secrets", "volumes"})
+
+#: Places that are remembered: a submission shares with others what it is granted.
+_KEPT = 1000
+
+
+class Placer:
+    """Places orders on what is deployed."""
+
+    def __init__(self, routing: Routing, option_sets: OptionSets) -> None:
+        self._routing = routing
+        self._option_sets = option_sets
+        self._known: dict[tuple[str, Resources], Place] = {}
+        self._deployment: Deployment | None = None
+
+    def place(self, order: Order, deployment: Deployment | None) -> Place:
+        """Return the place; WorkloadRejectedError says why there is none."""
+        if deployment is not self._deployment:
+            self._deployment = deployment
+            self._known.clear()
+        profile = self._routing.profile_of(order.profile, order.airflow_queue, profiles_of(deployment))
+        key = (profile, order.resources)
+        place = self._known.get(key)
+        if place is None:
+            place = _place(profile, order.resources, deployment)
+        self._option_sets.admit(profile, place.options)
+        if len(self._known) > _KEPT:
+            self._known.clear()
+        self._known[key] = place
+        return place
+
+
+def profiles_of(deployment: Deployment | None) -> Sequence[str]:
+    """The profiles that orders can go to."""
+    return deployment.profiles if deployment is not None else (DEFAULT_PROFILE,)
+
+
+def _place(profile: str, wanted: Resources, deployment: Deployment | None) -> Place:
+    of_profile = dict(deployment.granted.get(profile, {})) if deployment is not None else {}
+    options = wanted.beyond(of_profile)
+    own = {name: value for name, value in options.plain().items() if name not in _NOT_GRANTED}
+    granted = {**of_profile, **own}
+    if options.unshared:
+        granted["concurrency"] = 1
+    return Place(profile, options, granted, values.unknown_gpu(own.get("gpu")))

@@ -1,0 +1,107 @@
+"""The packages of this environment, as an image can have them: names with exact versions.
+
+Owns what cannot be installed elsewhere, and what to do about each. Installs nothing, asks no index.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import site
+import sysconfig
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+#: Added to every image as source, or a tool of this environment alone.
+_NEVER = frozenset({"modalflow", "pip", "setuptools", "wheel", "uv", "pkg-resources"})
+
+_AIRFLOW = "apache-airflow"
+_CORE = "apache-airflow-core"
+
+
+@dataclass(frozen=True)
+class Mirror:
+    """What an image can have of this environment."""
+
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Name → version."""
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    """Name → why it is not in the image, and what to do about it."""
+
+    @property
+    def airflow(self) -> dict[str, str]:
+        """The packages that are Airflow itself and its providers."""
+        return {name: version for name, version in self.packages.items() if name.startswith(_AIRFLOW)}
+
+    @property
+    def airflow_version(self) -> str:
+        """Empty where there is no Airflow."""
+        return self.packages.get(_CORE, "")
+
+
+def canonical(name: str) -> str:
+    """A package's name as indexes know it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def pins(packages: Mapping[str, str]) -> list[str]:
+    """The packages as requirements, in the order of their names."""
+    return [f"{name}=={version}" for name, version in sorted(packages.items())]
+
+
+def environment(distributions: Iterable[metadata.Distribution] | None = None) -> Mirror:
+    """What is installed here. Of packages that are there twice, the one that Python imports counts."""
+    packages: dict[str, str] = {}
+    left_out: dict[str, str] = {}
+    for distribution in metadata.distributions() if distributions is None else distributions:
+        name = canonical(str(distribution.metadata["Name"] or ""))
+        if not name or name in _NEVER or name in packages or name in left_out:
+            continue
+        why = _obstacle(distribution)
+        if why:
+            left_out[name] = why
+        else:
+            packages[name] = distribution.version
+    return Mirror(packages, left_out)
+
+
+def _obstacle(distribution: metadata.Distribution) -> str:
+    """Why a package cannot be installed by its name and version; empty if it can."""
+    if not distribution.version:
+        return "it has no version; reinstall it"
+    if _is_the_systems(distribution):
+        return "the system's package manager installed it; install it with pip here, or add it to an image of your own"
+    origin = _origin(distribution)
+    url = str(origin.get("url") or "")
+    if not url:
+        return ""
+    if "vcs_info" in origin:
+        return f"it was installed from {url}; publish it, or add it to an image of your own: pip_install('git+…')"
+    if url.startswith("file:"):
+        kind = "is editable" if "editable" in str(origin.get("dir_info")) else "was installed"
+        return (
+            f"it {kind} from {url.removeprefix('file://')}; publish it, or add it to an image of your own: "
+            "modal.Image.add_local_python_source(…, copy=True)"
+        )
+    return f"it was installed from {url}; publish it, or add it to an image of your own: pip_install({url!r})"
+
+
+def _origin(distribution: metadata.Distribution) -> dict[str, object]:
+    """PEP 610's record of a package that did not come from an index."""
+    try:
+        found = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_the_systems(distribution: metadata.Distribution) -> bool:
+    """Whether it lies where Debian's packages put theirs."""
+    place = Path(str(distribution.locate_file("")))
+    return place.name == "dist-packages" and place not in {Path(each) for each in _own_places()}
+
+
+def _own_places() -> list[str]:
+    return [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), site.getusersitepackages()]

@@ -116,7 +116,7 @@ class LogVolume:
             refused = f"Modal refused the credentials with which the log on Volume {self._name} was to be read: {error}"
             raise CredentialsError(refused) from error
         except (exception.Error, OSError) as error:
-            return [*sources, f"{rest} on Volume {self._name} could not be read: {error}"], texts
+            return [*sources, f"Volume {self._name}: {rest} could not be read: {error}"], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import time
+
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, start_run, the_task, wait_at_gate
 from tests.support import wait_until
+
+_TICK = re.compile(r"tick (\d+\.\d+)")
+_NUMBER = re.compile(r"number (\d+)")
 
 pytestmark = [pytest.mark.timeout(240), pytest.mark.matrix]
 
@@ -46,3 +52,32 @@ def test_the_log_of_a_deferred_task_tells_all_of_it_in_order(stack: ModalStack) 
         "after the trigger",
     )
     assert [part for line in log for part in dict.fromkeys(story) if part in line] == list(story), "\n".join(log)
+
+
+def test_lines_are_seen_within_seconds_and_odd_ones_as_well(stack: ModalStack) -> None:
+    """While a task runs its lines are in Airflow's API seconds after they were printed; at the end all are there, in
+    order, among them a line of a megabyte, ten thousand in no time, and bytes that are no text."""
+    run_id = start_run(stack, "talks")
+    ages: dict[str, float] = {}
+
+    def ended() -> bool:
+        instance = the_task(stack, "talks", run_id)
+        if instance.state == "running":
+            for line in stack.airflow.api.log("talks", run_id, instance):
+                if found := _TICK.search(line):
+                    ages.setdefault(found[0], time.time() - float(found[1]))
+        return instance.state in ("success", "failed")
+
+    wait_until(ended, 120.0, "the end of talks", interval=0.1)
+    # How old they are on a machine that does nothing else is a figure of benchmarks/README.md.
+    assert len(ages) > 10 and max(ages.values()) < 10, ages
+    log = stack.airflow.api.log("talks", run_id, the_task(stack, "talks", run_id))
+    numbers = [int(found[1]) for line in log if (found := _NUMBER.search(line))]
+    assert numbers == list(range(10_000))
+    assert any("x" * 1_000_000 in line for line in log)
+    [odd] = [line for line in log if "no text" in line]
+    assert "\N{REPLACEMENT CHARACTER}" in odd and "( and " in odd
+    [warning] = [line for line in log if "a warning of the task's own" in line]
+    assert "warning" in warning.lower()
+    assert [line for line in log if "to stderr" in line] and [line for line in log if "no end" in line]
+    assert "Started on Modal, profile default" in next(line for line in log if "Started" in line)

@@ -37,6 +37,9 @@ _RUN_CONTEXT = {
 }
 
 
+_CONNECTION = {"conn_id": "tested", "conn_type": "smtp", "host": "127.0.0.1", "port": 1}
+
+
 @dataclass
 class StubExecutionApi:
     """What the API was asked, and how it answers."""
@@ -61,7 +64,9 @@ class StubExecutionApi:
         if path == "/execution/health":
             return 200, {"status": "healthy"}
         if path.endswith("/connection"):
-            return 200, {"conn_id": "tested", "conn_type": "smtp", "host": "127.0.0.1", "port": 1}
+            return 200, _CONNECTION
+        if path.startswith("/execution/connections/"):
+            return 200, {**_CONNECTION, "schema": None, "login": None, "password": None, "extra": None}
         return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)
 
 

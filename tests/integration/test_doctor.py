@@ -87,7 +87,8 @@ def test_all_is_well(clinic: Clinic) -> None:
     container = findings["hostname"]["detail"].split()[-1]
     assert container.startswith("ta-") and container in findings["container (default)"]["detail"]
     assert ("GET", "/execution/health", None) in clinic.api.requests
-    assert findings["DAG bundle tests"]["detail"].startswith("1 Python files in /opt/modalflow/bundles/tests")
+    files = len(list(DAGS.glob("*.py")))
+    assert findings["DAG bundle tests"]["detail"].startswith(f"{files} Python files in /opt/modalflow/bundles/tests")
     with client_of(clinic.local.url, clinic.local.env) as client:
         assert modal.Dict.from_name(Names("patient").ledger, client=client).len() == 0
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from modalflow.messages import State
+from modalflow.names import BUNDLES_ROOT
 from modalflow.worker.parts import PART_SIZE
 from tests.integration.world import Work, World, deployed_worker, processes_in
 from tests.support import wait_until
@@ -110,3 +111,20 @@ def test_a_long_log_of_a_task_is_whole_and_in_parts(world: World) -> None:
     ]
     sizes = [file.size for file in world.logs.volume.listdir(work.wire["log_path"])]
     assert len(sizes) > 2 and max(sizes) <= PART_SIZE
+
+
+def test_a_remote_logging_of_the_deployment_gets_the_whole_log(world: World) -> None:
+    """Airflow's own handler uploads under Airflow's own path, with the connection it needs; meanwhile, and after, the
+    log is on the Volume as always."""
+    env = {
+        "PYTHONPATH": f"{BUNDLES_ROOT}/tests",
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "remote_log.LOGGING_CONFIG",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"{world.api.url}uploads",
+    }
+    work = world.task("hello", env=env)
+    assert work.ended().final_state == "success", work.log()
+    [uploaded] = [body for method, path, body in world.api.requests if path.endswith("/uploads") and method == "PUT"]
+    assert (uploaded["path"], uploaded["has_connection"]) == ("dag_id=d/run_id=r/task_id=hello/attempt=1.log", True)
+    assert uploaded["log"] == work.log()
+    assert json.loads(uploaded["log"].splitlines()[0])["event"].startswith("Started on Modal")
+    assert "hello from the task" in uploaded["log"]

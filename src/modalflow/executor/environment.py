@@ -11,6 +11,7 @@ from typing import Any
 from modalflow import airflow_compat, control_plane
 from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError
+from modalflow.executor.remote_logging import remote_logging_env
 
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
@@ -27,6 +28,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     return {
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
+        **remote_logging_env(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(conf),
     }

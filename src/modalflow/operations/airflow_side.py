@@ -58,16 +58,20 @@ def _executor(conf: Any) -> Finding:
 
 def _task_logs(conf: Any) -> Finding:
     from modalflow import airflow_logging
+    from modalflow.airflow_compat import remote_task_log
 
     mend = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
-    if conf.getboolean("logging", "remote_logging", fallback=False):
-        return warn(
-            "task logs",
-            "[logging] remote_logging is on: Airflow reads task logs elsewhere, and those of Modal while they run only",
-            f"Set [logging] remote_logging = False. {mend}",
-        )
     if airflow_logging.is_in_use():
         return ok("task logs", "Airflow reads them from the logs Volume")
+    if key := conf.get("logging", "google_key_path", fallback=""):
+        return warn(
+            "task logs",
+            f"[logging] google_key_path is {key}, a file of this machine: containers have none of that name",
+            "Put the key into the connection that remote_log_conn_id names, or into the worker's image.",
+        )
+    if (handler := remote_task_log()) is not None:
+        what = f"{type(handler).__name__}, from the worker at the end of a task; from the logs Volume while it runs"
+        return ok("task logs", f"Airflow reads them with {what}")
     configured = conf.get("logging", "logging_config_class", fallback="") or "not set"
     return fail(
         "task logs",

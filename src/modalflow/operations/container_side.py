@@ -58,6 +58,7 @@ def examine(site: Site, profile: str, env: Mapping[str, str], timeout: float) ->
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
         yield from _bundles(view.get("bundles"), site)
+        yield from _remote_logging(view.get("remote_logging"), site)
 
 
 def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float) -> Any:
@@ -197,6 +198,20 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
             yield ok(name, files, float(bundle.get("seconds") or 0))
     if not isinstance(seen, list):
         yield skip("DAG bundles", "the container did not get as far as looking for them")
+
+
+def _remote_logging(seen: Any, site: Site) -> Iterator[Finding]:
+    if not isinstance(seen, dict) or not seen:
+        return
+    if seen.get("handler"):
+        yield ok("task logs in the container", f"uploaded by {seen['handler']}, as [logging] says")
+        return
+    why = seen.get("error") or "its Airflow has no handler for [logging] remote_base_log_folder"
+    yield fail(
+        "task logs in the container",
+        f"nothing uploads them: {why}",
+        f"Add the provider, or the module of logging_config_class, to the worker's image: `{site.deploy_command}`.",
+    )
 
 
 def unavailable(why: str) -> Iterator[Finding]:

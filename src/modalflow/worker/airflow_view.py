@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from modalflow.config import without_user
 from modalflow.messages import State
+from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
 
 #: Seconds for one request, and how many DAG files are counted.
@@ -33,6 +35,7 @@ def look(order: Order) -> Outcome:
     tell("hostname", _hostname())
     tell("execution_api", _execution_api(order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
     tell("bundles", _bundles())
+    tell("remote_logging", _remote_logging(order.env))
     return Outcome(State.SUCCESS, 0)
 
 
@@ -65,6 +68,19 @@ def _execution_api(url: str) -> dict[str, Any]:
         if response is not None:
             found = {"status": response.status_code, "text": ""}
     return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+
+
+def _remote_logging(env: Mapping[str, str]) -> dict[str, str]:
+    """What uploads task logs, where the deployment has them uploaded at all."""
+    if not has_remote_logging(env):
+        return {}
+    try:
+        from airflow.sdk.log import load_remote_log_handler
+
+        handler = load_remote_log_handler()
+        return {"handler": type(handler).__name__ if handler is not None else ""}
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        return {"error": _told(error)}
 
 
 def _bundles() -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.worker.commits import Commits
+from modalflow.worker.commits import OLDEST_LINE, Commits, pause_after
 from modalflow.worker.segments import Segment
 
 
@@ -114,3 +114,10 @@ async def test_a_growing_segment_is_published_and_a_still_one_is_not(tmp_path: P
         with segment.path.open("ab") as file:
             os.write(file.fileno(), b"more\n")
         await until(lambda: volume.commits == 2)
+
+
+@pytest.mark.parametrize(("took", "pause"), [(0.01, 1.0), (2.0, 2.0), (3.0, 3.0), (3.5, 2.0), (4.0, 1.0), (30.0, 1.0)])
+def test_the_pause_after_a_commit_leaves_no_line_too_old(took: float, pause: float) -> None:
+    """A slow Volume is left alone for as long as it took, while a line that waits for commit, pause and commit may."""
+    assert pause_after(took, 1.0) == pause
+    assert took > 4.0 or took + pause + took <= OLDEST_LINE

@@ -69,6 +69,8 @@ class Submission:
     cpu (cores, or a list of two: reserved and limit), memory (MiB, or a list of two), gpu ("H100:2"), timeout
     (seconds), region and cloud (a text, or a list), concurrency, nonpreemptible. What is not set is not there. In a
     container, ``Container.granted`` is what to ask."""
+    submitted_at: float = 0.0
+    """When the executor took it from Airflow, in seconds since the epoch by its own clock; 0 if unsaid."""
     protocol: int = PROTOCOL
     executor_version: str = ""
 

@@ -35,6 +35,10 @@ SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 #: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 
+#: The folder on the logs Volume with the records of what work occupied: a folder for each day, with the files of the
+#: containers that ended something on it.
+USAGE_FOLDER = "modalflow-usage"
+
 
 def task_label(dag_id: str, task_id: str, run_id: str, try_number: int | str, map_index: int = -1) -> str:
     """What a human calls one try of a task instance."""

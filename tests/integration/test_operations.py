@@ -197,7 +197,8 @@ def test_logs_are_readable_and_followed_to_the_end(desk: Desk, tmp_path: Path) -
     lines = followed.stdout.splitlines()
     assert " INFO    Started on Modal, profile default, on a local control plane  function_call_id=fc-" in lines[0]
     assert [line.partition(" INFO    ")[2] for line in lines[1:4]] == ["line 1", "line 2", "line 3"]
-    assert " ERROR   The command ended with exit code 3." in lines[4]
+    assert " INFO    Occupied " in lines[4]
+    assert " ERROR   The command ended with exit code 3." in lines[5]
     assert "This try has ended: failed." in followed.stderr
     assert desk.run("logs", "driven", "talks", key.run_id).stdout == followed.stdout
     raw = desk.run("logs", "driven", "talks", key.run_id, "--try", "1", "--json").stdout

@@ -39,9 +39,10 @@ def test_a_command_tells_its_outcome_everywhere(world: World) -> None:
     assert entry.state is State.SUCCESS and entry.return_code == 0 and entry.reason is None
     assert entry.function_call_id == work.calls[0].object_id and entry.container_id.startswith("ta-")
     assert entry.finished_at is not None and entry.finished_at >= entry.started_at > 0
-    first, *rest = work.log().splitlines()
+    first, *rest, last = work.log().splitlines()
     assert json.loads(first)["function_call_id"] == entry.function_call_id
     assert [json.loads(line)["event"] for line in rest] == ["hello"]
+    assert json.loads(last)["event"].startswith("Occupied ")
 
 
 def test_a_container_has_its_zygote_before_a_workload_needs_one(world: World) -> None:
@@ -60,7 +61,7 @@ def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
     work = world.command("echo to stdout; echo to stderr >&2; exit 3")
     entry = wait_until(work.ended)
     assert entry.state is State.FAILED and entry.return_code == 3
-    _, out, err, reason = (json.loads(line) for line in work.log().splitlines())
+    _, out, err, _, reason = (json.loads(line) for line in work.log().splitlines())
     assert (out["event"], out["logger"], out["level"]) == ("to stdout", "task.stdout", "info")
     assert (err["event"], err["logger"], err["level"]) == ("to stderr", "task.stderr", "error")
     assert reason["level"] == "error" and "exit code 3" in reason["event"]

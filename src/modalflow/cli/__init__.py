@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow, its tasks on Modal, on this machine."),
     "status": ("modalflow.cli.status:status", "Show what runs on Modal: which task, where, since when."),
     "logs": ("modalflow.cli.logs:logs", "Print a task's log, while it runs and after."),
+    "cost": ("modalflow.cli.cost:cost", "Show what tasks occupied on Modal, and about what that costs."),
     "cancel": ("modalflow.cli.cancel:cancel", "End a task that waits or runs on Modal."),
     "local": ("modalflow.cli.local:local", "Run Modal's control plane on this machine."),
 }

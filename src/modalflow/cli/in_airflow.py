@@ -14,12 +14,13 @@ import click
 from airflow.cli.cli_config import ActionCommand, Arg, GroupCommand
 
 from modalflow.cli.cancel import cancel
+from modalflow.cli.cost import cost
 from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
 from modalflow.cli.logs import logs
 from modalflow.cli.status import status
 
-COMMANDS: tuple[click.Command, ...] = (deploy, doctor, status, logs, cancel)
+COMMANDS: tuple[click.Command, ...] = (deploy, doctor, status, logs, cost, cancel)
 
 
 def get_cli_commands() -> list[GroupCommand]:

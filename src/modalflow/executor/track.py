@@ -265,7 +265,7 @@ class Tracker:
             kind=call.kind,
             heard_at=time.monotonic(),
             taken_at=time.time(),
-            submission=dataclasses.replace(call.submission, work_id=work_id),
+            submission=dataclasses.replace(call.submission, work_id=work_id, submitted_at=time.time()),
             options=call.options,
         )
         self.calls.add(again)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,6 +51,7 @@ def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping
         label=label_of(named_by),
         workload=workload.model_dump_json(),
         **_env(env, request),
+        submitted_at=time.time(),
         executor_version=__version__,
     )
     return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)
@@ -80,6 +82,7 @@ def order_of_command(
         label=label_of(key),
         command=checked,
         **_env(env, request),
+        submitted_at=time.time(),
         executor_version=__version__,
     )
     return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)

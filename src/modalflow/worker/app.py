@@ -51,7 +51,8 @@ async def run(submission: dict[str, Any]) -> dict[str, Any]:
     global _container
     if _container is None:
         _container = Container.here()
-    return await Call(_container, modal.current_function_call_id() or "").perform(submission)
+    function_call_id = modal.current_function_call_id() or ""
+    return await Call(_container, function_call_id, _container.accounts.open(function_call_id)).perform(submission)
 
 
 def build_app(

@@ -20,6 +20,7 @@ from modalflow import __version__
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
+from modalflow.worker.accounts import Account
 from modalflow.worker.container import Container
 from modalflow.worker.header import header
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
@@ -49,9 +50,17 @@ class Call:
 
     container: Container
     function_call_id: str
+    account: Account
+    """It is closed where the work is over."""
 
     async def perform(self, wire: object) -> dict[str, Any]:
         """Do what the submission asks for, once, and return the outcome."""
+        try:
+            return await self._perform(wire)
+        finally:
+            self.account.drop()
+
+    async def _perform(self, wire: object) -> dict[str, Any]:
         if (task := asyncio.current_task()) is not None:
             _performing.add(task)
         claim = self._unclaimed(wire)
@@ -123,7 +132,7 @@ class Call:
             raise
         finally:
             # Whoever sees the end of the work must be able to see the whole log, so this comes before the ledger.
-            await _uninterrupted(self._close(segment, outcome))
+            await _uninterrupted(self._close(submission, segment, outcome))
 
     async def _run_in_process(self, submission: Submission, segment: Segment) -> Outcome:
         try:
@@ -148,12 +157,14 @@ class Call:
         try:
             ending = await nursery.run(order)
         except asyncio.CancelledError:
-            await _uninterrupted(_stop(nursery, order.id))
+            stopped = await _uninterrupted(_stop(nursery, order.id))
+            self.account.used = stopped.used if stopped is not None else None
             raise
         except ZygoteEndedError as error:
             return Outcome(
                 State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
             )
+        self.account.used = ending.used
         return _command_outcome(ending) if submission.kind is Kind.COMMAND else self._workload_outcome(ending)
 
     def _workload_outcome(self, ending: Ending) -> Outcome:
@@ -188,7 +199,9 @@ class Call:
         reason = self._why_cancelled()
         return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
-    async def _close(self, segment: Segment, outcome: Outcome | None) -> None:
+    async def _close(self, submission: Submission, segment: Segment, outcome: Outcome | None) -> None:
+        if occupied := self.account.close(submission, outcome, self.container.granted):
+            segment.footer(occupied)
         if outcome is not None and outcome.reason:
             segment.error(outcome.reason)
         if not await self.container.commits.publish():
@@ -200,6 +213,8 @@ class Call:
         ended = _ended(dataclasses.replace(claim, started_at=found.started_at), lost)
         try:
             segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
+            if occupied := self.account.lost(submission, found, self.container.granted):
+                segment.footer(occupied)
             segment.error(reason)
             await self.container.commits.publish()
             await self.container.report.take_over(ended)
@@ -296,14 +311,14 @@ def _command_outcome(ending: Ending) -> Outcome:
     return Outcome(State.FAILED, code, reason=f"The command ended with {describe_exit(ending.return_code)}.")
 
 
-async def _stop(nursery: Nursery, order_id: str) -> None:
+async def _stop(nursery: Nursery, order_id: str) -> Ending | None:
     await nursery.interrupt(order_id)
     try:
         async with asyncio.timeout(TERM_GRACE):
-            await nursery.wait(order_id)
+            return await nursery.wait(order_id)
     except TimeoutError:
         await nursery.kill(order_id)
-        await nursery.wait(order_id)
+        return await nursery.wait(order_id)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:

@@ -1,4 +1,4 @@
-"""What exists once per container: its identity, its handles on Modal, its zygotes and its log commits."""
+"""What exists once per container: its identity, its handles on Modal, its zygotes, its log commits and its accounts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from modalflow.names import (
     Names,
 )
 from modalflow.worker import early, environment
+from modalflow.worker.accounts import Accounts, age_of_this_process
 from modalflow.worker.commits import Commits
 from modalflow.worker.dags import Dags, wanted_by
 from modalflow.worker.hostname import container_id
@@ -42,6 +43,7 @@ class Container:
     id: str
     report: Report
     commits: Commits
+    accounts: Accounts
     log_root: Path
     home: str
     """A folder that only this container uses: Airflow's home."""
@@ -71,6 +73,7 @@ class Container:
             id=container_id(),
             report=Report(ledger, events),
             commits=Commits(volume.commit.aio),
+            accounts=Accounts(Path(LOGS_MOUNT), container_id(), age=_age()),
             log_root=Path(LOGS_MOUNT),
             home=begun.home,
             dags=Dags(
@@ -131,3 +134,9 @@ class Container:
             if not nursery.is_busy:
                 del self._workloads[key]
                 await nursery.close()
+
+
+def _age() -> float:
+    """For how long this container has been there. One made of a snapshot has its processes from another; they cannot
+    tell since when they are here, which was a moment ago."""
+    return 0.0 if os.environ.get(early.SNAPSHOT_VARIABLE) == "1" else age_of_this_process()

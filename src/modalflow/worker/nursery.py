@@ -77,10 +77,12 @@ class Nursery:
         except ConnectionError as error:
             raise ZygoteEndedError("The zygote ended before it took the order.") from error
 
-    async def wait(self, order_id: str) -> None:
-        """Return when the order is no longer under way."""
-        if self._running is not None and (pending := self._running.pending.get(order_id)) is not None:
-            await asyncio.wait([pending.ending])
+    async def wait(self, order_id: str) -> Ending | None:
+        """Return when the order is no longer under way: how it ended, where that is known."""
+        if self._running is None or (pending := self._running.pending.get(order_id)) is None:
+            return None
+        await asyncio.wait([pending.ending])
+        return None if pending.ending.exception() else pending.ending.result()
 
     async def interrupt(self, order_id: str) -> None:
         """Ask an order's process to end (SIGTERM)."""

@@ -43,6 +43,18 @@ class Outcome:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What the processes of an order used, as the kernel counted it for the zygote that reaped them."""
+
+    seconds: float
+    """From the fork to the end."""
+    cpu_seconds: float
+    """Of all of them; and what the zygote itself has used since it last told."""
+    peak_mib: float
+    """The most memory that one of them had."""
+
+
+@dataclass(frozen=True)
 class Ending:
     """How the process of an order ended, as told by the zygote."""
 
@@ -51,6 +63,8 @@ class Ending:
     """Negative: the number of the signal that ended it."""
     outcome: Outcome | None
     """None if the process ended without telling one."""
+    used: Used | None = field(default=None, compare=False)
+    """None if no process ran."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -86,8 +100,13 @@ def ending_to_wire(ending: Ending) -> dict[str, Any]:
 
 
 def ending_from(message: Mapping[str, Any]) -> Ending:
-    outcome = message["outcome"]
-    return Ending(message["id"], message["return_code"], outcome_from(outcome) if outcome else None)
+    outcome, used = message["outcome"], message["used"]
+    return Ending(
+        message["id"],
+        message["return_code"],
+        outcome_from(outcome) if outcome else None,
+        Used(**used) if used else None,
+    )
 
 
 class Lines:

@@ -12,10 +12,12 @@ import gc
 import json
 import logging
 import os
+import resource
 import selectors
 import signal
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -29,6 +31,7 @@ from modalflow.worker.orders import (
     Lines,
     Order,
     Outcome,
+    Used,
     encode,
     ending_to_wire,
     order_from,
@@ -53,6 +56,8 @@ class Child:
     pid: int
     outcome: int
     """The read end of the pipe into which it writes its outcome."""
+    forked_at: float
+    """By the monotonic clock."""
 
 
 class Zygote:
@@ -64,6 +69,7 @@ class Zygote:
         self._children: dict[int, Child] = {}
         self._lines = Lines()
         self._order_files: deque[int] = deque()
+        self._cpu_untold = 0.0
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
@@ -128,7 +134,7 @@ class Zygote:
             self._become(id, kind, zygote, order, outcome_write)
         os.close(order)
         os.close(outcome_write)
-        self._children[pid] = Child(id, kind, pid, outcome_read)
+        self._children[pid] = Child(id, kind, pid, outcome_read, time.monotonic())
         self._tell({"event": "started", "id": id, "pid": pid})
 
     def _become(self, id: str, kind: Kind, zygote: int, order: int, outcome: int) -> NoReturn:
@@ -163,18 +169,29 @@ class Zygote:
         self._children.clear()
 
     def _reap(self) -> None:
-        ended: list[tuple[Child, int]] = []
+        ended: list[tuple[Child, int, resource.struct_rusage]] = []
         somebody = False
         while (found := _next_exit()) is not None:
             somebody = True
-            pid, code = found
+            pid, code, usage = found
             if (child := self._children.pop(pid, None)) is not None:
-                ended.append((child, code))
+                ended.append((child, code, usage))
+            else:
+                self._cpu_untold += usage.ru_utime + usage.ru_stime
         if somebody:
             # A stranger's end too: what it had started is ours now.
             self._kill_strangers()
-        for child, code in ended:
-            self._tell(ending_to_wire(Ending(child.id, code, _read_outcome(child.outcome))))
+        for child, code, usage in ended:
+            used = self._used(child, usage)
+            self._tell(ending_to_wire(Ending(child.id, code, _read_outcome(child.outcome), used)))
+
+    def _used(self, child: Child, usage: resource.struct_rusage) -> Used:
+        """What a child and the descendants that it waited for used, and what nobody was told of yet: what this process
+        used itself, and those whose parents had gone."""
+        own = time.process_time()
+        untold, self._cpu_untold = self._cpu_untold + own, -own
+        cpu = usage.ru_utime + usage.ru_stime + untold
+        return Used(time.monotonic() - child.forked_at, cpu, usage.ru_maxrss / 1024)
 
     def _kill_strangers(self) -> None:
         """End what an order left behind: whoever is our child now without having been forked here was orphaned."""
@@ -190,12 +207,12 @@ class Zygote:
             return
 
 
-def _next_exit() -> tuple[int, int] | None:
+def _next_exit() -> tuple[int, int, resource.struct_rusage] | None:
     try:
-        pid, status = os.waitpid(-1, os.WNOHANG)
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
     except ChildProcessError:
         return None
-    return (pid, os.waitstatus_to_exitcode(status)) if pid else None
+    return (pid, os.waitstatus_to_exitcode(status), usage) if pid else None
 
 
 def _drain(end: socket.socket) -> None:

@@ -1,0 +1,173 @@
+"""``modalflow cost``: what tasks occupied on Modal, and about what that costs.
+
+Owns words. Records are read by modalflow.operations.costs, summed and priced by modalflow.cost.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, quiet
+from modalflow.cli.words import counted, duration, table
+from modalflow.cost.footer import figure, memory
+from modalflow.cost.rates import Rates, money
+from modalflow.cost.sums import GROUPINGS, Sum, summed
+
+if TYPE_CHECKING:
+    from modalflow.operations.costs import Usage
+    from modalflow.operations.site import Site
+
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+#: Seconds for which Modal keeps a container that has nothing to do, unless its profile says otherwise.
+_SCALEDOWN = 60
+
+_NOTES = (
+    "They are for the greater of what was asked for and what was used, while a container started, ran or waited for a",
+    "task; tasks that run side by side in a container share it. Not in them: a container's wait after its last task",
+    f"({_SCALEDOWN} s by default), images, Volumes, network, your plan's credits. Modal's own: `modal billing report`.",
+)
+
+
+def _moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
+    """``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC unless it says otherwise)."""
+    if (ago := re.fullmatch(r"(\d{1,5})([mhdw])", value.strip())) is not None:
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    try:
+        moment = datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no time; expected for example 24h, 7d or 2026-11-01") from None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option("--dag", default="", help="Only this DAG.")
+@click.option("--run", default="", help="Only this DAG run (its run id).")
+@click.option(
+    "--since", callback=_moment, default="7d", help="What ended since then: 24h, 7d, or 2026-11-01 (UTC). Default: 7d."
+)
+@click.option("--by", type=click.Choice(sorted(GROUPINGS)), default="run", help="What to sum by. Default: run.")
+@app_option
+@environment_option
+@json_option
+def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: str, as_json: bool) -> None:
+    """Show what tasks occupied on Modal, and about what that costs.
+
+    The worker records what each task occupied on the logs Volume; here it is summed, by DAG run unless --by says
+    otherwise, and priced by Modal's rates. It is an estimate: Modal bills containers, not tasks.
+    """
+    # Imports Modal, and Airflow's configuration.
+    from modalflow.operations.costs import current_rates, read_usage
+    from modalflow.operations.site import open_site, read_settings
+
+    with errors_in_a_line(), quiet():
+        site = open_site(read_settings(app, environment))
+        usage = read_usage(site, since)
+        rates, why_dated = current_rates(site)
+    usage.records = [r for r in usage.records if dag in ("", r.dag_id) and run in ("", r.run_id)]
+    if as_json:
+        click.echo(json.dumps(_wire(site, usage, since, by, rates, why_dated), indent=1))
+    else:
+        click.echo("\n".join(_page(site, usage, since, by, rates, why_dated)))
+
+
+def _wire(site: Site, usage: Usage, since: datetime, by: str, rates: Rates, why_dated: str) -> dict[str, Any]:
+    groups, whole = summed(usage.records, rates, by)
+    names, _ = GROUPINGS[by]
+    return {
+        "app": site.names.app,
+        "environment": site.control_plane.environment,
+        "since": since.isoformat(),
+        "estimate": True,
+        "rates": {
+            "live": rates.live,
+            "source": rates.source,
+            "why_not_live": why_dated or None,
+            "dollars_per_hour": {key: str(value) for key, value in sorted(rates.hourly.items())},
+        },
+        "by": by,
+        "groups": [dict(zip(names, key, strict=True)) | _numbers(each) for key, each in groups.items()],
+        "total": _numbers(whole),
+        "unreadable_lines": usage.unreadable,
+    }
+
+
+def _numbers(each: Sum) -> dict[str, Any]:
+    return {
+        "tasks": each.tasks,
+        "function_calls": each.calls,
+        "lost": each.lost,
+        "queued_seconds": float(each.queued),
+        "starting_seconds": float(each.starting),
+        "running_seconds": float(each.running),
+        "idle_seconds": float(each.idle),
+        "container_seconds": float(each.occupied),
+        "core_seconds": float(each.core_seconds),
+        "core_seconds_used": float(each.cpu_used),
+        "gib_seconds": float(each.gib_seconds),
+        "gpu_seconds": {model: float(seconds) for model, seconds in sorted(each.gpu_seconds.items())},
+        "memory_asked_mib": each.asked_mib,
+        "memory_used_mib": round(each.used_mib, 1),
+        "dollars": str(each.dollars),
+        "without_a_rate": dict(each.unpriced),
+    }
+
+
+def _page(site: Site, usage: Usage, since: datetime, by: str, rates: Rates, why_dated: str) -> Iterable[str]:
+    groups, whole = summed(usage.records, rates, by)
+    environment = f" in environment {site.control_plane.environment}" if site.control_plane.environment else ""
+    yield click.style(f"{site.names.app}{environment}: what ended since {since:%Y-%m-%d %H:%M} UTC", bold=True)
+    if not groups:
+        yield "  No task has left a record: none that matches ended in that time, or the worker is older than this."
+        return
+    header = [*GROUPINGS[by][0], "tasks", "queued", "starting", "running", "idle", "core-s", "GiB-s"]
+    gpus = sorted(whole.gpu_seconds)
+    header += [f"{model}-s" for model in gpus]
+    header += ["memory asked/used", "dollars"]
+    rows = [[*key, *_cells(each, gpus)] for key, each in groups.items()]
+    if len(rows) > 1:
+        rows.append(["total", *[""] * (len(GROUPINGS[by][0]) - 1), *_cells(whole, gpus)])
+    yield from table(header, rows)
+    yield ""
+    yield from _notes(whole, usage, rates, why_dated)
+
+
+def _cells(each: Sum, gpus: list[str]) -> list[str]:
+    times = (each.queued, each.starting, each.running, each.idle)
+    used = memory(each.used_mib) if each.used_mib else "?"
+    asked = memory(each.asked_mib) if each.asked_mib else "?"
+    return [
+        f"{each.tasks:,}",
+        *(_time(float(seconds)) for seconds in times),
+        figure(float(each.core_seconds)),
+        figure(float(each.gib_seconds)),
+        *(figure(float(each.gpu_seconds.get(model, Decimal(0)))) for model in gpus),
+        f"{asked} / {used}",
+        money(each.dollars) + (" + ?" if each.unpriced else ""),
+    ]
+
+
+def _time(seconds: float) -> str:
+    return f"{figure(seconds)} s" if seconds < 60 else duration(seconds)
+
+
+def _notes(whole: Sum, usage: Usage, rates: Rates, why_dated: str) -> Iterable[str]:
+    because = f" ({why_dated})" if why_dated else ""
+    yield f"Dollars are an estimate by {rates.source}{because}."
+    yield from _NOTES
+    for what, number in sorted(whole.unpriced.items()):
+        yield click.style(
+            f"?  {counted(number, 'function call')} without a rate, not in the dollars: {what}", fg="yellow"
+        )
+    if whole.lost:
+        lost = counted(whole.lost, "function call")
+        yield click.style(f"!  {lost} lost with a container: the time until that was noticed is counted.", fg="yellow")
+    if usage.unreadable:
+        yield click.style(f"!  {counted(usage.unreadable, 'line')} of the records could not be read.", fg="yellow")

@@ -1,0 +1,57 @@
+"""What a call occupied, in one line of its log. Pure."""
+
+from __future__ import annotations
+
+from modalflow.cost.rates import Rates, UnknownRateError, gpu_of, money
+from modalflow.cost.usage import Record, Reserved
+
+#: Seconds that are worth telling.
+_LEAST = 0.005
+
+
+def footer(record: Record, rates: Rates) -> str:
+    """``Occupied 1 core, 2 GiB, T4 for 12.4 s (queued …, starting …, running …); used …; about $0.0021 by …``."""
+    parts = [f"Occupied {_asked(record.reserved)} for {seconds(record.occupied)} ({_times(record)})"]
+    if used := _used(record):
+        parts.append(f"used {used}")
+    try:
+        parts.append(f"about {money(rates.dollars(record))} by {rates.source} (an estimate)")
+    except UnknownRateError as error:
+        parts.append(f"no estimate of the cost: no rate is known for {error}")
+    return "; ".join(parts)
+
+
+def _asked(reserved: Reserved | None) -> str:
+    if reserved is None:
+        return "a container"
+    parts = [f"{reserved.cpu:g} core{'' if reserved.cpu == 1 else 's'}", memory(reserved.memory_mib)]
+    if reserved.gpu:
+        model, count = gpu_of(reserved.gpu)
+        parts.append(model if count == 1 else f"{count} {model}")
+    return ", ".join(parts)
+
+
+def _times(record: Record) -> str:
+    told = {"idle before": record.idle, "queued": record.queued, "starting": record.starting, "running": record.running}
+    return ", ".join(f"{name} {seconds(value)}" for name, value in told.items() if value >= _LEAST or name == "running")
+
+
+def _used(record: Record) -> str:
+    parts = [f"{figure(record.cpu_seconds)} core-seconds"] if record.cpu_seconds else []
+    if record.peak_mib:
+        parts.append(f"at most {memory(record.memory_mib)}")
+    return ", ".join(parts)
+
+
+def figure(value: float) -> str:
+    """``0.42``, ``12.4``, ``1,203``."""
+    return f"{value:,.{2 if value < 1 else 1 if value < 100 else 0}f}"
+
+
+def seconds(value: float) -> str:
+    return f"{figure(value)} s"
+
+
+def memory(mib: float) -> str:
+    """``312 MiB``, ``2 GiB``."""
+    return f"{mib / 1024:.3g} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

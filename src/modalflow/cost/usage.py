@@ -1,0 +1,207 @@
+"""The record of what one function call occupied: a line of JSON, as the worker writes it and `modalflow cost` reads it.
+
+The two may be of different versions: fields that this one does not know are passed over, those that are missing have
+defaults. Nothing that was read is trusted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeGuard
+
+from modalflow.cost.meter import Meter
+from modalflow.errors import MalformedMessageError
+
+#: What Modal reserves where nothing is asked for (modal.com/docs/guide/resources).
+DEFAULT_CPU = 0.125
+DEFAULT_MEMORY_MIB = 128
+
+#: The outcome of work whose container was killed: another one recorded it, and knows the times only.
+LOST = "lost"
+
+
+@dataclass(frozen=True)
+class Reserved:
+    """What was asked of Modal for a container."""
+
+    cpu: float = DEFAULT_CPU
+    """Cores."""
+    memory_mib: float = DEFAULT_MEMORY_MIB
+    gpu: str = ""
+    regions: tuple[str, ...] = ()
+    cloud: str = ""
+    nonpreemptible: bool = False
+
+    @classmethod
+    def read(cls, resources: Mapping[str, Any]) -> Reserved:
+        """From what a submission says of its resources: Modal's own names, amounts alone or as (request, limit)."""
+        region = resources.get("region") or resources.get("regions") or ()
+        return cls(
+            cpu=_amount(resources.get("cpu"), DEFAULT_CPU),
+            memory_mib=_amount(resources.get("memory"), DEFAULT_MEMORY_MIB),
+            gpu=_gpu(resources.get("gpu")),
+            regions=(region,) if isinstance(region, str) else tuple(str(each) for each in region),
+            cloud=str(resources.get("cloud") or ""),
+            nonpreemptible=bool(resources.get("nonpreemptible")),
+        )
+
+
+def _amount(asked: Any, default: float) -> float:
+    request = asked[0] if isinstance(asked, list | tuple) and asked else asked
+    return float(request) if _is_number(request) and request > 0 else default
+
+
+def _gpu(asked: Any) -> str:
+    """A list of acceptable GPUs stays one text: which of them it was is not known."""
+    return ",".join(str(each) for each in asked) if isinstance(asked, list | tuple) else str(asked or "")
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+@dataclass(frozen=True)
+class Record:
+    """What one function call occupied. A try of a task that was deferred or rescheduled has several."""
+
+    function_call_id: str
+    container_id: str
+    taken_at: float
+    """When the container took it: seconds since the epoch, by the container's clock."""
+    dag_id: str = ""
+    task_id: str = ""
+    run_id: str = ""
+    map_index: int = -1
+    try_number: int = 0
+    label: str = ""
+    work_id: str = ""
+    profile: str = ""
+    outcome: str = ""
+    """Airflow's final state, where the supervisor told it; else the state of the work, or LOST."""
+    reserved: Reserved | None = None
+    """None where the submission did not say."""
+    queued: float = 0.0
+    """Seconds from submission until there was a container, by two clocks: a rough figure."""
+    starting: float = 0.0
+    """Seconds from there until its process ran; with the start of the container, if that was for it."""
+    running: float = 0.0
+    """Seconds that its process ran."""
+    idle: float = 0.0
+    """Seconds for which the container had nothing to do before it."""
+    occupied: float = 0.0
+    """Seconds of the container that count as this call's: `idle`, and its share of those in which it was there."""
+    cpu_seconds: float = 0.0
+    """What its processes used, and what the worker did meanwhile."""
+    peak_mib: float = 0.0
+    """The most memory that one of its processes had; 0 if unknown."""
+    worker_mib: float = 0.0
+    """The most memory that the container's main process had."""
+
+    @property
+    def ended_at(self) -> float:
+        return self.taken_at + self.starting + self.running
+
+    @property
+    def memory_mib(self) -> float:
+        """The most memory that the container is known to have had for this call."""
+        return self.peak_mib + self.worker_mib if self.peak_mib else 0.0
+
+    @property
+    def core_seconds(self) -> float:
+        """Modal bills what was asked for, or what was used if that is more."""
+        reserved = self.reserved or Reserved()
+        return max(reserved.cpu * self.occupied, self.cpu_seconds)
+
+    @property
+    def gib_seconds(self) -> float:
+        reserved = self.reserved or Reserved()
+        return max(reserved.memory_mib, self.memory_mib) / 1024 * self.occupied
+
+    def to_line(self) -> str:
+        """One line of JSON, without what is as it is by default."""
+        values = {
+            f.name: getattr(self, f.name)
+            for f in dataclasses.fields(self)
+            if f.name != "reserved" and getattr(self, f.name) != f.default
+        }
+        if self.reserved is not None:
+            values["reserved"] = dataclasses.asdict(self.reserved)
+        return json.dumps(values, separators=(",", ":")) + "\n"
+
+    @classmethod
+    def from_line(cls, line: str) -> Record:
+        """Read what ``to_line`` returned; MalformedMessageError for anything else."""
+        try:
+            wire = json.loads(line)
+        except ValueError as error:
+            raise MalformedMessageError(f"A usage record is not JSON: {line[:80]!r}") from error
+        if not isinstance(wire, dict):
+            raise MalformedMessageError(f"A usage record is {type(wire).__name__}; expected an object")
+        if missing := _NEEDED - wire.keys():
+            raise MalformedMessageError(f"A usage record has no {' and no '.join(sorted(missing))}")
+        values = {name: wire[name] for name in _CHECKS if name in wire}
+        for name, value in values.items():
+            if not _CHECKS[name](value):
+                raise MalformedMessageError(f"A usage record's {name} is {value!r}")
+        return cls(**values, reserved=_read_reserved(wire.get("reserved")))
+
+
+def _read_reserved(wire: object) -> Reserved | None:
+    if wire is None:
+        return None
+    try:
+        values = dict(wire)  # type: ignore[call-overload]  # Anything that cannot be read so is malformed.
+        cpu, memory = float(values["cpu"]), float(values["memory_mib"])
+        regions = tuple(map(str, values.get("regions") or ()))
+        if not (0 <= cpu < math.inf and 0 <= memory < math.inf):
+            raise ValueError("amounts that are none")
+    except (KeyError, TypeError, ValueError) as error:
+        raise MalformedMessageError(f"A usage record's reserved is {wire!r}") from error
+    gpu, cloud = str(values.get("gpu") or ""), str(values.get("cloud") or "")
+    return Reserved(cpu, memory, gpu, regions, cloud, bool(values.get("nonpreemptible")))
+
+
+_CHECKS: Mapping[str, Callable[[object], bool]] = {
+    f.name: {
+        "str": lambda value: isinstance(value, str),
+        "int": lambda value: isinstance(value, int),
+        "float": lambda value: _is_number(value) and value >= 0,
+    }[str(f.type)]
+    for f in dataclasses.fields(Record)
+    if f.name != "reserved"
+}
+_NEEDED = frozenset({"function_call_id", "container_id", "taken_at"})
+
+
+def settled(records: Iterable[Record]) -> list[Record]:
+    """The records that count, those of killed containers with a share of what they occupied together.
+
+    A killed container's own record counts where there is one: it was killed between that and the end of the work.
+    """
+    told: dict[tuple[str, str], Record] = {}
+    lost: dict[tuple[str, str], Record] = {}
+    for record in records:
+        (lost if record.outcome == LOST else told)[record.function_call_id, record.container_id] = record
+    left = [record for key, record in lost.items() if key not in told]
+    return [*told.values(), *_shared(left)]
+
+
+def _shared(lost: list[Record]) -> list[Record]:
+    """Calls that were lost with one container have not occupied it several times."""
+    shares: dict[int, float] = {}
+    moments = sorted(
+        [(record.taken_at, 0, number) for number, record in enumerate(lost)]
+        + [(record.ended_at, 1, number) for number, record in enumerate(lost)]
+    )
+    meters: dict[str, Meter] = {}
+    for at, ends, number in moments:
+        meter = meters.setdefault(lost[number].container_id, Meter(at))
+        if ends:
+            shares[number] = meter.end(number, at).own
+        else:
+            meter.begin(number, at)
+    return [dataclasses.replace(record, occupied=shares[number]) for number, record in enumerate(lost)]

@@ -11,6 +11,7 @@
 #   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
+#   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
 #   make constraints   resolve the dependencies anew
 
@@ -36,7 +37,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker constraints clean
+.PHONY: setup check test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker bench-logs constraints clean
 
 setup: $(STAMP)
 
@@ -105,6 +106,9 @@ bench: $(STAMP)
 
 bench-executor: $(STAMP)
 	@$(BIN)/python -m benchmarks.executor $(BENCH)
+
+bench-logs: $(STAMP)
+	@$(BIN)/python -m benchmarks.logs
 
 bench-worker: $(STAMP)
 	@$(BIN)/python -m benchmarks.worker $(BENCH)

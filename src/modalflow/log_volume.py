@@ -35,6 +35,10 @@ _READERS = 4
 #: Characters of logs that are kept, so that a long log is not downloaded again whenever somebody looks for more of it.
 KEPT_TEXT = 64 << 20
 
+#: Seconds for which a text is kept in any case. Of a log that is too long to be kept, each look at it would else drop
+#: what the next one begins with.
+_IN_USE = 60.0
+
 #: A log goes on in such files; see worker.parts.
 _PART = re.compile(r"\.log\.\d{4,}$")
 
@@ -59,26 +63,32 @@ class Line:
 
 
 class _Kept:
-    """The texts that were asked for last. A file that was read is known by its size and time: logs only grow."""
+    """Texts of files that were asked for. A file that was read is known by its size and time: logs only grow."""
 
     def __init__(self) -> None:
-        self._texts: dict[Hashable, str] = {}
+        self._texts: dict[Hashable, tuple[str, float]] = {}
         self._size = 0
         self._lock = threading.Lock()
 
     def get(self, mark: Hashable) -> str | None:
         with self._lock:
-            text = self._texts.pop(mark, None)
+            text, _ = self._texts.pop(mark, (None, 0.0))
             if text is not None:
-                self._texts[mark] = text  # The last is the one that was used last.
+                self._texts[mark] = text, time.monotonic()  # The last is the one that was used last.
             return text
 
     def put(self, mark: Hashable, text: str) -> None:
         with self._lock:
-            self._size += len(text) - len(self._texts.pop(mark, ""))
-            self._texts[mark] = text
-            while self._size > KEPT_TEXT and len(self._texts) > 1:
-                self._size -= len(self._texts.pop(next(iter(self._texts))))
+            if mark in self._texts:
+                return  # Somebody else read it at the same time.
+            while self._texts and self._size + len(text) > KEPT_TEXT:
+                oldest, (dropped, used_at) = next(iter(self._texts.items()))
+                if time.monotonic() - used_at < _IN_USE:
+                    return
+                del self._texts[oldest]
+                self._size -= len(dropped)
+            self._texts[mark] = text, time.monotonic()
+            self._size += len(text)
 
 
 class LogVolume:

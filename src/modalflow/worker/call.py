@@ -110,7 +110,7 @@ class Call:
         text, where = header(
             function_call_id=self.function_call_id,
             profile=submission.profile,
-            resources=getattr(submission, "resources", {}),
+            resources=self.container.granted(submission),
             environ=self.container.variables,
         )
         segment.open(

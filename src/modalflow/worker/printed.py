@@ -7,10 +7,10 @@ state.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from json.encoder import encode_basestring
 
 #: Seconds after which a line is put out although it has no end yet.
 UNFINISHED_AFTER = 1.0
@@ -89,7 +89,7 @@ class Printed:
         return self._line(piece, now, unfinished=True)
 
     def _line(self, text: bytes, now: float, *, unfinished: bool = False) -> bytes:
-        event = json.dumps(_as_shown(text).decode("utf-8", "backslashreplace"), ensure_ascii=False)
+        event = encode_basestring(_as_shown(text).decode("utf-8", "backslashreplace"))
         more = ',"unfinished":true' if unfinished else ""
         stamp = self.clock.stamp(now)
         line = f'{{"timestamp":"{stamp}","level":"{self.level}","event":{event},"logger":"{self.logger}"{more}}}\n'

@@ -7,6 +7,7 @@ outcome.
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import sys
@@ -84,7 +85,9 @@ def _supervise(order: Order, workload: Any) -> Outcome:
 
 def _callback_error(segment: str) -> str | None:
     """What the process of a failed callback said of it; its supervisor knows no more than an exit code."""
-    for line in reversed(Path(segment).read_text(errors="replace").splitlines()):
+    first = Path(segment)
+    last = max(first.parent.glob(f"{glob.escape(first.name)}*"))
+    for line in reversed(last.read_text(errors="replace").splitlines()):
         with contextlib.suppress(ValueError):
             entry = json.loads(line)
             if isinstance(entry, dict) and entry.get("logger") == "callback_runner" and "error" in entry:

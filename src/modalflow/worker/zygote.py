@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 from modalflow.messages import Kind, State
 from modalflow.names import PRELOAD_VARIABLE
 from modalflow.worker import fresh, preload, processes
+from modalflow.worker.commands import run_command
 from modalflow.worker.orders import (
     Ending,
     Lines,
@@ -244,12 +245,6 @@ def _read_order(connection: int) -> Order:
         return order_from(json.loads(file.read()))
 
 
-def _run_command(order: Order) -> Outcome:
-    from modalflow.worker import commands
-
-    return commands.run_command(order)
-
-
 def _run_workload(order: Order) -> Outcome:
     from modalflow.worker import run
 
@@ -264,7 +259,7 @@ def _answer_probe(order: Order) -> Outcome:
     return airflow_view.look(order)
 
 
-_RUN = {Kind.COMMAND: _run_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
+_RUN = {Kind.COMMAND: run_command, Kind.WORKLOAD: _run_workload, Kind.PROBE: _answer_probe}
 
 
 def _import_airflow() -> str | None:

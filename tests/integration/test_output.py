@@ -27,7 +27,12 @@ def lines(work: Work) -> list[dict[str, Any]]:
 
 def printed(work: Work, logger: str = "") -> list[str]:
     """The texts that a stream has in the log, or both have."""
-    return [line["event"] for line in lines(work) if line["logger"] in ({logger} if logger else STREAMS)]
+    return [line["event"] for line in lines(work) if stream_of(line) in ({logger} if logger else STREAMS)]
+
+
+def stream_of(line: dict[str, Any]) -> str:
+    """Airflow 3.0 names a task's stream otherwise than later ones."""
+    return f"task.{line['chan']}" if "chan" in line else str(line.get("logger"))
 
 
 STREAMS = {"task.stdout", "task.stderr"}

@@ -39,10 +39,11 @@ def remote_logging_env() -> Mapping[str, str]:
     """The variables; where task logs are to be on the logs Volume alone, the one that says so."""
     # Of Airflow as a whole: no team has a logging of its own.
     conf: Any = airflow_compat.own_conf()
-    if airflow_logging.is_in_use():
-        return {_SWITCH: "False"}
     is_remote = conf.getboolean("logging", "remote_logging", fallback=False)
     own_class = conf.get("logging", "logging_config_class", fallback="") or ""
+    # Only of a class can it be told, and only that has been loaded already when Airflow started.
+    if own_class and airflow_logging.is_in_use():
+        return {_SWITCH: "False"}
     if not is_remote and not (own_class and airflow_compat.remote_task_log() is not None):
         return {_SWITCH: "False"}
     env = {_SWITCH: str(is_remote), **dict(_set(conf))}

@@ -1,9 +1,49 @@
-"""Packages small enough to be made by a test: a module with a version, and a program that says it."""
+"""Wheels: the project's own, as a stranger installs it, and packages small enough to be made by a test."""
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
+
+#: What goes into a build; never the virtual environment or anybody's caches.
+SOURCES = ("src", "examples", "pyproject.toml", "README.md", "LICENSE")
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the project's wheel in that folder, from a copy of the sources by the pinned build backend."""
+    for name in SOURCES:
+        source = CHECKOUT / name
+        if source.is_dir():
+            shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(source, folder)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(folder)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = (folder / "dist").glob("*.whl")
+    return built
+
+
+def environment_with(wheel: Path, folder: Path, extra: str = "") -> Path:
+    """Make a virtual environment with the wheel, and what it or an extra of it asks for in the pinned versions."""
+    found = subprocess.run(
+        [CHECKOUT / "scripts" / "bootstrap-uv", sys.executable, CHECKOUT / ".tools" / "uv"],
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    uv = found.stdout.strip()
+    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder], check=True)
+    what = f"modalflow[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
+    constraints = CHECKOUT / "constraints" / "demo.txt"
+    subprocess.run([uv, "pip", "install", "-q", "--python", folder, "-c", constraints, what], check=True)
+    return folder
+
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,45 +10,21 @@ from pathlib import Path
 
 import pytest
 
-CHECKOUT = Path(__file__).parents[2]
-pytestmark = pytest.mark.timeout(240)
+from tests.wheels import CHECKOUT, build_wheel, environment_with
 
-#: What goes into a build; never the virtual environment or anybody's caches.
-SOURCES = ("src", "examples", "pyproject.toml", "README.md", "LICENSE")
+pytestmark = pytest.mark.timeout(240)
 
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built from a copy of the sources by the pinned build backend."""
-    copy = tmp_path_factory.mktemp("sources")
-    for name in SOURCES:
-        source = CHECKOUT / name
-        if source.is_dir():
-            shutil.copytree(source, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(source, copy)
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(copy / "dist"), str(copy)]
-    done = subprocess.run(build, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (built,) = (copy / "dist").glob("*.whl")
-    return built
+    """The wheel, built from a copy of the sources."""
+    return build_wheel(tmp_path_factory.mktemp("sources"))
 
 
 @pytest.fixture(scope="module")
 def venv(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A virtual environment with the wheel and what it asks for by itself, no extra."""
-    folder = tmp_path_factory.mktemp("stranger") / "venv"
-    found = subprocess.run(
-        [CHECKOUT / "scripts" / "bootstrap-uv", sys.executable, CHECKOUT / ".tools" / "uv"],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    uv = found.stdout.strip()
-    subprocess.run([uv, "venv", "-q", "--python", sys.executable, folder], check=True)
-    constraints = CHECKOUT / "constraints" / "demo.txt"
-    subprocess.run([uv, "pip", "install", "-q", "--python", folder, "-c", constraints, wheel], check=True)
-    return folder
+    return environment_with(wheel, tmp_path_factory.mktemp("stranger") / "venv")
 
 
 def run(venv: Path, cwd: Path, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:

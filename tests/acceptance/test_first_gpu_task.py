@@ -96,6 +96,8 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     try:
         yield typed_into
     finally:
+        # The page ends with it; a test that failed before has one left.
+        typed_into.type("modalflow local stop || true")
         typed_into.close()
 
 
@@ -127,7 +129,7 @@ def test_every_command_of_the_page(shell: Shell, tmp_path: Path, tmp_path_factor
     assert "Deployed modalflow" in shell.type(deploy)
     shell.type(start)
     log = tmp_path / "airflow.log"
-    wait_until(lambda: "Airflow is ready" in log.read_text(), 120.0, f"Airflow, see {log}", interval=0.5)
+    wait_until(lambda: log.exists() and "Airflow is ready" in log.read_text(), 120.0, f"Airflow, see {log}", interval=0.5)
     assert "all passed" in shell.type(doctor)
     unpause, trigger, logs, cost = commands("Run it")
     wait_until(lambda: "first_gpu" in shell.type("airflow dags list -o plain"), 60.0, "the DAG", interval=1.0)

@@ -45,7 +45,6 @@ def environment_with(wheel: Path, folder: Path, extra: str = "") -> Path:
     return folder
 
 
-
 def make_wheel(folder: Path, name: str, version: str) -> Path:
     """Write a wheel of a package ``name``: its ``VERSION`` is the version, and its program ``<name>-say`` prints it."""
     about = f"{name}-{version}.dist-info"

@@ -18,7 +18,7 @@ from tests.wheels import build_wheel, environment_with
 
 PAGE = (Path(__file__).parents[2] / "docs" / "first-gpu-task.md").read_text()
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 
 def chapter(title: str) -> str:
@@ -83,7 +83,9 @@ def shell(tmp_path: Path) -> Iterator[Shell]:
     port = free_port()
     kept |= {
         "HOME": str(tmp_path),
-        "PATH": os.pathsep.join(folder for folder in kept["PATH"].split(os.pathsep) if not folder.startswith(sys.prefix)),
+        "PATH": os.pathsep.join(
+            folder for folder in kept["PATH"].split(os.pathsep) if not folder.startswith(sys.prefix)
+        ),
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__API__PORT": str(port),
@@ -129,7 +131,9 @@ def test_every_command_of_the_page(shell: Shell, tmp_path: Path, tmp_path_factor
     assert "Deployed modalflow" in shell.type(deploy)
     shell.type(start)
     log = tmp_path / "airflow.log"
-    wait_until(lambda: log.exists() and "Airflow is ready" in log.read_text(), 120.0, f"Airflow, see {log}", interval=0.5)
+    wait_until(
+        lambda: log.exists() and "Airflow is ready" in log.read_text(), 120.0, f"Airflow, see {log}", interval=0.5
+    )
     assert "all passed" in shell.type(doctor)
     unpause, trigger, logs, cost = commands("Run it")
     wait_until(lambda: "first_gpu" in shell.type("airflow dags list -o plain"), 60.0, "the DAG", interval=1.0)

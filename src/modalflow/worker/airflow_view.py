@@ -17,8 +17,9 @@ from modalflow.messages import State
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
 
-#: Seconds for one request, and how many DAG files are counted.
-_REQUEST_TIMEOUT = 10.0
+#: Seconds for one request: an API server that has just started makes its routes at the first one.
+_REQUEST_TIMEOUT = 30.0
+#: How many DAG files are counted.
 _MOST_FILES = 10_000
 
 

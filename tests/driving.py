@@ -58,9 +58,9 @@ class Driver:
     def volume(self) -> Any:
         return modal.Volume.from_name(self.executor.settings.names.logs, **self.scope)
 
-    def submit(self, name: str, command: Any, **config: Any) -> TaskInstanceKey:
+    def submit(self, name: str, command: Any, *, queue: str | None = None, **config: Any) -> TaskInstanceKey:
         key = new_key(name)
-        self.executor.execute_async(key, command, executor_config={"modal": config} if config else None)
+        self.executor.execute_async(key, command, queue, {"modal": config} if config else None)
         return key
 
     def run(self, name: str, command: Any, **config: Any) -> tuple[TaskInstanceKey, tuple[Any, Any]]:

@@ -143,6 +143,12 @@ def test_environment_that_does_not_exist(clinic: Clinic) -> None:
     assert "'staging'; there are: main" in failed["environment"]["detail"]
 
 
+def test_a_queue_that_goes_to_no_profile(clinic: Clinic) -> None:
+    """The option that sends it there is named, with the profiles that there are."""
+    failed = clinic.failures(AIRFLOW__MODAL_EXECUTOR__QUEUES='{"big": "gpu", "small": "default"}')
+    assert "big → gpu; deployed: default" in failed["queues"]["detail"]
+
+
 def test_app_that_is_not_deployed(clinic: Clinic) -> None:
     """The command that deploys it is the way to mend it."""
     failed = clinic.failures("--app", "nobody")

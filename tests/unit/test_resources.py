@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
-from modalflow.errors import WorkloadRejectedError
+from modalflow import modal_config
+from modalflow.errors import ConfigError, WorkloadRejectedError
 from modalflow.executor.resources import read_executor_config
 
 
@@ -24,6 +28,43 @@ def test_environment_is_no_option() -> None:
     request = read_executor_config({"modal": {"env": {"A": "b"}}})
     assert request.env == {"A": "b"}
     assert not request.resources.options
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"gpu": "h100"}, {"gpu": "H100:1"}),
+        ({"memory": "4GiB"}, {"memory": 4096.0}),
+        ({"region": ["us-west", "us-east"]}, {"region": ("US-East", "us-west", "us-west")}),
+        ({"region": ["eu"]}, {"region": "eu"}),
+        ({"secrets": ["b", "a"]}, {"secrets": ("a", "b", "a")}),
+        ({"volumes": {"/a": "a", "/b/": "b"}}, {"volumes": {"/b": "b", "/a": "a"}}),
+        ({"cloud": "AWS", "cpu": None}, {"cloud": "aws"}),
+    ],
+)
+def test_one_spelling_of_each_value(one: dict[str, Any], other: dict[str, Any]) -> None:
+    """Case, units, order and repetitions make no second pool."""
+    assert read_executor_config({"modal": one}).resources == read_executor_config({"modal": other}).resources
+
+
+def test_the_helper_checks_where_a_dag_is_parsed() -> None:
+    """What it returns is what the executor reads, of types that a serialized DAG can have."""
+    config = modal_config(gpu="h100", cpu=(1, 4), volumes={"/models": "models"}, submit_attempts=5, env={"A": "b"})
+    assert config == json.loads(json.dumps(config))
+    request = read_executor_config({**config, "KubernetesExecutor": {}})
+    assert request.resources.plain() == {"gpu": "H100", "cpu": [1.0, 4.0], "volumes": {"/models": "models"}}
+    assert (request.submit_attempts, request.env) == (5, {"A": "b"})
+    with pytest.raises(ConfigError, match=r"modal_config.* is 'gpus'; .*did you mean 'gpu'"):
+        modal_config(gpus="T4")  # type: ignore[call-arg]
+    with pytest.warns(UserWarning, match="did you mean 'H100'"):
+        modal_config(gpu="H10")
+
+
+def test_the_helper_imports_neither_modal_nor_airflow() -> None:
+    """A DAG file is parsed again and again: the helper costs it milliseconds."""
+    program = "import sys, modalflow; modalflow.modal_config(gpu='T4'); print({'modal', 'airflow'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("config", [None, {}, {"modal": {}}, {"KubernetesExecutor": {"image": "x"}}])

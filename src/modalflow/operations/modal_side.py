@@ -87,7 +87,8 @@ def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
     if record is None:
         missing = "the logs Volume has no record of the deployment, so versions cannot be compared"
         return [*findings, warn("worker version", missing, f"Deploy it with `{site.deploy_command}`.")], None, True
-    findings += [_version(site, record), *_versions_beneath(site, record), *_profiles(site, record)]
+    findings += [_version(site, record), *_versions_beneath(site, record)]
+    findings += [*_profiles(site, record), *_queues(site, record)]
     return findings, record, record.protocol == PROTOCOL
 
 
@@ -139,6 +140,22 @@ def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
             yield fail(f"profile {profile}", _told(error), f"Deploy again: `{site.deploy_command}`.")
             continue
         yield ok(f"profile {profile}", f"{stats.num_total_runners} containers, {stats.backlog} inputs waiting")
+
+
+def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
+    """Whether the profiles that queues are sent to are there."""
+    queues = site.settings.queues
+    lost = {queue: profile for queue, profile in queues.items() if profile not in record.profiles}
+    if lost:
+        told = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
+        yield fail(
+            "queues",
+            f"[modal_executor] queues names profiles that are not deployed: {told}; deployed: "
+            f"{', '.join(record.profiles)}",
+            "Deploy them, or mend the option.",
+        )
+    elif queues:
+        yield ok("queues", ", ".join(f"{queue} → {profile}" for queue, profile in queues.items()))
 
 
 def shared(site: Site) -> Iterator[Finding]:

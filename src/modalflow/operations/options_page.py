@@ -46,9 +46,11 @@ _KEYS = """
 def embed(batch): ...
 ```
 
-All keys are optional. Each distinct set of them, `env` and `profile` aside, is a container pool of its own on Modal. A
-key that is unknown or has an impossible value fails that one task, with the reason in its log and in Airflow's event
-log.
+`modalflow.modal_config(gpu="H100:2", …)` returns the same, checked while the DAG file is parsed.
+
+All keys are optional. Each distinct set of them, `env`, `profile` and `submit_attempts` aside, is a container pool of
+its own on Modal, and `max_option_sets` bounds how many. A key that is unknown or has an impossible value fails that one
+task, with the reason in its log and in Airflow's event log. [What profiles are](profiles.md) is a page of its own.
 
 | key | unit | example | |
 |---|---|---|---|

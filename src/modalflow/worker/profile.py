@@ -188,7 +188,8 @@ def _plain(value: Any) -> Any:
 
 def _mounted(volume: modal.Volume | modal.CloudBucketMount) -> str:
     if isinstance(volume, modal.CloudBucketMount):
-        return f"bucket {volume.bucket_name}"
+        # Which one the SDK tells nobody.
+        return "a bucket"
     return volume.name or "(without a name)"
 
 

@@ -1,0 +1,211 @@
+"""Several profiles in one deployment: which one a task gets, what it finds there, what a redeployment leaves alone."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import modal
+import pytest
+from click.testing import CliRunner, Result
+
+import modalflow
+from modalflow import control_plane
+from modalflow.cli.deploy import deploy as deploy_command
+from modalflow.emulator.local import LocalModal
+from modalflow.names import Names
+from modalflow.worker.deploy import deploy
+from tests.driving import PATIENCE, Driver
+from tests.sdk import client_of
+
+NAMES = Names("profiles")
+
+
+def worker(*more: modalflow.Profile) -> modalflow.Worker:
+    """The profile `default`, and another one with everything that it can have."""
+    etl = modalflow.Profile(
+        "etl",
+        image=modal.Image.debian_slim().env({"FROM_ITS_IMAGE": "own"}),
+        cpu=0.5,
+        memory="256MiB",
+        secrets=[modal.Secret.from_name("warehouse")],
+        volumes={"/models": modal.Volume.from_name("models")},
+        env={"B": "profile", "C": "profile", "D": "profile"},
+        concurrency=2,
+    )
+    return modalflow.Worker(profiles=[etl, *more], env={"D": "deployment", "E": "deployment"})
+
+
+@pytest.fixture(scope="module")
+def local() -> Iterator[LocalModal]:
+    with LocalModal() as running, pytest.MonkeyPatch.context() as environment:
+        variables = running.env | {
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+            "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "0.3",
+            "AIRFLOW__MODAL_EXECUTOR__MAX_OPTION_SETS": "4",
+            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps(dict.fromkeys("ABCDE", "settings")),
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        with client_of(running.url, running.env) as client:
+            for name in ("warehouse", "other"):
+                modal.Secret.objects.create(name, {"PASSWORD_OF": name}, client=client)
+            for name in ("models", "results"):
+                volume = modal.Volume.from_name(name, create_if_missing=True, client=client)
+                with volume.batch_upload() as batch:
+                    batch.put_file(io.BytesIO(name.encode()), "/name")
+        deploy(NAMES, bundles={}, worker=worker())
+        yield running
+
+
+@pytest.fixture
+def driver(local: LocalModal) -> Iterator[Driver]:
+    driver = Driver.started()
+    yield driver
+    driver.executor.end()
+
+
+def told(driver: Driver, what: str, queue: str | None = None, **config: Any) -> str:
+    """What a command prints on the profile of a queue, with these options of its own."""
+    key = driver.submit("told", f'echo "({what})"', queue=queue, **config)
+    state, info = driver.outcome(key)
+    assert state == "success", info
+    said = [str(json.loads(line).get("event")) for line in driver.log(key).splitlines()]
+    [line] = [event for event in said if event.startswith("(")]
+    return line
+
+
+def test_the_queue_picks_the_profile(driver: Driver) -> None:
+    """Its image, its Secret and its Volume are there; on `default` they are not."""
+    look = "$FROM_ITS_IMAGE $PASSWORD_OF $(cat /models/name 2>/dev/null) $MODALFLOW_PROFILE"
+    etl = told(driver, look, queue="etl")
+    assert "(own warehouse models " in etl
+    granted = json.loads(etl[etl.index("{") : etl.index("}") + 1])
+    assert granted == {"profile": "etl", "cpu": 0.5, "memory": 256, "concurrency": 2, "timeout": 86400}
+    assert "(   {" in told(driver, look)
+
+
+def test_variables_of_task_profile_deployment_and_settings(driver: Driver) -> None:
+    """The nearer one counts: the task's own, its profile's, the deployment's, then `worker_env`."""
+    line = told(driver, "$A $B $C $D $E", queue="etl", env={"A": "task", "B": "task"})
+    assert "(task task profile profile deployment)" in line
+    assert "(settings settings settings deployment deployment)" in told(driver, "$A $B $C $D $E")
+
+
+def test_a_task_may_have_other_secrets_and_volumes(driver: Driver) -> None:
+    """Named in its executor_config, they are there instead of the profile's; its log is where all logs are."""
+    line = told(driver, "$PASSWORD_OF $(cat /out/name)", queue="etl", secrets=["other"], volumes={"/out": "results"})
+    assert "(other results)" in line
+
+
+def test_a_secret_that_modal_does_not_have(driver: Driver) -> None:
+    """The reason names what the task asks for, and says that it is missing there."""
+    key = driver.submit("secret", ["true"], secrets=["no-such-secret"])
+    driver.told(key, "lacks something that the task asks for", "no-such-secret", "mend the task's executor_config")
+
+
+def test_a_queue_without_a_profile_is_turned_away(driver: Driver) -> None:
+    """With the profiles that there are, in the task's log, Airflow's event log and the executor's event."""
+    driver.told(driver.submit("queue", ["true"], queue="gpus"), "Queue 'gpus' has no profile", "default, etl")
+
+
+def test_too_many_sets_of_options_are_turned_away(driver: Driver) -> None:
+    """Computed options would be a cold pool for every task."""
+    keys = [driver.submit("sets", ["true"], timeout=100 + n) for n in range(5)]
+    assert [driver.outcome(key)[0] for key in keys[:4]] == ["success"] * 4
+    driver.told(keys[4], "max_option_sets = 4", "timeout=104")
+
+
+def test_a_new_profile_needs_no_restart_and_work_in_flight_ends_as_it_began(
+    driver: Driver,
+) -> None:
+    """Redeployed while a command runs on one profile and one on a profile that is gone then: both end as they would
+    have. A task of a profile that the scheduler has not heard of runs at once."""
+    deploy(NAMES, bundles={}, worker=worker(modalflow.Profile("leaving")))
+    with socket.create_server(("127.0.0.1", 0)) as gate:
+        gate.settimeout(PATIENCE)
+        wait = f"import socket; socket.create_connection({gate.getsockname()!r}).recv(1)"
+        keys = [driver.submit("flight", [sys.executable, "-c", wait], queue=queue) for queue in ("default", "leaving")]
+        driver.beat()
+        waiting = [gate.accept()[0] for _ in keys]
+        changed = modalflow.Worker(
+            profiles=[modalflow.Profile(timeout=4000), modalflow.Profile("late")], env={"E": "2"}
+        )
+        deploy(NAMES, bundles={}, worker=changed)
+        assert "(2)" in told(driver, "$E", queue="late")
+        for each in waiting:
+            each.close()
+    assert [driver.outcome(key)[0] for key in keys] == ["success", "success"]
+    driver.told(driver.submit("gone", ["true"], queue="leaving"), "Queue 'leaving' has no profile")
+    deploy(NAMES, bundles={}, worker=worker())
+
+
+FILE = """
+import modalflow
+worker = modalflow.Worker(
+    app="from-file",
+    requirements=REQUIREMENTS,
+    profiles=[modalflow.Profile("gpu", gpu="GPU", timeout=600)],
+)
+"""
+
+
+class TestFile:
+    """`modalflow deploy FILE`."""
+
+    @pytest.fixture
+    def file(self, tmp_path: Path) -> Path:
+        file = tmp_path / "worker.py"
+        file.write_text(FILE.replace("REQUIREMENTS", "None").replace("GPU", "T4"))
+        return file
+
+    @pytest.fixture(autouse=True)
+    def without_dags(self, tmp_path: Path) -> None:
+        self.none = tmp_path / "none"
+        self.none.mkdir()
+
+    def run(self, *arguments: object) -> Result:
+        return CliRunner().invoke(deploy_command, [*map(str, arguments), "--dags-bundle", f"none={self.none}"])
+
+    def test_a_dry_run_shows_and_a_deployment_does(self, local: LocalModal, file: Path) -> None:
+        """First everything is new, and nothing is deployed by looking; then only what was edited changes."""
+        shown = self.run(file, "--dry-run")
+        assert shown.exit_code == 0, shown.output
+        assert "+ profile gpu: gpu=T4, timeout=600, concurrency=1" in shown.output
+        assert "Nothing was deployed" in shown.output
+        deployed = self.run(file)
+        assert deployed.exit_code == 0, deployed.output
+        assert "First deployment of from-file" in deployed.output, "the dry run deployed nothing"
+        assert "Profiles: default, gpu." in deployed.output
+        file.write_text(file.read_text().replace("600", "900"))
+        again = json.loads(self.run(file, "--dry-run", "--json").stdout)
+        assert again["changes"] == [
+            {"kind": "changed", "what": "profile", "name": "gpu", "detail": "timeout 600 → 900"}
+        ]
+        assert "apache-airflow-core" in again["packages"]
+
+    def test_what_is_wrong_is_a_line(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
+        """A GPU that nobody knows, a missing file of requirements, an option that the file has to say."""
+        file.write_text(FILE.replace("REQUIREMENTS", "None").replace("GPU", "H10"))
+        unknown = self.run(file)
+        assert unknown.exit_code == 1
+        assert "Profile 'gpu': GPU 'H10'" in unknown.output and "--any-gpu" in unknown.output
+        file.write_text(FILE.replace("REQUIREMENTS", "'/no/such/file'").replace("GPU", "T4"))
+        assert "/no/such/file does not exist" in self.run(file).output
+        both = self.run(file, "--timeout", "60")
+        assert both.exit_code == 2 and "not with --timeout" in both.output
+
+    def test_the_packages_are_shown_before_anything_is_built(self, local: LocalModal) -> None:
+        """`--mirror` lists them all; without, the image has Airflow and its providers alone."""
+        shown = self.run("--mirror", "--dry-run")
+        assert f"modal=={modal.__version__}" in shown.output and "apache-airflow-core==" in shown.output
+        few = json.loads(self.run("--no-mirror", "--dry-run", "--json").stdout)
+        assert few["packages"] and all(name.startswith("apache-airflow") for name in few["packages"])

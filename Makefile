@@ -57,7 +57,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 
 test: $(STAMP)
-	$(BIN)/pytest --integration -n $(WORKERS) --dist loadgroup $(TESTS)
+	$(BIN)/pytest --integration -n $(WORKERS) $(TESTS)
 
 # Containers run with the same SDK. SUBSET=tests/contract runs all of them: some four minutes.
 SUBSET ?= $(addprefix tests/contract/test_,auth.py dicts.py queues.py functions.py apps.py)

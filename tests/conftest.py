@@ -9,10 +9,12 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from tests.live import where
+from tests.scopes import Scopes
 from tests.support import descendants
 
 LEAK_GRACE_SECONDS = 5.0
@@ -41,21 +43,15 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return f"integration tests talk to: {where()}" if config.getoption("--integration") else None
 
 
-#: Folders whose tests share an Airflow: on one worker, so that there are not two at once.
-ONE_AIRFLOW = ("acceptance", "chaos")
-
-
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    # What runs together where tests run on several workers: a module's tests, or those that share an Airflow.
-    for item in items:
-        folder = item.path.parent.name
-        group = "airflow" if folder in ONE_AIRFLOW else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
     if not config.getoption("--integration"):
         for item in items:
             if item.get_closest_marker("integration"):
                 item.add_marker(pytest.mark.skip(reason="needs --integration"))
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scopes:
+    return Scopes(config, log)
 
 
 def pytest_configure(config: pytest.Config) -> None:

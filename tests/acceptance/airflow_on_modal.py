@@ -105,3 +105,8 @@ def where_it_ran(stack: ModalStack, log: list[dict[str, Any]]) -> str:
     call = started["function_call_id"]
     assert containers_of([call], stack.local.env)[call] == {started["container_id"]}
     return str(started["container_id"])
+
+
+def scheduler_log(stack: ModalStack) -> list[str]:
+    """What the scheduler has logged so far, the executor's lines among it."""
+    return stack.airflow.programs["scheduler"].log.read_text(errors="replace").splitlines()

@@ -1,17 +1,14 @@
-"""Whoever ends a task: its function call on Modal ends, and its container has nothing left to do; and so do schedulers
-that are told to end, without taking tasks along."""
+"""Whoever ends a task: its function call on Modal ends, and its container has nothing left to do."""
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from dataclasses import dataclass
 
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
-from tests.acceptance.airflow_on_modal import finish_run, start_run, the_task, wait_at_gate
+from tests.acceptance.airflow_on_modal import finish_run, scheduler_log, start_run, the_task
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -85,37 +82,9 @@ def test_function_calls_end_with_their_tasks(stack: ModalStack) -> None:
     cleared.begun()
     wait_until(lambda: at_work(stack) <= before + 2, 30.0, "the end of what nobody wants any more")
     print(f"ended within {time.monotonic() - began:.1f} s of what ended them")
-    wait_until(lambda: any("no longer waits" in line for line in _scheduler_log(stack)), 60.0, "a look at what waits")
+    wait_until(lambda: any("no longer waits" in line for line in scheduler_log(stack)), 60.0, "a look at what waits")
     assert not any("Started on Modal" in line for line in unbegun.log())
     for run in (greedy, cleared):
         run.patch("success")
     wait_until(lambda: at_work(stack) <= before, 30.0, "the end of the last ones")
     assert [the_task(stack, run.dag_id, run.run_id).state for run in (failed, succeeded)] == ["failed", "success"]
-
-
-def _scheduler_log(stack: ModalStack) -> list[str]:
-    return stack.airflow.programs["scheduler"].log.read_text(errors="replace").splitlines()
-
-
-def test_a_scheduler_is_asked_what_it_has_and_told_to_end(own_stack: ModalStack) -> None:
-    """SIGUSR2 names the task's function call in the scheduler's log. SIGTERM ends it in order, long before the task:
-    the next scheduler goes on with the same try in the same container."""
-    stack = own_stack
-    run_id = start_run(stack, "gate_once", gate="scheduler_told_to_end")
-    before = wait_at_gate(stack, "gate_once", run_id)
-    scheduler = stack.airflow.programs["scheduler"]
-    (call,) = stack.airflow.metadata.function_call_ids("gate_once", run_id).values()
-    os.kill(scheduler.pid, signal.SIGUSR2)
-    told = f"function call {call}"
-    wait_until(lambda: any(told in line and run_id in line for line in _scheduler_log(stack)), 30.0, "a dump")
-    began = time.monotonic()
-    os.kill(scheduler.pid, signal.SIGTERM)
-    wait_until(lambda: scheduler.exit_code() is not None, 60.0, "the scheduler's end")
-    print(f"the scheduler ended in {time.monotonic() - began:.1f} s")
-    assert scheduler.exit_code() == 0
-    scheduler.start()
-    wait_until(lambda: not stack.airflow.api.unhealthy(), 60.0, "the next scheduler")
-    stack.airflow.api.set_variable("scheduler_told_to_end", "open")
-    assert finish_run(stack, "gate_once", run_id) == "success"
-    after = the_task(stack, "gate_once", run_id)
-    assert (after.try_number, after.hostname) == (1, before.hostname)

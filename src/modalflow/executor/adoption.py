@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from modalflow.errors import MalformedMessageError
+from modalflow.executor.alike import Alike
 from modalflow.executor.calls import Action, Call, Decision
 from modalflow.executor.orders import Adoption
 from modalflow.executor.remote import FAILURES
@@ -33,6 +34,7 @@ class Adopter:
         self._enquiries = enquiries
         self._look = look
         self._bound = asyncio.Semaphore(CONCURRENCY)
+        self._failed = Alike(log)
 
     def adopt(self, adoptions: Sequence[Adoption]) -> None:
         """Track the work, and look at each of it once, soon; what is not looked at in time is swept like any other."""
@@ -63,7 +65,7 @@ class Adopter:
             except MalformedMessageError:
                 entry = None
             except FAILURES as error:
-                log.warning("%s was adopted but not yet looked up: %s", call.label, error)
+                self._failed.warn(type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, error)
                 return
             if call.settled:
                 return

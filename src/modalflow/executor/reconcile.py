@@ -8,6 +8,7 @@ import logging
 import time
 
 from modalflow.errors import MalformedMessageError
+from modalflow.executor.alike import Alike
 from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
@@ -39,6 +40,7 @@ class Sweeper:
         self._interval = interval
         self._bound = asyncio.Semaphore(CONCURRENCY)
         self._looking: set[str] = set()
+        self._failed = Alike(log)
 
     async def run(self) -> None:
         """Sweep until cancelled."""
@@ -67,7 +69,8 @@ class Sweeper:
             async with self._bound:
                 decision, entry = await self.judge(call)
         except FAILURES as error:
-            log.warning("%s could not be looked up (%s: %s)", call.label, type(error).__name__, error)
+            kind = type(error).__name__
+            self._failed.warn(kind, "%s could not be looked up (%s: %s)", call.label, kind, error)
             return
         finally:
             self._looking.discard(call.work_id)

@@ -15,6 +15,7 @@ from typing import Any
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
+from modalflow.executor.alike import Alike
 from modalflow.executor.calls import Call, lost_before_claim
 from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.resources import Resources
@@ -70,6 +71,7 @@ class Submitter:
         self._delays: dict[str, float] = {}
         self._wakes_at = 0.0
         self._going = False
+        self._refusals = Alike(log)
 
     @property
     def under_way(self) -> int:
@@ -203,7 +205,8 @@ class Submitter:
         self._tracker.trouble = f"{'Modal refused the credentials' if refused else type(error).__name__}: {error}"
         if isinstance(error, exception.AuthError):
             self._credentials_refused()
-        log.warning("Modal did not take %s yet (%s: %s); it is tried again", call.label, type(error).__name__, error)
+        kind = type(error).__name__
+        self._refusals.warn(kind, "Modal did not take %s yet (%s: %s); it is tried again", call.label, kind, error)
         if with_lane:
             self.put(call)
         else:

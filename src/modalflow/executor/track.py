@@ -19,6 +19,7 @@ from typing import Any
 from modal import exception
 
 from modalflow.errors import WorkloadRejectedError
+from modalflow.executor.alike import Alike
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.failures import Failures
 from modalflow.executor.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY
@@ -101,6 +102,7 @@ class Tracker:
     _explained: set[str] = field(default_factory=set)
     """Work ids whose explanation is under way."""
     _kept_claims: dict[str, None] = field(default_factory=dict)
+    _refused: Alike = field(default_factory=lambda: Alike(log))
 
     def __post_init__(self) -> None:
         self._failures = Failures(self.news.append, lambda work_id: self.forget([work_id]), self.enquiries)
@@ -391,7 +393,8 @@ class Tracker:
             if time.monotonic() - asked > INSISTENCE:
                 log.error("Gave up to %s (%s: %s)", what, type(error).__name__, error)
                 return
-            log.warning("Could not %s yet (%s: %s)", what, type(error).__name__, error)
+            kind = type(error).__name__
+            self._refused.warn((what.split()[0], kind), "Could not %s yet (%s: %s)", what, kind, error)
             longer = min(pause * 2, LONGEST_PAUSE)
             loop = asyncio.get_running_loop()
             loop.call_later(pause, lambda: self.run(self._insist(ask, what, longer, asked)))

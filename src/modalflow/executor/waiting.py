@@ -67,9 +67,14 @@ class Waiting:
         due = [call for call in waiting if now - call.taken_at >= self._first * RARER**call.notes][:AT_ONCE]
         await asyncio.gather(*(self._look(call) for call in due if call.function_call_id))
         backlogs: dict[tuple[str, Resources], Backlog | None] = {}
+        told: dict[str, list[str]] = {}
         for call in due:
             if self._waits(call):
-                self._tell(call, await self._backlog(call, backlogs))
+                text = self._tell(call, await self._backlog(call, backlogs))
+                told.setdefault(self._place(call), []).append(f"{call.label}: {text}")
+        for place, (first, *others) in told.items():
+            # Each one's own log says all of it; ten thousand that wait are not ten thousand lines of the scheduler's.
+            log.info("%s", f"{first} {len(others)} more wait {place}, see their own logs." if others else first)
 
     @staticmethod
     def _waits(call: Call) -> bool:
@@ -103,13 +108,19 @@ class Waiting:
                 known[key] = None
         return known[key]
 
-    def _tell(self, call: Call, backlog: Backlog | None) -> None:
+    @staticmethod
+    def _place(call: Call) -> str:
+        if call.function_call_id is None or call.submission is None:
+            return "to be submitted"
+        return f"for {Names.function(call.submission.profile)}"
+
+    def _tell(self, call: Call, backlog: Backlog | None) -> str:
         text = self._text(call, backlog)
         call.notes += 1
-        log.info("%s: %s", call.label, text)
         self._say(call.log_path, text, "info")
         news = News(NewsKind.WAITING, call.key, call.origin, call.work_id, call.function_call_id, text)
         self._tracker.news.append(news)
+        return text
 
     def _text(self, call: Call, backlog: Backlog | None) -> str:
         waited = f"{time.time() - call.taken_at:.0f} s"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from airflow.executors.base_executor import BaseExecutor
@@ -13,6 +14,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from modalflow import airflow_compat, airflow_logging, control_plane
 from modalflow.config import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
+from modalflow.executor.dag_files import in_its_bundle, local_bundles
 from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
 from modalflow.executor.environment import workload_env
@@ -76,6 +78,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         super().__init__(*args, **kwargs)
         self._engine: Engine | None = None
         self._env: Mapping[str, str] = {}
+        self._bundles: Mapping[str, PurePath] = {}
         self._origins: dict[Any, str] = {}
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
@@ -87,6 +90,9 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         """Check the settings and the deployment, and start the engine."""
         settings = self.settings
         self._env = self._workload_env(settings)
+        self._bundles = local_bundles(
+            airflow_compat.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
+        )
         # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
         database = AirflowDatabase(self._order_again) if self.job_id is not None else None
         queue = airflow_compat.default_queue(self.conf)
@@ -165,6 +171,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             self.running.add(key)
             try:
                 work_id = airflow_compat.pre_assigned_id(self, workload)
+                workload = in_its_bundle(workload, self._bundles)
                 orders.append(order_of_workload(workload, key, work_id, self._env))
             except Exception as error:
                 if not isinstance(error, WorkloadRejectedError):

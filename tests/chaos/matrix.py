@@ -24,8 +24,6 @@ MOMENTS: Final[Mapping[str, str]] = {
 
 #: ``=``: every task succeeds, and each of its phases is executed exactly once.
 #: ``~``: a try may be lost: retried, or where no retry is left failed with a reason; none is executed twice.
-#: ``*``: a weakness: while the fault lasts each new try is lost, with a reason, so retries may run out; none runs
-#: twice. (A supervisor that cannot reach Airflow's API before it has begun fails its try; it is not submitted again.)
 MATRIX: Final = """
                          before  waiting  claiming  running  deferring  ending  delivering
 container_killed           .        .        ~         ~         ~         =         =
@@ -66,7 +64,7 @@ scheduler_killed           =        =        =         =         =         =    
 schedulers_killed          =        =        =         =         =         =         =
 scheduler_terminated       =        =        =         =         =         =         =
 scheduler_frozen           =        =        =         =         =         =         =
-api_server_killed          *        *        *         ~         *         ~         =
+api_server_killed          =        =        =         ~         =         =         =
 triggerer_killed           .        .        .         .         =         .         .
 postgres_restarted         ~        ~        ~         ~         ~         ~         ~
 """
@@ -79,8 +77,6 @@ class Cell:
     fault: str
     moment: str
     may_lose: bool
-    often: bool = False
-    """Whether it may lose so many tries that retries run out."""
 
     @property
     def name(self) -> str:
@@ -105,12 +101,8 @@ def read(matrix: str = MATRIX) -> Sequence[Cell]:
     cells = []
     for fault, *marks in rows:
         assert len(marks) == len(header), f"the row of {fault} has {len(marks)} cells; expected {len(header)}"
-        assert set(marks) <= set("=~*."), f"the row of {fault} has marks other than = ~ * and ."
-        cells += [
-            Cell(fault, moment, mark != "=", mark == "*")
-            for moment, mark in zip(header, marks, strict=True)
-            if mark != "."
-        ]
+        assert set(marks) <= set("=~."), f"the row of {fault} has marks other than = ~ and ."
+        cells += [Cell(fault, moment, mark != "=") for moment, mark in zip(header, marks, strict=True) if mark != "."]
     return cells
 
 

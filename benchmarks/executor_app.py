@@ -42,16 +42,18 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
     from modalflow.worker.report import Report
 
     report = Report(modal.Dict.from_name(NAMES.ledger), modal.Queue.from_name(NAMES.events))
+    # One that runs: who looks at silent work asks Modal what became of it.
+    call = modal.current_function_call_id() or ""
 
     async def one(turn: int, work_id: str) -> tuple[str, float, float]:
-        begun = Entry(work_id, State.RUNNING, "fc-played", "ta-played", work_id, partition=partition)
+        begun = Entry(work_id, State.RUNNING, call, "ta-played", work_id, partition=partition)
         await report.claim(begun)
         await asyncio.sleep(turn * every)
         ended = time.time()
         outcome = Entry(
             work_id,
             State.SUCCESS,
-            "fc-played",
+            call,
             "ta-played",
             work_id,
             label="bench.task",

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,7 +21,7 @@ from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.names import CANCELLED_BY, Names
 from modalflow.worker.deploy import deploy
-from tests.command_line import CommandLine
+from tests.command_line import CommandLine, variables
 from tests.driving import Driver
 
 NAMES = Names("operated")
@@ -112,6 +115,24 @@ def test_status_tells_what_runs_and_what_waits(desk: Desk) -> None:
     desk.run("cancel", "driven", "running-0", keys[0].run_id, "--yes")
     for key in [*keys, late]:
         desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
+
+
+def test_status_is_watched_until_it_is_interrupted(desk: Desk) -> None:
+    """`--watch --json` says it again and again, a line each, and Ctrl-C ends it without a traceback."""
+    command = [sys.executable, "-m", "modalflow.cli", "status", "--watch", "--interval", "0.5", "--json"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables({})
+    ) as watch:
+        assert watch.stdout is not None and watch.stderr is not None
+        assert json.loads(watch.stdout.readline())["work"] == []
+        key = desk.driver.submit("seen", "echo up; sleep 300")
+        desk.driver.log_has(key, "up")
+        while not any(work["state"] == "running" for work in json.loads(watch.stdout.readline())["work"]):
+            desk.driver.beat()
+        watch.send_signal(signal.SIGINT)
+        assert watch.wait(30) == 130
+        assert "Traceback" not in watch.stderr.read()
+    desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
 
 
 def test_a_stopped_executor_is_no_longer_told_of(local: LocalModal, desk: Desk) -> None:

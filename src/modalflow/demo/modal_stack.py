@@ -27,7 +27,7 @@ from modalflow.emulator.options import Options
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
-DEPLOY_TIMEOUT: Final = 90.0
+DEPLOY_TIMEOUT: Final = 180.0
 #: How a log of the worker's names the function call that wrote it.
 _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 

@@ -30,6 +30,8 @@ BUNDLE: Final = "modalflow-demo"
 # How often a process that something killed is started again, before the stack gives up.
 RESTARTS: Final = 3
 POLL: Final = 0.05
+#: Seconds for Airflow's tables to be made, and for all its processes to be well: ten times what an idle machine takes.
+START_TIMEOUT: Final = 240.0
 
 # What a demo would rather not wait for. The defaults are made for big installations that run for years.
 IMPATIENCE: Final[Mapping[str, str]] = {
@@ -112,7 +114,7 @@ class AirflowStack:
         """Start the database and make Airflow's tables."""
         began = time.monotonic()
         self._start_postgres()
-        self.program("db-migrate", "db", "migrate").run(READY_TIMEOUT * 3)
+        self.program("db-migrate", "db", "migrate").run(START_TIMEOUT)
         self._say(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
 
     def start(self) -> None:
@@ -122,10 +124,10 @@ class AirflowStack:
             program = self.programs[name] = self.program(name, *command)
             program.restarts = self._restarts
             program.start()
-        self._wait_until_healthy(began + READY_TIMEOUT * 3)
+        self._wait_until_healthy(began + START_TIMEOUT)
         self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
 
-    def wait_for_dag(self, dag_id: str, timeout: float = 60.0) -> None:
+    def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
         """Wait until the DAG can be run; StackError says why it cannot."""
         deadline = time.monotonic() + timeout
         while not self.api.dag_is_known(dag_id):

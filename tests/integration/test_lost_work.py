@@ -8,6 +8,7 @@ import importlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import modal
@@ -225,13 +226,18 @@ def test_function_call_that_modal_does_not_know(driver: Driver) -> None:
 
 
 def test_result_that_has_expired(driver: Driver, local: LocalModal) -> None:
-    """Modal's word on a function call of last week is that its result is gone, which is no failure to ask."""
+    """Whoever adopts work of last week, of which the ledger has nothing any more, is told by Modal that its result is
+    gone: no failure to ask, and the reason."""
     key = driver.submit("expired", ["true"])
-    fc = driver.stored_id(key).partition("/")[0]
+    stored = driver.stored_id(key)
     driver.outcome(key)
+    driver.until(lambda: driver.ledger.get(stored.rpartition("/")[2]) is None)
     local.faults.add("clock:skew=8d")
-    verdict = asyncio.run(Remote(driver.executor._control_plane(), NAMES).verdict(fc))
+    verdict = asyncio.run(Remote(driver.executor._control_plane(), NAMES).verdict(stored.partition("/")[0]))
     assert (verdict.ended, verdict.cause) == (True, Cause.OUTPUT_EXPIRED)
+    ti: Any = SimpleNamespace(key=key, external_executor_id=stored)
+    assert driver.executor.try_adopt_task_instances([ti]) == []
+    driver.told(key, f"Modal no longer keeps the result of function call {stored.partition('/')[0]}", "seven days")
 
 
 def test_worker_of_another_protocol_in_flight(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

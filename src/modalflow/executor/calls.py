@@ -163,7 +163,9 @@ def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> De
     """Nothing ran, so submitting again is safe and costs the task no retry."""
     again = call.submission is not None and call.attempts < (call.most_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
-    reason = explain(cause, said=said, call=call.function_call_id or "", before=f"Not started on Modal{times}")
+    # Whose result Modal no longer keeps may well have run, long ago.
+    before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
+    reason = explain(cause, said=said, call=call.function_call_id or "", before=before)
     if call.submission is None:
         return Decision(Action.ASK_AIRFLOW, reason, cause)
     return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason, cause)

@@ -67,6 +67,8 @@ class StubExecutionApi:
             return 200, _CONNECTION
         if path.startswith("/execution/connections/"):
             return 200, {**_CONNECTION, "schema": None, "login": None, "password": None, "extra": None}
+        if path.endswith("/breadcrumbs"):
+            return 200, {"breadcrumbs": []}
         return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)
 
 

@@ -20,6 +20,7 @@ from tests.integration.stub_execution_api import (
     connection_test_workload,
     task_workload,
 )
+from tests.integration.stub_sentry import stub_sentry
 from tests.integration.world import COLD, World, deployed_worker, processes_in, zygotes_in
 from tests.support import wait_until
 
@@ -329,3 +330,14 @@ def test_a_setting_that_airflow_reads_at_import_is_honoured(world: World) -> Non
     assert work.ended().final_state == "success"
     assert "Filling up the DagBag" not in work.log()
     assert work.ended().started_at >= started
+
+
+@needs_airflow("3.2")
+def test_a_tasks_error_reaches_sentry(world: World) -> None:
+    """With ``[sentry]`` among the variables that workloads get, and Sentry's SDK in the image, the error arrives with
+    the tags that Airflow gives it."""
+    with stub_sentry() as sentry:
+        env = {"AIRFLOW__SENTRY__SENTRY_ON": "True", "AIRFLOW__SENTRY__SENTRY_DSN": sentry.dsn}
+        assert world.task("fails", env=env).ended().state is State.SUCCESS, "the supervisor's, whose task failed"
+        (told,) = wait_until(lambda: [each for each in sentry.envelopes if "ValueError" in each], 20.0, "the error")
+        assert "a failure of the user's own" in told and '"task_id":"fails"' in told

@@ -8,11 +8,14 @@ import pytest
 
 from modalflow.executor.calls import PENDING, RETURNED, Action, Call, Calls, Policy, Verdict, decide
 from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.reasons import Cause
 
 NOW = 1_000.0
 POLICY = Policy(task_timeout=100.0, submit_attempts=3, retry_commands=False)
 RETRY = replace(POLICY, retry_commands=True)
+ASKED = replace(POLICY, has_database=True)
 CRASHED = Verdict(True, "container ta-1 was killed")
+LOST = replace(CRASHED, cause=Cause.CONTAINER_LOST)
 RUNNING = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner", started_at=NOW - 10)
 
 
@@ -35,6 +38,9 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
         (call(), None, PENDING, POLICY, Action.WAIT),
         (call(), None, CRASHED, POLICY, Action.SUBMIT_AGAIN),
         (call(), None, RETURNED, POLICY, Action.SUBMIT_AGAIN),
+        (call(), None, RETURNED, ASKED, Action.ASK_AIRFLOW),
+        (call(Kind.COMMAND), None, RETURNED, ASKED, Action.SUBMIT_AGAIN),
+        (call(), None, LOST, ASKED, Action.SUBMIT_AGAIN),
         (call(attempts=3), None, CRASHED, POLICY, Action.FAIL),
         (call(adopted=True), None, CRASHED, POLICY, Action.ASK_AIRFLOW),
         (call(adopted=True), None, PENDING, POLICY, Action.ASK_AIRFLOW),
@@ -43,7 +49,8 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
     ],
 )
 def test_decision(about: Call, entry: Entry | None, verdict: Verdict, policy: Policy, action: Action) -> None:
-    """Before the claim: submitted again; after it: failed, or as the policy says. A terminal entry always counts."""
+    """Before the claim: submitted again; after it: failed, or as the policy says. A terminal entry always counts.
+    What returned and left nothing, Airflow is asked about where it can be: another executor has had the outcome."""
     assert decide(about, entry, verdict, policy, NOW).action is action
 
 

@@ -32,16 +32,21 @@ class Airflow:
 
 @dataclass
 class Modal:
-    """A ledger that forgets, at the second time of asking."""
+    """A ledger that lets an entry be taken, at the second time of asking."""
 
-    forgotten: list[str] = field(default_factory=list)
+    entries: dict[str, Entry] = field(default_factory=dict)
+    taken: list[str] = field(default_factory=list)
     failures: int = 1
 
-    async def forget(self, work_id: str) -> None:
+    async def take_entry(self, work_id: str) -> Entry | None:
         if self.failures:
             self.failures -= 1
             raise OSError("no network")
-        self.forgotten.append(work_id)
+        self.taken.append(work_id)
+        return self.entries.pop(work_id, None)
+
+    async def claim(self, entry: Entry) -> bool:
+        return self.entries.setdefault(entry.work_id, entry) is entry
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -93,9 +98,23 @@ async def test_it_is_submitted_again_once_its_claim_is_gone() -> None:
         await until(lambda: world.submitted)
         world.ends()
         loop.cancel()
-    assert world.submitted == [world.call] and world.modal.forgotten == ["w"]
+    assert world.submitted == [world.call] and world.modal.taken == ["w"]
     assert world.kinds() == [] and not world.call.settled and not world.call.may_start_again
     assert len(world.said) == 1 and "costs it no retry" in world.said[0]
+
+
+async def test_a_claim_that_has_come_in_its_place_stays() -> None:
+    """Another executor, which had adopted the work, has submitted it again, and it runs: that one is followed."""
+    world = World(Standing.WAITING)
+    running = Entry("w", State.RUNNING, "fc-2", "ta-2", "o", "the task", "there")
+    world.modal.entries["w"] = running
+    async with asyncio.TaskGroup() as group:
+        loop = group.create_task(world.enquiries.run())
+        world.ends()
+        await until(lambda: world.call.function_call_id == "fc-2")
+        loop.cancel()
+    assert world.modal.entries == {"w": running}
+    assert world.submitted == [] and not world.call.settled
 
 
 async def test_a_task_that_has_begun_after_all_fails() -> None:

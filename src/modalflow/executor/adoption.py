@@ -19,6 +19,7 @@ from modalflow.executor.remote import FAILURES
 from modalflow.executor.standing import Answer, Enquiries, Question, Standing
 from modalflow.executor.track import Tracker
 from modalflow.messages import Kind, State
+from modalflow.reasons import Cause
 
 log = logging.getLogger(__name__)
 
@@ -98,7 +99,12 @@ class Adopter:
             self._tracker.fail(call, f"{reason} It could not be submitted again: {answer.problem}")
         elif answer.standing is Standing.RUNNING:
             self._runs_unseen(call, reason)
-        # Else nobody could be asked: the next sweep comes here again.
+        elif call.submission is not None:
+            # Nobody knows: the database was away, or this is no task. Its submissions are counted then.
+            again = call.attempts < self._tracker.policy.submit_attempts
+            action = Action.SUBMIT_AGAIN if again else Action.FAIL
+            self._tracker.apply(call, Decision(action, reason, Cause.NO_OUTCOME))
+        # Else the next sweep comes here again.
 
     def _runs_unseen(self, call: Call, reason: str) -> None:
         """Airflow has it as running, so it was claimed: perhaps since the ledger was read."""

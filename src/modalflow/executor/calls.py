@@ -121,6 +121,8 @@ class Policy:
     task_timeout: float
     submit_attempts: int
     retry_commands: bool
+    has_database: bool = False
+    """Whether Airflow's database can be asked how it stands to a work id."""
 
 
 def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wall_clock: float) -> Decision:
@@ -166,7 +168,10 @@ def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> De
     # Whose result Modal no longer keeps may well have run, long ago.
     before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
     reason = explain(cause, said=said, call=call.function_call_id or "", before=before)
-    if call.submission is None:
+    # A function call that returned had an entry: another executor that has the same work (Airflow took one's scheduler
+    # for dead) has made use of it, and Airflow knows the outcome.
+    used = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database
+    if call.submission is None or used:
         return Decision(Action.ASK_AIRFLOW, reason, cause)
     return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason, cause)
 

@@ -75,6 +75,7 @@ class Engine:
             task_timeout=settings.task_timeout,
             submit_attempts=settings.submit_attempts,
             retry_commands=settings.lost_command_policy == "retry",
+            has_database=database is not None,
         )
         self._link = Link()
         self._enquiries = Enquiries(database)

@@ -228,6 +228,13 @@ class Remote:
         """Remove a work id from the ledger."""
         await self._ask("DictPop", self._ledger.pop.aio(work_id, None))
 
+    async def take_entry(self, work_id: str) -> Entry | None:
+        """Remove a work id from the ledger, and return what was there, in one step; None for what nobody can read."""
+        with contextlib.suppress(MalformedMessageError, exception.DeserializationError):
+            text = await self._ask("DictPop", self._ledger.pop.aio(work_id, None))
+            return None if text is None else Entry.from_json(text)
+        return None
+
     async def cancelled_by(self, work_id: str) -> str:
         """Who ended work by hand, as `modalflow cancel` left it in the ledger; empty where nobody did. Told once."""
         try:

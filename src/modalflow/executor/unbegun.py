@@ -66,14 +66,7 @@ class Unbegun:
         log.warning("%s: %s", call.label, text)
         self.tracker.add_reason(call.log_path, text)
         await asyncio.sleep(pause)
-        while not call.settled:
-            try:
-                await self.tracker.link.made().forget(entry.work_id)
-                break
-            except FAILURES as error:
-                log.warning("The claim of %s is still in the ledger (%s)", call.label, error)
-                await asyncio.sleep(pause)
-        if call.settled:
+        if not await self._claim_is_gone(call, entry, pause) or call.settled:
             return
         if answer.order is not None:
             self.tracker.submit_adopted(call, answer.order)
@@ -81,3 +74,25 @@ class Unbegun:
         # That function call has ended in order; another one of the same work id may still be there if one was before.
         call.attempts = max(call.attempts - 1, 0)
         self.tracker.submit(call)
+
+    async def _claim_is_gone(self, call: Call, entry: Entry, pause: float) -> bool:
+        """Remove the claim; False where another one has taken its place, which stays.
+
+        Two executors have the same work where Airflow took the one's scheduler for dead: the other may have submitted
+        it again by now, and a container may be at it.
+        """
+        remote = self.tracker.link.made()
+        while not call.settled:
+            try:
+                taken = await remote.take_entry(entry.work_id)
+                if taken is None or taken.function_call_id == entry.function_call_id:
+                    return True
+                await remote.claim(taken)
+            except FAILURES as error:
+                log.warning("The claim of %s is still in the ledger (%s)", call.label, error)
+                await asyncio.sleep(pause)
+            else:
+                call.function_call_id = taken.function_call_id
+                call.heard_at = time.monotonic()
+                return False
+        return False

@@ -15,6 +15,8 @@ from tests.chaos.tally import Visit
 
 #: Which phases a task that meets no fault executes, by the first word of its id; the last makes it a success.
 PHASES: Final = {"deferred": ("execute", "resume"), "rescheduled": ("poke-0", "poke-1")}
+#: Lines of the schedulers' logs that are told of a run that went wrong.
+LOGGED: Final = 60
 #: The task that fails by itself, without anybody's fault.
 FAILS: Final = "fails"
 
@@ -105,6 +107,7 @@ def story(chaos: Chaos, dag_id: str, run_id: str, visits: Sequence[Visit]) -> st
     lines += [f"  {instance}" for instance in chaos.instances(dag_id, run_id)]
     lines += [f"  {visit}" for visit in visits]
     lines += [f"  {reason}" for reason in reasons_of_run(chaos, dag_id, run_id)]
+    lines += [f"  {line}" for line in chaos.logged(run_id)[-LOGGED:]]
     return "\n".join(lines)
 
 

@@ -191,6 +191,14 @@ class Chaos:
 
         return int(wait_until(said, PATIENCE, f"the dump of {program.name}", interval=0.1) or 0)
 
+    def logged(self, run_id: str) -> list[str]:
+        """What both schedulers, Airflow's own code in them included, have logged of a DAG run."""
+        found = []
+        for name in SCHEDULERS:
+            log = self.stack.airflow.programs[name].log.read_text(errors="replace")
+            found += [f"{line} ({name})" for line in log.splitlines() if run_id in line and line[:4].isdigit()]
+        return sorted(found)
+
     # Modal
 
     def kill_control_plane(self) -> None:

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -22,7 +22,26 @@ environment_option = click.option(
     default="",
     help="Modal environment. Default: `[modal_executor] environment`, else that of the credentials.",
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+_answers: list[TextIO] = []
+
+
+def _json_alone(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """Keep standard output for ``answer`` alone. What others write there from now on goes to standard error: Airflow's
+    metrics exporter, for one, logs from a thread of its own, whenever it likes."""
+    if value and sys.stdout is sys.__stdout__ and not _answers:
+        _answers.append(os.fdopen(os.dup(1), "w", encoding="utf-8"))
+        os.dup2(2, 1)
+    return value
+
+
+def answer(text: str) -> None:
+    """Print what was asked for with `--json`."""
+    click.echo(text, file=_answers[0] if _answers else None)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.", callback=_json_alone)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, json_option, quiet
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
 _NAME_WIDTH = 26
@@ -55,7 +55,7 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
                 click.echo(f"      {'':{_NAME_WIDTH}} → {finding.mend}")
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if as_json:
-        click.echo(json.dumps({"ok": not failed, "findings": [finding.to_wire() for finding in findings]}, indent=1))
+        answer(json.dumps({"ok": not failed, "findings": [finding.to_wire() for finding in findings]}, indent=1))
     else:
         warned = sum(finding.status is Status.WARN for finding in findings)
         skipped = sum(finding.status is Status.SKIP for finding in findings)

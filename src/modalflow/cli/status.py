@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet
 from modalflow.cli.words import counted, duration, table
 from modalflow.errors import ModalflowError
 
@@ -68,7 +68,7 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
 
 def _show(inventory: Inventory, site: Site, limit: int, watch: bool, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(_wire(inventory, site), indent=None if watch else 1))
+        answer(json.dumps(_wire(inventory, site), indent=None if watch else 1))
         return
     page = "\n".join(_page(inventory, site, limit))
     if watch:

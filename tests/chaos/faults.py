@@ -162,6 +162,7 @@ def _thaw_scheduler(chaos: Chaos, random: Random) -> None:
 
 
 def _airflow_is_well(chaos: Chaos, random: Random) -> None:
+    chaos.start_what_ended()
     wait_until(chaos.all_well, PATIENCE * 2, "Airflow to be well", interval=0.5)
 
 

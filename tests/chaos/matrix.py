@@ -24,6 +24,7 @@ MOMENTS: Final[Mapping[str, str]] = {
 
 #: ``=``: every task succeeds, and each of its phases is executed exactly once.
 #: ``~``: a try may be lost: retried, or where no retry is left failed with a reason; none is executed twice.
+#: ``*``: as ``~``, and retries may run out while the fault lasts: where no worker is deployed, each try fails at once.
 MATRIX: Final = """
                          before  waiting  claiming  running  deferring  ending  delivering
 container_killed           .        .        ~         ~         ~         =         =
@@ -58,7 +59,7 @@ everything_slow            =        =        =         =         =         =    
 credentials_refused        =        =        =         =         =         =         =
 clock_behind               =        =        .         =         .         .         .
 clock_ahead                ~        ~        .         ~         .         ~         .
-app_stopped                ~        ~        ~         ~         ~         =         =
+app_stopped                *        *        *         *         *         =         =
 app_redeployed             =        =        =         =         =         =         =
 scheduler_killed           =        =        =         =         =         =         =
 schedulers_killed          =        =        =         =         =         =         =
@@ -77,6 +78,8 @@ class Cell:
     fault: str
     moment: str
     may_lose: bool
+    often: bool = False
+    """Whether it may lose so many tries that retries run out."""
 
     @property
     def name(self) -> str:
@@ -101,8 +104,12 @@ def read(matrix: str = MATRIX) -> Sequence[Cell]:
     cells = []
     for fault, *marks in rows:
         assert len(marks) == len(header), f"the row of {fault} has {len(marks)} cells; expected {len(header)}"
-        assert set(marks) <= set("=~."), f"the row of {fault} has marks other than = ~ and ."
-        cells += [Cell(fault, moment, mark != "=") for moment, mark in zip(header, marks, strict=True) if mark != "."]
+        assert set(marks) <= set("=~*."), f"the row of {fault} has marks other than = ~ * and ."
+        cells += [
+            Cell(fault, moment, mark != "=", mark == "*")
+            for moment, mark in zip(header, marks, strict=True)
+            if mark != "."
+        ]
     return cells
 
 

@@ -132,6 +132,13 @@ class Chaos:
             program.start()
         wait_until(lambda: _pid(program) not in (None, was), PATIENCE, f"a new {name}")
 
+    def start_what_ended(self) -> None:
+        """Start whatever has ended by itself, as an init system would: a scheduler that lost its database does."""
+        for program in self.stack.airflow.programs.values():
+            if program.exit_code() is not None:
+                program.stop()
+                program.start()
+
     def restart_postgres(self) -> None:
         """End the database as an administrator's restart does, open sessions and all, and start it on the same data."""
         program = self.stack.airflow.programs["postgres"]
@@ -173,6 +180,7 @@ class Chaos:
         return {name: self._dumped(self.stack.airflow.programs[name]) for name in SCHEDULERS}
 
     def _dumped(self, program: Program) -> int:
+        self.start_what_ended()
         # One that has just been started again would be killed by it.
         wait_until(partial(_catches, program, signal.SIGUSR2), PATIENCE, f"{program.name} to be up")
         place = program.log.stat().st_size

@@ -20,7 +20,7 @@ def test_cell(chaos: Chaos, row: Row, cell: Cell) -> None:
     """Every task ends as it would have, or where a try may be lost with a reason; no phase of a try runs twice."""
     run = row.runs[cell.moment]
     visits = chaos.tally.visits(run.cell)
-    problems = problems_of_run(chaos, run.dag_id, run.run_id, visits, may_lose=cell.may_lose)
+    problems = problems_of_run(chaos, run.dag_id, run.run_id, visits, may_lose=cell.may_lose, often=cell.often)
     problems += row.left
     told = [*row.steps, story(chaos, run.dag_id, run.run_id, visits)]
     assert not problems, "\n".join([*problems, *told])

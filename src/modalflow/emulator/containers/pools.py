@@ -175,6 +175,8 @@ class Pools:
     def stop_app(self, app: App, reason: str) -> None:
         for pool in [p for p in self._pools.values() if p.function.app is app]:
             self._fail_pending(pool, results.terminated(reason))
+            # Else its turn would come before everybody's for whatever it waited for, and never pass.
+            self.placing.settled(pool.function)
             for container in list(pool.containers.values()):
                 for item in container.inputs.values():
                     item.ending = item.ending or results.terminated(reason)

@@ -254,6 +254,19 @@ async def test_stopping_an_app() -> None:
     assert fleet.started == [container]
 
 
+async def test_a_stopped_app_no_longer_waits_for_its_turn() -> None:
+    """What waited for the only GPU leaves the line with its app: in it, it would go before everybody for ever."""
+    fleet = Fleet(gpus={"T4": 1})
+    gpu = api_pb2.Resources(gpu_config=api_pb2.GPUConfig(gpu_type="T4", count=1))
+    holder, waits = make_function(resources=gpu), make_function(resources=gpu)
+    await fleet.call(holder)
+    await fleet.call(waits)
+    assert fleet.pools.placing.waits_for(waits)
+    waits.app.state = api_pb2.APP_STATE_STOPPED
+    fleet.pools.stop_app(waits.app, "App was stopped")
+    assert not fleet.pools.placing.waits_for(waits)
+
+
 async def test_idle_containers_are_retired_down_to_the_minimum() -> None:
     """After the scaledown window idle containers end, but for min_containers."""
     fleet = Fleet()

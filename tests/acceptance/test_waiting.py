@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
+from tests.acceptance.test_operations import IN_AIRFLOW, MODALFLOW
+from tests.acceptance.test_operations import run as operate
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -20,7 +25,8 @@ def run_id(stack: ModalStack) -> str:
     run_id = start_run(stack, "patient", gate=GATE)
 
     def looked_twice() -> bool:
-        return said(log_of(stack, "patient", run_id, "look"), "looked: closed") >= 2
+        has_begun = instance_of(stack, "patient", run_id, "look").try_number > 0
+        return has_begun and said(log_of(stack, "patient", run_id, "look"), "looked: closed") >= 2
 
     wait_until(looked_twice, 90.0, "two looks in vain", interval=0.3)
     stack.airflow.api.set_variable(GATE, "open")
@@ -63,3 +69,25 @@ def test_a_sensor_that_gives_up_is_skipped_where_it_may_fail_softly(stack: Modal
     """Its time to wait counts over all its looks, each in a function call of its own."""
     assert states_of(stack, "patient", run_id)["give_up"] == "skipped"
     assert len(starts_in(log_of(stack, "patient", run_id, "give_up"))) >= 2
+
+
+def test_all_looks_of_a_sensor_are_summed(stack: ModalStack, run_id: str) -> None:
+    """What a DAG run cost is seen by task: a try that had several containers is one, with as many function calls as the
+    log tells of; in Airflow's own command line too, and at the end of the log."""
+
+    def told() -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(operate(stack, *MODALFLOW, *cost, "--json").stdout)
+        return answer
+
+    # A record is published with the end of the log, which comes after Airflow was told of the end of the task.
+    cost = ("cost", "--run", run_id, "--by", "try")
+    wait_until(lambda: len(told()["groups"]) == 4, 30.0, "the records of all tasks", interval=0.5)
+    calls = {group["task"]: (group["tasks"], group["function_calls"]) for group in told()["groups"]}
+    for task_id in ("look", "defer"):
+        assert calls[task_id] == (1, len(starts_in(log_of(stack, "patient", run_id, task_id)))), calls
+    total = told()["total"]
+    assert total["tasks"] == 4 and total["function_calls"] == sum(number for _, number in calls.values())
+    assert total["running_seconds"] > 0 and total["memory_used_mib"] > 50 and float(total["dollars"]) > 0
+    page = operate(stack, *IN_AIRFLOW, "cost", "--dag", "patient", "--since", "1h").stdout
+    assert f"  patient  {run_id}  4 " in page and "Dollars are an estimate" in page, page
+    assert said(log_of(stack, "patient", run_id, "go_on"), "Occupied 0.125 cores, 128 MiB for ") == 1

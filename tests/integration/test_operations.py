@@ -245,7 +245,30 @@ def test_logs_that_are_not_there(desk: Desk) -> None:
     assert "DAGs that have: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
 
 
-@pytest.mark.parametrize("words", [("status",), ("logs", "d", "t", "r"), ("cancel", "fc-1", "--yes")])
+def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
+    """By DAG run or otherwise, on a page and as JSON: what was asked for, whose rates, and that it is an estimate."""
+    key, _ = desk.driver.run("adds", "sleep 0.3", cpu=2, memory=1024)
+    other, _ = desk.driver.run("in_a_region", ["true"], region="us-east")
+    told = json.loads(desk.run("cost", "--dag", "driven", "--run", key.run_id, "--json").stdout)
+    [run] = told["groups"]
+    assert (run["dag"], run["run"], run["tasks"], run["function_calls"]) == ("driven", key.run_id, 1, 1)
+    assert run == {"dag": "driven", "run": key.run_id} | told["total"]
+    assert run["running_seconds"] >= 0.3 and run["core_seconds"] >= 2 * run["running_seconds"]
+    assert run["gib_seconds"] >= run["running_seconds"] and run["memory_asked_mib"] == 1024 > run["memory_used_mib"] > 0
+    assert float(run["dollars"]) > 0 and not run["without_a_rate"]
+    assert told["estimate"] and not told["rates"]["live"] and "WorkspaceBillingRates" in told["rates"]["why_not_live"]
+    page = desk.run("cost", "--by", "try", "--since", "1h").stdout
+    row = next(line for line in page.splitlines() if key.run_id in line).split()
+    assert row[:5] == ["driven", key.run_id, "adds", "1", "1"] and row[-1].startswith("$0.0")
+    assert other.run_id in page and page.splitlines()[0].startswith("operated: what ended since ")
+    assert "Dollars are an estimate by the rates that Modal had in 2026-10.\n(Modal did not tell its own: " in page
+    footer = json.loads(desk.driver.log(key).splitlines()[-1])["event"]
+    assert footer.startswith("Occupied 2 cores, 1 GiB for ") and "(an estimate)" in footer
+    assert "No task has left a record" in desk.run("cost", "--dag", "nobody").stdout
+    assert "expected for example 24h, 7d or 2026-11-01" in desk.run("cost", "--since", "yesterday", code=2).stderr
+
+
+@pytest.mark.parametrize("words", [("status",), ("logs", "d", "t", "r"), ("cancel", "fc-1", "--yes"), ("cost",)])
 def test_what_is_in_the_way_is_told(desk: Desk, words: tuple[str, ...]) -> None:
     """No app, no Modal, a wrong option: one line that says so and what to do."""
     if words[0] != "logs":

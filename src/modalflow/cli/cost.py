@@ -51,7 +51,11 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option("--dag", default="", help="Only this DAG.")
 @click.option("--run", default="", help="Only this DAG run (its run id).")
 @click.option(
-    "--since", callback=_moment, default="7d", help="What ended since then: 24h, 7d, or 2026-11-01 (UTC). Default: 7d."
+    "--since",
+    metavar="WHEN",
+    callback=_moment,
+    default="7d",
+    help="What ended since then: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
 )
 @click.option("--by", type=click.Choice(sorted(GROUPINGS)), default="run", help="What to sum by. Default: run.")
 @app_option
@@ -159,8 +163,9 @@ def _time(seconds: float) -> str:
 
 
 def _notes(whole: Sum, usage: Usage, rates: Rates, why_dated: str) -> Iterable[str]:
-    because = f" ({why_dated})" if why_dated else ""
-    yield f"Dollars are an estimate by {rates.source}{because}."
+    yield f"Dollars are an estimate by {rates.source}."
+    if why_dated:
+        yield f"({why_dated}.)"
     yield from _NOTES
     for what, number in sorted(whole.unpriced.items()):
         yield click.style(

@@ -42,7 +42,8 @@ def stack_of(
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
-    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, say=print) as stack:
+    deploy = (str(Path(__file__).parent / "worker.py"),)
+    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, say=print) as stack:
         yield stack
 
 

@@ -1,4 +1,4 @@
-"""What a task asks for in ``executor_config``, and what becomes of one that asks badly."""
+"""What a task asks for in ``executor_config`` or by its queue, and what becomes of one that asks badly."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tests.acceptance.airflow_on_modal import finish_run, start_run
 
 pytestmark = pytest.mark.timeout(240)
 
-#: The key, and the way to mend it.
+#: The key, and the way to mend it; the same of a queue.
+NO_PROFILE = ("Queue 'gpus' has no profile", "deployed profiles: default, etl", "[modal_executor] queues")
 REASON = ("'gpus'", "did you mean 'gpu'")
 
 
 @pytest.fixture(scope="module")
 def run_id(stack: ModalStack) -> str:
-    """An ended run of a task that asks well and one that asks badly."""
+    """An ended run of tasks that ask well and of some that ask badly."""
     run_id = start_run(stack, "asks")
     assert finish_run(stack, "asks", run_id) == "failed"
     return run_id
@@ -48,5 +49,19 @@ def test_an_unknown_key_fails_that_task_alone(stack: ModalStack, run_id: str) ->
 def test_an_unknown_key_is_in_airflows_event_log(stack: ModalStack, run_id: str) -> None:
     """The same reason is among the events of the DAG run."""
     events = stack.airflow.api.events("asks", run_id)
-    (event,) = (event for event in events if event.startswith("modal executor: "))
-    assert all(part in event for part in REASON), events
+    told = [event for event in events if event.startswith("modal executor: ")]
+    assert len(told) == 2
+    assert all(any(all(part in event for part in reason) for event in told) for reason in (REASON, NO_PROFILE)), told
+
+
+def test_the_queue_picks_the_profile(stack: ModalStack, run_id: str) -> None:
+    """With the image and the variables of that profile, below what the task itself asks for."""
+    assert stack.airflow.api.xcom("asks", run_id, "ask_elsewhere") == ["etl", "its own", "task", "etl"]
+
+
+def test_a_queue_without_a_profile_is_turned_away(stack: ModalStack, run_id: str) -> None:
+    """The task's log in Airflow's API lists the profiles that there are, and what to do."""
+    instance = instance_of(stack, run_id, "ask_nowhere")
+    assert (instance.state, instance.hostname) == ("failed", "")
+    log = stack.airflow.api.log("asks", run_id, instance)
+    assert any(all(part in line for part in NO_PROFILE) for line in log), "\n".join(log)

@@ -1,14 +1,17 @@
-"""Tasks that ask for something in ``executor_config``, one of them by a key that does not exist."""
+"""Tasks that ask for something, in ``executor_config`` or by their queue, some by what does not exist."""
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import datetime
 
 from airflow.sdk import DAG, task
 
+from modalflow import modal_config
 
-@task(executor_config={"modal": {"memory": 512, "env": {"GREETING": "good morning"}}})
+
+@task(executor_config=modal_config(memory=512, env={"GREETING": "good morning"}))
 def ask_well() -> str:
     return os.environ.get("GREETING", "nothing")
 
@@ -18,6 +21,20 @@ def ask_badly() -> None:
     """Never runs: the key is ``gpu``."""
 
 
+@task(queue="etl", executor_config=modal_config(env={"WHO": "task"}))
+def ask_elsewhere() -> list[str]:
+    """Runs on another profile."""
+    profile = json.loads(os.environ["MODALFLOW_PROFILE"])["profile"]
+    return [profile, *(os.environ.get(name, "") for name in ("IMAGE", "WHO", "WHERE"))]
+
+
+@task(queue="gpus")
+def ask_nowhere() -> None:
+    """Never runs: no profile has that name."""
+
+
 with DAG("asks", schedule=None, start_date=datetime(2026, 1, 1), catchup=False):
     ask_well()
     ask_badly()
+    ask_elsewhere()
+    ask_nowhere()

@@ -1,0 +1,20 @@
+"""What the acceptance tests deploy: a profile beside `default`, as a user's file has it."""
+
+from __future__ import annotations
+
+import modal
+
+import modalflow
+
+worker = modalflow.Worker(
+    env={"WHO": "deployment", "WHERE": "deployment"},
+    profiles=[
+        modalflow.Profile(
+            "etl",
+            image=modal.Image.debian_slim().env({"IMAGE": "its own"}),
+            memory="512MiB",
+            concurrency=2,
+            env={"WHERE": "etl"},
+        ),
+    ],
+)

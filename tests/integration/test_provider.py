@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from modalflow.cli.deploy import deploy
@@ -70,7 +71,8 @@ def test_deploy_is_a_command_of_airflow(airflow: dict[str, str]) -> None:
     """`airflow modalflow deploy` has the options of `modalflow deploy`."""
     usage = run(airflow, "modalflow", "deploy", "--help")
     for parameter in deploy.params:
-        assert parameter.opts[0] in usage
+        shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.opts[0].upper()
+        assert shown in usage
 
 
 def test_an_operators_commands_are_airflows_too(airflow: dict[str, str]) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
+from modalflow.errors import IncompatibleWorkerError
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 
@@ -17,17 +17,19 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks while orders come in.
 INTERVAL = 30.0
-#: Seconds for which a look is fresh enough to turn a task away by it.
-FRESH = 2.0
+#: Seconds between two tries where Modal does not answer.
+PAUSE = 5.0
+#: Seconds between two looks for unknown profiles, however many tasks want such.
+BREATH = 0.5
 
 
 class Deployed:
     """Tells the tracker what is deployed."""
 
-    def __init__(self, tracker: Tracker, interval: float = INTERVAL) -> None:
+    def __init__(self, tracker: Tracker, interval: float = INTERVAL, pause: float = PAUSE) -> None:
         self._tracker = tracker
         self._interval = interval
-        self._looked_at = -FRESH
+        self._pause = pause
         self._looking = False
         self._taken = 0
 
@@ -48,22 +50,30 @@ class Deployed:
 
     async def _look_for_profiles(self) -> None:
         try:
-            if time.monotonic() - self._looked_at >= FRESH:
-                await self._look()
+            while waiting := list(self._tracker.unplaced):
+                while not await self._look():
+                    # Nobody is turned away because Modal does not answer.
+                    await asyncio.sleep(self._pause)
+                # What came meanwhile may want what was deployed meanwhile.
+                self._tracker.place_unplaced(waiting)
+                await asyncio.sleep(BREATH)
         finally:
             self._looking = False
-        self._tracker.place_unplaced()
 
-    async def _look(self) -> None:
+    async def _look(self) -> bool:
+        """Read the record; False where that did not work."""
         link = self._tracker.link
         try:
             found = await link.made().record()
+        except IncompatibleWorkerError as error:
+            log.error("Work goes on with what was deployed before, as far as it can: %s", error)
+            found = None
         except FAILURES as error:
             log.warning("What is deployed could not be read (%s: %s)", type(error).__name__, error)
-            return
-        self._looked_at = time.monotonic()
+            return False
         if found is None or found == link.deployment:
-            return
+            return True
         log.info("modalflow %s is deployed now, with profiles %s", found.version, ", ".join(found.profiles))
         link.deployment = found
         link.made().forget_handles()
+        return True

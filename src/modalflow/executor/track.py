@@ -149,12 +149,13 @@ class Tracker:
             else:
                 self.look_at_deployed()
 
-    def place_unplaced(self) -> None:
-        """Place what waits for that, now that it is known what is deployed; turn away what asks for something else."""
-        for work_id, order in list(self.unplaced.items()):
-            call = self.calls.get(work_id)
-            if call is None:
-                del self.unplaced[work_id]
+    def place_unplaced(self, work_ids: Sequence[str] | None = None) -> None:
+        """Place these, or all that wait for that, now that it is known what is deployed; turn away what asks for
+        something else."""
+        for work_id in list(self.unplaced) if work_ids is None else work_ids:
+            call, order = self.calls.get(work_id), self.unplaced.get(work_id)
+            if call is None or order is None:
+                self.unplaced.pop(work_id, None)
                 continue
             try:
                 self._place(call, order)

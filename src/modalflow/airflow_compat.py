@@ -418,6 +418,37 @@ def log_to(output: BinaryIO) -> None:
         configure(output=output, enable_pretty_log=False)
 
 
+#: Where DAG files are imported, by version: the newest that is there counts.
+_DAG_IMPORTERS = (
+    ("airflow.dag_processing.importers.python_importer", "PythonDagImporter"),
+    ("airflow.dag_processing.dagbag", "DagBag"),
+    ("airflow.models.dagbag", "DagBag"),
+)
+
+
+def end_at_segfaults() -> None:
+    """Have a segmentation fault end a task.
+
+    Airflow handles the signal while it imports the DAG file, and leaves the handler. Python's handlers return to the
+    instruction that failed, so that a later fault is repeated for ever.
+    """
+    for module, name in _DAG_IMPORTERS:
+        try:
+            importer: Any = getattr(import_module(module), name)
+        except (ImportError, AttributeError):
+            continue
+        original = importer._load_modules_from_file
+
+        def _load_modules_from_file(self: Any, *args: Any, _original: Any = original, **kwargs: Any) -> Any:
+            try:
+                return _original(self, *args, **kwargs)
+            finally:
+                signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+
+        importer._load_modules_from_file = _load_modules_from_file
+        return
+
+
 def writes_own_log(workload: Any) -> bool:
     """Whether the supervisor opens the workload's log; else it has only what this process prints."""
     return hasattr(workload, "log_path") and (AIRFLOW_V_3_3_PLUS or hasattr(workload, "ti"))

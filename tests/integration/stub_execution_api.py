@@ -48,6 +48,9 @@ class StubExecutionApi:
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     refuse_run: tuple[int, dict[str, Any]] | None = None
     """Status and detail with which ``/run`` is refused."""
+    connections: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What is not as in every other connection, by id."""
+    variables: dict[str, str] = field(default_factory=dict)
 
     def states(self) -> list[str]:
         """The states that task instances were put into, in order."""
@@ -57,6 +60,7 @@ class StubExecutionApi:
         return [body["hostname"] for _, path, body in self.requests if path.endswith("/run")]
 
     def answer(self, path: str) -> tuple[int, Any]:
+        _, _, name = path.rpartition("/")
         if path.endswith("/run"):
             return self.refuse_run or (200, _RUN_CONTEXT)
         if not path.startswith("/execution/"):
@@ -66,9 +70,12 @@ class StubExecutionApi:
         if path.endswith("/connection"):
             return 200, _CONNECTION
         if path.startswith("/execution/connections/"):
-            return 200, {**_CONNECTION, "schema": None, "login": None, "password": None, "extra": None}
+            nothing = {"schema": None, "login": None, "password": None, "extra": None}
+            return 200, _CONNECTION | nothing | self.connections.get(name, {})
         if path.endswith("/breadcrumbs"):
             return 200, {"breadcrumbs": []}
+        if path.startswith("/execution/variables/") and name in self.variables:
+            return 200, {"key": name, "value": self.variables[name]}
         return (201, "OK") if "/xcoms/" in path or path.endswith("/rtif") else (204, None)
 
 

@@ -28,6 +28,7 @@ from modalflow.worker.orders import Ending, Order, Outcome
 from modalflow.worker.probe import answer
 from modalflow.worker.processes import describe_exit
 from modalflow.worker.report import Claim
+from modalflow.worker.scratch import scratch
 from modalflow.worker.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -36,6 +37,9 @@ _T = TypeVar("_T")
 
 #: Seconds between asking what runs to end and killing it. The supervisor gives a task as long to run its on_kill().
 TERM_GRACE = 5.0
+
+#: Seconds that a zygote has to tell the end of what it was told to kill.
+KILL_GRACE = 5.0
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
@@ -136,8 +140,9 @@ class Call:
 
     async def _run_in_process(self, submission: Submission, segment: Segment) -> Outcome:
         try:
-            async with self.container.env_of(submission) as env:
-                return await self._run_with(env, submission, segment)
+            async with self.container.env_of(submission) as shared:
+                with scratch(shared) as env:
+                    return await self._run_with(env, submission, segment)
         except BundleError as error:
             reason = self._explain(Cause.DAGS_UNAVAILABLE, str(error))
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
@@ -318,7 +323,13 @@ async def _stop(nursery: Nursery, order_id: str) -> Ending | None:
             return await nursery.wait(order_id)
     except TimeoutError:
         await nursery.kill(order_id)
-        return await nursery.wait(order_id)
+        try:
+            async with asyncio.timeout(KILL_GRACE):
+                return await nursery.wait(order_id)
+        except TimeoutError:
+            # Stopped, perhaps, by what it ran.
+            nursery.kill_zygote()
+            return await nursery.wait(order_id)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:

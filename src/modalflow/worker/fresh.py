@@ -1,6 +1,6 @@
 """What makes a process that was forked from a zygote like a new one: its variables, its signals, its chance.
 
-``tests/integration/hostile/test_clean_process.py`` compares the two. Must not import Airflow.
+``tests/hostile/`` compares the two. Must not import Airflow.
 """
 
 from __future__ import annotations

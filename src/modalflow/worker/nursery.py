@@ -92,6 +92,11 @@ class Nursery:
         """Kill an order's process and everything that it started."""
         await self._tell({"do": "kill", "id": order_id})
 
+    def kill_zygote(self) -> None:
+        """End a zygote that does not answer, and with it whatever it runs."""
+        if self._running is not None:
+            self._running.zygote.process.kill()
+
     async def close(self) -> None:
         """End the zygote, and with it whatever it runs."""
         if self._ready_made is not None:

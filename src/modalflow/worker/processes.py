@@ -9,7 +9,7 @@ import ctypes
 import os
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +71,8 @@ def _read(pid: int) -> Process | None:
     return Process(pid, int(parent), int(group), int(session), state == b"Z")
 
 
-def family(roots: Iterable[int]) -> set[int]:
-    """``roots``, their descendants and the members of the sessions they lead, as far as they are alive."""
-    return _family(roots, table())
-
-
 def _family(roots: Iterable[int], processes: Mapping[int, Process]) -> set[int]:
+    """``roots``, their descendants and the members of the sessions they lead, also the dead that nobody has reaped."""
     members = {pid for pid in roots if pid in processes}
     members |= {p.pid for p in processes.values() if p.session in set(roots)}
     grown = True
@@ -84,23 +80,33 @@ def _family(roots: Iterable[int], processes: Mapping[int, Process]) -> set[int]:
         found = {p.pid for p in processes.values() if p.parent in members} - members
         members |= found
         grown = bool(found)
-    return {pid for pid in members if not processes[pid].is_zombie}
+    return members
 
 
 def kill_family(roots: Iterable[int]) -> None:
     """Kill ``roots`` and everything that descends from them."""
-    roots = tuple(roots)
+    wanted = set(roots)
+    _kill(lambda processes: wanted)
+
+
+def kill_children_but(known: Container[int]) -> None:
+    """Kill every child of this process that is not ``known``, and what descends from it: whoever was adopted."""
+    us = os.getpid()
+    _kill(lambda processes: {p.pid for p in processes.values() if p.parent == us and p.pid not in known})
+
+
+def _kill(roots_among: Callable[[Mapping[int, Process]], set[int]]) -> None:
     for _ in range(_KILL_ROUNDS):
         processes = table()
-        members = _family(roots, processes) - {os.getpid()}
-        if not members:
-            return
-        # A group dies at once: one after the other, who forks and ends in the meantime would get away for ever.
-        others = {process.group for pid, process in processes.items() if pid not in members and not process.is_zombie}
-        for group in {processes[pid].group for pid in members} - others:
+        members = _family(roots_among(processes), processes) - {os.getpid()}
+        # A group dies at once. One that forks and ends each millisecond is never seen alive, but its dead are.
+        for group in {processes[pid].group for pid in members} - {os.getpgrp()}:
             send_to_group(group, signal.SIGKILL)
-        for pid in members:
+        alive = [pid for pid in members if not processes[pid].is_zombie]
+        for pid in alive:
             send(pid, signal.SIGKILL)
+        if not alive:
+            return
 
 
 def send(pid: int, number: int) -> None:

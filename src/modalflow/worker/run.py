@@ -60,6 +60,7 @@ def _supervise(order: Order, workload: Any) -> Outcome:
     _end_promptly()
     _spare_the_first_heartbeat()
     _take_the_task_along()
+    airflow_compat.end_at_segfaults()
     try:
         return_code = airflow_compat.supervise(workload)
     except airflow_compat.CallbackFailedError as error:
@@ -154,7 +155,8 @@ def _end_promptly() -> None:
     """Notice a task's end at once.
 
     Where a task's channels reach their end before the process can be reaped, the supervisor waits on nothing for
-    ``[workers] min_heartbeat_interval``, 5 s by default. On Modal that is billed.
+    ``[workers] min_heartbeat_interval``, 5 s by default; where what a task left behind keeps the channels open, for
+    ``[workers] socket_cleanup_timeout``, 60 s. On Modal that is billed.
     """
     from airflow.sdk.execution_time.supervisor import WatchedSubprocess
 
@@ -165,6 +167,9 @@ def _end_promptly() -> None:
             if processes.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
                 return self._check_subprocess_exit(*args, **kwargs)
             max_wait_time = 0
+        elif self._exit_code is not None:
+            # What they have written is still there to be read.
+            processes.kill_children_but(())
         return original(self, max_wait_time, *args, **kwargs)
 
     WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]

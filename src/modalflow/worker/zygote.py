@@ -196,9 +196,7 @@ class Zygote:
 
     def _kill_strangers(self) -> None:
         """End what an order left behind: whoever is our child now without having been forked here was orphaned."""
-        us = os.getpid()
-        strangers = [p.pid for p in processes.table().values() if p.parent == us and p.pid not in self._children]
-        processes.kill_family(strangers)
+        processes.kill_children_but(self._children)
 
     def _tell(self, message: Mapping[str, Any]) -> None:
         try:

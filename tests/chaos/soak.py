@@ -35,6 +35,8 @@ ENV: Final = {
 #: Seconds for one task, at the least that a machine must do.
 SECONDS_A_TASK: Final = 2.0
 QUIET: Final = 90.0
+#: And for Airflow's processes to be back after a fault, on a machine that has other things to do.
+WELL: Final = 600.0
 _NAMES: Final = re.compile(r"\b(ta|fc|im|ap|in)-\w+|[0-9a-f]{8}-[0-9a-f-]{27}|\d+(\.\d+)?")
 
 
@@ -84,7 +86,11 @@ class Soak:
             wait_until(lambda: time.monotonic() > until, fault.lasts + 1, "the fault to have lasted")
         finally:
             fault.end(self.chaos, self.random)
-        wait_until(self.chaos.all_well, 180.0, "Airflow to be well again", 0.5)
+        wait_until(self._well, WELL, "Airflow to be well again", 0.5)
+
+    def _well(self) -> bool:
+        self.chaos.start_what_ended()
+        return self.chaos.all_well()
 
     def left(self) -> int:
         """How many DAG runs have not ended."""

@@ -58,7 +58,8 @@ def in_container(client: modal.Client, names: Names, command: str) -> str:
     submission = Submission(work_id, Kind.COMMAND, f"logs/{work_id}", "p", "test", command=command)
     function.spawn(submission.to_wire()).get(timeout=60)
     [text] = LogVolume(ControlPlane(client, None), names).read(submission.log_path)[1]
-    return text.partition("\n")[2]
+    lines = map(json.loads, text.splitlines())
+    return "\n".join(line["event"] for line in lines if line.get("logger") == "task.stdout")
 
 
 def test_what_is_deployed_is_recorded_and_told(

@@ -289,6 +289,7 @@ def test_a_task_that_was_marked_meanwhile_is_not_run(world: World) -> None:
     assert "no longer wanted this task to run" in work.log()
 
 
+@needs_airflow("3.2")
 @pytest.mark.parametrize(("path", "state"), [("json.dumps", State.SUCCESS), ("json.loads", State.FAILED)])
 def test_a_callback_runs(world: World, path: str, state: State) -> None:
     """A callback's own success or failure is the workload's: nobody else tells Airflow of it."""

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,10 @@ SLOTS = 8
 POLL = 0.2
 PATIENCE = 180.0
 
-#: What holds for both executors.
+#: What holds for both executors. Each has its 8 slots and a queue of its own before them, as LocalExecutor always has:
+#: the scheduler hands over more than there are slots for.
 CAPS: Mapping[str, str] = {
-    "AIRFLOW__CORE__PARALLELISM": str(SLOTS),
+    "AIRFLOW__CORE__PARALLELISM": "64",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
     "AIRFLOW__SCHEDULER__MAX_TIS_PER_QUERY": "64",
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.05",
@@ -47,6 +48,19 @@ STATE = text("SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run
 
 
 @dataclass(frozen=True)
+class Slot:
+    """What became of the slot that a task had, in seconds since the epoch."""
+
+    taken: float
+    """By a worker process of LocalExecutor's, by an input in a container."""
+    exited: float
+    """The task's process was gone."""
+    returned: float
+    """Its supervisor had noticed, and had told Airflow's API."""
+    freed: float
+
+
+@dataclass(frozen=True)
 class Task:
     """One task instance that has ended: when, in seconds since the epoch, what happened to it."""
 
@@ -54,12 +68,8 @@ class Task:
     started: float
     ended: float
     """As the task itself told Airflow."""
-    began: float
-    """The slot was taken: by a worker process of LocalExecutor's, by an input in a container."""
-    exited: float
-    """Its process was gone."""
-    freed: float
-    """The slot was free again."""
+    slot: Slot | None
+    """None where Airflow has not stored which function call it was: the row was locked just then."""
 
 
 @dataclass(frozen=True)
@@ -146,31 +156,31 @@ class Stage:
 
     def _tasks(self, dag_id: str, run_id: str, kind: str) -> list[Task]:
         rows = self._query(ROWS, dag_id, run_id)
-        slots = self._inputs([str(row["external_executor_id"]).partition("/")[0] for row in rows], kind)
+        calls = [str(row["external_executor_id"]).partition("/")[0] for row in rows] if kind == "modal" else []
+        inputs = self._inputs([call for call in calls if call.startswith("fc-")])
         tasks = []
-        for row, slot in zip(rows, slots, strict=True):
+        for row, call in zip_longest(rows, calls):
             heard = self.stopwatch.heard[str(row["id"])]
-            began, freed = slot or (heard["began"], heard["returned"])
+            found = inputs.get(call) if call else (heard["began"], heard["returned"])
+            slot = Slot(found[0], heard["exited"], heard["returned"], found[1]) if found else None
             queued, started, ended = (row[name].timestamp() for name in ("queued_dttm", "start_date", "end_date"))
-            tasks.append(Task(queued, started, ended, began, heard["exited"], freed))
+            tasks.append(Task(queued, started, ended, slot))
         return sorted(tasks, key=lambda task: task.queued)
 
-    def _inputs(self, calls: list[str], kind: str) -> list[tuple[float, float] | None]:
-        """When Modal gave out the input of each call, and when it had the output; nothing for the other executor."""
-        if kind != "modal":
-            return [None for _ in calls]
+    def _inputs(self, calls: Sequence[str]) -> dict[str, tuple[float, float]]:
+        """When Modal gave out the input of each call, and when it had the output."""
 
-        async def ask() -> list[tuple[float, float] | None]:
+        async def ask() -> dict[str, tuple[float, float]]:
             stub: Any = getattr(self.client, "_stub", None) or getattr(self.client, "stub")  # noqa: B009
-            found: list[tuple[float, float] | None] = []
+            found = {}
             for call in calls:
                 request = api_pb2.FunctionGetOutputsRequest(function_call_id=call, max_values=1, timeout=5)
-                (output,) = (await stub.FunctionGetOutputs(request)).outputs
-                found.append((output.input_started_at, output.output_created_at))
+                for output in (await stub.FunctionGetOutputs(request)).outputs:
+                    found[call] = output.input_started_at, output.output_created_at
             return found
 
         # Connections belong to the SDK's own event loop.
-        found: list[tuple[float, float] | None] = synchronizer.create_blocking(ask)()
+        found: dict[str, tuple[float, float]] = synchronizer.create_blocking(ask)()
         return found
 
     def _processes(self, kind: str) -> list[int]:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from modalflow.messages import Kind
+from modalflow.names import PRELOAD_VARIABLE
 from modalflow.worker import environment
 from modalflow.worker.early import SNAPSHOT_VARIABLE, Early
 from modalflow.worker.nursery import Nursery
@@ -48,9 +49,13 @@ def test_what_every_executor_sends_is_not_read_by_a_zygote(tmp_path: Path) -> No
 
 
 async def test_a_memory_snapshot_holds_airflow_and_nothing_of_the_container_it_was_taken_in(tmp_path: Path) -> None:
-    """The snapshot waits until Airflow is imported; each container made of it then has an identity of its own."""
+    """The snapshot waits until Airflow and what the profile preloads are imported; each container made of it then has
+    an identity of its own, and imports nothing again."""
+    imports = tmp_path / "imports"
+    (tmp_path / "slow.py").write_text(f"import os; open({str(imports)!r}, 'a').write(f'{{os.getpid()}} ')")
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MODAL"))}
-    early = Early.start(own | {"MODAL_TASK_ID": "ta-snapshotted", SNAPSHOT_VARIABLE: "1"})
+    preloaded = {PRELOAD_VARIABLE: '["no.such.module", "slow"]', "PYTHONPATH": str(tmp_path)}
+    early = Early.start(own | preloaded | {"MODAL_TASK_ID": "ta-snapshotted", SNAPSHOT_VARIABLE: "1"})
     try:
         assert early.zygote is not None
         # At once: the import is over.
@@ -58,9 +63,10 @@ async def test_a_memory_snapshot_holds_airflow_and_nothing_of_the_container_it_w
         nursery = Nursery(early.env, airflow=True, started=early.zygote)
         try:
             pid = early.zygote.process.pid
-            assert "libssl" in Path(f"/proc/{pid}/maps").read_text()
+            assert imports.read_text().split() == [str(pid)]
             names = [await hostname(nursery, early, container, tmp_path) for container in ("ta-one", "ta-two")]
             assert names == ["ta-one", "ta-two"]
+            assert imports.read_text().split() == [str(pid)]
             assert early.zygote.is_alive
         finally:
             await nursery.close()

@@ -37,6 +37,9 @@ def worker(*more: modalflow.Profile) -> modalflow.Worker:
         volumes={"/models": modal.Volume.from_name("models")},
         env={"B": "profile", "C": "profile", "D": "profile"},
         concurrency=2,
+        preload=["colorsys"],
+        # Nothing is snapshotted here, and everything works as without.
+        memory_snapshot=True,
     )
     return modalflow.Worker(profiles=[etl, *more], env={"D": "deployment", "E": "deployment"})
 

@@ -33,15 +33,12 @@ _EXIT_WAIT = 0.5
 
 def run(order: Order) -> Outcome:
     """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
-    from airflow.settings import configure_vars, dispose_orm
     from pydantic import ValidationError
 
     try:
         workload: Any = airflow_compat.workload_adapter().validate_json(order.workload or "")
     except ValidationError as error:
         return Outcome(State.FAILED, reason=_without_input(error))
-    configure_vars()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
-    dispose_orm(do_log=False)
     with contextlib.ExitStack() as stack:
         if airflow_compat.writes_own_log(workload):
             workload = stack.enter_context(log_in_parts(order, workload))

@@ -443,7 +443,8 @@ def end_at_segfaults() -> None:
             try:
                 return _original(self, *args, **kwargs)
             finally:
-                signal.signal(signal.SIGSEGV, signal.SIG_DFL)
+                with contextlib.suppress(ValueError):  # In a thread there was no handler set either.
+                    signal.signal(signal.SIGSEGV, signal.SIG_DFL)
 
         importer._load_modules_from_file = _load_modules_from_file
         return

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from modalflow.cli.common import json_option
+from modalflow.cli.common import answer, json_option
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
 from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
@@ -146,7 +146,7 @@ def deploy(
             say(line)
         if dry_run:
             if as_json:
-                click.echo(json.dumps(_as_json(plan), indent=1))
+                answer(json.dumps(_as_json(plan), indent=1))
             else:
                 click.echo("Nothing was deployed: --dry-run.")
             return
@@ -157,7 +157,7 @@ def deploy(
     except ModalflowError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(_as_json(plan), indent=1))
+        answer(json.dumps(_as_json(plan), indent=1))
         return
     click.echo(
         f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s."

@@ -180,7 +180,7 @@ class Deployment:
     python_version: str
     profiles: tuple[str, ...]
     bundles: Mapping[str, str]
-    """DAG bundles baked into the image: name → folder in the container."""
+    """Local DAG bundles of the Airflow host: name → where they are in a container."""
     deployed_at: float
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Profile → everything that was said of it, for whoever compares; of variables only digests."""
@@ -194,6 +194,8 @@ class Deployment:
     """The lines of the requirements file, if there was one."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Names of the deployment's own variables, each with a digest of its value."""
+    dags_source: str = "local"
+    """Where the bundles come from: a worker.dag_source.SourceKind."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)

@@ -13,6 +13,8 @@ DEFAULT_PROFILE = "default"
 #: Where a worker finds the logs Volume, and where the DAG bundles that were baked into its image are.
 LOGS_MOUNT = "/vol/logs"
 BUNDLES_ROOT = "/opt/modalflow/bundles"
+#: Where it finds a bucket of DAG bundles.
+DAGS_MOUNT = "/vol/dags"
 
 #: Folders of a container and beginnings of variables that are modalflow's own or Modal's.
 RESERVED_FOLDERS = (LOGS_MOUNT, "/opt/modalflow", "/proc", "/sys", "/dev")

@@ -9,6 +9,7 @@ import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import stack_of
+from tests.acceptance.dag_sources import Sources
 from tests.acceptance.metrics_listener import MetricsListener, listening
 
 
@@ -20,9 +21,18 @@ def metrics() -> Iterator[MetricsListener]:
 
 
 @pytest.fixture(scope="package")
-def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener) -> Iterator[ModalStack]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+    """DAG bundles of ``stack`` beside that with everybody's DAGs."""
+    sources = Sources(tmp_path_factory.mktemp("sources"))
+    sources.make()
+    return sources
+
+
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
-    with stack_of(_folder(tmp_path_factory), env=metrics.env) as running:
+    folder = _folder(tmp_path_factory)
+    with stack_of(folder, sources.processes(), {**metrics.env, **sources.env(folder)}) as running:
         yield running
 
 

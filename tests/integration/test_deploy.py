@@ -13,12 +13,13 @@ import modal
 import pytest
 
 from modalflow import __version__
+from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Kind, Submission
 from modalflow.names import DEFAULT_PROFILE, Names
-from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from modalflow.worker.environment import BUNDLE_LIST
 from tests.sdk import client_of
 
 
@@ -90,7 +91,7 @@ def test_the_local_bundles_of_airflow_are_baked_by_default(
     ]
     done = deploy("--app", names.app, env=local.env | home | {BUNDLE_LIST: json.dumps(bundles)})
     assert done.returncode == 0, done.stderr
-    assert "'gone' is not baked" in done.stdout
+    assert "'gone' is not deployed" in done.stdout
     assert in_container(client, names, "cat /opt/modalflow/bundles/here/dag.py") == "# mine"
 
 

@@ -18,13 +18,15 @@ from typing import Any
 
 import modal
 
+from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.local import LocalModal
+from modalflow.emulator.options import Options
 from modalflow.log_volume import LogVolume
 from modalflow.messages import Entry, Kind, State, Submission
 from modalflow.names import DEFAULT_PROFILE, Names
-from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE
+from modalflow.worker.environment import BUNDLE_LIST
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
 from tests.support import is_running, wait_until
@@ -128,14 +130,16 @@ class World:
 
 
 @contextmanager
-def deployed_worker(app: str, *arguments: str) -> Iterator[World]:
+def deployed_worker(
+    app: str, *arguments: str, modal_options: Options | None = None, bundle: str = f"tests={DAGS}"
+) -> Iterator[World]:
     """Deploy an app with the real command to a local control plane of its own; arguments are those of `deploy`."""
-    with LocalModal() as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
+    with LocalModal(modal_options) as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
 
         def deploy(*arguments: str) -> World:
             command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
             subprocess.run(
-                [*command, "--dags-bundle", f"tests={DAGS}"],
+                [*command, "--dags-bundle", bundle],
                 env=os.environ | local.env,
                 check=True,
                 capture_output=True,

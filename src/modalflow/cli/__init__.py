@@ -11,6 +11,10 @@ from modalflow import __version__
 #: Subcommand → where it is and its line in the overview, so that an overview imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("modalflow.cli.deploy:deploy", "Deploy the worker that runs Airflow's tasks on Modal."),
+    "sync": (
+        "modalflow.cli.sync:sync",
+        "Bring the DAG files of this machine to where the worker reads them.",
+    ),
     "doctor": ("modalflow.cli.doctor:doctor", "Check everything that a task on Modal needs, and say what mends it."),
     "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow, its tasks on Modal, on this machine."),
     "status": ("modalflow.cli.status:status", "Show what runs on Modal: which task, where, since when."),

@@ -8,11 +8,25 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 import click
 
 from modalflow.errors import ModalflowError
+
+
+class BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since click 8.2 only.
+    """A DAG bundle and its folder, on the command line."""
+
+    name = "NAME=FOLDER"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
+        name, equals, folder = str(value).partition("=")
+        if not (name and equals and folder) or "/" in name:
+            self.fail(f"{value!r} is not NAME=FOLDER, e.g. dags-folder=/opt/airflow/dags", param, ctx)
+        return name, Path(folder).expanduser()
+
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from modalflow.cli.common import answer, json_option
+from modalflow.cli.common import BundleType, answer, json_option
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
 from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
 
 if TYPE_CHECKING:
     from modalflow.worker.changes import Change
+    from modalflow.worker.dag_source import Bucket
     from modalflow.worker.definition import Worker
     from modalflow.worker.deploy import Plan
 
@@ -33,16 +34,6 @@ _IN_FILE = ("requirements", "timeout", "concurrency", "max_containers", "cpu", "
 _NAMED_PACKAGES = 12
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
-
-
-class _BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since click 8.2 only.
-    name = "NAME=FOLDER"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, Path]:
-        name, equals, folder = str(value).partition("=")
-        if not (name and equals and folder) or "/" in name:
-            self.fail(f"{value!r} is not NAME=FOLDER, e.g. dags-folder=/opt/airflow/dags", param, ctx)
-        return name, Path(folder).expanduser()
 
 
 @click.command()
@@ -57,9 +48,22 @@ class _BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since c
     "--dags-bundle",
     "bundles",
     multiple=True,
-    type=_BundleType(),
-    help="DAG bundle to bake into the image; may be repeated. Default: every local one of Airflow's configuration.",
+    type=BundleType(),
+    help="DAG bundle and its folder, on this machine or in the bucket; may be repeated. Default: every local one of "
+    "Airflow's configuration, in a bucket in folders of their names.",
 )
+@click.option(
+    "--dags-source",
+    type=click.Choice(["local", "volume", "cloud-bucket"]),
+    default="local",
+    show_default=True,
+    help="Where the worker gets local DAG bundles from: `local`, files added now; `volume`, which `modalflow sync` "
+    "brings up to date; `cloud-bucket`.",
+)
+@click.option("--bucket-name", default="", help="The bucket of --dags-source cloud-bucket.")
+@click.option("--bucket-prefix", default="", help="Folder in the bucket below which the DAG bundles are.")
+@click.option("--bucket-secret", default="", help="Modal Secret with the bucket's credentials.")
+@click.option("--bucket-endpoint-url", default="", help="Endpoint of a bucket that is not S3's: R2, GCS.")
 @click.option(
     "--mirror",
     is_flag=True,
@@ -97,6 +101,11 @@ def deploy(
     app: str,
     environment: str,
     bundles: tuple[tuple[str, Path], ...],
+    dags_source: str,
+    bucket_name: str,
+    bucket_prefix: str,
+    bucket_secret: str,
+    bucket_endpoint_url: str,
     mirror: bool,
     no_mirror: bool,
     requirements: Path | None,
@@ -115,6 +124,7 @@ def deploy(
     import modal
 
     from modalflow.control_plane import server_url
+    from modalflow.worker.dag_source import SourceKind
     from modalflow.worker.definition import Worker, read_worker
     from modalflow.worker.deploy import configured, prepare
     from modalflow.worker.profile import Profile
@@ -138,6 +148,8 @@ def deploy(
             Names(app),
             environment_name=environment,
             bundles=dict(bundles) if bundles else None,
+            dags_source=SourceKind(dags_source),
+            bucket=_bucket(bucket_name, bucket_prefix, bucket_secret, bucket_endpoint_url),
             worker=worker,
             whole=not no_mirror,
             tell=say,
@@ -166,10 +178,18 @@ def deploy(
     click.echo(f"Python {deployment.python_version}, Airflow {deployment.airflow_version or 'none'}.")
     for name, folder in deployment.bundles.items():
         click.echo(f"DAG bundle {name} is at {folder}.")
+    if deployment.bundles and deployment.dags_source == "volume":
+        click.echo("After an edit of a DAG file: `modalflow sync`.")
     click.echo(
         "Next: start Airflow with `[core] executor = modalflow.executor.modal_executor.ModalExecutor`"
         + ("." if app == DEFAULT_APP else f" and `[modal_executor] app_name = {app}`.")
     )
+
+
+def _bucket(name: str, prefix: str, secret: str, endpoint_url: str) -> Bucket | None:
+    from modalflow.worker.dag_source import Bucket
+
+    return Bucket(name, prefix, secret, endpoint_url) if name or prefix or secret or endpoint_url else None
 
 
 def _refuse_both(ctx: click.Context) -> None:

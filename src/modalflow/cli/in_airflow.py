@@ -19,8 +19,9 @@ from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
 from modalflow.cli.logs import logs
 from modalflow.cli.status import status
+from modalflow.cli.sync import sync
 
-COMMANDS: tuple[click.Command, ...] = (deploy, doctor, status, logs, cost, cancel)
+COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, cancel)
 
 
 def get_cli_commands() -> list[GroupCommand]:

@@ -187,8 +187,11 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
         if not isinstance(bundle, dict):
             continue
         name = f"DAG bundle {bundle.get('name')}" if bundle.get("name") else "DAG bundles"
-        if bundle.get("error"):
-            mend = f"Bake it: `{site.deploy_command}` where its folder is, or --dags-bundle NAME=FOLDER."
+        if bundle.get("error") and bundle.get("connection"):
+            why = f"a task asks Airflow for connection {bundle['connection']!r} with its token, and there is none here"
+            yield skip(name, f"not tried with its credentials: {why}")
+        elif bundle.get("error"):
+            mend = f"Bring it there: `{site.deploy_command}` where its folder is, or `modalflow sync` for the Volume."
             yield fail(name, f"the container cannot read it: {bundle['error']}", mend)
         elif not bundle.get("files"):
             mend = f"Deploy again after adding DAG files: `{site.deploy_command}`."

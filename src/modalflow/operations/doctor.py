@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from modalflow.config import Settings
 from modalflow.names import DEFAULT_PROFILE
-from modalflow.operations import airflow_side, container_side, executor_side, modal_side
+from modalflow.operations import airflow_side, container_side, dags_side, executor_side, modal_side
 from modalflow.operations.findings import Finding, skip
 from modalflow.operations.site import airflow_conf, config_source, override
 
@@ -32,8 +32,9 @@ def examine(
         yield from container_side.unavailable("Modal has to answer first")
         return
     yield modal_side.environment(site)
-    findings, _, understands = modal_side.worker(site)
+    findings, deployment, understands = modal_side.worker(site)
     yield from findings
+    yield from dags_side.examine(site, conf, deployment)
     if not understands:
         yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
         return

@@ -112,7 +112,13 @@ def _bundle(manager: Any, name: str) -> dict[str, Any]:
                 break
         return found | {"files": files, "seconds": round(time.monotonic() - began, 3)}
     except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return {"name": name, "error": _told(error)}
+        return {"name": name, "error": _told(error), "connection": _connection_of(manager, name)}
+
+
+def _connection_of(manager: Any, name: str) -> str:
+    """The Airflow connection that a bundle needs, if any: a task asks Airflow's API for it, with a token of its own."""
+    kwargs: dict[str, Any] = getattr(manager._bundle_config.get(name), "kwargs", {})
+    return next((str(value) for key, value in kwargs.items() if key.endswith("conn_id") and value), "")
 
 
 def _told(error: Exception) -> str:

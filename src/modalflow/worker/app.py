@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import modal
 
 from modalflow.names import (
     APP_VARIABLE,
-    BUNDLES_ROOT,
-    BUNDLES_VARIABLE,
     LOGS_MOUNT,
     PRELOAD_VARIABLE,
     PROFILE_ENV_VARIABLE,
@@ -29,12 +26,8 @@ from modalflow.worker.container import Container
 if TYPE_CHECKING:
     from modal.app import App
 
+    from modalflow.worker.dag_source import DagSource
     from modalflow.worker.profile import Profile
-
-
-def bundle_folder(name: str) -> str:
-    """Where a DAG bundle is in the image."""
-    return f"{BUNDLES_ROOT}/{name}"
 
 
 _container: Container | None = None
@@ -60,33 +53,30 @@ def build_app(
     *,
     image: modal.Image,
     profiles: Sequence[Profile],
-    bundles: Mapping[str, Path] | None = None,
+    dags: DagSource,
     env: Mapping[str, str] | None = None,
 ) -> App:
     """The app, not deployed yet.
 
-    ``image`` is that of profiles without one, ``bundles`` are the DAG bundles to add to every image: name → folder on
-    this machine. ``env`` are variables of all profiles, below their own.
+    ``image`` is that of profiles without one, ``dags`` is where every profile gets its DAG bundles from. ``env`` are
+    variables of all profiles, below their own.
     """
     app = modal.App(names.app, include_source=False)
-    baked = {name: bundle_folder(name) for name in bundles or {}}
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
     for profile in profiles:
         variables = {
             APP_VARIABLE: names.app,
-            BUNDLES_VARIABLE: json.dumps(baked, sort_keys=True),
+            **dags.variables(),
             **_profile_variables(profile, env or {}),
         }
         # The last layer that is built: what changes most often costs least.
         own = (profile.image or image).env(variables)
         # Added when a container starts, not when the image is built: a changed DAG costs no build.
-        own = own.add_local_python_source("modalflow")
-        for name, folder in (bundles or {}).items():
-            own = own.add_local_dir(folder, baked[name], ignore=["**/__pycache__", "**/.git", "**/*.pyc"])
+        own = dags.add_to(own.add_local_python_source("modalflow"))
         app.function(
             name=Names.function(profile.name),
             image=own,
-            volumes={path: volume for path, volume in (*profile.volumes.items(), *own_volumes(names, logs).items())},
+            volumes=dict((*profile.volumes.items(), *dags.mounts().items(), *own_volumes(names, logs).items())),
             # A repeated input would be refused by its claim: what is retried is for Airflow to decide.
             retries=0,
             **profile.arguments(),

@@ -35,7 +35,12 @@ class Change:
         return {name: str(value) for name, value in asdict(self).items()}
 
 
-_SINGLE = {"version": "modalflow", "airflow_version": "Airflow", "python_version": "Python"}
+_SINGLE = {
+    "version": "modalflow",
+    "airflow_version": "Airflow",
+    "python_version": "Python",
+    "dags_source": "source of DAGs",
+}
 
 
 def changes(before: Deployment | None, after: Deployment) -> list[Change]:

@@ -107,7 +107,9 @@ class Container:
         else:
             wanted = wanted_by(submission.workload)
         async with self.dags.folders_for(wanted, bundles) as folders:
-            yield environment.of_workload(self.variables, submitted, home=self.home, folders=folders)
+            # Nobody configures the bundles of examples: Airflow adds them itself, where they are wanted.
+            examples = any(each.name not in (bundles or folders) for each in wanted)
+            yield environment.of_workload(self.variables, submitted, home=self.home, folders=folders, examples=examples)
 
     def granted(self, submission: Submission) -> dict[str, Any]:
         """What a submission is granted here: the keys of ``Submission.resources``, and ``profile``."""

@@ -17,11 +17,11 @@ from typing import TypeVar
 
 from modal import exception
 
+from modalflow.bundles.configured import VOLUME_BUNDLE
 from modalflow.bundles.manifest import File, Manifest
 from modalflow.bundles.store import Store
 from modalflow.bundles.trees import Trees
 from modalflow.errors import BundleError
-from modalflow.worker.environment import VOLUME_BUNDLE
 
 _T = TypeVar("_T")
 
@@ -67,7 +67,7 @@ class Dags:
         ``bundles`` are those of Airflow's configuration: name → class. What is there stays there for as long as the
         context does. Raises BundleError where a version cannot be had.
         """
-        folders = {name: folder for name, folder in self.fixed.items() if Path(folder).is_dir()}
+        folders = dict(self.fixed)
         wanted = [each for each in wanted if self._is_on_volume(each.name, bundles)]
         if not wanted:
             yield folders

@@ -6,7 +6,6 @@ Runs where Airflow's configuration is. Must work, for raw commands, where Airflo
 from __future__ import annotations
 
 import dataclasses
-import json
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,22 +18,23 @@ import modal
 from modal import exception
 
 from modalflow import __version__
+from modalflow.bundles.scan import Folder
+from modalflow.bundles.shipping import ship
+from modalflow.bundles.store import open_store
 from modalflow.config import Settings
 from modalflow.control_plane import ControlPlane, connect, unreachable
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError, MalformedMessageError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment
 from modalflow.names import Names
-from modalflow.worker.app import build_app, bundle_folder, own_volumes
+from modalflow.worker import dag_source
+from modalflow.worker.app import build_app, own_volumes
 from modalflow.worker.changes import Change, changes
+from modalflow.worker.dag_source import Bucket, DagSource, SourceKind
 from modalflow.worker.definition import Worker
-from modalflow.worker.environment import LOCAL_BUNDLE
 from modalflow.worker.images import default_image, image_of
 from modalflow.worker.mirror import Mirror, environment
 from modalflow.worker.profile import digest
-
-Tell = Callable[[str], None]
-"""Told, line by line, what a user should know."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Plan:
     mirror: Mirror
     whole: bool
     """Whether the image of profiles without one has all packages of this environment."""
-    bundles: Mapping[str, Path]
+    dags: DagSource
     before: Deployment | None
     after: Deployment
 
@@ -62,7 +62,8 @@ class Plan:
             return self._carry_out()
 
     def _carry_out(self) -> Deployment:
-        image = default_image(self.mirror, _requirements(self.worker), whole=self.whole)
+        programs = ("git",) if self.dags.needs_git else ()
+        image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
         app = build_app(
             self.names,
             image=image,
@@ -70,12 +71,17 @@ class Plan:
                 dataclasses.replace(profile, image=image_of(profile, image, self.mirror))
                 for profile in self.worker.profiles
             ],
-            bundles=self.bundles,
+            dags=self.dags,
             env=self.worker.env,
         )
         scope, plane = self.control_plane.scope(), self.control_plane
         for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
             kind.from_name(name, create_if_missing=True, **scope).hydrate()
+        if self.dags.kind is SourceKind.VOLUME:
+            # Before any task can look for them.
+            store = open_store(self.names, **scope)
+            for name, folder in self.dags.bundles.items():
+                ship(store, name, Folder(folder))
         app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
         deployment = dataclasses.replace(self.after, deployed_at=time.time())
         LogVolume(plane, self.names).record(deployment)
@@ -87,21 +93,23 @@ def prepare(
     *,
     environment_name: str = "",
     bundles: Mapping[str, Path] | None = None,
+    dags_source: SourceKind = SourceKind.LOCAL,
+    bucket: Bucket | None = None,
     worker: Worker | None = None,
     whole: bool = True,
-    tell: Tell = lambda line: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Plan:
     """Connect, and return what a deployment would be.
 
-    ``bundles`` are the DAG bundles to bake into the images, name → folder; None means every local one of Airflow's
-    configuration. Without ``whole``, or with requirements of the worker's, the image has Airflow and its providers
-    only. Raises ConfigError, CredentialsError, ControlPlaneUnreachableError or DeployError.
+    ``bundles`` are the DAG bundles that come from ``dags_source``, name → folder, on this machine or in the ``bucket``;
+    None means every local one of Airflow's configuration. Without ``whole``, or with requirements of the worker's, the
+    image has Airflow and its providers only. Raises ConfigError, CredentialsError, ControlPlaneUnreachableError or
+    DeployError.
     """
     worker = worker or Worker()
-    if bundles is None:
-        bundles = configured_bundles(tell)
-    for name, folder in bundles.items():
-        _check_bundle(name, folder)
+    configuration = dag_source.configuration(tell)
+    dags = configuration.source(dags_source, bundles, bucket, tell)
+    dags.check()
     requirements = _requirements(worker)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
@@ -110,8 +118,10 @@ def prepare(
     mirror = environment()
     with _told_as_our_own(f"The record of the worker app {names.app!r} could not be read"):
         before = _deployed(control_plane, names)
-    after = _record(names, worker, mirror, bundles, whole)
-    return Plan(names, control_plane, worker, mirror, whole, bundles, before, after)
+    after = _record(names, worker, mirror, dags, whole)
+    for name, package in dag_source.without_provider(configuration.bundles, after.packages).items():
+        tell(f"DAG bundle {name!r} needs {package} in the worker's image, where it is not. Install it here, too.")
+    return Plan(names, control_plane, worker, mirror, whole, dags, before, after)
 
 
 def deploy(
@@ -120,7 +130,7 @@ def deploy(
     environment: str = "",
     bundles: Mapping[str, Path] | None = None,
     worker: Worker | None = None,
-    tell: Tell = lambda line: None,
+    tell: Callable[[str], None] = lambda line: None,
 ) -> Deployment:
     """Deploy the worker app and return the record of it; arguments and errors are those of ``prepare``."""
     return prepare(names, environment_name=environment, bundles=bundles, worker=worker, tell=tell).carry_out()
@@ -152,7 +162,7 @@ def _deployed(control_plane: ControlPlane, names: Names) -> Deployment | None:
         return None
 
 
-def _record(names: Names, worker: Worker, mirror: Mirror, bundles: Mapping[str, Path], whole: bool) -> Deployment:
+def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole: bool) -> Deployment:
     requirements = _requirements(worker)
     lines = requirements.read_text(errors="replace").splitlines() if requirements is not None else []
     return Deployment(
@@ -161,7 +171,8 @@ def _record(names: Names, worker: Worker, mirror: Mirror, bundles: Mapping[str, 
         airflow_version=mirror.airflow_version,
         python_version=platform.python_version(),
         profiles=tuple(profile.name for profile in worker.profiles),
-        bundles={name: bundle_folder(name) for name in bundles},
+        bundles=dags.places(names),
+        dags_source=dags.kind.value,
         deployed_at=0.0,
         facts={profile.name: profile.facts() for profile in worker.profiles},
         granted={profile.name: profile.granted() for profile in worker.profiles},
@@ -189,47 +200,3 @@ def _connect(environment: str) -> ControlPlane:
     except ImportError:
         return connect(environment=environment)
     return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)
-
-
-def configured_bundles(tell: Tell) -> dict[str, Path]:
-    """The local DAG bundles of Airflow's configuration: name → folder."""
-    try:
-        from modalflow.airflow_compat import dag_bundle_config, own_conf
-    except ImportError:
-        tell("Airflow is not installed here: no DAG bundle is baked, and the worker runs raw commands only.")
-        return {}
-    conf = own_conf()
-    dags_folder = conf.get("core", "dags_folder", fallback="")
-    found = {}
-    for name, folder in local_bundles(dag_bundle_config(conf), dags_folder or "").items():
-        if folder.is_dir():
-            found[name] = folder
-        else:
-            tell(f"DAG bundle {name!r} is not baked: its folder {folder} does not exist.")
-    return found
-
-
-def local_bundles(listed: str, dags_folder: str) -> dict[str, Path]:
-    """The local bundles in the text of ``[dag_processor] dag_bundle_config_list``: name → folder."""
-    where = "[dag_processor] dag_bundle_config_list"
-    try:
-        bundles: Any = json.loads(listed)
-    except ValueError as error:
-        raise DeployError(
-            f"{where} is not JSON: {error}. Expected a list of bundles, see Airflow's documentation."
-        ) from error
-    if not isinstance(bundles, list) or not all(isinstance(b, dict) and b.get("name") for b in bundles):
-        raise DeployError(f"{where} is {listed!r}; expected a JSON list of objects with name, classpath and kwargs")
-    return {
-        bundle["name"]: Path((bundle.get("kwargs") or {}).get("path") or dags_folder).expanduser()
-        for bundle in bundles
-        if bundle.get("classpath") == LOCAL_BUNDLE
-    }
-
-
-def _check_bundle(name: str, folder: Path) -> None:
-    if not folder.is_dir():
-        raise DeployError(
-            f"The folder {folder} of DAG bundle {name!r} does not exist. Give an existing one: "
-            f"`modalflow deploy --dags-bundle {name}=FOLDER`."
-        )

@@ -17,7 +17,6 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from modalflow.names import BUNDLES_VARIABLE
 from modalflow.worker import environment
@@ -40,7 +39,7 @@ class Early:
     home: str
     """A folder that only this container uses: Airflow's home."""
     baked: Mapping[str, str]
-    """The DAG bundles in the image that can be read here: name → folder."""
+    """The DAG bundles that are in a folder from the start, of the image or a bucket: name → folder."""
     env: Mapping[str, str]
     """The zygote's: a workload's of which the container's own variables say all."""
     zygote: ZygoteProcess | None
@@ -52,8 +51,7 @@ class Early:
         home = tempfile.mkdtemp(prefix="modalflow-airflow-")
         # Only matters where containers share a machine's /tmp, as they may on a local control plane.
         atexit.register(shutil.rmtree, home, ignore_errors=True)
-        listed = json.loads(variables.get(BUNDLES_VARIABLE, "{}"))
-        baked = {name: folder for name, folder in listed.items() if Path(folder).is_dir()}
+        baked = json.loads(variables.get(BUNDLES_VARIABLE, "{}"))
         env = environment.of_workload(variables, {}, home=home, folders=baked)
         if importlib.util.find_spec("airflow") is None:
             return cls(home, baked, env, None)

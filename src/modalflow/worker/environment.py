@@ -6,20 +6,21 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
 from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+LOAD_EXAMPLES = "AIRFLOW__CORE__LOAD_EXAMPLES"
 BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
-LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
-VOLUME_BUNDLE = "modalflow.bundles.volume.ModalVolumeDagBundle"
 
 #: Airflow looks these up whenever they are wanted. Everything else that begins so may have been read at import.
 READ_LIVE = (
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
+    LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
 )
@@ -47,15 +48,17 @@ def of_workload(
     *,
     home: str,
     folders: Mapping[str, str],
+    examples: bool = False,
 ) -> dict[str, str]:
     """The environment of one of Airflow's workloads.
 
     Above the container's variables come the submitted ones, and above these the few that only the worker can know.
     ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to where they are in the container.
+    ``examples`` is for one whose DAG is an example of Airflow's or of a provider's: looking for these takes time.
     """
     # Bundles that fetch by themselves do so into this container's own folder.
     own = {
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        LOAD_EXAMPLES: str(examples),
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }

@@ -7,6 +7,7 @@ here, pinned.
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from pathlib import Path
 
 import modal
@@ -28,9 +29,16 @@ def airflow_image(base: modal.Image) -> modal.Image:
     return base.uv_pip_install(*pins(environment().packages), extra_options=_AS_IT_IS)
 
 
-def default_image(mirror: Mirror, requirements: Path | None, *, whole: bool) -> modal.Image:
-    """The image of profiles without one: with all packages of the mirror, or with Airflow and the requirements."""
+def default_image(
+    mirror: Mirror, requirements: Path | None, *, whole: bool, programs: Sequence[str] = ()
+) -> modal.Image:
+    """The image of profiles without one: with all packages of the mirror, or with Airflow and the requirements.
+
+    ``programs`` are packages of Debian's.
+    """
     image = modal.Image.debian_slim(python_version=python_series())
+    if programs:
+        image = image.apt_install(*programs)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
     if whole and mirror.packages:

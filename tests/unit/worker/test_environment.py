@@ -6,8 +6,9 @@ import json
 
 import pytest
 
+from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.worker import environment
-from modalflow.worker.environment import BUNDLE_LIST, LOCAL_BUNDLE, rewrite_bundles
+from modalflow.worker.environment import BUNDLE_LIST, rewrite_bundles
 
 
 def bundle(name: str, classpath: str = LOCAL_BUNDLE, **kwargs: object) -> dict[str, object]:

@@ -1,0 +1,54 @@
+"""The DAG bundles of Airflow's configuration, as far as modalflow has to do with them. Pure; imports no bundle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from modalflow.errors import ConfigError
+
+LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
+VOLUME_BUNDLE = "modalflow.bundles.volume.ModalVolumeDagBundle"
+GIT_BUNDLE = "airflow.providers.git.bundles.git.GitDagBundle"
+
+_OPTION = "[dag_processor] dag_bundle_config_list"
+
+
+@dataclass(frozen=True)
+class Configured:
+    """One bundle of the list."""
+
+    name: str
+    classpath: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a folder on the Airflow host that nothing but modalflow brings to the worker."""
+        return self.classpath == LOCAL_BUNDLE
+
+    @property
+    def ships_itself(self) -> bool:
+        """Whether it is a folder on the Airflow host that the DAG processor brings to the worker."""
+        return self.classpath == VOLUME_BUNDLE
+
+    def folder(self, dags_folder: str) -> Path:
+        """The folder on the Airflow host; ``dags_folder`` is where it is if nothing is said."""
+        return Path(str(self.kwargs.get("path") or dags_folder)).expanduser()
+
+
+def read(listed: str) -> list[Configured]:
+    """The bundles in the text of ``[dag_processor] dag_bundle_config_list``; ConfigError for what is no such list."""
+    try:
+        bundles: Any = json.loads(listed)
+    except ValueError as error:
+        raise ConfigError(_OPTION, listed, f"JSON, which this is not: {error}") from error
+    if not isinstance(bundles, list) or not all(isinstance(each, dict) and each.get("name") for each in bundles):
+        raise ConfigError(_OPTION, listed, "a JSON list of objects with name, classpath and kwargs")
+    return [
+        Configured(str(each["name"]), str(each.get("classpath") or ""), dict(each.get("kwargs") or {}))
+        for each in bundles
+    ]

@@ -1,0 +1,37 @@
+"""Which versions of DAG bundles Airflow still has a use for. Reads Airflow's database, writes nothing."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from modalflow.errors import BundleError
+
+
+def versions_in_use() -> Mapping[str, set[str]]:
+    """Bundle → versions of DAG runs that have not ended; BundleError where Airflow cannot be asked."""
+    try:
+        from airflow.models.dag import DagModel
+        from airflow.models.dagrun import DagRun
+        from airflow.utils.session import create_session
+        from airflow.utils.state import DagRunState
+        from sqlalchemy import select
+
+        ended = (DagRunState.SUCCESS, DagRunState.FAILED)
+        query = (
+            select(DagModel.bundle_name, DagRun.bundle_version)
+            .join(DagModel, DagModel.dag_id == DagRun.dag_id)
+            .where(DagRun.state.not_in(ended), DagRun.bundle_version.is_not(None))
+            .distinct()
+        )
+        with create_session() as session:
+            rows = session.execute(query).all()
+    except Exception as error:
+        raise BundleError(
+            f"Airflow's database does not tell which versions DAG runs need ({type(error).__name__}: {error}), and "
+            "none is removed without that. Run this where the scheduler runs."
+        ) from error
+    found: defaultdict[str, set[str]] = defaultdict(set)
+    for bundle, version in rows:
+        found[str(bundle)].add(str(version))
+    return found

@@ -1,0 +1,139 @@
+"""DAG bundles beside the one that the worker is deployed with: shipped, of a Git repository, and Airflow's examples."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
+from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.stack import BUNDLE, SEPARATE
+
+SHIPPED, GIT = "shipped", "from-git"
+HAS_GIT = find_spec("airflow.providers.git") is not None
+
+#: A DAG of two tasks: the second says which code it runs.
+DAG = """
+import time
+
+from airflow.sdk import Variable, dag, get_current_context, task
+
+from {helper} import CODE
+
+
+@task
+def wait():
+    gate = get_current_context()["dag_run"].conf["gate"]
+    for _ in range(600):
+        if Variable.get(gate, default="closed") == "open":
+            return
+        time.sleep(0.2)
+    raise TimeoutError(gate)
+
+
+@task
+def say():
+    return CODE
+
+
+@dag(dag_id="{dag_id}", schedule=None)
+def made():
+    wait() >> say()
+
+
+made()
+"""
+
+#: Parses one file of a bundle into Airflow's database, as its DAG processor does with all of them.
+PARSE = """
+import sys
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+try:
+    from airflow.dag_processing.dagbag import BundleDagBag as Bag, sync_bag_to_db
+except ImportError:
+    from airflow.models.dagbag import DagBag as Bag, sync_bag_to_db
+name, file = sys.argv[1:]
+bundle = DagBundlesManager().get_bundle(name)
+bundle.initialize()
+bag = Bag(dag_folder=str(bundle.path / file), bundle_path=bundle.path, safe_mode=True, load_op_links=False, **(
+    {"bundle_name": name} if Bag.__name__ == "BundleDagBag" else {}))
+assert bag.dags and not bag.import_errors, bag.import_errors
+sync_bag_to_db(bag, name, None)
+"""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Two folders with a DAG each: one that is shipped, and one that is a Git repository's."""
+
+    root: Path
+
+    @property
+    def shipped(self) -> Path:
+        return self.root / "shipped"
+
+    @property
+    def repository(self) -> Path:
+        return self.root / "repository"
+
+    def make(self) -> None:
+        """Write the first version of each."""
+        for folder, name in ((self.shipped, "pinned"), (self.repository, "committed")):
+            folder.mkdir()
+            (folder / f"{name}.py").write_text(DAG.format(dag_id=name, helper=f"code_of_{name}"))
+            self.edit(folder, name, "one")
+        if HAS_GIT:
+            self._git("init", "-q", "-b", "main")
+            self.commit("one")
+
+    def edit(self, folder: Path, name: str, code: str) -> None:
+        """Change what the second task says, in a file beside the DAG's."""
+        (folder / f"code_of_{name}.py").write_text(f"CODE = {code!r}\n")
+
+    def commit(self, code: str) -> None:
+        """As edit, and commit it."""
+        self.edit(self.repository, "committed", code)
+        self._git("add", "-A")
+        self._git("-c", "user.name=test", "-c", "user.email=test@example.com", "commit", "-q", "-m", code)
+
+    def env(self, dags: Path) -> dict[str, str]:
+        """Airflow's configuration with these bundles and the one in ``dags``, for every process of the Airflow host."""
+        quick = {"refresh_interval": 1}
+        bundles = [
+            {"name": BUNDLE, "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(dags)}},
+            {"name": SHIPPED, "classpath": VOLUME_BUNDLE, "kwargs": {"path": str(self.shipped), **quick}},
+        ]
+        if HAS_GIT:
+            kwargs = {"tracking_ref": "main", "git_conn_id": "dags_repository", **quick}
+            bundles.append(
+                {"name": GIT, "classpath": "airflow.providers.git.bundles.git.GitDagBundle", "kwargs": kwargs}
+            )
+        return {
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.root / "bundles-of-airflow"),
+            "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            # On the Airflow host alone: a task has to ask Airflow's API for it.
+            "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": f"file://{self.repository}"}),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "True",
+        }
+
+    def processes(self) -> Mapping[str, Sequence[str]]:
+        """Airflow's processes, of which none parses all the examples that there are."""
+        parsed = [BUNDLE, SHIPPED, *([GIT] if HAS_GIT else [])]
+        named = [word for name in parsed for word in ("--bundle-name", name)]
+        return {**SEPARATE, "dag-processor": ("dag-processor", *named)}
+
+    def _git(self, *command: str) -> None:
+        subprocess.run(["git", "-C", str(self.repository), *command], check=True, capture_output=True)
+
+
+def parse(stack: ModalStack, bundle: str, file: str) -> None:
+    """Have one file of a bundle parsed that the DAG processor leaves alone."""
+    command = [sys.executable, "-c", PARSE, bundle, file]
+    done = subprocess.run(command, env=dict(stack.airflow.env), capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr

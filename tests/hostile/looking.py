@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from tests.support import descendants
 #: Rows of /proc/<pid>/status that a new process has like any other.
 _STATUS = (
     "Umask",
-    "SigBlk",
     "SigIgn",
     "SigCgt",
     "SigPnd",
@@ -56,6 +56,8 @@ def facts_of_kernel(pid: int) -> dict[str, Any]:
     stat = (proc / "stat").read_text().rpartition(")")[2].split()
     return {
         **{f"status {name}": status[name].strip() for name in _STATUS},
+        # The kernel unblocks the one that is waited for, as long as it is waited for.
+        "blocked": int(status["SigBlk"], 16) & ~(1 << (signal.SIGUSR1 - 1)),
         "working directory": str((proc / "cwd").readlink()),
         "files": dict(files_of(pid)),
         "limits": (proc / "limits").read_text().splitlines(),

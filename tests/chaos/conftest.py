@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.chaos import doomed
 from tests.chaos.matrix import SHORT, Cell
 from tests.chaos.row import Row
 from tests.chaos.stack import Chaos, chaos_on
@@ -26,7 +27,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
     """The stack, broken and mended all the time."""
     folder: Path = tmp_path_factory.mktemp("chaos")
-    with chaos_on(folder) as running:
+    dooms = folder / "dooms"
+    dooms.mkdir()
+    env = {
+        "AIRFLOW__CORE__EXECUTOR": doomed.CLASS,
+        doomed.VARIABLE: str(dooms),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    with chaos_on(folder, env) as running:
         yield running
 
 

@@ -143,3 +143,14 @@ def test_commands_and_their_options_exist(line: str) -> None:
     known = {name for parameter in command.params for name in parameter.opts}
     given = words[: words.index("--")] if "--" in words else words
     assert {word for word in given if word.startswith("--")} <= known
+
+
+PAGES = subprocess.check_output(["git", "ls-files", "*.md"], cwd=CHECKOUT, text=True).split()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page: str) -> None:
+    """What a page of this project links to within the project is there."""
+    links = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", (CHECKOUT / page).read_text())
+    inside = [link for link in links if "://" not in link]
+    assert [link for link in inside if not (CHECKOUT / page).parent.joinpath(link).exists()] == []

@@ -333,7 +333,7 @@ def test_a_setting_that_airflow_reads_at_import_is_honoured(world: World) -> Non
     assert work.ended().started_at >= started
 
 
-@needs_airflow("3.2")
+@needs_airflow("3.3")
 def test_a_tasks_error_reaches_sentry(world: World) -> None:
     """With ``[sentry]`` among the variables that workloads get, and Sentry's SDK in the image, the error arrives with
     the tags that Airflow gives it."""

@@ -84,9 +84,14 @@ def calls_by_task(stack: ModalStack, dag_id: str, run_id: str) -> dict[str, str]
         "SELECT task_id, map_index, external_executor_id FROM task_instance"
         " WHERE dag_id = :dag_id AND run_id = :run_id AND external_executor_id IS NOT NULL"
     )
-    return {
-        label(row["task_id"], row["map_index"]): str(row["external_executor_id"]).partition("/")[0]
+    kept = {
+        (row["task_id"], row["map_index"]): str(row["external_executor_id"]).partition("/")[0]
         for row in in_database(stack, query, dag_id=dag_id, run_id=run_id)
+    }
+    return {
+        # Airflow drops an executor's event of a task instance that is locked just then; the log has the id too.
+        label(*key): call if call.startswith("fc-") else starts_in(log_of(stack, dag_id, run_id, *key))[-1].call
+        for key, call in kept.items()
     }
 
 

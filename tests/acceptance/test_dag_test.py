@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.stack import BUNDLE
 from tests.acceptance.evidence import log_of, not_on_modal
 
 pytestmark = pytest.mark.timeout(240)
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.timeout(240)
 def test_a_dag_is_tried_out_on_modal(stack: ModalStack) -> None:
     """``dag.test(use_executor=True)`` runs each task in a container, with the DAG file that is deployed there, and ends
     when they have ended."""
-    (bundle,) = json.loads(stack.airflow.env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    bundles = json.loads(stack.airflow.env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"])
+    (bundle,) = [each for each in bundles if each["name"] == BUNDLE]
     file = f"{bundle['kwargs']['path']}/tried.py"
     done = subprocess.run(
         [sys.executable, file], env=os.environ | stack.airflow.env, capture_output=True, text=True, timeout=200

@@ -219,7 +219,7 @@ def test_bundle_that_the_container_cannot_read(clinic: Clinic) -> None:
     failed = clinic.failures(**{BUNDLE_LIST: json.dumps(bundles)})
     assert list(failed) == ["DAG bundle new"]
     assert "/only/on/the/scheduler" in failed["DAG bundle new"]["detail"]
-    assert "--dags-bundle" in failed["DAG bundle new"]["mend"]
+    assert "modalflow deploy" in failed["DAG bundle new"]["mend"]
 
 
 def test_container_that_does_not_come(clinic: Clinic) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet
 from modalflow.cli.words import counted, duration, table
 from modalflow.cost.footer import figure, memory
 from modalflow.cost.rates import Rates, money
@@ -77,7 +77,7 @@ def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: st
         rates, why_dated = current_rates(site)
     usage.records = [r for r in usage.records if dag in ("", r.dag_id) and run in ("", r.run_id)]
     if as_json:
-        click.echo(json.dumps(_wire(site, usage, since, by, rates, why_dated), indent=1))
+        answer(json.dumps(_wire(site, usage, since, by, rates, why_dated), indent=1))
     else:
         click.echo("\n".join(_page(site, usage, since, by, rates, why_dated)))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
+from modalflow.demo.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import Sources
 from tests.acceptance.metrics_listener import MetricsListener, listening
@@ -21,11 +22,12 @@ def metrics() -> Iterator[MetricsListener]:
 
 
 @pytest.fixture(scope="package")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     """DAG bundles of ``stack`` beside that with everybody's DAGs."""
-    sources = Sources(tmp_path_factory.mktemp("sources"))
+    sources = Sources(tmp_path_factory.mktemp("sources"), free_port())
     sources.make()
-    return sources
+    with sources.served():
+        yield sources
 
 
 @pytest.fixture(scope="package")

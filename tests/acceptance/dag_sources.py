@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +18,7 @@ from pathlib import Path
 from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import BUNDLE, SEPARATE
+from tests.support import wait_until
 
 SHIPPED, GIT = "shipped", "from-git"
 HAS_GIT = find_spec("airflow.providers.git") is not None
@@ -72,6 +78,8 @@ class Sources:
     """Two folders with a DAG each: one that is shipped, and one that is a Git repository's."""
 
     root: Path
+    port: int
+    """Where the repository is served."""
 
     @property
     def shipped(self) -> Path:
@@ -80,6 +88,10 @@ class Sources:
     @property
     def repository(self) -> Path:
         return self.root / "repository"
+
+    @property
+    def url(self) -> str:
+        return f"git://127.0.0.1:{self.port}/{self.repository.name}"
 
     def make(self) -> None:
         """Write the first version of each."""
@@ -90,6 +102,27 @@ class Sources:
         if HAS_GIT:
             self._git("init", "-q", "-b", "main")
             self.commit("one")
+
+    @contextmanager
+    def served(self) -> Iterator[None]:
+        """Serve the repository: a container that has read a file of this machine's may not see it change."""
+        if not HAS_GIT:
+            yield
+            return
+        where = (f"--base-path={self.root}", "--listen=127.0.0.1", f"--port={self.port}", "--reuseaddr")
+        command = ["git", "daemon", *where, "--export-all", str(self.root)]
+        daemon = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
+        try:
+            wait_until(self._answers, 10, "git daemon to answer")
+            yield
+        finally:
+            os.killpg(daemon.pid, signal.SIGTERM)
+            daemon.wait()
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
     def edit(self, folder: Path, name: str, code: str) -> None:
         """Change what the second task says, in a file beside the DAG's."""
@@ -118,7 +151,7 @@ class Sources:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.root / "bundles-of-airflow"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
             # On the Airflow host alone: a task has to ask Airflow's API for it.
-            "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": f"file://{self.repository}"}),
+            "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": self.url}),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "True",
         }
 

@@ -62,7 +62,8 @@ def edit_during_a_run(
     meanwhile(str(before))
     stack.airflow.api.set_variable(gate, "open")
     for run in (old, new):
-        assert finish_run(stack, dag_id, run) == "success", states_of(stack, dag_id, run)
+        ended = finish_run(stack, dag_id, run)
+        assert ended == "success", [states_of(stack, dag_id, run), *log_of(stack, dag_id, run, "wait")]
     assert versions_of_runs(stack, dag_id)[old] == before != versions_of_runs(stack, dag_id)[new]
     assert not_on_modal(stack, dag_id, old) == not_on_modal(stack, dag_id, new) == []
     return old, new

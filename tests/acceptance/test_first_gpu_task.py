@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -64,11 +65,13 @@ class Shell:
 
     def close(self) -> None:
         """End it, and what was started in it."""
-        for pid in [*descendants(self._shell.pid), self._shell.pid]:
-            try:
-                os.kill(pid, signal.SIGTERM)
-            except ProcessLookupError:
-                continue
+        started = [*descendants(self._shell.pid), self._shell.pid]
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in set(started) & set(descendants()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            with contextlib.suppress(AssertionError):
+                wait_until(lambda: not set(started[:-1]) & set(descendants()), 20.0, "all of it to end")
         self._shell.communicate(timeout=60)
 
 

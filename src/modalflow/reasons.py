@@ -40,6 +40,9 @@ class Cause(StrEnum):
     MODAL_FAILURE = "modal-failure"
     NO_OUTCOME = "no-outcome"
     TOKEN_EXPIRED = "token-expired"  # noqa: S105  A cause's name.
+    TOKEN_EARLY = "token-early"  # noqa: S105  A cause's name.
+    TOKEN_REFUSED = "token-refused"  # noqa: S105  A cause's name.
+    PROXY_REFUSED = "proxy-refused"
     NOT_WANTED = "not-wanted"
     API_UNREACHABLE = "api-unreachable"
     DAGS_UNAVAILABLE = "dags-unavailable"
@@ -151,8 +154,29 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     ),
     Cause.TOKEN_EXPIRED: Explanation(
         "Airflow's API refused the token of this workload, which had expired before {container} began {call}",
-        "It is valid for [scheduler] task_queued_timeout seconds from when the task was queued: raise that above the "
-        "longest wait for a container.",
+        "It is valid for [scheduler] task_queued_timeout seconds from when the task was queued ([execution_api] "
+        "jwt_expiration_time before Airflow 3.2): raise that above the longest wait for a container. If the task did "
+        "not wait that long, set the clocks of the scheduler and the API server by NTP.",
+        _EVENT,
+    ),
+    Cause.TOKEN_EARLY: Explanation(
+        "Airflow's API refused the token of this workload, which is not valid yet by the API server's clock",
+        "Nothing of the task has run. The clocks of the scheduler and the API server differ by more than [api_auth] "
+        "jwt_leeway seconds: set both by NTP.",
+        _EVENT,
+    ),
+    Cause.TOKEN_REFUSED: Explanation(
+        "Airflow's API server does not accept the token of {call}",
+        "Compare [api_auth] jwt_secret, jwt_private_key_path, trusted_jwks_url, jwt_algorithm and jwt_issuer, and "
+        "[execution_api] jwt_audience, of the scheduler and of each API server: in their environment variables and "
+        "in their airflow.cfg. If you set no jwt_secret, Airflow writes a random one into each airflow.cfg that it "
+        "creates, so two machines have two. `modalflow doctor` on the scheduler's machine tries a token.",
+        _EVENT,
+    ),
+    Cause.PROXY_REFUSED: Explanation(
+        "Something between {container} and Airflow's API server refused a request of {call}",
+        "Let requests to /execution/ pass with their Authorization header and without a login: each task has a token "
+        "of its own. `modalflow doctor` tries it from inside a container.",
         _EVENT,
     ),
     Cause.NOT_WANTED: Explanation(

@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import time
-from typing import Any
-
+from modalflow.described import describe
 from modalflow.messages import State
 from modalflow.reasons import Cause
 from modalflow.worker.orders import Outcome
+from modalflow.worker.token_refusals import token_refusal
 
-_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND, _CONFLICT, _GONE = 401, 403, 404, 409, 410
+_NOT_FOUND, _CONFLICT, _GONE = 404, 409, 410
 _SERVER_ERROR = 500
 
 
-def refusal_of(error: BaseException, token: str) -> Outcome | None:
-    """The outcome where Airflow's API refused the task's start for a reason that can be explained; else None.
+def refusal_of(error: BaseException, token: str, url: str, *, began: bool = False) -> Outcome | None:
+    """Return the outcome if Airflow's API refused a request for a reason that can be explained; otherwise None.
 
-    The outcome's reason is what Airflow said, for the container's main process to put into a sentence.
+    The outcome's reason is what Airflow said, for the container's main process to put into a sentence. ``began`` says
+    that the API server had let the task start: from then on the token is another one, which the API server made.
     """
-    status = getattr(getattr(error, "response", None), "status_code", None)
+    response = getattr(error, "response", None)
+    status = getattr(response, "status_code", None)
     detail = getattr(error, "detail", None)
     if isinstance(detail, dict) and isinstance(detail.get("detail"), dict):
         # As the clients of Airflow 3.0 and 3.1 have it.
         detail = detail["detail"]
-    if status in (_UNAUTHORIZED, _FORBIDDEN) and (ago := _expired_ago(token)) > 0:
-        return Outcome(State.FAILED, reason=f"expired {ago:.0f} s ago", cause=Cause.TOKEN_EXPIRED)
+    if isinstance(status, int):
+        date = str(getattr(response, "headers", {}).get("date") or "")
+        refused = token_refusal(status, _answer(error, detail), "" if began else token, date)
+        if refused is not None and began and refused.cause is not Cause.PROXY_REFUSED:
+            return Outcome(State.FAILED, reason=f"{url}: {refused.said}{_LATE}", cause=Cause.TOKEN_REFUSED)
+        if refused is not None:
+            return Outcome(State.FAILED, reason=f"{url}: {refused.said}", cause=refused.cause)
+    if began:
+        return None
     if status == _CONFLICT and isinstance(detail, dict) and detail.get("reason") == "invalid_state":
         state = str(detail.get("previous_state") or "no state")
         said = f"Airflow has it as {state!r}"
@@ -37,22 +43,28 @@ def refusal_of(error: BaseException, token: str) -> Outcome | None:
     return None
 
 
+#: What a refusal after the start means.
+_LATE = (
+    ". It had let the task start, so its own settings have changed since then, or there are several API servers whose "
+    "settings differ"
+)
+
+
+def _answer(error: BaseException, detail: object) -> str:
+    """What the API server said. Airflow's client makes it the error's text; httpx has a text of its own instead."""
+    if isinstance(detail, dict):
+        detail = detail.get("detail", detail)
+    if isinstance(detail, str):
+        return detail
+    return "" if type(error).__module__.startswith("httpx") else str(error)
+
+
 def unreached(error: BaseException, url: str) -> Outcome | None:
-    """The outcome where nobody at the API answered a task's start, or nobody but a server in trouble; else None."""
+    """The outcome if no one at the API answered a task's start, or only a server in trouble did; otherwise None."""
     away = any(
         kind.__name__ == "TransportError" and kind.__module__.startswith("httpx") for kind in type(error).__mro__
     )
     status = getattr(getattr(error, "response", None), "status_code", None)
     if away or (isinstance(status, int) and status >= _SERVER_ERROR):
-        return Outcome(State.FAILED, reason=f"{url}: {type(error).__name__}: {error}", cause=Cause.API_UNREACHABLE)
+        return Outcome(State.FAILED, reason=f"{url}: {describe(error)}", cause=Cause.API_UNREACHABLE)
     return None
-
-
-def _expired_ago(token: str) -> float:
-    """Seconds since a token's expiry, by this container's clock; negative where it is valid, or cannot be read."""
-    try:
-        payload = token.split(".")[1]
-        claims: Any = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
-        return time.time() - float(claims["exp"])
-    except (IndexError, KeyError, TypeError, ValueError):
-        return -1.0

@@ -7,15 +7,19 @@ outcome.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import json
 import os
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modalflow import airflow_compat
+from modalflow.config import without_user
+from modalflow.described import describe
 from modalflow.messages import State
 from modalflow.worker import processes
 from modalflow.worker.environment import has_remote_logging
@@ -69,16 +73,20 @@ def _supervise(order: Order, workload: Any) -> Outcome:
                 final_state="running",
                 reason="Airflow says that this task already runs somewhere else; it was not run here.",
             )
-        if not final_states and (refusal := refusal_of(error, getattr(workload, "token", ""))) is not None:
-            return refusal
-        if hasattr(workload, "ti") and not starts:
-            url = airflow_compat.execution_api_server_url(airflow_compat.own_conf())
-            if (outcome := unreached(error, url)) is not None:
-                return outcome
+        url = without_user(airflow_compat.execution_api_server_url(airflow_compat.own_conf()))
+        refusal = refusal_of(error, getattr(workload, "token", ""), url, began=bool(starts or final_states))
+        if refusal is not None:
+            return dataclasses.replace(refusal, final_state=refusal.final_state or _last(final_states))
+        if hasattr(workload, "ti") and not starts and (outcome := unreached(error, url)) is not None:
+            return outcome
         _log_exception()
-        reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {type(error).__name__}: {error}"
-        return Outcome(State.FAILED, final_state=final_states[-1] if final_states else None, reason=reason)
-    return Outcome(State.SUCCESS, return_code, final_states[-1] if final_states else None)
+        reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {describe(error)}"
+        return Outcome(State.FAILED, final_state=_last(final_states), reason=reason)
+    return Outcome(State.SUCCESS, return_code, _last(final_states))
+
+
+def _last(final_states: Sequence[str]) -> str | None:
+    return final_states[-1] if final_states else None
 
 
 def _callback_error(segment: str) -> str | None:

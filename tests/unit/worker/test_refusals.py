@@ -15,6 +15,8 @@ from modalflow.messages import State
 from modalflow.reasons import Cause
 from modalflow.worker.refusals import refusal_of, unreached
 
+URL = "http://airflow/execution/"
+
 
 class Refused(Exception):
     """As Airflow's client raises it."""
@@ -30,24 +32,38 @@ def token(expires: float) -> str:
     return f"header.{claims}.signature"
 
 
-@pytest.mark.parametrize("status", [401, 403])
-def test_an_expired_token_is_the_reason(status: int) -> None:
-    """The start failed because the task had waited for too long: not a bare 403."""
-    outcome = refusal_of(Refused(status), token(time.time() - 61))
+@pytest.mark.parametrize(
+    ("error", "given", "cause"),
+    [
+        (Refused(403), token(time.time() - 61), Cause.TOKEN_EXPIRED),
+        (Refused(403), token(time.time() + 600), Cause.TOKEN_REFUSED),
+        (Refused(403), "no.token.", Cause.TOKEN_REFUSED),
+        (Refused(407, "Log in first"), token(time.time() + 600), Cause.PROXY_REFUSED),
+        # As the client of Airflow 3.0 to 3.2 has it.
+        (Refused(403, {"detail": "Invalid auth token: Signature has expired"}), "", Cause.TOKEN_EXPIRED),
+    ],
+)
+def test_a_refused_token_names_the_cause_and_the_server(error: Refused, given: str, cause: Cause) -> None:
+    """Not a bare 403: why, and which API server said so."""
+    outcome = refusal_of(error, given, URL)
     assert outcome is not None
-    assert (outcome.state, outcome.cause) == (State.FAILED, Cause.TOKEN_EXPIRED)
-    assert "ago" in (outcome.reason or "")
+    assert (outcome.state, outcome.cause) == (State.FAILED, cause)
+    assert (outcome.reason or "").startswith(f"{URL}: it ")
 
 
-def test_a_valid_token_has_not_expired() -> None:
-    """A refusal of one stays what it is."""
-    assert refusal_of(Refused(403), token(time.time() + 600)) is None
+def test_a_refusal_after_the_start_is_of_another_token() -> None:
+    """The API server made that token itself, so no clock and no setting of the scheduler is the cause."""
+    outcome = refusal_of(Refused(403), token(time.time() - 61), URL, began=True)
+    assert outcome is not None
+    assert outcome.cause == Cause.TOKEN_REFUSED and "several API servers" in (outcome.reason or "")
+    assert refusal_of(Refused(404, {"reason": "not_found"}), "", URL, began=True) is None
 
 
-@pytest.mark.parametrize("given", ["", "no.token.", "a.b", "secret"])
-def test_other_refusals_of_a_token_stay_what_they_are(given: str) -> None:
-    """A token that cannot be read has not expired, as far as anybody can tell."""
-    assert refusal_of(Refused(403), given) is None
+def test_a_login_page_is_no_refusal_of_airflow() -> None:
+    """A proxy's page comes as httpx's own error, whose text names no token."""
+    response = httpx.Response(401, text="<html>Log in</html>", request=httpx.Request("PATCH", URL))
+    outcome = refusal_of(httpx.HTTPStatusError("401", request=response.request, response=response), "", URL)
+    assert outcome is not None and outcome.cause == Cause.PROXY_REFUSED
 
 
 @pytest.mark.parametrize(
@@ -60,7 +76,7 @@ def test_other_refusals_of_a_token_stay_what_they_are(given: str) -> None:
 )
 def test_a_task_that_is_no_longer_wanted_did_not_fail(error: Refused, said: str) -> None:
     """Marked or cleared while it waited: it does not run, and Airflow is told no failure."""
-    outcome = refusal_of(error, token(0))
+    outcome = refusal_of(error, token(0), URL)
     assert outcome is not None
     assert (outcome.state, outcome.cause) == (State.SUCCESS, Cause.NOT_WANTED)
     assert said in (outcome.reason or "")
@@ -69,7 +85,7 @@ def test_a_task_that_is_no_longer_wanted_did_not_fail(error: Refused, said: str)
 def test_anything_else_is_not_explained_away() -> None:
     """An API that is ill, or a bug, keeps its own words."""
     for error in (Refused(500), Refused(409, "conflict"), Refused(404, "Not Found"), ValueError("no")):
-        assert refusal_of(error, token(0)) is None
+        assert refusal_of(error, token(0), URL) is None
 
 
 @pytest.mark.parametrize(

@@ -69,6 +69,8 @@ class Snapshot:
     trouble: str = ""
     """The last warning or error that the executor logged."""
     trouble_at: float = 0.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the doctor compares with the settings of its own machine; see ``airflow_tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()
     more: int = 0
     """Calls in flight beside those that are listed."""

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+
+import jwt
 
 from tests.airflows import AIRFLOW
 
@@ -51,6 +55,12 @@ class StubExecutionApi:
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is not as in every other connection, by id."""
     variables: dict[str, str] = field(default_factory=dict)
+    jwt_secret: str = ""
+    """What tokens must be signed with; without one any token is accepted."""
+    clock: float = 0.0
+    """Seconds by which its clock is ahead."""
+    version: str = ""
+    """The Airflow that it says it is; without one it serves nothing but the Execution API."""
 
     def states(self) -> list[str]:
         """The states that task instances were put into, in order."""
@@ -59,8 +69,32 @@ class StubExecutionApi:
     def hostnames(self) -> list[str]:
         return [body["hostname"] for _, path, body in self.requests if path.endswith("/run")]
 
+    def refusal(self, authorization: str) -> tuple[int, Any] | None:
+        """As Airflow 3.3 refuses a token that it does not accept."""
+        if not self.jwt_secret or self.requests[-1][0] != "PATCH":
+            return None
+        if not authorization:
+            return 401, {"detail": "Missing auth token"}
+        try:
+            claims = jwt.decode(
+                authorization.removeprefix("Bearer "),
+                self.jwt_secret,
+                ["HS512"],
+                audience="urn:airflow.apache.org:task",
+                options={"verify_exp": False, "verify_nbf": False, "verify_iat": False},
+            )
+        except jwt.InvalidTokenError:
+            return 403, {"detail": "Invalid auth token"}
+        now = time.time() + self.clock
+        timely = claims["nbf"] - 10 <= now <= claims["exp"] + 10
+        return None if timely else (403, {"detail": "Invalid auth token"})
+
     def answer(self, path: str) -> tuple[int, Any]:
         _, _, name = path.rpartition("/")
+        if path == "/api/v2/version" and self.version:
+            return 200, {"version": self.version, "git_version": None}
+        if path.endswith("/run") and self.requests[-1][2]["unixname"] == "modalflow-doctor":
+            return 404, {"detail": {"reason": "not_found", "message": "Task Instance not found"}}
         if path.endswith("/run"):
             return self.refuse_run or (200, _RUN_CONTEXT)
         if not path.startswith("/execution/"):
@@ -92,7 +126,7 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.split("?")[0]
             api.requests.append((self.command, path, json.loads(body) if body else None))
-            status, answer = api.answer(path)
+            status, answer = api.refusal(self.headers.get("authorization") or "") or api.answer(path)
             data = b"" if answer is None else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
@@ -101,6 +135,9 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
             self.wfile.write(data)
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return formatdate((timestamp or time.time()) + api.clock, usegmt=True)
 
         def log_message(self, format: str, *args: Any) -> None:
             """Stay quiet."""

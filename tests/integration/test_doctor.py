@@ -17,6 +17,7 @@ import modal
 import pytest
 
 from modalflow import __version__, control_plane
+from modalflow.airflow_tokens import settings_to_compare
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.emulator.local import LocalModal
 from modalflow.log_volume import LogVolume
@@ -30,6 +31,7 @@ from tests.sdk import client_of
 
 DAGS = Path(__file__).parent / "dags"
 TOKEN = "as-very-secret"
+JWT_SECRET = "shared-by-scheduler-and-api-server-" + "0" * 32
 
 
 @dataclass
@@ -46,7 +48,8 @@ class Clinic:
         assert "Traceback" not in done.stderr, done.stderr
         told = json.loads(done.stdout)
         assert done.returncode == (0 if told["ok"] else 1)
-        assert TOKEN not in done.stdout + done.stderr
+        for secret in (TOKEN, JWT_SECRET, "eyJ"):
+            assert secret not in done.stdout + done.stderr
         return {finding["name"]: finding for finding in told["findings"]}
 
     def failures(self, *arguments: str, **variables: str) -> dict[str, dict[str, Any]]:
@@ -68,8 +71,10 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
             "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG",
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "patient",
+            "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
             BUNDLE_LIST: json.dumps([bundle]),
         }
+        api.jwt_secret = JWT_SECRET
         for name, value in local.env.items():
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
@@ -210,6 +215,109 @@ def test_execution_api_out_of_reach_of_the_container(clinic: Clinic, url: str, d
     assert mend in failed["execution API"]["mend"]
 
 
+TOKEN_CHECKS = {"task token", "task token in the container"}
+
+
+def test_a_token_that_the_api_server_accepts(clinic: Clinic) -> None:
+    """A real one is tried, from here and from the container, for a task instance that does not exist."""
+    clinic.api.requests.clear()
+    findings = clinic.examine()
+    for name in TOKEN_CHECKS:
+        assert findings[name]["status"] == "ok" and findings[name]["seconds"] > 0
+        assert "AIRFLOW__API_AUTH__JWT_SECRET" in findings[name]["detail"]
+    tried = [(path, body["state"]) for _, path, body in clinic.api.requests if path.endswith("/run")]
+    assert len(tried) == len(TOKEN_CHECKS) and len(set(tried)) == 1
+    # Nothing else was asked of it that could change anything.
+    assert {method for method, path, _ in clinic.api.requests if not path.endswith("/run")} == {"GET"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"AIRFLOW__API_AUTH__JWT_SECRET": f"{TOKEN}-{'1' * 64}"}, "Invalid auth token"),
+        ({"AIRFLOW__EXECUTION_API__JWT_AUDIENCE": "somebody else"}, "Invalid auth token"),
+        ({"AIRFLOW__API_AUTH__JWT_ALGORITHM": "HS256"}, "Invalid auth token"),
+    ],
+)
+def test_a_token_that_the_api_server_refuses(clinic: Clinic, variables: dict[str, str], said: str) -> None:
+    """With other settings than the API server's both checks fail, and say what to compare, and where this machine's
+    key is set."""
+    failed = clinic.failures(**variables)
+    assert set(failed) == TOKEN_CHECKS
+    for finding in failed.values():
+        assert said in finding["detail"] and "the variable AIRFLOW__API_AUTH__JWT_SECRET" in finding["detail"]
+        assert "[api_auth] jwt_secret" in finding["mend"] and "[execution_api] jwt_audience" in finding["mend"]
+
+
+def test_no_token_can_be_signed(clinic: Clinic) -> None:
+    """A machine without the key says where to run the doctor, and nothing is tried."""
+    finding = clinic.examine(AIRFLOW__API_AUTH__JWT_SECRET="")["task token"]
+    assert finding["status"] == "warn" and "jwt_secret must be set" in finding["detail"]
+    assert "scheduler's environment" in finding["mend"]
+    finding = clinic.examine(AIRFLOW__API_AUTH__JWT_PRIVATE_KEY_PATH="/not/there.pem")["task token"]
+    assert finding["status"] == "warn" and "/not/there.pem" in finding["detail"]
+
+
+@pytest.mark.parametrize(
+    ("ahead", "mend"),
+    [(-3600.0, "set both by NTP"), (3600.0, "set the clocks of the scheduler")],
+    ids=["late", "early"],
+)
+def test_an_api_server_with_another_time(clinic: Clinic, ahead: float, mend: str) -> None:
+    """Clocks that differ are found as that, and not as different secrets."""
+    clinic.api.clock = ahead
+    try:
+        failed = clinic.failures()
+    finally:
+        clinic.api.clock = 0.0
+    assert set(failed) == TOKEN_CHECKS | {"API server's clock"}
+    assert "3600 s" in failed["API server's clock"]["detail"] or "3599 s" in failed["API server's clock"]["detail"]
+    for name in TOKEN_CHECKS:
+        assert mend in failed[name]["mend"], failed[name]
+
+
+def test_an_api_server_of_another_version(clinic: Clinic) -> None:
+    """Tasks and API server may not understand each other."""
+    clinic.api.version = "2.11.0"
+    try:
+        failed = clinic.failures()
+    finally:
+        clinic.api.version = ""
+    assert list(failed) == ["API server"] and "2.11.0" in failed["API server"]["detail"]
+
+
+def test_a_scheduler_with_other_settings_than_here(clinic: Clinic) -> None:
+    """What the executor published is compared: with another secret its tasks' tokens are refused although ours is
+    accepted. The secret itself is published nowhere."""
+    with pytest.MonkeyPatch.context() as there:
+        there.setenv("AIRFLOW__API_AUTH__JWT_SECRET", f"{TOKEN}-{'1' * 64}")
+        other = settings_to_compare()
+        there.setenv("AIRFLOW__API_AUTH__JWT_SECRET", JWT_SECRET)
+        same = settings_to_compare()
+    url = {"the URL of the Execution API": clinic.api.url}
+    cases: list[tuple[dict[str, str], str, str]] = [
+        (same | url, "ok", ""),
+        (other | url, "fail", "[api_auth] jwt_secret"),
+        (same | {"[execution_api] jwt_audience": "x"}, "fail", "[execution_api] jwt_audience"),
+        (
+            same | {"the URL of the Execution API": "http://elsewhere/execution/"},
+            "warn",
+            "the URL of the Execution API",
+        ),
+        ({}, "skip", "an older modalflow"),
+    ]
+    told = Snapshot("p", "host", 7, version=__version__, published_at=time.time())
+    with client_of(clinic.local.url, clinic.local.env) as client:
+        there_ = modal.Dict.from_name(Names("patient").executors, create_if_missing=True, client=client)
+        for settings, status, said in cases:
+            text = dataclasses.replace(told, settings=settings).to_json()
+            assert JWT_SECRET not in text and TOKEN not in text
+            there_.put("p", text)
+            finding = clinic.examine()["executor's settings"]
+            assert finding["status"] == status and said in finding["detail"], finding
+        there_.clear()
+
+
 def test_bundle_that_the_container_cannot_read(clinic: Clinic) -> None:
     """A bundle that was not baked, and one whose class is not in the image, fail each by itself."""
     bundles = [
@@ -258,6 +366,6 @@ def test_without_airflow(clinic: Clinic) -> None:
     )
     findings = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
     skipped = {name for name, finding in findings.items() if finding["status"] == "skip"}
-    assert skipped == {"executor", "Airflow versions", "executors"}
+    assert skipped == {"executor", "Airflow versions", "executors", "task token"}
     assert "Airflow is not installed here" in findings["executor"]["detail"]
     assert findings["execution API"]["status"] == "ok"

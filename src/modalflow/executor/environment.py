@@ -5,13 +5,17 @@ Reads the configuration of the Airflow host; asks nobody.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from modalflow import airflow_compat, control_plane
-from modalflow.config import Settings, execution_api_url
+from modalflow.config import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.executor.remote_logging import remote_logging_env
+
+_URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
+_BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
@@ -29,6 +33,17 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
         **remote_logging_env(),
-        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(conf),
+        _URL: url,
+        _BUNDLES: airflow_compat.dag_bundle_config(conf),
     }
+
+
+def of_containers(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what containers are given and another machine can compare with its own: setting → value, no secret."""
+    told = {"the URL of the Execution API": without_user(env[_URL])} if env.get(_URL) else {}
+    try:
+        bundles: Any = json.loads(env.get(_BUNDLES) or "[]")
+        names = sorted(str(bundle["name"]) for bundle in bundles)
+    except (KeyError, TypeError, ValueError):
+        return told
+    return told | {"the names in [dag_processor] dag_bundle_config_list": ", ".join(names)}

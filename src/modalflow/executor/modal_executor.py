@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, control_plane
+from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane
 from modalflow.config import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.dag_files import in_its_bundle, local_bundles
 from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
-from modalflow.executor.environment import workload_env
+from modalflow.executor.environment import of_containers, workload_env
 from modalflow.executor.orders import News, NewsKind, Order
 from modalflow.executor.publish import Identity
 from modalflow.executor.remote import Remote
@@ -123,7 +123,9 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
 
     def _identity(self) -> Identity:
         """Which executor this is, for an operator."""
-        return Identity(str(getattr(self, "job_id", None) or ""), str(getattr(self, "team_name", None) or ""))
+        settings = airflow_tokens.settings_to_compare() | of_containers(self._env)
+        job_id, team = getattr(self, "job_id", None), getattr(self, "team_name", None)
+        return Identity(str(job_id or ""), str(team or ""), settings)
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """The Airflow configuration that a worker needs, above the variables that the user wants there."""

@@ -14,9 +14,9 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from modalflow import __version__
 from modalflow.executor.calls import Call
@@ -39,6 +39,8 @@ class Identity:
 
     job_id: str = ""
     team: str = ""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What another machine may compare with its own settings."""
 
 
 class Publisher:
@@ -106,6 +108,7 @@ class Publisher:
             obstacle=self._tracker.trouble,
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
+            settings=self._identity.settings,
             calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
         )

@@ -18,6 +18,7 @@ from modalflow.messages import Kind, Submission
 from modalflow.operations.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.modal_side import FAILURES
 from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.operations.token_side import Trial, from_container
 
 #: Seconds by which clocks may differ before Airflow's tokens are refused as not yet or no longer valid.
 _CLOCK_TOLERANCE = 10.0
@@ -28,13 +29,15 @@ _REACH = (
 )
 
 
-def examine(site: Site, profile: str, env: Mapping[str, str], timeout: float) -> Iterator[Finding]:
+def examine(
+    site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None = None
+) -> Iterator[Finding]:
     """Findings of one profile's container; at most ``timeout`` seconds, a cold start included."""
     name = f"container ({profile})"
     asked_at = time.time()
     began = time.monotonic()
     try:
-        answer = _ask(site, profile, env, timeout)
+        answer = _ask(site, profile, env, timeout, trial)
     except TimeoutError:
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
@@ -57,11 +60,14 @@ def examine(site: Site, profile: str, env: Mapping[str, str], timeout: float) ->
         yield ok("Airflow in the container", f"Airflow {view.get('version')}")
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
+        yield from _api_server(view)
+        if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
+            yield finding
         yield from _bundles(view.get("bundles"), site)
         yield from _remote_logging(view.get("remote_logging"), site)
 
 
-def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float) -> Any:
+def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None) -> Any:
     work_id = f"probe-{uuid.uuid4().hex}"
     submission = Submission(
         work_id=work_id,
@@ -70,6 +76,7 @@ def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float) -> An
         log_path=f"modalflow-doctor/{work_id}.log",
         partition="",
         label="probe of modalflow doctor",
+        workload=trial.to_json() if trial is not None else None,
         env=env,
         profile=profile,
         executor_version=__version__,
@@ -161,6 +168,28 @@ def _execution_api(seen: Any) -> Finding:
         said = str(seen.get("text"))[:80]
         return fail(name, f"{url}health answers with something else: {said!r}", _mend_status(404, url))
     return ok(name, f"reached from the container at {url}", float(seen.get("seconds") or 0))
+
+
+def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
+    """Whether the API server is of the container's version and has its time."""
+    api, token = view.get("execution_api"), view.get("token")
+    theirs, ours = str(api.get("version") or "") if isinstance(api, dict) else "", str(view.get("version") or "")
+    if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
+        yield fail(
+            "API server",
+            f"it is Airflow {theirs[:40]}, the container's is {ours[:40]}: they may not understand each other",
+            "Run the API server, the scheduler and the worker with the same minor version of Airflow.",
+        )
+    elif theirs:
+        yield ok("API server", f"Airflow {theirs[:40]}")
+    off = token.get("clock") if isinstance(token, dict) else None
+    if isinstance(off, float | int) and abs(off) > _CLOCK_TOLERANCE:
+        yield fail(
+            "API server's clock",
+            f"it is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the container's: Airflow's tokens are valid "
+            "for a limited time",
+            "Set the clock of the API server's machine by NTP.",
+        )
 
 
 def _mend_unreachable(url: str, error: str) -> str:

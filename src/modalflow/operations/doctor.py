@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 from modalflow.config import Settings
 from modalflow.names import DEFAULT_PROFILE
-from modalflow.operations import airflow_side, container_side, dags_side, executor_side, modal_side
+from modalflow.operations import airflow_side, container_side, dags_side, executor_side, modal_side, token_side
 from modalflow.operations.findings import Finding, skip
 from modalflow.operations.site import airflow_conf, config_source, override
 
@@ -25,6 +25,11 @@ def examine(
     yield from airflow_side.airflow(conf)
     address, env = airflow_side.execution_api(settings, conf)
     yield address
+    trial, obstacle = token_side.prepare(conf, timeout, airflow_side.WITHOUT_AIRFLOW)
+    if obstacle is not None:
+        yield obstacle
+    if trial is not None:
+        yield token_side.from_here(trial, env)
     finding, site = modal_side.connection(settings)
     yield finding
     if site is None:
@@ -39,6 +44,6 @@ def examine(
         yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
         return
     yield from modal_side.shared(site)
-    yield from executor_side.examine(site, conf)
+    yield from executor_side.examine(site, conf, env)
     for profile in profiles or (DEFAULT_PROFILE,):
-        yield from container_side.examine(site, profile, env, timeout)
+        yield from container_side.examine(site, profile, env, timeout, trial)

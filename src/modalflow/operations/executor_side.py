@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modalflow import __version__
@@ -18,7 +18,7 @@ from modalflow.snapshot import Snapshot
 _LONG = 0.5
 
 
-def examine(site: Site, conf: Any | None) -> Iterator[Finding]:
+def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Finding]:
     """Findings about every executor that lives, and about the longest wait."""
     try:
         inventory = take_inventory(site, profiles=False)
@@ -29,6 +29,8 @@ def examine(site: Site, conf: Any | None) -> Iterator[Finding]:
         yield skip("executors", "none has told of itself lately: start the scheduler, then ask again")
     for snapshot in inventory.living:
         yield _executor(snapshot)
+        if conf is not None:
+            yield from _settings(snapshot, env)
     yield from _longest_wait(inventory, queued_timeout(conf))
 
 
@@ -41,6 +43,35 @@ def _executor(snapshot: Snapshot) -> Finding:
         said = f"{who} is modalflow {snapshot.version}, here it is {__version__}"
         return warn(name, said, "Restart the scheduler after an upgrade, and run the doctor in its environment.")
     return ok(name, f"{who}, {snapshot.in_flight:,} in flight")
+
+
+def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
+    """Whether an executor has the settings of this machine, on which every other check rests."""
+    from modalflow.airflow_tokens import SIGNING_SETTINGS, differences
+    from modalflow.executor.environment import of_containers
+
+    name, who = "executor's settings", f"{snapshot.host} (process {snapshot.pid})"
+    theirs: Any = snapshot.settings
+    if not isinstance(theirs, dict) or not theirs:
+        yield skip(name, f"{who} is of an older modalflow and does not publish what could be compared")
+        return
+    different = differences(theirs, of_containers(env))
+    signing = [setting for setting in different if setting in SIGNING_SETTINGS]
+    if signing:
+        yield fail(
+            name,
+            f"{who} signs the tokens of its tasks with other settings than this machine: {', '.join(signing)} differ",
+            "One of the two differs from the API server, which refuses its tokens. Give all three the same values, in "
+            "their environment variables or airflow.cfg, and restart what you change.",
+        )
+    elif different:
+        yield warn(
+            name,
+            f"{who} and this machine differ in {', '.join(different)}: the other checks hold for this machine's",
+            "Run the doctor with the scheduler's environment and airflow.cfg.",
+        )
+    else:
+        yield ok(name, f"{who} has the same as this machine, as far as tokens, API and DAG bundles go")
 
 
 def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from modalflow.config import without_user
 from modalflow.messages import State
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
+from modalflow.worker.token_refusals import token_refusal
 
 #: Seconds for one request: an API server that has just started makes its routes at the first one.
 _REQUEST_TIMEOUT = 30.0
@@ -35,6 +37,8 @@ def look(order: Order) -> Outcome:
 
     tell("hostname", _hostname())
     tell("execution_api", _execution_api(order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
+    if order.workload:
+        tell("token", _token(order.workload, order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
     tell("bundles", _bundles())
     tell("remote_logging", _remote_logging(order.env))
     return Outcome(State.SUCCESS, 0)
@@ -68,7 +72,54 @@ def _execution_api(url: str) -> dict[str, Any]:
         found = {"error": _told(error)}
         if response is not None:
             found = {"status": response.status_code, "text": ""}
+    found["version"] = _api_version(url) if "error" not in found else ""
     return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+
+
+def _api_version(url: str) -> str:
+    """The Airflow of the API server; empty if it does not say, as one that serves the Execution API alone."""
+    import httpx
+
+    root, execution, _ = url.rpartition("/execution")
+    try:
+        answer: Any = httpx.get(f"{root}/api/v2/version", timeout=_REQUEST_TIMEOUT).json() if execution else {}
+    except (httpx.HTTPError, ValueError):
+        return ""
+    return str(answer.get("version") or "")[:40] if isinstance(answer, dict) else ""
+
+
+def _token(trial: str, url: str) -> dict[str, Any]:
+    """Whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
+    from modalflow.airflow_tokens import try_token
+
+    began, asked_at = time.monotonic(), time.time()
+    try:
+        given = json.loads(trial)
+        token = str(given["token"])
+        answer = try_token(url, token, str(given["id"]))
+    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+        return {"error": _told(error)}
+    refused = token_refusal(answer.status, answer.text, token, answer.date)
+    return {
+        "accepted": answer.accepted,
+        "status": answer.status,
+        "text": answer.text[:200],
+        "clock": _seconds_ahead(answer.date, asked_at),
+        "cause": refused.cause.value if refused else "",
+        "said": refused.said if refused else "",
+        "seconds": round(time.monotonic() - began, 4),
+    }
+
+
+def _seconds_ahead(date: str, asked_at: float) -> float:
+    """How far the API server's clock is ahead of this container's, beyond what the request can have taken."""
+    try:
+        there = parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+    # The header has whole seconds.
+    behind, ahead = asked_at - (there + 1), there - time.time()
+    return round(ahead if ahead > 0 else -behind if behind > 0 else 0.0, 1)
 
 
 def _remote_logging(env: Mapping[str, str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ class Order:
     env: Mapping[str, str] = field(repr=False)
     """The complete environment of the process."""
     workload: str | None = field(default=None, repr=False)
+    """The workload as Airflow serialises it, or the token that a probe tries; it holds a token."""
     command: list[str] | str | None = None
 
 

@@ -55,13 +55,13 @@ async def answer(container: Container, submission: Submission) -> dict[str, Any]
 
 async def _as_a_task_sees_it(container: Container, submission: Submission) -> tuple[dict[str, Any], str]:
     async with container.env_of(submission) as env:
-        return await _look(container, env)
+        return await _look(container, env, submission.workload)
 
 
-async def _look(container: Container, env: Mapping[str, str]) -> tuple[dict[str, Any], str]:
+async def _look(container: Container, env: Mapping[str, str], trial: str | None) -> tuple[dict[str, Any], str]:
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=container.home) as folder:
         told = Path(folder, "told.json")
-        order = Order(id=uuid.uuid4().hex, kind=Kind.PROBE, segment=str(told), log_root=folder, env=env, workload=None)
+        order = Order(id=uuid.uuid4().hex, kind=Kind.PROBE, segment=str(told), log_root=folder, env=env, workload=trial)
         nursery = await container.nursery_for(Kind.PROBE, env)
         problem = ""
         try:

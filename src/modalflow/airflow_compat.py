@@ -154,12 +154,64 @@ def team_of_dag(dag_id: str) -> str | None:
     if not _is_multi_team():
         return None
     from airflow.executors.executor_loader import ExecutorLoader
-    from airflow.models.dag import DagModel
 
     names = ExecutorLoader.get_executor_names(validate_teams=False)
     ours = {name.team_name for name in names if name.module_path.startswith(f"{__package__}.")}
-    team: str | None = DagModel.get_team_name(dag_id) if ours - {None} else None
+    team = _team_name(dag_id) if ours - {None} else None
     return team if team in ours else None
+
+
+def other_executor_of(ti: Any) -> str | None:
+    """Return the name of a task instance's executor as its user wrote it, e.g. ``LocalExecutor``; None if that is
+    ModalExecutor, or if nothing says which one it is."""
+    named = getattr(ti, "executor", None)
+    dag_id = getattr(ti, "dag_id", None)
+    if ti is None or dag_id is None:
+        return None
+    from airflow.exceptions import UnknownExecutorException
+    from airflow.executors import executor_loader
+
+    loader: Any = executor_loader.ExecutorLoader
+    of_team = {"team_name": _team_name(dag_id)} if _is_multi_team() else {}
+    try:
+        if named:
+            found = loader.lookup_executor_name_by_str(named, **of_team)
+        else:
+            found = loader.get_default_executor_name(**of_team)
+    except (UnknownExecutorException, LookupError):
+        # It is no longer configured. What an alias stood for is unknown then; a class's name says it.
+        return named if named and named.endswith("Executor") and not named.endswith("ModalExecutor") else None
+    if _is_ours(found.module_path):
+        return None
+    return str(named or found.alias or found.module_path.rpartition(".")[2])
+
+
+def _is_ours(module_path: str) -> bool:
+    """Whether an executor's class is ModalExecutor, or a user's own class of that."""
+    if module_path.startswith(f"{__package__}."):
+        return True
+    module, _, name = module_path.rpartition(".")
+    try:
+        executor = getattr(import_module(module), name)
+    except (ImportError, AttributeError):
+        return False
+    return isinstance(executor, type) and issubclass(executor, ExecutorCompat)
+
+
+def _team_name(dag_id: str) -> str | None:
+    from airflow.models.dag import DagModel
+
+    name: str | None = DagModel.get_team_name(dag_id)
+    return name
+
+
+def is_finished(ti: Any) -> bool:
+    """Whether a try of a task instance has ended, so that no more comes to its log."""
+    state = getattr(ti, "state", None)
+    # Imported late, as all of Airflow here.
+    from airflow.utils.state import State
+
+    return state is not None and (state in State.finished or state == "up_for_retry")
 
 
 def conf_of_team(team: str | None) -> Any:

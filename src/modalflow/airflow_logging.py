@@ -8,16 +8,32 @@ here may import Modal or read a setting before the first log is read.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
 
+from modalflow.bounded import within
+from modalflow.forks import PerProcess
+
 if TYPE_CHECKING:
     from modalflow.log_volume import LogVolume
+
+log = logging.getLogger(__name__)
+
+#: Seconds that an upload may take, the connection to Modal included. Its caller holds a slot of an executor, or is the
+#: only loop of a triggerer, which counts as dead after 30 s ([triggerer] triggerer_health_check_threshold).
+UPLOAD_SECONDS: Final = 20.0
+
+#: Seconds that an upload may take while Modal does not answer, and for how long the process expects that of it. So a
+#: Modal that is down costs each slot one long wait a minute, and not one for each task.
+IMPATIENT_SECONDS: Final = 2.0
+IMPATIENT_FOR: Final = 60.0
 
 _T = TypeVar("_T")
 
@@ -28,12 +44,13 @@ class ModalVolumeLogIO:
     """Airflow's RemoteLogIO on the logs Volume.
 
     What containers write is there already; ``upload`` serves the processes of the Airflow host (triggerers, tasks of
-    other executors).
+    other executors), which may be forks of one that has used Modal; see forks.
     """
 
     def __init__(self) -> None:
-        self._opened: dict[tuple[int, str | None], LogVolume] = {}
-        """By process id, as a client inherited across a fork is not dependable, and by team."""
+        self._opened: PerProcess[str | None, LogVolume] = PerProcess()
+        """By team."""
+        self._impatient_until = 0.0
 
     @property
     def processors(self) -> tuple[Any, ...]:
@@ -41,16 +58,31 @@ class ModalVolumeLogIO:
         return ()
 
     def upload(self, path: os.PathLike[str] | str, ti: Any = None) -> None:
-        """Copy a log file, given relative to ``[logging] base_log_folder``, to the Volume."""
+        """Copy a log file, given relative to ``[logging] base_log_folder``, to the Volume, within UPLOAD_SECONDS.
+
+        Raises nothing: in Airflow 3.0 and 3.1 an error would end a triggerer, or the supervisor of a task that has
+        succeeded. A failure is an error in this process's log and in the file.
+        """
         from airflow.configuration import conf
 
         base = Path(conf.get("logging", "base_log_folder"))
         local = base / path
-        if local.is_file():
+        if not local.is_file():
+            return
+        began = time.monotonic()
+        seconds = IMPATIENT_SECONDS if began < self._impatient_until else UPLOAD_SECONDS
+        try:
             relative, content = str(local.relative_to(base)), local.read_bytes()
-            self._on_volume(
-                _teams_of(ti)[0], lambda volume: volume.add_local_file(relative, content, socket.gethostname())
+            team = _teams_of(ti)[0]
+            host = socket.gethostname()
+            within(
+                seconds,
+                lambda: self._on_volume(team, lambda volume: volume.add_local_file(relative, content, host)),
             )
+        except Exception as error:  # noqa: BLE001  See the docstring.
+            if time.monotonic() - began >= IMPATIENT_SECONDS:
+                self._impatient_until = time.monotonic() + IMPATIENT_FOR
+            _report_failed_upload(local, error, seconds)
 
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
@@ -61,7 +93,7 @@ class ModalVolumeLogIO:
         parts: list[str] = []
         for team in _teams_of(ti):
             try:
-                sources, texts = self._on_volume(team, lambda volume: volume.read(relative_path))
+                sources, texts = self._on_volume(team, lambda volume: _read(volume, relative_path, ti))
             except ModalflowError as error:
                 sources, texts = [str(error)], []
             parts += texts
@@ -81,14 +113,67 @@ class ModalVolumeLogIO:
             return what(volume)
         except (AuthError, CredentialsError):
             forget(volume.control_plane)
-            self._opened.pop((os.getpid(), team), None)
+            self._opened.pop(team, None)
             return what(self._volume(team))
 
     def _volume(self, team: str | None) -> LogVolume:
-        key = (os.getpid(), team)
-        if key not in self._opened:
-            self._opened[key] = _open(team)
-        return self._opened[key]
+        volume = self._opened.get(team)
+        if volume is None:
+            volume = self._opened[team] = _open(team)
+        return volume
+
+
+def _read(volume: LogVolume, relative_path: str, ti: Any) -> tuple[list[str], list[str]]:
+    """As LogVolume.read, with where the log of another executor's task is instead."""
+    sources, texts = volume.read(relative_path)
+    if sources == [volume.no_log(relative_path)]:
+        sources = [_where_instead(ti, relative_path, volume.name) or sources[0]]
+    return sources, texts
+
+
+def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
+    """Where the log of a task instance is whose executor is not ModalExecutor; None for ModalExecutor's."""
+    from modalflow.airflow_compat import is_finished, other_executor_of
+
+    executor = other_executor_of(ti)
+    if executor is None:
+        return None
+    host = getattr(ti, "hostname", None)
+    if not host:
+        return f"{executor} runs this task, not ModalExecutor, and has not started it"
+    if not is_finished(ti):
+        return f"{executor} runs this task on {host}, not ModalExecutor: its log is there until the task has ended"
+    return (
+        f"{executor} ran this task, not ModalExecutor, and its log is not on Volume {volume}: it is in {relative_path} "
+        f"below [logging] base_log_folder on {host}, and the last lines there say why it was not copied"
+    )
+
+
+def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None:
+    """Say in this process's log (of a LocalExecutor's worker: the scheduler's) and in the file that it stays here."""
+    from modalflow.log_volume import Line
+
+    reason = f"Modal did not answer within {seconds:g} s" if isinstance(error, TimeoutError) else _words_of(error)
+    text = f"This log could not be copied to the logs Volume ({reason}). It is in {local} on {socket.gethostname()}."
+    log.error("%s", text, exc_info=None if _is_expected(error) else error)
+    try:
+        with local.open("ab") as file:
+            file.write(Line.now(str(local), text, "error").content)
+    except OSError as unwritable:
+        log.error("That could not be added to %s itself: %s", local, unwritable)
+
+
+def _is_expected(error: Exception) -> bool:
+    """Whether the words of an error say everything, so that a traceback adds nothing."""
+    from modal.exception import Error
+
+    from modalflow.errors import ModalflowError
+
+    return isinstance(error, ModalflowError | Error | OSError)
+
+
+def _words_of(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _teams_of(ti: Any) -> list[str | None]:

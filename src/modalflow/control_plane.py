@@ -1,13 +1,12 @@
-"""The only way to a ``modal.Client``: credentials from the Airflow connection where there is one, else Modal's own.
+"""The only way to a ``modal.Client``: credentials from the Airflow connection if there is one, otherwise Modal's own.
 
-One client per process id, because a client inherited across a fork is not dependable. Which control plane it talks to
-(Modal's or a local one) is decided by MODAL_SERVER_URL alone.
+One client for each process, because a client inherited across a fork is not dependable; see forks. MODAL_SERVER_URL
+alone decides which control plane it talks to (Modal's or a local one).
 """
 
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ import modal
 from modal import exception
 from modal.config import config as modal_config
 
+from modalflow import forks
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
 
 
@@ -51,7 +51,7 @@ def is_loopback(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-_known: dict[tuple[int, str, str, str], ControlPlane] = {}
+_known: forks.PerProcess[tuple[str, str, str], ControlPlane] = forks.PerProcess()
 
 Hook = Callable[[str], Any]
 """Returns the ModalHook of a connection id; None stands for "no Airflow here"."""
@@ -64,10 +64,11 @@ def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = Non
     Raises CredentialsError where credentials are missing, incomplete or refused, ControlPlaneUnreachableError where
     nobody answers.
     """
-    key = (os.getpid(), server_url(), conn_id, environment)
+    key = (server_url(), conn_id, environment)
     known = _known.get(key)
     if known is None:
-        # Without a lock: one that does not answer would hold up everybody else for a minute.
+        forks.renew()
+        # Without a lock: a control plane that does not answer would hold up all other threads for a minute.
         known = _known.setdefault(key, _connect(conn_id, environment, hook))
     return known
 

@@ -96,7 +96,7 @@ class LogVolume:
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         self.control_plane = control_plane
-        self._name = names.logs
+        self.name = names.logs
         self._kept = _Kept()
         self.volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
 
@@ -112,23 +112,27 @@ class LogVolume:
         try:
             files = pool.submit(self._files, log_path).result(READ_TIMEOUT)
             if not files:
-                return [f"No log at {log_path} on Volume {self._name} yet"], []
+                return [self.no_log(log_path)], []
             for file, coming in [(file, pool.submit(self._text, file)) for file in files]:
                 rest = f"the log from {file.path} on"
                 texts.append(coming.result(max(0.0, deadline - time.monotonic())))
                 if not _PART.search(file.path):
-                    sources.append(f"modal://{self._name}/{file.path}")
+                    sources.append(f"modal://{self.name}/{file.path}")
             return sources, texts
         except FutureTimeoutError:
-            why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self._name}"
+            why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self.name}"
             return [*sources, why], texts
         except exception.AuthError as error:
-            refused = f"Modal refused the credentials with which the log on Volume {self._name} was to be read: {error}"
+            refused = f"Modal refused the credentials with which the log on Volume {self.name} was to be read: {error}"
             raise CredentialsError(refused) from error
         except (exception.Error, OSError) as error:
-            return [*sources, f"Volume {self._name}: {rest} could not be read: {error}"], texts
+            return [*sources, f"Volume {self.name}: {rest} could not be read: {error}"], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def no_log(self, log_path: str) -> str:
+        """Return the source that ``read`` names for a log without any file."""
+        return f"No log at {log_path} on Volume {self.name} yet"
 
     def _files(self, log_path: str) -> list[Any]:
         try:

@@ -83,6 +83,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
         self._delivered: list[str] = []
+        self._logs: LogVolume | None = None
 
     # --- life ---
 
@@ -338,9 +339,13 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             return [source, str(error)], []
         return [source, *sources], texts
 
-    @cached_property
+    @property
     def _log_volume(self) -> LogVolume:
-        return LogVolume(self._control_plane(), self.settings.names)
+        """The logs Volume as this process reads it: API servers fork, and ``connect`` knows this process's client."""
+        control_plane = self._control_plane()
+        if self._logs is None or self._logs.control_plane is not control_plane:
+            self._logs = LogVolume(control_plane, self.settings.names)
+        return self._logs
 
     def debug_dump(self) -> None:
         """As BaseExecutor's, and the engine's calls."""

@@ -5,15 +5,13 @@ Without Airflow, or where its configuration cannot be read, environment variable
 
 from __future__ import annotations
 
-import contextvars
 import dataclasses
 import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from modalflow import bounded
 from modalflow.config import SECTION, ConfigSource, Settings, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
@@ -112,19 +110,10 @@ def _hook() -> Hook | None:
 
 
 def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Return what a call of the SDK returns, unpickling plain data only; TimeoutError if that takes longer.
+    """Return what a call of the SDK returns, unpickling plain data only; TimeoutError if that takes longer."""
 
-    In a daemon thread: a command must be able to end although Modal does not answer.
-    """
-    outcome: Future[_T] = Future()
+    def plainly() -> _T:
+        with plain_data_only():
+            return work()
 
-    def run() -> None:
-        try:
-            with plain_data_only():
-                outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001  It is raised where it is awaited.
-            outcome.set_exception(error)
-
-    context = contextvars.copy_context()
-    threading.Thread(target=context.run, args=(run,), name="modalflow-blocking", daemon=True).start()
-    return outcome.result(seconds)
+    return bounded.within(seconds, plainly)

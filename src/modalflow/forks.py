@@ -1,0 +1,152 @@
+"""What a forked process makes anew: the one place that knows what modalflow and Modal's SDK keep for the whole process.
+
+A forked child has its parent's memory and none of its threads. What the SDK keeps there (its default client, its HTTP
+session, the event loop of its thread, locks that another thread held) waits for threads that do not exist. Worse, the
+child shares the epoll instance of its parent's event loop: a connection that the child closes leaves the *parent's*
+event loop, and the parent then waits forever for an answer on it.
+
+So a child never runs and never finalizes what it inherited. Importing this module installs the hooks; it imports
+nothing of the SDK, and covers the SDK if that is imported before or after it. Must not raise in a hook: Python would
+print that and go on with the rest of the child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+_inherited: list[Any] = []
+"""What a child keeps for its whole life, so that no finalizer of it runs."""
+
+_loop_before: Any = None
+"""The event loop of the SDK's thread at the last fork; the SDK's own hook forgets it before ours runs."""
+
+_per_process: weakref.WeakValueDictionary[int, PerProcess[Any, Any]] = weakref.WeakValueDictionary()
+
+
+class PerProcess(dict[_K, _V]):
+    """A dict that is empty again in a forked child. For what holds a connection, a thread or a lock."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        _per_process[id(self)] = self
+
+
+def renew() -> None:
+    """Make the SDK usable if this process inherited a used one before modalflow was imported.
+
+    Without the hook nothing has cleaned up; what is recognised is an HTTP session whose event loop is not the one that
+    the SDK's calls run on.
+    """
+    registry = _sdk("modal._utils.http_utils", "ClientSessionRegistry")
+    session = getattr(registry, "_client_session", None)
+    if not getattr(registry, "_client_session_active", False) or session is None:
+        return
+    if getattr(session, "_loop", None) is not _loop_of_sdk():
+        _forget_state_of_sdk()
+
+
+# --- hooks ---
+
+
+def _before() -> None:
+    global _loop_before
+    _loop_before = _loop_of_sdk()
+
+
+def _after_in_parent() -> None:
+    global _loop_before
+    _loop_before = None
+
+
+def _after_in_child() -> None:
+    global _loop_before
+    loop, _loop_before = _loop_before, None
+    if loop is not None:
+        _retire(loop)
+    _forget_state_of_sdk()
+    for mine in list(_per_process.values()):
+        _inherited.extend(mine.values())
+        mine.clear()
+
+
+def _retire(loop: Any) -> None:
+    """Make an inherited event loop one that is closed, without touching what the parent shares with it.
+
+    ``loop.close()`` would take the loop's own pipe out of the shared epoll instance, and refuses a loop that was
+    running. A transport whose loop counts as closed leaves the selector alone.
+    """
+    _inherited.append(loop)
+    selector = getattr(loop, "_selector", None)
+    if selector is None:
+        return  # A loop that is not asyncio's own, uvloop's for example: never finalized is all that can be done.
+    loop.set_exception_handler(_ignored)
+    loop._closed = True
+    # This closes the child's file descriptor of the epoll instance. The parent has its own.
+    selector.close()
+
+
+def _ignored(loop: Any, context: dict[str, Any]) -> None:
+    """Stand in for the loop's report on a connection that was not closed: here it never is."""
+
+
+# --- the SDK ---
+
+
+def _forget_state_of_sdk() -> None:
+    for module, owner, name, fresh in _STATE_OF_SDK:
+        holder = _sdk(module, owner)
+        # An SDK without the name has no such state: it differs between versions.
+        if holder is not None and hasattr(holder, name):
+            _inherited.append(getattr(holder, name))
+            setattr(holder, name, fresh())
+    # Other modules have imported this one by name.
+    environments = _sdk("modal._environments", "ENVIRONMENT_CACHE")
+    if environments is not None:
+        _inherited.extend(environments.values())
+        environments.clear()
+
+
+def _nothing() -> None:
+    return None
+
+
+def _no_output() -> Any:
+    return _sdk("modal._output.manager", "_DISABLED_OUTPUT_MANAGER")
+
+
+_STATE_OF_SDK: tuple[tuple[str, str, str, Callable[[], Any]], ...] = (
+    # The default client, and the lock that another thread may have held while it made one.
+    ("modal.client", "_Client", "_client_from_env", _nothing),
+    ("modal.client", "_Client", "_client_from_env_lock", _nothing),
+    # The HTTP session of all transfers of files. Its attribute stays until the next session replaces it.
+    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session", _nothing),
+    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session_active", bool),
+    ("modal._utils.http_utils", "ClientSessionRegistry", "_shutdown_unregister", _nothing),
+    # A display that a thread refreshes under a lock.
+    ("modal._output.manager", "", "_current_output_manager", _no_output),
+    # Held while classes are pickled.
+    ("modal._vendor.cloudpickle", "", "_DYNAMIC_CLASS_TRACKER_LOCK", threading.Lock),
+)
+"""Of modal 1.5.0 to 1.6.4: module, class in it (or "" for the module itself), attribute, what makes its fresh value."""
+
+
+def _sdk(module: str, name: str) -> Any:
+    """An object of the SDK, None if the SDK is not imported or does not have it. ``""`` names the module itself."""
+    loaded = sys.modules.get(module)
+    return getattr(loaded, name, None) if name else loaded
+
+
+def _loop_of_sdk() -> Any:
+    """The event loop of the SDK's thread, None if that does not run."""
+    return getattr(_sdk("modal._utils.async_utils", "synchronizer"), "_loop", None)
+
+
+os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -281,13 +281,6 @@ class Apps(Service):
                 Status.UNIMPLEMENTED, "The local control plane rolls back by AppRollback, not by AppPublish"
             )
         app = self.live(request.app_id)
-        if request.name:
-            # A name has one live app: deploying another one under it takes the name over.
-            other = self._named(request.name, app.environment)
-            if other is not None and other is not app and not other.is_over:
-                self.stop(other, f"App {other.app_id} was stopped: {app.app_id} was deployed under its name")
-            app.name = request.name
-            app.description = request.name
         version = Version(
             number=app.version + 1,
             function_ids=dict(request.function_ids),
@@ -298,14 +291,29 @@ class Apps(Service):
             deployment_tag=request.deployment_tag,
             commit_info=request.commit_info,
         )
+        # It refuses unknown ids: before anything of the app, or of the one that has its name, is changed.
+        self._announce(app, version)
+        if request.name:
+            # A name has one live app: deploying another one under it takes the name over.
+            other = self._named(request.name, app.environment)
+            if other is not None and other is not app and not other.is_over:
+                self.stop(other, f"App {other.app_id} was stopped: {app.app_id} was deployed under its name")
+            app.name = request.name
+            app.description = request.name
         app.state = request.app_state
-        self.release(app, version)
+        self._adopt(app, version)
         return message(api_pb2.AppPublishResponse, url=app.page, deployed_at=version.deployed_at)
 
     def release(self, app: App, version: Version) -> None:
         """Add a version to the app's and, unless it is staged, make it the one that calls go to."""
+        self._announce(app, version)
+        self._adopt(app, version)
+
+    def _announce(self, app: App, version: Version) -> None:
         for keep in self.on_version:
             keep(app, version)
+
+    def _adopt(self, app: App, version: Version) -> None:
         app.version = version.number
         app.versions[version.number] = version
         self._versions.put(app.app_id, str(version.number), version)

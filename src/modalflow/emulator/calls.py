@@ -159,14 +159,19 @@ class Calls(Service):
     def _put(
         self, call: FunctionCall, items: Iterable[api_pb2.FunctionPutInputsItem]
     ) -> list[api_pb2.FunctionPutInputsResponseItem]:
-        answers = []
-        for item in items:
-            new = call.put(item)
-            self._runner.submit(new)
-            answers.append(
-                api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=new.input_id)
-            )
-        return answers
+        put: list[Input] = []
+        try:
+            for item in items:
+                put.append(call.put(item))
+                self._runner.submit(put[-1])
+        except BaseException:
+            # The caller is told that nothing was put: what was ends, and waits for nobody.
+            self._runner.cancel(put, terminate_containers=False)
+            raise
+        return [
+            api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=new.input_id)
+            for new in put
+        ]
 
     async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
         self.get(request.function_call_id)

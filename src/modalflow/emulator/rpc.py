@@ -7,12 +7,11 @@ service answers is UNIMPLEMENTED (the SDK then raises instead of believing a pre
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import functools
 import hmac
 import inspect
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,10 +25,9 @@ from modal_proto.api_grpc import ModalClientBase
 
 from modalflow.emulator.answers import Answerer, Answers
 from modalflow.emulator.doors import Doors
+from modalflow.emulator.failures import surfaced
 from modalflow.emulator.repeats import DELIVERIES, is_change
 from modalflow.emulator.state.journal import Journal
-
-log = logging.getLogger(__name__)
 
 #: Answers kept for containers that repeat a call; each has a few calls under way at a time.
 ANSWERS_TO_CONTAINERS = 2_000
@@ -166,15 +164,8 @@ class Dispatcher:
 
     def _handler(self, name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
         async def handle(stream: Stream[Any, Any]) -> None:
-            try:
+            with surfaced(name):
                 await self._answer(name, stream)
-            except GRPCError:
-                raise
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                log.exception("%s failed", name)
-                raise GRPCError(Status.INTERNAL, f"{name} failed: {error!r}") from error
 
         return handle
 
@@ -194,16 +185,25 @@ class Dispatcher:
         request: Any = await stream.recv_message()
         fate = None if self.faults is None else await self.faults.admit(name, request, caller)
         if rpc_table()[name] in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM):
-            answers: AsyncIterator[Message] = method(request, caller)
-            async for answer in answers:
-                await self._journal.settled()
-                await stream.send_message(answer)
-                if self.faults is not None and fate is not None:
-                    await self.faults.release(fate, request, None, stream)
-                    return
+            answers: AsyncGenerator[Message] = method(request, caller)
+            # Closed at once if the caller hangs up: a handler's own end is not left to the garbage collector.
+            async with contextlib.aclosing(answers):
+                async for answer in answers:
+                    await self._journal.settled()
+                    await stream.send_message(answer)
+                    if self.faults is not None and fate is not None:
+                        await self.faults.release(fate, request, None, stream)
+                        return
             return
+
+        async def handled() -> Message:
+            # Here as well: it may run in a task of its own, and some exceptions end the event loop if one ends a task.
+            with surfaced(name):
+                made: Message = await method(request, caller)
+                return made
+
         try:
-            answer = await self._answered(name, lambda: method(request, caller), request, caller)
+            answer = await self._answered(name, handled, request, caller)
         except GRPCError:
             if self.faults is not None:
                 await self.faults.release(fate, request, None, stream)

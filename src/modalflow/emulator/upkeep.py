@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from functools import partial
 
 from modalflow.emulator.apps import Apps
 from modalflow.emulator.blobs import Blobs
@@ -43,24 +45,29 @@ class Upkeep:
         while True:
             await asyncio.sleep(TICK)
             ticks += 1
-            try:
-                self.tick(time.monotonic(), forget=ticks % FORGET_EVERY == 0)
-            except Exception:
-                # One failed round must not be the last: containers would never end again.
-                log.exception("upkeep failed")
+            self.tick(time.monotonic(), forget=ticks % FORGET_EVERY == 0)
 
     def tick(self, now: float, *, forget: bool = False) -> None:
-        self._apps.stop_abandoned()
-        self._apps.stop_finished()
-        for container in self._pools.live():
-            self._look_after(container, now)
-        self._pools.scale_down(now)
-        self._pools.placing.tell()
+        chores: list[Callable[[], object]] = [
+            self._apps.stop_abandoned,
+            self._apps.stop_finished,
+            *(partial(self._look_after, container, now) for container in self._pools.live()),
+            partial(self._pools.scale_down, now),
+            self._pools.placing.tell,
+        ]
         if forget:
-            self._calls.forget_expired()
-            self._apps.forget_stopped()
-            self._logs.forget_old()
-            self._blobs.remove_unused(self._calls.blobs)
+            chores += [
+                self._calls.forget_expired,
+                self._apps.forget_stopped,
+                self._logs.forget_old,
+                partial(self._blobs.remove_unused, self._calls.blobs),
+            ]
+        for chore in chores:
+            try:
+                chore()
+            except Exception:
+                # A loop's boundary: one chore that fails each time must not keep containers from ending.
+                log.exception("upkeep failed at %s", chore)
 
     @staticmethod
     def _look_after(container: Container, now: float) -> None:

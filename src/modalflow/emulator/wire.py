@@ -19,6 +19,11 @@ def message(kind: type[M], **fields: Any) -> M:
     return kind(**{name: value for name, value in fields.items() if name in known})
 
 
+def sendable(text: str) -> str:
+    """Return the text with characters escaped that no message can hold: surrogates, which names of files may have."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def optional(request: Message, name: str) -> Any:
     """Return a field's value, None where the schema lacks it or where it has presence and was not set."""
     field = request.DESCRIPTOR.fields_by_name.get(name)

@@ -73,9 +73,15 @@ class Launcher:
     async def run(self, container: Container) -> int:
         """Start the container, wait for its end, clear up, return its exit code."""
         folder = self._state.folder("containers") / container.container_id
-        folder.mkdir()
         attached: list[str] = []
-        try:
+        # Each of them whatever the others do: an image may wait for the last one.
+        async with contextlib.AsyncExitStack() as clearing:
+            clearing.callback(self._building_over, container)
+            clearing.callback(shutil.rmtree, folder, ignore_errors=True)
+            clearing.push_async_callback(self._kept, container, folder)
+            clearing.push_async_callback(self._detach, container, attached)
+            clearing.callback(self._shut, container)
+            folder.mkdir()
             self._isolation = await self._fork_server.isolation()
             door = await self._doors.open(container.container_id)
             views = await self._attach(container, attached)
@@ -86,19 +92,26 @@ class Launcher:
                 # While it was being started there was no process to kill.
                 process.kill()
             return await process.wait()
-        finally:
-            self._doors.shut(container.container_id)
-            if self._isolation is Isolation.PLAIN:
-                end_descendants(container.container_id)
-            for volume_id in attached:
-                await self._volumes.detach(volume_id, container.container_id)
-            if (building := container.function.building) is not None:
-                if self._isolation is Isolation.PLAIN and (folder / "root").is_dir():
-                    await asyncio.to_thread(
-                        shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True
-                    )
-                building.ended.set()
-            shutil.rmtree(folder, ignore_errors=True)
+
+    def _shut(self, container: Container) -> None:
+        self._doors.shut(container.container_id)
+        if self._isolation is Isolation.PLAIN:
+            end_descendants(container.container_id)
+
+    async def _detach(self, container: Container, attached: list[str]) -> None:
+        for volume_id in attached:
+            await self._volumes.detach(volume_id, container.container_id)
+
+    async def _kept(self, container: Container, folder: Path) -> None:
+        """Keep for an image what a plain container wrote; other kinds keep it themselves."""
+        building = container.function.building
+        if building is not None and self._isolation is Isolation.PLAIN and (folder / "root").is_dir():
+            await asyncio.to_thread(shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True)
+
+    @staticmethod
+    def _building_over(container: Container) -> None:
+        if (building := container.function.building) is not None:
+            building.ended.set()
 
     async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
         views = []

@@ -13,6 +13,7 @@ import os
 import time
 from collections import OrderedDict, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from itertools import islice
 
 from modal_proto import api_pb2
 
@@ -25,6 +26,7 @@ from modalflow.emulator.containers.outcomes import Outcomes
 from modalflow.emulator.containers.placing import Placing
 from modalflow.emulator.containers.pool import Pool
 from modalflow.emulator.definitions import Function, Scaling
+from modalflow.emulator.failures import described
 from modalflow.emulator.function_calls import Input
 
 log = logging.getLogger(__name__)
@@ -260,10 +262,24 @@ class Pools:
     # Matching, starting and ending
 
     def _match(self, pool: Pool) -> None:
-        while pool.pending and (container := pool.asking()) is not None:
-            ask = container.next_ask()
+        try:
+            while pool.pending and (container := pool.asking()) is not None:
+                self._answer(container, pool)
+            self._scale(pool)
+        except Exception as error:
+            # A boundary: every caller has done its part, and the inputs that wait here must end.
+            log.exception("no container can be had for %s", pool.function.tag)
+            self._fail_pending(pool, results.cannot_start(pool.function.tag, described(error)))
+
+    def _answer(self, container: Container, pool: Pool) -> None:
+        """Give the container what it asks for."""
+        ask = container.next_ask()
+        try:
             ask.answer.set_result(self._assign(container, min(ask.size, container.free, len(pool.pending))))
-        self._scale(pool)
+        except BaseException:
+            # It would wait for its answer forever.
+            ask.answer.cancel()
+            raise
 
     def _match_others(self, pool: Pool) -> None:
         """There may be room for containers again: start what the other pools are short of."""
@@ -273,8 +289,11 @@ class Pools:
 
     def _assign(self, container: Container, size: int) -> list[Input]:
         pool = self.pool(container.function)
-        items = [pool.pending.popleft() for _ in range(size)]
+        items = list(islice(pool.pending, size))
+        # Taken off the queue when the container has them: what raises before leaves them where they are.
         container.hold(items)
+        for _ in items:
+            pool.pending.popleft()
         log.debug("container %s runs %s", container.container_id, [item.input_id for item in items])
         if container.is_single_use:
             container.retiring = True
@@ -330,14 +349,18 @@ class Pools:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, container: Container, pool: Pool) -> None:
+        returncode, ending = -1, "could not be run"
         try:
             returncode = await self._launch(container)
             ending = results.describe_ending(returncode)
-        except Exception as error:
-            # Whatever went wrong, inputs wait for this container and must hear of it.
+        except BaseException as error:
+            # A task's boundary: inputs wait for this container, whatever ended it.
             log.exception("container %s could not be run", container.container_id)
-            returncode, ending = -1, f"could not be run ({error})"
-        self._ended(container, pool, returncode, ending)
+            returncode, ending = -1, f"could not be run ({described(error)})"
+            if isinstance(error, KeyboardInterrupt):
+                raise
+        finally:
+            self._ended(container, pool, returncode, ending)
 
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
         was_starting = container.state is State.STARTING
@@ -352,12 +375,22 @@ class Pools:
         if len(self._ended_lately) > REMEMBERED_CONTAINERS:
             self._ended_lately.popitem(last=False)
         for item in list(container.inputs.values()):
-            self.outcomes.lost(container, item, returncode, ending)
+            self._lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:
             container.start_failure = container.start_failure or container.death
             self._start_failed(container, pool, ending)
         self._match(pool)
         self._match_others(pool)
+
+    def _lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
+        try:
+            self.outcomes.lost(container, item, returncode, ending)
+        except Exception as error:
+            # A boundary: the container's other inputs must end as well, and so must this one.
+            log.exception("the end of container %s was not handled for %s", container.container_id, item.input_id)
+            if not item.done:
+                reason = f"container {container.container_id} {ending}; the control plane failed: {described(error)}"
+                item.call.resolve(item, results.crashed(reason, returncode))
 
     def said_hello(self, container: Container) -> None:
         """Its runtime is there and begins with the app's own code, which may take ``startup_timeout`` seconds."""

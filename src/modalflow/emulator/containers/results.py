@@ -10,6 +10,8 @@ import signal
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.wire import sendable
+
 _STATUSES = api_pb2.GenericResult.GenericStatus
 
 #: The status of a container that had too much memory; SDKs that have no word for it yet are told of a failure.
@@ -20,7 +22,7 @@ OUT_OF_MEMORY = dict(_STATUSES.items()).get(
 
 def terminated(reason: str) -> api_pb2.GenericResult:
     """TERMINATED, which is RemoteError in the SDK."""
-    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=reason)
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=sendable(reason))
 
 
 def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
@@ -42,7 +44,7 @@ def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResul
 def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
     """The container ended while it ran the input. FAILURE without data is RemoteError in the SDK."""
     return api_pb2.GenericResult(
-        status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=reason, exitcode=exitcode
+        status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=sendable(reason), exitcode=exitcode
     )
 
 
@@ -51,13 +53,14 @@ def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> 
     reason = f"container {container_id} {ending} before it took an input; it was the last of {tries} tries"
     if stderr:
         reason += f". Its last words:\n{stderr}"
-    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=reason)
+    return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=sendable(reason))
 
 
 def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
     """Nothing can ever run it here. Inferred: on Modal such a function waits for capacity, here it would for ever."""
     return api_pb2.GenericResult(
-        status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=f"{function} cannot run here: {reason}"
+        status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE,
+        exception=sendable(f"{function} cannot run here: {reason}"),
     )
 
 

@@ -85,10 +85,11 @@ class Runtime(Service):
             items = await ask.answer
             if items and request.batch_max_size > 1:
                 await self._linger(container, items, request.batch_max_size, request.batch_linger_ms / 1000)
-        except asyncio.CancelledError:
-            # The connection is gone: whatever was given did not arrive.
+        except BaseException:
+            # The connection is gone, or something failed: whatever was given did not arrive, and nobody waits for more.
             if ask.answer.done() and not ask.answer.cancelled():
                 self._pools.returned(container, items or ask.answer.result() or ())
+            ask.answer.cancel()
             raise
         if items is None:
             return api_pb2.FunctionGetInputsResponse(inputs=[api_pb2.FunctionGetInputsItem(kill_switch=True)])

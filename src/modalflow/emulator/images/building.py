@@ -21,10 +21,14 @@ from modalflow.emulator.images.layers import Draft, Layers
 from modalflow.emulator.images.recipes import Copy, Recipe, RunPip, Source
 from modalflow.emulator.mounts import make_parents
 from modalflow.emulator.state.store import FileStore, StateDir
-from modalflow.emulator.wire import message
+from modalflow.emulator.wire import message, sendable
 
 #: A secret shorter than this is not blotted out in a build's log: it is a setting, and would be found in any word.
 SHORTEST_SECRET = 4
+
+
+class StepError(RuntimeError):
+    """A step ends with an exit code other than 0, as can be told without running it. The text names it."""
 
 
 class BuildFunctionError(RuntimeError):
@@ -59,10 +63,10 @@ class Build:
         self.say(line, api_pb2.FILE_DESCRIPTOR_STDOUT)
 
     def blotted(self, text: str) -> str:
-        """The text without the values of the layer's Secrets."""
+        """Return the text without the values of the layer's Secrets, as a message can hold it."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
-        return text
+        return sendable(text)
 
     def end(self, status: int, exception: str = "") -> None:
         self.finished_at = time.time()

@@ -46,8 +46,8 @@ class BuildingFunctions:
             invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC,
         )
         item = call.put(api_pb2.FunctionPutInputsItem(idx=0, input=content))
-        self._pools.submit(item)
         try:
+            self._pools.submit(item)
             while not await call.changed.until(lambda: not call.unfinished, LOOK_SECONDS):
                 pass
             result = call.outputs[0].result

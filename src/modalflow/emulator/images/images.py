@@ -26,8 +26,17 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
+from modalflow.emulator.failures import described
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.images.building import Build, Builder, BuildFunctionError, Made, packages, secrets_to_blot
+from modalflow.emulator.images.building import (
+    Build,
+    Builder,
+    BuildFunctionError,
+    Made,
+    StepError,
+    packages,
+    secrets_to_blot,
+)
 from modalflow.emulator.images.installing import InstallError, Programs
 from modalflow.emulator.images.layers import Layers
 from modalflow.emulator.images.recipes import Recipe, RecipeError, Settings, Source, read
@@ -237,18 +246,8 @@ class Images(Service):
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
             values |= self._secrets.values(secret_id)
-        image = Image(
-            image_id=new_id("im"),
-            # What is built again is another image to all that is built on it.
-            identity=_hash(identity, random.token_hex(8)) if request.force_build or request.ignore_cache else identity,
-            bases=tuple(base.image_id for base in bases.values()),
-            builder_version=request.builder_version or IMAGE_BUILDER_VERSION,
-            build=Build(secrets=secrets_to_blot(values.values())),
-        )
-        self._images[image.image_id] = image
-        if not request.ignore_cache:
-            self._cached[identity] = image.image_id
-            self._cache_table.put("", identity, image.image_id)
+        # What may raise comes before anything is registered: a repetition must not find an image that nobody builds.
+        recipe: Recipe | RecipeError
         try:
             recipe = read(
                 definition,
@@ -258,26 +257,49 @@ class Images(Service):
                 secrets=values,
             )
         except RecipeError as error:
-            image.build.end(FAILURE, str(error))
-            self._table.put("", image.image_id, image)
-            return image
+            recipe = error
+        image = Image(
+            image_id=new_id("im"),
+            # What is built again is another image to all that is built on it.
+            identity=_hash(identity, random.token_hex(8)) if request.force_build or request.ignore_cache else identity,
+            bases=tuple(base.image_id for base in bases.values()),
+            builder_version=request.builder_version or IMAGE_BUILDER_VERSION,
+            build=Build(secrets=secrets_to_blot(values.values())),
+        )
+        if isinstance(recipe, RecipeError):
+            image.build.end(FAILURE, str(recipe))
+        else:
+            self._make(image, recipe, request)
+        self._images[image.image_id] = image
+        if not request.ignore_cache:
+            self._cached[identity] = image.image_id
+            self._cache_table.put("", identity, image.image_id)
+        self._table.put("", image.image_id, image)
+        return image
+
+    def _make(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
+        """Begin the build, or end it where there is nothing to do."""
         image.settings = recipe.settings
         below = self._images.get(recipe.settings.base)
         image.made = below.made if below is not None else Made()
         image.packages = below.packages if below is not None else {}
-        if recipe.has_work or definition.HasField("build_function"):
-            task = asyncio.get_running_loop().create_task(self._build(image, recipe, request))
-            self._builds.add(task)
-            task.add_done_callback(self._builds.discard)
-        else:
+        if not recipe.has_work and not request.image.HasField("build_function"):
             image.build.end(SUCCESS)
-        self._table.put("", image.image_id, image)
-        return image
+            return
+        task = asyncio.get_running_loop().create_task(self._build(image, recipe, request))
+        self._builds.add(task)
+        task.add_done_callback(partial(self._build_over, image))
+
+    def _build_over(self, image: Image, task: asyncio.Task[None]) -> None:
+        self._builds.discard(task)
+        if image.build.result is None:
+            # Its own words about the failure failed: whoever waits for the build is still answered.
+            image.build.end(FAILURE, "the build ended without a result; the control plane's log has the reason")
 
     async def _build(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
         build = image.build
-        build.say(f"Building image {image.image_id}\n")
         try:
+            build.say(f"Building image {image.image_id}\n")
             if request.image.HasField("build_function"):
                 image.made = await self._built_by_function(image, request)
             else:
@@ -285,14 +307,18 @@ class Images(Service):
             image.packages = await asyncio.to_thread(packages, self._layers, image.made)
             build.say(f"Built image {image.image_id}\n")
             build.end(SUCCESS)
-        except (InstallError, BuildFunctionError, OSError) as error:
+        except (InstallError, StepError, BuildFunctionError) as error:
             build.end(FAILURE, str(error))
+        except OSError as error:
+            build.end(FAILURE, described(error))
         except asyncio.CancelledError:
             build.end(TERMINATED, "the local control plane is stopping")
-        except Exception as error:
-            # Somebody waits for this build, and must hear of its end.
+        except BaseException as error:
+            # A task's boundary: a client waits for this build, whatever ended it.
             log.exception("image %s could not be built", image.image_id)
-            build.end(FAILURE, repr(error))
+            build.end(FAILURE, f"the local control plane failed: {described(error)}")
+            if isinstance(error, KeyboardInterrupt):
+                raise
         finally:
             if image.image_id in self._images:
                 self._table.put("", image.image_id, image)

@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from modalflow.emulator.processes.processes import LinePipe, Process
 from modalflow.emulator.processes.starts import Isolation, Start
@@ -28,6 +28,13 @@ log = logging.getLogger(__name__)
 
 #: Templates that ended before they were ready, one after another, until no further one of that kind is tried.
 START_TRIES = 3
+
+#: Seconds for an answer of the template's. It imports Modal's runtime before its first one, which takes a second, and
+#: some tens of seconds on a machine that is overloaded; without a bound an input would wait forever for a template
+#: that hangs.
+ANSWER_PATIENCE = 120.0
+
+T = TypeVar("T")
 
 #: Run by path and not by name: the module path is the containers', on which modalflow may not be.
 _PROGRAM = """
@@ -115,7 +122,7 @@ class ForkServer:
         """Return how containers are kept apart, as soon as that is known."""
         if self._isolation is None:
             raise TemplateError("the fork server was not started")
-        return await asyncio.shield(self._isolation)
+        return await _in_time(asyncio.shield(self._isolation))
 
     async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
         """Start a container; TemplateError if that cannot be."""
@@ -126,7 +133,7 @@ class ForkServer:
             await self._ask(asked, [request, *(pipe.writer for pipe in pipes)])
             for pipe in pipes:
                 pipe.close_writer()
-            return await asked.begun
+            return await _in_time(asked.begun)
         except BaseException:
             for pipe in pipes:
                 pipe.close()
@@ -191,8 +198,13 @@ class ForkServer:
             self._over()
             return
         *lines, self._said = (self._said + said).split(b"\n")
-        for line in lines:
-            self._heard(json.loads(line))
+        try:
+            for line in lines:
+                self._heard(json.loads(line))
+        except Exception:
+            # The boundary of a callback: a template that cannot be understood is as good as one that has ended.
+            log.exception("the process that starts containers said %r", lines)
+            self._over()
 
     def _heard(self, said: dict[str, Any]) -> None:
         match said:
@@ -260,6 +272,14 @@ class ForkServer:
             self._isolation.set_exception(
                 TemplateError(f"no containers can be started: the process that does so ended with exit code {ending}")
             )
+
+
+async def _in_time(answer: asyncio.Future[T]) -> T:
+    try:
+        async with asyncio.timeout(ANSWER_PATIENCE):
+            return await answer
+    except TimeoutError:
+        raise TemplateError(f"the process that starts containers did not answer in {ANSWER_PATIENCE:g} s") from None
 
 
 def _file(data: bytes) -> int:

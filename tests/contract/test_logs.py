@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterator
 
 import modal
@@ -92,3 +93,63 @@ def test_logs_of_a_function(compute: Deployed) -> None:
     streamed = [e.message for e in function.logs.stream(timeout=1)]
     assert streamed.count("line 1 on stdout\n") >= 1
     assert list(compute.function("add").logs.tail(5)) == []
+
+
+@pytest.fixture
+def answers(client: modal.Client) -> Iterator[modal.Queue]:
+    """A Queue by whose items the function ``prompts`` goes on."""
+    name = f"answers-{uuid.uuid4().hex[:8]}"
+    queue = modal.Queue.from_name(name, create_if_missing=True, client=client)
+    queue.hydrate()
+    yield queue
+    modal.Queue.objects.delete(name, client=client)
+
+
+@needs_sdk("1.5.3")
+def test_a_prompt_is_streamed_while_the_function_waits(compute: Deployed, answers: modal.Queue) -> None:
+    """The beginning of a line comes before its end; the messages put together are what was printed, and so is what
+    is fetched later: one entry for the whole line."""
+    pieces = ["Continue? [y/N] ", "\r 50%", "\r100%\n", "ä€😀 no newline"]
+    call = compute.function("prompts").spawn(answers.name, *pieces)
+    streamed, answered = "", 0
+    for entry in call.logs.stream(timeout=60):
+        streamed += entry.message
+        # Each answer is given to what was seen: nothing that is streamed waits for the end of the line.
+        while answered < len(pieces) - 1 and streamed == "".join(pieces[: answered + 1]):
+            answered += 1
+            answers.put(answered)
+    assert streamed == "".join(pieces)
+    call.get(timeout=60)
+    line, rest = "".join(pieces[:-1]), pieces[-1]
+    assert [e.message for e in call.logs.fetch()] == [line, rest]
+    assert [e.message for e in call.logs.tail(2)] == [line, rest]
+    assert [e.message for e in call.logs.fetch(search_text="[y/N]  50%")] == []
+    assert [e.message for e in call.logs.fetch(search_text="[y/N] \r 50%")] == [line]
+
+
+@needs_sdk("1.5.4")
+def test_who_follows_an_app_sees_unfinished_lines_as_the_sdk_prints_them(
+    compute: Deployed, answers: modal.Queue
+) -> None:
+    """Modal's command line shows an unfinished line only if that ends with a carriage return; then it comes whole."""
+    mark = uuid.uuid4().hex[:8]
+    call = compute.function("prompts").spawn(answers.name, f"{mark} loading...", "done\n")
+    followed = []
+    for entry in modal.App.lookup(compute.name, client=compute.client).logs.stream(timeout=60):
+        if mark in entry.message:
+            followed.append(entry.message)
+            if len(followed) == 2:
+                break
+            answers.put("go on")
+    assert followed == [f"{mark} loading...\r", f"{mark} loading...done\n"]
+    call.get(timeout=60)
+
+
+@needs_sdk("1.5.3")
+def test_what_a_killed_container_began_to_print_is_there(compute: Deployed) -> None:
+    """A container that dies within a line leaves what it printed of it."""
+    call = compute.function("dies_within_a_line").spawn()
+    with pytest.raises(modal.exception.RemoteError):
+        call.get(timeout=60)
+    # The control plane starts a lost input again, as Modal does.
+    assert {e.message for e in call.logs.fetch(source="stdout")} == {"half a line"}

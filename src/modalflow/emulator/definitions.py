@@ -63,7 +63,7 @@ class Building:
     """What a function that builds an image (Image.run_function) is told of, and tells, while it does."""
 
     said: Callable[[str, int], None]
-    """Gets what its container prints, a line and its file descriptor."""
+    """Gets what its container prints: a line or the beginning of one, and its file descriptor."""
     kept: Path
     """A folder for what its container writes."""
     layer: Path | None = None

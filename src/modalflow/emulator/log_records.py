@@ -17,7 +17,7 @@ from modalflow.emulator.state.journal import Journal
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line, or the part of one that came before the input's end."""
+    """One line, or a piece of one: its beginning, or what came before the input's end."""
 
     number: int
     timestamp_ns: int
@@ -29,6 +29,8 @@ class Entry:
     root_function_id: str
     function_call_id: str
     input_id: str
+    continues: bool = False
+    """Whether it goes on with the line of the entry before it from the same place; not stored, see log_lines.py."""
 
 
 @dataclass(eq=False)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import dropwhile, islice
 from typing import ClassVar, TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -20,6 +21,7 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock
 from modalflow.emulator.apps import App, Apps
 from modalflow.emulator.changes import Changes
+from modalflow.emulator.log_lines import Terminal, Unfinished, ended, joined, merged
 from modalflow.emulator.log_records import Entry, LogRecords
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.state.journal import Journal
@@ -32,8 +34,12 @@ KEPT_SIZE = 64 * 2**20
 #: Seconds for which entries are kept: between the day of Modal's Starter plan and the thirty of its Team plan.
 KEPT_SECONDS = 7 * 24 * 3600
 
-#: Entries in one message of a stream or a fetch.
+#: Entries in one message of a stream or a fetch, and characters after which it gets no further ones.
 BATCH = 500
+BATCH_SIZE = 2**20
+
+#: Entries before those that a stream goes on with among which the beginnings of unfinished lines are looked for.
+LOOK_BACK = 1_000
 
 #: Buckets that one AppCountLogs is answered with: one each minute of Modal's longest retention (30 days). Inferred.
 MOST_BUCKETS = 50_000
@@ -88,7 +94,8 @@ class AppLog:
     def __init__(self, app_id: str = "", records: LogRecords | None = None) -> None:
         self._app_id = app_id
         self._records = records or LogRecords(Journal())
-        self._entries = deque(self._records.load(app_id))
+        self._unfinished = Unfinished()
+        self._entries = deque(map(self._unfinished.marked, self._records.load(app_id)))
         self._size = sum(len(entry.data) for entry in self._entries)
         self._next = self._entries[-1].number + 1 if self._entries else 1
         self.grown = Changes()
@@ -97,7 +104,7 @@ class AppLog:
     def of_entries(cls, entries: Iterable[Entry]) -> AppLog:
         """A log that is complete and kept elsewhere."""
         log = cls()
-        log._entries.extend(entries)
+        log._entries.extend(map(Unfinished().marked, entries))
         return log
 
     def add(
@@ -122,7 +129,7 @@ class AppLog:
             function_call_id,
             input_id,
         )
-        self._entries.append(entry)
+        self._entries.append(self._unfinished.marked(entry))
         self._size += len(data)
         self._next += 1
         self._records.add(self._app_id, entry)
@@ -138,6 +145,8 @@ class AppLog:
         ):
             self._size -= len(entries.popleft().data)
         if entries:
+            # What it continued is gone.
+            entries[0] = replace(entries[0], continues=False)
             self._records.forget_before(self._app_id, entries[0].number)
 
     def after(self, number: int) -> list[Entry]:
@@ -149,9 +158,14 @@ class AppLog:
         newer.reverse()
         return newer
 
+    def before(self, number: int, count: int) -> list[Entry]:
+        """Return that many entries up to that number, oldest first."""
+        older = dropwhile(lambda entry: entry.number > number, reversed(self._entries))
+        return list(islice(older, count))[::-1]
+
     def between(self, since_ns: int, until_ns: int, wanted: Wanted) -> Iterator[Entry]:
-        """The wanted entries with since <= time < until, newest first."""
-        for entry in reversed(self._entries):
+        """Yield the wanted lines with since <= time of their first piece < until, newest first."""
+        for entry in joined(reversed(self._entries)):
             if entry.timestamp_ns < since_ns:
                 return
             if entry.timestamp_ns < until_ns and wanted.match(entry):
@@ -162,9 +176,13 @@ class Logs(Service):
     """Answers the RPCs about logs."""
 
     inferred: ClassVar[Mapping[str, str]] = {
+        "AppGetLogs": (
+            "an unfinished line is sent after half a second, ends with a carriage return and is sent again with what "
+            "follows it, except to a reader of one function call, who gets the text as it was printed."
+        ),
         "AppFetchLogs": (
-            "how long entries are kept: between the day and the thirty days of Modal's plans, and no "
-            "more than a bounded number."
+            "a line that came in pieces is one entry, with the time of its beginning; how long entries are kept: "
+            "between the day and the thirty days of Modal's plans, and no more than a bounded number."
         ),
     }
 
@@ -198,25 +216,33 @@ class Logs(Service):
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app or the container is over.
 
-        The container, where the request names one and no app: ``modal container logs --follow`` ends with it.
+        The container, where the request names one and no app: ``modal container logs --follow`` ends with it. Who
+        follows one function call gets what it printed as it was printed, all others get it as a terminal needs it.
         """
         app = self._find_app(request)
         log, wanted = self.of(app), Wanted.of(request)
         last = _entry_number(request.last_entry_id)
+        terminal: Terminal | None = None
+        if not wanted.function_call_id:
+            terminal = Terminal(filter(wanted.match, log.before(last, LOOK_BACK)) if last else ())
         deadline = time.monotonic() + request.timeout
 
         while True:
             # Read before the entries: lines of a container that is being stopped come before its app is over.
             over = app.is_over or (not request.app_id and self._has_ended(request.task_id))
             entries = log.after(last)
-            for batch in batches(entry for entry in entries if wanted.match(entry)):
+            found = merged(filter(wanted.match, entries))
+            for batch in batches(found if terminal is None else terminal.shown(found)):
                 yield batch
             if entries:
                 last = entries[-1].number
+            remaining = deadline - time.monotonic()
+            if terminal is not None and (over or remaining <= 0):
+                for batch in batches(terminal.left()):
+                    yield batch
             if over:
                 yield message(api_pb2.TaskLogsBatch, app_done=True, entry_id=f"{last}-0")
                 return
-            remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return
             # What has stopped may print nothing more, so a second is the longest that its end goes unnoticed.
@@ -248,7 +274,10 @@ class Logs(Service):
             if request.limit and len(found) >= request.limit:
                 break
             found.append(entry)
-        return api_pb2.AppFetchLogsResponse(batches=batches(reversed(found)))
+        oldest_first: Iterable[Entry] = reversed(found)
+        if not request.function_call_id:
+            oldest_first = ended(oldest_first)
+        return api_pb2.AppFetchLogsResponse(batches=batches(oldest_first))
 
     async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, caller: Caller) -> api_pb2.AppCountLogsResponse:
         log = self._fetched(request.app_id)
@@ -287,8 +316,11 @@ _COLUMN: dict[int, int] = {api_pb2.FILE_DESCRIPTOR_STDOUT: 0, api_pb2.FILE_DESCR
 def batches(entries: Iterable[Entry]) -> Iterator[api_pb2.TaskLogsBatch]:
     """Group entries as Modal sends them: neighbours of one container in one batch, in order."""
     batch: api_pb2.TaskLogsBatch | None = None
+    size = 0
     for entry in entries:
-        if batch is None or batch.task_id != entry.container_id or len(batch.items) >= BATCH:
+        is_full = batch is not None and (len(batch.items) >= BATCH or size >= BATCH_SIZE)
+        if batch is None or batch.task_id != entry.container_id or is_full:
+            size = 0
             if batch is not None:
                 yield batch
             batch = message(
@@ -298,20 +330,24 @@ def batches(entries: Iterable[Entry]) -> Iterator[api_pb2.TaskLogsBatch]:
                 root_function_id=entry.root_function_id,
                 input_id=entry.input_id,
             )
+        size += len(entry.data)
         batch.entry_id = f"{entry.number}-0"
-        batch.items.append(
-            message(
-                api_pb2.TaskLogs,
-                data=entry.data,
-                timestamp=entry.timestamp_ns / NANOSECONDS,
-                timestamp_ns=entry.timestamp_ns,
-                file_descriptor=entry.source,
-                function_call_id=entry.function_call_id,
-                input_id=entry.input_id,
-            )
-        )
+        batch.items.append(item(entry))
     if batch is not None:
         yield batch
+
+
+def item(entry: Entry) -> api_pb2.TaskLogs:
+    """Return an entry as Modal sends it."""
+    return message(
+        api_pb2.TaskLogs,
+        data=entry.data,
+        timestamp=entry.timestamp_ns / NANOSECONDS,
+        timestamp_ns=entry.timestamp_ns,
+        file_descriptor=entry.source,
+        function_call_id=entry.function_call_id,
+        input_id=entry.input_id,
+    )
 
 
 def _entry_number(entry_id: str) -> int:

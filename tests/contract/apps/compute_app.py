@@ -183,6 +183,21 @@ def prints(lines: int) -> None:
 
 
 @app.function()
+def prompts(queue: str, *pieces: str) -> None:
+    """Print the pieces; between two of them wait until something comes into the queue."""
+    for number, piece in enumerate(pieces):
+        if number:
+            modal.Queue.from_name(queue).get(timeout=60)
+        print(piece, end="")
+
+
+@app.function()
+def dies_within_a_line() -> None:
+    print("half a line", end="")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@app.function()
 def count(up_to: int) -> Iterator[int]:
     yield from range(up_to)
 

@@ -19,6 +19,8 @@ from modalflow.emulator.changes import Changes
 from modalflow.emulator.images import installing, python_envs
 from modalflow.emulator.images.layers import Draft, Layers
 from modalflow.emulator.images.recipes import Copy, Recipe, RunPip, Source
+from modalflow.emulator.log_lines import Unfinished
+from modalflow.emulator.log_records import Entry
 from modalflow.emulator.mounts import make_parents
 from modalflow.emulator.state.store import FileStore, StateDir
 from modalflow.emulator.wire import message, sendable
@@ -45,6 +47,18 @@ class Build:
     finished_at: float = 0.0
     changed: Changes = field(default_factory=Changes)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    _held: dict[int, str] = field(default_factory=dict, repr=False)
+    """By source, the end of a piece that may be the beginning of a secret."""
+
+    def piece(self, text: str, source: int) -> None:
+        """Take a line that a function printed, or the beginning of one."""
+        text = self._held.pop(source, "") + text
+        held = 0 if text.endswith("\n") else _begun_secret(text, self.secrets)
+        if held:
+            self._held[source] = text[-held:]
+            text = text[:-held]
+        if text:
+            self.say(text, source)
 
     def say(self, text: str, source: int = api_pb2.FILE_DESCRIPTOR_INFO) -> None:
         now = time.time_ns()
@@ -69,9 +83,20 @@ class Build:
         return sendable(text)
 
     def end(self, status: int, exception: str = "") -> None:
+        for source, text in self._held.items():
+            self.say(text, source)
+        self._held.clear()
         self.finished_at = time.time()
         self.result = message(api_pb2.GenericResult, status=status, exception=self.blotted(exception))
         self.changed.notify()
+
+    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[Entry]:
+        """Return some lines as entries of a log, marked by what ``unfinished`` knows of those before."""
+        unfinished = unfinished or Unfinished()
+        return [
+            unfinished.marked(Entry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
+            for number, line in enumerate(self.lines[since:until], since + 1)
+        ]
 
     def has_news(self, sent: int) -> bool:
         return len(self.lines) > sent or self.result is not None
@@ -80,6 +105,11 @@ class Build:
 def secrets_to_blot(values: Iterable[str]) -> tuple[str, ...]:
     """Which values a log must not show, the longest first: one may be part of another."""
     return tuple(sorted({v for v in values if len(v) >= SHORTEST_SECRET}, key=len, reverse=True))
+
+
+def _begun_secret(text: str, secrets: tuple[str, ...]) -> int:
+    """Return how many characters at the end of the text a secret may begin with, 0 if none does."""
+    return max((n for s in secrets for n in range(1, min(len(s), len(text) + 1)) if text.endswith(s[:n])), default=0)
 
 
 @dataclass(frozen=True)

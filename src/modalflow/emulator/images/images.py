@@ -40,7 +40,9 @@ from modalflow.emulator.images.building import (
 from modalflow.emulator.images.installing import InstallError, Programs
 from modalflow.emulator.images.layers import Layers
 from modalflow.emulator.images.recipes import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.log_lines import Terminal, Unfinished, merged
 from modalflow.emulator.log_records import Entry
+from modalflow.emulator.logs import item
 from modalflow.emulator.mounts import Mounts
 from modalflow.emulator.rpc import Caller, Service
 from modalflow.emulator.secrets import Secrets
@@ -167,12 +169,18 @@ class Images(Service):
         build = image.build
         number = request.last_entry_id.partition("-")[0]
         sent = int(number) if number.isdecimal() else 0
+        unfinished = Unfinished()
+        terminal = Terminal(build.entries(unfinished, 0, sent))
         deadline = asyncio.get_running_loop().time() + request.timeout
         while True:
             over = build.result is not None
-            lines = build.lines[sent:]
+            left = deadline - asyncio.get_running_loop().time()
+            entries = build.entries(unfinished, sent)
+            sent += len(entries)
+            lines = [item(entry) for entry in terminal.shown(merged(entries))]
+            if over or left <= 0:
+                lines += [item(entry) for entry in terminal.left()]
             if lines:
-                sent += len(lines)
                 yield message(api_pb2.ImageJoinStreamingResponse, task_logs=lines, entry_id=f"{sent}-0")
             if over:
                 yield message(
@@ -183,7 +191,6 @@ class Images(Service):
                     eof=True,
                 )
                 return
-            left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return
             await build.changed.until(partial(build.has_news, sent), left)
@@ -215,10 +222,7 @@ class Images(Service):
         image = self._images.get(app_id.replace("ap-", "im-", 1))
         if image is None or app_id != _builder(image.image_id):
             return None
-        return [
-            Entry(number, int(line.timestamp * 1e9), line.data, line.file_descriptor, "", "", "", "", "")
-            for number, line in enumerate(image.build.lines, 1)
-        ]
+        return image.build.entries()
 
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
         """Forget the image. Its layers go at the next start, if no other image has them: containers may run in them."""

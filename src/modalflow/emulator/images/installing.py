@@ -7,6 +7,7 @@ docs/decisions/installing-into-images.md for why pip installs what is asked of u
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import itertools
 import os
@@ -20,6 +21,7 @@ from typing import Protocol
 
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.installs import Install
+from modalflow.emulator.processes.output import LONGEST_LINE
 from modalflow.emulator.processes.processes import Process
 from modalflow.emulator.processes.starts import Isolation, Room, Start
 
@@ -139,10 +141,16 @@ async def install(
     cwd = Path(_on_host(workdir or "/", tree))
     given = _variables(environment, variables, temporary, cache)
     last: deque[str] = deque(maxlen=_LAST_WORDS)
+    begun = {"stdout": "", "stderr": ""}
 
-    def said(line: str) -> None:
-        tell(line)
-        last.append(line)
+    def said(stream: str, text: str) -> None:
+        # Paths are replaced in whole lines.
+        line = begun[stream] + text
+        begun[stream] = "" if line.endswith("\n") else line
+        if not begun[stream] or len(line) >= LONGEST_LINE:
+            begun[stream] = ""
+            tell(line)
+            last.append(line)
 
     # As this process has them, not as the image says: they are the user's.
     agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
@@ -159,13 +167,18 @@ async def install(
         cwd=str(cwd if cwd.is_dir() else "/"),
     )
     program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
-    process = await programs.launch(Start(room, given, program=program), said, said)
+    process = await programs.launch(
+        Start(room, given, program=program), functools.partial(said, "stdout"), functools.partial(said, "stderr")
+    )
     try:
         code = await process.wait()
     except BaseException:
         process.kill()
         await process.wait()
         raise
+    for stream, rest in begun.items():
+        if rest:
+            said(stream, "\n")
     if code:
         raise InstallError(_explained(code, last))
     _give_back_paths(environment, tree)

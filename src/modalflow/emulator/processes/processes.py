@@ -7,37 +7,51 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 from collections.abc import Callable, Sequence
 
+from modalflow.emulator.processes.output import Lines
 from modalflow.emulator.processes.syscalls import children
 
-#: A line longer than this is delivered in parts.
-LONGEST_LINE = 64 * 1024
+#: Seconds after which the beginning of a line is delivered although its end has not come: half of the second in which
+#: a person expects to see a prompt. A program that writes byte by byte makes two deliveries a second of it.
+BEGUN_AFTER = 0.5
 
 #: What one read of a pipe takes at most: its whole capacity.
 PIPE_CAPACITY = 64 * 1024
 
 
 class LinePipe:
-    """One of a process's outputs, delivered line by line while it comes, and at once on ``drain``."""
+    """One of a process's outputs, delivered line by line while it comes, and at once on ``drain``.
+
+    The beginning of a line is delivered after ``BEGUN_AFTER`` seconds, so that prompts and progress bars are seen.
+    """
 
     def __init__(self, deliver: Callable[[str], None]) -> None:
         self._deliver = deliver
-        self._rest = b""
+        self._lines = Lines()
+        self._begun_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
         self._reader, self.writer = os.pipe()
         os.set_blocking(self._reader, False)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._reader, self._readable)
+        self._loop.add_reader(self._reader, self._read)
 
     def drain(self) -> None:
         """Deliver all that was written so far, an unfinished line as well."""
-        while self._reader >= 0 and self._readable():
-            pass
-        if self._rest:
-            self._deliver(self._rest.decode(errors="replace"))
-            self._rest = b""
+        # Not more than the pipe holds: a process that writes all the time would keep this going.
+        left = PIPE_CAPACITY if self._reader < 0 else fcntl.fcntl(self._reader, fcntl.F_GETPIPE_SZ)
+        while left > 0 and self._reader >= 0 and (size := self._read()):
+            left -= size
+        self._deliver_some(self._lines.drained())
+
+    def end(self) -> None:
+        """Deliver what is left and close: no more will come."""
+        self.drain()
+        self._deliver_some(self._lines.ended())
+        self.close()
 
     def close_writer(self) -> None:
         """Close this process's end for writing: the child has it."""
@@ -48,6 +62,9 @@ class LinePipe:
     def close(self) -> None:
         self.close_writer()
         self._close_reader()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _close_reader(self) -> None:
         if self._reader >= 0:
@@ -55,22 +72,39 @@ class LinePipe:
             os.close(self._reader)
             self._reader = -1
 
-    def _readable(self) -> bool:
-        """Read once; return whether there may be more."""
+    def _read(self) -> int:
+        """Read once; return how many bytes there were."""
         try:
             data = os.read(self._reader, PIPE_CAPACITY)
         except BlockingIOError:
-            return False
+            return 0
         if not data:
             self._close_reader()
-            return False
-        *lines, self._rest = (self._rest + data).split(b"\n")
+            return 0
+        had_rest = self._lines.has_rest
+        lines = self._lines.feed(data)
         for line in lines:
-            self._deliver(line.decode(errors="replace") + "\n")
-        if len(self._rest) >= LONGEST_LINE:
-            self._deliver(self._rest.decode(errors="replace"))
-            self._rest = b""
-        return True
+            self._deliver(line)
+        if self._lines.has_rest and (lines or not had_rest or self._timer is None):
+            self._begun_at = self._loop.time()
+            if self._timer is None:
+                self._timer = self._loop.call_later(BEGUN_AFTER, self._due)
+        return len(data)
+
+    def _due(self) -> None:
+        """Deliver the beginning of a line, if it has waited for long enough."""
+        self._timer = None
+        if not self._lines.has_rest:
+            return
+        left = self._begun_at + BEGUN_AFTER - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._due)
+        else:
+            self._deliver_some(self._lines.begun())
+
+    def _deliver_some(self, text: str) -> None:
+        if text:
+            self._deliver(text)
 
 
 class Process:
@@ -109,9 +143,8 @@ class Process:
         """It has ended, and all it started."""
         if self._ended.done():
             return
-        self.drain()
         for pipe in self._pipes:
-            pipe.close()
+            pipe.end()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

@@ -25,6 +25,7 @@ from modalflow.control_plane import ControlPlane
 from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
 from modalflow.names import DEPLOYMENT_FILE, Names
+from modalflow.text import STORED, clean
 
 #: Seconds that a reader of a log waits for Modal before it is told so instead.
 READ_TIMEOUT = 20.0
@@ -58,7 +59,8 @@ class Line:
     def now(cls, log_path: str, text: str, level: str) -> Line:
         """With the time that it is now."""
         now = datetime.now(UTC)
-        line = {"timestamp": now.isoformat(), "level": level, "event": text, "logger": "modalflow.executor"}
+        event = clean(text, STORED)
+        line = {"timestamp": now.isoformat(), "level": level, "event": event, "logger": "modalflow.executor"}
         return cls(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
 
 

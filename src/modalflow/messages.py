@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
 from modalflow.errors import MalformedMessageError
+from modalflow.text import ID, LINE, clean, from_json, one_line
 
 #: Raised by one whenever an older peer could misread a message. Executor and worker must agree on it.
 PROTOCOL = 1
@@ -129,45 +130,31 @@ class Entry:
     protocol: int = PROTOCOL
 
     def to_json(self) -> str:
-        return json.dumps(dataclasses.asdict(self), separators=(",", ":"))
+        wire = dataclasses.asdict(self)
+        if self.reason is not None:
+            wire["reason"] = clean(self.reason)
+        return json.dumps(wire, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: object) -> Entry:
-        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else.
+
+        Whoever wrote it, its texts are safe to store, log and print, and its numbers are finite.
+        """
         if not isinstance(text, str):
             raise MalformedMessageError(f"A ledger entry is {type(text).__name__}; expected a JSON text")
         try:
-            wire = json.loads(text)
+            wire = from_json(text)
         except ValueError as error:
             raise MalformedMessageError(f"A ledger entry is not JSON: {text[:80]!r}") from error
-        values = known_fields(cls, wire)
         try:
+            values = plain_fields(cls, wire)
+            if values.get("reason") is not None:
+                values["reason"] = clean(wire["reason"])
             values["state"] = State(values["state"])
-            entry = cls(**values)
+            return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"A ledger entry is malformed: {error!r}") from error
-        entry._check_types()
-        return entry
-
-    def _check_types(self) -> None:
-        for name, kinds in _ENTRY_TYPES.items():
-            if not isinstance(getattr(self, name), kinds):
-                raise MalformedMessageError(f"A ledger entry's {name} is {getattr(self, name)!r}")
-
-
-_ENTRY_TYPES: Mapping[str, tuple[type, ...]] = {
-    "work_id": (str,),
-    "function_call_id": (str,),
-    "container_id": (str,),
-    "label": (str,),
-    "partition": (str,),
-    "started_at": (float, int),
-    "finished_at": (float, int, type(None)),
-    "return_code": (int, type(None)),
-    "final_state": (str, type(None)),
-    "reason": (str, type(None)),
-    "cause": (str,),
-}
+            raise MalformedMessageError(f"A ledger entry is malformed: {one_line(repr(error), LINE)}") from error
 
 
 @dataclass(frozen=True)
@@ -204,20 +191,30 @@ class Deployment:
     def from_json(cls, text: str) -> Deployment:
         """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
         try:
-            values = known_fields(cls, json.loads(text))
-            values["profiles"] = tuple(values["profiles"])
-            values["requirements"] = tuple(values.get("requirements") or ())
+            values = plain_fields(cls, from_json(text))
+            values["profiles"] = _texts(values["profiles"])
+            values["requirements"] = _texts(values.get("requirements") or ())
             deployment = cls(**values)
             deployment._check_types()
             return deployment
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"The record of the deployed worker is malformed: {error!r}") from error
+            shown = one_line(repr(error))
+            raise MalformedMessageError(f"The record of the deployed worker is malformed: {shown}") from error
 
     def _check_types(self) -> None:
         mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)
         nested = (*self.facts.values(), *self.granted.values()) if all(isinstance(m, dict) for m in mappings) else ()
         if not all(isinstance(each, dict) for each in (*mappings, *nested)):
             raise TypeError("what should be an object is none")
+        of_texts = (self.bundles, self.volumes, self.packages, self.env)
+        if not all(isinstance(value, str) for mapping in of_texts for value in mapping.values()):
+            raise TypeError("what should be a text is none")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("what should be a list is none")
+    return tuple(_plain_text(each) for each in value)
 
 
 _T = TypeVar("_T")
@@ -229,3 +226,67 @@ def known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
         raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")
     names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     return {key: value for key, value in wire.items() if key in names}
+
+
+#: A larger number is no time in seconds since the epoch (the last second of the year 9999, after which dates end), nor
+#: any other number that a peer has to report. Arithmetic with it could fail.
+_LARGEST = 253_402_300_799
+
+
+def plain_fields(cls: type[_T], wire: object) -> dict[str, Any]:
+    """As ``known_fields``, with fields that are texts or numbers checked; TypeError or ValueError names a wrong one.
+
+    Texts become single lines that are safe to store, log and print.
+    """
+    values = known_fields(cls, wire)
+    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if f.name in values and (read := _PLAIN.get(str(f.type))) is not None:
+            try:
+                values[f.name] = read(values[f.name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{f.name} is {one_line(repr(values[f.name]), ID)}; expected {f.type}") from None
+    return values
+
+
+def _plain_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return one_line(value)
+
+
+def _plain_int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError
+    return value
+
+
+def _plain_float(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError
+    if not -_LARGEST <= value <= _LARGEST:
+        # NaN is among these.
+        raise ValueError
+    return value
+
+
+def _counts(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return {one_line(name, ID): _plain_int(number) for name, number in value.items()}
+
+
+def _or_none(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_PLAIN: Mapping[str, Callable[[object], Any]] = {
+    "str": _plain_text,
+    "str | None": _or_none(_plain_text),
+    "int": _plain_int,
+    "int | None": _or_none(_plain_int),
+    "float": _plain_float,
+    "float | None": _or_none(_plain_float),
+    "Mapping[str, int]": _counts,
+}

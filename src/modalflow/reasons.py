@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from modalflow.text import ID, QUOTE, clean, one_line
+
 _MORE_MEMORY = 'executor_config={"modal": {"memory": 4096}} (MiB; (request, limit) sets a limit)'
 _MORE_TIME = 'executor_config={"modal": {"timeout": 7200}} (seconds)'
 #: The marks of what is generated in docs/lost-work.md.
@@ -226,9 +228,11 @@ class Reason(str):
 def explain(cause: Cause, *, said: str = "", container: str = "", call: str = "", before: str = "") -> Reason:
     """Return the reason for a cause.
 
-    ``said`` is what Modal, Airflow or a program said of it; ``before`` begins the sentence, as in "Not started".
+    ``said`` is what Modal, Airflow or a program reported, in whatever form; ``before`` begins the sentence, as in
+    "Not started".
     """
     known = EXPLANATIONS[cause]
+    container, call = one_line(container, ID), one_line(call, ID)
     what = known.what.format(
         container=f"container {container}" if container else "its container",
         call=f"function call {call}" if call else "its function call",
@@ -236,7 +240,7 @@ def explain(cause: Cause, *, said: str = "", container: str = "", call: str = ""
     if before:
         what = f"{before}: {what if what.startswith(('Modal', 'Airflow')) else what[0].lower() + what[1:]}"
     what = f"{what[0].upper()}{what[1:]}"
-    said = said.strip()
+    said = clean(said.strip(), QUOTE)
     first = f"{what}: {said}" if said else what
     return Reason(" ".join(part for part in (_ended(first), known.do) if part), cause)
 

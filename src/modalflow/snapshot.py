@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modalflow.errors import MalformedMessageError
-from modalflow.messages import known_fields
+from modalflow.messages import plain_fields
+from modalflow.text import from_json, one_line
 
 #: Calls that one snapshot names; of the others it tells how many there are.
 LISTED_CALLS = 2000
@@ -94,12 +95,13 @@ class Snapshot:
     def from_json(cls, text: object) -> Snapshot:
         """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
         try:
-            wire = json.loads(str(text))
+            wire = from_json(str(text))
             calls = tuple(_call(wire["columns"], row) for row in wire["rows"])
-            return cls(**known_fields(cls, wire) | {"calls": calls})
+            return cls(**plain_fields(cls, wire) | {"calls": calls})
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"An executor's snapshot is malformed: {error!r}") from error
+            shown = one_line(repr(error))
+            raise MalformedMessageError(f"An executor's snapshot is malformed: {shown}") from error
 
 
 def _call(columns: Sequence[str], row: Sequence[Any]) -> InFlight:
-    return InFlight(**{name: value for name, value in zip(columns, row, strict=True) if name in _COLUMNS})
+    return InFlight(**plain_fields(InFlight, dict(zip(columns, row, strict=True))))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import math
+import re
 
 import pytest
 from hypothesis import given
@@ -11,6 +14,8 @@ from hypothesis import strategies as st
 
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import Deployment, Entry, Kind, State, Submission
+from modalflow.text import REASON
+from tests.strange import JSON_VALUES
 
 ENTRY = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner")
 
@@ -48,11 +53,72 @@ def test_malformed_entry_is_refused(text: object) -> None:
         Entry.from_json(text)
 
 
-@given(st.dictionaries(st.sampled_from([*json.loads(ENTRY.to_json()), "x"]), st.integers() | st.text() | st.none()))
+@given(st.dictionaries(st.sampled_from([*json.loads(ENTRY.to_json()), "x"]), JSON_VALUES))
 def test_no_entry_raises_anything_else(wire: dict[str, object]) -> None:
-    """Any JSON object is an entry or that one error."""
+    """Any JSON object is an entry that is safe to store and to calculate with, or that one error."""
     with contextlib.suppress(MalformedMessageError):
-        Entry.from_json(json.dumps(wire))
+        check(Entry.from_json(json.dumps(json.loads(ENTRY.to_json()) | wire)))
+
+
+@given(st.text())
+def test_no_text_raises_anything_else(text: str) -> None:
+    """The same holds for what is no JSON at all."""
+    for read in (Entry.from_json, Deployment.from_json):
+        with contextlib.suppress(MalformedMessageError):
+            read(text)
+
+
+def check(entry: Entry) -> None:
+    for value in dataclasses.asdict(entry).values():
+        if isinstance(value, str):
+            value.encode()
+            assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]", value)
+            assert len(value) <= REASON
+        if isinstance(value, int | float):
+            assert math.isfinite(float(value))
+            assert f"{value} {value:.0f}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 200_000,
+        ENTRY.to_json().replace('"started_at":0.0', '"started_at":NaN'),
+        ENTRY.to_json().replace('"started_at":0.0', '"started_at":1e999'),
+        ENTRY.to_json().replace('"started_at":0.0', f'"started_at":{10**400}'),
+        ENTRY.to_json().replace('"return_code":null', f'"return_code":{10**400}'),
+        ENTRY.to_json().replace('"return_code":null', '"return_code":true'),
+        ENTRY.to_json().replace('"worker_version":""', '"worker_version":{}'),
+        ENTRY.to_json().replace('"owner":"owner"', '"owner":[]'),
+    ],
+    ids=lambda text: text[-60:],
+)
+def test_an_entry_that_cannot_be_calculated_with_is_refused(text: str) -> None:
+    """Numbers that no arithmetic bears, other types and bottomless nesting are malformed like anything else."""
+    with pytest.raises(MalformedMessageError) as caught:
+        Entry.from_json(text)
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_reason_of_megabytes_arrives_short() -> None:
+    """Whatever wrote it: a neighbouring version of the worker may not have a bound."""
+    wire = json.loads(ENTRY.to_json()) | {"reason": "A\x00B " + "é" * 10_000_000, "container_id": "ta\n\x1b[2J"}
+    entry = Entry.from_json(json.dumps(wire))
+    assert entry.reason is not None
+    assert entry.reason.startswith("A\\x00B é")
+    assert entry.reason.endswith(" more characters)")
+    assert entry.container_id == "ta\\n\\x1b[2J"
+    assert len(entry.to_json()) < 1 << 16
+
+
+@given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Deployment)]), JSON_VALUES))
+def test_no_deployment_record_raises_anything_else(wire: dict[str, object]) -> None:
+    """The record is on a Volume that containers can write."""
+    known = json.loads(Deployment("0.4.0", 1, "3.3.2", "3.11.7", ("default",), {"dags": "/opt"}, 1.0).to_json())
+    with contextlib.suppress(MalformedMessageError):
+        deployment = Deployment.from_json(json.dumps(known | wire))
+        assert deployment.airflow_version.split(".")
+        assert all(isinstance(name, str) for name in (*deployment.profiles, *deployment.volumes.values()))
 
 
 def test_token_is_not_in_a_repr() -> None:

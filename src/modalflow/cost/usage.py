@@ -15,10 +15,14 @@ from typing import Any, TypeGuard
 
 from modalflow.cost.meter import Meter
 from modalflow.errors import MalformedMessageError
+from modalflow.text import ID, LINE, from_json, one_line
 
 #: What Modal reserves where nothing is asked for (modal.com/docs/guide/resources).
 DEFAULT_CPU = 0.125
 DEFAULT_MEMORY_MIB = 128
+
+#: A larger number is no time in seconds since the epoch: the last second of the year 9999, after which dates end.
+_LARGEST = 253_402_300_799
 
 #: The outcome of work whose container was killed: another one recorded it, and knows the times only.
 LOST = "lost"
@@ -61,7 +65,8 @@ def _gpu(asked: Any) -> str:
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # An integer of hundreds of digits is too large to ask whether it is finite.
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf
 
 
 @dataclass(frozen=True)
@@ -136,7 +141,7 @@ class Record:
     def from_line(cls, line: str) -> Record:
         """Read what ``to_line`` returned; MalformedMessageError for anything else."""
         try:
-            wire = json.loads(line)
+            wire = from_json(line)
         except ValueError as error:
             raise MalformedMessageError(f"A usage record is not JSON: {line[:80]!r}") from error
         if not isinstance(wire, dict):
@@ -146,7 +151,9 @@ class Record:
         values = {name: wire[name] for name in _CHECKS if name in wire}
         for name, value in values.items():
             if not _CHECKS[name](value):
-                raise MalformedMessageError(f"A usage record's {name} is {value!r}")
+                raise MalformedMessageError(f"A usage record's {name} is {one_line(repr(value), ID)}")
+            if isinstance(value, str):
+                values[name] = one_line(value)
         return cls(**values, reserved=_read_reserved(wire.get("reserved")))
 
 
@@ -156,20 +163,20 @@ def _read_reserved(wire: object) -> Reserved | None:
     try:
         values = dict(wire)  # type: ignore[call-overload]  # Anything that cannot be read so is malformed.
         cpu, memory = float(values["cpu"]), float(values["memory_mib"])
-        regions = tuple(map(str, values.get("regions") or ()))
+        regions = tuple(one_line(region, ID) for region in values.get("regions") or ())
         if not (0 <= cpu < math.inf and 0 <= memory < math.inf):
             raise ValueError("amounts that are none")
-    except (KeyError, TypeError, ValueError) as error:
-        raise MalformedMessageError(f"A usage record's reserved is {wire!r}") from error
-    gpu, cloud = str(values.get("gpu") or ""), str(values.get("cloud") or "")
+    except (KeyError, OverflowError, TypeError, ValueError) as error:
+        raise MalformedMessageError(f"A usage record's reserved is {one_line(repr(wire), LINE)}") from error
+    gpu, cloud = (one_line(values.get(name) or "", ID) for name in ("gpu", "cloud"))
     return Reserved(cpu, memory, gpu, regions, cloud, bool(values.get("nonpreemptible")))
 
 
 _CHECKS: Mapping[str, Callable[[object], bool]] = {
     f.name: {
         "str": lambda value: isinstance(value, str),
-        "int": lambda value: isinstance(value, int),
-        "float": lambda value: _is_number(value) and value >= 0,
+        "int": lambda value: isinstance(value, int) and abs(value) <= _LARGEST,
+        "float": lambda value: _is_number(value) and 0 <= value <= _LARGEST,
     }[str(f.type)]
     for f in dataclasses.fields(Record)
     if f.name != "reserved"

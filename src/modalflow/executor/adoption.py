@@ -7,13 +7,14 @@ task one of its retries. Submitting it again under the same work id cannot run i
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
+from modalflow.executor.alone import alone
 from modalflow.executor.calls import Action, Call, Decision
+from modalflow.executor.logs import logger
 from modalflow.executor.orders import Adoption
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.standing import Answer, Enquiries, Question, Standing
@@ -21,7 +22,7 @@ from modalflow.executor.track import Tracker
 from modalflow.messages import Kind, State
 from modalflow.reasons import Cause
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Look-ups of adopted work under way at once.
 CONCURRENCY = 32
@@ -60,6 +61,10 @@ class Adopter:
 
     async def _first_look(self, call: Call) -> None:
         """Read the ledger alone: most of what is adopted runs, and Modal need not be asked about it."""
+        with alone(self._tracker, call.work_id, "taking it over"):
+            await self._read_ledger(call)
+
+    async def _read_ledger(self, call: Call) -> None:
         async with self._bound:
             try:
                 entry = await self._tracker.link.made().entry(call.work_id)

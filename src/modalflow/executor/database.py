@@ -5,7 +5,6 @@ Never called on the scheduler's thread: there it would wait, and its session wou
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,11 +15,12 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
+from modalflow.executor.logs import logger
 from modalflow.executor.orders import Order
 from modalflow.executor.standing import Answer, Question, Standing
 from modalflow.executor.workloads import stored_work_id
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Task instances of one query.
 CHUNK = 500

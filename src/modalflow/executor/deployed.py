@@ -7,13 +7,13 @@ Runs on the engine's loop.
 from __future__ import annotations
 
 import asyncio
-import logging
 
 from modalflow.errors import IncompatibleWorkerError
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds between two looks while orders come in.
 INTERVAL = 30.0

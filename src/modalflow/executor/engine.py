@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import threading
 import time
 import uuid
@@ -29,6 +28,7 @@ from modalflow.executor.calls import Policy
 from modalflow.executor.chores import Chores
 from modalflow.executor.deployed import Deployed
 from modalflow.executor.events import listen, listen_to_others
+from modalflow.executor.logs import logger
 from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
 from modalflow.executor.notes import Notes
 from modalflow.executor.option_sets import OptionSets
@@ -45,7 +45,7 @@ from modalflow.executor.unbegun import Unbegun
 from modalflow.executor.waiting import Waiting
 from modalflow.names import DEFAULT_PROFILE
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds that ``stop`` gives spawns that are under way.
 SETTLE = 5.0

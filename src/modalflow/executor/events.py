@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 
+from modalflow.executor.alone import alone
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds of one long poll, just below the 50 s after which the SDK polls again by itself.
 WAIT = 45.0
@@ -51,7 +52,8 @@ async def listen(tracker: Tracker, partition: str | None = None) -> None:
     while True:
         try:
             for entry in await tracker.link.made().next_events(partition, AT_ONCE, WAIT):
-                tracker.told(entry, partition)
+                with alone(tracker, entry.work_id, "taking the event of its end"):
+                    tracker.told(entry, partition)
             delay = 0.0
             continue
         except FAILURES as error:

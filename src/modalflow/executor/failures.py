@@ -7,13 +7,13 @@ Airflow's database is looked at before a FAILED is told, and again some seconds 
 from __future__ import annotations
 
 import dataclasses
-import logging
 from collections.abc import Callable
 
+from modalflow.executor.logs import logger
 from modalflow.executor.orders import News, NewsKind
 from modalflow.executor.standing import Answer, Enquiries, Question, Standing
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds after which Airflow should have taken notice. Each time that it has not, twice as long is waited.
 FIRST_LOOK = 5.0

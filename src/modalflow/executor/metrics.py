@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import datetime
-import logging
 import sys
 import time
 from collections import Counter, deque
@@ -19,7 +18,9 @@ from typing import Any
 
 from modal import exception
 
-log = logging.getLogger(__name__)
+from modalflow.executor.logs import logger
+
+log = logger(__name__)
 
 PREFIX = "modal_executor"
 

@@ -14,11 +14,12 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane
 from modalflow.config import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
+from modalflow.executor.alone import own_failure
 from modalflow.executor.dag_files import in_its_bundle, local_bundles
 from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
 from modalflow.executor.environment import of_containers, workload_env
-from modalflow.executor.orders import News, NewsKind, Order
+from modalflow.executor.orders import ENDS, News, NewsKind, Order
 from modalflow.executor.publish import Identity
 from modalflow.executor.remote import Remote
 from modalflow.executor.workloads import (
@@ -32,6 +33,7 @@ from modalflow.executor.workloads import (
 from modalflow.log_volume import LogVolume
 from modalflow.messages import Entry
 from modalflow.reasons import Cause
+from modalflow.text import ID, STORED, clean, one_line
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -179,7 +181,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             except Exception as error:
                 if not isinstance(error, WorkloadRejectedError):
                     self.log.exception("%s could not be submitted", label_of(key))
-                self._reject(key, getattr(workload, "log_path", None), str(error))
+                self._reject(key, getattr(workload, "log_path", None), error)
         self._submit(orders)
 
     def execute_async(
@@ -206,8 +208,9 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             self._origins[order.key] = order.submission.work_id
         self._engine.submit(orders)
 
-    def _reject(self, key: Any, log_path: str | None, reason: str) -> None:
-        self.log.error("%s is not submitted: %s", label_of(key), reason)
+    def _reject(self, key: Any, log_path: str | None, error: Exception) -> None:
+        reason = clean(str(error) or type(error).__name__)
+        self.log.error("%s is not submitted: %s", label_of(key), one_line(reason))
         if self._engine is not None:
             self._engine.add_reason(log_path or log_path_of_key(key), reason)
         self._tell_failed(key, reason)
@@ -229,28 +232,49 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._engine.forget(self._delivered)
         self._delivered = []
         untold, self._untold = [*self._untold, *self._engine.take_news(NEWS_AT_ONCE)], []
-        begun = set()
+        begun: set[Any] = set()
         told = []
         for news in untold:
-            if news.again:
-                self._tell_again(news)
-                continue
-            current = self._origins.get(news.key) == news.origin
-            if news.kind is NewsKind.WAITING:
-                if current:
-                    self.log_task_event(event=WAITING_EVENT, extra=news.reason or "", ti_key=cast(Any, news.key))
-                continue
-            if news.kind is NewsKind.STARTED:
-                begun.add(news.key)
-            elif current and news.key in begun:
-                self._untold.append(news)
-                continue
-            else:
-                self._delivered.append(news.work_id)
-            if current:
-                self._tell(news)
-                told.append(news)
+            try:
+                if self._take(news, begun):
+                    told.append(news)
+            except Exception as error:  # The boundary of a workload: the others' news are told all the same.
+                self.log.exception("Airflow could not be told of the %s of %s", news.kind.name, label_of(news.key))
+                self._end_unheard(news, error)
         self._engine.delivered(told)
+
+    def _take(self, news: News, begun: set[Any]) -> bool:
+        """Tell Airflow of news, or keep them for the next heartbeat; whether Airflow was told."""
+        if news.again:
+            self._tell_again(news)
+            return False
+        current = self._origins.get(news.key) == news.origin
+        if news.kind is NewsKind.WAITING:
+            if current:
+                self.log_task_event(event=WAITING_EVENT, extra=news.reason or "", ti_key=cast(Any, news.key))
+            return False
+        if news.kind is NewsKind.STARTED:
+            begun.add(news.key)
+        elif current and news.key in begun:
+            self._untold.append(news)
+            return False
+        else:
+            self._delivered.append(news.work_id)
+        if current:
+            self._tell(news)
+        return current
+
+    def _end_unheard(self, news: News, error: Exception) -> None:
+        """Airflow could not be told of an end in order: the workload fails, so that nothing waits for it for ever."""
+        if news.kind not in ENDS and news.kind is not NewsKind.OVER:
+            return
+        key: Any = news.key
+        self._origins.pop(key, None)
+        try:
+            if key in self.running:
+                airflow_compat.tell_failed(self, key, own_failure(error, "telling Airflow of its end"))
+        except Exception:  # There is nothing left to try.
+            self.log.exception("%s could not be failed", label_of(key))
 
     def _tell_again(self, news: News) -> None:
         """Airflow took no notice of a failure; unless the key is in use again, that is all there is to say of it."""
@@ -272,17 +296,27 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             self.success(key, external_id(news.work_id, news.function_call_id))
 
     def _tell_failed(self, key: Any, reason: str) -> None:
+        reason = clean(reason, STORED)
         self.log_task_event(event=FAILED_EVENT, extra=reason, ti_key=key)
         airflow_compat.tell_failed(self, key, reason)
+
+    def log_task_event(self, *, event: str, extra: str, ti_key: Any) -> None:
+        """As BaseExecutor's, with text that every database takes. Airflow's event log is no reason to fail anything."""
+        try:
+            super().log_task_event(event=event, extra=clean(extra, STORED), ti_key=ti_key)
+        except Exception:  # What is told to Airflow by other ways counts.
+            self.log.exception("Airflow's event log could not be told of %s", label_of(ti_key))
 
     # --- what Airflow wants ended ---
 
     def change_state(self, key: Any, state: Any, info: Any = None, remove_running: bool = True) -> None:
-        """As BaseExecutor's; a final state that somebody else decides on (a task without a heartbeat, say) also ends
-        the function call."""
+        """As BaseExecutor's, with text that every database takes, as all that this executor reports comes through here.
+
+        A final state that someone else decides on (for a task without a heartbeat, say) also ends the function call.
+        """
         if remove_running and self._origins.pop(key, None) is not None and self._engine is not None:
             self._engine.end_call(key, f"it is {state} there, without this executor having said so")
-        super().change_state(key, state, info, remove_running)
+        super().change_state(key, state, None if info is None else clean(info, STORED), remove_running)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
         """Take a task back that was queued for too long; Airflow queues it anew."""
@@ -329,14 +363,15 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         Where Airflow already reads its logs through modalflow there is nothing to add but a source, which keeps Airflow
         from asking the container for a log server.
         """
-        source = f"Running on Modal in {ti.hostname}" if ti.hostname else "Waiting for a container on Modal"
+        where = one_line(ti.hostname or "", ID)
+        source = f"Running on Modal in {where}" if where else "Waiting for a container on Modal"
         if airflow_logging.is_in_use():
             return [source], []
         key = TaskInstanceKey(ti.dag_id, ti.task_id, ti.run_id, try_number, ti.map_index)
         try:
             sources, texts = self._log_volume.read(log_path_of_key(key))
         except ModalflowError as error:
-            return [source, str(error)], []
+            return [source, one_line(error)], []
         return [source, *sources], texts
 
     @property

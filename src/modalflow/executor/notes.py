@@ -7,18 +7,18 @@ must not be ten thousand uploads. What is said before there is a connection wait
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import deque
 from typing import TYPE_CHECKING
 
 from modalflow.executor.blocking import in_daemon_thread
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.log_volume import Line
 
 if TYPE_CHECKING:
     from modalflow.executor.track import Link
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Lines of one upload, and lines that wait; the oldest give way, and are in the scheduler's own log.
 AT_ONCE = 200

@@ -20,14 +20,19 @@ from dataclasses import dataclass, field
 
 from modalflow import __version__
 from modalflow.executor.calls import Call
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 from modalflow.snapshot import LISTED_CALLS, SIGN_OF_LIFE, SUBMITTED, WAITING, InFlight, Snapshot
+from modalflow.text import one_line
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds after which the snapshot of an executor that was killed is removed by the next one that starts.
 FORGOTTEN_AFTER = 24 * 3600
+
+#: Characters of what is in an executor's way.
+_TROUBLE = 500
 
 #: Seconds that a clean stop waits for its snapshot to be removed.
 WITHDRAW_TIMEOUT = 3.0
@@ -105,7 +110,7 @@ class Publisher:
             interval=self._interval,
             states=dict(Counter(_state(call) for call in calls)),
             counts=dict(self._tracker.counts),
-            obstacle=self._tracker.trouble,
+            obstacle=one_line(self._tracker.trouble, _TROUBLE),
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
             settings=self._identity.settings,
@@ -156,5 +161,5 @@ class LastTrouble(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.thread == self._thread:
-            self.text = " ".join(record.getMessage().split())[:500]
+            self.text = one_line(" ".join(record.getMessage().split()), _TROUBLE)
             self.at = round(record.created, 1)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import logging
 import time
 
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
+from modalflow.executor.alone import alone
 from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 from modalflow.messages import Entry, State
 from modalflow.reasons import Cause, explain
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Look-ups under way at once.
 CONCURRENCY = 16
@@ -66,14 +67,19 @@ class Sweeper:
             return
         self._looking.add(call.work_id)
         try:
+            with alone(self._tracker, call.work_id, "looking it up"):
+                await self._look(call)
+        finally:
+            self._looking.discard(call.work_id)
+
+    async def _look(self, call: Call) -> None:
+        try:
             async with self._bound:
                 decision, entry = await self.judge(call)
         except FAILURES as error:
             kind = type(error).__name__
             self._failed.warn(kind, "%s could not be looked up (%s: %s)", call.label, kind, error)
             return
-        finally:
-            self._looking.discard(call.work_id)
         call.heard_at = time.monotonic()
         call.looks += 1
         if not call.settled:
@@ -84,6 +90,10 @@ class Sweeper:
 
         The worker sees the same of all of them, and tells of its end before Modal does.
         """
+        with alone(self._tracker, call.work_id, "asking Modal about its end"):
+            await self._explain(call, entry)
+
+    async def _explain(self, call: Call, entry: Entry) -> None:
         deadline = time.monotonic() + EXPLANATION_WAIT
         verdict = PENDING
         try:

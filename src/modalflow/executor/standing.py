@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-import logging
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from enum import Enum, auto
 from typing import Protocol
 
 from modalflow.executor.blocking import in_daemon_thread
+from modalflow.executor.logs import logger
 from modalflow.executor.orders import Order
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds in which questions that come together become one query.
 GATHER = 0.05

@@ -7,7 +7,6 @@ their place in line and cost no submission attempt.
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -16,14 +15,16 @@ from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
 from modalflow.executor.alike import Alike
+from modalflow.executor.alone import own_failure
 from modalflow.executor.calls import Call, lost_before_claim
 from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
+from modalflow.executor.logs import logger
 from modalflow.executor.resources import Resources
 from modalflow.executor.throttling import retry_after
 from modalflow.executor.track import Tracker
 from modalflow.reasons import Cause
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Errors that pass by themselves: they cost no submission attempt, only time. A refused credential is among them: it
 #: may be mended while the executor runs.
@@ -172,12 +173,17 @@ class Submitter:
             self._done(call)
             call.attempts = call.most_attempts or self._tracker.policy.submit_attempts
             self._tracker.apply(call, lost_before_claim(call, Cause.REFUSED, str(error), self._tracker.policy))
-        except Exception:
-            # One call must not spoil the others, whatever is wrong with it.
-            log.exception("Submitting %s went wrong; it is tried again", call.label)
+        except Exception as error:
+            # One call must not spoil the others, whatever is wrong with it, nor be tried for ever.
             lane.failed(begun_at)
             call.spawned_unseen = True
-            self.put_later(call)
+            if call.attempts < (call.most_attempts or self._tracker.policy.submit_attempts):
+                log.exception("Submitting %s went wrong; it is tried again", call.label)
+                self.put_later(call)
+            else:
+                log.exception("Submitting %s went wrong", call.label)
+                self._done(call)
+                self._tracker.fail(call, own_failure(error, "submitting it"))
         except BaseException:
             lane.dropped()
             raise

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import logging
 import time
 import uuid
 from collections import Counter, deque
@@ -20,8 +19,10 @@ from modal import exception
 
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.alike import Alike
+from modalflow.executor.alone import alone
 from modalflow.executor.calls import Action, Call, Calls, Decision, Policy, lost_after_claim
 from modalflow.executor.failures import Failures
+from modalflow.executor.logs import logger
 from modalflow.executor.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY
 from modalflow.executor.option_sets import OptionSets
 from modalflow.executor.orders import News, NewsKind, Order
@@ -32,7 +33,7 @@ from modalflow.executor.standing import Enquiries
 from modalflow.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import Cause, explain
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds for which a cancellation is asked for, and between two tries.
 INSISTENCE = 600.0
@@ -124,7 +125,8 @@ class Tracker:
                 options=order.resources,
             )
             self.calls.add(call)
-            self._submit_order(call, order)
+            with alone(self, call.work_id, "preparing its submission"):
+                self._submit_order(call, order)
 
     def submit_adopted(self, call: Call, order: Order) -> None:
         """Submit adopted work again, by an order that was made anew: same work id, as it may still begin elsewhere."""
@@ -157,10 +159,11 @@ class Tracker:
             if call is None or order is None:
                 self.unplaced.pop(work_id, None)
                 continue
-            try:
-                self._place(call, order)
-            except UnknownProfileError as error:
-                self._turn_away(call, error)
+            with alone(self, call.work_id, "preparing its submission"):
+                try:
+                    self._place(call, order)
+                except UnknownProfileError as error:
+                    self._turn_away(call, error)
 
     def _place(self, call: Call, order: Order) -> None:
         try:

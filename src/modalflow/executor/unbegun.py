@@ -7,18 +7,18 @@ meanwhile. Airflow's database says whether the task has begun after all: an answ
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from dataclasses import dataclass
 
 from modalflow.executor.calls import Call
+from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.standing import Answer, Enquiries, Question, Standing
 from modalflow.executor.track import Tracker
 from modalflow.messages import Entry
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: Seconds before the first time, doubling up to the last; Airflow's own client has tried for some ten seconds by then.
 #: There is no last time: Airflow takes back what was queued for ``[scheduler] task_queued_timeout``.

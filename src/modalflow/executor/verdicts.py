@@ -12,6 +12,7 @@ from modal import exception
 
 from modalflow.executor.calls import PENDING, RETURNED, Verdict
 from modalflow.reasons import Cause
+from modalflow.text import clean
 
 #: The exceptions that are a word on a function call, and no failure to ask for it.
 ENDINGS = (
@@ -42,6 +43,8 @@ _WORDS: tuple[tuple[re.Pattern[str], Cause], ...] = (
 
 #: A traceback is cut to its end, where the error is.
 _LONGEST = 1500
+#: Characters of an error that are searched, its last ones.
+_READ = 1 << 16
 
 
 def verdict_of(error: BaseException) -> Verdict:
@@ -64,7 +67,7 @@ def verdict_of(error: BaseException) -> Verdict:
     if not words and isinstance(error, exception.RemoteError):
         # So ends what a container reports as cancelled itself (GENERIC_STATUS_TERMINATED).
         return Verdict(True, "", Cause.CANCELLED)
-    words = words or type(error).__name__
+    words = words[-_READ:] or type(error).__name__
     for pattern, cause in _WORDS:
         if pattern.search(words):
             return Verdict(True, _short(words), cause)
@@ -73,4 +76,4 @@ def verdict_of(error: BaseException) -> Verdict:
 
 def _short(words: str) -> str:
     words = words.strip()
-    return words if len(words) <= _LONGEST else "…" + words[-_LONGEST:]
+    return clean(words if len(words) <= _LONGEST else "…" + words[-_LONGEST:])

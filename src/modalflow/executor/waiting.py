@@ -6,7 +6,6 @@ Looks at what no container has begun, ever more rarely. What Airflow no longer w
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -14,6 +13,7 @@ from functools import partial
 
 from modalflow.control_plane import server_url
 from modalflow.executor.calls import Call
+from modalflow.executor.logs import logger
 from modalflow.executor.orders import News, NewsKind
 from modalflow.executor.remote import FAILURES, Backlog
 from modalflow.executor.resources import Resources
@@ -22,7 +22,7 @@ from modalflow.executor.track import Tracker
 from modalflow.messages import Kind
 from modalflow.names import Names
 
-log = logging.getLogger(__name__)
+log = logger(__name__)
 
 #: The first word comes after this many sweep intervals of waiting, each further one after four times as long.
 FIRST = 1.5

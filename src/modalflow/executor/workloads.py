@@ -17,6 +17,9 @@ from modalflow.executor.resources import TaskRequest, read_executor_config
 from modalflow.messages import Kind, Submission
 from modalflow.names import task_label, task_log_folder, try_log
 
+#: What a function call id may look like. Airflow before 3.3 stores 250 characters of it and the work id together.
+_IDS = re.compile(r"[\w.:+=-]{1,200}", re.ASCII)
+
 _UNSAFE = re.compile(r"[^\w.=+:@-]+")
 
 
@@ -97,8 +100,10 @@ def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:
 
 
 def external_id(work_id: str, function_call_id: str | None) -> str:
-    """What Airflow stores of a submission: the function call id for humans, the work id to adopt by."""
-    return f"{function_call_id}/{work_id}" if function_call_id else work_id
+    """Return what Airflow stores of a submission: the function call id for humans, the work id to adopt by."""
+    if not function_call_id or not _IDS.fullmatch(function_call_id):
+        return work_id
+    return f"{function_call_id}/{work_id}"
 
 
 def stored_work_id(stored: str | None) -> str:

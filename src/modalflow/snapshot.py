@@ -14,6 +14,7 @@ from typing import Any
 
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import known_fields
+from modalflow.names import TaskTry
 
 #: Calls that one snapshot names; of the others it tells how many there are.
 LISTED_CALLS = 2000
@@ -41,6 +42,8 @@ class InFlight:
     function_call_id: str = ""
     profile: str = ""
     submissions: int = 0
+    task: TaskTry | None = None
+    """Which try of a task instance it is, if it is one."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
@@ -100,4 +103,5 @@ class Snapshot:
 
 
 def _call(columns: Sequence[str], row: Sequence[Any]) -> InFlight:
-    return InFlight(**{name: value for name, value in zip(columns, row, strict=True) if name in _COLUMNS})
+    values = {name: value for name, value in zip(columns, row, strict=True) if name in _COLUMNS}
+    return InFlight(**values | {"task": TaskTry.read(values.get("task"))})

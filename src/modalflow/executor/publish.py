@@ -22,6 +22,7 @@ from modalflow import __version__
 from modalflow.executor.calls import Call
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
+from modalflow.executor.workloads import task_try_of
 from modalflow.snapshot import LISTED_CALLS, SIGN_OF_LIFE, SUBMITTED, WAITING, InFlight, Snapshot
 
 log = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def _in_flight(call: Call) -> InFlight:
         function_call_id=call.function_call_id or "",
         profile=call.submission.profile if call.submission is not None else "",
         submissions=call.attempts,
+        task=task_try_of(call.key),
     )
 
 

@@ -15,6 +15,7 @@ from modal import exception
 
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.workloads import log_path_of_key
+from modalflow.names import stored_log_path
 
 T = TypeVar("T")
 
@@ -58,8 +59,10 @@ class Driver:
     def volume(self) -> Any:
         return modal.Volume.from_name(self.executor.settings.names.logs, **self.scope)
 
-    def submit(self, name: str, command: Any, *, queue: str | None = None, **config: Any) -> TaskInstanceKey:
-        key = new_key(name)
+    def submit(
+        self, name: str | TaskInstanceKey, command: Any, *, queue: str | None = None, **config: Any
+    ) -> TaskInstanceKey:
+        key = new_key(name) if isinstance(name, str) else name
         self.executor.execute_async(key, command, queue, {"modal": config} if config else None)
         return key
 
@@ -112,7 +115,7 @@ class Driver:
 
     def log(self, key: TaskInstanceKey) -> str:
         """The log on the Volume."""
-        files = sorted(self.volume.listdir(log_path_of_key(key)), key=lambda file: file.path)
+        files = sorted(self.volume.listdir(stored_log_path(log_path_of_key(key))), key=lambda file: file.path)
         return b"".join(chunk for file in files for chunk in self.volume.read_file(file.path)).decode()
 
     def log_has(self, key: TaskInstanceKey, text: str) -> str:

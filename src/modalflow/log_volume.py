@@ -24,7 +24,7 @@ from modal import exception
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
-from modalflow.names import DEPLOYMENT_FILE, Names
+from modalflow.names import DEPLOYMENT_FILE, Names, stored_log_path
 from modalflow.text import STORED, clean
 
 #: Seconds that a reader of a log waits for Modal before it is told so instead.
@@ -94,7 +94,7 @@ class _Kept:
 
 
 class LogVolume:
-    """The logs of one worker app."""
+    """The logs of one worker app. Paths are Airflow's; ``stored_log_path`` says where these are on the Volume."""
 
     def __init__(self, control_plane: ControlPlane, names: Names) -> None:
         self.control_plane = control_plane
@@ -138,7 +138,7 @@ class LogVolume:
 
     def _files(self, log_path: str) -> list[Any]:
         try:
-            entries = self.volume.listdir(log_path)
+            entries = self.volume.listdir(stored_log_path(log_path))
         except (exception.NotFoundError, FileNotFoundError):
             return []
         return sorted((entry for entry in entries if entry.type.name == "FILE"), key=lambda entry: str(entry.path))
@@ -157,13 +157,13 @@ class LogVolume:
     def add(self, log_path: str, name: str, content: bytes) -> None:
         """Add a file to a log, or replace it."""
         with self.volume.batch_upload(force=True) as batch:
-            batch.put_file(io.BytesIO(content), f"/{log_path}/{name}")
+            batch.put_file(io.BytesIO(content), f"/{stored_log_path(log_path)}/{name}")
 
     def add_lines(self, lines: Sequence[Line]) -> None:
         """Add lines of the executor's, each to its log, with one upload."""
         with self.volume.batch_upload(force=True) as batch:
             for line in lines:
-                batch.put_file(io.BytesIO(line.content), f"/{line.log_path}/{line.name}")
+                batch.put_file(io.BytesIO(line.content), f"/{stored_log_path(line.log_path)}/{line.name}")
 
     def add_local_file(self, relative_path: str, content: bytes, host: str) -> None:
         """Add what a process of the Airflow host (a triggerer, another executor's task) wrote to its own log file."""

@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from modalflow.errors import MalformedMessageError
+from modalflow.names import TaskTry
 from modalflow.text import ID, LINE, clean, from_json, one_line
 
 #: Raised by one whenever an older peer could misread a message. Executor and worker must agree on it.
@@ -74,6 +75,21 @@ class Submission:
     """When the executor took it from Airflow, in seconds since the epoch by its own clock; 0 if unsaid."""
     protocol: int = PROTOCOL
     executor_version: str = ""
+    task: TaskTry | None = None
+    """Which try of a task instance a command is, if it is one. A workload names its own: see ``task_try``."""
+
+    @property
+    def task_try(self) -> TaskTry | None:
+        """Return which try of a task instance this is; None for other work, and for a workload that is no JSON."""
+        if self.workload is None:
+            return self.task
+        try:
+            ti = json.loads(self.workload)["ti"]
+            index = ti.get("map_index")
+            dag_id, task_id, run_id = (str(ti[name]) for name in ("dag_id", "task_id", "run_id"))
+            return TaskTry(dag_id, task_id, run_id, -1 if index is None else int(index), int(ti["try_number"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
 
     def to_wire(self) -> dict[str, Any]:
         """Return JSON types only."""
@@ -82,6 +98,7 @@ class Submission:
         wire["kind"] = self.kind.value
         wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
         wire["resources"] = dict(self.resources)
+        wire["task"] = None if self.task is None else list(self.task)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)
         return wire
@@ -96,6 +113,7 @@ class Submission:
         try:
             values["kind"] = Kind(values["kind"])
             values["own_env"] = tuple(values.get("own_env") or ())
+            values["task"] = TaskTry.read(values.get("task"))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {error!r}") from error
@@ -128,6 +146,8 @@ class Entry:
     """What made it end otherwise than by itself (a reasons.Cause value), where something did."""
     worker_version: str = ""
     protocol: int = PROTOCOL
+    task: TaskTry | None = None
+    """Which try of a task instance it is, if it is one and its worker is of 0.5 or newer."""
 
     def to_json(self) -> str:
         wire = dataclasses.asdict(self)
@@ -152,6 +172,7 @@ class Entry:
             if values.get("reason") is not None:
                 values["reason"] = clean(wire["reason"])
             values["state"] = State(values["state"])
+            values["task"] = TaskTry.read(values.get("task"))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A ledger entry is malformed: {one_line(repr(error), LINE)}") from error

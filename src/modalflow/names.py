@@ -1,11 +1,16 @@
-"""The names of everything that modalflow owns on Modal, derived from one app name.
+"""The names of everything that modalflow owns on Modal, derived from one app name; and of what a log is stored under.
 
 Two deployments share a Modal environment by choosing different app names; nothing else needs to differ.
 """
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
+from typing import NamedTuple
+
+from modalflow.text import one_line
 
 DEFAULT_APP = "modalflow"
 DEFAULT_PROFILE = "default"
@@ -42,21 +47,99 @@ PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 USAGE_FOLDER = "modalflow-usage"
 
 
+class TaskTry(NamedTuple):
+    """One try of a task instance: what tells work apart, also where two labels read the same. JSON has it as a list."""
+
+    dag_id: str
+    task_id: str
+    run_id: str
+    map_index: int = -1
+    """-1 for a task that is not mapped."""
+    try_number: int = 1
+
+    @property
+    def label(self) -> str:
+        """Return what people call it. Two tries can share a label: compare the tuples instead."""
+        return task_label(self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
+
+    @property
+    def log_path(self) -> str:
+        """Return where its log is, in Airflow's own default layout."""
+        folder = task_log_folder(self.dag_id, self.task_id, self.run_id, self.map_index)
+        return f"{folder}/{try_log(self.try_number)}"
+
+    @classmethod
+    def read(cls, wire: object) -> TaskTry | None:
+        """Return what a JSON list says, or None for null; raise ValueError for anything else.
+
+        The ids are as they were written, whoever wrote them: clean them before you print them.
+        """
+        if wire is None:
+            return None
+        # Not isinstance: JSON's true is no number here.
+        if isinstance(wire, list | tuple) and tuple(map(type, wire)) == _TRY_TYPES:
+            read = cls(*wire)
+            if all(-1 <= number <= _LARGEST_NUMBER for number in (read.map_index, read.try_number)):
+                return read
+        raise ValueError(f"a try of a task instance is {one_line(repr(wire))}")
+
+
+_TRY_TYPES = (str, str, str, int, int)
+#: Airflow stores both numbers in columns of four bytes.
+_LARGEST_NUMBER = 2**31 - 1
+
+
 def task_label(dag_id: str, task_id: str, run_id: str, try_number: int | str, map_index: int = -1) -> str:
-    """What a human calls one try of a task instance."""
+    """Return what people call one try of a task instance."""
     index = f"[{map_index}]" if map_index >= 0 else ""
     return f"{dag_id}.{task_id}{index} run {run_id} try {try_number}"
 
 
 def task_log_folder(dag_id: str, task_id: str, run_id: str, map_index: int = -1) -> str:
-    """Where the logs of a task instance are on the logs Volume, a folder for each try: Airflow's own default layout."""
+    """Return where Airflow's default layout has the logs of a task instance, a folder for each try."""
     mapped = f"/map_index={map_index}" if map_index >= 0 else ""
     return f"dag_id={dag_id}/run_id={run_id}/task_id={task_id}{mapped}"
 
 
 def try_log(try_number: int) -> str:
-    """The folder of one try's log, below that of its task instance."""
+    """Return the folder of one try's log, below that of its task instance."""
     return f"attempt={try_number}.log"
+
+
+#: Bytes that a file name can have (Linux, NAME_MAX).
+LONGEST_NAME = 255
+
+#: The end of a stored name that stands for another one: a digest of it.
+_DIGEST_LENGTH = 32
+_STANDS_FOR_ANOTHER = re.compile(r".*~[0-9a-f]{32}", re.DOTALL)
+
+
+def short(text: str) -> str:
+    """Return a digest that tells texts apart, as hexadecimal digits."""
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
+
+
+def stored_log_path(log_path: str) -> str:
+    """Return where a log is on the logs Volume, given its path in Airflow.
+
+    Paths that differ stay different, and none leaves the Volume. A part that is a file name already stays as it is;
+    another one (one of more than 255 bytes, an empty one, ``..``) becomes its beginning and a digest of the whole.
+    """
+    first, *others = log_path.split("/")
+    own = first in (USAGE_FOLDER, DEPLOYMENT_FILE)
+    return "/".join([_replaced(first) if own else _stored_name(first), *map(_stored_name, others)])
+
+
+def _stored_name(name: str) -> str:
+    encoded = name.encode("utf-8", "replace")
+    is_name = name not in ("", ".", "..") and "\0" not in name and len(encoded) <= LONGEST_NAME
+    is_text = is_name and encoded.decode() == name
+    return name if is_text and not _STANDS_FOR_ANOTHER.fullmatch(name) else _replaced(name)
+
+
+def _replaced(name: str) -> str:
+    encoded = name.replace("\0", "").encode("utf-8", "ignore")[: LONGEST_NAME - _DIGEST_LENGTH - 1]
+    return f"{encoded.decode('utf-8', 'ignore')}~{short(name)}"
 
 
 #: Before a work id: the key in the ledger under which who cancels work by hand says so, for the executor to tell.

@@ -14,6 +14,7 @@ from typing import Any
 
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import plain_fields
+from modalflow.names import TaskTry
 from modalflow.text import from_json, one_line
 
 #: Calls that one snapshot names; of the others it tells how many there are.
@@ -42,6 +43,8 @@ class InFlight:
     function_call_id: str = ""
     profile: str = ""
     submissions: int = 0
+    task: TaskTry | None = None
+    """Which try of a task instance it is, if it is one."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
@@ -104,4 +107,5 @@ class Snapshot:
 
 
 def _call(columns: Sequence[str], row: Sequence[Any]) -> InFlight:
-    return InFlight(**plain_fields(InFlight, dict(zip(columns, row, strict=True))))
+    values = plain_fields(InFlight, dict(zip(columns, row, strict=True)))
+    return InFlight(**values | {"task": TaskTry.read(values.get("task"))})

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any
 
 import modal
 import pytest
+from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
+from modalflow.executor.workloads import log_path_of_key
 from modalflow.names import CANCELLED_BY, Names
 from modalflow.worker.deploy import deploy
 from tests.command_line import CommandLine, variables
@@ -163,6 +166,40 @@ def test_cancel_ends_what_runs_and_says_who_did_it(desk: Desk) -> None:
     work_id = desk.driver.stored_id(key).partition("/")[2]
     desk.driver.until(lambda: desk.driver.ledger.get(work_id) is None)
     assert desk.driver.ledger.get(CANCELLED_BY + work_id) is None
+
+
+def test_cancel_ends_no_task_whose_name_reads_the_same(desk: Desk) -> None:
+    """`etl` with task `load.orders`, and `etl.load` with task `orders`, in one run: only the named one ends."""
+    run = uuid.uuid4().hex
+    grouped = desk.driver.submit(TaskInstanceKey("etl", "load.orders", run, 1, -1), "echo up; sleep 300")
+    other = desk.driver.submit(TaskInstanceKey("etl.load", "orders", run, 1, -1), "echo up; sleep 300")
+    for key in (grouped, other):
+        desk.driver.log_has(key, "up")
+    told = [each["task"] for each in desk.status()["work"] if each["task"] and each["task"]["run_id"] == run]
+    assert {each["dag_id"]: each["task_id"] for each in told} == {"etl": "load.orders", "etl.load": "orders"}
+    said = desk.run("cancel", "etl", "load.orders", run, "--yes").stdout
+    assert said.count(" ended after ") == 1
+    assert desk.driver.outcome(grouped)[0] is TaskInstanceState.FAILED
+    assert other in desk.driver.executor.running
+    desk.driver.executor.change_state(other, TaskInstanceState.FAILED)
+
+
+@pytest.mark.parametrize(
+    ("dag", "task", "run"),
+    [
+        ("d" * 250, "t" * 250, "r" * 250),
+        ("ж" * 100, "任务" * 45, "manual__2026-01-01T00:00:00+00:00"),
+        ("x5_uni_é", "задача", "a/b with spaces"),
+        ("dots...", "t.", "a/../b"),
+    ],
+)
+def test_names_that_airflow_takes_have_a_log(desk: Desk, dag: str, task: str, run: str) -> None:
+    """Ids of 250 characters, in any script, are longer than a file name: their logs are written, read and followed."""
+    key = desk.driver.submit(TaskInstanceKey(dag, task, run, 1, -1), "echo it ran")
+    assert desk.driver.outcome(key)[0] is TaskInstanceState.SUCCESS
+    assert "it ran" in desk.run("logs", dag, task, run).stdout
+    assert "it ran" in "".join(desk.driver.executor._log_volume.read(log_path_of_key(key))[1])
+    assert "There is no log of" in desk.run("logs", dag, f"{task[:-1]}x", run, code=1).stderr
 
 
 def test_cancel_bars_what_waits(desk: Desk) -> None:

@@ -14,10 +14,13 @@ from hypothesis import strategies as st
 
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import Deployment, Entry, Kind, State, Submission
+from modalflow.names import TaskTry
 from modalflow.text import REASON
 from tests.strange import JSON_VALUES
 
 ENTRY = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner")
+
+NUMBERS = st.integers(-1, 2**31 - 1)
 
 
 @given(
@@ -31,11 +34,31 @@ ENTRY = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner")
         workload=st.none() | st.text(),
         command=st.none() | st.text() | st.lists(st.text()).map(tuple),
         env=st.dictionaries(st.text(), st.text()),
+        task=st.none() | st.builds(TaskTry, st.text(), st.text(), st.text(), NUMBERS, NUMBERS),
     )
 )
 def test_submission_survives_the_wire(submission: Submission) -> None:
     """What is read is what was written, even through JSON."""
     assert Submission.from_wire(json.loads(json.dumps(submission.to_wire()))) == submission
+
+
+def test_an_entry_names_its_try() -> None:
+    """What `modalflow cancel` compares; an older worker's entry has none, and one that is no try is malformed."""
+    entry = dataclasses.replace(ENTRY, task=TaskTry("etl", "load.orders", "r", 3, 2))
+    wire = json.loads(entry.to_json())
+    assert Entry.from_json(entry.to_json()) == entry and wire["task"] == ["etl", "load.orders", "r", 3, 2]
+    assert Entry.from_json(json.dumps({name: value for name, value in wire.items() if name != "task"})).task is None
+    with pytest.raises(MalformedMessageError):
+        Entry.from_json(json.dumps(wire | {"task": "etl.load.orders"}))
+
+
+def test_a_workload_names_its_own_try() -> None:
+    """It travels once: within the workload, or beside a command."""
+    ti = {"dag_id": "d", "task_id": "t", "run_id": "r", "try_number": 2, "map_index": None}
+    workload = Submission("w", Kind.WORKLOAD, "l", "p", "x", workload=json.dumps({"ti": ti}))
+    assert workload.task_try == TaskTry("d", "t", "r", -1, 2) and workload.to_wire()["task"] is None
+    callback = Submission("w", Kind.WORKLOAD, "l", "p", "x", workload='{"callback": {}}')
+    assert callback.task_try is None
 
 
 def test_newer_peer_may_add_fields() -> None:

@@ -90,7 +90,9 @@ def _wire(inventory: Inventory, site: Site) -> dict[str, Any]:
         "executors": executors,
         "profiles": [dataclasses.asdict(profile) for profile in inventory.profiles],
         "totals": {profile: dict(states) for profile, states in inventory.totals().items()},
-        "work": [dataclasses.asdict(work) for work in inventory.work()],
+        "work": [
+            dataclasses.asdict(work) | {"task": work.task._asdict() if work.task else None} for work in inventory.work()
+        ],
         "unlisted": inventory.unlisted,
     }
 

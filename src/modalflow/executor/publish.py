@@ -23,6 +23,7 @@ from modalflow.executor.calls import Call
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
+from modalflow.executor.workloads import task_try_of
 from modalflow.snapshot import LISTED_CALLS, SIGN_OF_LIFE, SUBMITTED, WAITING, InFlight, Snapshot
 from modalflow.text import one_line
 
@@ -132,6 +133,7 @@ def _in_flight(call: Call) -> InFlight:
         function_call_id=call.function_call_id or "",
         profile=call.submission.profile if call.submission is not None else "",
         submissions=call.attempts,
+        task=task_try_of(call.key),
     )
 
 

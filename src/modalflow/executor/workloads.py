@@ -15,7 +15,7 @@ from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.orders import Adoption, Order
 from modalflow.executor.resources import TaskRequest, read_executor_config
 from modalflow.messages import Kind, Submission
-from modalflow.names import task_label, task_log_folder, try_log
+from modalflow.names import TaskTry, short
 
 #: What a function call id may look like. Airflow before 3.3 stores 250 characters of it and the work id together.
 _IDS = re.compile(r"[\w.:+=-]{1,200}", re.ASCII)
@@ -23,18 +23,27 @@ _IDS = re.compile(r"[\w.:+=-]{1,200}", re.ASCII)
 _UNSAFE = re.compile(r"[^\w.=+:@-]+")
 
 
-def label_of(key: Any) -> str:
-    """What a human calls a workload key."""
+def task_try_of(key: Any) -> TaskTry | None:
+    """Return which try of a task instance a workload key is; None for callbacks, connection tests and other keys."""
     if isinstance(key, TaskInstanceKey):
-        return task_label(key.dag_id, key.task_id, key.run_id, key.try_number, key.map_index)
-    return f"{type(key).__name__.removesuffix('Key')} {getattr(key, 'id', key)}"
+        return TaskTry(key.dag_id, key.task_id, key.run_id, key.map_index, key.try_number)
+    return None
+
+
+def label_of(key: Any) -> str:
+    """Return what people call a workload key."""
+    task = task_try_of(key)
+    return task.label if task else f"{type(key).__name__.removesuffix('Key')} {getattr(key, 'id', key)}"
 
 
 def log_path_of_key(key: Any) -> str:
-    """The log of a key that came without a path: for task instances, Airflow's own default layout."""
-    if isinstance(key, TaskInstanceKey):
-        return f"{task_log_folder(key.dag_id, key.task_id, key.run_id, key.map_index)}/{try_log(key.try_number)}"
-    return f"{type(key).__name__.removesuffix('Key').lower()}/{_UNSAFE.sub('_', str(getattr(key, 'id', key)))}.log"
+    """Return the log of a key that came without a path: for task instances, Airflow's own default layout."""
+    if task := task_try_of(key):
+        return task.log_path
+    name = str(getattr(key, "id", key))
+    safe = _UNSAFE.sub("_", name)
+    # Keys that differ in what a file name cannot have are still different keys.
+    return f"{type(key).__name__.removesuffix('Key').lower()}/{safe}{'' if safe == name else '~' + short(name)}.log"
 
 
 def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping[str, str]) -> Order:
@@ -84,6 +93,7 @@ def order_of_command(
         partition="",
         label=label_of(key),
         command=checked,
+        task=task_try_of(key),
         **_env(env, request),
         submitted_at=time.time(),
         executor_version=__version__,

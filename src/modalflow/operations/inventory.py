@@ -17,7 +17,7 @@ from modal import exception
 from modalflow.errors import MalformedMessageError, ModalflowError, NotDeployedError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import Deployment, Entry, State
-from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
 
@@ -43,6 +43,8 @@ class Work:
     executor: str = ""
     """Where its executor runs; empty for one that is gone."""
     submissions: int = 0
+    task: TaskTry | None = None
+    """Which try of a task instance it is. None for other work, and where only modalflow 0.4 has named it."""
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def _told(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
         partition=snapshot.partition,
         executor=where[snapshot.partition],
         submissions=call.submissions,
+        task=call.task,
     )
 
 
@@ -134,6 +137,7 @@ def _claimed(
         partition=partition,
         executor=where.get(partition, ""),
         submissions=call.submissions if call else 0,
+        task=entry.task or (call.task if call else None),
     )
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from modalflow.errors import ModalflowError
-from modalflow.names import task_label
+from modalflow.names import TaskTry, task_label
 from modalflow.operations.inventory import Work
 
 
@@ -32,8 +32,29 @@ class Target:
         label = task_label(self.dag_id, self.task_id, self.run_id, self.try_number or "*", index)
         return label.removesuffix(" try *")
 
-    def matches(self, label: str) -> bool:
-        """Whether a label is that of a try that is meant. It is not taken apart: ids may hold anything."""
+    def matches(self, work: Work) -> bool:
+        """Return whether work is a try that is meant. Ids are compared one by one: joined, two tasks can look alike."""
+        if work.task is not None:
+            return self._matches_try(work.task)
+        return not self.is_ambiguous and self._matches_label(work.label)
+
+    def may_match(self, work: Work) -> bool:
+        """Return whether work may be meant: its label fits, and modalflow 0.4 has recorded nothing else of it."""
+        return work.task is None and self.is_ambiguous and self._matches_label(work.label)
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Return whether another DAG and task have the same label: `a.b` and `c` are joined as `a` and `b.c` are."""
+        return f"{self.dag_id}.{self.task_id}".count(".") > 1
+
+    def _matches_try(self, task: TaskTry) -> bool:
+        return (
+            (task.dag_id, task.task_id, task.run_id) == (self.dag_id, self.task_id, self.run_id)
+            and self.map_index in (None, task.map_index)
+            and self.try_number in (None, task.try_number)
+        )
+
+    def _matches_label(self, label: str) -> bool:
         index = r"(\[\d+\])?" if self.map_index is None else re.escape(f"[{self.map_index}]")
         number = r"\d+" if self.try_number is None else str(self.try_number)
         task, run = re.escape(f"{self.dag_id}.{self.task_id}"), re.escape(f" run {self.run_id} try ")
@@ -41,20 +62,27 @@ class Target:
 
 
 def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
-    """The work that is meant, by a target or by an id of it; NothingMatchesError names the nearest."""
+    """Return the work that a target or an id means; NothingMatchesError names the nearest."""
     if isinstance(wanted, Target):
-        found = [each for each in work if wanted.matches(each.label)]
+        found = [each for each in work if wanted.matches(each)]
         near = nearest(wanted.label, (each.label for each in work))
         name = wanted.label
+        unsure = [each.function_call_id or each.work_id for each in work if wanted.may_match(each)]
+        if unsure and not found:
+            raise NothingMatchesError(
+                f"{name!r} may be another task of the same name: modalflow 0.4 recorded it, which joined the DAG and "
+                f"the task with a dot. Name it by its id instead: {' or '.join(unsure)}."
+            )
     else:
-        found = [each for each in work if wanted in (each.work_id, each.function_call_id)]
+        # Work that Modal has not taken yet has no function call id: an empty text must not mean all of it.
+        found = [each for each in work if wanted and wanted in (each.work_id, each.function_call_id)]
         near = nearest(wanted, (id_ for each in work for id_ in (each.work_id, each.function_call_id) if id_))
         name = wanted
     if not found:
         hint = f" The nearest: {'; '.join(near)}." if near else " Nothing at all is." if not work else ""
         raise NothingMatchesError(
-            f"Nothing that matches {name!r} is under way on Modal.{hint} What has just been submitted is told some "
-            "seconds later, and what has ended is no longer listed: see `modalflow status`."
+            f"Nothing that matches {name!r} is under way on Modal.{hint} New submissions are listed after some "
+            "seconds, and ended work is no longer listed: see `modalflow status`."
         )
     return found
 

@@ -16,7 +16,7 @@ from modal import exception
 
 from modalflow.errors import ModalflowError
 from modalflow.log_volume import LogVolume
-from modalflow.names import task_log_folder, try_log
+from modalflow.names import stored_log_path, task_log_folder, try_log
 from modalflow.operations.inventory import RUNNING, take_inventory
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
@@ -109,7 +109,7 @@ def _files(volume: Any, folder: str) -> list[Any]:
 def find(site: Site, target: Target) -> TaskLog:
     """The log of a try, the newest where none is named; NoLogYetError or NothingMatchesError say what there is."""
     index = -1 if target.map_index is None else target.map_index
-    folder = task_log_folder(target.dag_id, target.task_id, target.run_id, index)
+    folder = stored_log_path(task_log_folder(target.dag_id, target.task_id, target.run_id, index))
     names = _names(site, folder)
     tries = sorted(int(name[8:-4]) for name in names if name.startswith("attempt=") and name[8:-4].isdigit())
     if target.try_number in tries or (target.try_number is None and tries):
@@ -127,7 +127,7 @@ def find(site: Site, target: Target) -> TaskLog:
 def _under_way(site: Site, target: Target) -> str:
     """Where the task is instead of having a log; empty where it is nowhere."""
     for work in take_inventory(site, profiles=False).work():
-        if not target.matches(work.label):
+        if not target.matches(work):
             continue
         since = f"{time.time() - work.since:.0f} s"
         if work.state == RUNNING:
@@ -142,14 +142,15 @@ def _under_way(site: Site, target: Target) -> str:
 
 def _nearest(site: Site, target: Target) -> str:
     """What there is instead, from the outermost folder that is not there."""
-    where = f"on Volume {site.names.logs}"
+    where, dag = f"on Volume {site.names.logs}", f"dag_id={target.dag_id}"
     for parent, prefix, wanted, kind in (
         ("/", "dag_id=", target.dag_id, "DAGs"),
-        (f"dag_id={target.dag_id}", "run_id=", target.run_id, f"runs of {target.dag_id}"),
-        (f"dag_id={target.dag_id}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of that run"),
+        (dag, "run_id=", target.run_id, f"runs of {target.dag_id}"),
+        (f"{dag}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of that run"),
     ):
-        there = [name.removeprefix(prefix) for name in _names(site, parent) if name.startswith(prefix)]
-        if wanted not in there:
+        names = _names(site, parent if parent == "/" else stored_log_path(parent))
+        there = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
+        if stored_log_path(f"{prefix}{wanted}").removeprefix(prefix) not in there:
             near = nearest(wanted, there) or sorted(there)[-3:]
             hint = f" The nearest of the {kind} that have: {', '.join(near)}." if near else ""
             return f"There is no log of {target.label} {where}.{hint}"

@@ -6,7 +6,6 @@ work: what cannot be recorded is logged in the container, and that is all.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import re
@@ -23,7 +22,7 @@ from modalflow.cost.meter import Meter, Share
 from modalflow.cost.rates import DATED
 from modalflow.cost.usage import LOST, Record, Reserved
 from modalflow.messages import Entry, Submission
-from modalflow.names import USAGE_FOLDER
+from modalflow.names import USAGE_FOLDER, TaskTry
 from modalflow.worker.orders import Outcome, Used
 
 log = logging.getLogger(__name__)
@@ -175,23 +174,21 @@ def _what(submission: Submission, granted: Granted) -> dict[str, Any]:
 
 
 def _task_of(submission: Submission) -> dict[str, Any]:
-    """The task instance that a submission is of, if it is of one."""
-    if submission.workload is not None:
-        ti = json.loads(submission.workload).get("ti")
-        if not isinstance(ti, dict):
-            return {}
-        index = ti.get("map_index")
-        return {
-            **{name: str(ti[name]) for name in ("dag_id", "task_id", "run_id")},
-            "map_index": -1 if index is None else int(index),
-            "try_number": int(ti["try_number"]),
-        }
-    # A command's log is where the executor puts that of its key.
-    found = _TASK_LOG.fullmatch(submission.log_path)
-    if found is None:
-        return {}
-    task = found.groupdict()
-    return task | {"map_index": int(task["map_index"] or -1), "try_number": int(task["try_number"])}
+    """Return the fields of the try that a submission is of, if it is of one."""
+    task = submission.task_try
+    if task is None and submission.workload is None:
+        # An executor of 0.4 names the task of a command in the path of its log alone.
+        task = _task_of_log(submission.log_path)
+    return task._asdict() if task is not None else {}
+
+
+def _task_of_log(log_path: str) -> TaskTry | None:
+    """Return the try whose log this is in Airflow's default layout; None for a path that can be read in two ways."""
+    found = _TASK_LOG.fullmatch(log_path)
+    if found is None or any(log_path.count(name) > 1 for name in ("/run_id=", "/task_id=", "/map_index=")):
+        return None
+    ids = found["dag_id"], found["task_id"], found["run_id"]
+    return TaskTry(*ids, int(found["map_index"] or -1), int(found["try_number"]))
 
 
 def age_of_this_process() -> float:

@@ -76,7 +76,7 @@ class Call:
             return await self._refuse(refused, str(log_path or ""))
         if submission.kind is Kind.PROBE:
             return await answer(self.container, submission)
-        claim = dataclasses.replace(claim, state=State.RUNNING)
+        claim = dataclasses.replace(claim, state=State.RUNNING, task=submission.task_try)
         try:
             what, found = await self.container.report.claim(claim)
         except asyncio.CancelledError:

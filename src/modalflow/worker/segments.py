@@ -8,10 +8,11 @@ from __future__ import annotations
 import logging
 import os
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from modalflow.errors import MalformedMessageError
+from modalflow.names import stored_log_path
 from modalflow.worker.parts import log_line, part
 
 log = logging.getLogger(__name__)
@@ -23,11 +24,10 @@ class Segment:
     """The part of a log that one function call writes, in files of its own, of structured lines."""
 
     def __init__(self, root: Path, log_path: str, function_call_id: str) -> None:
-        folder = PurePosixPath(log_path)
-        if not log_path.strip("/.") or folder.is_absolute() or ".." in folder.parts:
+        if not log_path.strip("/."):
             raise MalformedMessageError(f"A submission's log_path is {log_path!r}; expected a folder below the Volume")
         started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = root / folder / f"{started}-{function_call_id}.log"
+        self.path = root / stored_log_path(log_path) / f"{started}-{function_call_id}.log"
         """The first of its files. What runs begins others where one is full."""
         self._number = 0
         self._size_before = 0

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from modalflow.names import stored_log_path
 from modalflow.worker.environment import BASE_LOG_FOLDER
 from modalflow.worker.orders import Order
 from modalflow.worker.parts import PartWriter
@@ -36,7 +37,8 @@ def log_in_parts(order: Order, workload: Any) -> Iterator[Any]:
 
     _open_logs_with(opened)
     try:
-        yield workload
+        # Airflow's file is on this disk, too, where a name of more than 255 bytes has no place.
+        yield workload.model_copy(update={"log_path": stored_log_path(workload.log_path)})
     finally:
         # Uploaded by now. A later function call of the same try adds its own lines to that, and not these again.
         for file in whole:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import time
 from pathlib import Path
@@ -130,10 +129,15 @@ def test_a_file_does_not_grow_for_ever(world: World, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize("workload", ["{", "[]", '{"ti": {}}', '{"ti": {"dag_id": "d", "try_number": "x"}}'])
-def test_nothing_of_it_fails_the_work(world: World, workload: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A submission that cannot be understood here, or a Volume that cannot be written, costs the record and no more."""
-    with caplog.at_level(logging.ERROR):
-        assert world.open().close(submission(workload=workload), DONE, granted) == ""
+def test_a_workload_that_cannot_be_read_is_recorded_without_its_task(world: World, workload: str) -> None:
+    """What it occupied is paid for all the same."""
+    assert world.open().close(submission(workload=workload), DONE, granted)
+    [record] = world.records()
+    assert (record.dag_id, record.label) == ("", "the task")
+
+
+def test_nothing_of_it_fails_the_work(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """A Volume that cannot be written costs the record and no more."""
     (world.root / USAGE_FOLDER).write_text("in the way")
     assert world.open().close(submission(), DONE, granted) == ""
     assert "could not be recorded" in caplog.text and "secret" not in caplog.text

@@ -42,6 +42,8 @@ def token(expires: float) -> str:
         # As the client of Airflow 3.0 to 3.2 has it.
         (Refused(403, {"detail": "Invalid auth token: Signature has expired"}), "", Cause.TOKEN_EXPIRED),
     ],
+    # A token holds the time, and what is collected must be the same in every process of the tests.
+    ids=["expired", "refused", "no token", "a proxy's", "Airflow 3.0's expired"],
 )
 def test_a_refused_token_names_the_cause_and_the_server(error: Refused, given: str, cause: Cause) -> None:
     """Not a bare 403: why, and which API server said so."""

@@ -12,6 +12,7 @@ from modalflow import airflow_compat, control_plane
 from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError
 from modalflow.executor.remote_logging import remote_logging_env
+from modalflow.names import MASKING_OPTIONS, airflow_variable
 
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
@@ -26,9 +27,27 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
             "a URL that containers on Modal can reach; a loopback address means the container itself there",
         )
     return {
+        **masking_env(conf),
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
         **remote_logging_env(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(conf),
     }
+
+
+def masking_env(conf: Any) -> Mapping[str, str]:
+    """Return the variables with which a worker masks what the Airflow host masks, where that is not Airflow's default.
+
+    However they are set on the host: a team's names count beside everybody's, as its other settings count above them.
+    """
+    set_here = {
+        airflow_variable(section, option): value
+        for section, option in MASKING_OPTIONS
+        if (value := airflow_compat.setting_if_set(conf, section, option)) is not None
+    }
+    names = airflow_variable("core", "sensitive_var_conn_names")
+    everybody = airflow_compat.setting_if_set(airflow_compat.own_conf(), "core", "sensitive_var_conn_names")
+    if everybody and set_here.get(names) != everybody:
+        set_here[names] = f"{everybody},{set_here[names]}" if set_here.get(names) else everybody
+    return set_here

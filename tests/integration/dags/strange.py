@@ -7,7 +7,7 @@ import sys
 from datetime import datetime
 from typing import Any
 
-from airflow.sdk import BaseHook, Variable, dag, task
+from airflow.sdk import Connection, Variable, dag, task
 
 UNENCODABLE = "no such file: caf\udce9.csv"
 
@@ -67,7 +67,7 @@ def raises_from_surrogate() -> None:
 
 @task
 def shows_what_is_sensitive() -> None:
-    extra = BaseHook.get_connection("gate").extra_dejson
+    extra = Connection.get("gate").extra_dejson
     pin = Variable.get("door_pin")
     print("pin", pin)
     print("extra", extra["kennwort"])

@@ -137,6 +137,12 @@ def _of_everybody(conf: Any, section: str, key: str) -> str:
     return str(value)
 
 
+def setting_if_set(conf: Any, section: str, key: str) -> str | None:
+    """Return a setting of Airflow's own as ``_of_everybody`` does; None where that is the option's default."""
+    value = _of_everybody(conf, section, key)
+    return None if value == str(own_conf().get_default_value(section, key) or "") else value
+
+
 def names_of_executors() -> dict[str, str]:
     """What a worker's Airflow must know of the scheduler's, or it takes no DAG whose tasks name an executor, and none
     at all where a bundle belongs to a team. It looks the names up, and imports nothing by them."""
@@ -469,6 +475,33 @@ def log_to(output: BinaryIO) -> None:
         configure(output=output, json_output=True)
     else:
         configure(output=output, enable_pretty_log=False)
+
+
+def configure_masking() -> None:
+    """Have secrets masked as the settings say now: Airflow reads them once in each process, when it is imported.
+
+    Raises what ``[logging] secret_mask_adapter`` raises when it is imported.
+    """
+    from airflow import settings
+
+    settings.HIDE_SENSITIVE_VAR_CONN_FIELDS = own_conf().getboolean("core", "hide_sensitive_var_conn_fields")
+    if AIRFLOW_V_3_1_PLUS:
+        cast(Any, settings)._configure_secrets_masker()
+        return
+    masker: Any = import_module("airflow.sdk.execution_time.secrets_masker")
+    masker.get_sensitive_variables_fields.cache_clear()
+    masker.get_min_secret_length.cache_clear()
+    known = vars(masker._secrets_masker())
+    known.pop("_mask_adapter", None)
+    # Imported now rather than at the first secret.
+    known["_mask_adapter"] = own_conf().getimport("logging", "secret_mask_adapter", fallback=None)
+
+
+def redacted(text: str) -> str:
+    """Return a text with ``***`` for the secrets that this process knows of."""
+    name = "airflow.sdk.log" if AIRFLOW_V_3_1_PLUS else "airflow.sdk.execution_time.secrets_masker"
+    masker: Any = import_module(name)
+    return str(masker.redact(text))
 
 
 #: Where DAG files are imported, by version: the newest that is there counts.

@@ -42,6 +42,20 @@ SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 #: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 
+#: Airflow's settings of what is masked in logs: (section, option). They travel with every workload.
+MASKING_OPTIONS = (
+    ("core", "hide_sensitive_var_conn_fields"),
+    ("core", "sensitive_var_conn_names"),
+    ("logging", "min_length_masked_secret"),
+    ("logging", "secret_mask_adapter"),
+)
+
+
+def airflow_variable(section: str, option: str) -> str:
+    """Return the environment variable that sets an option of Airflow's."""
+    return f"AIRFLOW__{section.upper()}__{option.upper()}"
+
+
 #: The folder on the logs Volume with the records of what work occupied: a folder for each day, with the files of the
 #: containers that ended something on it.
 USAGE_FOLDER = "modalflow-usage"

@@ -30,7 +30,7 @@ ENDED = ("success", "failed")
 #: What Airflow forbids by default and some test asks for.
 ENV = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
 #: DAG files that an older Airflow cannot import.
-DAGS_SINCE = {"flow.py": (3, 2), "late.py": (3, 2)}
+DAGS_SINCE = {"flow.py": (3, 2), "late.py": (3, 2), "strange.py": (3, 2)}
 _days = count()
 
 

@@ -31,6 +31,7 @@ ENV = {
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
     "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
     "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
+    "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin,kennwort",
 }
 DAGS = ("mixed", "all_away", "of_red", "of_blue")
 
@@ -107,3 +108,39 @@ def test_a_team_has_an_executor_and_a_worker_app_of_its_own(
     (start,) = starts_in(log)
     assert confirmed(several, start)
     assert not_on_modal(several, dag_id, run_id) == []
+
+
+PIN, WORD = "pin-of-the-door", "word-of-the-gate"
+
+
+@pytest.fixture(scope="module")
+def masked_run(several: ModalStack) -> str:
+    """An ended run of tasks that show what is sensitive."""
+    several.airflow.api.set_variable("door_pin", PIN)
+    several.airflow.api.set_connection("gate", "generic", extra=json.dumps({"kennwort": WORD, "floor": "third"}))
+    run_id = start_run(several, "masked")
+    assert finish_run(several, "masked", run_id) == "failed", "the one task raises what it knows"
+    return run_id
+
+
+def told_by_the_task(several: ModalStack, run_id: str, task_id: str) -> list[str]:
+    """What a task itself has put into its log: the lines in which the executors differ are left out."""
+    marks = ("printed:", "logged:", "raised:", "rendered:", "Running command", "***", PIN, WORD)
+    lines = log_of(several, "masked", run_id, task_id)
+    return sorted({line[line.find(mark) :] for line in lines for mark in marks if mark in line})
+
+
+@pytest.mark.parametrize("task_id", ["show", "bash"])
+def test_what_is_masked_at_home_is_masked_away(several: ModalStack, masked_run: str, task_id: str) -> None:
+    """The host's `[core] sensitive_var_conn_names` holds on Modal as under LocalExecutor, line by line."""
+    at_home = told_by_the_task(several, masked_run, f"{task_id}_home")
+    away = told_by_the_task(several, masked_run, f"{task_id}_away")
+    assert at_home == away
+    assert any("***" in line for line in away), away
+    assert PIN not in str(away) and WORD not in str(away)
+    rendered = [
+        several.airflow.api.request("GET", f"dags/masked/dagRuns/{masked_run}/taskInstances/{task_id}_{place}").json()
+        for place in ("home", "away")
+    ]
+    assert rendered[0]["rendered_fields"] == rendered[1]["rendered_fields"]
+    assert PIN not in json.dumps(rendered)

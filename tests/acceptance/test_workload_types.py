@@ -12,6 +12,7 @@ from tests.acceptance.airflow_on_modal import (
     finish_run,
     in_database,
     log_on_volume,
+    scheduler_log,
     start_run,
     where_it_ran,
 )
@@ -27,15 +28,16 @@ def late_run(stack: ModalStack) -> str:
     return start_run(stack, "late")
 
 
-def callback_of(stack: ModalStack, run_id: str, name: str) -> dict[str, Any]:
+def callback_of(stack: ModalStack, run_id: str, name: str, dag_id: str = "late") -> dict[str, Any]:
     """The callback of that name once it has ended, as Airflow's database has it: its API does not show callbacks."""
     query = (
         "SELECT callback.* FROM callback JOIN deadline ON deadline.callback_id = callback.id"
-        " JOIN dag_run ON dag_run.id = deadline.dagrun_id WHERE dag_run.run_id = :run_id AND dag_run.dag_id = 'late'"
+        " JOIN dag_run ON dag_run.id = deadline.dagrun_id WHERE dag_run.run_id = :run_id AND dag_run.dag_id = :dag_id"
     )
 
     def ended() -> dict[str, Any] | None:
-        found = [row for row in in_database(stack, query, run_id=run_id) if str(row["data"]).find(f".{name}'") > 0]
+        rows = in_database(stack, query, run_id=run_id, dag_id=dag_id)
+        found = [row for row in rows if str(row["data"]).find(f".{name}'") > 0]
         return found[0] if found and found[0]["state"] in ENDED else None
 
     callback = wait_until(ended, 90.0, f"the end of {name}", interval=0.3)
@@ -43,8 +45,10 @@ def callback_of(stack: ModalStack, run_id: str, name: str) -> dict[str, Any]:
     return callback
 
 
-def callback_log(stack: ModalStack, run_id: str, callback: dict[str, Any]) -> list[dict[str, Any]]:
-    return log_on_volume(stack, f"executor_callbacks/late/{run_id}/{callback['id']}")
+def callback_log(
+    stack: ModalStack, run_id: str, callback: dict[str, Any], dag_id: str = "late"
+) -> list[dict[str, Any]]:
+    return log_on_volume(stack, f"executor_callbacks/{dag_id}/{run_id}/{callback['id']}")
 
 
 # 3.2.2 hands executors one callback only of two that a run has missed; test_worker has one that succeeds.
@@ -73,6 +77,66 @@ def test_a_callback_that_fails_says_why(stack: ModalStack, late_run: str) -> Non
 def test_late_callbacks_do_not_concern_the_run(stack: ModalStack, late_run: str) -> None:
     """The run itself ends as its task does."""
     assert finish_run(stack, "late", late_run) == "success"
+
+
+@pytest.fixture(scope="module")
+def strange_run(stack: ModalStack) -> str:
+    """A run whose callbacks and tasks use words that no database takes."""
+    return start_run(stack, "strange")
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nul", "RuntimeError: bad field: A\\x00B"),
+        ("surrogate", "RuntimeError: no such file: caf\\udce9.csv"),
+        ("long", "RuntimeError: it begins here \\x1b[2Jééé"),
+    ],
+)
+def test_a_callbacks_reason_is_stored_whatever_is_in_it(
+    stack: ModalStack, strange_run: str, name: str, said: str
+) -> None:
+    """PostgreSQL refuses NUL and surrogates, MySQL what is long: the callback has failed, with a readable reason."""
+    callback = callback_of(stack, strange_run, name, "strange")
+    log = callback_log(stack, strange_run, callback, "strange")
+    assert callback["state"] == "failed", log
+    assert said in callback["output"]
+    assert len(callback["output"]) <= 8000
+    assert any(said in str(line["event"]) and line["level"] == "error" for line in log), log
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize(
+    ("task_id", "state", "said"),
+    [
+        ("prints", "success", ["surrogate \\udce9 in log", "in print"]),
+        ("raises_nul", "failed", ["ValueError", "bad"]),
+        ("raises_surrogate", "failed", ["ValueError", "bad caf\\udce9 value"]),
+        ("returns_nul", "failed", []),
+        ("returns_surrogate", "failed", []),
+    ],
+)
+def test_tasks_with_such_words_end_and_say_why(
+    stack: ModalStack, strange_run: str, task_id: str, state: str, said: list[str]
+) -> None:
+    """Each ends by itself, the others go on, and what it said is in its log."""
+    assert finish_run(stack, "strange", strange_run) == "failed"
+    instances = {each.task_id: each for each in stack.airflow.api.task_instances("strange", strange_run)}
+    log = stack.airflow.api.log("strange", strange_run, instances[task_id])
+    assert instances[task_id].state == state, "\n".join(log)
+    assert [text for text in said if not any(text in line for line in log)] == [], "\n".join(log)
+    assert any("Started on Modal" in line for line in log)
+
+
+@needs_airflow("3.3")
+def test_no_scheduler_ended_of_it(stack: ModalStack, strange_run: str) -> None:
+    """It has logged no error of its own, and no database refused anything."""
+    assert finish_run(stack, "strange", strange_run) == "failed"
+    log = "\n".join(scheduler_log(stack))
+    assert "cannot contain NUL" not in log
+    assert "surrogates not allowed" not in log
+    assert "Something unforeseen happened" not in log
 
 
 def result_of_testing(stack: ModalStack, conn_id: str, **connection: str) -> dict[str, Any]:

@@ -301,6 +301,104 @@ def test_a_callback_runs(world: World, path: str, state: State) -> None:
     assert ("JSONDecodeError" in (entry.reason or "")) == (state is State.FAILED)
 
 
+@needs_airflow("3.2")
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        ("fails_with_nul", "RuntimeError: bad field: A\\x00B"),
+        ("fails_with_surrogate", "RuntimeError: no such file: caf\\udce9.csv"),
+        ("fails_with_separators", "RuntimeError: one\\u2028two\\x85three\\x0bfour\\x1b[2J"),
+        ("fails_at_length", "RuntimeError: it begins here éééé"),
+    ],
+)
+def test_a_callbacks_reason_arrives_whatever_is_in_it(world: World, callback: str, said: str) -> None:
+    """What it failed with is the reason, in a form that every database takes, and is in its log."""
+    path = f"unusual_prefix_0_strange.{callback}"
+    work = world.task("", workload=callback_workload(path, bundle="tests", dag_file="strange.py"))
+    entry = work.ended()
+    assert entry.state is State.FAILED
+    assert said in (entry.reason or ""), work.log()[-3000:]
+    assert is_storable(entry.reason or "")
+    assert is_storable(str(work.result()["reason"]))
+    last = json.loads(work.log().splitlines()[-1])
+    assert (last["level"], said in last["event"]) == ("error", True)
+
+
+@pytest.mark.parametrize(
+    ("task_id", "said"),
+    [
+        ("prints", ["nul \x00 in log", "surrogate \\udce9 in log", "nul \x00 in print", "the end of it"]),
+        ("raises_nul", ["bad \x00 value"]),
+        ("raises_surrogate", ["no such file: caf\\udce9.csv"]),
+        ("raises_from_surrogate", ["the cause knows more", "no such file: caf\\udce9.csv"]),
+    ],
+)
+def test_a_task_may_print_and_raise_any_text(world: World, task_id: str, said: list[str]) -> None:
+    """It ends as it would with other words, and its log says what they were, one JSON object a line."""
+    work = world.task(task_id, dag_file="strange.py")
+    entry = work.ended()
+    assert (entry.state, entry.final_state) == (State.SUCCESS, "success" if task_id == "prints" else "failed")
+    lines = [json.loads(line) for line in work.log().split("\n") if line]
+    told = [text for line in lines for text in (line["event"], *_values_of(line.get("error_detail")))]
+    assert [text for text in said if not any(text in each for each in told)] == [], told
+
+
+def _values_of(errors: list[dict[str, Any]] | None) -> list[str]:
+    return [str(error["exc_value"]) for error in errors or []]
+
+
+def is_storable(text: str) -> bool:
+    """Whether PostgreSQL takes a text, and MySQL with it."""
+    text.encode("utf-8")
+    return len(text) <= 8000 and not any(character < " " and character not in "\t\n" for character in text)
+
+
+SENSITIVE = {"AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin,kennwort"}
+
+
+def test_what_the_host_calls_sensitive_is_masked(world: World) -> None:
+    """The names that came with a workload hold from its first line on, in a process that was there before them."""
+    world.api.variables["door_pin"] = "pin-of-the-door"
+    world.api.connections["gate"] = {"extra": json.dumps({"kennwort": "word-of-the-gate"})}
+    zygotes = zygotes_in(world.task("hello").ended().container_id)
+    work = world.task("shows_what_is_sensitive", dag_file="strange.py", env=SENSITIVE)
+    entry = work.ended()
+    log = work.log()
+    assert entry.final_state == "failed"
+    assert "pin ***" in log and "extra ***" in log and "no door opens to ***" in log
+    assert "pin-of-the-door" not in log + entry.to_json() and "word-of-the-gate" not in log + entry.to_json()
+    assert zygotes_in(entry.container_id) == zygotes
+    # The next one's settings are its own.
+    unmasked = world.task("shows_what_is_sensitive", dag_file="strange.py")
+    assert unmasked.ended().final_state == "failed"
+    assert "pin pin-of-the-door" in unmasked.log()
+
+
+@pytest.mark.parametrize(
+    ("env", "shown"),
+    [
+        ({"AIRFLOW__LOGGING__MIN_LENGTH_MASKED_SECRET": "16"}, "pin pin-of-the-door"),
+        ({"AIRFLOW__CORE__HIDE_SENSITIVE_VAR_CONN_FIELDS": "False"}, "pin pin-of-the-door"),
+        ({"AIRFLOW__LOGGING__SECRET_MASK_ADAPTER": "urllib.parse.quote"}, "pin ***"),
+    ],
+)
+def test_every_setting_of_the_masker_counts(world: World, env: dict[str, str], shown: str) -> None:
+    """As under any executor: which secrets are too short, whether names count at all, and what else is a secret."""
+    world.api.variables["door_pin"] = "pin-of-the-door"
+    world.api.connections["gate"] = {"extra": json.dumps({"kennwort": "word-of-the-gate"})}
+    work = world.task("shows_what_is_sensitive", dag_file="strange.py", env=SENSITIVE | env)
+    assert work.ended().final_state == "failed"
+    assert shown in work.log(), work.log()
+
+
+def test_a_masker_that_cannot_be_had_runs_nothing(world: World) -> None:
+    """Without the adapter that the host masks with, secrets would be in the log: the task fails, and says why."""
+    env = SENSITIVE | {"AIRFLOW__LOGGING__SECRET_MASK_ADAPTER": "no_such_module.adapt"}
+    entry = world.task("shows_what_is_sensitive", dag_file="strange.py", env=env).ended()
+    assert (entry.state, entry.final_state) == (State.FAILED, None)
+    assert "[logging] secret_mask_adapter" in (entry.reason or "") and "no_such_module" in (entry.reason or "")
+
+
 _ARGUMENT: dict[str, dict[str, Any]] = {"json.dumps": {"obj": 1}, "json.loads": {"s": "not json"}}
 
 

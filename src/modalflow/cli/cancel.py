@@ -10,7 +10,7 @@ import time
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, target_options
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
 from modalflow.cli.words import counted, duration, table
 
 
@@ -47,7 +47,7 @@ def cancel(
             [work.state, duration(time.time() - work.since), work.label, work.function_call_id or work.work_id]
             for work in found
         ]
-        click.echo("\n".join(table(["state", "for", "task", "id"], rows)))
+        show("\n".join(table(["state", "for", "task", "id"], rows)))
         if not yes:
             click.confirm(f"Cancel {counted(len(found), 'task')}?", abort=True)
         by = who()
@@ -55,6 +55,6 @@ def cancel(
         for work in found:
             ended = end(site, work, by)
             all_done = all_done and ended.done
-            click.echo(f"{work.label or work.work_id} {ended.how}.")
-        click.echo("Airflow's retries apply: mark a task failed in Airflow as well if it is not to be tried again.")
+            show(f"{work.label or work.work_id} {ended.how}.")
+        show("Airflow's retries apply: mark a task failed in Airflow as well if it is not to be tried again.")
     sys.exit(0 if all_done else 1)

@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar
 import click
 
 from modalflow.errors import ModalflowError
+from modalflow.text import STORED, clean, for_terminal
 
 
 class BundleType(click.ParamType):  # type: ignore[type-arg]  # Generic since click 8.2 only.
@@ -50,6 +51,11 @@ def _json_alone(context: click.Context, parameter: click.Parameter, value: bool)
     return value
 
 
+def show(text: object, *, err: bool = False) -> None:
+    """Print text that may hold what Modal, a container or a task reported: the terminal only shows it."""
+    click.echo(for_terminal(text), err=err)
+
+
 def answer(text: str) -> None:
     """Print what was asked for with `--json`."""
     click.echo(text, file=_answers[0] if _answers else None)
@@ -70,11 +76,11 @@ def errors_in_a_line() -> Iterator[None]:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         sys.exit(130)
     except ModalflowError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(clean(error, STORED)) from error
     except TimeoutError as error:
         raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
     except exception.Error as error:
-        raise click.ClickException(f"{error} (`modalflow doctor` may tell more)") from error
+        raise click.ClickException(f"{clean(error, STORED)} (`modalflow doctor` may tell more)") from error
 
 
 @contextmanager
@@ -95,7 +101,7 @@ def quiet() -> Iterator[None]:
         except BaseException:
             sys.stdout.flush()
             said.seek(0)
-            click.echo(said.read().decode(errors="replace"), err=True, nl=False)
+            show(said.read().decode(errors="replace").removesuffix("\n"), err=True)
             raise
         finally:
             sys.stdout.flush()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
 from modalflow.cli.words import counted, duration, table
 from modalflow.cost.footer import figure, memory
 from modalflow.cost.rates import Rates, money
@@ -79,7 +79,7 @@ def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: st
     if as_json:
         answer(json.dumps(_wire(site, usage, since, by, rates, why_dated), indent=1))
     else:
-        click.echo("\n".join(_page(site, usage, since, by, rates, why_dated)))
+        show("\n".join(_page(site, usage, since, by, rates, why_dated)))
 
 
 def _wire(site: Site, usage: Usage, since: datetime, by: str, rates: Rates, why_dated: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from modalflow.cli.common import BundleType, answer, json_option
+from modalflow.cli.common import BundleType, answer, json_option, show
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
 from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
@@ -160,7 +160,7 @@ def deploy(
             if as_json:
                 answer(json.dumps(_as_json(plan), indent=1))
             else:
-                click.echo("Nothing was deployed: --dry-run.")
+                show("Nothing was deployed: --dry-run.")
             return
         # The build of an image takes minutes the first time: whoever watches wants to see it.
         watched = sys.stdout.isatty() and not as_json
@@ -171,16 +171,14 @@ def deploy(
     if as_json:
         answer(json.dumps(_as_json(plan), indent=1))
         return
-    click.echo(
-        f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s."
-    )
-    click.echo(f"Profiles: {', '.join(deployment.profiles)}.")
-    click.echo(f"Python {deployment.python_version}, Airflow {deployment.airflow_version or 'none'}.")
+    show(f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s.")
+    show(f"Profiles: {', '.join(deployment.profiles)}.")
+    show(f"Python {deployment.python_version}, Airflow {deployment.airflow_version or 'none'}.")
     for name, folder in deployment.bundles.items():
-        click.echo(f"DAG bundle {name} is at {folder}.")
+        show(f"DAG bundle {name} is at {folder}.")
     if deployment.bundles and deployment.dags_source == "volume":
-        click.echo("After an edit of a DAG file: `modalflow sync`.")
-    click.echo(
+        show("After an edit of a DAG file: `modalflow sync`.")
+    show(
         "Next: start Airflow with `[core] executor = modalflow.executor.modal_executor.ModalExecutor`"
         + ("." if app == DEFAULT_APP else f" and `[modal_executor] app_name = {app}`.")
     )

@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, json_option, quiet, show
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
 _NAME_WIDTH = 26
@@ -50,9 +50,9 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
         if not as_json:
             time = f"  ({finding.seconds * 1000:.0f} ms)" if finding.seconds is not None else ""
             status = click.style(f"{finding.status.value:4}", fg=_COLOURS[finding.status.value])
-            click.echo(f"{status}  {finding.name:{_NAME_WIDTH}} {finding.detail}{time}")
+            show(f"{status}  {finding.name:{_NAME_WIDTH}} {finding.detail}{time}")
             if finding.mend:
-                click.echo(f"      {'':{_NAME_WIDTH}} → {finding.mend}")
+                show(f"      {'':{_NAME_WIDTH}} → {finding.mend}")
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if as_json:
         answer(json.dumps({"ok": not failed, "findings": [finding.to_wire() for finding in findings]}, indent=1))
@@ -60,7 +60,7 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
         warned = sum(finding.status is Status.WARN for finding in findings)
         skipped = sum(finding.status is Status.SKIP for finding in findings)
         counts = {"failed": failed, "with a warning": warned, "skipped": skipped}
-        click.echo(f"\n{len(findings)} checks: " + (_counted(counts) or "all passed") + ".")
+        show(f"\n{len(findings)} checks: " + (_counted(counts) or "all passed") + ".")
     sys.exit(1 if failed else 0)
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, target_options
+from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.text import json_line
 
 _COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "debug": "bright_black"}
 
@@ -53,18 +54,18 @@ def logs(
             return
         for said in lines_of(site, target):
             if isinstance(said, NoLogYetError):
-                click.echo(click.style(str(said), fg="bright_black"), err=True)
+                show(click.style(str(said), fg="bright_black"), err=True)
             elif isinstance(said, str):
                 _print(said, as_json)
             else:
-                click.echo(click.style(f"This try has {said.told}.", fg="bright_black"), err=True)
+                show(click.style(f"This try has {said.told}.", fg="bright_black"), err=True)
 
 
 def _print(line: str, as_json: bool) -> None:
     from modalflow.operations.log_lines import readable
 
     if as_json:
-        click.echo(line)
+        show(json_line(line))
         return
     level, text = readable(line)
-    click.echo(click.style(text, fg=_COLOURS[level]) if level in _COLOURS else text)
+    show(click.style(text, fg=_COLOURS[level]) if level in _COLOURS else text)

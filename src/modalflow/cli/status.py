@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet
+from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
 from modalflow.cli.words import counted, duration, table
 from modalflow.errors import ModalflowError
 
@@ -60,7 +60,7 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
             except (exception.Error, ModalflowError, TimeoutError) as error:
                 if not watch:
                     raise
-                click.echo(f"Not readable just now, trying again: {error or 'no answer'}", err=True)
+                show(f"Not readable just now, trying again: {error or 'no answer'}", err=True)
             if not watch:
                 return
             time.sleep(interval)
@@ -73,7 +73,7 @@ def _show(inventory: Inventory, site: Site, limit: int, watch: bool, as_json: bo
     page = "\n".join(_page(inventory, site, limit))
     if watch:
         click.clear()
-    click.echo(page)
+    show(page)
 
 
 def _wire(inventory: Inventory, site: Site) -> dict[str, Any]:

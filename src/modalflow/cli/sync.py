@@ -19,6 +19,7 @@ from modalflow.cli.common import (
     errors_in_a_line,
     json_option,
     quiet,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -88,7 +89,7 @@ def sync(
     if pruned is not None:
         _tell_pruned(pruned, dry_run)
     for name in unread:
-        click.echo(f"The deployed worker does not read {name} there: `modalflow deploy --dags-source volume`.")
+        show(f"The deployed worker does not read {name} there: `modalflow deploy --dags-source volume`.")
 
 
 def _tell(shipment: Shipment, volume: str, dry_run: bool) -> None:
@@ -96,29 +97,29 @@ def _tell(shipment: Shipment, volume: str, dry_run: bool) -> None:
     files = f"{len(manifest.files)} files, {_size(manifest.size)}"
     head = f"DAG bundle {shipment.bundle}"
     if not changes:
-        click.echo(f"{head}: nothing has changed ({files}, version {manifest.version[:12]} on Volume {volume}).")
+        show(f"{head}: nothing has changed ({files}, version {manifest.version[:12]} on Volume {volume}).")
         return
     lists = {"new": changes.added, "changed": changes.changed, "deleted": changes.removed}
     counted = ", ".join(f"{len(paths)} {what}" for what, paths in lists.items() if paths)
     done = "would upload" if dry_run else "uploaded"
     took = "" if dry_run else f" in {shipment.seconds:.1f} s"
-    click.echo(f"{head}: {counted}; {done} {_size(shipment.uploaded)}{took}.")
+    show(f"{head}: {counted}; {done} {_size(shipment.uploaded)}{took}.")
     paths = [(sign, path) for sign, found in zip("+~-", lists.values(), strict=True) for path in found]
     for sign, path in paths[:_SHOWN]:
-        click.echo(f"  {sign} {path}")
+        show(f"  {sign} {path}")
     if len(paths) > _SHOWN:
-        click.echo(f"  … and {len(paths) - _SHOWN} more")
+        show(f"  … and {len(paths) - _SHOWN} more")
     if dry_run:
-        click.echo("  Nothing was done. Without --dry-run, tasks that start afterwards would have these files.")
+        show("  Nothing was done. Without --dry-run, tasks that start afterwards would have these files.")
     else:
-        click.echo(f"  Tasks that start from now on have version {manifest.version[:12]} ({files}, Volume {volume}).")
+        show(f"  Tasks that start from now on have version {manifest.version[:12]} ({files}, Volume {volume}).")
 
 
 def _tell_pruned(pruned: Pruned, dry_run: bool) -> None:
     verb = "Would remove" if dry_run else "Removed"
     number = sum(map(len, pruned.versions.values()))
     files = f"{pruned.contents} files that none has any more ({_size(pruned.size)})"
-    click.echo(f"{verb} {number} old versions, and {files}.")
+    show(f"{verb} {number} old versions, and {files}.")
 
 
 def _as_data(

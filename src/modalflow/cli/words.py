@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from modalflow.text import one_line
+
 _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
@@ -21,7 +23,8 @@ def duration(seconds: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Lines with columns as wide as their widest cell; the last one is left ragged."""
+    """Return lines with columns as wide as their widest cell; the last one is left ragged. A cell is one line."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     return [
         indent + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()

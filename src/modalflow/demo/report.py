@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from rich.markup import escape
 from rich.table import Table
 
 from modalflow.demo.airflow_api import TaskInstance
@@ -91,11 +92,11 @@ def table(rows: Iterable[Row]) -> Table:
         instance = row.instance
         state = instance.state or "none"
         result.add_row(
-            instance.label,
-            f"[{STYLES.get(state, 'default')}]{state}[/]",
+            escape(instance.label),
+            f"[{STYLES.get(state, 'default')}]{escape(state)}[/]",
             str(instance.try_number),
-            row.function_call if row.function_call.startswith(CALL) else NOTHING,
-            row.container or NOTHING,
+            escape(row.function_call) if row.function_call.startswith(CALL) else NOTHING,
+            escape(row.container) or NOTHING,
             seconds(instance.queued, instance.started) if state != "skipped" else NOTHING,
             seconds(instance.started, instance.ended) if state != "skipped" else NOTHING,
         )

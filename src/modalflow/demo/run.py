@@ -55,12 +55,12 @@ def run(options: Options, console: Console) -> int:
     try:
         with ending_on_signals(), ModalStack(example_dags(), say=lambda line: say(escape(line))) as stack:
             run_id = trigger(stack)
-            say(f"DAG run {run_id} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
+            say(f"DAG run {escape(run_id)} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
             watch(stack, run_id, say, began + options.timeout)
             wrong = tell(stack, run_id, console)
             stack.airflow.keep_logs = bool(wrong)
             for problem in wrong:
-                console.print(f"[red]✗[/] {problem}", highlight=False, soft_wrap=True)
+                console.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
             if not wrong:
                 took = time.monotonic() - began
                 console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s)", highlight=False)

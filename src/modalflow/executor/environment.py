@@ -13,6 +13,7 @@ from modalflow import airflow_compat, control_plane
 from modalflow.config import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.executor.remote_logging import remote_logging_env
+from modalflow.names import MASKING_OPTIONS, airflow_variable
 
 _URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
@@ -30,6 +31,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
             "a URL that containers on Modal can reach; a loopback address means the container itself there",
         )
     return {
+        **masking_env(conf),
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
         **remote_logging_env(),
@@ -47,3 +49,20 @@ def of_containers(env: Mapping[str, str]) -> dict[str, str]:
     except (KeyError, TypeError, ValueError):
         return told
     return told | {"the names in [dag_processor] dag_bundle_config_list": ", ".join(names)}
+
+
+def masking_env(conf: Any) -> Mapping[str, str]:
+    """Return the variables with which a worker masks what the Airflow host masks, where that is not Airflow's default.
+
+    However they are set on the host: a team's names count beside everybody's, as its other settings count above them.
+    """
+    set_here = {
+        airflow_variable(section, option): value
+        for section, option in MASKING_OPTIONS
+        if (value := airflow_compat.setting_if_set(conf, section, option)) is not None
+    }
+    names = airflow_variable("core", "sensitive_var_conn_names")
+    everybody = airflow_compat.setting_if_set(airflow_compat.own_conf(), "core", "sensitive_var_conn_names")
+    if everybody and set_here.get(names) != everybody:
+        set_here[names] = f"{everybody},{set_here[names]}" if set_here.get(names) else everybody
+    return set_here

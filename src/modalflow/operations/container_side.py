@@ -5,6 +5,7 @@ What comes back is a container's word: plain data, of which every part may be mi
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,9 @@ from modalflow.operations.token_side import Trial, from_container
 
 #: Seconds by which clocks may differ before Airflow's tokens are refused as not yet or no longer valid.
 _CLOCK_TOLERANCE = 10.0
+
+#: A larger number is no time in seconds since the epoch: the last second of the year 9999.
+_LARGEST = 253_402_300_799
 
 _REACH = (
     "Set [modal_executor] execution_api_url to a URL that is reachable from Modal's containers, and let it through the "
@@ -132,8 +136,8 @@ def _too_old(name: str, site: Site, answer: Any) -> Finding:
 
 
 def _clock(seen: Mapping[str, Any], asked_at: float) -> Iterator[Finding]:
-    theirs, answered_at = seen.get("time"), time.time()
-    if not isinstance(theirs, float | int) or asked_at - _CLOCK_TOLERANCE < theirs < answered_at + _CLOCK_TOLERANCE:
+    theirs, answered_at = _number(seen.get("time")), time.time()
+    if theirs is None or asked_at - _CLOCK_TOLERANCE < theirs < answered_at + _CLOCK_TOLERANCE:
         return
     off = theirs - asked_at
     yield fail(
@@ -142,6 +146,13 @@ def _clock(seen: Mapping[str, Any], asked_at: float) -> Iterator[Finding]:
         "Airflow's tokens are valid for a limited time",
         "Set this machine's clock by NTP.",
     )
+
+
+def _number(seen: Any) -> float | None:
+    """A number as the container reported it; None for what is none, or one that no arithmetic takes."""
+    if isinstance(seen, bool) or not isinstance(seen, int | float) or not -math.inf < seen < math.inf:
+        return None
+    return float(seen) if abs(seen) < _LARGEST else None
 
 
 def _hostname(seen: Any, container_id: str) -> Finding:
@@ -167,7 +178,7 @@ def _execution_api(seen: Any) -> Finding:
     if "healthy" not in str(seen.get("text")):
         said = str(seen.get("text"))[:80]
         return fail(name, f"{url}health answers with something else: {said!r}", _mend_status(404, url))
-    return ok(name, f"reached from the container at {url}", float(seen.get("seconds") or 0))
+    return ok(name, f"reached from the container at {url}", _number(seen.get("seconds")))
 
 
 def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
@@ -227,7 +238,7 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
             yield warn(name, f"there is no DAG file in {bundle.get('path')}", mend)
         else:
             files = f"{bundle['files']} Python files in {bundle.get('path')}"
-            yield ok(name, files, float(bundle.get("seconds") or 0))
+            yield ok(name, files, _number(bundle.get("seconds")))
     if not isinstance(seen, list):
         yield skip("DAG bundles", "the container did not get as far as looking for them")
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from modalflow.text import ID, REASON, one_line
+
 _T = TypeVar("_T")
 
 
@@ -39,19 +41,24 @@ class Finding:
 
 
 def ok(name: str, detail: str, seconds: float | None = None) -> Finding:
-    return Finding(name, Status.OK, detail, seconds=seconds)
+    return _finding(name, Status.OK, detail, seconds=seconds)
 
 
 def warn(name: str, detail: str, mend: str) -> Finding:
-    return Finding(name, Status.WARN, detail, mend)
+    return _finding(name, Status.WARN, detail, mend)
 
 
 def fail(name: str, detail: str, mend: str) -> Finding:
-    return Finding(name, Status.FAIL, detail, mend)
+    return _finding(name, Status.FAIL, detail, mend)
 
 
 def skip(name: str, why: str) -> Finding:
-    return Finding(name, Status.SKIP, why)
+    return _finding(name, Status.SKIP, why)
+
+
+def _finding(name: str, status: Status, detail: str, mend: str = "", seconds: float | None = None) -> Finding:
+    """A finding of single lines, whatever was found: much of it is what others reported."""
+    return Finding(one_line(name, ID), status, one_line(detail, REASON), one_line(mend, REASON), seconds)
 
 
 def timed(work: Callable[[], _T]) -> tuple[_T, float]:

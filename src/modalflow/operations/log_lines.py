@@ -6,9 +6,10 @@ Lines are structured, JSON objects; what is not was written by something else, a
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from modalflow.text import for_terminal, from_json
 
 #: What every line repeats, or what is shown in a place of its own.
 _NOT_SHOWN = frozenset(
@@ -17,27 +18,18 @@ _NOT_SHOWN = frozenset(
 )
 
 
-#: Control characters but tab and line feed, and ESC unless it begins a colour.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]|\x1b(?!\[[0-9;]*m)")
-
-
 def readable(line: str) -> tuple[str, str]:
     """Return (level, text) of a line: ``2026-01-02T03:04:05.678Z INFO  message  key=value``, a traceback below it."""
     try:
-        entry = json.loads(line)
+        entry = from_json(line)
     except ValueError:
-        return "", _harmless(line)
+        return "", for_terminal(line)
     if not isinstance(entry, dict) or "event" not in entry:
-        return "", _harmless(line)
+        return "", for_terminal(line)
     level = str(entry.get("level") or "info").lower()
     context = "  ".join(f"{name}={_value(entry[name])}" for name in entry if name not in _NOT_SHOWN)
     text = f"{_time(entry.get('timestamp'))} {level.upper():7} {entry['event']}{'  ' + context if context else ''}"
-    return level, _harmless("\n".join([text, *_errors(entry)]))
-
-
-def _harmless(text: str) -> str:
-    """Without what would make a terminal do more than show it. Colours stay."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+    return level, for_terminal("\n".join([text, *_errors(entry)]))
 
 
 def _time(timestamp: object) -> str:
@@ -58,7 +50,8 @@ def _errors(entry: Mapping[str, Any]) -> Iterator[str]:
     for error in errors if isinstance(errors, list) else []:
         if not isinstance(error, dict):
             continue
-        for frame in error.get("frames") or []:
+        frames = error.get("frames")
+        for frame in frames if isinstance(frames, list) else []:
             if isinstance(frame, dict):
                 yield f"    {frame.get('filename')}:{frame.get('lineno')} in {frame.get('name')}"
         yield f"  {error.get('exc_type')}: {error.get('exc_value')}"

@@ -5,7 +5,6 @@ Reads, and changes nothing. The end of a try is told by what its function call r
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from modalflow.operations.inventory import RUNNING, take_inventory
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
 from modalflow.snapshot import SUBMITTED
+from modalflow.text import ID, from_json, one_line
 
 _MISSING = (exception.NotFoundError, FileNotFoundError)
 
@@ -80,19 +80,19 @@ class TaskLog:
         except TimeoutError:
             return None
         except exception.Error as error:
-            return Outcome(f"ended: {error}")
+            return Outcome(f"ended: {one_line(error)}")
         if not isinstance(returned, dict) or returned.get("final_state") in _GOES_ON:
             return None
         state = returned.get("final_state") or returned.get("state")
-        return Outcome(f"ended: {state}")
+        return Outcome(f"ended: {one_line(state, ID)}")
 
     def _note(self, line: str) -> None:
         try:
-            entry = json.loads(line)
+            entry = from_json(line)
         except ValueError:
             return
         if isinstance(entry, dict) and str(entry.get("event")).startswith("Started on Modal"):
-            self._function_call_id = str(entry.get("function_call_id") or "")
+            self._function_call_id = one_line(entry.get("function_call_id") or "", ID)
 
     def _volume(self) -> Any:
         return LogVolume(self.site.control_plane, self.site.names).volume

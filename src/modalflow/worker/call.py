@@ -20,6 +20,7 @@ from modalflow import __version__
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
+from modalflow.text import clean
 from modalflow.worker.accounts import Account
 from modalflow.worker.container import Container
 from modalflow.worker.header import header
@@ -289,7 +290,7 @@ def _ended(claim: Entry, outcome: Outcome) -> Entry:
         finished_at=time.time(),
         return_code=outcome.return_code,
         final_state=outcome.final_state,
-        reason=outcome.reason,
+        reason=None if outcome.reason is None else clean(outcome.reason),
         cause=outcome.cause,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
-from modalflow.names import LOGS_MOUNT, PRELOAD_VARIABLE
+from modalflow.names import LOGS_MOUNT, MASKING_OPTIONS, PRELOAD_VARIABLE, airflow_variable
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
@@ -23,6 +23,8 @@ READ_LIVE = (
     LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
+    # Read when Airflow is imported, and again for each workload (``airflow_compat.configure_masking``).
+    *(airflow_variable(section, option) for section, option in MASKING_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)

@@ -13,6 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from modalflow.text import STORED, clean, one_line
+
 #: Bytes after which a log goes on in another file. No part but the last ever changes.
 PART_SIZE = 4 << 20
 
@@ -23,10 +25,11 @@ def part(first: Path, number: int) -> Path:
 
 
 def log_line(level: str, event: str, logger: str, **context: Any) -> bytes:
-    """A structured line of now, as Airflow reads it."""
+    """Return a structured line of now, as Airflow reads it; its texts are made safe to show."""
     timestamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    entry = {"timestamp": timestamp, "level": level, "event": event, "logger": logger, **context}
-    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+    known = {name: one_line(value) if isinstance(value, str) else value for name, value in context.items()}
+    entry = {"timestamp": timestamp, "level": level, "event": clean(event, STORED), "logger": logger, **known}
+    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
 
 
 class PartWriter:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import glob
-import json
 import os
 import sys
 import time
@@ -21,6 +20,7 @@ from modalflow import airflow_compat
 from modalflow.config import without_user
 from modalflow.described import describe
 from modalflow.messages import State
+from modalflow.text import clean, from_json
 from modalflow.worker import processes
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
@@ -34,9 +34,39 @@ if TYPE_CHECKING:
 #: heartbeats in between.
 _EXIT_WAIT = 0.5
 
+#: Parts of a log, from the last one on, in which a callback's error is looked for. It is among the last lines, but one
+#: that is longer than a part has one for itself.
+_LAST_PARTS = 3
+
 
 def run(order: Order) -> Outcome:
-    """Run the workload to its end and tell what became of it; anything but an interrupt is an outcome."""
+    """Run the workload to its end and return its outcome, with a reason that is masked and safe to store.
+
+    Anything but an interrupt is an outcome.
+    """
+    try:
+        airflow_compat.configure_masking()
+    except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
+        return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
+    return _presentable(_run(order))
+
+
+def _presentable(outcome: Outcome) -> Outcome:
+    if not outcome.reason:
+        return outcome
+    return dataclasses.replace(outcome, reason=clean(airflow_compat.redacted(outcome.reason)))
+
+
+def _without_masking(error: Exception) -> str:
+    return (
+        "The worker cannot mask secrets as [core] sensitive_var_conn_names, [core] hide_sensitive_var_conn_fields, "
+        "[logging] secret_mask_adapter and [logging] min_length_masked_secret say, so nothing was run "
+        f"({type(error).__name__}: {error}). If it is the adapter's module that cannot be imported, add it to the "
+        "worker's image and deploy again: `modalflow deploy`."
+    )
+
+
+def _run(order: Order) -> Outcome:
     from pydantic import ValidationError
 
     try:
@@ -90,12 +120,19 @@ def _last(final_states: Sequence[str]) -> str | None:
 
 
 def _callback_error(segment: str) -> str | None:
-    """What the process of a failed callback said of it; its supervisor knows no more than an exit code."""
+    """Return what the process of a failed callback reported; its supervisor knows no more than an exit code."""
     first = Path(segment)
-    last = max(first.parent.glob(f"{glob.escape(first.name)}*"))
-    for line in reversed(last.read_text(errors="replace").splitlines()):
+    parts = sorted(first.parent.glob(f"{glob.escape(first.name)}*"), reverse=True)
+    return next((error for part in parts[:_LAST_PARTS] if (error := _error_in(part)) is not None), None)
+
+
+def _error_in(part: Path) -> str | None:
+    # Not splitlines(): a line of JSON may hold what that takes for the end of a line.
+    for line in reversed(part.read_text(errors="backslashreplace").split("\n")):
+        if "callback_runner" not in line:
+            continue
         with contextlib.suppress(ValueError):
-            entry = json.loads(line)
+            entry = from_json(line)
             if isinstance(entry, dict) and entry.get("logger") == "callback_runner" and "error" in entry:
                 return str(entry["error"])
     return None

@@ -17,6 +17,7 @@ from typing import Any
 
 from modalflow import airflow_compat
 from modalflow.worker.environment import has_remote_logging
+from modalflow.worker.log_encoding import spell_out_surrogates
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ _PRELOADED_IF_THERE = (
 def warm_up() -> None:
     """Import what a supervised task needs, and make what it would make; let go of the database engine that comes with
     it."""
+    spell_out_surrogates()
     for name in airflow_compat.modules_of_a_supervised_task():
         import_module(name)
     for name in _PRELOADED_IF_THERE:

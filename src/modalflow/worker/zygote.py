@@ -25,6 +25,7 @@ from typing import Any, NoReturn
 
 from modalflow.messages import Kind, State
 from modalflow.names import PRELOAD_VARIABLE
+from modalflow.text import clean
 from modalflow.worker import fresh, preload, processes
 from modalflow.worker.commands import run_command
 from modalflow.worker.orders import (
@@ -40,9 +41,6 @@ from modalflow.worker.orders import (
 )
 
 log = logging.getLogger(__name__)
-
-#: An outcome must fit into a pipe that nobody reads until the process has ended.
-_LONGEST_REASON = 4000
 
 #: Files that are taken from the socket at once; an order brings one.
 _MOST_FILES = 16
@@ -223,7 +221,8 @@ def _drain(end: socket.socket) -> None:
 
 
 def _write_outcome(pipe: int, outcome: Outcome) -> None:
-    reason = outcome.reason[:_LONGEST_REASON] if outcome.reason else None
+    # An outcome must fit into a pipe that nobody reads until the process has ended.
+    reason = clean(outcome.reason) if outcome.reason else None
     os.write(pipe, encode(asdict(outcome) | {"reason": reason}))
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
 
 from modalflow.operations.log_lines import readable
+from tests.strange import JSON_VALUES, TEXTS
 
 
 def test_a_structured_line_reads_as_one() -> None:
@@ -40,7 +42,31 @@ def test_what_is_printed_stays_as_it_is(line: str) -> None:
     assert readable(line) == ("", line)
 
 
-@pytest.mark.parametrize("detail", [None, 7, "text", [None], [{}], [{"frames": [None]}]])
+@pytest.mark.parametrize("detail", [None, 7, "text", [None], [{}], [{"frames": [None]}], [{"frames": 7}]])
 def test_a_malformed_detail_is_no_trouble(detail: object) -> None:
     """A task may log anything under any name."""
     assert readable(json.dumps({"event": "e", "error_detail": detail}))[1].startswith(" INFO    e")
+
+
+@pytest.mark.parametrize(
+    ("event", "shown"),
+    [
+        ("caf\udce9", "caf\\udce9"),
+        ("\x1b]0;owned\x07\x1b[2J\u202e", "\\x1b]0;owned\\x07\\x1b[2J\\u202e"),
+        ("\x1b[31mred\x1b[0m", "\x1b[31mred\x1b[0m"),
+        ("[/red] [bold]", "[/red] [bold]"),
+    ],
+)
+def test_a_terminal_only_shows_it(event: str, shown: str) -> None:
+    """Colours stay; what would steer the terminal, or cannot be encoded, is written out."""
+    assert readable(json.dumps({"event": event}))[1].endswith(shown)
+    assert readable(event) == ("", shown)
+
+
+@given(TEXTS, JSON_VALUES)
+def test_any_line_can_be_shown(text: str, value: object) -> None:
+    """Whatever a task has written to its log."""
+    for line in (text, json.dumps(value), json.dumps({"event": value, text: value, "error_detail": [value]})):
+        level, shown = readable(line)
+        f"{level}{shown}".encode()
+    assert readable("[" * 100_000)[0] == ""

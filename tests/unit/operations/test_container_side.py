@@ -1,0 +1,46 @@
+"""What a container answers to `modalflow doctor`: its word only, whatever it says."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modalflow.operations import container_side
+from tests.strange import JSON_VALUES
+
+SITE: Any = SimpleNamespace(
+    deploy_command="modalflow deploy", names=SimpleNamespace(app="a"), control_plane=SimpleNamespace(environment="")
+)
+BUNDLES = st.lists(st.dictionaries(st.sampled_from(["name", "path", "files", "seconds", "error"]), JSON_VALUES))
+VIEWS = st.dictionaries(
+    st.sampled_from(["version", "hostname", "execution_api", "bundles", "remote_logging"]),
+    JSON_VALUES
+    | st.lists(st.dictionaries(st.sampled_from(["name", "path", "files", "seconds", "error"]), JSON_VALUES)),
+)
+PROBES = st.dictionaries(st.sampled_from(["cloud", "region", "time", "problem", "container_id"]), JSON_VALUES)
+
+
+@settings(deadline=None, max_examples=60)
+@given(PROBES, VIEWS | JSON_VALUES)
+def test_any_answer_becomes_findings(probe: dict[str, Any], view: object) -> None:
+    """Each is a line that a terminal shows, and that JSON can hold."""
+    with mock.patch.object(container_side, "_ask", return_value={"probe": probe | {"airflow": view}}):
+        for finding in container_side.examine(SITE, "default", {}, 1.0):
+            line = f"{finding.name} {finding.detail} {finding.mend}"
+            line.encode()
+            assert not set(line) & {"\n", "\x1b", "\x00"}
+            json.dumps(finding.to_wire(), allow_nan=False)
+
+
+@pytest.mark.parametrize("answer", [None, 7, "text", {"reason": "\x1b[2J"}, {"probe": 3}])
+def test_any_other_answer_is_a_finding_as_well(answer: object) -> None:
+    """An older worker has no answer of this form."""
+    with mock.patch.object(container_side, "_ask", return_value=answer):
+        (finding,) = container_side.examine(SITE, "default", {}, 1.0)
+    assert "older" in finding.detail and "\x1b" not in finding.detail

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+from pathlib import Path
 from typing import Any
 
 from grpclib.encoding.proto import ProtoCodec
@@ -77,18 +78,24 @@ class ControlPlane:
         environments = Environments(journal)
         self.blobs = Blobs(self.state, self.options.host)
         secrets = Secrets(environments, journal)
-        self.volumes = Volumes(self.state, self.blobs, environments)
-        dicts, queues = Dicts(environments, journal), Queues(environments, journal)
-        self.apps = Apps(environments, journal)
-        self.functions = Functions(self.apps, journal)
-        self.logs = Logs(self.apps, journal)
-        mounts = Mounts(self.state, self.blobs, environments)
         self._fork_server = ForkServer(
             common_variables(self.state),
             isolation=isolation,
             preload=self.options.fork_server,
             folder=self.state.folder("containers"),
         )
+        self.volumes = Volumes(
+            self.state,
+            self.blobs,
+            environments,
+            overlays=self._fork_server.has_overlays,
+            root_of=self._root_of,
+        )
+        dicts, queues = Dicts(environments, journal), Queues(environments, journal)
+        self.apps = Apps(environments, journal)
+        self.functions = Functions(self.apps, journal)
+        self.logs = Logs(self.apps, journal)
+        mounts = Mounts(self.state, self.blobs, environments)
         self.images = images = Images(self.state, mounts, secrets, self._fork_server)
         capacity = self.options.capacity()
         self.launcher = Launcher(
@@ -181,6 +188,7 @@ class ControlPlane:
         host = f"[{self.options.host}]" if ":" in self.options.host else self.options.host
         self.url = f"http://{host}:{port}"
         self.doors.lead_to(server.protocol)
+        self.volumes.start()
         self._resume()
         self._loops = [asyncio.create_task(self._upkeep.run()), asyncio.create_task(self._memory.run())]
 
@@ -202,6 +210,7 @@ class ControlPlane:
         # The server answers until the last container is gone: they commit their volumes at exit.
         await self.pools.close()
         self._fork_server.close()
+        await self.volumes.close()
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -217,6 +226,12 @@ class ControlPlane:
             function_id=function.object_id,
             root_function_id=function.root.object_id,
         )
+
+    def _root_of(self, container_id: str) -> Path | None:
+        container = self.pools.container(container_id)
+        if container is None or container.process is None:
+            return None
+        return Path(f"/proc/{container.process.pid}/root")
 
     def _open_files(self, container_id: str) -> set[str]:
         container = self.pools.container(container_id)

@@ -120,7 +120,11 @@ class Launcher:
                 mount.volume_id, container.container_id, background_commits=mount.allow_background_commits
             )
             attached.append(mount.volume_id)
-            views.append(VolumeView(mount.volume_id, view, mount.mount_path, mount.sub_path, mount.read_only))
+            views.append(
+                VolumeView(
+                    mount.volume_id, view.root, mount.mount_path, mount.sub_path, mount.read_only, tuple(view.layers)
+                )
+            )
         for number, bucket in enumerate(container.spec.cloud_bucket_mounts):
             folder = self._buckets.folder(bucket)
             views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))

@@ -82,6 +82,7 @@ class ForkServer:
         self._template: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._isolation: asyncio.Future[Isolation] | None = None
+        self._has_overlays = False
         self._asked: deque[_Asked] = deque()
         self._processes: dict[int, Process] = {}
         self._said = b""
@@ -123,6 +124,11 @@ class ForkServer:
         if self._isolation is None:
             raise TemplateError("the fork server was not started")
         return await _in_time(asyncio.shield(self._isolation))
+
+    async def has_overlays(self) -> bool:
+        """Return, as soon as that is known, whether containers can mount overlays over files of the folder."""
+        await self.isolation()
+        return self._has_overlays
 
     async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
         """Start a container; TemplateError if that cannot be."""
@@ -208,7 +214,13 @@ class ForkServer:
 
     def _heard(self, said: dict[str, Any]) -> None:
         match said:
-            case {"isolation": kind, "problems": problems}:
+            case {"isolation": kind, "problems": problems, "overlays": overlays}:
+                self._has_overlays = not overlays and Isolation(kind) is not Isolation.PLAIN
+                if overlays and Isolation(kind) is not Isolation.PLAIN:
+                    log.warning(
+                        "the state folder cannot hold overlay mounts, so each container gets a copy of its Volumes: %s",
+                        overlays,
+                    )
                 self._settled(Isolation(kind), problems)
                 if not self._preload:
                     self._mute = 0

@@ -26,6 +26,10 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*
 #: specconv), /sys in place of cgroups.
 _THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
 
+#: A folder that was there when the container began can be renamed, as in any file system, and a file's mode or time
+#: changes without a copy of its content. In user namespaces the kernel has neither: renaming such a folder is EXDEV.
+_ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
+
 
 def enter(isolation: Isolation, room: Room) -> Keeper | None:
     """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
@@ -57,6 +61,7 @@ def enter(isolation: Isolation, room: Room) -> Keeper | None:
     os.chdir("/")
     _hide(room)
     for volume in room.volumes:
+        _mount(volume, isolation)
         _place(volume)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     _make_devices()
@@ -239,14 +244,31 @@ def _hide(room: Room) -> None:
                 syscalls.bind(f"{_HOST}{path}", path, recursive=True)
 
 
-def _place(volume: VolumeView) -> None:
-    place, sub_path = f"{VOLUMES}/{volume.volume_id}", volume.sub_path.strip("/")
-    target = str(Path(place, sub_path))
-    path = f"/{volume.mount_path.strip('/')}"
+def _mount(volume: VolumeView, isolation: Isolation) -> None:
+    """Mount a volume at the place that the runtime knows."""
+    place = f"{VOLUMES}/{volume.volume_id}"
     os.makedirs(place, exist_ok=True)
+    if not volume.layers:
+        syscalls.bind(f"{_HOST}{volume.view}", place)
+    else:
+        # As names in the current folder: the options of a mount have to fit into one page.
+        os.chdir(f"{_HOST}{volume.layers[0].parent}")
+        lower = ":".join(layer.name for layer in volume.layers)
+        upper, work = (_escaped(f"{_HOST}{volume.view}/{name}") for name in ("upper", "work"))
+        extra = _ROOTS_OVERLAY if isolation is Isolation.ROOT else "userxattr"
+        options = f"lowerdir={lower},upperdir={upper},workdir={work},index=off,{extra}"
+        syscalls.mount(volume.volume_id, place, "overlay", options=options)
+        os.chdir("/")
+    os.makedirs(f"{place}/{volume.sub_path.strip('/')}", exist_ok=True)
+    if volume.read_only:
+        syscalls.make_read_only(place)
+
+
+def _place(volume: VolumeView) -> None:
+    """Have a mounted volume at the path that the app says."""
+    target = str(Path(VOLUMES, volume.volume_id, volume.sub_path.strip("/")))
+    path = f"/{volume.mount_path.strip('/')}"
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    os.makedirs(f"{_HOST}{volume.view}/{sub_path}", exist_ok=True)
-    syscalls.bind(f"{_HOST}{volume.view}", place, read_only=volume.read_only)
     if os.path.isdir(path) and not os.path.islink(path):
         try:
             os.rmdir(path)

@@ -31,10 +31,12 @@ class VolumeView:
 
     volume_id: str
     view: Path
-    """The directory with the volume's files, on the host."""
+    """The directory with the volume's files, on the host; with ``layers``, the one with ``upper`` and ``work``."""
     mount_path: str
     sub_path: str = ""
     read_only: bool = False
+    layers: tuple[Path, ...] = ()
+    """Directories of one folder that an overlay mount shows below what the container writes, the uppermost first."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +116,10 @@ def _room(said: dict[str, Any]) -> Room:
         also_hidden=tuple(map(Path, said["also_hidden"])),
         shown=tuple(map(Path, said["shown"])),
         lent=tuple(map(Path, said["lent"])),
-        volumes=tuple(VolumeView(**{**volume, "view": Path(volume["view"])}) for volume in said["volumes"]),
+        volumes=tuple(
+            VolumeView(**{**volume, "view": Path(volume["view"]), "layers": tuple(map(Path, volume["layers"]))})
+            for volume in said["volumes"]
+        ),
         cwd=said["cwd"],
         kept=None if said["kept"] is None else Path(said["kept"]),
     )

@@ -7,7 +7,8 @@ and all containers end with it.
 On the socket each byte from the control plane comes with three file descriptors: a file with the Start, and the
 writing ends of the container's stdout and stderr. What it says is a line of JSON each time:
 
-``{"isolation", "problems"}``           first of all: how it keeps containers apart, and why not better
+``{"isolation", "problems", "overlays"}`` first of all: how it keeps containers apart, and why not better; why a
+                                        volume cannot be an overlay mount, empty if it can
 ``{"preloaded", "problem"}``            whether containers can be forks
 ``{"pid", "attached"}``                 the container that was asked for longest has begun; with it comes, where there
                                         are such, a file descriptor of the process
@@ -70,10 +71,11 @@ class Template:
         """Settle how containers are kept apart: as wanted, or, if that is ``best``, as well as the machine allows."""
         problems: dict[str, str] = {}
         if wanted == "best":
-            self._isolation, problems = best_isolation(folder)
+            self._isolation, overlays, problems = best_isolation(folder)
         else:
             self._isolation = Isolation(wanted)
-        self._say(isolation=self._isolation.value, problems=problems)
+            overlays = problem_with(self._isolation, folder, overlay=True)
+        self._say(isolation=self._isolation.value, problems=problems, overlays=overlays)
 
     def preload(self) -> None:
         try:
@@ -146,22 +148,27 @@ class Template:
         self._control.sendall(line[sent:])
 
 
-def best_isolation(folder: str | None) -> tuple[Isolation, dict[str, str]]:
-    """Return the best kind that works on this machine, found by trying it, and what is the matter with better ones."""
+def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
+    """Return the best kind that works on this machine, found by trying it, and what is the matter with better ones.
+
+    The second value is what is the matter with overlay mounts for volumes, empty if they work.
+    """
     problems: dict[str, str] = {}
     for isolation in (Isolation.ROOT, Isolation.USER):
-        problem = problem_with(isolation, folder)
+        # Most often both work, and one try shows it.
+        overlays = problem_with(isolation, folder, overlay=True)
+        problem = overlays and problem_with(isolation, folder)
         if not problem:
-            return isolation, problems
+            return isolation, overlays, problems
         problems[isolation.value] = problem
-    return Isolation.PLAIN, problems
+    return Isolation.PLAIN, "", problems
 
 
-def problem_with(isolation: Isolation, within: str | None = None) -> str:
+def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bool = False) -> str:
     """Return why this machine does not allow a kind of isolation, empty if it does. Call it where there are no threads.
 
     Tried with a container that writes a file to a volume, at a path that the host does not have, in a folder of its own
-    below ``within``.
+    below ``within``. With ``overlay`` the volume is an overlay mount.
     """
     if isolation is Isolation.PLAIN:
         return ""
@@ -171,9 +178,10 @@ def problem_with(isolation: Isolation, within: str | None = None) -> str:
         return "it needs root"
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=within) as name:
         folder = Path(name).resolve()
-        for made in ("layer/root", "view", "container"):
+        for made in ("layer/root", "view/upper", "view/work", "lower", "container"):
             (folder / made).mkdir(parents=True)
-        volume = VolumeView("vo-probe", folder / "view", "/modalflow-probe/here")
+        layers = (folder / "lower",) if overlay else ()
+        volume = VolumeView("vo-probe", folder / "view", "/modalflow-probe/here", layers=layers)
         room = Room(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
         said = folder / "said"
         with said.open("wb") as file:
@@ -181,7 +189,7 @@ def problem_with(isolation: Isolation, within: str | None = None) -> str:
         if is_container:
             os._exit(_write_to_volume())
         _, status = os.waitpid(pid, 0) if pid else (0, 0)
-        if (folder / "view" / "file").exists():
+        if (folder / ("view/upper" if overlay else "view") / "file").exists():
             return ""
         return said.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
 

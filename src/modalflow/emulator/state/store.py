@@ -32,7 +32,7 @@ INCOMING = ".incoming-"
 ORPHAN_SECONDS = 3600.0
 
 #: The folders that hold what goes with the process: what a killed one left there is cleared away.
-PASSING = ("views", "containers", "doors")
+PASSING = ("views", "trees", "containers", "doors")
 
 #: The folders that a state folder may have without a file of records: modalflow 0.4 left it so.
 _BEFORE_RECORDS = {*PASSING, "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}

@@ -1,16 +1,18 @@
 """The content of volumes: blocks of up to 8 MiB, each kept once however many files of however many volumes hold it.
 
-Owns which blocks are in use and when an unused one goes. A file that grows, as a log does, shares all but its last
-block with what it was a second ago.
+Owns which blocks are in use, where each one is, and when an unused one goes. A file that grows, as a log does, shares
+all but its last block with what it was a second ago. A block lies in a file of its own, or in the file that holds the
+whole content of a larger file (wholes.py), never in both for long.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,11 @@ BLOCK_BYTES = 8 * 1024 * 1024
 #: An unused block stays so long: a download of it may be under way, or the upload that it is part of may not be over.
 UNUSED_SECONDS = 60.0
 
+#: The block that stands for zeros alone, as the SDK names one: without its trailing zeros nothing is left.
+ZEROS = hashlib.sha256(b"").hexdigest()
+
+_PREFIX = ".incoming-"
+
 
 class BlockStore:
     """Blocks by their SHA-256 with a count of their users. Safe to use from several threads.
@@ -31,19 +38,41 @@ class BlockStore:
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._files = FileStore(root)
+        self._wholes = root / "wholes"
         self._clock = clock
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._unused: dict[str, float] = {}
+        self._placed: dict[str, tuple[str, int]] = {}
+        self._holding: dict[str, set[str]] = {}
+        self._doomed: dict[Path, float] = {}
+        self._wholes.mkdir(mode=0o700, exist_ok=True)
+        for incoming in self._wholes.glob(f"{_PREFIX}*"):
+            incoming.unlink(missing_ok=True)
 
     def path(self, block: str) -> Path:
+        """Return the file of its own that a block has, or would have."""
         return self._files.path(block)
+
+    def locate(self, block: str) -> tuple[Path, int]:
+        """Return the file that a block lies in, and where. It may be shorter there; in a larger file never."""
+        with self._lock:
+            placed = self._placed.get(block)
+        if placed is None:
+            return self._files.path(block), 0
+        return self._wholes / placed[0], placed[1] * BLOCK_BYTES
+
+    def whole(self, blocks: Sequence[str], size: int) -> Path:
+        """Return the file that has, or would have, the content of those blocks."""
+        return self._wholes / _whole_name(blocks, size)
 
     def keep(self, data: bytes) -> str:
         """Keep the bytes and count the caller as a user."""
         block = hashlib.sha256(data).hexdigest()
         with self._lock:
-            self._files.put_as(block, data)
+            if block not in self._placed:
+                self._doomed.pop(self._files.path(block), None)
+                self._files.put_as(block, data)
             self._use(block)
         return block
 
@@ -56,10 +85,37 @@ class BlockStore:
             size += len(data)
         return tuple(blocks), size
 
+    def keep_file(self, descriptor: int, known: Sequence[str] = (), trusted: int = 0) -> tuple[tuple[str, ...], int]:
+        """Keep an open file's content, in blocks; return them and the size. Holes are not read.
+
+        ``known`` are blocks that it had earlier: what is still the same is compared, and neither hashed nor written.
+        The first ``trusted`` of them are taken to be the same without being read.
+        """
+        size = os.fstat(descriptor).st_size
+        count = -(-size // BLOCK_BYTES)
+        if count > 1 and not known:
+            return self._keep_whole(descriptor, size)
+        blocks: list[str] = []
+        try:
+            for index in range(count):
+                expected = known[index] if index < len(known) else None
+                if expected is not None and (index < trusted or self._is_at(descriptor, index, expected, size)):
+                    self._use_kept(expected)
+                    blocks.append(expected)
+                elif _is_hole(descriptor, index * BLOCK_BYTES):
+                    blocks.append(self.keep(b""))
+                else:
+                    blocks.append(self.keep(_at(descriptor, index, size)))
+        except BaseException:
+            self.release(blocks)
+            raise
+        return tuple(blocks), size
+
     def receive(self, path: Path, expected: str) -> None:
         """Keep an uploaded block that nobody uses yet; ValueError if it is not the expected one."""
         with self._lock:
             block, size = self._files.put_file(path)
+            self._doomed.pop(self._files.path(block), None)
             if not self._users[block]:
                 self._unused[block] = self._clock() + UNUSED_SECONDS
         if block != expected:
@@ -71,7 +127,7 @@ class BlockStore:
         """Count the caller as a user of each block that is there; return those that are missing."""
         wanted = list(blocks)
         with self._lock:
-            missing = [block for block in wanted if not self._users[block] and not self._files.has(block)]
+            missing = [block for block in wanted if not self._users[block] and not self._has(block)]
             if not missing:
                 for block in wanted:
                     self._use(block)
@@ -81,6 +137,17 @@ class BlockStore:
         """Count a user that was there before this process: its blocks are taken to be there."""
         with self._lock:
             self._users.update(blocks)
+
+    def restore_wholes(self, contents: Iterable[tuple[tuple[str, ...], int]]) -> None:
+        """Find the larger files that an earlier process left; those of none of the contents (blocks, size) go."""
+        there = {path.name for path in self._wholes.iterdir()}
+        for blocks, size in contents:
+            if len(blocks) > 1 and (name := _whole_name(blocks, size)) in there:
+                there.discard(name)
+                with self._lock:
+                    self._place(name, blocks)
+        for name in there:
+            (self._wholes / name).unlink(missing_ok=True)
 
     def clear_orphans(self, older_than: float) -> int:
         """Remove blocks that nobody uses and that were kept before that time; return how many went."""
@@ -98,19 +165,178 @@ class BlockStore:
                     self._unused[block] = now + UNUSED_SECONDS
             for block in [block for block, until in self._unused.items() if until <= now]:
                 del self._unused[block]
-                self._files.remove(block)
+                if block in self._placed:
+                    self._displace(block, now)
+                else:
+                    self._files.remove(block)
+            for path in [path for path, until in self._doomed.items() if until <= now]:
+                del self._doomed[path]
+                path.unlink(missing_ok=True)
 
-    def write_file(self, blocks: Iterable[str], size: int, target: Path) -> None:
-        """Write the blocks out as one file of that size."""
+    def write_file(self, blocks: Sequence[str], size: int, target: Path) -> None:
+        """Write the blocks out as one file of that size, with holes where they have zeros alone."""
         with target.open("wb") as file:
             for index, block in enumerate(blocks):
-                file.seek(index * BLOCK_BYTES)
-                file.write(self.path(block).read_bytes())
+                if block != ZEROS:
+                    path, offset = self.locate(block)
+                    length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+                    _copy_range(path, offset, file.fileno(), index * BLOCK_BYTES, length)
             file.truncate(size)
+
+    def assemble(self, blocks: Sequence[str], size: int) -> Path:
+        """Return the file with the whole content of those blocks, which the caller uses, made if there is none."""
+        name = _whole_name(blocks, size)
+        path = self._wholes / name
+        with self._lock:
+            if name in self._holding and path.exists():
+                return path
+        incoming = self._incoming()
+        try:
+            self.write_file(blocks, size, incoming)
+            with self._lock:
+                self._settle(incoming, name, blocks)
+        finally:
+            incoming.unlink(missing_ok=True)
+        return path
+
+    def content(self, blocks: Sequence[str], size: int) -> Path | None:
+        """Return a file with exactly that content, which the caller uses; None if it must be written out."""
+        if len(blocks) > 1:
+            return self.assemble(blocks, size)
+        path, offset = self.locate(blocks[0])
+        return path if offset == 0 and path.stat().st_size == size else None
+
+    def _keep_whole(self, descriptor: int, size: int) -> tuple[tuple[str, ...], int]:
+        """Keep a larger file that nothing is known of: in one piece, read once."""
+        incoming = self._incoming()
+        blocks: list[str] = []
+        try:
+            with incoming.open("wb") as file:
+                for index in range(-(-size // BLOCK_BYTES)):
+                    if _is_hole(descriptor, index * BLOCK_BYTES):
+                        blocks.append(ZEROS)
+                        continue
+                    data = _at(descriptor, index, size)
+                    blocks.append(hashlib.sha256(data).hexdigest())
+                    for start, end in _data(descriptor, index * BLOCK_BYTES, index * BLOCK_BYTES + len(data)):
+                        os.pwrite(file.fileno(), data[start - index * BLOCK_BYTES : end - index * BLOCK_BYTES], start)
+                file.truncate(size)
+            with self._lock:
+                if ZEROS in blocks:
+                    self._files.put_as(ZEROS, b"")
+                for block in blocks:
+                    self._use(block)
+                self._settle(incoming, _whole_name(blocks, size), blocks)
+        finally:
+            incoming.unlink(missing_ok=True)
+        return tuple(blocks), size
+
+    def _is_at(self, descriptor: int, index: int, block: str, size: int) -> bool:
+        """Whether the file still has that block there. Reads both, up to the first difference."""
+        if block == ZEROS and _is_hole(descriptor, index * BLOCK_BYTES):
+            return True
+        length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+        path, offset = self.locate(block)
+        try:
+            with path.open("rb", buffering=0) as kept:
+                for at in range(0, length, 1024 * 1024):
+                    part = os.pread(descriptor, min(1024 * 1024, length - at), index * BLOCK_BYTES + at)
+                    if part != os.pread(kept.fileno(), len(part), offset + at).ljust(len(part), b"\0"):
+                        return False
+        except FileNotFoundError:
+            return False
+        return True
+
+    def _use_kept(self, block: str) -> None:
+        with self._lock:
+            self._use(block)
 
     def _use(self, block: str) -> None:
         self._users[block] += 1
         self._unused.pop(block, None)
+        if block not in self._placed:
+            self._doomed.pop(self._files.path(block), None)
+
+    def _has(self, block: str) -> bool:
+        return block in self._placed or self._files.has(block)
+
+    def _incoming(self) -> Path:
+        return self._wholes / f"{_PREFIX}{os.urandom(8).hex()}"
+
+    def _settle(self, incoming: Path, name: str, blocks: Sequence[str]) -> None:
+        if name not in self._holding:
+            incoming.replace(self._wholes / name)
+            self._place(name, blocks)
+
+    def _place(self, name: str, blocks: Sequence[str]) -> None:
+        """The blocks lie in that larger file from now on; where they were is let go of when nobody reads it there."""
+        now = self._clock()
+        self._doomed.pop(self._wholes / name, None)
+        self._holding[name] = set()
+        for index, block in enumerate(blocks):
+            if block == ZEROS or self._placed.get(block, ("",))[0] == name:
+                continue
+            if block in self._placed:
+                self._displace(block, now)
+            elif self._files.has(block):
+                self._doomed[self._files.path(block)] = now + UNUSED_SECONDS
+            self._placed[block] = (name, index)
+            self._holding[name].add(block)
+
+    def _displace(self, block: str, now: float) -> None:
+        name, _ = self._placed.pop(block)
+        self._holding[name].discard(block)
+        if not self._holding[name]:
+            del self._holding[name]
+            self._doomed[self._wholes / name] = now + UNUSED_SECONDS
+
+
+def _whole_name(blocks: Sequence[str], size: int) -> str:
+    return hashlib.sha256(f"{size} {' '.join(blocks)}".encode()).hexdigest()
+
+
+def _at(descriptor: int, index: int, size: int) -> bytes:
+    """Return the block of an open file; what it lacks since its size was looked up is zeros."""
+    length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+    parts: list[bytes] = []
+    at = index * BLOCK_BYTES
+    while length and (part := os.pread(descriptor, length, at)):
+        parts.append(part)
+        at, length = at + len(part), length - len(part)
+    return b"".join(parts) + bytes(length)
+
+
+def _is_hole(descriptor: int, offset: int) -> bool:
+    """Whether a block of the file is a hole from beginning to end."""
+    return next(_data(descriptor, offset, offset + BLOCK_BYTES), None) is None
+
+
+def _data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """Yield the parts of a range that are no holes; all of it where the file system does not know."""
+    while start < end:
+        try:
+            first = os.lseek(descriptor, start, os.SEEK_DATA)
+            last = os.lseek(descriptor, first, os.SEEK_HOLE)
+        except OSError:
+            # ENXIO: nothing but a hole up to the end.
+            return
+        if first >= end:
+            return
+        yield first, min(last, end)
+        start = last
+
+
+def _copy_range(path: Path, offset: int, target: int, at: int, length: int) -> None:
+    """Copy within the kernel, which shares instead where the file system can; the source may be shorter."""
+    with path.open("rb", buffering=0) as source:
+        while length:
+            try:
+                copied = os.copy_file_range(source.fileno(), target, length, offset, at)
+            except OSError:
+                copied = os.pwrite(target, os.pread(source.fileno(), min(length, 1024 * 1024), offset), at)
+            if not copied:
+                return
+            offset, at, length = offset + copied, at + copied, length - copied
 
 
 def _read_block(source: BinaryIO) -> bytes:

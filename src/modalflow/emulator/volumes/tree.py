@@ -61,6 +61,16 @@ def parent(path: str) -> str:
     return path.rpartition("/")[0]
 
 
+def split(path: str) -> tuple[str, str]:
+    """Return the directory of a path, and its name there."""
+    above, _, name = path.rpartition("/")
+    return above, name
+
+
+def join(directory: str, name: str) -> str:
+    return f"{directory}/{name}" if directory else name
+
+
 def parents(path: str) -> Iterator[str]:
     """Yield the directories above a path, nearest first, without the root."""
     while path := parent(path):
@@ -68,13 +78,23 @@ def parents(path: str) -> Iterator[str]:
 
 
 class Tree:
-    """The paths of one volume and what stands there. ``changed`` is told each path and what now stands there."""
+    """The paths of one volume and what stands there. ``changed`` is called with each path and what now stands there.
+
+    One thread changes it; others may read single paths, names and a ``Past`` meanwhile.
+    """
 
     def __init__(
         self, nodes: Mapping[str, Node] | None = None, changed: Callable[[str, Node | None], None] | None = None
     ) -> None:
         self._nodes: dict[str, Node] = dict(nodes or {})
+        self._names: dict[str, dict[str, None]] = {}
+        for path in self._nodes:
+            self._name(path)
         self._changed = changed or (lambda _path, _node: None)
+        self._pasts: list[Past] = []
+
+    def __len__(self) -> int:
+        return len(self._nodes)
 
     def nodes(self) -> dict[str, Node]:
         """Return a copy of the table."""
@@ -82,6 +102,21 @@ class Tree:
 
     def get(self, path: str) -> Node | None:
         return self._nodes.get(path)
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of a directory's entries, in no order."""
+        return list(self._names.get(directory, ()))
+
+    def remember(self) -> Past:
+        """Return what the tree holds now, whatever becomes of it later, until ``forget``. Costs no copy."""
+        past = Past(self)
+        self._pasts.append(past)
+        return past
+
+    def forget(self, past: Past) -> None:
+        """Keep that past no longer. Repeating it is harmless."""
+        if past in self._pasts:
+            self._pasts.remove(past)
 
     def find(self, path: str) -> Node:
         """Return what stands at a path; NOT_FOUND if nothing does."""
@@ -105,12 +140,11 @@ class Tree:
         return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is Kind.DIRECTORY)
 
     def under(self, path: str) -> list[str]:
-        """Return every path below a directory, a parent before what is in it."""
-        prefix = f"{path}/" if path else ""
-        return sorted(p for p in self._nodes if p.startswith(prefix))
+        """Return every path below a directory, a parent before what is in it. Costs what is below it."""
+        return sorted(_below(path, self.names))
 
     def children(self, path: str) -> list[str]:
-        return [p for p in self.under(path) if parent(p) == path]
+        return sorted(join(path, name) for name in self._names.get(path, ()))
 
     def listed(self, path: str, recursive: bool) -> list[str]:
         """Return what a listing of that path shows: a directory's content, or the file itself."""
@@ -153,7 +187,7 @@ class Tree:
 
     def discard(self, path: str) -> list[Node]:
         """Remove what stands at a path, a directory only if nothing is in it; return what went."""
-        if path not in self._nodes or (self.is_directory(path) and self.children(path)):
+        if path not in self._nodes or self._names.get(path):
             return []
         return [self._pop(path)]
 
@@ -193,13 +227,90 @@ class Tree:
         return placed
 
     def _set(self, path: str, node: Node) -> None:
+        old = self._nodes.get(path)
+        for past in self._pasts:
+            past.note(path, old)
         self._nodes[path] = node
+        if old is None:
+            self._name(path)
         self._changed(path, node)
 
     def _pop(self, path: str) -> Node:
-        node = self._nodes.pop(path)
+        node = self._nodes[path]
+        for past in self._pasts:
+            past.note(path, node)
+        del self._nodes[path]
+        above, name = split(path)
+        names = self._names[above]
+        del names[name]
+        if not names:
+            del self._names[above]
         self._changed(path, None)
         return node
+
+    def _name(self, path: str) -> None:
+        above, name = split(path)
+        self._names.setdefault(above, {})[name] = None
+
+
+class Past:
+    """What a tree held at a moment, or what a view of it holds: the tree as it is, but for what is noted here.
+
+    Its size is the number of paths that differ or changed meanwhile, not the number of paths.
+    """
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._before: dict[str, Node | None] = {}
+        self._names: dict[str, set[str]] = {}
+
+    def note(self, path: str, old: Node | None) -> None:
+        """The tree is about to change there; only the first change since the moment counts."""
+        if path not in self._before:
+            self._put(path, old)
+
+    def agree(self, path: str, node: Node | None) -> None:
+        """From now on ``node`` stands there, whatever the tree has."""
+        if self._tree.get(path) is node:
+            self._before.pop(path, None)
+        else:
+            self._put(path, node)
+
+    def differing(self) -> list[str]:
+        """Return the paths at which the tree may differ from this."""
+        return list(self._before)
+
+    def get(self, path: str) -> Node | None:
+        # First the tree, which may change meanwhile, then what it was before that.
+        node = self._tree.get(path)
+        return self._before.get(path, node)
+
+    def names(self, directory: str) -> list[str]:
+        """Return the names of a directory's entries, in no order."""
+        noted = self._names.get(directory)
+        if noted is None:
+            return self._tree.names(directory)
+        names = {*self._tree.names(directory), *set(noted)}
+        return [name for name in names if self.get(join(directory, name)) is not None]
+
+    def under(self, path: str) -> list[str]:
+        """Return every path below a directory, in no order."""
+        return list(_below(path, self.names))
+
+    def _put(self, path: str, node: Node | None) -> None:
+        above, name = split(path)
+        self._names.setdefault(above, set()).add(name)
+        self._before[path] = node
+
+
+def _below(path: str, names: Callable[[str], list[str]]) -> Iterator[str]:
+    pending = [path]
+    while pending:
+        directory = pending.pop()
+        for name in names(directory):
+            found = join(directory, name)
+            yield found
+            pending.append(found)
 
 
 def _follow(path: str, target: str) -> str:

@@ -1,7 +1,9 @@
-"""A container's own writable copy of a volume: a directory, and what it held when it was last in step with the volume.
+"""A container's own writable view of a volume, and the kind of it that is a copy.
 
-Owns the directory: laying a tree out in it, finding what the container changed, bringing in what others committed. It
-works in whichever thread calls it, one at a time, and knows no RPC.
+``View`` is all that the rest knows of one. ``CopiedView`` is a plain directory, filled when the container starts, for
+containers that can have no overlay mount (overlay.py). It owns the directory: laying a tree out in it, finding what the
+container changed, bringing in what others committed. A view works in whichever thread calls it, one at a time, and
+knows no RPC.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.tree import Kind, Node, Tree, parent
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
 #: milliseconds): it is read once more at the next look.
@@ -24,7 +27,7 @@ RACY_NS = 50_000_000
 
 
 @dataclass(frozen=True)
-class _Signature:
+class Signature:
     """What changes about a file whenever its content or its mode does."""
 
     inode: int
@@ -33,25 +36,60 @@ class _Signature:
     ctime_ns: int
 
     @classmethod
-    def of(cls, status: os.stat_result) -> _Signature:
+    def of(cls, status: os.stat_result) -> Signature:
         return cls(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+class View(Protocol):
+    """One container's view of one volume."""
+
+    @property
+    def root(self) -> Path:
+        """The directory on the host that the container is to have; with layers, two that overlayfs is to have."""
+
+    @property
+    def layers(self) -> Sequence[Path]:
+        """The directories that an overlay mount is to show below, the uppermost first; none for a plain directory."""
+
+    def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
+        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
+
+        Blocks of the files returned are counted as used by the caller. Of files at the paths of ``growing``, which are
+        open and will be looked at again, it is enough to read what was added.
+        """
+
+    def agree(self, changes: Mapping[str, Node | None]) -> None:
+        """The changes are committed: in these the view is in step."""
+
+    def behind(self) -> Mapping[str, Node | None]:
+        """Return what others committed since: path → what is there in the volume, for ``update``."""
+
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None) -> None:
+        """Bring that in; then the view is to ``agree`` with it. What the container wrote there meanwhile is lost.
+
+        ``root`` is the directory that the container has mounted, as the control plane sees it.
+        """
+
+    def close(self) -> None:
+        """Remove what belongs to it. The container has ended."""
 
 
 @dataclass(frozen=True)
 class _Known:
     node: Node
-    signature: _Signature | None
+    signature: Signature | None
     """None where the next look must not trust it."""
 
 
-class View:
-    """One container's directory. ``root`` is what the container has mounted."""
+class CopiedView:
+    """A container's own copy. ``root`` is what the container has mounted."""
 
-    def __init__(self, folder: Path, blocks: BlockStore) -> None:
+    def __init__(self, folder: Path, tree: Tree, blocks: BlockStore) -> None:
         self._folder = folder
         self._staging = folder / "staging"
         self.root = folder / "root"
-        self._blocks = blocks
+        self.layers: Sequence[Path] = ()
+        self._tree, self._blocks = tree, blocks
         self._known: dict[str, _Known] = {}
         self._staging.mkdir(parents=True)
         self.root.mkdir()
@@ -60,30 +98,25 @@ class View:
         """Remove the directory."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def changes(self) -> dict[str, Node | None]:
-        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
-
-        Blocks of the files returned are counted as used by the caller. From now on the view counts as in step.
-        """
+    def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
+        """As ``View.changes``; it always reads all of a file."""
         changed: dict[str, Node | None] = {}
         seen: set[str] = set()
         for path, status in self._walk():
             seen.add(path)
             known = self._known.get(path)
-            signature = _Signature.of(status)
+            signature = Signature.of(status)
             if known is not None and known.signature == signature:
                 continue
-            if known is not None and known.node.kind is Kind.DIRECTORY and stat.S_ISDIR(status.st_mode):
-                continue
             try:
-                node = self._read(path, status)
+                node = self._read(path, status, known)
             except FileNotFoundError:
                 # Gone since the walk: to be reported as such, not as unchanged.
                 seen.discard(path)
                 continue
             racy = time.time_ns() - status.st_mtime_ns < RACY_NS
             self._known[path] = _Known(node, None if racy else signature)
-            if known is not None and _same(known.node, node):
+            if known is not None and known.node == node:
                 self._blocks.release(node.blocks)
             else:
                 changed[path] = node
@@ -92,14 +125,28 @@ class View:
             changed[path] = None
         return changed
 
-    def update(self, nodes: Mapping[str, Node]) -> None:
-        """Make the directory hold exactly these. What the container changed and did not commit is lost."""
-        stale = [path for path, known in self._known.items() if not _same(known.node, nodes.get(path))]
+    def agree(self, changes: Mapping[str, Node | None]) -> None:
+        """As ``View.agree``; it is, since it told of them."""
+
+    def behind(self) -> Mapping[str, Node | None]:
+        """As ``View.behind``, but all that the volume holds."""
+        return self._tree.nodes()
+
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None = None) -> None:
+        """As ``View.update``. The directory needs no mount to be written to."""
+        nodes = {path: node for path, node in wanted.items() if node is not None}
+        stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
             self._make_way(path, self._known.pop(path).node, nodes.get(path))
+        touched = {parent(path) for path in stale}
         for path in sorted(nodes):
             if path not in self._known:
                 self._known[path] = self._write(path, nodes[path])
+                touched.update((path, parent(path)))
+        for path in sorted(touched, reverse=True):
+            # What is put into a directory changes its time.
+            if (node := nodes.get(path)) is not None and node.kind is Kind.DIRECTORY:
+                os.utime(self.root / path, ns=(node.mtime_ns, node.mtime_ns))
 
     def inodes(self) -> set[tuple[int, int]]:
         """Return (device, inode) of all that is in the directory, itself included."""
@@ -127,7 +174,7 @@ class View:
                     continue  # Volumes keep no sockets, pipes or devices.
                 yield path, status
 
-    def _read(self, path: str, status: os.stat_result) -> Node:
+    def _read(self, path: str, status: os.stat_result, known: _Known | None) -> Node:
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
             return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
@@ -135,7 +182,7 @@ class View:
             target = str((self.root / path).readlink())
             return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
         with (self.root / path).open("rb") as file:
-            blocks, size = self._blocks.keep_stream(file)
+            blocks, size = self._blocks.keep_file(file.fileno(), () if known is None else known.node.blocks)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
 
     def _write(self, path: str, node: Node) -> _Known:
@@ -148,13 +195,14 @@ class View:
         staged.unlink(missing_ok=True)
         if node.kind is Kind.LINK:
             staged.symlink_to(node.target)
+            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
         else:
             self._blocks.write_file(node.blocks, node.size, staged)
             staged.chmod(node.mode)
             os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
-        # Renamed into place, so that nobody in the container ever reads half a file.
+        # Renamed into place, so that nothing in the container ever reads half a file.
         staged.replace(target)
-        return _Known(node, _Signature.of(target.lstat()))
+        return _Known(node, Signature.of(target.lstat()))
 
     def _make_way(self, path: str, old: Node, new: Node | None) -> None:
         target = self.root / path
@@ -168,14 +216,3 @@ class View:
                 target.rmdir()
         elif new.kind is not Kind.DIRECTORY:
             shutil.rmtree(target, ignore_errors=True)
-
-
-def _same(one: Node, other: Node | None) -> bool:
-    """Whether a container would see no difference; times alone are none."""
-    return other is not None and (one.kind, one.mode, one.size, one.blocks, one.target) == (
-        other.kind,
-        other.mode,
-        other.size,
-        other.blocks,
-        other.target,
-    )

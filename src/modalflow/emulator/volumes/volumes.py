@@ -8,6 +8,7 @@ is, is tree.py's; how a view looks on disk, view.py's; upload and download by cl
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,9 +26,11 @@ from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
+from modalflow.emulator.volumes.layers import Layers
+from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.view import View
+from modalflow.emulator.volumes.view import CopiedView, View
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,17 @@ MOUNT_ROOT = "/__modal/volumes"
 BACKGROUND_COMMIT_SECONDS = 5.0
 
 
+#: Changed paths from which on they are laid out at once, beside all other work, instead of when a container starts.
+SETTLE_AT = 200
+
+#: A file of several blocks is put together when it has not changed for so long (it may be growing still), or when a
+#: container starts.
+SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
+
+#: Paths of one commit that are entered in one turn of the event loop: some 20 ms, records included.
+PATHS_PER_TURN = 500
+
+
 @dataclass(kw_only=True)
 class Volume(Kept):
     """One Modal Volume as it was last committed."""
@@ -48,8 +62,10 @@ class Volume(Kept):
 
     version: int = api_pb2.VOLUME_FS_VERSION_V1
     tree: Tree = field(default_factory=Tree)
+    layers: Layers | None = None
+    """The tree as directories, for overlay mounts."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the tree or one of the views is worked on."""
+    """Held while the tree changes, and never while files are read or written."""
 
     @property
     def metadata(self) -> api_pb2.VolumeMetadata:
@@ -59,7 +75,19 @@ class Volume(Kept):
 @dataclass
 class _Attached:
     view: View
-    committer: asyncio.Task[None] | None
+    release: Callable[[], None]
+    """To be called when the view is gone."""
+    committer: asyncio.Task[None] | None = None
+    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Held while the view is worked on."""
+
+
+async def _no_overlays() -> bool:
+    return False
+
+
+def _nothing() -> None:
+    """A copy needs nothing of the volume."""
 
 
 class Volumes(VolumeFiles):
@@ -77,47 +105,94 @@ class Volumes(VolumeFiles):
         "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
     }
 
-    def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
+    def __init__(
+        self,
+        state: StateDir,
+        blobs: Blobs,
+        environments: Environments,
+        *,
+        overlays: Callable[[], Awaitable[bool]] = _no_overlays,
+        root_of: Callable[[str], Path | None] = lambda _container_id: None,
+    ) -> None:
+        """``overlays`` returns, once that is known, whether containers can mount overlays over files of ``state``;
+        ``root_of`` where a running container's root can be reached from here, None for one that does not run.
+        """
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
         self.before_commit: Callable[[str], Awaitable[None]] | None = None
         """Awaited with the volume's name before every commit; None costs nothing."""
+        self._overlays, self._root_of = overlays, root_of
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
-        self._views = state.folder("views")
+        self._views, self._trees = state.folder("views"), state.folder("trees")
         self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
         kept = self._records.load()
         for volume in self._volumes.all():
             nodes = kept.get(volume.object_id, {})
-            volume.tree = Tree(nodes, self._records.writer(volume.object_id))
+            self._hold(volume, nodes)
             self._blocks.restore(block for node in nodes.values() for block in node.blocks)
+        self._blocks.restore_wholes(
+            (node.blocks, node.size) for volume in self._volumes.all() for node in volume.tree.nodes().values()
+        )
         self._blocks.clear_orphans(state.orphaned_before)
+
+    def start(self) -> None:
+        """Lay out what an earlier control plane left, beside all other work."""
+        for volume in self._volumes.all():
+            self._changed(volume.object_id)
+
+    async def close(self) -> None:
+        """Stop what goes on beside calls. Containers have ended."""
+        await asyncio.gather(*(v.layers.close() for v in self._volumes.all() if v.layers is not None))
+
+    def _hold(self, volume: Volume, nodes: Mapping[str, Node]) -> None:
+        """Give a volume its tree, each change of which is recorded, and laid out in time."""
+        volume.tree = Tree(nodes, self._records.writer(volume.object_id))
+        folder = self._trees / volume.object_id
+        volume.layers = Layers(folder, volume.tree, self._blocks, self._overlays)
+
+    def _changed(self, volume_id: str) -> None:
+        """Some of the volume's files changed: lay them out now if they are many, later if that takes reading them."""
+        layers = self._volumes.get(volume_id).layers
+        if layers is not None and layers.unsettled:
+            layers.settle(0.0 if layers.unsettled >= SETTLE_AT else SETTLE_SECONDS)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
 
-    async def attach(self, volume_id: str, container_id: str, *, background_commits: bool = True) -> Path:
-        """Return the container's own writable directory of the volume's files, as they were last committed.
+    async def attach(self, volume_id: str, container_id: str, *, background_commits: bool = True) -> View:
+        """Return the container's own writable view of the volume's files, as they were last committed.
 
-        The same directory for the same container however often it is called. With ``background_commits`` what the
+        The same view for the same container however often it is called. With ``background_commits`` what the
         container writes is committed every few seconds without its asking.
         """
         volume = self._volumes.get(volume_id)
-        async with volume.changing:
-            attached = self._attached.get((volume_id, container_id))
-            if attached is None:
-                view = View(self._views / volume_id / container_id, self._blocks)
-                await asyncio.to_thread(view.update, volume.tree.nodes())
-                committer = None
-                if background_commits:
-                    committer = asyncio.create_task(self._keep_committing(volume_id, container_id))
-                attached = self._attached[volume_id, container_id] = _Attached(view, committer)
-        return attached.view.root
+        key = (volume_id, container_id)
+        if key not in self._attached:
+            folder = self._views / volume_id / container_id
+            attached = await self._made(volume, folder)
+            if background_commits:
+                attached.committer = asyncio.create_task(self._keep_committing(volume_id, container_id))
+            self._attached[key] = attached
+        return self._attached[key].view
+
+    async def _made(self, volume: Volume, folder: Path) -> _Attached:
+        if volume.layers is None or not await self._overlays():
+            copy = CopiedView(folder, volume.tree, self._blocks)
+            await asyncio.to_thread(copy.update, copy.behind())
+            return _Attached(copy, _nothing)
+        lower = await volume.layers.lower()
+        try:
+            view = OverlayView(folder, volume.tree, lower, self._blocks)
+            return _Attached(view, functools.partial(volume.layers.release, lower))
+        except BaseException:
+            volume.layers.release(lower)
+            raise
 
     async def detach(self, volume_id: str, container_id: str) -> None:
-        """Commit what the container, now ended, left uncommitted and remove its directory. Repeating it is harmless."""
+        """Commit what the container, now ended, left uncommitted and remove its view. Repeating it is harmless."""
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             return
@@ -130,6 +205,7 @@ class Volumes(VolumeFiles):
         finally:
             self._attached.pop((volume_id, container_id), None)
             await asyncio.to_thread(attached.view.close)
+            attached.release()
 
     async def VolumeGetOrCreate(
         self, request: api_pb2.VolumeGetOrCreateRequest, caller: Caller
@@ -138,7 +214,7 @@ class Volumes(VolumeFiles):
             request.deployment_name, request.environment_name, request.object_creation_type
         )
         if new:
-            volume.tree = Tree(changed=self._records.writer(volume.object_id))
+            self._hold(volume, {})
             volume.version = request.version or api_pb2.VOLUME_FS_VERSION_V1
             self._volumes.save(volume)
         return message(
@@ -194,23 +270,27 @@ class Volumes(VolumeFiles):
 
     async def _reload(self, volume_id: str, container_id: str) -> None:
         volume = self._volumes.get(volume_id)
-        view = self._attached_view(volume_id, container_id)
-        async with volume.changing:
-            if await asyncio.to_thread(self._has_open_files, view, volume_id, container_id):
+        attached = self._attached_view(volume_id, container_id)
+        async with attached.busy:
+            if await asyncio.to_thread(self._has_open_files, attached.view, volume_id, container_id):
                 # The SDK's ``Volume.reload`` looks for "there are open files preventing the operation" before it goes
                 # and finds out which file it is. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
-            await self._merge(volume, view)
-            await asyncio.to_thread(view.update, volume.tree.nodes())
+            await self._merge(volume, attached)
+            root = self._root_of(container_id)
+            mounted = None if root is None else root / MOUNT_ROOT.strip("/") / volume_id
+            wanted = attached.view.behind()
+            await asyncio.to_thread(attached.view.update, wanted, mounted)
+            attached.view.agree(wanted)
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         volume = self._volumes.get(volume_id)
         return volume.tree, volume.changing
 
-    async def _commit(self, volume_id: str, container_id: str) -> None:
-        await self._to_the_end(self._commit_now(volume_id, container_id))
+    async def _commit(self, volume_id: str, container_id: str, growing: Collection[str] = ()) -> None:
+        await self._to_the_end(self._commit_now(volume_id, container_id, growing))
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
         """Await something that goes on if the caller hangs up.
@@ -222,36 +302,44 @@ class Volumes(VolumeFiles):
         task.add_done_callback(self._under_way.discard)
         await asyncio.shield(task)
 
-    async def _commit_now(self, volume_id: str, container_id: str) -> None:
+    async def _commit_now(self, volume_id: str, container_id: str, growing: Collection[str]) -> None:
         volume = self._volumes.get(volume_id)
         if self.before_commit is not None:
             await self.before_commit(volume.name)
-        view = self._attached_view(volume_id, container_id)
-        async with volume.changing:
-            await self._merge(volume, view)
+        attached = self._attached_view(volume_id, container_id)
+        async with attached.busy:
+            await self._merge(volume, attached, growing=growing)
 
-    async def _merge(self, volume: Volume, view: View) -> None:
-        changes = await asyncio.to_thread(view.changes)
-        self._apply(volume.tree, changes)
+    async def _merge(self, volume: Volume, attached: _Attached, growing: Collection[str] = ()) -> None:
+        changes = await asyncio.to_thread(attached.view.changes, growing)
+        if changes:
+            async with volume.changing:
+                await self._apply(volume.tree, changes, attached.view)
+            self._changed(volume.object_id)
 
-    def _apply(self, tree: Tree, changes: Mapping[str, Node | None]) -> None:
+    async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
+        """Enter the changes of a view, leaving the event loop to others now and then."""
         gone: list[Node] = []
         # What is in a directory goes before the directory, and comes after it.
-        for path in sorted((path for path, node in changes.items() if node is None), reverse=True):
-            gone += tree.discard(path)
-        for path in sorted(changes):
-            if (node := changes[path]) is not None:
-                gone += tree.put(path, node)
+        removed = sorted((path for path, node in changes.items() if node is None), reverse=True)
+        paths = [*removed, *sorted(path for path, node in changes.items() if node is not None)]
+        for first in range(0, len(paths), PATHS_PER_TURN):
+            if first:
+                await asyncio.sleep(0)
+            part = {path: changes[path] for path in paths[first : first + PATHS_PER_TURN]}
+            for path, node in part.items():
+                gone += tree.discard(path) if node is None else tree.put(path, node)
+            view.agree(part)
         self._release(gone)
 
-    def _attached_view(self, volume_id: str, container_id: str) -> View:
+    def _attached_view(self, volume_id: str, container_id: str) -> _Attached:
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             raise GRPCError(
                 Status.FAILED_PRECONDITION,
                 f"Volume {volume_id} is not mounted here: commit and reload work only in a container that mounts it",
             )
-        return attached.view
+        return attached
 
     def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
         """Whether something that the container has open is in the view."""
@@ -260,7 +348,7 @@ class Volumes(VolumeFiles):
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
         # By inode where the container sees it under another name.
-        return bool(opened) and not view.inodes().isdisjoint(_inodes(opened))
+        return isinstance(view, CopiedView) and bool(opened) and not view.inodes().isdisjoint(_inodes(opened))
 
     async def _keep_committing(self, volume_id: str, container_id: str) -> None:
         while True:
@@ -277,6 +365,10 @@ class Volumes(VolumeFiles):
     def _release_all(self, volume: Volume) -> None:
         self._records.forget(volume.object_id)
         self._release(volume.tree.nodes().values())
+        if volume.layers is not None:
+            discarding = asyncio.ensure_future(volume.layers.discard())
+            self._under_way.add(discarding)
+            discarding.add_done_callback(self._under_way.discard)
 
 
 def _inodes(paths: Iterable[str]) -> set[tuple[int, int]]:

@@ -21,7 +21,8 @@ from modalflow.emulator.environments import Environments
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.view import _Signature
+from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.view import CopiedView, Signature
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import killed
 
@@ -44,7 +45,9 @@ class Volume:
         return self
 
     async def attach(self, container_id: str) -> Path:
-        return await self.volumes.attach(self.id, container_id, background_commits=False)
+        view = await self.volumes.attach(self.id, container_id, background_commits=False)
+        assert isinstance(view, CopiedView)
+        return view.root
 
     async def detach(self, container_id: str) -> None:
         await self.volumes.detach(self.id, container_id)
@@ -58,11 +61,14 @@ class Volume:
     def committed(self) -> dict[str, bytes | None]:
         """What a reader outside sees now: path → content, None for a directory."""
         tree, _ = self.volumes._find(self.id)
-        store = self.volumes._blocks
         return {
-            path: None if node.kind.value == "directory" else b"".join(store.path(b).read_bytes() for b in node.blocks)
-            for path, node in tree.nodes().items()
+            path: None if node.kind is Kind.DIRECTORY else self._content(node) for path, node in tree.nodes().items()
         }
+
+    def _content(self, node: Node) -> bytes:
+        with tempfile.NamedTemporaryFile() as file:
+            self.volumes._blocks.write_file(node.blocks, node.size, Path(file.name))
+            return Path(file.name).read_bytes()
 
 
 def on_disk(root: Path) -> dict[str, bytes | None]:
@@ -105,10 +111,10 @@ async def test_each_commit_of_a_growing_file_is_seen(volume: Volume) -> None:
 async def test_a_change_within_the_same_tick_is_not_missed(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where file times tick slowly, a file rewritten with the same size right after a commit is committed as well."""
 
-    def coarse(status: os.stat_result) -> _Signature:
-        return _Signature(status.st_ino, status.st_size, status.st_mtime_ns // 20_000_000, 0)
+    def coarse(status: os.stat_result) -> Signature:
+        return Signature(status.st_ino, status.st_size, status.st_mtime_ns // 20_000_000, 0)
 
-    monkeypatch.setattr(_Signature, "of", coarse)
+    monkeypatch.setattr(Signature, "of", coarse)
     file = await volume.attach("c") / "file"
     for n in range(30):
         with file.open("r+b" if n else "wb") as opened:
@@ -253,8 +259,9 @@ async def test_what_a_container_writes_is_committed_without_its_asking(
 ) -> None:
     """Background commits come every few seconds, and stop with the container."""
     monkeypatch.setattr("modalflow.emulator.volumes.volumes.BACKGROUND_COMMIT_SECONDS", 0.01)
-    root = await volume.volumes.attach(volume.id, "c")
-    (root / "file").write_text("1")
+    view = await volume.volumes.attach(volume.id, "c")
+    assert isinstance(view, CopiedView)
+    (view.root / "file").write_text("1")
     async with asyncio.timeout(5):
         while volume.committed() != {"file": b"1"}:
             await asyncio.sleep(0.005)

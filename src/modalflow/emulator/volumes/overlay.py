@@ -1,0 +1,300 @@
+"""A container's view of a volume as an overlay mount: what the container wrote lies over what was committed.
+
+Owns the directory of what the container wrote (overlayfs's upper layer), and what it says: which files changed since
+the view was last in step, what was removed, moved, or changed in its mode or time alone. It reads no file whose status
+is as it was. The mount itself is made by the container's first process; what others committed is brought in through
+it, as a process of the container would write it. It works in whichever thread calls it, one at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+import time
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
+from modalflow.emulator.volumes.layers import NAMESPACES, Lower, is_opaque
+from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
+from modalflow.emulator.volumes.view import RACY_NS, Signature
+
+#: The name of what is being written into a container's view, for a moment.
+_STAGED = ".modalflow-incoming"
+
+
+@dataclass(frozen=True)
+class _Content:
+    """What a file held when it was last looked at."""
+
+    signature: Signature
+    node: Node
+    is_certain: bool
+    """Its whole content is known, and could not have changed since without the signature's changing."""
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What stands at a path of the view: a file of the upper layer by its status, or one of the layers below."""
+
+    path: str
+    upper: Path | None
+    status: os.stat_result | None
+    lower: str | None
+    """Where the layers below have what it was made of."""
+    node: Node | None = None
+
+
+class OverlayView:
+    """One container's view, over ``lower``. Its folder holds the two directories that overlayfs wants."""
+
+    def __init__(self, folder: Path, tree: Tree, lower: Lower, blocks: BlockStore) -> None:
+        self.root = folder
+        self.layers = [layer.folder for layer in lower.layers]
+        self._upper = folder / "upper"
+        self._tree, self._lower, self._blocks = tree, lower.files, blocks
+        self._step: Past = lower.step
+        self._contents: dict[int, _Content] = {}
+        self._shown: set[str] = set()
+        for made in (self._upper, folder / "work"):
+            made.mkdir(parents=True)
+        self._upper.chmod(0o755)
+
+    def close(self) -> None:
+        """Remove what the container wrote."""
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
+        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
+
+        Blocks of the files returned are counted as used by the caller. Files at the paths of ``growing`` are open and
+        will be looked at again: of one that only became longer, the rest alone is read.
+        """
+        changed: dict[str, Node | None] = {}
+        contents: dict[int, _Content] = {}
+        shown: set[str] = set()
+        gone: set[str] = set()
+        for found in self._walk(gone):
+            try:
+                node = found.node or self._node(found, contents, found.path in growing)
+            except FileNotFoundError:
+                # Gone since the walk: to be reported as such, not as unchanged.
+                continue
+            shown.add(found.path)
+            if node == self._step.get(found.path):
+                self._blocks.release(node.blocks)
+            else:
+                changed[found.path] = node
+        for path in (gone | self._shown) - shown:
+            if path not in changed and self._step.get(path) is not None:
+                changed[path] = None
+        self._contents, self._shown = contents, shown
+        return changed
+
+    def agree(self, changes: Mapping[str, Node | None]) -> None:
+        """The changes are committed: the view is in step."""
+        for path, node in changes.items():
+            self._step.agree(path, node)
+
+    def behind(self) -> dict[str, Node | None]:
+        """As ``View.behind``; the paths at which others changed something."""
+        wanted = {path: self._tree.get(path) for path in self._step.differing()}
+        return {path: node for path, node in wanted.items() if node != self._step.get(path)}
+
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None) -> None:
+        """As ``View.update``, through the mount: the control plane writes as a process of the container would."""
+        if root is None:
+            raise OSError(errno.ESTALE, "the container does not run, so nothing can be brought into its volume")
+        for path in sorted(wanted, reverse=True):
+            self._make_way(root / path, self._step.get(path), wanted[path])
+            self._shown.discard(path)
+        touched: set[str] = set()
+        for path in sorted(wanted):
+            touched.update((path, parent(path)))
+            if (node := wanted[path]) is not None:
+                self._write(root / path, node)
+                self._shown.add(path)
+        for path in sorted(touched, reverse=True):
+            # What is put into a directory changes its time.
+            node = wanted[path] if path in wanted else self._step.get(path)
+            if node is not None and node.kind is Kind.DIRECTORY:
+                os.utime(root / path, ns=(node.mtime_ns, node.mtime_ns))
+
+    # What the upper layer says
+
+    def _walk(self, gone: set[str]) -> Iterator[_Found]:
+        """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away."""
+        pending: list[tuple[str, Path, str | None]] = [("", self._upper, "")]
+        while pending:
+            path, folder, lower = pending.pop()
+            # Unless it lies over what stood here, what was here is gone except for what comes now.
+            is_new = lower != path
+            if is_new:
+                gone.update(self._step.under(path))
+            names: set[str] = set()
+            for name, status in _statuses(folder):
+                names.add(name)
+                here, upper = join(path, name), folder / name
+                if _is_whiteout(status):
+                    if not is_new:
+                        gone.update((here, *self._step.under(here)))
+                    continue
+                if not stat.S_ISDIR(status.st_mode):
+                    if not is_new and (old := self._step.get(here)) is not None and old.kind is Kind.DIRECTORY:
+                        gone.update(self._step.under(here))
+                    if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                        yield _Found(here, upper, status, None if lower is None else join(lower, name))
+                    continue
+                below = self._lies_over(upper, name, lower)
+                yield _Found(here, upper, status, below)
+                pending.append((here, upper, below))
+            if is_new and lower is not None:
+                yield from self._moved(path, lower, names)
+
+    def _moved(self, path: str, lower: str, but: set[str]) -> Iterator[_Found]:
+        """Yield what a directory shows of the one that it was before it was moved."""
+        for name in self._lower.names(lower):
+            if name not in but:
+                start = join(lower, name)
+                for below in (start, *self._lower.under(start)):
+                    if (node := self._lower.get(below)) is not None:
+                        self._blocks.use(node.blocks)
+                        yield _Found(join(path, name) + below[len(start) :], None, None, below, node)
+
+    def _lies_over(self, upper: Path, name: str, lower: str | None) -> str | None:
+        """Return the directory below that a directory of the upper layer lies over, None if that is none."""
+        if is_opaque(upper):
+            return None
+        below = self._redirected(upper, name, lower)
+        node = None if below is None else self._lower.get(below)
+        return below if node is not None and node.kind is Kind.DIRECTORY else None
+
+    @staticmethod
+    def _redirected(upper: Path, name: str, lower: str | None) -> str | None:
+        moved = _attribute(upper, "redirect")
+        if moved is None:
+            return None if lower is None else join(lower, name)
+        if moved.startswith(b"/"):
+            return os.fsdecode(moved).strip("/")
+        return None if lower is None else join(lower, os.fsdecode(moved))
+
+    def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node:
+        assert found.upper is not None and found.status is not None
+        status = found.status
+        mode = stat.S_IMODE(status.st_mode)
+        if stat.S_ISDIR(status.st_mode):
+            return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
+        if stat.S_ISLNK(status.st_mode):
+            target = str(found.upper.readlink())
+            return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
+        known = contents.get(status.st_ino) or self._contents.get(status.st_ino)
+        signature = Signature.of(status)
+        if known is not None and known.signature == signature and (known.is_certain or is_growing):
+            self._blocks.use(known.node.blocks)
+            contents[status.st_ino] = known
+            return known.node
+        node, is_whole = self._read(found, status, known, is_growing)
+        racy = time.time_ns() - status.st_mtime_ns < RACY_NS
+        contents[status.st_ino] = _Content(signature, node, is_whole and not racy)
+        return node
+
+    def _read(
+        self, found: _Found, status: os.stat_result, known: _Content | None, is_growing: bool
+    ) -> tuple[Node, bool]:
+        """Return the file, and whether all of it was compared or read."""
+        assert found.upper is not None
+        mode = stat.S_IMODE(status.st_mode)
+        if _attribute(found.upper, "metacopy") is not None:
+            # Only its mode, owner or time were changed: the content is the lower layer's.
+            below = self._redirected(found.upper, found.path.rpartition("/")[2], found.lower and parent(found.lower))
+            node = None if below is None else self._lower.get(below)
+            if node is None or node.kind is not Kind.FILE:
+                raise OSError(errno.EIO, "the content of a file with a new mode or time is unknown", found.path)
+            self._blocks.use(node.blocks)
+            return replace(node, mode=mode, mtime_ns=status.st_mtime_ns), True
+        earlier: Node | None = known.node if known is not None else self._step.get(found.path)
+        blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
+        trusted = 0
+        if is_growing and known is not None and status.st_size >= known.node.size:
+            # But for the last block, which may have been no full one.
+            trusted = known.node.size // BLOCK_BYTES
+        with _opened(found.upper) as descriptor:
+            kept, size = self._blocks.keep_file(descriptor, blocks, trusted)
+        return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted
+
+    # What others committed
+
+    def _write(self, target: Path, node: Node) -> None:
+        if node.kind is Kind.DIRECTORY:
+            target.mkdir(exist_ok=True)
+            target.chmod(node.mode)
+            return
+        staged = target.with_name(_STAGED)
+        staged.unlink(missing_ok=True)
+        if node.kind is Kind.LINK:
+            staged.symlink_to(node.target)
+            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
+        else:
+            self._blocks.write_file(node.blocks, node.size, staged)
+            staged.chmod(node.mode)
+            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
+        # Renamed into place, so that nothing in the container ever reads half a file.
+        staged.replace(target)
+
+    def _make_way(self, target: Path, old: Node | None, new: Node | None) -> None:
+        if old is None:
+            return
+        if old.kind is not Kind.DIRECTORY:
+            # A file that gets another content is replaced in one step, when that is written.
+            if new is None or new.kind is Kind.DIRECTORY:
+                target.unlink(missing_ok=True)
+        elif new is None:
+            # Not empty: the container put something there a moment ago, which brings the directory back at its commit.
+            with contextlib.suppress(OSError):
+                target.rmdir()
+        elif new.kind is not Kind.DIRECTORY:
+            shutil.rmtree(target, ignore_errors=True)
+
+
+def _statuses(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    try:
+        with _opened(folder, os.O_DIRECTORY) as descriptor:
+            for name in os.listdir(descriptor):  # noqa: PTH208 (pathlib takes no descriptor)
+                with contextlib.suppress(FileNotFoundError):
+                    yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+    except FileNotFoundError:
+        return
+
+
+def _is_whiteout(status: os.stat_result) -> bool:
+    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
+
+
+def _attribute(path: Path, name: str) -> bytes | None:
+    for space in NAMESPACES:
+        with contextlib.suppress(OSError):
+            return os.getxattr(path, f"{space}.overlay.{name}", follow_symlinks=False)
+    return None
+
+
+@contextlib.contextmanager
+def _opened(path: Path, flags: int = 0) -> Iterator[int]:
+    """Open a file or directory for reading, also one that its owner, who is this user, may not read."""
+    flags |= os.O_RDONLY | os.O_NOFOLLOW
+    try:
+        descriptor = os.open(path, flags)
+    except PermissionError:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        path.chmod(mode | stat.S_IRUSR | stat.S_IXUSR)
+        try:
+            descriptor = os.open(path, flags)
+        finally:
+            path.chmod(mode)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)

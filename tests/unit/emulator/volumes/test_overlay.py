@@ -1,0 +1,359 @@
+"""Volumes as overlay mounts, in rooms like a container's: whatever a container does to its files, a commit says it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+from modal_proto import api_pb2
+
+from modalflow.emulator.blobs import Blobs
+from modalflow.emulator.environments import Environments
+from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.volumes import blocks, overlay
+from modalflow.emulator.volumes.overlay import OverlayView
+from modalflow.emulator.volumes.tree import Kind
+from modalflow.emulator.volumes.volumes import Volumes
+from tests.contract.isolated import problem_with
+from tests.unit.emulator.volumes.mounting import Rooms, mounted
+
+T = TypeVar("T")
+
+Entry = tuple[str, int, int, bytes]
+"""Kind, mode, time, content or target."""
+
+
+class World:
+    """One volume, and rooms that mount it."""
+
+    def __init__(self, root: Path, isolation: Isolation) -> None:
+        self.rooms = Rooms(isolation)
+        self.state = StateDir(root)
+        self.volumes = Volumes(
+            self.state,
+            Blobs(self.state),
+            Environments(self.state.journal),
+            overlays=self.rooms.has_overlays,
+            root_of=self.rooms.root,
+        )
+        self.id = ""
+
+    async def start(self) -> World:
+        await self.rooms.start()
+        request = api_pb2.VolumeGetOrCreateRequest(object_creation_type=api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL)
+        self.id = (await self.volumes.VolumeGetOrCreate(request, _inside(""))).volume_id
+        return self
+
+    async def enter(self, container_id: str) -> Path:
+        """Start a container; return its volume."""
+        view = await self.volumes.attach(self.id, container_id, background_commits=False)
+        assert isinstance(view, OverlayView)
+        return mounted(await self.rooms.enter(container_id, (self.id, "/data", view)), self.id)
+
+    async def leave(self, container_id: str) -> None:
+        await self.rooms.leave(container_id)
+        await self.volumes.detach(self.id, container_id)
+
+    async def commit(self, container_id: str) -> None:
+        await self.volumes.VolumeCommit(api_pb2.VolumeCommitRequest(volume_id=self.id), _inside(container_id))
+
+    async def reload(self, container_id: str) -> None:
+        await self.volumes.VolumeReload(api_pb2.VolumeReloadRequest(volume_id=self.id), _inside(container_id))
+
+    async def close(self) -> None:
+        await self.rooms.close()
+        for _, container_id in list(self.volumes._attached):
+            await self.volumes.detach(self.id, container_id)
+        await self.volumes.close()
+        await asyncio.get_running_loop().shutdown_default_executor()
+        self.state.close()
+
+    def committed(self) -> dict[str, Entry]:
+        """What a reader outside sees now."""
+        tree, _ = self.volumes._find(self.id)
+        found: dict[str, Entry] = {}
+        for path, node in tree.nodes().items():
+            content = node.target.encode()
+            if node.kind is Kind.FILE:
+                with tempfile.NamedTemporaryFile() as file:
+                    self.volumes._blocks.write_file(node.blocks, node.size, Path(file.name))
+                    content = Path(file.name).read_bytes()
+            mode = 0 if node.kind is Kind.LINK else node.mode
+            found[path] = (node.kind.value, mode, node.mtime_ns, content)
+        return found
+
+
+def seen(root: Path) -> dict[str, Entry]:
+    """What a container sees."""
+    found: dict[str, Entry] = {}
+    for folder, names, files in os.walk(root):
+        for name in (*names, *files):
+            path = Path(folder, name)
+            status = path.lstat()
+            if stat.S_ISLNK(status.st_mode):
+                entry = ("link", 0, status.st_mtime_ns, os.fsencode(path.readlink()))
+            elif stat.S_ISDIR(status.st_mode):
+                entry = ("directory", stat.S_IMODE(status.st_mode), status.st_mtime_ns, b"")
+            else:
+                entry = ("file", stat.S_IMODE(status.st_mode), status.st_mtime_ns, path.read_bytes())
+            found[str(path.relative_to(root))] = entry
+    return found
+
+
+def _inside(container_id: str) -> Caller:
+    return Caller(container_id=container_id, client_version="", idempotency_key=None)
+
+
+KINDS = [Isolation.ROOT, Isolation.USER]
+
+
+@pytest.fixture(scope="module", params=KINDS, ids=[kind.value for kind in KINDS])
+def isolation(request: pytest.FixtureRequest) -> Isolation:
+    kind: Isolation = request.param
+    if problem := problem_with(kind):
+        pytest.skip(f"containers cannot be kept apart by {kind.value} here: {problem}")
+    return kind
+
+
+@pytest.fixture
+async def world(tmp_path: Path, isolation: Isolation) -> AsyncIterator[World]:
+    """An empty volume, and a template that makes rooms."""
+    made = await World(tmp_path, isolation).start()
+    yield made
+    await made.close()
+
+
+async def test_what_a_container_does_is_committed_and_seen_by_the_next(world: World) -> None:
+    """Files, folders, links, modes, times, deletions: the volume and the next container have what one sees."""
+    one = await world.enter("one")
+    (one / "a" / "b").mkdir(parents=True)
+    (one / "a" / "b" / "file").write_text("1")
+    (one / "a" / "other").write_text("2")
+    (one / "link").symlink_to("a/other")
+    os.utime(one / "a" / "other", ns=(10**18, 10**18))
+    (one / "a" / "b").chmod(0o700)
+    await world.commit("one")
+    assert world.committed() == seen(one)
+    two = await world.enter("two")
+    assert seen(two) == seen(one)
+    (two / "a" / "other").chmod(0o600)
+    os.utime(two / "a" / "b", ns=(11**17, 11**17))
+    (two / "a" / "b" / "file").unlink()
+    (two / "link").unlink()
+    await world.commit("two")
+    assert world.committed() == seen(two)
+    await world.reload("one")
+    assert seen(one) == seen(two)
+    assert seen(await world.enter("three")) == seen(two)
+
+
+async def test_a_folder_that_was_there_is_removed_and_made_anew(world: World) -> None:
+    """Nothing of the removed folder comes back, in the volume, in the next container or after layers were merged."""
+    one = await world.enter("one")
+    (one / "a").mkdir()
+    (one / "a" / "old").write_text("1")
+    await world.leave("one")
+    two = await world.enter("two")
+    shutil.rmtree(two / "a")
+    (two / "a").mkdir()
+    (two / "a" / "new").write_text("2")
+    await world.commit("two")
+    assert set(world.committed()) == {"a", "a/new"}
+    assert seen(await world.enter("three")) == seen(two)
+
+
+async def test_a_folder_that_was_there_is_renamed(world: World) -> None:
+    """Where the kernel can do it, what is in a renamed folder moves along, unread; elsewhere shutil.move copies it."""
+    one = await world.enter("one")
+    (one / "a" / "b").mkdir(parents=True)
+    (one / "a" / "b" / "file").write_text("1")
+    (one / "a" / "gone").write_text("2")
+    await world.leave("one")
+    two = await world.enter("two")
+    shutil.move(two / "a", two / "moved")
+    (two / "moved" / "b" / "new").write_text("3")
+    (two / "moved" / "gone").unlink()
+    (two / "moved" / "b").chmod(0o711)
+    await world.commit("two")
+    assert set(world.committed()) == {"moved", "moved/b", "moved/b/file", "moved/b/new"}
+    assert world.committed() == seen(two)
+    shutil.move(two / "moved" / "b", two / "b")
+    await world.commit("two")
+    assert set(world.committed()) == {"moved", "b", "b/file", "b/new"}
+    assert seen(await world.enter("three")) == seen(two) == world.committed()
+
+
+async def test_a_sparse_file_stays_sparse(world: World) -> None:
+    """A file of 3 GiB of holes takes no room in its container, in the volume or in the next container."""
+    size = 3 * 2**30
+    one = await world.enter("one")
+    with (one / "sparse").open("wb") as file:
+        file.truncate(size)
+        file.seek(size // 2)
+        file.write(b"x")
+    await world.commit("one")
+    two = await world.enter("two")
+    status = (two / "sparse").stat()
+    assert (status.st_size, status.st_blocks * 512 < 2**24) == (size, True)
+    with (two / "sparse").open("rb") as file:
+        file.seek(size // 2)
+        assert file.read(2) == b"x\0"
+    used = sum(path.stat().st_blocks * 512 for path in world.state.root.rglob("*") if path.is_file())
+    assert used < 2**25
+
+
+async def test_content_is_on_disk_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred containers later, a volume's files take the room that they took when they were committed."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100_000)
+    one = await world.enter("one")
+    (one / "large").write_bytes(os.urandom(1_000_000))
+    (one / "small").write_bytes(os.urandom(50_000))
+    await world.leave("one")
+    for name in ("two", "three", "four"):
+        await world.enter(name)
+    found = {status.st_ino: status.st_size for status in map(Path.lstat, world.state.root.glob("*/**/*"))}
+    assert sum(size for size in found.values() if size >= 50_000) == 1_050_000
+
+
+async def test_of_a_growing_file_the_rest_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A background commit of an open file that grew reads what was added; what was changed before it comes with the
+    commit that the container asks for."""
+    for module in (blocks, overlay):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    one = await world.enter("one")
+    with (one / "log").open("w+b", buffering=0) as file:
+        file.write(b"a" * 950)
+        await world.commit("one")
+        file.seek(0)
+        file.write(b"b")
+        file.seek(0, os.SEEK_END)
+        file.write(b"c" * 100)
+        await world.volumes._commit(world.id, "one", growing={"log"})
+        assert world.committed()["log"][3] == b"a" * 950 + b"c" * 100
+        await world.commit("one")
+        assert world.committed()["log"][3] == b"b" + b"a" * 949 + b"c" * 100
+
+
+PATHS = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f/g"])
+WHO = st.sampled_from(["one", "two"])
+
+
+class OverlayMachine(RuleBasedStateMachine):
+    """Two containers that do to their files whatever the kernel lets them. What a container sees is what its commit
+    leaves in the volume, but for what the other one committed; after a reload both are the same; and a third container
+    that starts sees the volume."""
+
+    isolation = Isolation.ROOT
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = tempfile.TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.world = self.run(World(Path(self.folder.name), self.isolation).start())
+        self.roots = {who: self.run(self.world.enter(who)) for who in ("one", "two")}
+        self.started = 0
+
+    def run(self, what: Coroutine[Any, Any, T]) -> T:
+        return self.loop.run_until_complete(what)
+
+    def teardown(self) -> None:
+        self.run(self.world.close())
+        self.loop.close()
+        self.folder.cleanup()
+
+    def tried(self, what: Callable[[], object]) -> None:
+        # The kernel may say no: a folder is not empty, a parent is a file.
+        with contextlib.suppress(OSError, shutil.Error):
+            what()
+
+    @rule(who=WHO, path=PATHS, content=st.binary(max_size=3), mode=st.sampled_from(["wb", "ab", "r+b"]))
+    def write(self, who: str, path: str, content: bytes, mode: str) -> None:
+        def work() -> None:
+            target = self.roots[who] / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open(mode) as file:
+                file.write(content)
+
+        self.tried(work)
+
+    @rule(who=WHO, path=PATHS)
+    def remove(self, who: str, path: str) -> None:
+        target = self.roots[who] / path
+        is_folder = target.is_dir() and not target.is_symlink()
+        self.tried(lambda: shutil.rmtree(target) if is_folder else target.unlink())
+
+    @rule(who=WHO, path=PATHS)
+    def make(self, who: str, path: str) -> None:
+        self.tried(lambda: (self.roots[who] / path).mkdir(parents=True))
+
+    @rule(who=WHO, path=PATHS, to=PATHS)
+    def rename(self, who: str, path: str, to: str) -> None:
+        self.tried(lambda: (self.roots[who] / path).rename(self.roots[who] / to))
+
+    @rule(who=WHO, path=PATHS, to=PATHS)
+    def link(self, who: str, path: str, to: str) -> None:
+        self.tried(lambda: (self.roots[who] / path).symlink_to(to))
+
+    @rule(who=WHO, path=PATHS, to=PATHS)
+    def hard_link(self, who: str, path: str, to: str) -> None:
+        self.tried(lambda: (self.roots[who] / path).hardlink_to(self.roots[who] / to))
+
+    @rule(who=WHO, path=PATHS, mode=st.sampled_from([0o755, 0o700, 0o640]))
+    def chmod(self, who: str, path: str, mode: int) -> None:
+        self.tried(lambda: (self.roots[who] / path).chmod(mode))
+
+    @rule(who=WHO, path=PATHS, time=st.integers(10**18, 10**18 + 2))
+    def touch(self, who: str, path: str, time: int) -> None:
+        self.tried(lambda: os.utime(self.roots[who] / path, ns=(time, time), follow_symlinks=False))
+
+    @rule(who=WHO)
+    def commit(self, who: str) -> None:
+        before = self.world.committed()
+        self.run(self.world.commit(who))
+        after, mine = self.world.committed(), seen(self.roots[who])
+        for path in after.keys() | mine.keys():
+            # What differs is what the other container committed, and has not been touched here.
+            if after.get(path) != mine.get(path) and path in after:
+                assert after[path] == before[path] or after[path][0] == "directory", path
+        self.run(self.world.commit(who))
+        assert self.world.committed() == after
+
+    @rule(who=WHO)
+    def reload(self, who: str) -> None:
+        self.run(self.world.reload(who))
+        assert seen(self.roots[who]) == self.world.committed()
+
+    @rule(who=WHO)
+    def restart(self, who: str) -> None:
+        self.run(self.world.leave(who))
+        self.roots[who] = self.run(self.world.enter(who))
+        assert seen(self.roots[who]) == self.world.committed()
+
+    @rule()
+    def settle(self) -> None:
+        async def work() -> None:
+            tree = self.world.volumes._volumes.get(self.world.id).layers
+            assert tree is not None
+            tree.settle(0)
+            await asyncio.sleep(0.01)
+
+        self.run(work())
+
+
+TestOverlay = OverlayMachine.TestCase
+TestOverlay.settings = settings(
+    max_examples=10, stateful_step_count=25, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from modal import exception
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.calls import PENDING, RETURNED, Call, Policy, Verdict
+from modalflow.executor.calls import MOST_MISHAPS, PENDING, RETURNED, Call, Policy, Verdict
 from modalflow.executor.engine import Engine
 from modalflow.executor.events import listen
 from modalflow.executor.logs import logger
@@ -164,6 +164,36 @@ async def _explained(scheduler: Scheduler) -> None:
         if "explain" in repr(coroutine):
             scheduler.coroutines.remove(coroutine)
             await coroutine
+
+
+class Breaking(FakeModal):
+    """Modal behind a connection that breaks, which the SDK reports as an error of Python's."""
+
+    async def verdict(self, function_call_id: str) -> Verdict:
+        raise AttributeError("'NoneType' object has no attribute 'send_request'")
+
+    async def cancelled_by(self, work_id: str) -> str:
+        raise AttributeError("'NoneType' object has no attribute 'send_request'")
+
+
+def test_a_connection_that_breaks_fails_nothing_at_once() -> None:
+    """What nobody foresaw may pass; what does not pass ends the workload rather than being asked for ever."""
+    scheduler = Scheduler(Breaking([]))
+    sweeper = Sweeper(scheduler.tracker, 1.0)
+    for _ in range(MOST_MISHAPS - 1):
+        asyncio.run(sweeper.look(scheduler.call))
+        assert not scheduler.call.settled
+    asyncio.run(sweeper.look(scheduler.call))
+    state, info = scheduler.heartbeats()[KEY]
+    assert (str(state), "send_request" in info) == ("failed", True)
+
+
+def test_an_end_is_delivered_without_modals_word_on_it() -> None:
+    """The ledger has the outcome of a cancelled call; that Modal cannot be asked who did so changes nothing of it."""
+    scheduler = Scheduler(Breaking([]))
+    entry = Entry.from_json(json.dumps(BASE | {"cause": "cancelled", "reason": "it was cancelled"}))
+    asyncio.run(Sweeper(scheduler.tracker, 1.0).explain(scheduler.call, entry))
+    assert scheduler.heartbeats()[KEY][1] == "it was cancelled"
 
 
 @pytest.mark.parametrize("broken", ["deliver", "fail"])

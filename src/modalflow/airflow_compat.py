@@ -11,7 +11,7 @@ import contextlib
 import os
 import signal
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from importlib import import_module
 from inspect import signature
@@ -534,6 +534,21 @@ def end_at_segfaults() -> None:
 
         importer._load_modules_from_file = _load_modules_from_file
         return
+
+
+def before_connection_test_results(presentable: Callable[[str], str]) -> None:
+    """Have what a connection test reports to Airflow's API go through this: a database may refuse it as it is."""
+    from airflow.sdk.api import client
+
+    operations: Any = getattr(client, "ConnectionTestOperations", None)
+    if operations is None:
+        return
+    original = operations.update_state
+
+    def update_state(self: Any, id: Any, state: Any, result_message: Any = None) -> None:
+        original(self, id, state, None if result_message is None else presentable(str(result_message)))
+
+    operations.update_state = update_state
 
 
 def writes_own_log(workload: Any) -> bool:

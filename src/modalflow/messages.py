@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeVar
+from functools import cache
+from typing import Any, TypeVar, cast
 
 from modalflow.errors import MalformedMessageError
 from modalflow.names import TaskTry
@@ -245,8 +246,13 @@ def known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
     """Keep the fields that this version knows, so that a newer peer may add some."""
     if not isinstance(wire, dict):
         raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")
-    names = {f.name for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    names = _names(cast(Hashable, cls))
     return {key: value for key, value in wire.items() if key in names}
+
+
+@cache
+def _names(cls: Any) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(cls))
 
 
 #: A larger number is no time in seconds since the epoch (the last second of the year 9999, after which dates end), nor
@@ -260,13 +266,19 @@ def plain_fields(cls: type[_T], wire: object) -> dict[str, Any]:
     Texts become single lines that are safe to store, log and print.
     """
     values = known_fields(cls, wire)
-    for f in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if f.name in values and (read := _PLAIN.get(str(f.type))) is not None:
+    for name, read in _readers(cast(Hashable, cls)):
+        if name in values:
             try:
-                values[f.name] = read(values[f.name])
+                values[name] = read(values[name])
             except (TypeError, ValueError) as error:
-                raise type(error)(f"{f.name} is {one_line(repr(values[f.name]), ID)}; expected {f.type}") from None
+                raise type(error)(f"{name} is {one_line(repr(values[name]), ID)}") from None
     return values
+
+
+@cache
+def _readers(cls: Any) -> Sequence[tuple[str, Callable[[object], Any]]]:
+    """The fields of a class that are texts or numbers, each with what reads it."""
+    return [(f.name, _PLAIN[str(f.type)]) for f in dataclasses.fields(cls) if str(f.type) in _PLAIN]
 
 
 def _plain_text(value: object) -> str:

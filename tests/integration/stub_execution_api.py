@@ -102,7 +102,7 @@ class StubExecutionApi:
         if path == "/execution/health":
             return 200, {"status": "healthy"}
         if path.endswith("/connection"):
-            return 200, _CONNECTION
+            return 200, _CONNECTION | self.connections.get("tested", {})
         if path.startswith("/execution/connections/"):
             nothing = {"schema": None, "login": None, "password": None, "extra": None}
             return 200, _CONNECTION | nothing | self.connections.get(name, {})

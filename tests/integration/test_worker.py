@@ -412,6 +412,23 @@ def test_a_connection_is_tested_in_the_container(world: World) -> None:
     assert "Connection test finished" in work.log()
 
 
+@needs_airflow("3.3")
+def test_the_result_of_a_connection_test_can_be_stored(world: World) -> None:
+    """What the hook says arrives at Airflow's API in a form that its database takes, and in its length."""
+    path = "/no\x00such" + "x" * 3000
+    world.api.connections["tested"] = {"conn_type": "fs", "extra": json.dumps({"path": path})}
+    try:
+        work = world.task("", workload=connection_test_workload())
+        assert work.ended().state is State.SUCCESS
+    finally:
+        del world.api.connections["tested"]
+    results = [body for method, path, body in world.api.requests if "/connection-tests/" in path and method == "PATCH"]
+    assert results[-1]["state"] == "failed"
+    message = results[-1]["result_message"]
+    assert message.startswith("Path /no\\x00suchxxx"), message
+    assert message.endswith(" more characters)") and len(message) <= 2000
+
+
 def test_a_workload_that_cannot_be_read_keeps_its_token(world: World) -> None:
     """An unreadable workload fails with the fields at fault; its token is in neither reason nor log."""
     workload = json.loads(task_workload("hello", bundle="tests", dag_file="d.py", token="very-secret"))

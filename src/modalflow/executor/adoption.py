@@ -73,6 +73,9 @@ class Adopter:
             except FAILURES as error:
                 self._failed.warn(type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, error)
                 return
+            except Exception:
+                log.exception("%s was adopted, and looking it up went wrong; the next sweep looks it up", call.label)
+                return
             if call.settled:
                 return
             if entry is None:

@@ -33,6 +33,11 @@ RETURNED = Verdict(ended=True)
 LONGEST_PATIENCE = 8
 
 
+#: Mishaps after which a call is failed. The SDK is known to raise bare AttributeErrors when a connection breaks, which
+#: pass: so many are a minute of attempts to submit.
+MOST_MISHAPS = 8
+
+
 class Action(Enum):
     """What the engine does next about a call."""
 
@@ -100,6 +105,8 @@ class Call:
     """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
     notes: int = 0
     """How often a user was told that it waits."""
+    mishaps: int = 0
+    """How often in a row asking Modal about it, or for it, went wrong in a way that nobody foresaw."""
     container_id: str = ""
     """Where it runs, once a look has found that it does."""
     due_at: float = math.inf

@@ -9,7 +9,7 @@ import time
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import alone
-from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
+from modalflow.executor.calls import MOST_MISHAPS, PENDING, Action, Call, Decision, Verdict, decide
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
@@ -80,6 +80,13 @@ class Sweeper:
             kind = type(error).__name__
             self._failed.warn(kind, "%s could not be looked up (%s: %s)", call.label, kind, error)
             return
+        except Exception:
+            call.mishaps += 1
+            if call.mishaps >= MOST_MISHAPS:
+                raise
+            log.exception("Looking up %s went wrong; it is looked up again", call.label)
+            return
+        call.mishaps = 0
         call.heard_at = time.monotonic()
         call.looks += 1
         if not call.settled:
@@ -107,6 +114,8 @@ class Sweeper:
                     await asyncio.sleep(EXPLANATION_POLL)
         except FAILURES as error:
             log.warning("Modal was not heard on the end of %s (%s: %s)", call.label, type(error).__name__, error)
+        except Exception:  # Its outcome is there: it is delivered without Modal's word on it.
+            log.exception("Asking Modal about the end of %s went wrong", call.label)
         says_more = verdict.reason and verdict.cause.value == entry.cause == Cause.CANCELLED.value
         if verdict.ended and (verdict.cause in TOLD_BY_MODAL_ALONE or says_more):
             reason = explain(

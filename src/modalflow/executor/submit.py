@@ -16,7 +16,7 @@ from modal import exception
 from modalflow.errors import ModalflowError, NotDeployedError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import own_failure
-from modalflow.executor.calls import Call, lost_before_claim
+from modalflow.executor.calls import MOST_MISHAPS, Call, lost_before_claim
 from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.logs import logger
 from modalflow.executor.resources import Resources
@@ -177,7 +177,8 @@ class Submitter:
             # One call must not spoil the others, whatever is wrong with it, nor be tried for ever.
             lane.failed(begun_at)
             call.spawned_unseen = True
-            if call.attempts < (call.most_attempts or self._tracker.policy.submit_attempts):
+            call.mishaps += 1
+            if call.mishaps < MOST_MISHAPS:
                 log.exception("Submitting %s went wrong; it is tried again", call.label)
                 self.put_later(call)
             else:
@@ -188,6 +189,7 @@ class Submitter:
             lane.dropped()
             raise
         else:
+            call.mishaps = 0
             lane.succeeded()
             self._done(call)
             self._tracker.started(call)

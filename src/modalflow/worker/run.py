@@ -39,6 +39,10 @@ _EXIT_WAIT = 0.5
 _LAST_PARTS = 3
 
 
+#: Characters that Airflow stores of the result of a connection test (``connection_test_request.result_message``).
+_CONNECTION_TEST = 2_000
+
+
 def run(order: Order) -> Outcome:
     """Run the workload to its end and return its outcome, with a reason that is masked and safe to store.
 
@@ -92,6 +96,7 @@ def _supervise(order: Order, workload: Any) -> Outcome:
     _spare_the_first_heartbeat()
     _take_the_task_along()
     airflow_compat.end_at_segfaults()
+    airflow_compat.before_connection_test_results(lambda said: clean(airflow_compat.redacted(said), _CONNECTION_TEST))
     try:
         return_code = airflow_compat.supervise(workload)
     except airflow_compat.CallbackFailedError as error:

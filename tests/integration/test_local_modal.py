@@ -181,7 +181,8 @@ async def test_within_a_running_event_loop(configured: Address) -> None:
 
 def test_what_has_no_name_stays_where_it_is(configured: Address) -> None:
     """An object that cannot be looked up anew is refused, with what to do, rather than used on its own server."""
-    with modal.Dict.ephemeral() as unnamed, modal.Client.from_credentials(*_tokens(configured)) as client:
+    with modal.Dict.ephemeral() as unnamed:
+        client = modal.Client.from_credentials(*_tokens(configured))
         explicit = modal.Dict.from_name(NAME, client=client).hydrate()
         had = rpcs(configured)
         with LocalModal() as local:
@@ -213,10 +214,10 @@ def test_clients_of_credentials(configured: Address) -> None:
     had = rpcs(configured)
     with LocalModal() as local:
         store("local")
-        with modal.Client.from_credentials(*_tokens(local.address)) as client:
-            assert modal.Dict.from_name(NAME, client=client)["where"] == "local"
-        with modal.Client.from_credentials(*_tokens(configured)) as client, pytest.raises(modal.exception.AuthError):
-            client.hello()
+        client = modal.Client.from_credentials(*_tokens(local.address))
+        assert modal.Dict.from_name(NAME, client=client)["where"] == "local"
+        with pytest.raises(modal.exception.AuthError):
+            modal.Client.from_credentials(*_tokens(configured)).hello()
     assert rpcs(configured) == had
 
 
@@ -284,7 +285,7 @@ def test_what_puts_the_variables_back_too_late(configured: Address) -> None:
 
 
 def test_other_threads_never_reach_the_account_within(configured: Address) -> None:
-    """Whatever they are at when it begins and ends: each of their calls has one server, and within it never the account."""
+    """Whatever they are doing when it begins and ends: their calls go to one server, and within it never to the account."""
     over = threading.Event()
     failures: list[str] = []
 
@@ -295,7 +296,7 @@ def test_other_threads_never_reach_the_account_within(configured: Address) -> No
                 modal.Dict.from_name(NAME, create_if_missing=True).put("other", 1)
             except (WrongServerError, modal.exception.Error, OSError):
                 pass  # A handle of the server that has just ended.
-            except BaseException as error:
+            except BaseException as error:  # noqa: BLE001  The test fails with them.
                 failures.append(repr(error))
 
     threads = [threading.Thread(target=keep_asking) for _ in range(3)]
@@ -330,7 +331,9 @@ print(config.get("token_id"), config.get("server_url"), list(config_profiles()))
 """
 
 FILES = {
-    "an active profile": "[a]\ntoken_id = 'ak-a'\ntoken_secret = 'as-a'\nserver_url = 'http://127.0.0.1:9'\nactive = true\n",
+    "an active profile": (
+        "[a]\ntoken_id = 'ak-a'\ntoken_secret = 'as-a'\nserver_url = 'http://127.0.0.1:9'\nactive = true\n"
+    ),
     "OAuth": (
         "[default]\noauth_refresh_token = 'r'\noauth_client_id = 'oc-1'\noauth_client_secret = 'ov-1'\n"
         "token_id = 'ak-a'\nserver_url = 'http://127.0.0.1:9'\nenvironment = 'prod'\n"

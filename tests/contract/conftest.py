@@ -46,7 +46,8 @@ def local() -> Iterator[LocalModal | Live]:
             os.environ.update(LIVE.env)
             yield LIVE
             return
-        with LocalModal() as control_plane:
+        # Other tests of this process talk to control planes of their own.
+        with LocalModal(as_default=False) as control_plane:
             os.environ.update(control_plane.env)
             yield control_plane
     finally:

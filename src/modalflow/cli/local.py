@@ -142,7 +142,7 @@ def run(command: tuple[str, ...], **given: Any) -> None:
     if shutil.which(command[0]) is None:
         click.echo(f"Error: {command[0]}: command not found", err=True)
         sys.exit(127)
-    with _errors(), LocalModal(_options(given)) as control_plane:
+    with _errors(), LocalModal(_options(given), as_default=False) as control_plane:
         code = _run(command, {**os.environ, **control_plane.env})
     sys.exit(code)
 

@@ -68,7 +68,7 @@ class ModalStack:
     def __enter__(self) -> Self:
         began = time.monotonic()
         with ExitStack() as entered:
-            self.local = entered.enter_context(LocalModal(self._modal))
+            self.local = entered.enter_context(LocalModal(self._modal, as_default=False))
             self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
             env = {**ON_MODAL, **self.local.env, **self._env}
             self.airflow = AirflowStack(

@@ -5,5 +5,6 @@ processes. It knows Modal's protocol and nothing of Airflow or of the rest of mo
 """
 
 from modalflow.emulator.local import LocalModal
+from modalflow.emulator.sdk import WrongServerError
 
-__all__ = ["LocalModal"]
+__all__ = ["LocalModal", "WrongServerError"]

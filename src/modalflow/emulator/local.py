@@ -1,7 +1,7 @@
 """Starting a local control plane as a process of its own, and what a client needs to talk to it.
 
-Owns the process: start, ready line, environment variables, end. Control planes that outlive the program which started
-them are daemon.py's.
+Owns the process: start, ready line, environment variables, end. What the SDK of this process makes of it is sdk.py's;
+control planes that outlive the program which started them are daemon.py's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
+from modalflow.emulator import sdk
 from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
@@ -137,37 +138,68 @@ def end(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None
 class LocalModal:
     """A control plane for as long as a ``with`` block, or from ``start`` to ``stop``; it ends with this process too.
 
-    Takes the options of ``modalflow local start`` as keywords, or ready-made as ``Options``:
+    Meanwhile it is what Modal's SDK talks to, in this process and in those that it starts, and calls to any other
+    server are refused with a WrongServerError: a real account is out of reach. Before and after it the SDK talks to
+    what is configured.
 
-        with LocalModal(max_containers=4) as local:
+        with LocalModal(max_containers=4):
+            modal.Dict.from_name("d", create_if_missing=True)["key"] = "value"
+
+    Takes the options of ``modalflow local start`` as keywords, or ready-made as ``Options``. They nest: the innermost
+    one holds. ``as_default=False`` leaves this process alone, for a control plane that is meant for others:
+
+        with LocalModal(as_default=False) as local:
             subprocess.run(["modal", "deploy", "app.py"], env={**os.environ, **local.env})
     """
 
-    def __init__(self, options: Options | None = None, **overrides: Any) -> None:
+    def __init__(self, options: Options | None = None, *, as_default: bool = True, **overrides: Any) -> None:
         given = dataclasses.replace(options or Options(), **overrides)
         self.options = dataclasses.replace(given, with_parent=True)
+        self._as_default = as_default
         self._process: subprocess.Popen[bytes] | None = None
         self._address: Address | None = None
         self._stderr: IO[bytes] | None = None
+        self._default: sdk.Default | None = None
+        self._owner = 0
 
     def __repr__(self) -> str:
         return f"<LocalModal {self._address.url if self._address else 'stopped'}>"
 
     def start(self) -> LocalModal:
-        """Start the control plane and wait until it is ready; StartError if that fails."""
+        """Start the control plane and wait until it is ready; StartError if that fails, RuntimeError if a LocalModal of
+        another thread is the SDK's default."""
         if self._process is not None:
             raise RuntimeError(f"{self!r} is running already; stop() it before another start()")
+        if self._as_default:
+            sdk.check()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
         try:
             self._process, self._address = launch(self.options, self._stderr)
+            self._owner = os.getpid()
+            sdk.started(self.url)
+            if self._as_default:
+                self._default = sdk.enter(self.url, self.env)
         except BaseException:
-            self._stderr.close()
+            self.stop()
             raise
         return self
 
     def stop(self) -> None:
-        """End the control plane and its containers, and wait until they have ended. Repeating it is harmless."""
-        if self._process is not None:
+        """End the control plane and its containers, and wait until they have ended. Repeating it is harmless.
+
+        In a forked child it only forgets the control plane, which is its parent's.
+        """
+        default, self._default = self._default, None
+        try:
+            if self._address is not None:
+                sdk.ended(self.url)
+            if default is not None:
+                sdk.leave(default)
+        finally:
+            self._end()
+
+    def _end(self) -> None:
+        if self._process is not None and self._owner == os.getpid():
             end(self._process)
             if self.options.state_dir is None:
                 # Its own business, unless something killed it.

@@ -90,6 +90,7 @@ class ControlPlane:
             environments,
             overlays=self._fork_server.has_overlays,
             root_of=self._root_of,
+            written_files=self._written_files,
         )
         dicts, queues = Dicts(environments, journal), Queues(environments, journal)
         self.apps = Apps(environments, journal)
@@ -125,7 +126,7 @@ class ControlPlane:
         restored = call_records.load(self.functions.find)
         self.calls.restore(restored.calls)
         self._waiting = restored.waiting
-        runtime = Runtime(self.functions, self.pools, environments)
+        runtime = Runtime(self.functions, self.pools, environments, on_output=self.volumes.commit_soon)
 
         self.apps.on_stop.append(self.pools.stop_app)
         self.apps.on_forget.append(self.pools.forget_app)
@@ -232,6 +233,10 @@ class ControlPlane:
         if container is None or container.process is None:
             return None
         return Path(f"/proc/{container.process.pid}/root")
+
+    def _written_files(self, container_id: str) -> set[str]:
+        container = self.pools.container(container_id)
+        return set() if container is None else self.launcher.open_files(container, only_written=True)
 
     def _open_files(self, container_id: str) -> set[str]:
         container = self.pools.container(container_id)

@@ -15,6 +15,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from modal_proto import api_pb2
@@ -229,28 +230,75 @@ class Launcher:
             input_id=item.input_id if item else "",
         )
 
-    def open_files(self, container: Container) -> set[str]:
-        """Return the paths of files that the container has open, those in volumes as it sees them under VOLUMES."""
+    def open_files(self, container: Container, *, only_written: bool = False) -> set[str]:
+        """Return the paths of files that the container has open, those in volumes as ``VOLUMES/<volume id>/<path>``.
+
+        With ``only_written``, those that it can write to.
+        """
         if container.process is None:
             return set()
+        points = volume_points(container.process.pid)
         found: set[str] = set()
         for pid in family(container.process.pid):
             folder = Path(f"/proc/{pid}")
             try:
-                links = [*(folder / "fd").iterdir(), folder / "cwd"]
+                links = [*(folder / "fd").iterdir(), *(() if only_written else (folder / "cwd",))]
             except OSError:
                 continue
             for link in links:
                 try:
                     target = str(link.readlink())
+                    if f"{VOLUMES}/" not in target and self._isolation is not Isolation.PLAIN:
+                        continue
+                    if only_written and not _is_writable(folder / "fdinfo" / link.name):
+                        continue
                 except OSError:
                     continue
-                if f"{VOLUMES}/" in target:
-                    found.add(target[target.index(f"{VOLUMES}/") :])
-                elif self._isolation is Isolation.PLAIN:
-                    # Its volumes are symlinks to their views, which are known by their inodes.
-                    found.add(target)
+                # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
+                found.add(in_volume(target, points) or target)
         return found
+
+
+def volume_points(pid: int) -> dict[str, str]:
+    """Return where a container has volumes mounted: mount point → ``VOLUMES/<volume id>``, with the part if only one.
+
+    One that is mounted inside another volume has a second mount there.
+    """
+    points: dict[str, str] = {}
+    places: list[tuple[str, str, str]] = []
+    try:
+        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+    except OSError:
+        return points
+    for line in lines:
+        # proc(5): the device, the mounted part of its file system, and where it is mounted.
+        device, part, point = (text.encode().decode("unicode_escape") for text in line.split(" ")[2:5])
+        if point.startswith(f"{VOLUMES}/") and "/" not in point[len(VOLUMES) + 1 :]:
+            places.append((device, part.rstrip("/"), point))
+            points[point] = point
+            continue
+        for of_device, whole, place in places:
+            if device == of_device and f"{part.rstrip('/')}/".startswith(f"{whole}/"):
+                points[point] = place + part.rstrip("/")[len(whole) :]
+    return points
+
+
+def in_volume(target: str, points: Mapping[str, str]) -> str | None:
+    """Return what a path in a container is in the volume that is mounted nearest above it, None if there is none."""
+    for point in sorted(points, key=len, reverse=True):
+        at = target.find(f"{point}/") if point.startswith(VOLUMES) else (0 if target.startswith(f"{point}/") else -1)
+        if at >= 0:
+            return points[point] + target[at + len(point) :]
+        if target.endswith(point):
+            return f"{points[point]}/"
+    return None
+
+
+def _is_writable(fdinfo: Path) -> bool:
+    for line in fdinfo.read_text().splitlines():
+        if line.startswith("flags:"):
+            return bool(int(line.split()[1], 8) & (os.O_WRONLY | os.O_RDWR))
+    return False
 
 
 def common_variables(state: StateDir) -> dict[str, str]:

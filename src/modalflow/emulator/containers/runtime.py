@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
@@ -43,7 +43,15 @@ class Runtime(Service):
         "FunctionGetDynamicConcurrency": "the target is the answer: no load is measured.",
     }
 
-    def __init__(self, functions: Functions, pools: Pools, environments: Environments) -> None:
+    def __init__(
+        self,
+        functions: Functions,
+        pools: Pools,
+        environments: Environments,
+        on_output: Callable[[str], None] = lambda _container_id: None,
+    ) -> None:
+        """``on_output`` is called with the id of a container that has finished an input."""
+        self._on_output = on_output
         self._functions = functions
         self._pools = pools
         self._environments = environments
@@ -119,6 +127,7 @@ class Runtime(Service):
             if item is None or item.retries != output.retry_count:
                 continue
             self._pools.put(container, item, output.result, output.data_format)
+        self._on_output(container.container_id)
         return Empty()
 
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:

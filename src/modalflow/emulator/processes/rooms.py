@@ -13,8 +13,8 @@ import shutil
 from pathlib import Path
 
 from modalflow.emulator.images.keeping import Keeper
-from modalflow.emulator.processes import syscalls
-from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, VolumeView
+from modalflow.emulator.processes import mounting, syscalls
+from modalflow.emulator.processes.starts import Isolation, Room
 
 #: Where the host's root is while the room is being made.
 _HOST = "/.modalflow-host"
@@ -25,10 +25,6 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*
 #: What root of the host could change for all of the machine by writing a file. runc's defaults (libcontainer's
 #: specconv), /sys in place of cgroups.
 _THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
-
-#: A folder that was there when the container began can be renamed, as in any file system, and a file's mode or time
-#: changes without a copy of its content. In user namespaces the kernel has neither: renaming such a folder is EXDEV.
-_ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
 
 
 def enter(isolation: Isolation, room: Room) -> Keeper | None:
@@ -60,9 +56,7 @@ def enter(isolation: Isolation, room: Room) -> Keeper | None:
     # From here on paths are the container's: no symlink of the host's can lead out of it.
     os.chdir("/")
     _hide(room)
-    for volume in room.volumes:
-        _mount(volume, isolation)
-        _place(volume)
+    mounting.place(room.volumes, isolation, _HOST)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     _make_devices()
     for path in _THE_MACHINES:
@@ -152,13 +146,9 @@ def _many_overlays(room: Room, scratch: Path) -> None:
 
 
 def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") -> None:
-    options = f"lowerdir={_escaped(lower)},upperdir={_escaped(upper)},workdir={_escaped(work)}{extra}"
+    layers = ((name, mounting.escaped(path)) for name, path in (("lower", lower), ("upper", upper), ("work", work)))
+    options = ",".join(f"{name}dir={path}" for name, path in layers) + extra
     syscalls.mount("overlay", target, "overlay", options=options)
-
-
-def _escaped(path: str) -> str:
-    """A path as an overlay's option takes it."""
-    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
 def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
@@ -244,43 +234,6 @@ def _hide(room: Room) -> None:
                 syscalls.bind(f"{_HOST}{path}", path, recursive=True)
 
 
-def _mount(volume: VolumeView, isolation: Isolation) -> None:
-    """Mount a volume at the place that the runtime knows."""
-    place = f"{VOLUMES}/{volume.volume_id}"
-    os.makedirs(place, exist_ok=True)
-    if not volume.layers:
-        syscalls.bind(f"{_HOST}{volume.view}", place)
-    else:
-        # As names in the current folder: the options of a mount have to fit into one page.
-        os.chdir(f"{_HOST}{volume.layers[0].parent}")
-        lower = ":".join(layer.name for layer in volume.layers)
-        upper, work = (_escaped(f"{_HOST}{volume.view}/{name}") for name in ("upper", "work"))
-        extra = _ROOTS_OVERLAY if isolation is Isolation.ROOT else "userxattr"
-        options = f"lowerdir={lower},upperdir={upper},workdir={work},index=off,{extra}"
-        syscalls.mount(volume.volume_id, place, "overlay", options=options)
-        os.chdir("/")
-    os.makedirs(f"{place}/{volume.sub_path.strip('/')}", exist_ok=True)
-    if volume.read_only:
-        syscalls.make_read_only(place)
-
-
-def _place(volume: VolumeView) -> None:
-    """Have a mounted volume at the path that the app says."""
-    target = str(Path(VOLUMES, volume.volume_id, volume.sub_path.strip("/")))
-    path = f"/{volume.mount_path.strip('/')}"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    if os.path.isdir(path) and not os.path.islink(path):
-        try:
-            os.rmdir(path)
-        except OSError:
-            # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
-            syscalls.bind(target, path)
-            return
-    elif os.path.lexists(path):
-        os.unlink(path)
-    os.symlink(target, path)
-
-
 def _copy_tree(source: str, target: str) -> None:
     """Copy a tree with its modes and times. It belongs to the container from then on."""
     os.mkdir(target)
@@ -302,7 +255,8 @@ def _enter_plain(room: Room) -> None:
     root = room.folder / "root"
     if room.layer.exists():
         shutil.copytree(room.layer, root, dirs_exist_ok=True)
-    for volume in room.volumes:
+    # One that lies in another comes after that, whose view leaves out what lies in it.
+    for volume in sorted(room.volumes, key=mounting.depth):
         path = root / volume.mount_path.strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.symlink_to(volume.view / volume.sub_path.strip("/"))

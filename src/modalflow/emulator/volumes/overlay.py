@@ -19,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
-from modalflow.emulator.volumes.layers import NAMESPACES, Lower, is_opaque
+from modalflow.emulator.volumes.layers import Lower
+from modalflow.emulator.volumes.laying import NAMESPACES, is_opaque
 from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
 from modalflow.emulator.volumes.view import RACY_NS, Signature
 

@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -148,10 +148,17 @@ class CopiedView:
             if (node := nodes.get(path)) is not None and node.kind is Kind.DIRECTORY:
                 os.utime(self.root / path, ns=(node.mtime_ns, node.mtime_ns))
 
-    def inodes(self) -> set[tuple[int, int]]:
-        """Return (device, inode) of all that is in the directory, itself included."""
+    def holds(self, paths: Iterable[str]) -> bool:
+        """Whether any of these paths, which may be links to open files, leads to something in the directory."""
         statuses = [self.root.stat(), *(status for _, status in self._walk())]
-        return {(status.st_dev, status.st_ino) for status in statuses}
+        inodes = {(status.st_dev, status.st_ino) for status in statuses}
+        for path in paths:
+            # OSError: closed meanwhile, or a name that means nothing outside of the container.
+            with contextlib.suppress(OSError):
+                status = Path(path).stat()
+                if (status.st_dev, status.st_ino) in inodes:
+                    return True
+        return False
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
         """Yield each path with its status, a directory before what is in it; what vanishes meanwhile is left out."""

@@ -8,9 +8,10 @@ is, is tree.py's; how a view looks on disk, view.py's; upload and download by cl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,6 +43,9 @@ MOUNT_ROOT = "/__modal/volumes"
 #: many seconds is inferred).
 BACKGROUND_COMMIT_SECONDS = 5.0
 
+
+#: Between two background commits of a container there is at least this, however many inputs it finishes.
+COMMIT_GAP_SECONDS = 0.5
 
 #: Changed paths from which on they are laid out at once, beside all other work, instead of when a container starts.
 SETTLE_AT = 200
@@ -80,6 +84,8 @@ class _Attached:
     committer: asyncio.Task[None] | None = None
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the view is worked on."""
+    finished: asyncio.Event = field(default_factory=asyncio.Event)
+    """The container has finished an input since the last background commit."""
 
 
 async def _no_overlays() -> bool:
@@ -113,15 +119,17 @@ class Volumes(VolumeFiles):
         *,
         overlays: Callable[[], Awaitable[bool]] = _no_overlays,
         root_of: Callable[[str], Path | None] = lambda _container_id: None,
+        written_files: Callable[[str], Collection[str]] = lambda _container_id: (),
     ) -> None:
         """``overlays`` returns, once that is known, whether containers can mount overlays over files of ``state``;
-        ``root_of`` where a running container's root can be reached from here, None for one that does not run.
+        ``root_of`` where a running container's root can be reached from here, None for one that does not run;
+        ``written_files`` what a container has open for writing, as ``MOUNT_ROOT/<volume id>/<path>``.
         """
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
         self.before_commit: Callable[[str], Awaitable[None]] | None = None
         """Awaited with the volume's name before every commit; None costs nothing."""
-        self._overlays, self._root_of = overlays, root_of
+        self._overlays, self._root_of, self._written_files = overlays, root_of, written_files
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
@@ -174,7 +182,7 @@ class Volumes(VolumeFiles):
             folder = self._views / volume_id / container_id
             attached = await self._made(volume, folder)
             if background_commits:
-                attached.committer = asyncio.create_task(self._keep_committing(volume_id, container_id))
+                attached.committer = asyncio.create_task(self._keep_committing(volume_id, container_id, attached))
             self._attached[key] = attached
         return self._attached[key].view
 
@@ -347,20 +355,35 @@ class Volumes(VolumeFiles):
         mounted = f"{MOUNT_ROOT}/{volume_id}/"
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
-        # By inode where the container sees it under another name.
-        return isinstance(view, CopiedView) and bool(opened) and not view.inodes().isdisjoint(_inodes(opened))
+        # By inode if the container sees it under another name, as it does a copy.
+        return isinstance(view, CopiedView) and bool(opened) and view.holds(opened)
 
-    async def _keep_committing(self, volume_id: str, container_id: str) -> None:
+    def commit_soon(self, container_id: str) -> None:
+        """The container has finished an input: what that wrote need not wait for the next background commit."""
+        for (_, holder), attached in self._attached.items():
+            if holder == container_id:
+                attached.finished.set()
+
+    async def _keep_committing(self, volume_id: str, container_id: str, attached: _Attached) -> None:
         while True:
-            await asyncio.sleep(BACKGROUND_COMMIT_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(attached.finished.wait(), BACKGROUND_COMMIT_SECONDS)
+            attached.finished.clear()
             try:
-                await self._commit(volume_id, container_id)
+                await self._commit(volume_id, container_id, await self._growing(volume_id, container_id))
             except GRPCError as error:
                 log.info("no more background commits of %s: %s", volume_id, error.message)
                 return
             except Exception:
                 # A loop's boundary: the next commit may succeed, and the one at the end reports.
                 log.exception("background commit of volume %s by container %s failed", volume_id, container_id)
+            await asyncio.sleep(COMMIT_GAP_SECONDS)
+
+    async def _growing(self, volume_id: str, container_id: str) -> set[str]:
+        """Return the paths of the volume's files that the container has open for writing."""
+        mounted = f"{MOUNT_ROOT}/{volume_id}/"
+        written = await asyncio.to_thread(self._written_files, container_id)
+        return {path[len(mounted) :] for path in written if path.startswith(mounted)}
 
     def _release_all(self, volume: Volume) -> None:
         self._records.forget(volume.object_id)
@@ -369,14 +392,3 @@ class Volumes(VolumeFiles):
             discarding = asyncio.ensure_future(volume.layers.discard())
             self._under_way.add(discarding)
             discarding.add_done_callback(self._under_way.discard)
-
-
-def _inodes(paths: Iterable[str]) -> set[tuple[int, int]]:
-    found: set[tuple[int, int]] = set()
-    for path in paths:
-        try:
-            status = Path(path).stat()
-        except OSError:
-            continue  # Closed meanwhile, or a name that means nothing outside of the container.
-        found.add((status.st_dev, status.st_ino))
-    return found

@@ -11,7 +11,6 @@ from pathlib import Path
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.processes import Process
 from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, Start, VolumeView
-from modalflow.emulator.volumes.view import View
 
 _WAIT = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
 
@@ -31,13 +30,10 @@ class Rooms:
     async def has_overlays(self) -> bool:
         return await self._server.has_overlays()
 
-    async def enter(self, container_id: str, *mounts: tuple[str, str, View]) -> Path:
-        """Start a room with Volumes, each given as (id, mount path, view); return its root."""
+    async def enter(self, container_id: str, *volumes: VolumeView) -> Path:
+        """Start a room with Volumes; return its root."""
         folder = self._folder / container_id
         (folder / "layer").mkdir(parents=True)
-        volumes = tuple(
-            VolumeView(volume_id, view.root, path, layers=tuple(view.layers)) for volume_id, path, view in mounts
-        )
         room = Room(folder, folder / "layer", hidden=self._folder, volumes=volumes, cwd="/")
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         said: list[str] = []

@@ -20,7 +20,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
-from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.processes.starts import Isolation, VolumeView
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks, overlay
@@ -54,24 +54,25 @@ class World:
     async def start(self) -> World:
         await self.rooms.start()
         request = api_pb2.VolumeGetOrCreateRequest(object_creation_type=api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL)
-        self.id = (await self.volumes.VolumeGetOrCreate(request, _inside(""))).volume_id
+        self.id = (await self.volumes.VolumeGetOrCreate(request, inside(""))).volume_id
         return self
 
     async def enter(self, container_id: str) -> Path:
         """Start a container; return its volume."""
         view = await self.volumes.attach(self.id, container_id, background_commits=False)
         assert isinstance(view, OverlayView)
-        return mounted(await self.rooms.enter(container_id, (self.id, "/data", view)), self.id)
+        seen = VolumeView(self.id, view.root, "/data", layers=tuple(view.layers))
+        return mounted(await self.rooms.enter(container_id, seen), self.id)
 
     async def leave(self, container_id: str) -> None:
         await self.rooms.leave(container_id)
         await self.volumes.detach(self.id, container_id)
 
     async def commit(self, container_id: str) -> None:
-        await self.volumes.VolumeCommit(api_pb2.VolumeCommitRequest(volume_id=self.id), _inside(container_id))
+        await self.volumes.VolumeCommit(api_pb2.VolumeCommitRequest(volume_id=self.id), inside(container_id))
 
     async def reload(self, container_id: str) -> None:
-        await self.volumes.VolumeReload(api_pb2.VolumeReloadRequest(volume_id=self.id), _inside(container_id))
+        await self.volumes.VolumeReload(api_pb2.VolumeReloadRequest(volume_id=self.id), inside(container_id))
 
     async def close(self) -> None:
         await self.rooms.close()
@@ -113,7 +114,7 @@ def seen(root: Path) -> dict[str, Entry]:
     return found
 
 
-def _inside(container_id: str) -> Caller:
+def inside(container_id: str) -> Caller:
     return Caller(container_id=container_id, client_version="", idempotency_key=None)
 
 

@@ -30,6 +30,9 @@ RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
 
+#: The variable of a worker's image that names, as a JSON list, the variables whose values are packed (worker.packing).
+PACKED_VARIABLE = "MODALFLOW_PACKED_ENV"
+
 #: The file on the logs Volume that tells which worker is deployed.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -119,11 +121,74 @@ def test_a_build_tells_what_it_does_not_do(client: modal.Client) -> None:
     image = (
         modal.Image.debian_slim()
         .apt_install("nothing-of-that-name")
-        .run_commands("exit 1")
+        .run_commands("make install")
         .dockerfile_commands("USER nobody")
     )
     with built(image, client):
         assert "USER nobody\n   not executed here" in log_of(image)
+
+
+NASTY = {
+    "JSON": '{"a": ["b c", 1]}',
+    "QUOTE": 'it\'s "x" $HOME ${X} \\ # end\\',
+    "DOLLARS": "$PATH ${PATH:-x} $(id) `id`",
+    "EMOJI": "\U0001f600 \u00e4\u00f6",
+    "EMPTY": "",
+    "BLANKS": "  two  \t",
+    "RETURN": "a\rb",
+}
+
+
+def test_values_of_variables_arrive_as_they_were(client: modal.Client) -> None:
+    """Whatever quotes, dollars and backslashes are in them."""
+    app = modal.App()
+    variables = function(app, modal.Image.debian_slim().env(NASTY), "variables")
+    with app.run(client=client):
+        found = variables.remote()
+    assert {name: found[name] for name in NASTY} == NASTY
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (lambda image: image.env({"JSON": '{\n "a": 1\n}'}), r"the value of JSON: .*modal\.Secret\.from_dict"),
+        (lambda image: image.run_commands("exit 3"), "exit code 3"),
+        (lambda image: image.dockerfile_commands("WORKDIR"), "WORKDIR needs a path"),
+        (lambda image: image.dockerfile_commands("FORM x"), "'FORM' is not an instruction"),
+        (lambda image: image.run_commands('echo "'), "exit code 2"),
+    ],
+)
+def test_an_image_that_cannot_be_built(client: modal.Client, image: Any, said: str) -> None:
+    """The build fails at once with what is wrong, each time that it is asked for."""
+    for _ in range(2):
+        began = time.monotonic()
+        with pytest.raises(modal.exception.RemoteError, match=said), built(image(modal.Image.debian_slim()), client):
+            pass
+        assert time.monotonic() - began < 10
+
+
+def test_a_dockerfile_and_commands_that_install(client: modal.Client, wheels: Path, tmp_path: Path) -> None:
+    """pip in RUN, in a list of commands, in lines that go on over comments, and in a Dockerfile of one's own."""
+    (tmp_path / "Dockerfile").write_text(
+        "ARG SERIES=3.12\nFROM python:${SERIES}-slim\nARG WANTED=1.0\nCOPY *.whl /wheels/\n"
+        "RUN pip install --no-index \\\n\n  # where they are\n  --find-links /wheels tinypkg==$WANTED\n"
+        "env lower=1 B=${NOPE:-default}\nWORKDIR srv/app\nENV OLD style value\n"
+    )
+    for wheel in wheels.iterdir():
+        shutil.copy(wheel, tmp_path)
+    image = modal.Image.from_dockerfile(tmp_path / "Dockerfile", context_dir=tmp_path)
+    newer = image.run_commands("make || true", "cd /wheels && pip install --no-index -f . tinypkg==2.0 && echo done")
+    app = modal.App()
+    old, new, variables = (
+        function(app, image, "version"),
+        function(app, newer, "version"),
+        function(app, image, "variables"),
+    )
+    with app.run(client=client):
+        assert old.remote("tinypkg") == "1.0"
+        assert new.remote("tinypkg") == "2.0"
+        found = variables.remote()
+    assert {name: found[name] for name in ("lower", "B", "OLD")} == {"lower": "1", "B": "default", "OLD": "style value"}
 
 
 @pytest.mark.local_only

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import socket
@@ -25,6 +26,9 @@ from tests.sdk import client_of
 
 NAMES = Names("profiles")
 
+CERT = '-----BEGIN X-----\nit\'s "AAA" $HOME \\\n-----END X-----\n'
+ACCOUNT = json.dumps({"a": ["\u00e4", "\U0001f600 # $X"]}, indent=2, ensure_ascii=False)
+
 
 def worker(*more: modalflow.Profile) -> modalflow.Worker:
     """The profile `default`, and another one with everything that it can have."""
@@ -35,13 +39,13 @@ def worker(*more: modalflow.Profile) -> modalflow.Worker:
         memory="256MiB",
         secrets=[modal.Secret.from_name("warehouse")],
         volumes={"/models": modal.Volume.from_name("models")},
-        env={"B": "profile", "C": "profile", "D": "profile"},
+        env={"B": "profile", "C": "profile", "D": "profile", "ACCOUNT": ACCOUNT},
         concurrency=2,
         preload=["colorsys"],
         # Nothing is snapshotted here, and everything works as without.
         memory_snapshot=True,
     )
-    return modalflow.Worker(profiles=[etl, *more], env={"D": "deployment", "E": "deployment"})
+    return modalflow.Worker(profiles=[etl, *more], env={"D": "deployment", "E": "deployment", "CERT": CERT})
 
 
 @pytest.fixture(scope="module")
@@ -101,6 +105,14 @@ def test_variables_of_task_profile_deployment_and_settings(driver: Driver) -> No
     line = told(driver, "$A $B $C $D $E", queue="etl", env={"A": "task", "B": "task"})
     assert "(task task profile profile deployment)" in line
     assert "(settings settings settings deployment deployment)" in told(driver, "$A $B $C $D $E")
+
+
+def test_values_with_line_breaks_arrive_as_they_were(driver: Driver) -> None:
+    """A certificate of the deployment, a formatted JSON text of a profile; also if the task has Secrets of its own."""
+    look = '$(printf %s "$CERT" | base64 -w0) $(printf %s "$ACCOUNT" | base64 -w0) $MODALFLOW_PACKED_ENV'
+    expected = " ".join(base64.b64encode(text.encode()).decode() for text in (CERT, ACCOUNT))
+    assert told(driver, look, queue="etl") == f"({expected} )"
+    assert told(driver, look, queue="etl", secrets=["other"]) == f"({expected} )"
 
 
 def test_a_task_may_have_other_secrets_and_volumes(driver: Driver) -> None:

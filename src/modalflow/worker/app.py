@@ -7,6 +7,7 @@ imports this file before its first input.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from modalflow.names import (
     PROFILE_VARIABLE,
     Names,
 )
-from modalflow.worker import early
+from modalflow.worker import early, packing
 from modalflow.worker.container import Container
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 _container: Container | None = None
 
 if not modal.is_local():
+    # Before anything that reads a variable.
+    packing.unpack(os.environ)
     early.start()
 
 
@@ -70,7 +73,7 @@ def build_app(
             **_profile_variables(profile, env or {}),
         }
         # The last layer that is built: what changes most often costs least.
-        own = (profile.image or image).env(variables)
+        own = (profile.image or image).env(packing.packed(variables))
         # Added when a container starts, not when the image is built: a changed DAG costs no build.
         own = dags.add_to(own.add_local_python_source("modalflow"))
         app.function(

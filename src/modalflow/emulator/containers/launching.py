@@ -26,7 +26,6 @@ from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.functions import Functions
 from modalflow.emulator.images import python_envs
-from modalflow.emulator.images.dockerfile import expand
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
@@ -160,8 +159,7 @@ class Launcher:
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
         variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
-        for name, value in (image.variables if image else {}).items():
-            variables[name] = expand(value, {"PATH": variables.get("PATH", "")}) if name == "PATH" else value
+        variables |= image.variables if image else {}
         if packages is not None:
             variables["PATH"] = os.pathsep.join([str(packages / "bin"), variables.get("PATH", os.defpath)])
         for secret_id in spec.secret_ids:

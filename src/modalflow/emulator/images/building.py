@@ -18,7 +18,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.changes import Changes
 from modalflow.emulator.images import installing, python_envs
 from modalflow.emulator.images.layers import Draft, Layers
-from modalflow.emulator.images.recipes import Copy, Recipe, RunPip, Source
+from modalflow.emulator.images.recipes import Copy, Recipe, Source
+from modalflow.emulator.images.runs import Fail, RunPip
 from modalflow.emulator.log_lines import Unfinished
 from modalflow.emulator.log_records import Entry
 from modalflow.emulator.mounts import make_parents
@@ -142,11 +143,8 @@ class Builder:
                 build.say(f"=> Step {number}: {step.text}\n")
                 if step.note:
                     build.say(f"   {step.note}\n")
-                if isinstance(step.action, Copy):
-                    tree = await asyncio.to_thread(work.own_files)
-                    await asyncio.to_thread(place, tree, step.action.files, self._content)
-                elif isinstance(step.action, RunPip):
-                    await self._install(step.action, work, build)
+                for action in step.actions:
+                    await self._do(action, work, build)
             return await asyncio.to_thread(work.settle)
         except BaseException:
             work.discard()
@@ -174,6 +172,17 @@ class Builder:
     def _tell_steps(recipe: Recipe, build: Build) -> None:
         for number, step in enumerate(recipe.steps):
             build.say(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
+
+    async def _do(self, action: Copy | RunPip | Fail, work: _Work, build: Build) -> None:
+        if isinstance(action, Fail):
+            raise StepError(
+                f"RUN {action.command} ends with exit code {action.exit_code}, so the image cannot be built"
+            )
+        if isinstance(action, RunPip):
+            await self._install(action, work, build)
+            return
+        tree = await asyncio.to_thread(work.own_files)
+        await asyncio.to_thread(place, tree, action.files, self._content)
 
     async def _install(self, action: RunPip, work: _Work, build: Build) -> None:
         wanted = installing.requirements(action.install, work.tree)

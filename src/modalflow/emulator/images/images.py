@@ -16,10 +16,9 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -37,6 +36,7 @@ from modalflow.emulator.images.building import (
     packages,
     secrets_to_blot,
 )
+from modalflow.emulator.images.image import Image, decode, encode
 from modalflow.emulator.images.installing import InstallError, Programs
 from modalflow.emulator.images.layers import Layers
 from modalflow.emulator.images.recipes import Recipe, RecipeError, Settings, Source, read
@@ -55,45 +55,9 @@ SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 FAILURE = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
-#: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
-KEPT_LINES = 2_000
-
 #: Runs the function of Image.run_function: its id, its input, the build that tells of it, and a folder for what it
 #: writes. Raises BuildFunctionError.
 RunFunction = Callable[[str, api_pb2.FunctionInput, Build, Path], Awaitable[None]]
-
-
-@dataclass(eq=False)
-class Image:
-    """One layer, with all that the layers below it add up to."""
-
-    image_id: str
-    identity: str
-    """A hash of what the layer and those below it are made from."""
-    settings: Settings = field(default_factory=Settings)
-    made: Made = field(default_factory=Made)
-    bases: tuple[str, ...] = ()
-    builder_version: str = IMAGE_BUILDER_VERSION
-    packages: Mapping[str, str] = field(default_factory=dict)
-    build: Build = field(default_factory=Build)
-
-    @property
-    def variables(self) -> Mapping[str, str]:
-        return self.settings.variables
-
-    @property
-    def workdir(self) -> str:
-        return self.settings.workdir
-
-    @property
-    def metadata(self) -> api_pb2.ImageMetadata:
-        return message(
-            api_pb2.ImageMetadata,
-            image_builder_version=self.builder_version,
-            python_version_info=f"Python {platform.python_version()}",
-            python_packages=self.packages,
-            workdir=self.workdir or None,
-        )
 
 
 class Images(Service):
@@ -118,10 +82,10 @@ class Images(Service):
         """By identity, the image that it stands for."""
         self._builds: set[asyncio.Task[None]] = set()
         self.run_function: RunFunction | None = None
-        self._table = state.journal.table("images", _encode)
+        self._table = state.journal.table("images", encode)
         self._cache_table = state.journal.table("image_cache", str)
         for _, image_id, record in self._table.load():
-            self._images[image_id] = _decode(image_id, record)
+            self._images[image_id] = decode(image_id, record)
         for _, identity, image_id in self._cache_table.load():
             self._cached[identity] = image_id
         self._layers.sweep({name for i in self._images.values() for name in (i.made.files, i.made.python)})
@@ -256,7 +220,10 @@ class Images(Service):
             recipe = read(
                 definition,
                 is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
-                bases={tag: Settings(base.variables, base.workdir, base.image_id) for tag, base in bases.items()},
+                bases={
+                    tag: Settings(base.variables, base.workdir, base.image_id, base.settings.missing)
+                    for tag, base in bases.items()
+                },
                 context=self._context(definition),
                 secrets=values,
             )
@@ -373,44 +340,3 @@ def _hash(*parts: str) -> str:
     for part in parts:
         digest.update(f"{len(part)}:{part}".encode())
     return digest.hexdigest()[:32]
-
-
-def _encode(image: Image) -> dict[str, Any]:
-    build = image.build
-    return {
-        "identity": image.identity,
-        "variables": dict(image.variables),
-        "workdir": image.workdir,
-        "base": image.settings.base,
-        "files": image.made.files,
-        "python": image.made.python,
-        "bases": list(image.bases),
-        "builder_version": image.builder_version,
-        "packages": dict(image.packages),
-        "started_at": build.started_at,
-        "finished_at": build.finished_at,
-        "result": b"" if build.result is None else build.result.SerializeToString(),
-        "lines": [line.SerializeToString() for line in build.lines[:KEPT_LINES]] if build.result is not None else [],
-    }
-
-
-def _decode(image_id: str, record: Mapping[str, Any]) -> Image:
-    build = Build(
-        lines=[api_pb2.TaskLogs.FromString(line) for line in record["lines"]],
-        started_at=record["started_at"],
-        finished_at=record["finished_at"],
-    )
-    if record["result"]:
-        build.result = api_pb2.GenericResult.FromString(record["result"])
-    else:
-        build.end(TERMINATED, "the local control plane ended while the image was being built; build it again")
-    return Image(
-        image_id=image_id,
-        identity=record["identity"],
-        settings=Settings(record["variables"], record["workdir"], record["base"]),
-        made=Made(record["files"], record["python"]),
-        bases=tuple(record["bases"]),
-        builder_version=record["builder_version"],
-        packages=record["packages"],
-        build=build,
-    )

@@ -1,4 +1,4 @@
-"""What a ``RUN`` line would install: the forms in which the SDK writes pip's and uv's command lines, read back.
+"""What a command of a ``RUN`` line would install: pip's and uv's command lines, read back.
 
 Owns the recognition, strictly: what is not one of these forms raises ``NotAnInstall``, whose text says why. Running
 pip is installing.py's. The forms are those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:
@@ -9,18 +9,45 @@ pip is installing.py's. The forms are those of ``modal/_image.py``, the same fro
     pip_install_private_repos
 ``/.uv/uv pip install --python $(command -v python) --compile-bytecode …``
     uv_pip_install
+
+and the same as people write it in run_commands and Dockerfiles: ``pip install …``, ``uv pip install --system …``.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from modalflow.emulator.images.dockerfile import NeedsShell, words
+from modalflow.emulator.images.shell import ASSIGNMENT, NeedsShell, words
 
-_PIP = re.compile(r"python3? -m pip install(?= |$)")
-_UV = re.compile(r"/\.uv/uv pip install --python \$\(command -v python\)(?= |$)")
+_SDK_UV = re.compile(r"/\.uv/uv pip install --python \$\(command -v python\)(?= |$)")
+
+_SERIES = ".".join(platform.python_version_tuple()[:2])
+#: Where an image's Python, its pip and its uv may be said to be; without a folder, PATH says.
+_FOLDERS = frozenset({"", "/usr/local/bin", "/usr/bin", "/bin", "/.uv"})
+_PYTHON_NAMES = frozenset({"python", "python3", f"python{_SERIES}"})
+_PIP_NAMES = frozenset({"pip", "pip3", f"pip{_SERIES}"})
+_UV_NAMES = frozenset({"uv"})
+
+_BUILD_TOOLS = frozenset({"pip", "setuptools", "wheel", "uv"})
+_OF_NO_CONSEQUENCE = frozenset(
+    {
+        "--upgrade",
+        "-U",
+        "--no-cache-dir",
+        "--quiet",
+        "-q",
+        "-qq",
+        "--verbose",
+        "-v",
+        "--disable-pip-version-check",
+        "--no-input",
+        "--root-user-action=ignore",
+        "--break-system-packages",
+    }
+)
 
 #: Options of pip that lead elsewhere than into the image's environment, or write to a path of the host's.
 _ELSEWHERE = frozenset({"--target", "--prefix", "--root", "--user", "--python", "--src", "--log", "--report"})
@@ -84,16 +111,71 @@ class Install:
     arguments: tuple[str, ...]
 
 
-def install_of(run: str, variables: Mapping[str, str]) -> Install:
-    """Read what follows ``RUN``; ``variables`` are what its words may refer to."""
-    for form, translate in ((_PIP, _of_pip), (_UV, _of_uv)):
-        match = form.match(run)
-        if match is not None:
-            try:
-                return Install(tuple(translate(words(run[match.end() :], variables))))
-            except NeedsShell as error:
-                raise NotAnInstall(str(error)) from error
-    raise NotAnInstall("only what pip_install and uv_pip_install write is")
+def install_of(command: str, variables: Mapping[str, str]) -> Install:
+    """Read one command; ``variables`` are what its words may refer to."""
+    sdk = _SDK_UV.match(command)
+    try:
+        if sdk is not None:
+            return Install(tuple(_of_uv(words(command[sdk.end() :], variables))))
+        found = words(command, variables)
+    except NeedsShell as error:
+        raise NotAnInstall(str(error)) from error
+    while found and (match := ASSIGNMENT.fullmatch(found[0])) is not None:
+        variables = {**variables, match["name"]: match["value"]}
+        found = found[1:]
+    program, *arguments = found or [""]
+    folder, _, name = program.rpartition("/")
+    if folder not in _FOLDERS:
+        raise NotAnInstall(f"{program} is not executed")
+    if name in _UV_NAMES:
+        return Install(tuple(_of_uv_command(arguments, variables)))
+    if name.startswith("python"):
+        if arguments[:2] != ["-m", "pip"]:
+            raise NotAnInstall(f"{program} is not executed, but for -m pip install")
+        arguments = arguments[2:]
+    elif name not in _PIP_NAMES:
+        raise NotAnInstall(f"{program or command} is not executed")
+    if name not in _PIP_NAMES | _PYTHON_NAMES:
+        raise NotAnInstall(f"{program} is another Python than this machine's, {_SERIES}")
+    return Install(tuple(_of_pip_command(arguments)))
+
+
+def is_of_build_tools(install: Install) -> bool:
+    """Whether nothing is installed but what installs: containers and builds here have this machine's."""
+    named = [argument for argument in install.arguments if not argument.startswith("-")]
+    flags = {argument for argument in install.arguments if argument.startswith("-")}
+    names = {re.split(r"[=<>!~\[ ]", argument)[0].lower() for argument in named}
+    return bool(named) and names <= _BUILD_TOOLS and flags <= _OF_NO_CONSEQUENCE
+
+
+def _of_pip_command(arguments: Sequence[str]) -> list[str]:
+    """Read pip's arguments, general options before ``install`` among them."""
+    rest = list(arguments)
+    general = []
+    while rest and rest[0] in _OF_NO_CONSEQUENCE | {"--no-cache-dir", "--isolated"}:
+        general.append(rest.pop(0))
+    if not rest or rest[0] != "install":
+        raise NotAnInstall("of pip only install is executed")
+    return _of_pip([*general, *rest[1:]])
+
+
+def _of_uv_command(arguments: Sequence[str], variables: Mapping[str, str]) -> list[str]:
+    rest = list(arguments)
+    if rest[:2] != ["pip", "install"]:
+        raise NotAnInstall("of uv only pip install is executed")
+    pythons = [
+        at for at, argument in enumerate(rest) if argument in ("--python", "-p") or argument.startswith("--python=")
+    ]
+    for at in reversed(pythons):
+        given = rest[at].partition("=")[2] if "=" in rest[at] else rest[at + 1] if at + 1 < len(rest) else ""
+        folder, _, name = given.rpartition("/")
+        if folder not in _FOLDERS or name not in _PYTHON_NAMES | {_SERIES}:
+            raise NotAnInstall(f"uv's option --python names another Python than this machine's, {_SERIES}")
+        del rest[at : at + (1 if "=" in rest[at] else 2)]
+    is_system = variables.get("UV_SYSTEM_PYTHON", "").lower() in ("1", "true", "yes", "on")
+    if not (pythons or is_system or "--system" in rest):
+        raise NotAnInstall("uv pip install needs --system to install where containers look")
+    return _of_uv(rest[2:])
 
 
 def _of_pip(arguments: Sequence[str]) -> list[str]:

@@ -1,27 +1,40 @@
 """What a layer's definition asks for, step by step, and which of it happens here.
 
-Owns the meaning of Dockerfile commands: ENV, WORKDIR and COPY have their effect, RUN installs where it is a form of
-the SDK's own (installs.py), and whatever else there is becomes a step that says it is not executed here. Nothing is
-done yet: building.py does it.
+Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
+and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.
 """
 
 from __future__ import annotations
 
 import fnmatch
+import os
 import platform
 import posixpath
 import re
-import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.dockerfile import Command, NeedsShell, commands, words
-from modalflow.emulator.images.installs import Install, NotAnInstall, install_of
+from modalflow.emulator.images.dockerfile import (
+    Command,
+    DockerfileError,
+    commands,
+    fields,
+    flags_and_rest,
+    json_form,
+    pairs,
+    value,
+)
+from modalflow.emulator.images.runs import Fail, RunPip, outcome
 
 #: The first line of debian_slim, which Modal keeps built in its global namespace.
 _DEBIAN_SLIM = re.compile(r"python:(?P<series>\d+\.\d+)\S*-slim-\w+$")
+
+_PYTHON = re.compile(r"(?:docker\.io/)?(?:library/)?python:(?P<series>\d+\.\d+)(?![\d])")
+
+#: Instructions without an effect here that would make a difference to a function's container on Modal.
+_CHANGES_CONTAINERS = frozenset({"USER", "SHELL", "ENTRYPOINT", "ONBUILD"})
 
 #: Modal's own requirements, installed into images of old image builders: containers here have the host's client.
 _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
@@ -48,21 +61,14 @@ class Copy:
 
 
 @dataclass(frozen=True)
-class RunPip:
-    """Something to install, with the image's variables and working directory at that point."""
-
-    install: Install
-    variables: Mapping[str, str]
-    workdir: str
-
-
-@dataclass(frozen=True)
 class Step:
-    """A command, what is to be done for it, and what a user should know about it."""
+    """An instruction, what is to be done for it, and what a user should know about it."""
 
     text: str
-    action: Copy | RunPip | None = None
+    actions: tuple[Copy | RunPip | Fail, ...] = ()
     note: str = ""
+    missing: tuple[str, ...] = ()
+    """What of it is not executed, so that containers may lack what it would have made."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,8 @@ class Settings:
     workdir: str = ""
     base: str = ""
     """The id of the image whose files and packages it starts with; empty: the host's alone."""
+    missing: tuple[str, ...] = ()
+    """The steps that were not executed."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class Recipe:
     @property
     def has_work(self) -> bool:
         """Whether there is anything to do, or to tell the user."""
-        return any(step.action is not None or step.note for step in self.steps)
+        return any(step.actions or step.note for step in self.steps)
 
 
 def read(
@@ -98,8 +106,11 @@ def read(
 ) -> Recipe:
     """Read a definition. ``bases`` are the images that FROM names, ``context`` the files that COPY finds."""
     reader = _Reader(definition, is_global, bases, context, secrets)
-    for command in commands(definition.dockerfile_commands):
-        reader.read(command)
+    try:
+        for command in commands(definition.dockerfile_commands):
+            reader.read(command)
+    except DockerfileError as error:
+        raise RecipeError(f"the Dockerfile cannot be read: {error}") from error
     return Recipe(reader.settings, tuple(reader.steps))
 
 
@@ -113,116 +124,170 @@ class _Reader:
         secrets: Mapping[str, str],
     ) -> None:
         self.steps: list[Step] = []
-        self._stages = dict(bases)
+        self._stages = {tag.lower(): settings for tag, settings in bases.items()}
         # A layer without FROM is one with run_function: it has nothing but the image below it.
         self.settings = next(iter(bases.values()), Settings())
-        self._has_base = bool(bases)
+        self._has_stage = False
         self._is_global = is_global
         self._is_slim = False
         self._context = context
         self._secrets = secrets
-        self._arguments: dict[str, str] = dict(definition.build_args)
+        self._given: dict[str, str] = dict(definition.build_args)
+        self._global_arguments: dict[str, str] = {}
+        self._arguments: dict[str, str] = {}
+        self._handlers: Mapping[str, Callable[[Command], Step]] = {
+            "FROM": self._from,
+            "ARG": self._arg,
+            "ENV": self._env,
+            "WORKDIR": self._workdir,
+            "COPY": self._copy,
+            "ADD": self._add,
+            "RUN": self._run,
+        }
 
     def read(self, command: Command) -> None:
-        handler = getattr(self, f"_{command.verb.lower()}", None)
-        step = self._unknown(command) if handler is None else handler(command)
-        # What Modal's own base image is made of has happened long ago, on Modal as well.
-        self.steps.append(replace(step, note="") if self._is_slim and command.verb != "FROM" else step)
+        if not self._has_stage and command.verb not in ("FROM", "ARG"):
+            raise DockerfileError(f"{command.verb} comes before the first FROM; expected FROM with an image first")
+        step = self._handlers.get(command.verb, self._without_effect)(command)
+        if self._is_slim and command.verb != "FROM":
+            # What Modal's own base image is made of has happened long ago, on Modal as well.
+            step = Step(step.text)
+        self.steps.append(step)
+        self.settings = replace(self.settings, missing=(*self.settings.missing, *step.missing))
 
     @property
     def _known(self) -> dict[str, str]:
-        return {**self._arguments, **self.settings.variables}
+        return {"PATH": os.environ.get("PATH", os.defpath), **self._arguments, **self.settings.variables}
 
     def _from(self, command: Command) -> Step:
-        image, *rest = shlex.split(command.rest) or [""]
-        found = self._stages.get(image)
+        _, rest = flags_and_rest(command.rest)
+        image, *name = [value(word, {**self._global_arguments}) for word in fields(rest)] or [""]
+        if not image or (name and (len(name) != 2 or name[0].upper() != "AS")):
+            raise DockerfileError("FROM needs one image, e.g. FROM python:3.12-slim, or FROM python:3.12-slim AS name")
+        found = self._stages.get(image.lower())
         # Of an earlier stage nothing is in the image but what COPY --from takes of it.
-        self.steps = [replace(step, action=None) for step in self.steps]
+        self.steps = [replace(step, actions=()) for step in self.steps]
         self.settings = found or Settings()
-        self._has_base = found is not None
-        if len(rest) == 2 and rest[0].upper() == "AS":
-            self._stages[rest[1]] = self.settings
+        self._has_stage = True
+        self._arguments = {}
+        if name:
+            self._stages[name[1].lower()] = self.settings
         slim = _DEBIAN_SLIM.match(image) if self._is_global else None
         self._is_slim = slim is not None
         if found is not None:
             return Step(str(command))
         here = platform.python_version()
+        python = slim or _PYTHON.match(image)
         if slim is None:
-            return Step(str(command), note=f"not pulled: containers have this machine's files and its Python {here}")
+            note = f"not pulled: containers have this machine's files and its Python {here}"
+            is_alike = python is not None and here.startswith(f"{python['series']}.")
+            return Step(str(command), note=note, missing=() if is_alike else (f"FROM {image} (not pulled)",))
         if here.startswith(f"{slim['series']}."):
             return Step(str(command))
         note = f"Python {slim['series']} was asked for; containers here run this machine's Python {here}"
         return Step(str(command), note=note)
 
     def _arg(self, command: Command) -> Step:
-        name, has_default, default = command.rest.partition("=")
-        if has_default:
-            self._arguments.setdefault(name.strip(), " ".join(self._words(default)))
+        words = fields(command.rest)
+        if not words:
+            raise DockerfileError("ARG needs a name, e.g. ARG VERSION=1")
+        for word in words:
+            name, has_default, default = word.partition("=")
+            if not name:
+                raise DockerfileError("ARG has a blank name; expected name or name=value")
+            if name in self._given:
+                self._declare(name, self._given[name])
+            elif has_default:
+                self._declare(name, value(default, self._known if self._has_stage else self._global_arguments))
+            elif name in self._global_arguments:
+                self._declare(name, self._global_arguments[name])
         return Step(str(command))
 
+    def _declare(self, name: str, text: str) -> None:
+        (self._arguments if self._has_stage else self._global_arguments)[name] = text
+
     def _env(self, command: Command) -> Step:
-        given = self._words(command.rest)
-        if given and "=" not in given[0]:
-            # The old form: A the rest
-            added = {given[0]: " ".join(given[1:])}
-        else:
-            added = dict(word.split("=", 1) for word in given if "=" in word)
+        added = pairs("ENV", command.rest, self._known)
         self.settings = replace(self.settings, variables={**self.settings.variables, **added})
         return Step(str(command))
 
     def _workdir(self, command: Command) -> Step:
-        path = " ".join(self._words(command.rest))
-        self.settings = replace(self.settings, workdir=posixpath.join(self.settings.workdir or "/", path))
+        path = value(command.rest, self._known)
+        if not path:
+            raise DockerfileError("WORKDIR needs a path, e.g. WORKDIR /srv/app")
+        where = posixpath.normpath(posixpath.join(self.settings.workdir or "/", path))
+        self.settings = replace(self.settings, workdir=where)
         return Step(str(command))
 
     def _copy(self, command: Command) -> Step:
-        flags = [word for word in self._words(command.rest) if word.startswith("--")]
-        sources_and_target = [word for word in self._words(command.rest) if not word.startswith("--")]
+        flags, rest = flags_and_rest(command.rest)
         if any(flag.startswith("--from=ghcr.io/astral-sh/uv:") for flag in flags):
             # The uv that the SDK's own uv_pip_install brings along: pip installs here.
             return Step(str(command))
-        if flags and any(not flag.startswith(("--chown", "--link")) for flag in flags):
-            return _not_executed(command, f"{flags[0].partition('=')[0]} is not known here")
-        *sources, target = sources_and_target or [""]
+        listed = json_form(rest)
+        words = [value(word, self._known) for word in fields(rest)] if listed is None else listed
+        if len(words) < 2:
+            raise DockerfileError(f"{command.verb} needs a source and a target, e.g. {command.verb} app.py /srv/")
+        if unknown := [flag for flag in flags if not flag.startswith(("--chown", "--link", "--chmod"))]:
+            return _not_executed(command, f"{unknown[0].partition('=')[0]} is not known here")
+        *sources, target = words
         if sources == ["/python/."]:
             # add_python: a Python of Modal's, as a mount that is empty here.
             return Step(str(command), note=f"containers here run this machine's Python {platform.python_version()}")
         if sources == [_CLIENT_REQUIREMENTS]:
             return Step(str(command))
         where = posixpath.join(self.settings.workdir or "/", target)
-        return Step(str(command), Copy(copied(sources, where, self._context)))
+        context = dict(self._context)
+        for heredoc in command.heredocs:
+            text = heredoc.text if heredoc.literal else expanded(heredoc.text, self._known)
+            context[f"/{heredoc.mark}"] = Source(data=text.encode())
+        sources = [re.sub(r"^<<-?", "", source) if command.heredocs else source for source in sources]
+        return Step(str(command), (Copy(_with_mode(copied(sources, where, context), flags)),))
 
     def _add(self, command: Command) -> Step:
-        source = command.rest.partition(" ")[0]
-        if "://" in source or source.endswith((".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")):
+        _, rest = flags_and_rest(command.rest)
+        sources = (json_form(rest) or fields(rest))[:-1]
+        archives = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+        if any("://" in source or source.startswith("git@") or source.endswith(archives) for source in sources):
             return _not_executed(command, "ADD only copies files here")
         return self._copy(command)
 
     def _run(self, command: Command) -> Step:
-        if not self._has_base:
-            return _not_executed(command, "the image that it would run in is not pulled")
-        if _CLIENT_REQUIREMENTS in self._context and "install" in command.rest:
-            return _not_executed(command, "containers have this machine's modal and what it needs")
-        try:
-            install = install_of(command.rest, {**self._known, **self._secrets})
-        except NotAnInstall as error:
-            return _not_executed(command, str(error))
-        variables = {**self.settings.variables, **self._secrets}
-        return Step(str(command), RunPip(install, variables, self.settings.workdir))
+        if _CLIENT_REQUIREMENTS in self._context and (
+            "install" in command.rest or _CLIENT_REQUIREMENTS in command.rest
+        ):
+            # Modal's own layers.
+            return Step(str(command), note="not executed here: containers have this machine's modal and what it needs")
+        exported = {**self.settings.variables, **self._secrets}
+        found = outcome(command, exported, self._arguments, self.settings.workdir)
+        if not found.missing:
+            note = "" if found.actions else "not executed here: nothing of it would be in the image"
+            return Step(str(command), tuple(found.actions), note)
+        if not found.actions:
+            return replace(_not_executed(command, found.why), missing=(str(command),))
+        named = ", ".join(f"`{part}`" for part in found.missing)
+        note = f"not executed here: {named} ({found.why})"
+        return Step(str(command), tuple(found.actions), note, tuple(f"RUN {part}" for part in found.missing))
 
-    def _unknown(self, command: Command) -> Step:
-        return _not_executed(command, f"{command.verb} means nothing to containers here")
+    def _without_effect(self, command: Command) -> Step:
+        step = _not_executed(command, f"{command.verb} means nothing to containers here")
+        return step if command.verb in _CHANGES_CONTAINERS else replace(step, missing=())
 
-    def _words(self, text: str) -> list[str]:
-        try:
-            return words(text, self._known, keep_unknown=True)
-        except NeedsShell:
-            # To a Dockerfile these characters are like any other.
-            return shlex.split(text)
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """Return a here-document with its variables replaced: quotes in it mean nothing."""
+    return value(re.sub(r"""(['"])""", r"\\\1", text), variables)
+
+
+def _with_mode(files: dict[str, Source], flags: Sequence[str]) -> dict[str, Source]:
+    given = [flag.partition("=")[2] for flag in flags if flag.startswith("--chmod=")]
+    if not given or not re.fullmatch(r"[0-7]{3,4}", given[-1]):
+        return files
+    return {path: replace(source, mode=int(given[-1], 8)) for path, source in files.items()}
 
 
 def _not_executed(command: Command, why: str) -> Step:
-    return Step(str(command), note=f"not executed here: {why}")
+    return Step(str(command), note=f"not executed here: {why}", missing=(str(command),))
 
 
 def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -> dict[str, Source]:

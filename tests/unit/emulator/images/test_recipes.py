@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.dockerfile import NeedsShell, commands, words
+from modalflow.emulator.images.dockerfile import commands
 from modalflow.emulator.images.installs import NotAnInstall, install_of
-from modalflow.emulator.images.recipes import Copy, Recipe, RecipeError, RunPip, Settings, Source, copied, read
+from modalflow.emulator.images.recipes import Copy, Recipe, RecipeError, Settings, Source, copied, read
+from modalflow.emulator.images.runs import RunPip
+from modalflow.emulator.images.shell import NeedsShell, words
 
 HERE = ".".join(platform.python_version_tuple()[:2])
 
@@ -29,7 +32,7 @@ def recipe(*lines: str, context: dict[str, Source] | None = None, base: Settings
     ("text", "found"),
     [
         ("a 'b c' \"d e\"", ["a", "b c", "d e"]),
-        ("'$A' \"$A\" $A ${A} $B", ["$A", "1", "1", "1", ""]),
+        ('\'$A\' "$A" $A ${A} $B "$B"', ["$A", "1", "1", "1", ""]),
         ("'idna>=3' a\\ b # rest", ["idna>=3", "a b"]),
         ('"a\\"b" c\'d\'"e"', ['a"b', "cde"]),
     ],
@@ -49,7 +52,7 @@ def test_what_only_a_shell_understands_is_not_guessed(text: str) -> None:
 def test_continued_lines_and_heredocs_are_one_command() -> None:
     """A backslash continues a command, also with a space after it; a here-document's lines are no commands."""
     found = commands(["# a comment", "RUN cd /tmp && \\ ", "  # note", "  make", "RUN <<EOF\nENV A=1\nEOF", "env B=2"])
-    assert [str(c) for c in found] == ["RUN cd /tmp && make", "RUN <<EOF", "ENV B=2"]
+    assert [str(c) for c in found] == ["RUN cd /tmp &&   make", "RUN <<EOF", "ENV B=2"]
 
 
 @pytest.mark.parametrize(
@@ -75,7 +78,12 @@ def test_the_sdks_forms_of_installing_are_recognised(run: str, arguments: list[s
 @pytest.mark.parametrize(
     "run",
     [
-        "pip install idna",
+        "python3.99 -m pip install idna",
+        "/venv/bin/pip install idna",
+        "uv pip install idna",
+        "pip install $HOME/idna",
+        "pip install idna > /dev/null",
+        "pip download idna",
         "python -m pip uninstall idna",
         "python -m pip install idna && rm -rf /",
         "python -m pip install --target /usr idna",
@@ -97,7 +105,8 @@ def test_other_commands_are_not_taken_for_an_installation(run: str) -> None:
         ("ENV A=1", {"A": "1"}),
         ("ENV A='two words' B=2", {"A": "two words", "B": "2"}),
         ("ENV A the old form", {"A": "the old form"}),
-        ("ENV PATH=/opt/bin:$PATH", {"PATH": "/opt/bin:$PATH"}),
+        ("ENV PATH=/opt/bin:$PATH", {"PATH": f"/opt/bin:{os.environ['PATH']}"}),
+        ("ENV PATH='/opt/bin:$PATH'", {"PATH": "/opt/bin:$PATH"}),
         ("ENV A=$BELOW", {"A": "below"}),
         ("ENV A='$BELOW'", {"A": "$BELOW"}),
         ("ENV A=b;c", {"A": "b;c"}),
@@ -120,7 +129,7 @@ def test_workdir_is_where_later_lines_are() -> None:
         context={"/a": Source(data=b"")},
     )
     assert made.settings.workdir == "/srv/my app"
-    copy, run = made.steps[3].action, made.steps[4].action
+    (copy,), (run,) = made.steps[3].actions, made.steps[4].actions
     assert isinstance(copy, Copy) and list(copy.files) == ["/srv/my app/a"]
     assert isinstance(run, RunPip) and run.workdir == "/srv/my app"
 
@@ -154,7 +163,7 @@ def test_copy_of_what_is_not_there() -> None:
 def test_what_does_not_happen_here_is_said(line: str) -> None:
     """A line without an effect here is listed as such in the build's log."""
     made = recipe(line)
-    assert made.steps[-1].action is None
+    assert made.steps[-1].actions == ()
     assert "not executed here" in made.steps[-1].note
 
 
@@ -168,15 +177,16 @@ def test_the_python_that_was_asked_for(series: str, told: bool) -> None:
 
 
 def test_an_image_that_would_be_pulled() -> None:
-    """from_registry tells that nothing is pulled, and runs nothing in what is not there."""
-    definition = api_pb2.Image(dockerfile_commands=["FROM nvidia/cuda:12", "RUN python -m pip install idna"])
-    made = read(definition, is_global=False, bases={}, context={}, secrets={})
-    assert [step.action for step in made.steps] == [None, None]
+    """from_registry tells that nothing is pulled; what is installed on it is installed over this machine's packages."""
+    lines = ["FROM nvidia/cuda:12", "RUN apt-get update && python -m pip install idna"]
+    made = read(api_pb2.Image(dockerfile_commands=lines), is_global=False, bases={}, context={}, secrets={})
+    assert [type(action) for step in made.steps for action in step.actions] == [RunPip]
     assert "not pulled" in made.steps[0].note and "not executed here" in made.steps[1].note
+    assert made.settings.missing == ("FROM nvidia/cuda:12 (not pulled)", "RUN apt-get update")
 
 
 def test_earlier_stages_leave_nothing() -> None:
     """Of a Dockerfile's earlier stages only what COPY --from takes would be in the image."""
     made = recipe("ENV A=1", "COPY a /a", "FROM base", "ENV B=2", context={"/a": Source(data=b"")})
     assert made.settings.variables == {"B": "2"}
-    assert all(step.action is None for step in made.steps)
+    assert all(step.actions == () for step in made.steps)

@@ -1,0 +1,104 @@
+"""One image: a layer with all that those below it add up to, and its record.
+
+Owns the state of an image. Which ones there are, and how one comes to be, is images.py's.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
+from modalflow.emulator.images.building import Build, Made
+from modalflow.emulator.images.recipes import Settings
+from modalflow.emulator.wire import message
+
+#: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
+KEPT_LINES = 2_000
+
+
+@dataclass(eq=False)
+class Image:
+    """One layer, with all that the layers below it add up to."""
+
+    image_id: str
+    identity: str
+    """A hash of what the layer and those below it are made from."""
+    settings: Settings = field(default_factory=Settings)
+    made: Made = field(default_factory=Made)
+    bases: tuple[str, ...] = ()
+    builder_version: str = IMAGE_BUILDER_VERSION
+    packages: Mapping[str, str] = field(default_factory=dict)
+    build: Build = field(default_factory=Build)
+
+    @property
+    def variables(self) -> Mapping[str, str]:
+        return self.settings.variables
+
+    @property
+    def workdir(self) -> str:
+        return self.settings.workdir
+
+    @property
+    def metadata(self) -> api_pb2.ImageMetadata:
+        return message(
+            api_pb2.ImageMetadata,
+            image_builder_version=self.builder_version,
+            python_version_info=f"Python {platform.python_version()}",
+            python_packages=self.packages,
+            workdir=self.workdir or None,
+        )
+
+
+def encode(image: Image) -> dict[str, Any]:
+    """Return what of an image is on disk."""
+    build = image.build
+    return {
+        "identity": image.identity,
+        "variables": dict(image.variables),
+        "workdir": image.workdir,
+        "base": image.settings.base,
+        "missing": list(image.settings.missing),
+        "files": image.made.files,
+        "python": image.made.python,
+        "bases": list(image.bases),
+        "builder_version": image.builder_version,
+        "packages": dict(image.packages),
+        "started_at": build.started_at,
+        "finished_at": build.finished_at,
+        "result": b"" if build.result is None else build.result.SerializeToString(),
+        "lines": [line.SerializeToString() for line in build.lines[:KEPT_LINES]] if build.result is not None else [],
+    }
+
+
+def decode(image_id: str, record: Mapping[str, Any]) -> Image:
+    """Return the image of a record; a build that was not over then is a failed one now."""
+    build = Build(
+        lines=[api_pb2.TaskLogs.FromString(line) for line in record["lines"]],
+        started_at=record["started_at"],
+        finished_at=record["finished_at"],
+    )
+    if record["result"]:
+        build.result = api_pb2.GenericResult.FromString(record["result"])
+    else:
+        reason = "the local control plane ended while the image was being built; build it again"
+        build.end(api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, reason)
+    variables = dict(record["variables"])
+    if "missing" not in record and "PATH" in variables:
+        # Version 0.4 left $PATH in it, to be replaced in each container.
+        variables["PATH"] = variables["PATH"].replace("$PATH", os.environ.get("PATH", os.defpath))
+    return Image(
+        image_id=image_id,
+        identity=record["identity"],
+        settings=Settings(variables, record["workdir"], record["base"], tuple(record.get("missing", ()))),
+        made=Made(record["files"], record["python"]),
+        bases=tuple(record["bases"]),
+        builder_version=record["builder_version"],
+        packages=record["packages"],
+        build=build,
+    )

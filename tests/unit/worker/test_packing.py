@@ -1,0 +1,43 @@
+"""Values of variables get through the image of a worker as they were."""
+
+from __future__ import annotations
+
+import shlex
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from modalflow.names import PACKED_VARIABLE
+from modalflow.worker.packing import packed, unpack
+
+VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
+
+
+@given(st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]*", fullmatch=True), VALUES))
+@example({"CERT": "-----BEGIN X-----\nAAA\n-----END X-----\n", "PLAIN": "it's $HOME\\"})
+def test_every_value_arrives(variables: dict[str, str]) -> None:
+    """What is packed is one printable line for each variable, and unpacks to what it was."""
+    made = packed(variables)
+    assert all(value.isprintable() and "\n" not in shlex.quote(value) for value in made.values())
+    unpack(made)
+    assert made == variables
+
+
+def test_plain_values_stay_readable() -> None:
+    """Only what needs it is packed: an image's variables can be read by a person."""
+    assert packed({"TZ": "UTC", "PATH": "/a b:$PATH"}) == {"TZ": "UTC", "PATH": "/a b:$PATH"}
+
+
+def test_a_secret_of_the_same_name_counts() -> None:
+    """Variables of Secrets lie over those of the image, also over a packed one."""
+    environ = packed({"CERT": "a\nb"}) | {"CERT": "of the Secret"}
+    unpack(environ)
+    assert environ == {"CERT": "of the Secret"}
+
+
+def test_nothing_is_unpacked_that_was_not_packed() -> None:
+    """A value that looks packed is left alone unless the image says that it is."""
+    environ = {"CERT": packed({"CERT": "a\nb"})["CERT"]}
+    unpack(environ)
+    assert PACKED_VARIABLE not in environ
+    assert environ["CERT"].startswith("modalflow-packed:")

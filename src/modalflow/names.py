@@ -15,14 +15,17 @@ from modalflow.text import one_line
 DEFAULT_APP = "modalflow"
 DEFAULT_PROFILE = "default"
 
-#: Where a worker finds the logs Volume, and where the DAG bundles that were baked into its image are.
-LOGS_MOUNT = "/vol/logs"
-BUNDLES_ROOT = "/opt/modalflow/bundles"
-#: Where it finds a bucket of DAG bundles.
-DAGS_MOUNT = "/vol/dags"
+#: The folder of a container in which everything of modalflow's is: no Volume of a user's is mounted at it, above it or
+#: inside it (``mounts``).
+OWN_FOLDER = "/opt/modalflow"
+#: Where a worker finds the logs Volume, the DAG bundles of its image, and a bucket of DAG bundles.
+LOGS_MOUNT = f"{OWN_FOLDER}/logs"
+BUNDLES_ROOT = f"{OWN_FOLDER}/bundles"
+DAGS_MOUNT = f"{OWN_FOLDER}/dags"
+#: Where a worker has the logs Volume whose deployment recorded no mounts: one of the first versions of 0.4.
+FIRST_LOGS_MOUNT = "/vol/logs"
 
-#: Folders of a container and beginnings of variables that are modalflow's own or Modal's.
-RESERVED_FOLDERS = (LOGS_MOUNT, "/opt/modalflow", "/proc", "/sys", "/dev")
+#: Beginnings of variables that are modalflow's own or Modal's.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
 #: Variables of a worker's image, each a JSON text: what its profile grants (``worker.profile.Profile.granted``), and

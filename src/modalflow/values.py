@@ -8,13 +8,13 @@ that is slow: DAG files use it.
 from __future__ import annotations
 
 import difflib
-import posixpath
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from modalflow import mounts
 from modalflow.errors import ConfigError
-from modalflow.names import RESERVED_FOLDERS, RESERVED_VARIABLES
+from modalflow.names import RESERVED_VARIABLES
 
 Check = Callable[[str, Any], Any]
 
@@ -227,22 +227,11 @@ def volume_names(place: str, value: Any) -> dict[str, str]:
     """Where which Volume is mounted: path → name, each Volume once, in the order of the paths."""
     if not isinstance(value, Mapping) or not value:
         raise ConfigError(place, value, "a dict of mount paths and Volumes' names, e.g. {'/models': 'models'}")
-    name = object_name("a Volume", "models")
-    found = {mount_path(place, path): name(f"{place}[{path!r}]", each) for path, each in sorted(value.items())}
+    check_name = object_name("a Volume", "models")
+    found = {path: check_name(f"{place}[{path!r}]", name) for path, name in mounts.check_all(place, value).items()}
     if len(set(found.values())) < len(found):
         raise ConfigError(place, value, "each Volume at one path only: Modal does not mount it twice")
     return found
-
-
-def mount_path(place: str, value: Any) -> str:
-    """An absolute path at which something may be mounted."""
-    text = str(value)
-    path = posixpath.normpath(text)
-    inside = any(path == folder or path.startswith(f"{folder}/") for folder in RESERVED_FOLDERS)
-    if not text.startswith("/") or path in ("/", "//") or inside:
-        but = " or ".join(RESERVED_FOLDERS)
-        raise ConfigError(f"a path in {place}", value, f"an absolute path that is not in {but}, e.g. '/models'")
-    return path
 
 
 def modules(place: str, value: Any) -> list[str]:

@@ -168,9 +168,9 @@ def connection_test_log(stack: ModalStack, answer: dict[str, Any]) -> list[dict[
 @needs_airflow("3.3")
 def test_a_connection_is_tested_in_a_container(stack: ModalStack) -> None:
     """A folder that only a container has is found there, and Airflow's API says so."""
-    answer = result_of_testing(stack, "volume", extra='{"path": "/vol/logs"}')
+    answer = result_of_testing(stack, "volume", extra='{"path": "/opt/modalflow/logs"}')
     log = connection_test_log(stack, answer)
-    assert (answer["state"], answer["result_message"]) == ("success", "Path /vol/logs is existing."), log
+    assert (answer["state"], answer["result_message"]) == ("success", "Path /opt/modalflow/logs is existing."), log
     assert where_it_ran(stack, log)
 
 

@@ -37,7 +37,7 @@ _ADDED_BY_AIRFLOW = ("_AIRFLOW", "AIRFLOW_CTX", "AIRFLOW__DATABASE__SQL_", "AIRF
 
 
 def in_the_container(world: World) -> dict[str, Any]:
-    work = world.task("facts", dag_file="facts.py", env={"FACTS": "/vol/logs/facts/facts.log"})
+    work = world.task("facts", dag_file="facts.py", env={"FACTS": "/opt/modalflow/logs/facts/facts.log"})
     work.log_with("facts are told")
     zygote = zygote_of(work.running().container_id)
     [supervisor] = [pid for pid in children(zygote) if Path(f"/proc/{pid}/cmdline").read_bytes() and is_of(work, pid)]
@@ -45,7 +45,7 @@ def in_the_container(world: World) -> dict[str, Any]:
     told: dict[str, Any] = json.loads(text)
     variables = told["environment"]
     places = {
-        "/vol/logs/facts/facts.log": "<facts>",
+        "/opt/modalflow/logs/facts/facts.log": "<facts>",
         "/opt/modalflow/bundles/tests": "<dags>",
         variables["AIRFLOW_HOME"]: "<home>",
         variables[BASE_LOG_FOLDER]: "<logs>",

@@ -38,4 +38,4 @@ def test_a_task_runs_what_is_in_the_bucket(tmp_path: Path) -> None:
         assert "hello from one" in run("mine")
         (folder / "who.txt").write_text("two")
         assert "hello from two" in run("mine")
-        assert "/vol/dags/nowhere" in run("gone")
+        assert "/opt/modalflow/dags/nowhere" in run("gone")

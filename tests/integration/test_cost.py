@@ -138,9 +138,9 @@ def test_a_killed_container_is_recorded_by_the_next_one(world: World, site: Site
 def test_a_volume_that_cannot_be_written_costs_the_record_alone(world: World, site: Site) -> None:
     """Where records cannot be written, work ends as it would, and the next record is written."""
     before = len(records(site))
-    blocked = world.command(f"mv {FOLDER} /vol/logs/aside && touch {FOLDER}")
+    blocked = world.command(f"mv {FOLDER} /opt/modalflow/logs/aside && touch {FOLDER}")
     assert blocked.ended().state is State.SUCCESS
-    mended = world.command(f"rm {FOLDER} && mv /vol/logs/aside {FOLDER}")
+    mended = world.command(f"rm {FOLDER} && mv /opt/modalflow/logs/aside {FOLDER}")
     assert mended.ended().state is State.SUCCESS
     wait_until(lambda: len(records(site)) > before)
 

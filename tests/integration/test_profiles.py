@@ -38,7 +38,7 @@ def worker(*more: modalflow.Profile) -> modalflow.Worker:
         cpu=0.5,
         memory="256MiB",
         secrets=[modal.Secret.from_name("warehouse")],
-        volumes={"/models": modal.Volume.from_name("models")},
+        volumes={"/models": modal.Volume.from_name("models"), "/vol/": modal.Volume.from_name("data")},
         env={"B": "profile", "C": "profile", "D": "profile", "ACCOUNT": ACCOUNT},
         concurrency=2,
         preload=["colorsys"],
@@ -65,7 +65,7 @@ def local() -> Iterator[LocalModal]:
         with client_of(running.url, running.env) as client:
             for name in ("warehouse", "other"):
                 modal.Secret.objects.create(name, {"PASSWORD_OF": name}, client=client)
-            for name in ("models", "results"):
+            for name in ("models", "results", "data"):
                 volume = modal.Volume.from_name(name, create_if_missing=True, client=client)
                 with volume.batch_upload() as batch:
                     batch.put_file(io.BytesIO(name.encode()), "/name")
@@ -119,6 +119,17 @@ def test_a_task_may_have_other_secrets_and_volumes(driver: Driver) -> None:
     """Named in its executor_config, they are there instead of the profile's; its log is where all logs are."""
     line = told(driver, "$PASSWORD_OF $(cat /out/name)", queue="etl", secrets=["other"], volumes={"/out": "results"})
     assert "(other results)" in line
+
+
+@pytest.mark.parametrize("config", [{}, {"volumes": {"/vol": "results"}}])
+def test_a_volume_at_vol_is_the_users_alone(driver: Driver, config: dict[str, Any]) -> None:
+    """What a task writes there, into a folder `logs` too, is in that Volume, and nothing of modalflow's is."""
+    name = "results" if config else "data"
+    write = "mkdir -p /vol/logs; echo x > /vol/logs/train.txt"
+    look = "find -L /vol -type f | sort | xargs; find -L /opt/modalflow -name train.txt"
+    assert told(driver, f"$({write}) $(cat /vol/name) $({look})", queue="etl", **config) == (
+        f"( {name} /vol/logs/train.txt /vol/name)"
+    )
 
 
 def test_a_secret_that_modal_does_not_have(driver: Driver) -> None:

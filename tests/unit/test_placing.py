@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -128,3 +129,21 @@ class TestOptionSets:
         placer = Placer(Routing(), OptionSets(0, Clock()))
         for n in range(100):
             placer.place(order(memory=512 + n), DEPLOYMENT)
+
+
+@pytest.mark.parametrize("path", ["/vol", "/vol/", "/vol/logs", "/vol/logs/x", "/old/dags"])
+def test_a_volume_does_not_hide_what_the_deployed_worker_has(path: str) -> None:
+    """A worker of an older version has its files where the newest one has none, and they are as reserved."""
+    deployed = dataclasses.replace(DEPLOYMENT, volumes={"/vol/logs": "modalflow-logs"}, bundles={"d": "/old/dags/d"})
+    placer = Placer(Routing(), OptionSets(0, Clock()))
+    with pytest.raises(WorkloadRejectedError, match="the deployed worker has"):
+        placer.place(order(volumes={path: "data"}), deployed)
+    assert placer.place(order(volumes={"/data": "data"}), deployed)
+    assert placer.place(order(volumes={"/vol": "data"}), DEPLOYMENT)
+
+
+def test_the_logs_volume_is_not_mounted_twice() -> None:
+    """Modal refuses it in words that name neither the task nor what to do."""
+    deployed = dataclasses.replace(DEPLOYMENT, volumes={"/opt/modalflow/logs": "modalflow-logs"})
+    with pytest.raises(WorkloadRejectedError, match="'modalflow-logs' is modalflow's own"):
+        Placer(Routing(), OptionSets(0, Clock())).place(order(volumes={"/data": "modalflow-logs"}), deployed)

@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from modalflow import values
+from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.option_sets import OptionSets
 from modalflow.executor.orders import Order
 from modalflow.executor.resources import Resources
 from modalflow.executor.routing import Routing
 from modalflow.messages import Deployment
+from modalflow.mounts import Reserved, conflict
 from modalflow.names import DEFAULT_PROFILE
+from modalflow.task_options import PLACE
 
 
 @dataclass(frozen=True)
@@ -69,8 +72,27 @@ def profiles_of(deployment: Deployment | None) -> Sequence[str]:
 def _place(profile: str, wanted: Resources, deployment: Deployment | None) -> Place:
     of_profile = dict(deployment.granted.get(profile, {})) if deployment is not None else {}
     options = wanted.beyond(of_profile)
+    if deployment is not None:
+        _check_volumes(options.plain().get("volumes") or {}, deployment)
     own = {name: value for name, value in options.plain().items() if name not in _NOT_GRANTED}
     granted = {**of_profile, **own}
     if options.unshared:
         granted["concurrency"] = 1
     return Place(profile, options, granted, values.unknown_gpu(own.get("gpu")))
+
+
+def _check_volumes(wanted: Mapping[str, str], deployment: Deployment) -> None:
+    """Refuse a Volume that would hide what this deployment has in its containers, which may be another version's."""
+    own = [
+        Reserved(path, f"the deployed worker has Volume {name!r} there") for path, name in deployment.volumes.items()
+    ]
+    folders = [folder for folder in deployment.bundles.values() if folder.startswith("/")]
+    own += [Reserved(folder, "the deployed worker has DAG files there") for folder in folders]
+    for path, name in wanted.items():
+        problem = conflict(path, own)
+        if name in deployment.volumes.values():
+            problem = f"Volume {name!r} is modalflow's own, and Modal mounts no Volume twice"
+        if problem:
+            raise WorkloadRejectedError(
+                f"{PLACE}['volumes'] mounts {name!r} at {path!r}: {problem}. Mount another Volume, or at another path"
+            )

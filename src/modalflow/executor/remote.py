@@ -33,7 +33,7 @@ from modalflow.executor.throttling import told_of_limits
 from modalflow.executor.verdicts import ENDINGS, verdict_of
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment, Entry
-from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, LOGS_MOUNT, Names
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.plain_data import plain_data_only
 from modalflow.snapshot import Snapshot
 
@@ -128,8 +128,8 @@ class Remote:
                 f"scheduler is Airflow {AIRFLOW_VERSION}; expected the same minor version, because one reads what the "
                 f"other writes. Deploy the worker from here: `{self._deploy()}`."
             )
-        if deployment is not None and deployment.volumes:
-            self.own_volumes = deployment.volumes
+        if deployment is not None:
+            self.own_volumes = deployment.volumes or {FIRST_LOGS_MOUNT: self._names.logs}
         return deployment
 
     async def _ask(

@@ -77,6 +77,10 @@ class Call:
             return await self._refuse(refused, str(log_path or ""))
         if submission.kind is Kind.PROBE:
             return await answer(self.container, submission)
+        if self.container.problem:
+            # Without a log: what is written where logs should be would land in a user's Volume.
+            failure = f"Nothing can run in {self._where()} {self.container.problem}."
+            return await self._refuse(dataclasses.replace(claim, reason=failure), "")
         claim = dataclasses.replace(claim, state=State.RUNNING, task=submission.task_try)
         try:
             what, found = await self.container.report.claim(claim)

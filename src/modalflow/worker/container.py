@@ -15,10 +15,12 @@ import modal
 from modalflow.bundles.store import open_store
 from modalflow.bundles.trees import Trees
 from modalflow.messages import Kind, Submission
+from modalflow.mounts import hidden
 from modalflow.names import (
     APP_VARIABLE,
     DEFAULT_APP,
     LOGS_MOUNT,
+    OWN_FOLDER,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
     SYNCED_VARIABLE,
@@ -54,6 +56,8 @@ class Container:
     """What its profile grants, as in ``Submission.resources``, and the name of it as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
     """Those of the variables that the profile or the deployment set."""
+    problem: str = ""
+    """Why nothing can run here, whatever it is."""
     _commands: Nursery | None = None
     _workloads: dict[tuple[tuple[str, str], ...], Nursery] = field(default_factory=dict)
 
@@ -87,6 +91,7 @@ class Container:
             profile_env={
                 name: os.environ.get(name, "") for name in json.loads(os.environ.get(PROFILE_ENV_VARIABLE, "[]"))
             },
+            problem=hidden(os.path.realpath(OWN_FOLDER), OWN_FOLDER),
             _workloads=workloads,
         )
 

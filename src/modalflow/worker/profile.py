@@ -13,7 +13,7 @@ from typing import Any
 
 import modal
 
-from modalflow import values
+from modalflow import mounts, values
 from modalflow.errors import ConfigError
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
@@ -139,7 +139,7 @@ class Profile:
             expected = "a dict of paths and modal.Volume, e.g. {'/models': modal.Volume.from_name('models')}"
             raise ConfigError(self._place("volumes"), self.volumes, expected)
         place = self._place("volumes")
-        self._set("volumes", {values.mount_path(place, path): mounted for path, mounted in self.volumes.items()})
+        self._set("volumes", mounts.check_all(place, self.volumes))
         self._set("secrets", tuple(self.secrets))
 
     def _check_containers(self) -> None:

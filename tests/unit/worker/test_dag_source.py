@@ -9,7 +9,7 @@ import pytest
 
 from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, Configured, read
 from modalflow.errors import ConfigError, DeployError
-from modalflow.names import BUNDLES_VARIABLE, SYNCED_VARIABLE
+from modalflow.names import BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
 from modalflow.worker.dag_source import Bucket, Configuration, DagSource, SourceKind, without_provider
 
 
@@ -22,8 +22,11 @@ def test_a_container_is_told_where_its_bundles_are(tmp_path: Path) -> None:
     volume = DagSource(SourceKind.VOLUME, bundles).variables()
     assert (json.loads(volume[BUNDLES_VARIABLE]), json.loads(volume[SYNCED_VARIABLE])) == ({}, ["a"])
     bucket = DagSource(SourceKind.CLOUD_BUCKET, {"a": Path("x/y"), "b": Path()}, Bucket("dags"))
-    assert json.loads(bucket.variables()[BUNDLES_VARIABLE]) == {"a": "/vol/dags/x/y", "b": "/vol/dags"}
-    assert set(bucket.mounts()) == {"/vol/dags"} and not DagSource(SourceKind.LOCAL, bundles).mounts()
+    assert json.loads(bucket.variables()[BUNDLES_VARIABLE]) == {
+        "a": "/opt/modalflow/dags/x/y",
+        "b": "/opt/modalflow/dags",
+    }
+    assert set(bucket.mounts()) == {DAGS_MOUNT} and not DagSource(SourceKind.LOCAL, bundles).mounts()
 
 
 def test_a_bucket_is_mounted_read_only_below_its_prefix() -> None:

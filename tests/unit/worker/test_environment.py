@@ -48,7 +48,7 @@ def test_the_worker_has_the_last_word_on_what_only_it_can_know() -> None:
         folders={},
     )
     assert (env["A"], env["B"]) == ("submitted", "container")
-    assert (env["AIRFLOW_HOME"], env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) == ("/private", "/vol/logs")
+    assert (env["AIRFLOW_HOME"], env["AIRFLOW__LOGGING__BASE_LOG_FOLDER"]) == ("/private", "/opt/modalflow/logs")
     assert env["AIRFLOW__CORE__LOAD_EXAMPLES"] == "True"
     assert BUNDLE_LIST not in env
 

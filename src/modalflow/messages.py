@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 
 #: Raised by one whenever an older peer could misread a message. Executor and worker must agree on it.
@@ -97,7 +98,7 @@ class Submission:
             values["own_env"] = tuple(values.get("own_env") or ())
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"A submission is malformed: {error!r}") from error
+            raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
 
 
 _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))
@@ -145,7 +146,7 @@ class Entry:
             values["state"] = State(values["state"])
             entry = cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"A ledger entry is malformed: {error!r}") from error
+            raise MalformedMessageError(f"A ledger entry is malformed: {describe(error)}") from error
         entry._check_types()
         return entry
 
@@ -211,7 +212,7 @@ class Deployment:
             deployment._check_types()
             return deployment
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"The record of the deployed worker is malformed: {error!r}") from error
+            raise MalformedMessageError(f"The record of the deployed worker is malformed: {describe(error)}") from error
 
     def _check_types(self) -> None:
         mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)

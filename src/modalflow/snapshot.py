@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import known_fields
 
@@ -98,7 +99,7 @@ class Snapshot:
             calls = tuple(_call(wire["columns"], row) for row in wire["rows"])
             return cls(**known_fields(cls, wire) | {"calls": calls})
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"An executor's snapshot is malformed: {error!r}") from error
+            raise MalformedMessageError(f"An executor's snapshot is malformed: {describe(error)}") from error
 
 
 def _call(columns: Sequence[str], row: Sequence[Any]) -> InFlight:

@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
 from modalflow.executor.calls import Action, Call, Decision
@@ -66,7 +67,9 @@ class Adopter:
             except MalformedMessageError:
                 entry = None
             except FAILURES as error:
-                self._failed.warn(type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, error)
+                self._failed.warn(
+                    type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, describe(error)
+                )
                 return
             if call.settled:
                 return

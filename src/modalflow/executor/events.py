@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterable
 
+from modalflow.described import describe
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
 
@@ -55,7 +56,7 @@ async def listen(tracker: Tracker, partition: str | None = None) -> None:
             delay = 0.0
             continue
         except FAILURES as error:
-            log.warning("No events from Modal (%s: %s); asking again", type(error).__name__, error)
+            log.warning("No events from Modal (%s); asking again", describe(error))
         except Exception:
             log.exception("Listening for events went wrong; asking again")
         delay = min(max(delay * 2, 0.5), LONGEST_DELAY)

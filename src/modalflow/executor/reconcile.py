@@ -7,6 +7,7 @@ import dataclasses
 import logging
 import time
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
 from modalflow.executor.calls import PENDING, Action, Call, Decision, Verdict, decide
@@ -70,7 +71,7 @@ class Sweeper:
                 decision, entry = await self.judge(call)
         except FAILURES as error:
             kind = type(error).__name__
-            self._failed.warn(kind, "%s could not be looked up (%s: %s)", call.label, kind, error)
+            self._failed.warn(kind, "%s could not be looked up (%s)", call.label, describe(error))
             return
         finally:
             self._looking.discard(call.work_id)
@@ -96,7 +97,7 @@ class Sweeper:
                 if not verdict.ended:
                     await asyncio.sleep(EXPLANATION_POLL)
         except FAILURES as error:
-            log.warning("Modal was not heard on the end of %s (%s: %s)", call.label, type(error).__name__, error)
+            log.warning("Modal was not heard on the end of %s (%s)", call.label, describe(error))
         says_more = verdict.reason and verdict.cause.value == entry.cause == Cause.CANCELLED.value
         if verdict.ended and (verdict.cause in TOLD_BY_MODAL_ALONE or says_more):
             reason = explain(

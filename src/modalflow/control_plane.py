@@ -17,6 +17,7 @@ from modal import exception
 from modal.config import config as modal_config
 
 from modalflow import forks
+from modalflow.described import words_of
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
 
 
@@ -114,14 +115,25 @@ def _ambient_credentials() -> tuple[str, str]:
     return token_id, token_secret
 
 
+def in_environment(environment: str | None, error: BaseException) -> str:
+    """Return the phrase that names the Modal environment which lacks something, to go after what it lacks.
+
+    Modal's own words mostly name it, as the server resolved it: of an empty name that is the workspace's default, which
+    only the server knows. Then the phrase is empty, so that a sentence never names two.
+    """
+    if "environment" in words_of(error).lower():
+        return ""
+    return f" in Modal environment {environment!r}" if environment else " in the workspace's default environment"
+
+
 def unreachable(error: BaseException) -> str:
     """The message for a control plane that does not answer."""
-    return f"Modal at {server_url()} does not answer ({error}). Check the network, or MODAL_SERVER_URL."
+    return f"Modal at {server_url()} does not answer ({words_of(error)}). Check the network, or MODAL_SERVER_URL."
 
 
 def _credentials_help(source: str, error: BaseException) -> str:
     return (
-        f"Modal refused the credentials from {source} at {server_url()}: {error}. Set login (token id) and password "
-        "(token secret) of the Airflow connection, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; a token is made with "
-        "`modal token new`, and `modalflow local env` prints those of a local control plane."
+        f"Modal refused the credentials from {source} at {server_url()}: {words_of(error)}. Set login (token id) and "
+        "password (token secret) of the Airflow connection, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET; a token is made "
+        "with `modal token new`, and `modalflow local env` prints those of a local control plane."
     )

@@ -1,6 +1,6 @@
 """One line for an exception, also if the exception has no text of its own.
 
-``f"{type(e).__name__}: {e}"`` ends in "TimeoutError: " for half of the exceptions that a network raises. ``describe``
+The class and ``str(e)`` end in "TimeoutError: " for half of the exceptions that a network raises. ``describe``
 is the only place that turns an exception into words. It does not clean the text: what came from outside may hold any
 character and any length.
 """
@@ -41,6 +41,11 @@ def describe(error: BaseException) -> str:
     Adds the exceptions of a group, and the cause if it says something that the exception does not. Never raises.
     """
     return _describe(error, _DEEPEST)
+
+
+def words_of(error: BaseException) -> str:
+    """Return what an exception says, without its class; its description if it says nothing. Never raises."""
+    return _text_of(error) or describe(error)
 
 
 def _describe(error: BaseException, deep: int) -> str:

@@ -22,6 +22,7 @@ import modal
 from modal import exception
 
 from modalflow.control_plane import ControlPlane
+from modalflow.described import words_of
 from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
 from modalflow.names import DEPLOYMENT_FILE, Names, stored_log_path
@@ -125,10 +126,11 @@ class LogVolume:
             why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self.name}"
             return [*sources, why], texts
         except exception.AuthError as error:
-            refused = f"Modal refused the credentials with which the log on Volume {self.name} was to be read: {error}"
-            raise CredentialsError(refused) from error
+            raise CredentialsError(
+                f"Modal refused the credentials for the log on Volume {self.name}: {words_of(error)}"
+            ) from error
         except (exception.Error, OSError) as error:
-            return [*sources, f"Volume {self.name}: {rest} could not be read: {error}"], texts
+            return [*sources, f"Volume {self.name}: {rest} could not be read: {words_of(error)}"], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

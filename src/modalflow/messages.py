@@ -15,6 +15,7 @@ from enum import StrEnum
 from functools import cache
 from typing import Any, TypeVar, cast
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.names import TaskTry
 from modalflow.text import ID, LINE, clean, from_json, one_line
@@ -117,7 +118,7 @@ class Submission:
             values["task"] = TaskTry.read(values.get("task"))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"A submission is malformed: {error!r}") from error
+            raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
 
 
 _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))
@@ -176,7 +177,7 @@ class Entry:
             values["task"] = TaskTry.read(values.get("task"))
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
-            raise MalformedMessageError(f"A ledger entry is malformed: {one_line(repr(error), LINE)}") from error
+            raise MalformedMessageError(f"A ledger entry is malformed: {one_line(describe(error), LINE)}") from error
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class Deployment:
             deployment._check_types()
             return deployment
         except (KeyError, TypeError, ValueError) as error:
-            shown = one_line(repr(error))
+            shown = one_line(describe(error))
             raise MalformedMessageError(f"The record of the deployed worker is malformed: {shown}") from error
 
     def _check_types(self) -> None:

@@ -136,7 +136,7 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     ),
     Cause.REJECTED: Explanation(
         "The submission was not made",
-        "Mend what is named, and clear the task.",
+        "Clear the task once that is fixed.",
         "before anything is sent",
     ),
     Cause.INCOMPATIBLE: Explanation(
@@ -225,11 +225,13 @@ class Reason(str):
         return str(self), self.cause
 
 
-def explain(cause: Cause, *, said: str = "", container: str = "", call: str = "", before: str = "") -> Reason:
+def explain(
+    cause: Cause, *, said: str = "", container: str = "", call: str = "", before: str = "", advice: str | None = None
+) -> Reason:
     """Return the reason for a cause.
 
     ``said`` is what Modal, Airflow or a program reported, in whatever form; ``before`` begins the sentence, as in
-    "Not started".
+    "Not started". ``advice`` takes the place of the general one: empty if ``said`` ends in advice already.
     """
     known = EXPLANATIONS[cause]
     container, call = one_line(container, ID), one_line(call, ID)
@@ -242,7 +244,7 @@ def explain(cause: Cause, *, said: str = "", container: str = "", call: str = ""
     what = f"{what[0].upper()}{what[1:]}"
     said = clean(said.strip(), QUOTE)
     first = f"{what}: {said}" if said else what
-    return Reason(" ".join(part for part in (_ended(first), known.do) if part), cause)
+    return Reason(" ".join(part for part in (_ended(first), known.do if advice is None else advice) if part), cause)
 
 
 def _ended(sentence: str) -> str:

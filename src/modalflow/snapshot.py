@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import plain_fields
 from modalflow.names import TaskTry
@@ -102,7 +103,7 @@ class Snapshot:
             calls = tuple(_call(wire["columns"], row) for row in wire["rows"])
             return cls(**plain_fields(cls, wire) | {"calls": calls})
         except (KeyError, TypeError, ValueError) as error:
-            shown = one_line(repr(error))
+            shown = one_line(describe(error))
             raise MalformedMessageError(f"An executor's snapshot is malformed: {shown}") from error
 
 

@@ -132,10 +132,13 @@ def test_a_volume_at_vol_is_the_users_alone(driver: Driver, config: dict[str, An
     )
 
 
-def test_a_secret_that_modal_does_not_have(driver: Driver) -> None:
-    """The reason names what the task asks for, and says that it is missing there."""
-    key = driver.submit("secret", ["true"], secrets=["no-such-secret"])
-    driver.told(key, "lacks something that the task asks for", "no-such-secret", "mend the task's executor_config")
+@pytest.mark.parametrize("options", [{"secrets": ["no-such-one"]}, {"volumes": {"/data": "no-such-one"}}], ids=str)
+def test_something_that_modal_does_not_have(driver: Driver, options: dict[str, Any]) -> None:
+    """The reason names what the task asks for, one environment, and one way to fix it."""
+    key = driver.submit("missing", ["true"], **options)
+    reason = driver.told(key, "asks for something that Modal does not have", "'no-such-one' not found in environment")
+    assert reason.lower().count("environment") == 1 and "'default'" not in reason
+    assert reason.endswith("Create it, or change the task's executor_config.") and reason.count("executor_config") == 1
 
 
 def test_a_queue_without_a_profile_is_turned_away(driver: Driver) -> None:

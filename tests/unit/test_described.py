@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.described import describe
+import modalflow
+from modalflow.described import describe, words_of
 
 
 class Mute(Exception):
@@ -51,6 +54,12 @@ class Secretive:
 def test_every_exception_has_words(error: BaseException, text: str) -> None:
     """The class, then what it says; what is empty says what its class means."""
     assert describe(error) == text
+
+
+def test_words_are_without_the_class() -> None:
+    """For a sentence that needs no class; what has no words is described."""
+    assert words_of(ValueError("no rows")) == "no rows"
+    assert words_of(TimeoutError()) == describe(TimeoutError())
 
 
 def raised(error: BaseException, cause: BaseException | None, handled: BaseException | None = None) -> BaseException:
@@ -97,3 +106,13 @@ def test_no_reason_is_empty(text: str, kind: type[Exception]) -> None:
     described = describe(kind(text))
     assert described.startswith(f"{kind.__name__}: ")
     assert described.removeprefix(f"{kind.__name__}:").strip()
+
+
+def test_nothing_else_puts_an_exception_into_words() -> None:
+    """A second place would not know of exceptions without a text."""
+    source = Path(modalflow.__file__).parent
+    by_hand = re.compile(r"__name__\}?:? *\{|: \{(error|exc|e)!r\}|type\(error\)\.__name__, error\b")
+    # The local control plane stands alone; what it says of its own errors is in gRPC's messages.
+    files = [file for file in source.rglob("*.py") if "emulator" not in file.relative_to(source).parts]
+    found = [f"{file}: {line}" for file in files for line in file.read_text().splitlines() if by_hand.search(line)]
+    assert len(files) > 100 and not found, found

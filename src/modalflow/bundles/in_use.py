@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
+from modalflow.described import describe
 from modalflow.errors import BundleError
 
 
@@ -28,7 +29,7 @@ def versions_in_use() -> Mapping[str, set[str]]:
             rows = session.execute(query).all()
     except Exception as error:
         raise BundleError(
-            f"Airflow's database does not tell which versions DAG runs need ({type(error).__name__}: {error}), and "
+            f"Airflow's database does not tell which versions DAG runs need ({describe(error)}), and "
             "none is removed without that. Run this where the scheduler runs."
         ) from error
     found: defaultdict[str, set[str]] = defaultdict(set)

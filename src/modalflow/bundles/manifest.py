@@ -16,6 +16,7 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from modalflow.described import describe
 from modalflow.errors import BundleError
 
 #: Raised when an older reader could misread a manifest.
@@ -104,7 +105,7 @@ class Manifest:
                 for path, (sha256, size, executable) in wire["files"].items()
             }
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise BundleError(f"The manifest of DAG version {version} is malformed: {error!r}") from error
+            raise BundleError(f"The manifest of DAG version {version} is malformed: {describe(error)}") from error
         if known != FORMAT:
             raise BundleError(
                 f"DAG version {version} was shipped in format {known}, and this modalflow reads {FORMAT}. Use the same "

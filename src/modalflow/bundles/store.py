@@ -22,6 +22,7 @@ import modal
 
 from modalflow.bundles.files import Entry, Files, VolumeFiles
 from modalflow.bundles.manifest import NOTHING, File, Manifest, digest, folder_name, is_version
+from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import Names
 
@@ -76,7 +77,7 @@ class Store:
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
                 f"What is stored on Volume {self.name} as the current version of DAG bundle {bundle!r} is malformed "
-                f"({error!r}). Run `modalflow sync`."
+                f"({describe(error)}). Run `modalflow sync`."
             ) from error
         if not is_version(pointer.version):
             raise BundleError(f"{pointer.version!r} on Volume {self.name} is no DAG version. Run `modalflow sync`.")

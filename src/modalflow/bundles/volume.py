@@ -18,6 +18,7 @@ from airflow.dag_processing.bundles.base import BaseDagBundle
 from modalflow import airflow_compat
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
+from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import APP_VARIABLE, Names
 
@@ -121,6 +122,6 @@ class ModalVolumeDagBundle(BaseDagBundle):
                 yield
         except (exception.Error, TimeoutError) as error:
             raise BundleError(
-                f"DAG bundle {self.name!r} could not reach its Volume: {type(error).__name__}: {error}. It is tried "
+                f"DAG bundle {self.name!r} could not reach its Volume: {describe(error)}. It is tried "
                 "again at the next refresh."
             ) from error

@@ -13,6 +13,7 @@ from typing import Any, TextIO, TypeVar
 
 import click
 
+from modalflow.described import words_of
 from modalflow.errors import ModalflowError
 from modalflow.text import STORED, clean, for_terminal
 
@@ -80,7 +81,7 @@ def errors_in_a_line() -> Iterator[None]:
     except TimeoutError as error:
         raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
     except exception.Error as error:
-        raise click.ClickException(f"{clean(error, STORED)} (`modalflow doctor` may tell more)") from error
+        raise click.ClickException(f"{clean(words_of(error), STORED)} (`modalflow doctor` may tell more)") from error
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from urllib.parse import quote
 
 import httpx
 
+from modalflow.described import describe
+
 # Airflow's own names for what it reports the health of, and the process of the stack that each belongs to.
 HEALTH: Final[Mapping[str, str]] = {
     "metadatabase": "postgres",
@@ -226,7 +228,7 @@ class AirflowAPI:
             except httpx.TransportError as error:
                 if not isinstance(error, repeatable) or time.monotonic() > deadline:
                     raise AirflowAPIError(
-                        f"Airflow's API at {self._http.base_url} did not answer {method} {path}: {error!r}"
+                        f"Airflow's API at {self._http.base_url} did not answer {method} {path}: {describe(error)}"
                     ) from error
             self._while_away()
             time.sleep(POLL)

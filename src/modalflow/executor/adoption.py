@@ -10,6 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import alone
@@ -71,7 +72,9 @@ class Adopter:
             except MalformedMessageError:
                 entry = None
             except FAILURES as error:
-                self._failed.warn(type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, error)
+                self._failed.warn(
+                    type(error).__name__, "%s was adopted but not yet looked up: %s", call.label, describe(error)
+                )
                 return
             except Exception:
                 log.exception("%s was adopted, and looking it up went wrong; the next sweep looks it up", call.label)

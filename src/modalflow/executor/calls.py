@@ -168,13 +168,13 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
     return lost_before_claim(call, verdict.cause, verdict.reason, policy)
 
 
-def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy) -> Decision:
+def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy, *, advice: str | None = None) -> Decision:
     """Nothing ran, so submitting again is safe and costs the task no retry."""
     again = call.submission is not None and call.attempts < (call.most_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     # Whose result Modal no longer keeps may well have run, long ago.
     before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
-    reason = explain(cause, said=said, call=call.function_call_id or "", before=before)
+    reason = explain(cause, said=said, call=call.function_call_id or "", before=before, advice=advice)
     # A function call that returned had an entry: another executor that has the same work (Airflow took one's scheduler
     # for dead) has made use of it, and Airflow knows the outcome.
     used = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database

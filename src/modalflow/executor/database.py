@@ -15,6 +15,7 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
+from modalflow.described import describe
 from modalflow.executor.logs import logger
 from modalflow.executor.orders import Order
 from modalflow.executor.standing import Answer, Question, Standing
@@ -91,7 +92,7 @@ class AirflowDatabase:
                 yield ti.key, Answer(Standing.WAITING, self._order_of(ti))
             except Exception as error:  # One task that cannot be made anew is no reason to leave the others.
                 log.exception("%s could not be made anew", ti)
-                yield ti.key, Answer(Standing.WAITING, problem=f"{type(error).__name__}: {error}")
+                yield ti.key, Answer(Standing.WAITING, problem=describe(error))
 
 
 def _key(question: Question) -> TaskInstanceKey:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from modalflow.described import describe
 from modalflow.errors import IncompatibleWorkerError
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
@@ -69,7 +70,7 @@ class Deployed:
             log.error("Work goes on with what was deployed before, as far as it can: %s", error)
             found = None
         except FAILURES as error:
-            log.warning("What is deployed could not be read (%s: %s)", type(error).__name__, error)
+            log.warning("What is deployed could not be read (%s)", describe(error))
             return False
         if found is None or found == link.deployment:
             return True

@@ -21,6 +21,7 @@ from typing import Any
 
 from modalflow import airflow_compat, control_plane
 from modalflow.config import Settings
+from modalflow.described import describe, words_of
 from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.adoption import Adopter
 from modalflow.executor.blocking import in_daemon_thread
@@ -285,7 +286,7 @@ class Engine:
                 await self._connect()
             except FAILURES as error:
                 passing = isinstance(error, ControlPlaneUnreachableError)
-                self._tracker.trouble = str(error).rstrip(".")
+                self._tracker.trouble = words_of(error).rstrip(".")
                 if not self._ready.done():
                     self._ready.set_exception(error)
                     if not passing:
@@ -331,7 +332,7 @@ class Engine:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if isinstance(error, Exception):
-            log.warning("A call to Modal failed: %s: %s", type(error).__name__, error)
+            log.warning("A call to Modal failed: %s", describe(error))
         elif not self._broken.done():
             self._broken.set_exception(error)
             # Where the loop itself raises it, nobody else asks.
@@ -350,7 +351,7 @@ class Engine:
             self._submitter.resume()
             log.info("Connected to Modal with the credentials as they are now")
         except FAILURES as error:
-            self._tracker.trouble = str(error).rstrip(".")
+            self._tracker.trouble = words_of(error).rstrip(".")
             log.error("%s", error)
         finally:
             await asyncio.sleep(RECONNECT)

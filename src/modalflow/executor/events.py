@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 
+from modalflow.described import describe
 from modalflow.executor.alone import alone
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
@@ -57,7 +58,7 @@ async def listen(tracker: Tracker, partition: str | None = None) -> None:
             delay = 0.0
             continue
         except FAILURES as error:
-            log.warning("No events from Modal (%s: %s); asking again", type(error).__name__, error)
+            log.warning("No events from Modal (%s); asking again", describe(error))
         except Exception:
             log.exception("Listening for events went wrong; asking again")
         delay = min(max(delay * 2, 0.5), LONGEST_DELAY)

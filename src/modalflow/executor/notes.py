@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING
 
+from modalflow.described import describe
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
@@ -68,7 +69,7 @@ class Notes:
             except FAILURES as error:
                 tries += 1
                 remote.heard(error)
-                log.warning("%s lines could not be added to logs yet (%s: %s)", len(lines), type(error).__name__, error)
+                log.warning("%s lines could not be added to logs yet (%s)", len(lines), describe(error))
                 if tries < TRIES or remote.passes(error):
                     self._waiting.extendleft(reversed(lines[: KEPT - len(self._waiting)]))
                     await asyncio.sleep(PAUSE)

@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modalflow import __version__
+from modalflow.described import describe
 from modalflow.executor.calls import Call
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
@@ -69,7 +70,7 @@ class Publisher:
                 try:
                     await self.publish()
                 except FAILURES as error:
-                    log.info("What is in flight could not be published: %s: %s", type(error).__name__, error)
+                    log.info("What is in flight could not be published: %s", describe(error))
                 await asyncio.sleep(self._interval)
 
     async def publish(self) -> None:
@@ -95,7 +96,7 @@ class Publisher:
             async with asyncio.timeout(WITHDRAW_TIMEOUT):
                 await remote.withdraw(self._tracker.partition)
         except FAILURES as error:
-            log.info("The snapshot stays behind: %s: %s", type(error).__name__, error)
+            log.info("The snapshot stays behind: %s", describe(error))
 
     def _snapshot(self, now: float) -> Snapshot:
         calls = list(self._tracker.calls)

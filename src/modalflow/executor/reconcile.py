@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import alone
@@ -78,7 +79,7 @@ class Sweeper:
                 decision, entry = await self.judge(call)
         except FAILURES as error:
             kind = type(error).__name__
-            self._failed.warn(kind, "%s could not be looked up (%s: %s)", call.label, kind, error)
+            self._failed.warn(kind, "%s could not be looked up (%s)", call.label, describe(error))
             return
         except Exception:
             call.mishaps += 1
@@ -113,7 +114,7 @@ class Sweeper:
                 if not verdict.ended:
                     await asyncio.sleep(EXPLANATION_POLL)
         except FAILURES as error:
-            log.warning("Modal was not heard on the end of %s (%s: %s)", call.label, type(error).__name__, error)
+            log.warning("Modal was not heard on the end of %s (%s)", call.label, describe(error))
         except Exception:  # Its outcome is there: it is delivered without Modal's word on it.
             log.exception("Asking Modal about the end of %s went wrong", call.label)
         says_more = verdict.reason and verdict.cause.value == entry.cause == Cause.CANCELLED.value

@@ -17,7 +17,8 @@ import modal
 from modal import exception
 
 from modalflow.airflow_compat import AIRFLOW_VERSION
-from modalflow.control_plane import ControlPlane
+from modalflow.control_plane import ControlPlane, in_environment
+from modalflow.described import words_of
 from modalflow.errors import (
     CredentialsError,
     IncompatibleWorkerError,
@@ -165,9 +166,10 @@ class Remote:
             try:
                 await function.hydrate.aio()
             except exception.NotFoundError as error:
+                where, said = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
                 raise NotDeployedError(
-                    f"Modal has no Function {name!r} in app {self._names.app!r} in environment "
-                    f"{self.control_plane.environment or 'default'!r} ({error}). Deploy it: `{self._deploy()}`."
+                    f"Modal has no Function {name!r} in app {self._names.app!r}{where}: {said}. Deploy it: "
+                    f"`{self._deploy()}`."
                 ) from error
             self._handles[key] = await self._bound(function, resources) if resources.options else function
             while len(self._handles) > KEPT_HANDLES:
@@ -182,9 +184,10 @@ class Remote:
         try:
             await bound.hydrate.aio()
         except exception.NotFoundError as error:
+            where, said = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
             raise WorkloadRejectedError(
-                f"Modal environment {self.control_plane.environment or 'default'!r} lacks something that the task asks "
-                f"for ({resources}): {error}. Make it there, or mend the task's executor_config."
+                f"the task asks for something that Modal does not have{where} ({resources}): {said}. Create it, or "
+                "change the task's executor_config."
             ) from error
         return bound
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
+from modalflow.described import describe
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.logs import logger
 from modalflow.executor.orders import Order
@@ -144,5 +145,5 @@ class Enquiries:
             async with asyncio.timeout(LOOK_TIMEOUT):
                 return await in_daemon_thread(lambda: database.look(questions))
         except Exception as error:  # noqa: BLE001  Whatever a driver raises: the engine goes on without an answer.
-            log.warning("Airflow's database did not answer (%s: %s)", type(error).__name__, error)
+            log.warning("Airflow's database did not answer (%s)", describe(error))
             return {}

@@ -13,6 +13,7 @@ from typing import Any
 
 from modal import exception
 
+from modalflow.described import describe, words_of
 from modalflow.errors import ModalflowError, NotDeployedError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import own_failure
@@ -167,14 +168,14 @@ class Submitter:
             lane.dropped()
             self._done(call)
             self._tracker.link.made().forget_handles()
-            self._tracker.apply(call, lost_before_claim(call, Cause.NOT_DEPLOYED, str(error), self._tracker.policy))
+            self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
             lane.dropped()
             self._done(call)
             call.attempts = call.most_attempts or self._tracker.policy.submit_attempts
-            self._tracker.apply(call, lost_before_claim(call, Cause.REFUSED, str(error), self._tracker.policy))
+            self._refuse(call, Cause.REFUSED, error)
         except Exception as error:
-            # One call must not spoil the others, whatever is wrong with it, nor be tried for ever.
+            # One call must not spoil the others, whatever is wrong with it, nor be tried forever.
             lane.failed(begun_at)
             call.spawned_unseen = True
             call.mishaps += 1
@@ -204,17 +205,22 @@ class Submitter:
         wire = submission.to_wire()
         call.function_call_id = await self._tracker.link.made().spawn(submission.profile, resources, wire)
 
+    def _refuse(self, call: Call, cause: Cause, error: BaseException) -> None:
+        # An error of our own ends in the advice that fits.
+        policy, advice = self._tracker.policy, "" if isinstance(error, ModalflowError) else None
+        self._tracker.apply(call, lost_before_claim(call, cause, words_of(error), policy, advice=advice))
+
     def _not_yet(self, call: Call, error: BaseException, *, with_lane: bool) -> None:
         """Modal did not take it, in a way that passes: again with its lane, or after a delay of its own."""
         # Even before a rate limit: the SDK may have tried more than once, and lost the first answer.
         call.spawned_unseen = True
         call.attempts -= 1
         refused = isinstance(error, exception.AuthError)
-        self._tracker.trouble = f"{'Modal refused the credentials' if refused else type(error).__name__}: {error}"
+        self._tracker.trouble = f"{f'Modal refused the credentials: {words_of(error)}' if refused else describe(error)}"
         if isinstance(error, exception.AuthError):
             self._credentials_refused()
         kind = type(error).__name__
-        self._refusals.warn(kind, "Modal did not take %s yet (%s: %s); it is tried again", call.label, kind, error)
+        self._refusals.warn(kind, "Modal did not take %s yet (%s); it is tried again", call.label, describe(error))
         if with_lane:
             self.put(call)
         else:

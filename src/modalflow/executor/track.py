@@ -17,6 +17,7 @@ from typing import Any
 
 from modal import exception
 
+from modalflow.described import describe
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import alone
@@ -395,10 +396,10 @@ class Tracker:
             return
         except FAILURES as error:
             if time.monotonic() - asked > INSISTENCE:
-                log.error("Gave up to %s (%s: %s)", what, type(error).__name__, error)
+                log.error("Gave up to %s (%s)", what, describe(error))
                 return
             kind = type(error).__name__
-            self._refused.warn((what.split()[0], kind), "Could not %s yet (%s: %s)", what, kind, error)
+            self._refused.warn((what.split()[0], kind), "Could not %s yet (%s)", what, describe(error))
             longer = min(pause * 2, LONGEST_PAUSE)
             loop = asyncio.get_running_loop()
             loop.call_later(pause, lambda: self.run(self._insist(ask, what, longer, asked)))

@@ -10,6 +10,7 @@ import re
 
 from modal import exception
 
+from modalflow.described import describe
 from modalflow.executor.calls import PENDING, RETURNED, Verdict
 from modalflow.reasons import Cause
 from modalflow.text import clean
@@ -67,7 +68,7 @@ def verdict_of(error: BaseException) -> Verdict:
     if not words and isinstance(error, exception.RemoteError):
         # So ends what a container reports as cancelled itself (GENERIC_STATUS_TERMINATED).
         return Verdict(True, "", Cause.CANCELLED)
-    words = words[-_READ:] or type(error).__name__
+    words = words[-_READ:] or describe(error)
     for pattern, cause in _WORDS:
         if pattern.search(words):
             return Verdict(True, _short(words), cause)

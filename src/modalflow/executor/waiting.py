@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from modalflow.control_plane import server_url
+from modalflow.described import describe
 from modalflow.executor.calls import Call
 from modalflow.executor.logs import logger
 from modalflow.executor.orders import News, NewsKind
@@ -104,7 +105,7 @@ class Waiting:
             try:
                 known[key] = await self._tracker.link.made().backlog(*key)
             except FAILURES as error:
-                log.info("Modal did not tell the backlog of %s (%s: %s)", key, type(error).__name__, error)
+                log.info("Modal did not tell the backlog of %s (%s)", key, describe(error))
                 known[key] = None
         return known[key]
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import modal
 
 from modalflow import __version__
+from modalflow.described import describe
 from modalflow.messages import Kind, Submission
 from modalflow.operations.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.modal_side import FAILURES
@@ -46,7 +47,7 @@ def examine(
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
     except FAILURES as error:
-        yield fail(name, f"the function call failed: {type(error).__name__}: {error}", _logs_of(site))
+        yield fail(name, f"the function call failed: {describe(error)}", _logs_of(site))
         return
     seen = answer.get("probe") if isinstance(answer, dict) else None
     if not isinstance(seen, dict):

@@ -17,9 +17,10 @@ from modal import exception
 
 from modalflow.cost.rates import DATED, Rates
 from modalflow.cost.usage import Record
-from modalflow.errors import MalformedMessageError, NotDeployedError
+from modalflow.described import words_of
+from modalflow.errors import MalformedMessageError
 from modalflow.names import USAGE_FOLDER
-from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 
 #: Files that are read side by side.
 _READERS = 16
@@ -65,11 +66,7 @@ def _check_deployed(site: Site, volume: Any) -> None:
     try:
         within(PATIENCE, volume.hydrate)
     except exception.NotFoundError as error:
-        raise NotDeployedError(
-            f"There is no worker app {site.names.app!r} in Modal environment "
-            f"{site.control_plane.environment or 'default'!r} ({error}). Deploy it: `{site.deploy_command}`, or name "
-            "another one with --app and --environment."
-        ) from error
+        raise not_deployed(site, error) from error
 
 
 def _day(name: str) -> date | None:
@@ -104,4 +101,4 @@ def current_rates(site: Site) -> tuple[Rates, str]:
     except AttributeError:
         return DATED, f"modal {modal.__version__} cannot ask for them; 1.5.4 and newer can"
     except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:
-        return DATED, f"Modal did not tell its own: {str(error) or type(error).__name__}"
+        return DATED, f"Modal did not tell its own: {words_of(error)}"

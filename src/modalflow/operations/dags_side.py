@@ -12,6 +12,7 @@ from modalflow.bundles.configured import Configured
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
 from modalflow.bundles.store import Store, open_store
+from modalflow.described import describe
 from modalflow.errors import ConfigError, ModalflowError
 from modalflow.messages import Deployment
 from modalflow.names import Names
@@ -59,7 +60,7 @@ def _compare(bundle: Configured, dags_folder: str, store: Store, mend: str) -> F
     try:
         there, seconds = timed(lambda: within(PATIENCE, lambda: _newest(store, bundle.name)))
     except FAILURES as error:
-        return fail(name, f"Volume {store.name}: {type(error).__name__}: {error}", mend)
+        return fail(name, f"Volume {store.name}: {describe(error)}", mend)
     if there is None:
         return fail(name, f"Volume {store.name} has none of it", mend)
     changes = here.since(there)

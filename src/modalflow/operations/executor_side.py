@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modalflow import __version__
+from modalflow.described import describe
 from modalflow.operations.airflow_side import queued_timeout
 from modalflow.operations.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.inventory import RUNNING, Inventory, take_inventory
@@ -23,7 +24,7 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
     try:
         inventory = take_inventory(site, profiles=False)
     except FAILURES as error:
-        yield fail("executors", f"they could not be asked: {type(error).__name__}: {error}", "Try again.")
+        yield fail("executors", f"they could not be asked: {describe(error)}", "Try again.")
         return
     if not inventory.living:
         yield skip("executors", "none has told of itself lately: start the scheduler, then ask again")

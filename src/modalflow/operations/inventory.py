@@ -14,11 +14,12 @@ from typing import Any
 import modal
 from modal import exception
 
-from modalflow.errors import MalformedMessageError, ModalflowError, NotDeployedError
+from modalflow.described import describe
+from modalflow.errors import MalformedMessageError, ModalflowError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import Deployment, Entry, State
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, TaskTry
-from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
 
 RUNNING = "running"
@@ -146,11 +147,7 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
     try:
         entries = list(_entries(_items(site, site.names.ledger)))
     except exception.NotFoundError as error:
-        raise NotDeployedError(
-            f"There is no worker app {site.names.app!r} in Modal environment "
-            f"{site.control_plane.environment or 'default'!r} ({error}). Deploy it: `{site.deploy_command}`, or name "
-            "another one with --app and --environment."
-        ) from error
+        raise not_deployed(site, error) from error
     try:
         snapshots = list(_snapshots(_items(site, site.names.executors)))
     except exception.NotFoundError:
@@ -199,5 +196,5 @@ def _profile(site: Site, name: str) -> ProfileState:
     try:
         stats: Any = within(PATIENCE, function.get_current_stats)
     except (exception.Error, ModalflowError, TimeoutError) as error:
-        return ProfileState(name, problem=f"{type(error).__name__}: {error}")
+        return ProfileState(name, problem=describe(error))
     return ProfileState(name, stats.num_total_runners, stats.backlog)

@@ -18,6 +18,7 @@ from modal import exception
 from modalflow import __version__
 from modalflow.config import Settings
 from modalflow.control_plane import is_local, server_url
+from modalflow.described import describe, words_of
 from modalflow.errors import CredentialsError, ModalflowError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment
@@ -170,7 +171,7 @@ def _round_trip(name: str, what: str, trip: Callable[[], bool], site: Site) -> F
     try:
         same, seconds = timed(lambda: within(PATIENCE, trip))
     except exception.NotFoundError as error:
-        return fail(name, f"{what}: {error}", f"It is made by `{site.deploy_command}`.")
+        return fail(name, f"{what}: {words_of(error)}", f"It is made by `{site.deploy_command}`.")
     except FAILURES as error:
         return fail(name, f"{what}: {_told(error)}", "Try again; Modal's status is at https://status.modal.com.")
     if not same:
@@ -209,4 +210,4 @@ def _minor(version: str) -> str:
 def _told(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {PATIENCE:g} s"
-    return f"{type(error).__name__}: {error}"
+    return describe(error)

@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from modalflow import bounded
 from modalflow.config import SECTION, ConfigSource, Settings, Variables
-from modalflow.control_plane import ControlPlane, Hook, connect, server_url
-from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
+from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, server_url
+from modalflow.described import describe, words_of
+from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names
 from modalflow.plain_data import plain_data_only
 
@@ -65,6 +66,15 @@ def deploy_command(settings: Settings) -> str:
     return f"modalflow deploy --app {settings.app_name}{environment}"
 
 
+def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
+    """Return the error for a worker app of which Modal says that it is not there."""
+    where, said = in_environment(site.control_plane.environment, error), words_of(error).rstrip(".")
+    return NotDeployedError(
+        f"The worker app {site.names.app!r} is not deployed{where}: {said}. Deploy it: `{site.deploy_command}`, or "
+        "name another one with --app and --environment."
+    )
+
+
 def read_settings(app: str = "", environment: str = "") -> Settings:
     """The executor's settings on this machine, and above them a command line's; ConfigError if one is wrong."""
     return override(Settings.read(config_source()), app, environment)
@@ -95,7 +105,7 @@ def open_site(settings: Settings) -> Site:
     except Exception as error:
         # The connection is in Airflow's database or in a secrets backend: whatever these raise ends here.
         raise CredentialsError(
-            f"The Airflow connection {settings.conn_id!r} could not be read ({type(error).__name__}: {error}). Make "
+            f"The Airflow connection {settings.conn_id!r} could not be read ({describe(error)}). Make "
             "Airflow's database or secrets backend reachable from here, or set AIRFLOW_CONN_MODAL_DEFAULT=modal:// "
             "to use MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
         ) from error

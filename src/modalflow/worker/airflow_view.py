@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.config import without_user
+from modalflow.described import describe
 from modalflow.messages import State
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.orders import Order, Outcome
@@ -173,4 +174,4 @@ def _connection_of(manager: Any, name: str) -> str:
 
 
 def _told(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"[:500]
+    return describe(error)[:500]

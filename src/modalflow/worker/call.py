@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from weakref import WeakSet
 
 from modalflow import __version__
+from modalflow.described import describe
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
@@ -90,7 +91,7 @@ class Call:
             await _uninterrupted(self._refuse(refused, submission.log_path))
             raise
         except Exception as error:  # noqa: BLE001  The border of the container: see the module's docstring.
-            failure = f"The worker could not claim the work in {self._where()}: {type(error).__name__}: {error}"
+            failure = f"The worker could not claim the work in {self._where()}: {describe(error)}"
             return await self._refuse(dataclasses.replace(claim, reason=failure), submission.log_path)
         if what is Claim.OURS:
             return await self._run_claimed(submission, claim)
@@ -111,7 +112,7 @@ class Call:
             raise
         except Exception as error:  # The border of the container: see the module's docstring.
             log.exception("%s failed in the worker", submission.label)
-            reason = f"The worker failed in {self._where()} with {type(error).__name__}: {error}"
+            reason = f"The worker failed in {self._where()} with {describe(error)}"
             outcome = Outcome(State.FAILED, reason=reason)
         return await _uninterrupted(self._finish(_ended(claim, outcome)))
 

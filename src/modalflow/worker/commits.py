@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
+from modalflow.described import describe
 from modalflow.worker.segments import Segment
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ class Commits:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
                     await self._commit()
             except Exception as error:  # noqa: BLE001  Whatever a Volume's trouble is, the work goes on.
-                log.warning("The logs Volume could not be committed: %r", error)
+                log.warning("The logs Volume could not be committed: %s", describe(error))
                 return False
             self._done = number
             return True

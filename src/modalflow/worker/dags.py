@@ -21,6 +21,7 @@ from modalflow.bundles.configured import VOLUME_BUNDLE
 from modalflow.bundles.manifest import File, Manifest
 from modalflow.bundles.store import Store
 from modalflow.bundles.trees import Trees
+from modalflow.described import describe, words_of
 from modalflow.errors import BundleError
 
 _T = TypeVar("_T")
@@ -107,7 +108,7 @@ class Dags:
             return kept.enter_context(self._trees.use(wanted.name, version, manifest, content))
         except OSError as error:
             raise BundleError(
-                f"DAG bundle {wanted.name!r} could not be written to the container's disk: {error}."
+                f"DAG bundle {wanted.name!r} could not be written to the container's disk: {words_of(error)}."
             ) from error
 
     def _newest(self, name: str) -> str:
@@ -130,7 +131,7 @@ def _patiently(call: Callable[[], _T]) -> _T:
             return call()
         except (exception.Error, TimeoutError, ConnectionError) as error:
             if attempt + 1 == _TRIES:
-                raise BundleError(f"Modal did not give the DAG files: {type(error).__name__}: {error}") from error
+                raise BundleError(f"Modal did not give the DAG files: {describe(error)}") from error
             time.sleep(_PAUSE * 2**attempt)
     raise AssertionError("unreachable")
 

@@ -15,6 +15,7 @@ from types import ModuleType
 
 from modalflow import values
 from modalflow.config import app_name
+from modalflow.described import describe
 from modalflow.errors import ConfigError, DeployError, ModalflowError
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.worker.profile import Profile
@@ -77,10 +78,10 @@ def _imported(path: Path) -> ModuleType:
     except SyntaxError as error:
         raise DeployError(f"{error.filename or path}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
-        said = str(error) if isinstance(error, ModalflowError) else f"{type(error).__name__}: {error}"
+        said = str(error) if isinstance(error, ModalflowError) else describe(error)
         raise DeployError(f"{path}, line {_line_of(error, path)}: {said}") from error
     except SystemExit as error:
-        raise DeployError(f"{path}, line {_line_of(error, path)}: it ends the program ({error!r}).") from error
+        raise DeployError(f"{path}, line {_line_of(error, path)}: it ends the program ({describe(error)}).") from error
     return module
 
 

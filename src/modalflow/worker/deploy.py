@@ -23,6 +23,7 @@ from modalflow.bundles.shipping import ship
 from modalflow.bundles.store import open_store
 from modalflow.config import Settings
 from modalflow.control_plane import ControlPlane, connect, unreachable
+from modalflow.described import words_of
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError, MalformedMessageError
 from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment
@@ -141,11 +142,11 @@ def _told_as_our_own(what: str) -> Iterator[None]:
     try:
         yield
     except exception.AuthError as error:
-        raise CredentialsError(f"Modal refused the credentials while deploying: {error}") from error
+        raise CredentialsError(f"Modal refused the credentials while deploying: {words_of(error)}") from error
     except exception.ConnectionError as error:
         raise ControlPlaneUnreachableError(unreachable(error)) from error
     except (exception.Error, OSError) as error:
-        raise DeployError(f"{what}: {error}") from error
+        raise DeployError(f"{what}: {words_of(error)}") from error
 
 
 def _requirements(worker: Worker) -> Path | None:

@@ -9,6 +9,8 @@ import json
 import logging
 from importlib import import_module
 
+from modalflow.described import describe
+
 log = logging.getLogger(__name__)
 
 
@@ -19,7 +21,7 @@ def import_all(listed: str) -> list[str]:
         try:
             import_module(name)
         except (Exception, SystemExit) as error:
-            log.exception("The profile's preload %s cannot be imported: %s: %s", name, type(error).__name__, error)
+            log.exception("The profile's preload %s cannot be imported: %s", name, describe(error))
         else:
             imported.append(name)
     return imported

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow import __version__
+from modalflow.described import describe
 from modalflow.messages import PROTOCOL, Kind, Submission
 from modalflow.worker.container import Container
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
@@ -48,7 +49,7 @@ async def answer(container: Container, submission: Submission) -> dict[str, Any]
     try:
         seen["airflow"], seen["problem"] = await _as_a_task_sees_it(container, submission)
     except Exception as error:  # noqa: BLE001  The border of the container: what a container raises is unpickled.
-        seen["problem"] = f"{type(error).__name__}: {error}"
+        seen["problem"] = describe(error)
     seen["seconds"] = round(time.monotonic() - began, 3)
     return {"work_id": submission.work_id, "state": "probed", "probe": seen}
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, TypeVar
 
+from modalflow.described import describe
 from modalflow.errors import MalformedMessageError
 from modalflow.messages import Entry, State
 
@@ -117,7 +118,7 @@ class Report:
                 "send the event",
             )
         except Exception as error:  # noqa: BLE001  The executor looks at the ledger when it hears nothing.
-            log.warning("The event of %s could not be sent: %r", entry.label, error)
+            log.warning("The event of %s could not be sent: %s", entry.label, describe(error))
 
     async def _write(self, entry: Entry) -> None:
         text = entry.to_json()
@@ -146,6 +147,6 @@ async def persist(call: Callable[[], Awaitable[_T]], patience: Patience, what: s
         except Exception as error:
             if time.monotonic() + pause > deadline:
                 raise
-            log.warning("Could not %s, trying again: %r", what, error)
+            log.warning("Could not %s, trying again: %s", what, describe(error))
         await asyncio.sleep(pause)
         pause = min(pause * 2, patience.longest_pause)

@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
+from modalflow.described import describe
 from modalflow.messages import Kind, State
 from modalflow.names import PRELOAD_VARIABLE
 from modalflow.text import clean
@@ -149,7 +150,7 @@ class Zygote:
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
             log.exception("%s could not be run", id)
-            _write_outcome(outcome, Outcome(State.FAILED, reason=f"{type(error).__name__}: {error}"))
+            _write_outcome(outcome, Outcome(State.FAILED, reason=describe(error)))
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
@@ -270,7 +271,7 @@ def _import_airflow() -> str | None:
         preload.import_all(os.environ.get(PRELOAD_VARIABLE, ""))
     except Exception as error:
         log.exception("Airflow cannot be imported")
-        return f"Airflow cannot be imported in the container: {type(error).__name__}: {error}"
+        return f"Airflow cannot be imported in the container: {describe(error)}"
     finally:
         # What is there now will be shared by every fork: keep the collector from touching, and so copying, it.
         gc.freeze()

@@ -63,9 +63,24 @@ class View:
     def changes(self) -> dict[str, Node | None]:
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
-        Blocks of the files returned are counted as used by the caller. From now on the view counts as in step.
+        Blocks of the files returned are counted as used by the caller. From now on the view counts as in step. If a
+        file cannot be kept, the view stays as it was: the next commit finds all of it changed.
         """
         changed: dict[str, Node | None] = {}
+        before: dict[str, _Known | None] = {}
+        try:
+            self._find_changes(changed, before)
+        except OSError:
+            for path, known in before.items():
+                self._known.pop(path, None)
+                if known is not None:
+                    self._known[path] = known
+            for node in changed.values():
+                self._blocks.release(() if node is None else node.blocks)
+            raise
+        return changed
+
+    def _find_changes(self, changed: dict[str, Node | None], before: dict[str, _Known | None]) -> None:
         seen: set[str] = set()
         for path, status in self._walk():
             seen.add(path)
@@ -81,6 +96,7 @@ class View:
                 # Gone since the walk: to be reported as such, not as unchanged.
                 seen.discard(path)
                 continue
+            before[path] = known
             racy = time.time_ns() - status.st_mtime_ns < RACY_NS
             self._known[path] = _Known(node, None if racy else signature)
             if known is not None and _same(known.node, node):
@@ -88,9 +104,8 @@ class View:
             else:
                 changed[path] = node
         for path in [path for path in self._known if path not in seen]:
-            del self._known[path]
+            before[path] = self._known.pop(path)
             changed[path] = None
-        return changed
 
     def update(self, nodes: Mapping[str, Node]) -> None:
         """Make the directory hold exactly these. What the container changed and did not commit is lost."""

@@ -21,6 +21,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state import room
 from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
@@ -86,6 +87,7 @@ class Volumes(VolumeFiles):
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._views = state.folder("views")
+        self._journal = state.journal
         self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
         kept = self._records.load()
@@ -231,7 +233,13 @@ class Volumes(VolumeFiles):
             await self._merge(volume, view)
 
     async def _merge(self, volume: Volume, view: View) -> None:
-        changes = await asyncio.to_thread(view.changes)
+        try:
+            changes = await asyncio.to_thread(view.changes)
+        except OSError as error:
+            if not room.unwritable(error):
+                raise
+            # The view is as it was: the next commit finds the same changes.
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
         self._apply(volume.tree, changes)
 
     def _apply(self, tree: Tree, changes: Mapping[str, Node | None]) -> None:
@@ -268,6 +276,9 @@ class Volumes(VolumeFiles):
             try:
                 await self._commit(volume_id, container_id)
             except GRPCError as error:
+                if error.status is Status.RESOURCE_EXHAUSTED:
+                    log.warning("background commit of volume %s: %s", volume_id, error.message)
+                    continue
                 log.info("no more background commits of %s: %s", volume_id, error.message)
                 return
             except Exception:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import os
 import re
 import tempfile
 import time
@@ -22,8 +24,11 @@ from modal_proto import api_pb2
 from modalflow.emulator.addresses import Addresses
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.state import room
 from modalflow.emulator.state.store import COPY_CHUNK, StateDir
 from modalflow.emulator.wire import message
+
+log = logging.getLogger(__name__)
 
 #: A blob that no call refers to is removed once it is this old: it may be on its way to a call, or to whoever asked.
 BLOB_SECONDS = 24 * 3600.0
@@ -52,10 +57,12 @@ class Blobs(Service):
         """Awaited before anything is received or sent; None costs nothing."""
         self.url = ""
         """Where the HTTP server is once it is started, e.g. ``http://127.0.0.1:43210``."""
-        self._root = state.root
+        self._root, self._journal = state.root, state.journal
         self._addresses = Addresses(state)
         self.receivers: dict[str, Callable[[str], Receiver]] = {"blob": self._receiver}
         """What takes the uploads of each kind: given what the address is for, it returns the receiver."""
+        self.asked_again: set[str] = set()
+        """Kinds of uploads after which the client asks whether they are there: one that did not fit is no error yet."""
 
     async def start(self) -> None:
         app = web.Application(client_max_size=0)
@@ -82,8 +89,16 @@ class Blobs(Service):
     async def put(self, data: bytes) -> str:
         """Keep the bytes as a blob, return its id."""
         blob_id = new_id("bl")
-        await asyncio.to_thread(self._path(blob_id).write_bytes, data)
+        await asyncio.to_thread(self._write, self._path(blob_id), data)
         return blob_id
+
+    def _write(self, path: Path, data: bytes) -> None:
+        try:
+            path.write_bytes(data)
+        except OSError:
+            # A part of it is of no use, and takes the room that others lack.
+            path.unlink(missing_ok=True)
+            raise
 
     async def read(self, blob_id: str) -> bytes:
         """Return a blob's bytes; NOT_FOUND for an unknown one."""
@@ -110,6 +125,10 @@ class Blobs(Service):
         token = self._addresses.token("file", str(path.relative_to(self._root)), offset, length)
         return f"{self.url}/download/{token}"
 
+    def short_of(self, size: int) -> str:
+        """Return the words where there is no room for that many bytes, else nothing."""
+        return room.short_of(self._root, size)
+
     def accept(self, kind: str, what: str) -> str:
         """Return an address to upload one body to; its kind's receiver gets it and may refuse it with a ValueError."""
         return f"{self.url}/upload/{self._addresses.token(kind, what)}"
@@ -122,6 +141,10 @@ class Blobs(Service):
         return keep
 
     async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
+        if request.content_length <= room.SMALL:
+            self._journal.make_way(room.SMALL + room.MARGIN)
+        if words := self.short_of(request.content_length):
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
         blob_id = new_id("bl")
         url = self.accept("blob", blob_id)
         # Never a multipart upload, whatever the size: bytes go over loopback into a file.
@@ -145,21 +168,36 @@ class Blobs(Service):
         allowed = self._addresses.read(request.match_info["token"])
         if not allowed or allowed[0] not in self.receivers:
             raise web.HTTPForbidden(text="This address does not exist or is no longer valid.")
-        with tempfile.NamedTemporaryFile(dir=self._folder, prefix=".incoming-", delete=False) as file:
-            path = Path(file.name)
-            digest = hashlib.md5(usedforsecurity=False)
-            try:
+        receiver = self.receivers[str(allowed[0])](str(allowed[1]))
+        digest = hashlib.md5(usedforsecurity=False)
+        try:
+            body = await self._take(request, receiver, digest)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from error
+        except OSError as error:
+            if not room.unwritable(error):
+                raise
+            log.error("an upload of %s bytes was not kept: %s", request.content_length, error)
+            # The client reads the answer when it has sent everything.
+            async for _ in request.content.iter_chunked(COPY_CHUNK):
+                pass
+            if str(allowed[0]) in self.asked_again:
+                return web.Response()
+            raise web.HTTPInsufficientStorage(text=room.words(self._root, room.reason(error))) from error
+        # The SDK compares the ETag with the MD5 of what it sent.
+        return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
+
+    async def _take(self, request: web.Request, receiver: Receiver, digest: hashlib._Hash) -> bytes:
+        descriptor, name = tempfile.mkstemp(dir=self._folder, prefix=".incoming-")
+        path = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
                 async for chunk in request.content.iter_chunked(COPY_CHUNK):
                     digest.update(chunk)
                     file.write(chunk)
-                file.flush()
-                body = await self.receivers[str(allowed[0])](str(allowed[1]))(path)
-            except ValueError as error:
-                raise web.HTTPBadRequest(text=str(error)) from error
-            finally:
-                path.unlink(missing_ok=True)
-        # The SDK compares the ETag with the MD5 of what it sent.
-        return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
+            return await receiver(path)
+        finally:
+            path.unlink(missing_ok=True)
 
     async def _send(self, request: web.Request) -> web.StreamResponse:
         if self.passage is not None:

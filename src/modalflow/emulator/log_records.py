@@ -43,14 +43,15 @@ class LogRecords:
     """Keeps the entries of all apps in a journal."""
 
     def __init__(self, journal: Journal) -> None:
-        self._is_durable = journal.is_durable
+        self._journal = journal
         self._table = journal.table("log_entries", _encode)
         self._batches: dict[str, _Batch] = {}
         self._last_numbers: dict[str, deque[tuple[bytes, int]]] = {}
         """Of each app: (key, number of the last entry) of its records, oldest first."""
 
     def add(self, app_id: str, entry: Entry) -> None:
-        if not self._is_durable:
+        if not self._journal.is_durable or self._journal.is_short:
+            # What little room there is on a full disk is for the state of calls.
             return
         batch = self._batches.get(app_id)
         if batch is not None and not batch.is_written:

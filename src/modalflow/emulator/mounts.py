@@ -103,17 +103,21 @@ class Mounts(Service):
         tree = self._trees / digest.hexdigest()[:32]
         if not tree.exists():
             incoming = self._trees / new_id("tmp")
-            if image is not None:
-                shutil.copytree(image, incoming, symlinks=True)
-            (incoming / "root").mkdir(parents=True, exist_ok=True)
-            incoming.chmod(0o755)
-            for name, file in files.items():
-                target = incoming / name.lstrip("/")
-                make_parents(incoming, target.parent)
-                target.unlink(missing_ok=True)
-                shutil.copyfile(self._files.path(file.sha256_hex), target)
-                target.chmod(stat.S_IMODE(file.mode) & 0o777 or 0o644)
-            incoming.rename(tree)
+            try:
+                if image is not None:
+                    shutil.copytree(image, incoming, symlinks=True)
+                (incoming / "root").mkdir(parents=True, exist_ok=True)
+                incoming.chmod(0o755)
+                for name, file in files.items():
+                    target = incoming / name.lstrip("/")
+                    make_parents(incoming, target.parent)
+                    target.unlink(missing_ok=True)
+                    shutil.copyfile(self._files.path(file.sha256_hex), target)
+                    target.chmod(stat.S_IMODE(file.mode) & 0o777 or 0o644)
+                incoming.rename(tree)
+            except OSError:
+                shutil.rmtree(incoming, ignore_errors=True)
+                raise
         return tree
 
     def content(self, mount_id: str) -> list[api_pb2.MountFile]:

@@ -11,7 +11,8 @@ import contextlib
 import functools
 import hmac
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -26,8 +27,12 @@ from modal_proto.api_grpc import ModalClientBase
 from modalflow.emulator.answers import Answerer, Answers
 from modalflow.emulator.doors import Doors
 from modalflow.emulator.failures import surfaced
+from modalflow.emulator.full_disk import lookup, needs_room, refused
 from modalflow.emulator.repeats import DELIVERIES, is_change
-from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state import room
+from modalflow.emulator.state.journal import Journal, StateError
+
+log = logging.getLogger(__name__)
 
 #: Answers kept for containers that repeat a call; each has a few calls under way at a time.
 ANSWERS_TO_CONTAINERS = 2_000
@@ -164,10 +169,22 @@ class Dispatcher:
 
     def _handler(self, name: str) -> Callable[[Stream[Any, Any]], Awaitable[None]]:
         async def handle(stream: Stream[Any, Any]) -> None:
-            with surfaced(name):
+            with self._surfaced(name):
                 await self._answer(name, stream)
 
         return handle
+
+    @contextlib.contextmanager
+    def _surfaced(self, name: str) -> Iterator[None]:
+        """As ``failures.surfaced``; a disk that does not take something is an error with its own words."""
+        with surfaced(name):
+            try:
+                yield
+            except OSError as error:
+                if not room.unwritable(error):
+                    raise
+                log.error("%s failed: %s", name, error)
+                raise refused(name, None, self._journal.words(error)) from error
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
         if self.faults is not None:
@@ -183,13 +200,14 @@ class Dispatcher:
             idempotency_key=_text(metadata.get("x-idempotency-key")),
         )
         request: Any = await stream.recv_message()
+        request, words = self._fitting(name, request)
         fate = None if self.faults is None else await self.faults.admit(name, request, caller)
         if rpc_table()[name] in (Cardinality.UNARY_STREAM, Cardinality.STREAM_STREAM):
             answers: AsyncGenerator[Message] = method(request, caller)
             # Closed at once if the caller hangs up: a handler's own end is not left to the garbage collector.
             async with contextlib.aclosing(answers):
                 async for answer in answers:
-                    await self._journal.settled()
+                    await self._settled(name, request)
                     await stream.send_message(answer)
                     if self.faults is not None and fate is not None:
                         await self.faults.release(fate, request, None, stream)
@@ -198,23 +216,48 @@ class Dispatcher:
 
         async def handled() -> Message:
             # Here as well: it may run in a task of its own, and some exceptions end the event loop if one ends a task.
-            with surfaced(name):
+            with self._surfaced(name):
                 made: Message = await method(request, caller)
                 return made
 
         try:
             answer = await self._answered(name, handled, request, caller)
-        except GRPCError:
+        except GRPCError as error:
             if self.faults is not None:
                 await self.faults.release(fate, request, None, stream)
+            if words and error.status is Status.NOT_FOUND:
+                raise refused(name, request, words) from error
             raise
-        await self._journal.settled()
+        await self._settled(name, request)
         if self.faults is not None:
             changed = await self.faults.release(fate, request, answer, stream)
             if changed is None:
                 return
             answer = changed
         await stream.send_message(answer)
+
+    def _fitting(self, name: str, request: Message) -> tuple[Message, str]:
+        """Return what to carry out, and why it is less than what was asked for.
+
+        What needs room that the disk does not have is refused before it has changed anything. Only an object that
+        would be made if there were none is looked up all the same.
+        """
+        if not needs_room(name, request):
+            return request, ""
+        words = self._journal.refusal(request.ByteSize())
+        if words and (found := lookup(request)) is not None:
+            return found, words
+        if words:
+            raise refused(name, request, words)
+        return request, ""
+
+    async def _settled(self, name: str, request: Message) -> None:
+        """Wait until what was changed is on disk. What ends something, or reads, goes on while the disk is full."""
+        try:
+            await self._journal.settled()
+        except StateError as error:
+            if needs_room(name, request):
+                raise refused(name, request, str(error)) from error
 
     async def _answered(self, name: str, answer: Answerer, request: Any, caller: Caller) -> Message:
         if not caller.idempotency_key:

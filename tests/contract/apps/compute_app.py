@@ -50,6 +50,11 @@ def echo(data: bytes) -> bytes:
 
 
 @app.function()
+def makes(size: int) -> bytes:
+    return os.urandom(size)
+
+
+@app.function()
 def fail(message: str) -> None:
     raise ValueError(message)
 

@@ -29,6 +29,14 @@ def write(path: str, content: str, commit: bool) -> str:
 
 
 @app.function(volumes={MOUNT: volume})
+def write_bytes(path: str, size: int, commit: bool) -> str:
+    Path(MOUNT, path).write_bytes(b"x" * size)
+    if commit:
+        volume.commit()
+    return os.environ["MODAL_TASK_ID"]
+
+
+@app.function(volumes={MOUNT: volume})
 def read(path: str, reload: bool) -> str | None:
     if reload:
         volume.reload()

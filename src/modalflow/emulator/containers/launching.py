@@ -35,11 +35,16 @@ from modalflow.emulator.processes.rooms import plain_home
 from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, Start, VolumeView
 from modalflow.emulator.processes.syscalls import family
 from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.state import room
+from modalflow.emulator.state.room import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
 from modalflow.emulator.wire import message
 
 log = logging.getLogger(__name__)
+
+#: Bytes that a container's own files take in the state folder before it writes anything.
+CONTAINER_BYTES = 256 * 1024
 
 #: Variables of the host that a container gets: where programs and certificates are, and the language.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
@@ -71,7 +76,16 @@ class Launcher:
         self._isolation = Isolation.PLAIN
 
     async def run(self, container: Container) -> int:
-        """Start the container, wait for its end, clear up, return its exit code."""
+        """Start the container, wait for its end, clear up, return its exit code; StateError if there is no room."""
+        self._state.journal.make_way(CONTAINER_BYTES)
+        try:
+            return await self._run(container)
+        except OSError as error:
+            if not room.unwritable(error):
+                raise
+            raise StateError(self._state.journal.words(error)) from error
+
+    async def _run(self, container: Container) -> int:
         folder = self._state.folder("containers") / container.container_id
         attached: list[str] = []
         # Each of them whatever the others do: an image may wait for the last one.

@@ -5,6 +5,10 @@ memory and tells the journal what changed: ``put`` and ``discard`` cost nothing 
 loop's turn, when all that changed in it becomes one transaction. ``settled`` waits for that transaction; the
 dispatcher awaits it before it answers, so that nothing is acknowledged that a kill could undo.
 
+A disk that is full, or cannot be written to, ends nothing. ``refusal`` says so before something is changed. What was
+changed before it was noticed, and what ends or frees something, stays in memory and is written as soon as that is
+possible; ``trouble`` says why it is not.
+
 The write-ahead log makes a transaction safe from the end of this process at any instruction. It is not synchronised to
 the disk each time: after a power cut the file is whole, but the last moments may be missing.
 """
@@ -12,15 +16,21 @@ the disk each time: after a power cut the file is whole, but the last moments ma
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
 
 import cbor2
+
+from modalflow.emulator.state import room
+from modalflow.emulator.state.room import StateError as StateError
+from modalflow.emulator.state.transactions import Transactions
 
 log = logging.getLogger(__name__)
 
@@ -36,14 +46,18 @@ FOLD_AT = 8 * 2**20
 #: Bytes from which on writers are made to wait for that: under a load that never pauses the log would not start anew.
 FOLD_FIRMLY_AT = 8 * FOLD_AT
 
+#: Bytes of it from which on it is folded where less than ``LITTLE`` is free: folding takes room, too.
+FOLD_EARLY_AT = 2**18
+LITTLE = 64 * 2**20
+
+#: Seconds between two attempts to write what could not be written, and at least between two that a caller causes.
+RETRY_SECONDS = 1.0
+PROBE_SECONDS = 0.1
+
 RECORDS = "state.sqlite3"
 _LOCK = "state.lock"
 
 T = TypeVar("T")
-
-
-class StateError(RuntimeError):
-    """The state folder cannot be used. Its text says why and what to do."""
 
 
 class _Gone:
@@ -119,19 +133,35 @@ class Table(Generic[T]):
 class Journal:
     """The records of one control plane; without a folder, none: then everything costs nothing and nothing is kept."""
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(self, folder: Path | None = None, *, place: Path | None = None) -> None:
+        """``place`` is where the control plane keeps its files if there are no records."""
+        self._place = folder or place or Path()
         self._path = None if folder is None else folder / RECORDS
         self._connection: sqlite3.Connection | None = None
         self._lock: IO[bytes] | None = None
         self._dirty: dict[Table[Any], None] = {}
         self._flushed: asyncio.Future[None] | None = None
         self._checkpoint: threading.Thread | None = None
+        self._transactions: Transactions | None = None
+        self._tried_at = self._folded_at = 0.0
+        self._retry: asyncio.TimerHandle | None = None
         self.is_new = False
         """Whether there was no file of records before this one."""
         if folder is not None:
             self._lock = _locked(folder)
             self.is_new = not (folder / RECORDS).exists()
             self._connection = _opened(folder / RECORDS)
+            self._transactions = Transactions(self._connection, folder / RECORDS)
+
+    @property
+    def trouble(self) -> str:
+        """Why what changed is not on disk; empty while it is."""
+        return "" if self._transactions is None else self._transactions.trouble
+
+    @property
+    def is_short(self) -> bool:
+        """Whether the disk was full lately: then only what must be kept is to be written."""
+        return self._transactions is not None and self._transactions.is_short
 
     @property
     def is_durable(self) -> bool:
@@ -178,37 +208,65 @@ class Journal:
         self._dirty[table] = None
 
     async def settled(self) -> None:
-        """Wait until all that changed so far is on disk; StateError if it cannot be written."""
+        """Wait until all that changed so far is on disk; StateError if it cannot be written now."""
         if not self._dirty:
             return
+        if self.trouble:
+            # It is being retried, and nobody has to wait for that.
+            raise StateError(self.trouble)
         if self._flushed is None:
             self._flushed = asyncio.get_running_loop().create_future()
             asyncio.get_running_loop().call_soon(self._flush)
         await asyncio.shield(self._flushed)
 
+    def refusal(self, size: int) -> str:
+        """Return why a change of about that many bytes cannot be kept now, empty if it probably can."""
+        if self._transactions is None:
+            return ""
+        now = time.monotonic()
+        if (self.trouble or self.is_short) and now - self._tried_at >= PROBE_SECONDS:
+            self._tried_at = now
+            self._write_or_wait()
+        return self._transactions.refusal(size)
+
+    def make_way(self, size: int) -> None:
+        """Have room for that many bytes of something that must be written, if that takes no more than the reserve."""
+        if self._transactions is not None:
+            self._transactions.make_way(size)
+            if self.is_short:
+                self._retry_later()
+
+    def words(self, error: OSError) -> str:
+        """Return what to tell a caller of whom something could not be kept in a file."""
+        return room.words(self._place, room.reason(error))
+
     def flush(self) -> None:
-        """Write what changed, now."""
-        if self._connection is None or not self._dirty:
+        """Write what changed, now; StateError if that is impossible."""
+        if self._transactions is None or not self._dirty:
             return
-        try:
-            with self._connection:
-                self._connection.execute("BEGIN")
-                for table in self._dirty:
-                    table.write(self._connection)
-        except (sqlite3.Error, cbor2.CBOREncodeError) as error:
-            # What changed stays to be written: with room on the disk again, the next change takes it along.
-            raise StateError(f"the state cannot be written to {self._path}: {error}") from error
+        self._transactions.write(self._dirty)
         for table in self._dirty:
             table.written()
         self._dirty.clear()
+
+    def _write_or_wait(self) -> None:
+        """Try to get back to normal."""
+        with contextlib.suppress(StateError):
+            self.flush()
+        if self._transactions is not None:
+            self._transactions.recover()
 
     def close(self) -> None:
         """Write what is left and let go of the file."""
         if self._connection is None:
             return
+        if self._retry is not None:
+            self._retry.cancel()
         try:
             self.flush()
         finally:
+            if self._transactions is not None:
+                self._transactions.close()
             if self._checkpoint is not None:
                 self._checkpoint.join()
             self._connection.close()
@@ -222,15 +280,31 @@ class Journal:
             self.flush()
         except Exception as error:
             # The boundary of a callback: whoever waits must hear of it, whatever it is.
-            log.exception("the journal was not written")
+            if not isinstance(error, StateError):
+                log.exception("the journal was not written")
             if waiting is not None and not waiting.done():
-                waiting.set_exception(error)
+                waiting.set_exception(error if isinstance(error, StateError) else StateError(repr(error)))
                 # Its waiters may have gone away meanwhile: then the log has told it already.
                 waiting.exception()
+            self._retry_later()
             return
         if waiting is not None and not waiting.done():
             waiting.set_result(None)
+        if self.is_short:
+            self._retry_later()
         self._fold()
+
+    def _retry_later(self) -> None:
+        if self._retry is None:
+            self._retry = asyncio.get_running_loop().call_later(RETRY_SECONDS, self._try_again)
+
+    def _try_again(self) -> None:
+        self._retry = None
+        if self._connection is None:
+            return
+        self._write_or_wait()
+        if self.trouble or self.is_short:
+            self._retry_later()
 
     def _fold(self) -> None:
         """Fold a long write-ahead log into the main file, beside the event loop: this waits for the disk."""
@@ -240,8 +314,13 @@ class Journal:
             size = self._path.with_name(f"{RECORDS}-wal").stat().st_size
         except OSError:
             return
-        if size < FOLD_AT:
+        now = time.monotonic()
+        is_early = size < FOLD_AT
+        if is_early and (size < FOLD_EARLY_AT or now - self._folded_at < RETRY_SECONDS):
             return
+        if is_early and room.free(self._path.parent) >= LITTLE:
+            return
+        self._folded_at = now
         # PASSIVE lets writers go on meanwhile. Only what they wrote since is left for the one that makes them wait.
         modes = ("PASSIVE", "RESTART") if size >= FOLD_FIRMLY_AT else ("PASSIVE",)
         self._checkpoint = threading.Thread(

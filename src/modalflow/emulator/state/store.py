@@ -52,7 +52,7 @@ class StateDir:
         else:
             self.root = root.expanduser().resolve()
             _check_usable(self.root)
-        self.journal = Journal(None if root is None else self.root)
+        self.journal = Journal(None if root is None else self.root, place=self.root)
         """Records of what services hold in memory; of a temporary folder, none."""
         self.orphaned_before = time.time() - ORPHAN_SECONDS
         """Files that no record refers to are removed at the start if they are older than this."""

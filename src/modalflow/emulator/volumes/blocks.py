@@ -80,9 +80,13 @@ class BlockStore:
         """Keep all that is left to read, in blocks; return them and the size."""
         blocks: list[str] = []
         size = 0
-        while data := _read_block(source):
-            blocks.append(self.keep(data))
-            size += len(data)
+        try:
+            while data := _read_block(source):
+                blocks.append(self.keep(data))
+                size += len(data)
+        except OSError:
+            self.release(blocks)
+            raise
         return tuple(blocks), size
 
     def keep_file(self, descriptor: int, known: Sequence[str] = (), trusted: int = 0) -> tuple[tuple[str, ...], int]:

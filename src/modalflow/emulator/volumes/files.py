@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
 
 from google.protobuf.empty_pb2 import Empty
@@ -38,6 +38,9 @@ class VolumeFiles(Service, abc.ABC):
     def __init__(self, uploads: FileStore, blocks: BlockStore, blobs: Blobs) -> None:
         self._uploads, self._blocks, self._blobs = uploads, blocks, blobs
         blobs.receivers["block"] = self._receiver
+        # VolumePutFiles2 follows, finds the block missing and refuses with the words; of a refused upload the SDK makes
+        # eleven, over minutes.
+        blobs.asked_again.add("block")
 
     @abc.abstractmethod
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
@@ -100,6 +103,9 @@ class VolumeFiles(Service, abc.ABC):
             contents = [_block_names(file) for file in request.files]
             missing = set(self._blocks.use([block for blocks in contents for block in blocks]))
             if missing:
+                sizes = _sizes(request.files, contents)
+                if words := self._blobs.short_of(sum(sizes[block] for block in missing) + BLOCK_BYTES):
+                    raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
                 return api_pb2.VolumePutFiles2Response(missing_blocks=self._wanted(contents, missing))
             for path, file, blocks in zip(paths, request.files, contents, strict=True):
                 self._release(tree.put(path, _file(optional(file, "mode"), file.size, blocks)))
@@ -187,6 +193,14 @@ def _block_names(file: api_pb2.VolumePutFiles2Request.File) -> tuple[str, ...]:
             f"{file.path!r} of {file.size} bytes came with {len(file.blocks)} blocks; expected {expected}",
         )
     return tuple(block.contents_sha256.hex() for block in file.blocks)
+
+
+def _sizes(files: Sequence[api_pb2.VolumePutFiles2Request.File], contents: list[tuple[str, ...]]) -> dict[str, int]:
+    return {
+        block: min(BLOCK_BYTES, file.size - index * BLOCK_BYTES)
+        for file, blocks in zip(files, contents, strict=True)
+        for index, block in enumerate(blocks)
+    }
 
 
 def _file(mode: int | None, size: int, blocks: tuple[str, ...]) -> Node:

@@ -73,9 +73,19 @@ class OverlayView:
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Files at the paths of ``growing`` are open and
-        will be looked at again: of one that only became longer, the rest alone is read.
+        will be looked at again: of one that only became longer, the rest alone is read. If a file cannot be kept, the
+        next commit finds the same changes.
         """
         changed: dict[str, Node | None] = {}
+        try:
+            self._find_changes(changed, growing)
+        except OSError:
+            for node in changed.values():
+                self._blocks.release(() if node is None else node.blocks)
+            raise
+        return changed
+
+    def _find_changes(self, changed: dict[str, Node | None], growing: Collection[str]) -> None:
         contents: dict[int, _Content] = {}
         shown: set[str] = set()
         gone: set[str] = set()
@@ -94,7 +104,6 @@ class OverlayView:
             if path not in changed and self._step.get(path) is not None:
                 changed[path] = None
         self._contents, self._shown = contents, shown
-        return changed
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
         """The changes are committed: the view is in step."""

@@ -55,7 +55,8 @@ class View(Protocol):
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Of files at the paths of ``growing``, which are
-        open and will be looked at again, it is enough to read what was added.
+        open and will be looked at again, it is enough to read what was added. If a file cannot be kept (OSError), the
+        view is as it was: the next commit finds the same changes.
         """
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
@@ -101,6 +102,20 @@ class CopiedView:
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
         """As ``View.changes``; it always reads all of a file."""
         changed: dict[str, Node | None] = {}
+        before: dict[str, _Known | None] = {}
+        try:
+            self._find_changes(changed, before)
+        except OSError:
+            for path, known in before.items():
+                self._known.pop(path, None)
+                if known is not None:
+                    self._known[path] = known
+            for node in changed.values():
+                self._blocks.release(() if node is None else node.blocks)
+            raise
+        return changed
+
+    def _find_changes(self, changed: dict[str, Node | None], before: dict[str, _Known | None]) -> None:
         seen: set[str] = set()
         for path, status in self._walk():
             seen.add(path)
@@ -114,6 +129,7 @@ class CopiedView:
                 # Gone since the walk: to be reported as such, not as unchanged.
                 seen.discard(path)
                 continue
+            before[path] = known
             racy = time.time_ns() - status.st_mtime_ns < RACY_NS
             self._known[path] = _Known(node, None if racy else signature)
             if known is not None and known.node == node:
@@ -121,9 +137,8 @@ class CopiedView:
             else:
                 changed[path] = node
         for path in [path for path in self._known if path not in seen]:
-            del self._known[path]
+            before[path] = self._known.pop(path)
             changed[path] = None
-        return changed
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
         """As ``View.agree``; it is, since it told of them."""

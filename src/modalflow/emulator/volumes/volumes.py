@@ -23,6 +23,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.rpc import Caller
+from modalflow.emulator.state import room
 from modalflow.emulator.state.registry import Kept, Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
@@ -134,6 +135,7 @@ class Volumes(VolumeFiles):
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._views, self._trees = state.folder("views"), state.folder("trees")
+        self._journal = state.journal
         self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
         kept = self._records.load()
@@ -319,7 +321,13 @@ class Volumes(VolumeFiles):
             await self._merge(volume, attached, growing=growing)
 
     async def _merge(self, volume: Volume, attached: _Attached, growing: Collection[str] = ()) -> None:
-        changes = await asyncio.to_thread(attached.view.changes, growing)
+        try:
+            changes = await asyncio.to_thread(attached.view.changes, growing)
+        except OSError as error:
+            if not room.unwritable(error):
+                raise
+            # The view is as it was: the next commit finds the same changes.
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
         if changes:
             async with volume.changing:
                 await self._apply(volume.tree, changes, attached.view)
@@ -372,6 +380,9 @@ class Volumes(VolumeFiles):
             try:
                 await self._commit(volume_id, container_id, await self._growing(volume_id, container_id))
             except GRPCError as error:
+                if error.status is Status.RESOURCE_EXHAUSTED:
+                    log.warning("background commit of volume %s: %s", volume_id, error.message)
+                    continue
                 log.info("no more background commits of %s: %s", volume_id, error.message)
                 return
             except Exception:

@@ -1,0 +1,130 @@
+"""Writing records to a disk that may be full: one transaction at a time, with a reserve for when there is no room.
+
+Owns the reserve and the knowledge of whether the disk takes what is written. Which records changed, and when they are
+written, is journal.py's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sqlite3
+from collections.abc import Collection
+from pathlib import Path
+from typing import Protocol
+
+import cbor2
+
+from modalflow.emulator.state import room
+from modalflow.emulator.state.room import StateError
+
+log = logging.getLogger(__name__)
+
+
+class Writes(Protocol):
+    """What has changes to write."""
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write them, within a transaction; they stay what there is to write until somebody says otherwise."""
+
+
+class Transactions:
+    """Writes to one file of records."""
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+        self._connection, self._path = connection, path
+        self._reserve = room.Reserve(path.parent)
+        self._reserve.hold()
+        self.trouble = ""
+        """Why the last transaction failed, empty if it did not."""
+        self.is_short = False
+        """Whether the disk was full, and there is no room for a reserve yet."""
+
+    def write(self, changed: Collection[Writes]) -> None:
+        """Write all of it or nothing; StateError if the disk does not take it."""
+        failed: Exception | None = None
+        for remedy in (None, self._folded, self._released):
+            if remedy is not None and not remedy():
+                continue
+            try:
+                self._write(changed)
+            except cbor2.CBOREncodeError as error:
+                raise self._failed(error) from error
+            except sqlite3.Error as error:
+                self._note_shortage(error)
+                failed = error
+            else:
+                break
+        else:
+            assert failed is not None
+            raise self._failed(failed) from failed
+        if self.trouble:
+            log.warning("%s takes what is written again", self._path)
+            self.trouble = ""
+
+    def refusal(self, size: int) -> str:
+        """Return why a change of about that many bytes cannot be kept, empty if it probably can."""
+        if self.trouble:
+            return self.trouble
+        if size <= room.SMALL:
+            return room.short_of(self._path.parent, 0) if self.is_short else ""
+        return room.short_of(self._path.parent, room.COPIES * size)
+
+    def recover(self) -> None:
+        """Set the reserve aside again, if there is room for it."""
+        if self.is_short and not self.trouble and self._reserve.hold():
+            log.warning("there is room again where %s is", self._path)
+            self.is_short = False
+
+    def make_way(self, size: int) -> None:
+        """Give the reserve to something small that must be written in a file, if not even that much is free."""
+        if self._reserve.is_held and room.free(self._path.parent) < size:
+            self._reserve.release()
+            self.is_short = True
+
+    def close(self) -> None:
+        self._reserve.release()
+
+    def _write(self, changed: Collection[Writes]) -> None:
+        try:
+            self._connection.execute("BEGIN")
+            for each in changed:
+                each.write(self._connection)
+            self._connection.execute("COMMIT")
+        except BaseException:
+            # SQLite undoes some failed transactions of its own accord.
+            if self._connection.in_transaction:
+                with contextlib.suppress(sqlite3.Error):
+                    self._connection.execute("ROLLBACK")
+            raise
+
+    def _note_shortage(self, error: sqlite3.Error) -> None:
+        if not self.is_short and room.is_full(error):
+            log.error(
+                "%s: %s. Until there is room again, large requests are refused and what containers print is not kept",
+                self._path,
+                room.reason(error),
+            )
+            self.is_short = True
+
+    def _folded(self) -> bool:
+        """Make room in the write-ahead log. It is not cut: what it has of the disk nobody else can take."""
+        try:
+            (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        except sqlite3.Error:
+            return False
+        return not busy
+
+    def _released(self) -> bool:
+        if not self._reserve.is_held:
+            return False
+        self._reserve.release()
+        self._folded()
+        return True
+
+    def _failed(self, error: Exception) -> StateError:
+        # What changed stays to be written: with room on the disk again, the next attempt takes it along.
+        if not self.trouble:
+            log.error("the state cannot be written to %s: %s; it is tried again", self._path, room.reason(error))
+        self.trouble = room.words(self._path.parent, room.reason(error))
+        return StateError(self.trouble)

@@ -35,7 +35,7 @@ MAX_INPUTS_OUTSTANDING = 1000
 class Runner(Protocol):
     """What calls need of whatever runs their inputs."""
 
-    def submit(self, item: Input) -> None: ...
+    def submit(self, *items: Input) -> None: ...
 
     def running(self, function: Function) -> Iterable[Input]: ...
 
@@ -159,14 +159,12 @@ class Calls(Service):
     def _put(
         self, call: FunctionCall, items: Iterable[api_pb2.FunctionPutInputsItem]
     ) -> list[api_pb2.FunctionPutInputsResponseItem]:
-        answers = []
-        for item in items:
-            new = call.put(item)
-            self._runner.submit(new)
-            answers.append(
-                api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=new.input_id)
-            )
-        return answers
+        new = [call.put(item) for item in items]
+        self._runner.submit(*new)
+        return [
+            api_pb2.FunctionPutInputsResponseItem(idx=item.idx, input_id=item.input_id, input_jwt=item.input_id)
+            for item in new
+        ]
 
     async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
         self.get(request.function_call_id)

@@ -6,6 +6,7 @@ input, and when again, is pools.py's; how calls outlive the control plane is cal
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from functools import partial
 from typing import ClassVar, Protocol
@@ -32,10 +33,16 @@ RESULTS_KEPT = 7 * 24 * 3600.0
 MAX_INPUTS_OUTSTANDING = 1000
 
 
+#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map asks
+#: again at once, and lists up to ``MAX_INPUTS_OUTSTANDING`` jwts each time: one answer for each output would cost both
+#: sides more than the rest of the map. The first output after a pause is not held.
+OUTPUTS_GATHERED = 0.05
+
+
 class Runner(Protocol):
     """What calls need of whatever runs their inputs."""
 
-    def submit(self, item: Input) -> None: ...
+    def submit(self, *items: Input) -> None: ...
 
     def running(self, function: Function) -> Iterable[Input]: ...
 
@@ -163,13 +170,14 @@ class Calls(Service):
         try:
             for item in items:
                 put.append(call.put(item))
-                self._runner.submit(put[-1])
+            self._runner.submit(*put)
         except BaseException:
-            # The caller is told that nothing was put: what was ends, and waits for nobody.
+            # The caller's error says that nothing was put: what was ends, and waits for nothing.
             self._runner.cancel(put, terminate_containers=False)
             raise
         return [
-            api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=new.input_id)
+            # The SDK sends the jwts of all outstanding inputs with each FunctionGetOutputs: a short one is cheap.
+            api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=str(new.number))
             for new in put
         ]
 
@@ -186,18 +194,24 @@ class Calls(Service):
             # The SDK makes OutputExpiredError of it.
             return api_pb2.FunctionGetOutputsResponse()
         after = _place(request.last_entry_id)
-        awaited = Awaited(call, after, optional(request, "start_idx"), optional(request, "end_idx"))
-        await call.changed.until(awaited.look, request.timeout)
+        first = optional(request, "start_idx")
+        awaited = Awaited(call, after, first, optional(request, "end_idx"))
+        deadline = asyncio.get_running_loop().time() + request.timeout
+        if await call.changed.until(awaited.look, request.timeout) and first is None:
+            await _gather(call, deadline)
         places = awaited.places()[: request.max_values or None]
-        if request.clear_on_success:
-            call.clear(places)
-        return message(
+        answer = message(
             api_pb2.FunctionGetOutputsResponse,
             idxs=[call.outputs[place].idx for place in places],
             outputs=[call.outputs[place] for place in places],
             last_entry_id=f"{places[-1] + 1 if places else after}-0",
             num_unfinished_inputs=call.unfinished,
         )
+        if places:
+            call.handed_over_at = asyncio.get_running_loop().time()
+        if request.clear_on_success:
+            call.clear(places)
+        return answer
 
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
@@ -283,6 +297,14 @@ class Calls(Service):
             if over:
                 return
             await call.changed.until(partial(call.has_news, sent), 60.0)
+
+
+async def _gather(call: FunctionCall, deadline: float) -> None:
+    """Wait for further outputs if the last ones were handed over a moment ago; not longer than until ``deadline``."""
+    until = min(call.handed_over_at + OUTPUTS_GATHERED, deadline)
+    remaining = until - asyncio.get_running_loop().time()
+    if remaining > 0:
+        await call.over.until(lambda: not call.unfinished, remaining)
 
 
 def _place(entry_id: str) -> int:

@@ -98,6 +98,7 @@ class Function:
     """The version of the app that its parent is taken from; 0 for the current one, whichever that is."""
     building: Building | None = None
     _spec: tuple[int, api_pb2.Function] | None = None
+    _scaling: tuple[int, float, Scaling] | None = None
 
     @property
     def root(self) -> Function:
@@ -155,10 +156,27 @@ class Function:
         self.definition = self.definitions[number]
         self.removed = False
         self.revision += 1
-        self.autoscaler = api_pb2.AutoscalerSettings()
+        self.rescale(None)
+
+    def rescale(self, settings: api_pb2.AutoscalerSettings | None) -> None:
+        """Take over what ``update_autoscaler`` says; None forgets what it said so far."""
+        if settings is None:
+            self.autoscaler = api_pb2.AutoscalerSettings()
+        else:
+            self.autoscaler.MergeFrom(settings)
+        self._scaling = None
 
     def scaling(self, default_window: float) -> Scaling:
-        """How many containers there may be, and how long idle: as defined, or as ``update_autoscaler`` said since."""
+        """Return how many containers there may be and how long they may be idle.
+
+        As defined, or as ``update_autoscaler`` said since. Asked for each input, so that the answer is kept.
+        """
+        revision = self.current_revision
+        if self._scaling is None or self._scaling[:2] != (revision, default_window):
+            self._scaling = (revision, default_window, self._effective_scaling(default_window))
+        return self._scaling[2]
+
+    def _effective_scaling(self, default_window: float) -> Scaling:
         settings = api_pb2.AutoscalerSettings()
         settings.CopyFrom(self.spec.autoscaler_settings)
         settings.MergeFrom(self.autoscaler)

@@ -5,6 +5,7 @@ Owns their state, and tells a Keeper of every change. The RPCs about calls are c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
@@ -91,7 +92,11 @@ class FunctionCall:
     changed: Changes = field(default_factory=Changes)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
-    """Places in ``outputs`` that a client took and does not want kept."""
+    """Places in ``outputs`` that a client took and does not want kept; no results are left there."""
+    over: Changes = field(default_factory=Changes)
+    """Notified when no input is unfinished any more."""
+    handed_over_at: float = -math.inf
+    """When a client was last given outputs, by the clock of the event loop."""
     keeper: Keeper = field(default=FORGETFUL, repr=False)
     last_result_at: float = 0.0
 
@@ -132,6 +137,8 @@ class FunctionCall:
         )
         self.keeper.resolved(item)
         self.changed.notify()
+        if not self.unfinished:
+            self.over.notify()
 
     def yielded(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
         """Take what a generator yields.
@@ -151,6 +158,8 @@ class FunctionCall:
         new = [place for place in places if place not in self.cleared]
         if new:
             self.cleared.update(new)
+            for place in new:
+                self.outputs[place] = without_result(self.outputs[place])
             self.keeper.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
@@ -179,6 +188,14 @@ class FunctionCall:
                 )
             )
         return info
+
+
+def without_result(output: api_pb2.FunctionGetOutputsItem) -> api_pb2.FunctionGetOutputsItem:
+    """Return what is kept of an output that was cleared: whose it was."""
+    if output.result.data_blob_id:
+        # Its client may be about to download the blob, which is removed once no output names it.
+        return output
+    return message(api_pb2.FunctionGetOutputsItem, idx=output.idx, input_id=output.input_id, task_id=output.task_id)
 
 
 _CATEGORY: dict[int, str] = {

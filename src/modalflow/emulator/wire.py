@@ -12,10 +12,17 @@ from google.protobuf.message import Message
 
 M = TypeVar("M", bound=Message)
 
+_FIELD_NAMES: dict[type[Message], frozenset[str]] = {}
+
 
 def message(kind: type[M], **fields: Any) -> M:
     """Return a ``kind`` with those of the fields that the installed schema has."""
-    known = kind.DESCRIPTOR.fields_by_name
+    known = _FIELD_NAMES.get(kind)
+    if known is None:
+        # Asking the descriptor each time makes a Python object for each field.
+        known = _FIELD_NAMES[kind] = frozenset(kind.DESCRIPTOR.fields_by_name)
+    if fields.keys() <= known:
+        return kind(**fields)
     return kind(**{name: value for name, value in fields.items() if name in known})
 
 

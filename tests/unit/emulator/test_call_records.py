@@ -50,8 +50,8 @@ class Waiting:
     def __init__(self) -> None:
         self.submitted: list[Input] = []
 
-    def submit(self, item: Input) -> None:
-        self.submitted.append(item)
+    def submit(self, *items: Input) -> None:
+        self.submitted += items
 
     def running(self, function: Function) -> Iterable[Input]:
         return ()

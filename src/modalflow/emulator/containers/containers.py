@@ -137,8 +137,8 @@ class Container:
 
     def hold(self, items: list[Input]) -> None:
         """From now on it runs the inputs."""
-        if self.process is not None:
-            # What was printed before belongs to no input of these.
+        if self.process is not None and self.room == 1:
+            # What was printed before does not belong to this input. With room for more, lines belong to no input.
             self.process.drain()
         now = clock.now()
         for item in items:

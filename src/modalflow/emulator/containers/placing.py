@@ -107,6 +107,11 @@ class Placing:
         """Nothing of the function waits any longer."""
         self._waits.pop(function.object_id, None)
 
+    @property
+    def has_waits(self) -> bool:
+        """Whether any function waits for room."""
+        return bool(self._waits)
+
     def waits_for(self, function: Function) -> str:
         """Return what the function waits for, empty if for nothing."""
         wait = self._waits.get(function.object_id)

@@ -109,11 +109,11 @@ class Pools:
 
     # What callers want
 
-    def submit(self, item: Input) -> None:
-        """Run the input as soon as a container can."""
-        if self._can_run(item):
-            pool = self.pool(item.call.function)
-            pool.pending.append(item)
+    def submit(self, *items: Input) -> None:
+        """Run the inputs, all of one function, as soon as containers can."""
+        if runnable := [item for item in items if self._can_run(item)]:
+            pool = self.pool(runnable[0].call.function)
+            pool.pending.extend(runnable)
             self._match(pool)
 
     def resume(self, items: Iterable[Input]) -> None:
@@ -147,17 +147,31 @@ class Pools:
 
     def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None:
         """End the inputs as TERMINATED: what waits at once, what runs when its container says so or is killed."""
+        waiting: dict[Input, api_pb2.GenericResult] = {}
         for item in items:
             if item.done:
                 continue
-            item.ending = item.ending or results.terminated(f"Input {item.input_id} was cancelled by a user")
+            ending = item.ending = item.ending or results.terminated(f"Input {item.input_id} was cancelled by a user")
             container = self._living.get(item.container_id)
             if container is not None and item.input_id in container.inputs:
                 self.outcomes.cancel(container, item, terminate_container=terminate_containers)
             else:
+                waiting[item] = ending
+        self._withdraw(waiting)
+        for item, ending in waiting.items():
+            item.call.resolve(item, ending)
+
+    def _withdraw(self, items: Iterable[Input]) -> None:
+        """Take the inputs out of the queues that they wait in. Each queue is gone through once."""
+        by_pool: dict[Pool, set[Input]] = {}
+        for item in items:
+            by_pool.setdefault(self.pool(item.call.function), set()).add(item)
+        for pool, gone in by_pool.items():
+            if len(gone) == 1:
                 with contextlib.suppress(ValueError):
-                    self.pool(item.call.function).pending.remove(item)
-                item.call.resolve(item, item.ending)
+                    pool.pending.remove(*gone)
+            else:
+                pool.pending = deque(item for item in pool.pending if item not in gone)
 
     def published(self, function: Function) -> None:
         """The function's definition changed: containers of the old one finish what they run and end."""
@@ -231,7 +245,11 @@ class Pools:
         pool.failed_starts = 0
         if not container.is_current:
             self._retire(container)
-        self._match(pool)
+        with self._pending_end(pool):
+            self._hand_out(pool)
+            if is_new or container.retiring or self.scaling(pool.function).buffer_containers:
+                # Otherwise no container is missing: an asking one takes what it had room for before it asked.
+                self._scale(pool)
         if is_new:
             self._match_others(pool)
 
@@ -250,8 +268,10 @@ class Pools:
         if container.retiring:
             container.retire()
         pool = self.pool(container.function)
-        self._match(pool)
-        if not container.inputs:
+        with self._pending_end(pool):
+            # No container is missing now that was not missing before: there is more room for inputs.
+            self._hand_out(pool)
+        if not container.inputs and self.placing.has_waits:
             # At capacity its place may be worth more to another function.
             self._match_others(pool)
 
@@ -262,14 +282,26 @@ class Pools:
     # Matching, starting and ending
 
     def _match(self, pool: Pool) -> None:
-        try:
-            while pool.pending and (container := pool.asking()) is not None:
-                self._answer(container, pool)
+        with self._pending_end(pool):
+            self._hand_out(pool)
             self._scale(pool)
+
+    @contextlib.contextmanager
+    def _pending_end(self, pool: Pool) -> Iterator[None]:
+        """Fail what waits for a container if the block raises: every caller has done its part."""
+        try:
+            yield
         except Exception as error:
-            # A boundary: every caller has done its part, and the inputs that wait here must end.
+            # A boundary: nobody comes back for the inputs that wait here, so they must end.
             log.exception("no container can be had for %s", pool.function.tag)
             self._fail_pending(pool, results.cannot_start(pool.function.tag, described(error)))
+
+    def _hand_out(self, pool: Pool) -> None:
+        """Give inputs that wait to containers that ask."""
+        while pool.pending and (container := pool.asking()) is not None:
+            self._answer(container, pool)
+        if not pool.pending:
+            self.placing.settled(pool.function)
 
     def _answer(self, container: Container, pool: Pool) -> None:
         """Give the container what it asks for."""
@@ -305,8 +337,6 @@ class Pools:
 
     def _scale(self, pool: Pool) -> None:
         function = pool.function
-        if not pool.pending:
-            self.placing.settled(function)
         if self._closing or function.callable_reason or not function.current_revision:
             return
         scaling = self.scaling(function)

@@ -196,7 +196,7 @@ class Runtime(Service):
         self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
         function = self._functions.get(request.function_id)
-        function.autoscaler.MergeFrom(request.settings)
+        function.rescale(request.settings)
         self._functions.save(function)
         self._pools.rescale(function)
         return message(

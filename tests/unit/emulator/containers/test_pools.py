@@ -211,6 +211,19 @@ async def test_cancelling() -> None:
     assert running.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
 
+async def test_cancelling_leaves_what_others_wait_for() -> None:
+    """The inputs of a cancelled map leave the line, and those before, between and behind them keep their order."""
+    fleet = Fleet()
+    function = make_function(autoscaler_settings=api_pb2.AutoscalerSettings(max_containers=1))
+    kept, cancelled = [], []
+    for _ in range(3):
+        kept += await fleet.call(function, 2)
+        cancelled += await fleet.call(function, 20)
+    fleet.pools.cancel(cancelled, terminate_containers=False)
+    assert all(item.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED for item in cancelled)
+    assert list(fleet.pools.pool(function).pending) == kept
+
+
 async def test_timeouts() -> None:
     """An input that runs for too long is told to end, and its result is TIMEOUT."""
     fleet, function = Fleet(), make_function(timeout_secs=1)

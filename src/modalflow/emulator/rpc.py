@@ -28,6 +28,7 @@ from modalflow.emulator.doors import Doors
 from modalflow.emulator.failures import surfaced
 from modalflow.emulator.repeats import DELIVERIES, is_change
 from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.unimplemented import refusal
 
 #: Answers kept for containers that repeat a call; each has a few calls under way at a time.
 ANSWERS_TO_CONTAINERS = 2_000
@@ -175,7 +176,7 @@ class Dispatcher:
         metadata: Mapping[str, Any] = stream.metadata or {}
         container_id = self._credentials.check(metadata, _door(stream))
         if name not in self._methods:
-            raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")
+            raise GRPCError(Status.UNIMPLEMENTED, refusal(name))
         method = self._methods[name]
         caller = Caller(
             container_id=container_id,

@@ -1,7 +1,7 @@
 """Variables whose values a Dockerfile cannot hold, packed into text that it can.
 
-``modal.Image.env`` writes a line of a Dockerfile for each variable, and a line cannot have a line break in it (moby issue
-19906). A ``modal.Secret`` could, but the Secrets that a task asks for replace those of its Function
+``modal.Image.env`` writes a line of a Dockerfile for each variable, and a line cannot have a line break in it (moby
+issue 19906). A ``modal.Secret`` could, but the Secrets that a task asks for replace those of its Function
 (``replace_secret_ids`` in modal/_function_variants.py), and a variable of the deployment must not vanish with them. So
 such a value is a variable of the image all the same, packed, and unpacked before anything in the container reads it.
 Must stay cheap to import: a container does so before its first input.

@@ -18,10 +18,11 @@ from typing import Any
 
 import modal
 import pytest
+from modal_proto import api_pb2
 
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import load
-from tests.sdk import client_of, needs_sdk
+from tests.sdk import client_of, needs_sdk, rpc
 from tests.wheels import make_wheel
 
 _NUMBERS = itertools.count()
@@ -189,6 +190,34 @@ def test_a_dockerfile_and_commands_that_install(client: modal.Client, wheels: Pa
         assert new.remote("tinypkg") == "2.0"
         found = variables.remote()
     assert {name: found[name] for name in ("lower", "B", "OLD")} == {"lower": "1", "B": "default", "OLD": "style value"}
+
+
+@pytest.mark.local_only
+def test_what_is_not_done_is_named_where_it_is_missed(client: modal.Client) -> None:
+    """Steps that were not executed are in the function's log and in a failed import; options without effect too."""
+    app = modal.App()
+    image = modal.Image.debian_slim().run_commands("make tinypkg").pip_install("grpclib")
+    options: dict[str, Any] = {
+        "region": "us-east",
+        "i6pn": True,
+        "experimental_options": {"vroom": "1"},
+        "cloud": "aws",
+    }
+    missing = app.function(image=image, name="missing", **options)(load("image_app").version)
+    with app.run(client=client):
+        with pytest.raises(
+            ModuleNotFoundError, match=r"No module named 'tinypkg' .*not execute 1 step.*RUN make tinypkg"
+        ):
+            missing.remote("tinypkg")
+        request = api_pb2.AppFetchLogsRequest(app_id=app.app_id or "", limit=1_000)
+        request.since.GetCurrentTime()
+        request.since.seconds -= 600
+        said = "".join(item.data for b in rpc(client, "AppFetchLogs", request).batches for item in b.items)
+    assert "missing: the local control plane did not execute 1 step of the image: RUN make tinypkg\n" in said
+    assert "missing asks for i6pn and runs without" in said
+    assert "missing asks for cloud=aws and runs on this machine" in said
+    assert "missing asks for region=us-east and runs on this machine" in said
+    assert "missing has the experimental option vroom=1, which has no effect here" in said
 
 
 @pytest.mark.local_only

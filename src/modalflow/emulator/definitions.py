@@ -42,7 +42,6 @@ _SPECIAL_OPTIONS = frozenset(
         "resources",
         "retry_policy",
         "pinned_app_version",
-        "routing_region",
     }
 )
 
@@ -288,10 +287,17 @@ _UNSUPPORTED = {
     "shared_volume_mounts": "network file systems: use a Volume",
     "proxy_id": "proxies: what runs here has the addresses of this machine",
     "is_server": "servers: run what serves outside of Modal",
+    "http_config": "servers: run what serves outside of Modal",
+    "is_sessioned": "servers with sessions: run what serves outside of Modal",
+    "s3_mounts": "mounts of an old kind: use a CloudBucketMount",
     "schedule": "schedules: deploy without `schedule=` and call the function from a scheduler of your own",
     "block_network": "containers without a network: deploy without `block_network=True`",
     "untrusted": "containers without access to Modal's API: deploy without `restrict_modal_access=True`",
 }
+
+
+#: NETWORK_ACCESS_TYPE_UNSPECIFIED and _OPEN, which SDKs before 1.6 do not know.
+_OPEN = (0, 1)
 
 
 def refuse_unsupported(definition: api_pb2.Function) -> None:
@@ -309,5 +315,11 @@ def refuse_unsupported(definition: api_pb2.Function) -> None:
         )
     if definition._experimental_group_size > 1:
         raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have clustered functions")
+    access = optional(definition, "network_access")
+    if access is not None and access.network_access_type not in _OPEN:
+        raise GRPCError(
+            Status.UNIMPLEMENTED,
+            "The local control plane does not have containers with less of a network: deploy without limits on it",
+        )
     for mount in definition.cloud_bucket_mounts:
         check_mount(mount)

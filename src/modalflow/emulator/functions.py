@@ -208,7 +208,6 @@ class Functions(Service):
         self, request: api_pb2.FunctionPrecreateRequest, caller: Caller
     ) -> api_pb2.FunctionPrecreateResponse:
         app = self._apps.live(request.app_id)
-        function = self._existing_or_new(app, request.function_name, request.existing_function_id)
         sketch = message(
             api_pb2.Function,
             function_name=request.function_name,
@@ -219,6 +218,9 @@ class Functions(Service):
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
+        # Before an image is built for it, as far as the SDK says so early what the function is.
+        refuse_unsupported(sketch)
+        function = self._existing_or_new(app, request.function_name, request.existing_function_id)
         if not function.revision:
             function.definition = sketch
         self.save(function)

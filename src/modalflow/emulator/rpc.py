@@ -31,6 +31,7 @@ from modalflow.emulator.full_disk import lookup, needs_room, refused
 from modalflow.emulator.repeats import DELIVERIES, is_change
 from modalflow.emulator.state import room
 from modalflow.emulator.state.journal import Journal, StateError
+from modalflow.emulator.unimplemented import refusal
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +193,7 @@ class Dispatcher:
         metadata: Mapping[str, Any] = stream.metadata or {}
         container_id = self._credentials.check(metadata, _door(stream))
         if name not in self._methods:
-            raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {name}")
+            raise GRPCError(Status.UNIMPLEMENTED, refusal(name))
         method = self._methods[name]
         caller = Caller(
             container_id=container_id,

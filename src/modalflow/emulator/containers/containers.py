@@ -64,6 +64,8 @@ class Container:
     end_reason: str = ""
     """Why the control plane ended it, empty if it ended by itself."""
     process: Process | None = None
+    missing: tuple[str, ...] = ()
+    """The steps of its image that were not executed."""
     inputs: dict[str, Input] = field(default_factory=dict)
     asks: list[Ask] = field(default_factory=list)
     blameless_until: float = 0.0

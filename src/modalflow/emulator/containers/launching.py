@@ -21,6 +21,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.buckets import Buckets
+from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.doors import Doors
@@ -74,6 +75,7 @@ class Launcher:
         self._fork_server = fork_server
         self._capacity = capacity
         self._isolation = Isolation.PLAIN
+        self._told: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
         """Start the container, wait for its end, clear up, return its exit code; StateError if there is no room."""
@@ -148,6 +150,8 @@ class Launcher:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
+        if image is not None:
+            self._tell_unexecuted(container, image.settings.missing)
         arguments = folder / "arguments.bin"
         arguments.write_bytes(self._arguments(container).SerializeToString())
         building = container.function.building
@@ -200,6 +204,14 @@ class Launcher:
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
+
+    def _tell_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
+        """Name what the container may lack in its log: once for each function and image, as for its resources."""
+        container.missing = missing
+        line, function = hints.unexecuted(missing), container.function
+        if line and (function.object_id, line) not in self._told:
+            self._told.add((function.object_id, line))
+            self._printed(container, f"{function.tag}: {line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
 
     def _devices(self, container: Container) -> dict[str, str]:
         """Where GPUs were declared, a container sees those that it has; CUDA reads this variable."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.containers import Container, State
 from modalflow.emulator.definitions import Function
+from modalflow.emulator.effectless import effectless
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ class Placing:
     def take(self, container: Container, need: Need) -> None:
         function = container.function
         self.capacity.take(container.container_id, need, function.tag)
-        for note in self.capacity.notes(need):
+        for note in (*self.capacity.notes(need), *effectless(function.spec)):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
                 self.on_note(function, f"{function.tag} {note}")

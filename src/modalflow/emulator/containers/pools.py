@@ -19,7 +19,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.apps import App
-from modalflow.emulator.containers import results
+from modalflow.emulator.containers import hints, results
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.containers import Container, State
 from modalflow.emulator.containers.outcomes import Outcomes
@@ -450,8 +450,9 @@ class Pools:
         pool.start_not_before = time.monotonic() + backoff
         if pool.failed_starts >= START_TRIES and pool.pending:
             # What comes later gets tries of its own; min_containers alone goes on with a growing backoff.
-            result = container.start_failure or results.failed_to_start(
-                container.container_id, ending, container.last_words, pool.failed_starts
+            result = container.start_failure or hints.explained(
+                results.failed_to_start(container.container_id, ending, container.last_words, pool.failed_starts),
+                container.missing,
             )
             pool.failed_starts, pool.start_not_before = 0, 0.0
             self._fail_pending(pool, result)

@@ -14,6 +14,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.containers import Container, State
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.environments import Environments
@@ -126,7 +127,8 @@ class Runtime(Service):
             item = container.inputs.get(output.input_id)
             if item is None or item.retries != output.retry_count:
                 continue
-            self._pools.put(container, item, output.result, output.data_format)
+            result = hints.explained(output.result, container.missing)
+            self._pools.put(container, item, result, output.data_format)
         self._on_output(container.container_id)
         return Empty()
 
@@ -134,7 +136,7 @@ class Runtime(Service):
         """The container could not import or enter the user's code, or failed while it left it."""
         container = self._container(caller)
         if container.state is State.STARTING:
-            container.start_failure = request.result
+            container.start_failure = hints.explained(request.result, container.missing)
         return Empty()
 
     async def ContainerStop(

@@ -11,7 +11,7 @@ import os
 import platform
 import posixpath
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from modal_proto import api_pb2
@@ -111,7 +111,17 @@ def read(
             reader.read(command)
     except DockerfileError as error:
         raise RecipeError(f"the Dockerfile cannot be read: {error}") from error
-    return Recipe(reader.settings, tuple(reader.steps))
+    return Recipe(reader.settings, (*reader.steps, *_options_without_effect(definition)))
+
+
+def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
+    """Yield a step for what is asked for beside the Dockerfile and not had here."""
+    gpu = definition.gpu_config
+    if gpu.gpu_type or gpu.type:
+        yield Step(f"gpu={gpu.gpu_type or gpu.type}", note="not had: no image is built with a GPU here")
+    if definition.volume_mounts and not definition.HasField("build_function"):
+        paths = ", ".join(mount.mount_path for mount in definition.volume_mounts)
+        yield Step(f"volumes at {paths}", note="not mounted: nothing but pip is executed, and it sees the image alone")
 
 
 class _Reader:

@@ -199,7 +199,8 @@ def test_what_has_no_name_stays_where_it_is(configured: Address) -> None:
 def test_a_handle_outlives_its_server(configured: Address) -> None:
     """It says so, instead of waiting for a server that is not there; the account does not get its calls."""
     with LocalModal() as local, modal.Dict.ephemeral() as unnamed:
-        client = client_of(local.url, local.env).__enter__()
+        opened: Any = client_of(local.url, local.env)
+        client = opened.__enter__()
         explicit = modal.Dict.from_name(NAME, create_if_missing=True, client=client).hydrate()
         unnamed.put("a", 1)
         url = local.url
@@ -285,7 +286,7 @@ def test_what_puts_the_variables_back_too_late(configured: Address) -> None:
 
 
 def test_other_threads_never_reach_the_account_within(configured: Address) -> None:
-    """Whatever they are doing when it begins and ends: their calls go to one server, and within it never to the account."""
+    """Whatever they are doing when it begins and ends, none of their calls within it goes to the account."""
     over = threading.Event()
     failures: list[str] = []
 
@@ -406,7 +407,7 @@ def test_any_order(configured: Address) -> None:
     """Of three servers and the account, in whatever order they begin and end."""
     with LocalModal(as_default=False) as a, LocalModal(as_default=False) as b, LocalModal(as_default=False) as c:
         Defaults.planes = [a, b, c]
-        run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        run_state_machine_as_test(
             Defaults,
             settings=settings(
                 max_examples=10, stateful_step_count=15, deadline=None, suppress_health_check=list(HealthCheck)

@@ -6,7 +6,8 @@ module switches the default and back. Meanwhile it refuses calls that would go t
 a real account, whatever their handles are of.
 
 Part of the client's side of a LocalModal, as its variables are; the control plane itself never comes here. It imports
-nothing of the SDK: it acts on one that this process has imported, and a later import reads the variables.
+nothing of the SDK: it acts on one that this process has imported, and a later import reads the variables. Importing it
+makes forked children of the process safe; see forks.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from modalflow import forks as forks
 
 #: Seconds for an exchange on the SDK's event loop, where nothing waits for a network.
 EXCHANGE_SECONDS = 30.0

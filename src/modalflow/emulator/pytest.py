@@ -1,0 +1,60 @@
+"""A pytest plugin: the fixture ``local_modal``, a LocalModal for the tests that ask for it.
+
+Not loaded by itself: ``pytest_plugins = ["modalflow.emulator.pytest"]`` in a conftest.py, or ``-p
+modalflow.emulator.pytest``. An entry point would load it into every pytest run of an environment that has modalflow,
+Airflow's among them, most of which have nothing to do with Modal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import pytest
+
+from modalflow.emulator.local import LocalModal
+
+if TYPE_CHECKING:
+    _Scope = Literal["session", "package", "module", "class", "function"]
+
+_INI = "local_modal_scope"
+_SCOPES = ("function", "class", "module", "package", "session")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option for how many tests share one control plane."""
+    parser.addini(
+        _INI,
+        "How long one local control plane lives: function (the default), class, module, package or session.",
+        default="function",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuse a scope that does not exist before anything is collected."""
+    scope = str(config.getini(_INI))
+    if scope not in _SCOPES:
+        raise pytest.UsageError(f"{_INI} is {scope!r}; expected one of {', '.join(_SCOPES)}")
+
+
+def _scope(fixture_name: str, config: pytest.Config) -> _Scope:
+    return cast("_Scope", config.getini(_INI))
+
+
+@pytest.fixture(scope="session")
+def local_modal_options() -> dict[str, Any]:
+    """Return the options of the control plane that ``local_modal`` starts: override it with a fixture of your own.
+
+    Keywords of LocalModal, such as ``{"max_containers": 4}``; see ``modalflow local start --help``.
+    """
+    return {}
+
+
+@pytest.fixture(scope=_scope)
+def local_modal(local_modal_options: dict[str, Any]) -> Iterator[LocalModal]:
+    """A local control plane that Modal's SDK talks to while the test runs; no other server can be reached.
+
+    Each test has a new, empty one, unless ``local_modal_scope`` says otherwise in pytest's configuration.
+    """
+    with LocalModal(**local_modal_options) as running:
+        yield running

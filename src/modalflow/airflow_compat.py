@@ -536,6 +536,27 @@ def end_at_segfaults() -> None:
         return
 
 
+def describe_failed_callbacks(describe: Callable[[BaseException], str]) -> None:
+    """Have a callback report why it failed also where Airflow cannot put that into words.
+
+    It formats and logs what was raised, which can raise in turn; all that is left then is an exit code.
+    """
+    try:
+        runner: Any = import_module("airflow.sdk.execution_time.callback_supervisor")
+    except ImportError:
+        return
+    original = runner.execute_callback
+
+    def execute_callback(*args: Any, **kwargs: Any) -> tuple[bool, str | None]:
+        try:
+            outcome: tuple[bool, str | None] = original(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001  The border of a user's code: whatever it raised is its outcome.
+            return False, f"Callback execution failed: {describe(error.__context__ or error)}"
+        return outcome
+
+    runner.execute_callback = execute_callback
+
+
 def before_connection_test_results(presentable: Callable[[str], str]) -> None:
     """Have what a connection test reports to Airflow's API go through this: a database may refuse it as it is."""
     from airflow.sdk.api import client

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import airflow_compat, control_plane, variables
 from modalflow.config import Settings, execution_api_url
 from modalflow.errors import ConfigError
 from modalflow.executor.remote_logging import remote_logging_env
@@ -25,10 +25,12 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
             url,
             "a URL that containers on Modal can reach; a loopback address means the container itself there",
         )
-    return {
+    env = {
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
         **remote_logging_env(),
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": url,
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": airflow_compat.dag_bundle_config(conf),
     }
+    variables.check("the environment of every workload", env)
+    return env

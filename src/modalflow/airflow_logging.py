@@ -37,7 +37,15 @@ IMPATIENT_FOR: Final = 60.0
 
 _T = TypeVar("_T")
 
-LOGGING_CONFIG: dict[str, Any] = DEFAULT_LOGGING_CONFIG
+
+def _with_our_handler(config: dict[str, Any]) -> dict[str, Any]:
+    """Return Airflow's logging configuration with the handler of task logs that tolerates long names."""
+    handlers = config["handlers"]
+    task = {**handlers["task"], "class": "modalflow.task_log_handler.TaskLogHandler"}
+    return {**config, "handlers": {**handlers, "task": task}}
+
+
+LOGGING_CONFIG: dict[str, Any] = _with_our_handler(DEFAULT_LOGGING_CONFIG)
 
 
 class ModalVolumeLogIO:

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
-from modalflow.errors import ConfigError, a_known_name
+from modalflow import variables
+from modalflow.errors import ConfigError, Described, a_known_name
 from modalflow.names import DEFAULT_APP, Names
 from modalflow.values import LONGEST_TIMEOUT
 
@@ -106,11 +107,13 @@ def _one_of(*choices: str) -> Callable[[str, str], str]:
 def _variables(place: str, raw: str) -> Mapping[str, str]:
     try:
         value = json.loads(raw or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(v, str) for v in value.values()):
-        raise ConfigError(place, raw, 'a JSON object of environment variables, e.g. {"TZ": "UTC"}')
-    return value
+    except ValueError as error:
+        # Not the text: it may hold secrets.
+        expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
+        raise ConfigError(place, Described("no JSON"), expected) from error
+    found = variables.texts(place, value)
+    variables.check(place, found)
+    return found
 
 
 def _queues(place: str, raw: str) -> Mapping[str, str]:

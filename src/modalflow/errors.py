@@ -10,12 +10,29 @@ class ModalflowError(Exception):
     """The root of the tree: catch it to catch everything that modalflow raises on purpose."""
 
 
+#: Characters of a wrong value that an error shows. A task can ask for megabytes of nonsense.
+_SHOWN = 300
+
+
+class Described(str):
+    """Words about a value that an error must not show: a secret, or one that is too long."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
 class ConfigError(ModalflowError):
     """A setting is missing, malformed or contradicts another one. Nothing was started."""
 
     def __init__(self, where: str, value: object, expected: str) -> None:
         self.where, self.expected = where, expected
-        super().__init__(f"{where} is {value!r}; expected {expected}")
+        super().__init__(f"{where} is {_cut(repr(value))}; expected {expected}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
 
 
 class CredentialsError(ModalflowError):

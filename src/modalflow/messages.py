@@ -80,6 +80,9 @@ class Submission:
     task: TaskTry | None = None
     """Which try of a task instance a command is, if it is one. A workload names its own: see ``task_try``."""
 
+    note: str = ""
+    """A warning for the log: the worker writes it below its first line, which costs no upload of the executor's."""
+
     @property
     def task_try(self) -> TaskTry | None:
         """Return which try of a task instance this is; None for other work, and for a workload that is no JSON."""

@@ -157,8 +157,13 @@ def _stored_name(name: str) -> str:
     return name if is_text and not _STANDS_FOR_ANOTHER.fullmatch(name) else _replaced(name)
 
 
+def file_name(text: str) -> str:
+    """Return what one file or folder can be called: the text, or its beginning and a digest. Different texts differ."""
+    return _replaced(text) if "/" in text else _stored_name(text)
+
+
 def _replaced(name: str) -> str:
-    encoded = name.replace("\0", "").encode("utf-8", "ignore")[: LONGEST_NAME - _DIGEST_LENGTH - 1]
+    encoded = name.replace("\0", "").replace("/", "_").encode("utf-8", "ignore")[: LONGEST_NAME - _DIGEST_LENGTH - 1]
     return f"{encoded.decode('utf-8', 'ignore')}~{short(name)}"
 
 

@@ -113,6 +113,39 @@ def check_options(wanted: object, place: str = PLACE) -> dict[str, Any]:
     return {name: KEYS[name].check(f"{place}[{name!r}]", value) for name, value in given.items()}
 
 
+#: Keys of ``executor_config`` that other executors read → what does the same on Modal.
+_OTHERS: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("pod_override", "pod_template_file", "KubernetesExecutor"),
+        "for resources use modal_config(cpu=…, memory=…, gpu=…), for an image deploy a profile with it",
+    ),
+    **dict.fromkeys(
+        ("overrides", "containerOverrides", "networkConfiguration", "capacityProviderStrategy"),
+        "for resources and variables use modal_config(cpu=…, memory=…, env=…)",
+    ),
+    **dict.fromkeys(("Modal", "modalflow", "ModalExecutor", "modal_executor"), "the key is 'modal'"),
+}
+
+#: Keys that a note names, and characters of each.
+_NAMED, _LONGEST_KEY = 8, 60
+
+
+def read_by_others(executor_config: Mapping[Any, Any]) -> str:
+    """Return a note on the keys of an ``executor_config`` that ModalExecutor does not read; empty if there are none."""
+    keys = [str(key)[:_LONGEST_KEY] for key in executor_config if key != "modal"]
+    if not keys:
+        return ""
+    named = ", ".join(map(repr, keys[:_NAMED])) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
+    hints = [f"{key!r} belongs under 'modal'" for key in keys[:_NAMED] if key in KEYS]
+    hints += dict.fromkeys(f"instead of {key!r}: {_OTHERS[key]}" for key in keys[:_NAMED] if key in _OTHERS)
+    told = f"{'; '.join(hints)}. " if hints else ""
+    return (
+        f"ModalExecutor does not read these keys of the task's executor_config: {named}. They have no effect here. "
+        f"{told}"
+        'What a task asks of Modal is executor_config=modalflow.modal_config(…), e.g. modal_config(memory="4GiB").'
+    )
+
+
 class ModalOptions(TypedDict, total=False):
     """The keywords of ``modal_config``: see docs/configuration.md for each."""
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from modalflow import mounts
+from modalflow import variables as environment
 from modalflow.errors import ConfigError
 from modalflow.names import RESERVED_VARIABLES
 
@@ -188,15 +189,13 @@ def regions(place: str, value: Any) -> str | list[str]:
 
 def variables(place: str, value: Any) -> dict[str, str]:
     """Environment variables that modalflow and Modal do not need for themselves."""
-    if not isinstance(value, Mapping) or not all(isinstance(part, str) for pair in value.items() for part in pair):
-        raise ConfigError(place, value, "a dict of texts, e.g. {'TZ': 'UTC'}")
-    for name, text in value.items():
+    found = environment.texts(place, value)
+    for name in found:
         if not _VARIABLE.fullmatch(name) or name.startswith(RESERVED_VARIABLES):
             but = " or ".join(f"{prefix}…" for prefix in RESERVED_VARIABLES)
             raise ConfigError(f"a name in {place}", name, f"a variable's name, other than {but}, e.g. 'HF_HOME'")
-        if "\0" in text:
-            raise ConfigError(f"{place}[{name!r}]", text, "a text without null characters")
-    return dict(value)
+    environment.check(place, found)
+    return found
 
 
 def object_name(what: str, example: str) -> Check:

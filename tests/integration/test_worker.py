@@ -14,6 +14,7 @@ import pytest
 
 from modalflow.demo.ports import free_port
 from modalflow.messages import PROTOCOL, Kind, State
+from modalflow.names import BUNDLES_ROOT, TaskTry
 from tests.airflows import needs_airflow
 from tests.integration.stub_execution_api import (
     callback_workload,
@@ -79,6 +80,46 @@ def test_environment_variables_reach_a_command(world: World) -> None:
     work = world.command("echo $GREETING from $MODAL_TASK_ID", env={"GREETING": "grüezi"})
     entry = work.ended()
     assert f"grüezi from {entry.container_id}" in work.log()
+
+
+@pytest.mark.parametrize("kind", ["command", "task"])
+def test_a_variable_that_no_process_can_have_is_named(world: World, kind: str) -> None:
+    """A Secret's value is known in the container alone: the reason has its name and size, and not its value."""
+    env = {"FROM_A_SECRET": "hidden" * 30_000}
+    work = world.command("true", env=env) if kind == "command" else world.task("hello", env=env)
+    entry = work.ended()
+    assert entry.state is State.FAILED and entry.reason is not None
+    assert "environment variable 'FROM_A_SECRET' is 180,014 bytes long" in entry.reason
+    assert "put what is longer into a file" in entry.reason and "hidden" not in entry.reason
+    assert entry.reason in work.log_with("FROM_A_SECRET")
+
+
+def test_a_note_of_the_executor_is_in_the_log(world: World) -> None:
+    """What is noticed before submission is the second line of the log, a warning; the command runs all the same."""
+    work = world.command(("echo", "hello"), note="'pod_override' has no effect here")
+    assert work.ended().state is State.SUCCESS
+    _, note, hello, *_ = map(json.loads, work.log().splitlines())
+    assert (note["level"], note["event"]) == ("warning", "'pod_override' has no effect here")
+    assert hello["event"] == "hello"
+
+
+@pytest.mark.parametrize("is_uploaded", [False, True])
+def test_a_task_of_long_names_runs_and_has_a_log(world: World, is_uploaded: bool) -> None:
+    """Airflow takes ids of 250 characters, which are longer than a file name, in the container as on the Volume; also
+    where the deployment's own remote logging uploads the log from the container's disk."""
+    remote_logging = {
+        "PYTHONPATH": f"{BUNDLES_ROOT}/tests",
+        "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "remote_log.LOGGING_CONFIG",
+        "AIRFLOW__LOGGING__REMOTE_BASE_LOG_FOLDER": f"{world.api.url}uploads",
+    }
+    task = TaskTry("d" * 250, "任务" * 45, "r" * 250)
+    workload = json.loads(task_workload("hello", bundle="tests", dag_file="d.py")) | {"log_path": task.log_path}
+    work = world.task(
+        "hello", log_path=task.log_path, workload=json.dumps(workload), env=remote_logging if is_uploaded else {}
+    )
+    entry = work.ended()
+    assert (entry.state, entry.final_state) == (State.SUCCESS, "success"), entry.reason
+    assert "hello" in work.log_with("hello")
 
 
 def test_a_repeated_spawn_runs_once(world: World) -> None:

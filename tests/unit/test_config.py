@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +42,6 @@ def test_defaults_are_valid() -> None:
         ("submit_concurrency", "many", "a whole number from 1 to 1000"),
         ("submit_attempts", "2.5", "a whole number"),
         ("lost_command_policy", "ignore", "one of fail, retry"),
-        ("worker_env", "A=B", "a JSON object"),
-        ("worker_env", '{"A": 1}', "a JSON object"),
         ("app_name", "my app", "letters, digits"),
         ("execution_api_url", "https:///execution/", "a URL with scheme and host"),
         ("execution_api_url", "airflow.example.com", "a URL with scheme and host"),
@@ -54,6 +53,27 @@ def test_wrong_value_is_named(name: str, value: str, expected: str) -> None:
         Settings.read(Source(**{name: value}))
     assert str(refused.value).startswith(f"[modal_executor] {name} is {value!r}; expected ")
     assert expected in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("A=hidden", "worker_env is no JSON; expected a JSON object"),
+        ('["hidden"]', "worker_env is of type list; expected a dict of texts"),
+        ('{"A": "hidden", "B": 1}', "worker_env['B'] is of type int"),
+        ('{"": "hidden"}', "a name in [modal_executor] worker_env is ''"),
+        ('{"A=B": "hidden"}', "a name in [modal_executor] worker_env is 'A=B'"),
+        ('{"A": "hidden\\u0000"}', "worker_env['A'] is a text with null characters"),
+        ('{"A": "hidden\\ud800"}', "worker_env['A'] is no text that UTF-8 can hold"),
+        (json.dumps({"A": "hidden" * 30_000}), "worker_env['A'] is 180,002 bytes long, with its name"),
+        (json.dumps({f"A{n}": "hidden" * 10_000 for n in range(20)}), "worker_env is 1,200,"),
+    ],
+)
+def test_wrong_variables_are_named_without_their_values(value: str, said: str) -> None:
+    """A value may be a secret, or of megabytes: the error has the variable's name and what is wrong with it."""
+    with pytest.raises(ConfigError) as refused:
+        Settings.read(Source(worker_env=value))
+    assert said in str(refused.value) and "hidden" not in str(refused.value) and len(str(refused.value)) < 500
 
 
 def test_unknown_option_is_named_with_the_nearest_known() -> None:

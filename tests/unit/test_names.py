@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modalflow.names import DEPLOYMENT_FILE, LONGEST_NAME, USAGE_FOLDER, TaskTry, short, stored_log_path
+from modalflow.names import DEPLOYMENT_FILE, LONGEST_NAME, USAGE_FOLDER, TaskTry, file_name, short, stored_log_path
 
 LONG = TaskTry("d" * 250, "t" * 250, "manual__2026-01-01T00:00:00+00:00")
 
@@ -71,6 +71,15 @@ def test_different_paths_are_stored_apart(one: str, other: str) -> None:
         assert path.parts[:2] == ("/", "volume") and ".." not in path.parts and "\0" not in str(path)
         assert path.parts[2] not in (USAGE_FOLDER, DEPLOYMENT_FILE)
         assert all(len(part.encode()) <= LONGEST_NAME for part in path.parts)
+
+
+@given(_PATHS, _PATHS)
+@example("a/b", "a_b")
+def test_file_names_tell_texts_apart(one: str, other: str) -> None:
+    """Of any two texts, each has a file name of its own."""
+    names = file_name(one), file_name(other)
+    assert (names[0] == names[1]) is (one == other)
+    assert all("/" not in name and len(name.encode()) <= LONGEST_NAME and name not in ("", ".", "..") for name in names)
 
 
 def test_a_try_survives_json_and_nothing_else_passes_for_one() -> None:

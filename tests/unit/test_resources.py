@@ -74,6 +74,40 @@ def test_nothing_asked(config: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("config", "parts"),
+    [
+        ({"pod_override": object()}, ["'pod_override'", "instead of 'pod_override': for resources use modal_config("]),
+        ({"KubernetesExecutor": {"image": "x"}, "modal": {"gpu": "T4"}}, ["'KubernetesExecutor'", "deploy a profile"]),
+        ({"overrides": {}, "CeleryExecutor": {}}, ["'overrides', 'CeleryExecutor'", "modal_config(cpu=…, memory=…"]),
+        ({"gpu": "T4", "env": {}}, ["'gpu' belongs under 'modal'; 'env' belongs under 'modal'", "modal_config(…)"]),
+        ({"ModalExecutor": {"gpu": "T4"}}, ["the key is 'modal'"]),
+        ({7: "x", None: "y", ("a",): "z"}, ["'7', 'None'"]),
+        ({"\x1b[31m\0" + "k" * 10_000: 1}, ["\\x1b[31m\\x00k"]),
+        ({f"key{n}": n for n in range(1000)}, ["'key7' and 992 more"]),
+    ],
+)
+def test_keys_that_nothing_reads_are_named(config: Any, parts: list[str]) -> None:
+    """The task runs, as DAGs are shared between executors; its log says what had no effect and what to use instead."""
+    note = read_executor_config(config).note
+    assert all(part in note for part in parts) and len(note) < 1500 and note.isprintable()
+
+
+def test_what_modal_reads_needs_no_note() -> None:
+    """No line in any log where everything has its effect."""
+    assert not read_executor_config(modal_config(gpu="T4", env={"A": "b"})).note
+
+
+@pytest.mark.parametrize("config", ["gpu", ["gpu"], 7, True, object(), "x" * 10_000_000])
+def test_what_is_no_dict_is_rejected(config: Any) -> None:
+    """Airflow's own scheduler stops before it hands one over; a program that calls the executor gets the reason."""
+    with pytest.raises(
+        WorkloadRejectedError, match=r"^executor_config is .*; expected a dict, e\.g\. modalflow"
+    ) as error:
+        read_executor_config(config)
+    assert len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize(
     ("wanted", "message"),
     [
         ({"gpus": "T4"}, "'gpus'.*did you mean 'gpu'"),
@@ -93,6 +127,10 @@ def test_nothing_asked(config: Any) -> None:
         ({"gpu": "H100:16"}, "up to 8 of them"),
         ({"region": []}, "a region or a list of regions"),
         ({"env": {"A": 1}}, "a dict of texts"),
+        ({"env": {"A": "x" * 131_070}}, r"\['env'\]\['A'\] is 131,072 bytes long, with its name; .* at most 131,071"),
+        ({"env": {f"A{n}": "x" * 60_000 for n in range(20)}}, "1,200,.* bytes in 20 variables, the longest .* 'A10'"),
+        ({"env": {"": "x"}}, "a name in .* is ''"),
+        ({"env": {"A": "x\0"}}, "is a text with null characters"),
         ({"env": {"MODAL_TOKEN_ID": "x"}}, "a variable's name, other than MODALFLOW_"),
         ({"secrets": [1]}, "the name of a Secret"),
         ({"secrets": []}, "a list of names"),

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from modalflow.described import describe
 from modalflow.errors import BundleError
+from modalflow.names import file_name
 
 #: Raised when an older reader could misread a manifest.
 FORMAT = 1
@@ -36,8 +37,14 @@ def is_version(text: str) -> bool:
 
 
 def folder_name(bundle: str) -> str:
-    """A bundle's name as that of a folder; whatever it is, it leads nowhere else."""
-    return quote(bundle, safe="").replace(".", "%2E")
+    """Return a bundle's name as that of a folder; whatever it is, it leads nowhere else, and is no other bundle's."""
+    return file_name(quote(bundle, safe="").replace(".", "%2E"))
+
+
+def bundle_of_folder(folder: str) -> str | None:
+    """Return the bundle that ``folder_name`` made a folder's name of; None if that is too short to have all of it."""
+    bundle = unquote(folder)
+    return bundle if folder_name(bundle) == folder else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,12 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote
 
 import modal
 
 from modalflow.bundles.files import Entry, Files, VolumeFiles
-from modalflow.bundles.manifest import NOTHING, File, Manifest, digest, folder_name, is_version
+from modalflow.bundles.manifest import NOTHING, File, Manifest, bundle_of_folder, digest, folder_name, is_version
 from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import Names
@@ -64,8 +63,19 @@ class Store:
 
     def bundles(self) -> list[str]:
         """The bundles that have a pointer."""
-        pointers = (each.path.split("/") for each in self.files.list(_BUNDLES))
-        return sorted(unquote(parts[2]) for parts in pointers if len(parts) == 4 and parts[3] == "current")
+        paths = (each.path.split("/") for each in self.files.list(_BUNDLES))
+        folders = [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "current"]
+        return sorted(bundle_of_folder(folder) or self._named_by_pointer(folder) for folder in folders)
+
+    def _named_by_pointer(self, folder: str) -> str:
+        """Return the bundle of a folder whose name has not all of the bundle's, which is too long for one."""
+        try:
+            return str(json.loads(self.files.read(f"{_BUNDLES}/{folder}/current"))["bundle"])
+        except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
+            raise BundleError(
+                f"Volume {self.name} does not say which DAG bundle is in its folder {_BUNDLES}/{folder} ({error!r}). "
+                "Run `modalflow sync`."
+            ) from error
 
     def current(self, bundle: str) -> Current | None:
         """The pointer of a bundle; None where none was ever shipped."""
@@ -134,7 +144,7 @@ class Store:
             self.files.put(batch)
             uploaded += sum(map(len, batch.values()))
         self.files.put({f"{_folder(bundle)}/versions/{manifest.version}": manifest.content})
-        pointer = {"version": manifest.version, "shipped_at": time.time()}
+        pointer = {"version": manifest.version, "shipped_at": time.time(), "bundle": bundle}
         self.files.put({f"{_folder(bundle)}/current": json.dumps(pointer).encode()})
         return uploaded
 

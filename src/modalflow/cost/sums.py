@@ -11,8 +11,9 @@ from decimal import Decimal
 from modalflow.cost.rates import Rates, UnknownRateError, exact, gpu_of
 from modalflow.cost.usage import Record, settled
 
-#: What work that belongs to no DAG run is summed under: callbacks, connection tests, commands of one's own.
-NO_RUN = "-"
+#: What work that belongs to no DAG run is summed under: callbacks, connection tests, commands of your own. No DAG can
+#: have this id, as one could have "-".
+NO_RUN = "(none)"
 
 
 @dataclass

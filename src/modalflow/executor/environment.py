@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import airflow_compat, control_plane, variables
 from modalflow.config import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.executor.remote_logging import remote_logging_env
@@ -30,7 +30,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
             url,
             "a URL that containers on Modal can reach; a loopback address means the container itself there",
         )
-    return {
+    env = {
         **masking_env(conf),
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
@@ -38,6 +38,8 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         _URL: url,
         _BUNDLES: airflow_compat.dag_bundle_config(conf),
     }
+    variables.check("the environment of every workload", env)
+    return env
 
 
 def of_containers(env: Mapping[str, str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from modalflow.errors import ConfigError, WorkloadRejectedError
-from modalflow.task_options import KEYS, check_options
+from modalflow.task_options import KEYS, check_options, read_by_others
 
 #: With any of these a task gets a container to itself: what it asked for is not shared with three others.
 _UNSHARED = frozenset({"cpu", "memory", "gpu"})
@@ -66,19 +66,27 @@ class TaskRequest:
     env: Mapping[str, str] | None = None
     profile: str | None = None
     submit_attempts: int | None = None
+    note: str = ""
+    """A warning for the task's log."""
 
 
 _NOTHING = TaskRequest()
 
 
-def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskRequest:
+def read_executor_config(executor_config: object) -> TaskRequest:
     """Check a task's ``executor_config``; raise WorkloadRejectedError naming the key, its value and what was expected.
 
-    Keys beside ``modal`` belong to other executors and are left alone.
+    Keys beside ``modal`` belong to other executors: a note names them, as DAGs are shared between executors.
     """
-    wanted = (executor_config or {}).get("modal")
-    if not wanted:
+    if executor_config is None:
         return _NOTHING
+    if not isinstance(executor_config, Mapping):
+        wrong = ConfigError("executor_config", executor_config, "a dict, e.g. modalflow.modal_config(gpu='T4')")
+        raise WorkloadRejectedError(str(wrong))
+    note = read_by_others(executor_config)
+    wanted = executor_config.get("modal")
+    if not wanted:
+        return TaskRequest(note=note) if note else _NOTHING
     try:
         checked = check_options(wanted)
     except ConfigError as error:
@@ -88,4 +96,5 @@ def read_executor_config(executor_config: Mapping[str, Any] | None) -> TaskReque
         env=checked.get("env"),
         profile=checked.get("profile"),
         submit_attempts=checked.get("submit_attempts"),
+        note=note,
     )

@@ -10,8 +10,8 @@ from typing import Any
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import __version__
-from modalflow.errors import WorkloadRejectedError
+from modalflow import __version__, variables
+from modalflow.errors import ConfigError, WorkloadRejectedError
 from modalflow.executor.orders import Adoption, Order
 from modalflow.executor.resources import TaskRequest, read_executor_config
 from modalflow.messages import Kind, Submission
@@ -62,6 +62,7 @@ def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping
         partition="",
         label=label_of(named_by),
         workload=workload.model_dump_json(),
+        note=request.note,
         **_env(env, request),
         submitted_at=time.time(),
         executor_version=__version__,
@@ -94,6 +95,7 @@ def order_of_command(
         label=label_of(key),
         command=checked,
         task=task_try_of(key),
+        note=request.note,
         **_env(env, request),
         submitted_at=time.time(),
         executor_version=__version__,
@@ -106,7 +108,12 @@ def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:
     if not request.env:
         # Shared by all that add nothing: ten thousand of it would be most of what they take.
         return {"env": env}
-    return {"env": {**env, **request.env}, "own_env": tuple(request.env)}
+    together = {**env, **request.env}
+    try:
+        variables.check("the environment of the task", together)
+    except ConfigError as error:
+        raise WorkloadRejectedError(str(error)) from error
+    return {"env": together, "own_env": tuple(request.env)}
 
 
 def external_id(work_id: str, function_call_id: str | None) -> str:

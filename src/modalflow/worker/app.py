@@ -21,6 +21,7 @@ from modalflow.names import (
     PROFILE_VARIABLE,
     Names,
 )
+from modalflow.variables import check
 from modalflow.worker import early, packing
 from modalflow.worker.container import Container
 
@@ -72,6 +73,7 @@ def build_app(
             **dags.variables(),
             **_profile_variables(profile, env or {}),
         }
+        check(f"the environment of profile {profile.name!r}", variables)
         # The last layer that is built: what changes most often costs least.
         own = (profile.image or image).env(packing.packed(variables))
         # Added when a container starts, not when the image is built: a changed DAG costs no build.

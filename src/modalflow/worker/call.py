@@ -16,19 +16,19 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from modalflow import __version__
+from modalflow import __version__, variables
 from modalflow.described import describe
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
 from modalflow.text import clean
+from modalflow.worker import processes
 from modalflow.worker.accounts import Account
 from modalflow.worker.container import Container
 from modalflow.worker.header import header
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
 from modalflow.worker.orders import Ending, Order, Outcome
 from modalflow.worker.probe import answer
-from modalflow.worker.processes import describe_exit
 from modalflow.worker.report import Claim
 from modalflow.worker.scratch import scratch
 from modalflow.worker.segments import Segment
@@ -42,6 +42,9 @@ TERM_GRACE = 5.0
 
 #: Seconds that a zygote has to tell the end of what it was told to kill.
 KILL_GRACE = 5.0
+
+#: What a shell reports for a program that cannot be executed. A command that has it was not lost.
+_NOT_EXECUTABLE = 126
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
@@ -132,6 +135,8 @@ class Call:
             work_id=submission.work_id,
             worker_version=__version__,
         )
+        if submission.note:
+            segment.warning(submission.note)
         outcome: Outcome | None = None
         try:
             with self.container.commits.watching(segment):
@@ -154,6 +159,9 @@ class Call:
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _run_with(self, env: Mapping[str, str], submission: Submission, segment: Segment) -> Outcome:
+        if problem := variables.problem(env, processes.most_for_variables()):
+            reason = f"Nothing can be started in {self._where()} {problem}."
+            return Outcome(State.FAILED, return_code=_NOT_EXECUTABLE, reason=reason)
         command = submission.command
         order = Order(
             id=uuid.uuid4().hex,
@@ -187,7 +195,7 @@ class Call:
         if outcome is not None:
             return outcome
         hint = " It may have run out of memory." if ending.return_code == -9 else ""
-        how = f"{describe_exit(ending.return_code)} without telling an outcome"
+        how = f"{processes.describe_exit(ending.return_code)} without telling an outcome"
         return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
 
     def _explain(self, cause: Cause, said: str = "") -> Reason:
@@ -319,7 +327,7 @@ def _command_outcome(ending: Ending) -> Outcome:
     if ending.return_code == 0:
         return Outcome(State.SUCCESS, 0)
     code = ending.return_code if ending.return_code > 0 else _SIGNAL_BASE - ending.return_code
-    return Outcome(State.FAILED, code, reason=f"The command ended with {describe_exit(ending.return_code)}.")
+    return Outcome(State.FAILED, code, reason=f"The command ended with {processes.describe_exit(ending.return_code)}.")
 
 
 async def _stop(nursery: Nursery, order_id: str) -> Ending | None:

@@ -18,7 +18,7 @@ from modalflow.bundles import configured
 from modalflow.bundles.configured import GIT_BUNDLE, Configured
 from modalflow.bundles.scan import IGNORED_FILES, IGNORED_FOLDERS
 from modalflow.errors import DeployError
-from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE, Names
+from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE, Names, file_name
 
 _NOT_BAKED = [f"**/{name}" for name in (*sorted(IGNORED_FOLDERS), *IGNORED_FILES)]
 
@@ -91,7 +91,9 @@ class DagSource:
         if (root := roots.get(self.kind)) is None:
             return {}
         in_bucket = self.kind is SourceKind.CLOUD_BUCKET
-        return {name: str(Path(root, folder if in_bucket else name)) for name, folder in self.bundles.items()}
+        return {
+            name: str(Path(root, folder if in_bucket else file_name(name))) for name, folder in self.bundles.items()
+        }
 
     def places(self, names: Names) -> dict[str, str]:
         """Where the bundles are, for whoever asks: name → folder, or the Volume."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 
-from modalflow import values
+from modalflow import values, variables
 from modalflow.config import app_name
 from modalflow.described import describe
 from modalflow.errors import ConfigError, DeployError, ModalflowError
@@ -48,7 +48,11 @@ class Worker:
         if DEFAULT_PROFILE not in names:
             profiles = [Profile(), *profiles]
         object.__setattr__(self, "profiles", tuple(profiles))
-        object.__setattr__(self, "env", values.variables("env of modalflow.Worker", self.env))
+        env = values.variables("env of modalflow.Worker", self.env)
+        object.__setattr__(self, "env", env)
+        for profile in profiles:
+            together = f"env of modalflow.Worker and modalflow.Profile({profile.name!r})"
+            variables.check(together, {**env, **profile.env})
         if self.requirements is not None:
             object.__setattr__(self, "requirements", Path(self.requirements).expanduser())
         if self.app:

@@ -18,12 +18,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modalflow import __version__
+from modalflow import __version__, variables
 from modalflow.described import describe
 from modalflow.messages import PROTOCOL, Kind, Submission
 from modalflow.worker.container import Container
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
 from modalflow.worker.orders import Ending, Order
+from modalflow.worker.processes import most_for_variables
 
 #: Seconds that looking at Airflow may take, its import included. What is known by then is told.
 LOOK_TIMEOUT = 60.0
@@ -60,6 +61,8 @@ async def _as_a_task_sees_it(container: Container, submission: Submission) -> tu
 
 
 async def _look(container: Container, env: Mapping[str, str], trial: str | None) -> tuple[dict[str, Any], str]:
+    if said := variables.problem(env, most_for_variables()):
+        return {}, f"Nothing can be started in the container: {said}."
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=container.home) as folder:
         told = Path(folder, "told.json")
         order = Order(id=uuid.uuid4().hex, kind=Kind.PROBE, segment=str(told), log_root=folder, env=env, workload=trial)

@@ -34,6 +34,18 @@ class Process:
     is_zombie: bool
 
 
+#: Bytes for the variables and arguments of a process, whatever the stack limit is: Linux's _STK_LIM, 3/4 of it.
+_MOST_FOR_EXEC = 6 << 20
+#: Bytes of those that are left for arguments.
+_FOR_ARGUMENTS = 64 << 10
+
+
+def most_for_variables() -> int:
+    """Return how many bytes the variables of a process that is started here can have together."""
+    most = os.sysconf("SC_ARG_MAX")
+    return (min(most, _MOST_FOR_EXEC) if most > 0 else _MOST_FOR_EXEC) - _FOR_ARGUMENTS
+
+
 def _prctl(option: int, value: int) -> None:
     # Its refusal is no error: a sandbox's kernel may lack it, and then orphans end with the container at the latest.
     ctypes.CDLL(None).prctl(option, value, 0, 0, 0)

@@ -37,6 +37,10 @@ class Segment:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._add("info", event, context)
 
+    def warning(self, event: str) -> None:
+        """Add a line of level warning."""
+        self._try_to_add("warning", event, {})
+
     def error(self, event: str) -> None:
         """End with a line of level error, whatever state the log was left in; make the file if there is none."""
         self._try_to_add("error", event, {})

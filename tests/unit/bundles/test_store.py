@@ -58,6 +58,17 @@ def test_only_what_changed_is_uploaded(store: Store, files: MemoryFiles, tmp_pat
     assert ship(store, B, folder).uploaded == 0
 
 
+@pytest.mark.parametrize("name", ["b" * 250, "ж" * 100, "任务" * 125, "team/dags", "..", "a.b", "a%2Eb", "%" * 86])
+def test_bundles_of_any_name_are_kept_apart_and_found_again(store: Store, tmp_path: Path, name: str) -> None:
+    """Airflow takes names of 250 characters: quoted, they are longer than a file's, and prune must still know them."""
+    folder = Folder(write(tmp_path / "dags", {"a.py": "a"}))
+    for bundle in (name, f"{name}2"):
+        shipped = ship(store, bundle, folder)
+    assert store.bundles() == sorted([name, f"{name}2"])
+    assert as_folder(store, shipped.manifest.version, tmp_path / "trees", name) == {"a.py": "a"}
+    assert not prune(store, Keep(newest=0, days=0)).versions
+
+
 def test_a_version_is_visible_once_it_is_complete(store: Store, files: MemoryFiles, tmp_path: Path) -> None:
     """Contents come first, then the manifest, then the pointer: who sees one has all before it."""
     ship(store, B, Folder(write(tmp_path / "dags", {"a.py": "a", "b.py": "b"})))

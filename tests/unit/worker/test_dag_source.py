@@ -9,7 +9,7 @@ import pytest
 
 from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, Configured, read
 from modalflow.errors import ConfigError, DeployError
-from modalflow.names import BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
+from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
 from modalflow.worker.dag_source import Bucket, Configuration, DagSource, SourceKind, without_provider
 
 
@@ -86,3 +86,10 @@ def test_a_malformed_bundle_list_names_the_setting(listed: str) -> None:
     """The error says which setting is wrong and what was expected."""
     with pytest.raises(ConfigError, match=r"\[dag_processor\] dag_bundle_config_list"):
         read(listed)
+
+
+@pytest.mark.parametrize("name", ["b" * 300, "任务" * 125, "team/dags", "/etc", "../up", ".."])
+def test_a_bundle_of_any_name_has_a_folder_below_modalflows(tmp_path: Path, name: str) -> None:
+    """Names that are paths lead nowhere else, and long ones are names of files."""
+    folder = Path(DagSource(SourceKind.LOCAL, {name: tmp_path}).folders()[name])
+    assert folder.parent == Path(BUNDLES_ROOT) and len(folder.name.encode()) <= 255 and folder.name != ".."

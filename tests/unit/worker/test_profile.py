@@ -52,6 +52,7 @@ def test_a_gpu_is_not_shared_unless_somebody_says_so() -> None:
         ({"image": "python:3.12"}, "a modal.Image"),
         ({"image_has_airflow": True}, "False where no image is given"),
         ({"env": {"MODALFLOW_APP": "x"}}, "other than MODALFLOW_"),
+        ({"env": {"PEM": "x" * 200_000}}, r"env of .*\['PEM'\] is 200,004 bytes long, with its name; expected at most"),
         ({"preload": "torch"}, "a list of modules' names"),
         ({"preload": ["tor ch"]}, "a list of modules' names"),
         ({"gpu": "T4", "nonpreemptible": True}, "Modal has none such"),

@@ -1,0 +1,99 @@
+"""Environment variables: which names, values and sizes a process can be started with.
+
+Linux starts no process with more, and says only "Argument list too long". Errors name a variable and its size, never
+its value, which may be a secret. Pure; imports nothing slow, as DAG files use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from modalflow.errors import ConfigError, Described
+
+#: Bytes of ``NAME=value``: Linux's MAX_ARG_STRLEN, 32 pages of 4 KiB, less the null character at the end (execve(2)).
+LONGEST_VARIABLE = 32 * 4096 - 1
+
+#: Bytes that the variables of a deployment, or of a task, can have together. Linux has a quarter of the stack limit for
+#: variables and arguments, usually 2 MiB; half of that is left for arguments, Secrets and the image's variables.
+LONGEST_ENVIRONMENT = 1 << 20
+
+#: Bytes of a pointer, which each variable needs beside its text.
+_POINTER = 8
+
+_INSTEAD = "put what is longer into a file, in the image or on a Volume"
+
+
+def size(name: str, value: str) -> int:
+    """Return the bytes of ``NAME=value``."""
+    return len(name.encode("utf-8", "surrogatepass")) + 1 + len(value.encode("utf-8", "surrogatepass"))
+
+
+def whole_size(variables: Mapping[str, str]) -> int:
+    """Return the bytes that Linux counts for all of them."""
+    return sum(size(name, value) + 1 + _POINTER for name, value in variables.items())
+
+
+def texts(place: str, value: object) -> dict[str, str]:
+    """Return a copy of a dict of texts; raise ConfigError for anything else, which names types and no value."""
+    expected = "a dict of texts, e.g. {'TZ': 'UTC'}"
+    if not isinstance(value, Mapping):
+        raise ConfigError(place, Described(f"of type {type(value).__name__}"), expected)
+    for name, text in value.items():
+        if not isinstance(name, str):
+            raise ConfigError(f"a name in {place}", name, f"a text: {expected}")
+        if not isinstance(text, str):
+            raise ConfigError(f"{place}[{name!r}]", Described(f"of type {type(text).__name__}"), f"a text: {expected}")
+    return dict(value)
+
+
+def check(place: str, variables: Mapping[str, str]) -> None:
+    """Raise ConfigError for a variable that no process can have, and for too much of all together."""
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name:
+            raise ConfigError(
+                f"a name in {place}", name, "a variable's name: not empty, without '=' and null characters"
+            )
+        where = f"{place}[{name!r}]"
+        if "\0" in value:
+            raise ConfigError(where, Described("a text with null characters"), "one without")
+        if not _is_utf8(name) or not _is_utf8(value):
+            raise ConfigError(where, Described("no text that UTF-8 can hold"), "one that it can")
+        if (length := size(name, value)) > LONGEST_VARIABLE:
+            expected = f"at most {LONGEST_VARIABLE:,}: Linux starts no process with more; {_INSTEAD}"
+            raise ConfigError(where, Described(f"{length:,} bytes long, with its name"), expected)
+    if (length := whole_size(variables)) > LONGEST_ENVIRONMENT:
+        longest = max(variables, key=lambda name: size(name, variables[name]))
+        raise ConfigError(
+            place,
+            Described(f"{length:,} bytes in {len(variables):,} variables, the longest of which is {longest!r}"),
+            f"at most {LONGEST_ENVIRONMENT:,} bytes together; {_INSTEAD}",
+        )
+
+
+def problem(variables: Mapping[str, str], most: int) -> str:
+    """Return why no process can be started with these, where there are ``most`` bytes for all; empty if one can.
+
+    For a container, which alone knows the values of Modal's Secrets.
+    """
+    for name, value in variables.items():
+        if (length := size(name, value)) > LONGEST_VARIABLE:
+            return (
+                f"environment variable {name!r} is {length:,} bytes long, with its name, and Linux starts no process "
+                f"with one of more than {LONGEST_VARIABLE:,}. Whether it comes from a Secret, a profile or the task, "
+                f"{_INSTEAD}"
+            )
+    if (length := whole_size(variables)) > most:
+        longest = max(variables, key=lambda name: size(name, variables[name]))
+        return (
+            f"the environment variables are {length:,} bytes long together, and Linux starts no process with more than "
+            f"{most:,} here. The longest is {longest!r}: {_INSTEAD}"
+        )
+    return ""
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

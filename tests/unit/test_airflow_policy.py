@@ -1,0 +1,65 @@
+"""The cluster policy, as Airflow's DAG processor calls it."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from modalflow import airflow_policy
+from tests.airflows import needs_airflow
+
+DAG_FILE = """
+from airflow.sdk import DAG, task
+@task
+def asks(x=1): ...
+with DAG("asks", schedule=None):
+    asks.override(task_id="plain", executor_config={config})()
+    asks.override(task_id="mapped", executor_config={mapped}).expand(x=[1, 2])
+"""
+
+
+@pytest.fixture(autouse=True)
+def policies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The policies of the installed distributions, as Airflow loads them when it is initialised."""
+    from airflow import settings
+
+    manager = cast(Any, settings.get_policy_plugin_manager).__wrapped__()
+    settings.load_policy_plugins(manager)
+    monkeypatch.setattr(settings, "get_policy_plugin_manager", lambda: manager)
+
+
+def imported(folder: Path, config: object, mapped: object = None) -> tuple[list[str], str]:
+    """The DAGs of a file, and what Airflow says of those that it refuses."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    file = folder / "asks.py"
+    file.write_text(DAG_FILE.format(config=repr(config), mapped=repr(mapped)))
+    bag: Any = DagBag(dag_folder=file, bundle_path=folder, bundle_name="tests")
+    return list(bag.dags), str(bag.import_errors.get(str(file)) or bag.import_errors.get(file.name) or "")
+
+
+def test_airflow_finds_the_policy() -> None:
+    """It is an entry point of the distribution: nobody has to configure it."""
+    [found] = [each for each in entry_points(group="airflow.policy") if each.name == "modalflow"]
+    assert found.load() is airflow_policy
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize(("config", "kind"), [("gpu", "str"), (["gpu"], "list"), (7, "int"), (True, "bool")])
+def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path, config: object, kind: str) -> None:
+    """The user reads it beside the DAG file, and the scheduler goes on with all other DAGs."""
+    dags, said = imported(tmp_path, config)
+    assert dags == []
+    assert f"executor_config of task 'plain' is of type {kind}; expected a dict" in said and "modal_config" in said
+    dags, said = imported(tmp_path, {}, config)
+    assert dags == [] and "executor_config of task 'mapped'" in said
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize("config", [None, {}, {"modal": {"gpu": "T4"}}, {"pod_override": {"spec": {}}}])
+def test_any_dict_is_left_alone(tmp_path: Path, config: object) -> None:
+    """What is in it is for the executors to read."""
+    assert imported(tmp_path, config, config) == (["asks"], "")

@@ -53,6 +53,26 @@ def test_a_commit_is_seen_outside_and_after_a_reload_in_other_containers(
     assert deployed.call("read", "seen/file", True) == "committed"
 
 
+def test_links_are_followed_from_outside(deployed: Deployed, volume: modal.Volume) -> None:
+    """A client reads, lists, writes and removes through a linked directory; other links say why it cannot."""
+    deployed.call("write", "runs/42/metrics", "first", True)
+    deployed.call("link", {"runs/latest": "42", "runs/absolute": "/vol/data/runs/42", "runs/loop": "loop"})
+    assert content(volume, "runs/latest/metrics") == b"first"
+    assert [entry.path for entry in volume.listdir("runs/latest")] == ["runs/latest/metrics"]
+    with volume.batch_upload() as batch:
+        batch.put_file(io.BytesIO(b"second"), "runs/latest/more")
+    assert content(volume, "runs/42/more") == b"second"
+    volume.copy_files(["runs/latest/more"], "runs/copy")
+    assert content(volume, "runs/copy") == b"second"
+    volume.remove_file("runs/latest/more")
+    volume.remove_file("runs/latest", recursive=True)
+    assert [entry.path for entry in volume.listdir("runs/42")] == ["runs/42/metrics"]
+    with pytest.raises(FileNotFoundError, match="points at '/vol/data/runs/42', which only a container can follow"):
+        list(volume.read_file("runs/absolute/metrics"))
+    with pytest.raises(modal.exception.InvalidError, match="Too many levels of symbolic links"):
+        list(volume.read_file("runs/loop"))
+
+
 def test_what_a_client_uploads_is_seen_after_a_reload(deployed: Deployed, volume: modal.Volume) -> None:
     """A file that was put from outside is in the container's directory after its reload."""
     with volume.batch_upload() as batch:

@@ -37,6 +37,13 @@ def write_bytes(path: str, size: int, commit: bool) -> str:
 
 
 @app.function(volumes={MOUNT: volume})
+def link(targets: dict[str, str]) -> None:
+    for path, target in targets.items():
+        Path(MOUNT, path).symlink_to(target)
+    volume.commit()
+
+
+@app.function(volumes={MOUNT: volume})
 def read(path: str, reload: bool) -> str | None:
     if reload:
         volume.reload()

@@ -75,7 +75,7 @@ class VolumeFiles(Service, abc.ABC):
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, caller: Caller) -> Empty:
         tree, changing = self._find(request.volume_id)
         async with changing:
-            paths = [normalise(file.filename) for file in request.files]
+            paths = [tree.place(normalise(file.filename)) for file in request.files]
             _check_places(tree, paths, overwrite=not request.disallow_overwrite_existing_files)
             for file in request.files:
                 if not self._uploads.has(file.sha256_hex):
@@ -98,7 +98,7 @@ class VolumeFiles(Service, abc.ABC):
     ) -> api_pb2.VolumePutFiles2Response:
         tree, changing = self._find(request.volume_id)
         async with changing:
-            paths = [normalise(file.path) for file in request.files]
+            paths = [tree.place(normalise(file.path)) for file in request.files]
             _check_places(tree, paths, overwrite=not request.disallow_overwrite_existing_files)
             contents = [_block_names(file) for file in request.files]
             missing = set(self._blocks.use([block for blocks in contents for block in blocks]))
@@ -127,9 +127,9 @@ class VolumeFiles(Service, abc.ABC):
         self, request: api_pb2.VolumeListFilesRequest | api_pb2.VolumeListFiles2Request
     ) -> Iterable[list[api_pb2.FileEntry]]:
         tree, _ = self._find(request.volume_id)
-        paths = tree.listed(normalise(request.path), request.recursive)
+        listed = tree.listed(normalise(request.path), request.recursive)
         limit = optional(request, "max_entries")
-        entries = [_entry(path, tree.find(path)) for path in paths[: limit or None]]
+        entries = [_entry(path, node) for path, node in listed[: limit or None]]
         for first in range(0, len(entries), ENTRIES_PER_ANSWER):
             yield entries[first : first + ENTRIES_PER_ANSWER]
 

@@ -9,13 +9,14 @@ words as they come; which words, and INVALID_ARGUMENT for the rest, is inferred.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from grpclib import GRPCError, Status
 
-MAX_LINKS_FOLLOWED = 40
+from modalflow.emulator.volumes.links import followed
 
 #: Linux's own (NAME_MAX, PATH_MAX): a longer one could not be in a container's view. Less than PATH_MAX, because the
 #: view's own path comes before it.
@@ -41,6 +42,10 @@ class Node:
     size: int = 0
     blocks: tuple[str, ...] = ()
     target: str = ""
+
+    @property
+    def is_directory(self) -> bool:
+        return self.kind is Kind.DIRECTORY
 
 
 def normalise(path: str) -> str:
@@ -127,14 +132,10 @@ class Tree:
 
     def file(self, path: str) -> Node:
         """Return the file at a path, through links; NOT_FOUND or INVALID_ARGUMENT if there is none."""
-        for _ in range(MAX_LINKS_FOLLOWED):
-            node = self.find(path)
-            if node.kind is Kind.FILE:
-                return node
-            if node.kind is Kind.DIRECTORY:
-                raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; expected a file")
-            path = _follow(path, node.target)
-        raise GRPCError(Status.INVALID_ARGUMENT, f"Too many links at {path!r}")
+        place = followed(self.get, path)
+        if self.is_directory(place):
+            raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; expected a file")
+        return self.find(place)
 
     def is_directory(self, path: str) -> bool:
         return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is Kind.DIRECTORY)
@@ -146,12 +147,24 @@ class Tree:
     def children(self, path: str) -> list[str]:
         return sorted(join(path, name) for name in self._names.get(path, ()))
 
-    def listed(self, path: str, recursive: bool) -> list[str]:
-        """Return what a listing of that path shows: a directory's content, or the file itself."""
-        if not self.is_directory(path):
-            self.find(path)
-            return [path]
-        return self.under(path) if recursive else self.children(path)
+    def listed(self, path: str, recursive: bool) -> list[tuple[str, Node]]:
+        """Return what a listing of that path shows, as ls does: a directory's content, or what stands there itself.
+
+        A link to a directory shows what is in that, below the link's own path; no other link is followed.
+        """
+        place = itself = followed(self.get, path, last=False)
+        if (standing := self.get(itself)) is not None and standing.kind is Kind.LINK:
+            with contextlib.suppress(GRPCError):
+                place = followed(self.get, itself)
+        if not self.is_directory(place):
+            return [(path, self.find(itself))]
+        shown = self.under(place) if recursive else self.children(place)
+        below = len(place) + 1 if place else 0
+        return [(f"{path}/{p[below:]}" if path else p, self._nodes[p]) for p in shown]
+
+    def place(self, path: str) -> str:
+        """Return where something that is put at that path, or removed there, stands; that itself is not followed."""
+        return followed(self.get, path, last=False, may_be_missing=True)
 
     def check_place(self, path: str, overwrite: bool) -> None:
         """ALREADY_EXISTS unless a file may be put there."""
@@ -192,7 +205,8 @@ class Tree:
         return [self._pop(path)]
 
     def remove(self, path: str, recursive: bool) -> list[Node]:
-        """Remove a file, or a directory and all in it; return what went."""
+        """Remove a file, or a directory and all in it, or a link and nothing of what it points at; return what went."""
+        path = self.place(path)
         if not self.is_directory(path):
             self.find(path)
             return [self._pop(path)]
@@ -203,6 +217,7 @@ class Tree:
     def copies(self, sources: Iterable[str], target: str, recursive: bool, into: bool) -> dict[str, Node]:
         """Return what a copy, as cp does it, would place where. ``into``: the target was written with a ``/``."""
         sources = list(sources)
+        target = followed(self.get, target, may_be_missing=True)
         inside = self.is_directory(target)
         if not inside and (into or len(sources) > 1):
             raise GRPCError(Status.INVALID_ARGUMENT, f"{target!r} is not a directory")
@@ -210,8 +225,13 @@ class Tree:
             raise GRPCError(Status.NOT_FOUND, f"No such directory: {parent(target)!r}")
         placed: dict[str, Node] = {}
         for source in sources:
+            name = source.rpartition("/")[2]
+            # As cp does it: recursively, links are copied as links.
+            source = followed(self.get, source, last=not recursive)
+            if not source:
+                raise GRPCError(Status.INVALID_ARGUMENT, "The root of the Volume cannot be copied into itself")
             node = self.find(source)
-            place = f"{target}/{source.rpartition('/')[2]}".lstrip("/") if inside else target
+            place = f"{target}/{name}".lstrip("/") if inside else target
             if node.kind is not Kind.DIRECTORY:
                 placed[place] = node
                 continue
@@ -311,14 +331,3 @@ def _below(path: str, names: Callable[[str], list[str]]) -> Iterator[str]:
             found = join(directory, name)
             yield found
             pending.append(found)
-
-
-def _follow(path: str, target: str) -> str:
-    # Where an absolute link leads depends on where a container mounts the volume: outside of one, nowhere.
-    parts: list[str] = [] if target.startswith("/") else parent(path).split("/")
-    for part in target.split("/"):
-        if part == ".." and parts:
-            parts.pop()
-        elif part not in ("", ".", ".."):
-            parts.append(part)
-    return "/".join(p for p in parts if p)

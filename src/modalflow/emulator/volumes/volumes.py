@@ -109,6 +109,13 @@ class Volumes(VolumeFiles):
             "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory of a "
             "version 2 volume 262,144."
         ),
+        "VolumeGetFile2": (
+            "links are followed at every name of a path, in all RPCs; not those with an absolute target, which means "
+            "something in a container alone."
+        ),
+        "VolumeListFiles2": "a link to a directory shows what is in that, as ls does; any other link shows itself.",
+        "VolumeCopyFiles2": "links are treated as cp treats them: a recursive copy keeps them.",
+        "VolumeRemoveFile2": "a link is removed, never what it points at.",
         "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
     }
 

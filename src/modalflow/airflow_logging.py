@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
 
 from modalflow.bounded import within
+from modalflow.described import describe
 from modalflow.forks import PerProcess
 
 if TYPE_CHECKING:
@@ -161,7 +162,7 @@ def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None
     """Say in this process's log (of a LocalExecutor's worker: the scheduler's) and in the file that it stays here."""
     from modalflow.log_volume import Line
 
-    reason = f"Modal did not answer within {seconds:g} s" if isinstance(error, TimeoutError) else _words_of(error)
+    reason = f"Modal did not answer within {seconds:g} s" if isinstance(error, TimeoutError) else describe(error)
     text = f"This log could not be copied to the logs Volume ({reason}). It is in {local} on {socket.gethostname()}."
     log.error("%s", text, exc_info=None if _is_expected(error) else error)
     try:
@@ -178,10 +179,6 @@ def _is_expected(error: Exception) -> bool:
     from modalflow.errors import ModalflowError
 
     return isinstance(error, ModalflowError | Error | OSError)
-
-
-def _words_of(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _teams_of(ti: Any) -> list[str | None]:

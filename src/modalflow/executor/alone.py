@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from modalflow.described import describe
 from modalflow.executor.logs import logger
 from modalflow.executor.orders import News, NewsKind
 from modalflow.reasons import Cause, Reason, explain
@@ -29,7 +30,7 @@ def alone(tracker: Tracker, work_id: str, doing: str) -> Iterator[None]:
 def own_failure(error: Exception, doing: str) -> Reason:
     """Return the reason for work that the executor itself could not deal with."""
     said = (
-        f"the executor failed while {doing} ({type(error).__name__}: {error}). This is a fault of modalflow: please "
+        f"the executor failed while {doing} ({describe(error)}). This is a fault of modalflow: please "
         "report it with the traceback in the scheduler's log"
     )
     return explain(Cause.OTHER, said=said)

@@ -13,6 +13,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane
 from modalflow.config import Settings
+from modalflow.described import words_of
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.alone import own_failure
 from modalflow.executor.dag_files import in_its_bundle, local_bundles
@@ -209,7 +210,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._engine.submit(orders)
 
     def _reject(self, key: Any, log_path: str | None, error: Exception) -> None:
-        reason = clean(str(error) or type(error).__name__)
+        reason = clean(words_of(error))
         self.log.error("%s is not submitted: %s", label_of(key), one_line(reason))
         if self._engine is not None:
             self._engine.add_reason(log_path or log_path_of_key(key), reason)

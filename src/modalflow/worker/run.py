@@ -65,7 +65,7 @@ def _without_masking(error: Exception) -> str:
     return (
         "The worker cannot mask secrets as [core] sensitive_var_conn_names, [core] hide_sensitive_var_conn_fields, "
         "[logging] secret_mask_adapter and [logging] min_length_masked_secret say, so nothing was run "
-        f"({type(error).__name__}: {error}). If it is the adapter's module that cannot be imported, add it to the "
+        f"({describe(error)}). If it is the adapter's module that cannot be imported, add it to the "
         "worker's image and deploy again: `modalflow deploy`."
     )
 

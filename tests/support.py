@@ -40,7 +40,8 @@ class Clock:
 def killed(folder: Path) -> Path:
     """Return a copy of a state folder as a kill at this moment would leave it, without the lock of who lives in it."""
     copy = Path(tempfile.mkdtemp(dir=folder.parent, prefix="killed-"))
-    return shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True)
+    # What is being removed meanwhile cannot be copied, and nothing reads it.
+    return shutil.copytree(folder, copy, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("trash"))
 
 
 def descendants(pid: int | None = None) -> dict[int, str]:

@@ -6,6 +6,7 @@ over a container's root is namespaces.py's.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import posixpath
 import shutil
@@ -197,10 +198,16 @@ class Mounts(Service):
         """Keep the file; without content, say whether it is there. The SDK asks again until the answer is yes."""
         which = request.WhichOneof("data_oneof")
         if which is not None and not self._files.has(request.sha256_hex):
-            data = request.data if which == "data" else await self._blobs.read(request.data_blob_id)
-            if hashlib.sha256(data).hexdigest() != request.sha256_hex:
+            if which == "data":
+                is_it = hashlib.sha256(request.data).hexdigest() == request.sha256_hex
+                if is_it:
+                    await asyncio.to_thread(self._files.put_as, request.sha256_hex, request.data)
+            else:
+                # Not through memory: it may be larger than that.
+                path = self._blobs.path(request.data_blob_id)
+                is_it = await asyncio.to_thread(self._files.move_in, path, request.sha256_hex)
+            if not is_it:
                 raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} is not it")
-            self._files.put(data)
         return message(api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now())
 
     async def MountBatchedCheckExistence(

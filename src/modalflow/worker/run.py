@@ -96,7 +96,7 @@ def _supervise(order: Order, workload: Any) -> Outcome:
     _spare_the_first_heartbeat()
     _take_the_task_along()
     airflow_compat.end_at_segfaults()
-    airflow_compat.describe_failed_callbacks(lambda error: f"{type(error).__name__}: {clean(error)}")
+    airflow_compat.describe_failed_callbacks(lambda error: clean(describe(error)))
     airflow_compat.before_connection_test_results(lambda said: clean(airflow_compat.redacted(said), _CONNECTION_TEST))
     try:
         return_code = airflow_compat.supervise(workload)

@@ -93,7 +93,9 @@ def _one_overlay(room: Room, scratch: Path) -> None:
     """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     for point in host_mounts(room.hidden):
-        _show_host(room, scratch, Path(point))
+        # One that the host has unmounted since is not missed.
+        with contextlib.suppress(FileNotFoundError):
+            _show_host(room, scratch, Path(point))
 
 
 def _many_overlays(room: Room, scratch: Path) -> None:

@@ -7,23 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from modalflow.emulator.state.journal import RECORDS, Journal, StateError
-from modalflow.emulator.state.scratch import Scratch, remove
+from modalflow.emulator.state.scratch import Scratch
+from modalflow.emulator.state.trash import Trash, remove_or_hand_over
 
 log = logging.getLogger(__name__)
 
 COPY_CHUNK = 1024 * 1024
+
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 #: How the name of a file begins that is being written, in a folder of files found by their content.
 INCOMING = ".incoming-"
@@ -35,7 +40,7 @@ ORPHAN_SECONDS = 3600.0
 PASSING = ("views", "trees", "containers", "doors")
 
 #: The folders that a state folder may have without a file of records: modalflow 0.4 left it so.
-_BEFORE_RECORDS = {*PASSING, "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}
+_BEFORE_RECORDS = {*PASSING, "trash", "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}
 
 _TOKEN = "token.json"  # noqa: S105 (a file's name)
 _PREFIX = "modalflow-local-"
@@ -54,6 +59,8 @@ class StateDir:
             _check_usable(self.root)
         self.journal = Journal(None if root is None else self.root, place=self.root)
         """Records of what services hold in memory; of a temporary folder, none."""
+        self.trash = Trash(self.root / "trash")
+        """What is no longer needed goes there."""
         self.orphaned_before = time.time() - ORPHAN_SECONDS
         """Files that no record refers to are removed at the start if they are older than this."""
         if root is not None:
@@ -95,14 +102,16 @@ class StateDir:
             )
         for name in PASSING:
             if (self.root / name).is_dir():
-                remove(self.root / name)
+                self.trash.put(self.root / name)
         for incoming in (self.root / "layers").glob("tmp-*"):
             shutil.rmtree(incoming, ignore_errors=True)
 
     def close(self) -> None:
         """Let go of the folder; a temporary one is removed."""
         self.journal.close()
+        self.trash.close()
         if self._scratch is not None:
+            remove_or_hand_over(self.root)
             self._scratch.close()
 
 
@@ -138,6 +147,8 @@ class FileStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._folders: set[str] = set()
+        self._incoming_names = (f"{root}/{INCOMING}{secrets.token_hex(4)}-{n}" for n in itertools.count())
 
     def path(self, sha256: str) -> Path:
         """Return where that content is, or would be. Read it, link it, never write to it."""
@@ -154,12 +165,33 @@ class FileStore:
 
     def put_as(self, sha256: str, data: bytes) -> str:
         """Keep the bytes, whose SHA-256 the caller has computed, and return that."""
-        if self.has(sha256):
-            return sha256
-        with self._incoming() as (file, name):
-            file.write(data)
-            file.flush()
-            return self._settle(name, sha256)
+        if not self.has(sha256):
+            self.add(sha256, data)
+        return sha256
+
+    def add(self, sha256: str, data: bytes, dress: Callable[[int], None] = lambda _descriptor: None) -> None:
+        """Write a file that is not there yet. ``dress`` is called with it before it can be seen.
+
+        In few system calls: a volume may have a hundred thousand small files.
+        """
+        target, incoming = str(self.path(sha256)), next(self._incoming_names)
+        folder = os.path.dirname(target)  # noqa: PTH120
+        if folder not in self._folders:
+            Path(folder).mkdir(exist_ok=True)
+            self._folders.add(folder)
+        try:
+            descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                dress(descriptor)
+            finally:
+                os.close(descriptor)
+            os.replace(incoming, target)  # noqa: PTH105
+        except BaseException:
+            Path(incoming).unlink(missing_ok=True)
+            raise
 
     def put_stream(self, source: BinaryIO) -> tuple[str, int]:
         """Copy all that is left to read, return its SHA-256 and size."""
@@ -176,6 +208,20 @@ class FileStore:
         """Keep a copy of a file, return its SHA-256 and the size of what was copied."""
         with path.open("rb") as source:
             return self.put_stream(source)
+
+    def move_in(self, path: Path, sha256: str) -> bool:
+        """Keep a file of the same file system, which is no longer at its path then; return False if it is another."""
+        try:
+            with path.open("rb") as source:
+                found = hashlib.file_digest(source, "sha256").hexdigest()
+            if found == sha256:
+                self._settle(path, sha256)
+            return found == sha256
+        except FileNotFoundError:
+            # The same call, repeated, may have moved it meanwhile.
+            if not self.has(sha256):
+                raise
+            return True
 
     def clear_orphans(self, used: Collection[str], older_than: float) -> int:
         """Remove files that are not among those and are older than that time; return how many went.
@@ -214,4 +260,4 @@ class FileStore:
 
 
 def _is_sha256(text: str) -> bool:
-    return len(text) == 64 and all(c in "0123456789abcdef" for c in text)
+    return _SHA256.fullmatch(text) is not None

@@ -30,6 +30,10 @@ ZEROS = hashlib.sha256(b"").hexdigest()
 _PREFIX = ".incoming-"
 
 
+def _undressed(_descriptor: int) -> None:
+    """Leave a file as it is made."""
+
+
 class BlockStore:
     """Blocks by their SHA-256 with a count of their users. Safe to use from several threads.
 
@@ -66,14 +70,18 @@ class BlockStore:
         """Return the file that has, or would have, the content of those blocks."""
         return self._wholes / _whole_name(blocks, size)
 
-    def keep(self, data: bytes) -> str:
-        """Keep the bytes and count the caller as a user."""
+    def keep(self, data: bytes, dress: Callable[[int], None] = _undressed) -> str:
+        """Keep the bytes and count the caller as a user. A new file of them is given to ``dress``."""
         block = hashlib.sha256(data).hexdigest()
         with self._lock:
-            if block not in self._placed:
-                self._doomed.pop(self._files.path(block), None)
-                self._files.put_as(block, data)
-            self._use(block)
+            known = self._users[block] > 0 or self._has(block)
+            if known:
+                self._use(block)
+        if not known:
+            # Beside the lock: whoever writes the same block at once writes the same file.
+            self._files.add(block, data, dress)
+            with self._lock:
+                self._use(block)
         return block
 
     def keep_stream(self, source: BinaryIO) -> tuple[tuple[str, ...], int]:
@@ -89,16 +97,19 @@ class BlockStore:
             raise
         return tuple(blocks), size
 
-    def keep_file(self, descriptor: int, known: Sequence[str] = (), trusted: int = 0) -> tuple[tuple[str, ...], int]:
+    def keep_file(
+        self, descriptor: int, known: Sequence[str] = (), trusted: int = 0, dress: Callable[[int], None] = _undressed
+    ) -> tuple[tuple[str, ...], int]:
         """Keep an open file's content, in blocks; return them and the size. Holes are not read.
 
         ``known`` are blocks that it had earlier: what is still the same is compared, and neither hashed nor written.
-        The first ``trusted`` of them are taken to be the same without being read.
+        The first ``trusted`` of them are taken to be the same without being read. A file made for the whole content is
+        given to ``dress``.
         """
         size = os.fstat(descriptor).st_size
         count = -(-size // BLOCK_BYTES)
         if count > 1 and not known:
-            return self._keep_whole(descriptor, size)
+            return self._keep_whole(descriptor, size, dress)
         blocks: list[str] = []
         try:
             for index in range(count):
@@ -109,7 +120,7 @@ class BlockStore:
                 elif _is_hole(descriptor, index * BLOCK_BYTES):
                     blocks.append(self.keep(b""))
                 else:
-                    blocks.append(self.keep(_at(descriptor, index, size)))
+                    blocks.append(self.keep(_at(descriptor, index, size), dress if count == 1 else _undressed))
         except BaseException:
             self.release(blocks)
             raise
@@ -208,9 +219,9 @@ class BlockStore:
         if len(blocks) > 1:
             return self.assemble(blocks, size)
         path, offset = self.locate(blocks[0])
-        return path if offset == 0 and path.stat().st_size == size else None
+        return path if offset == 0 and os.stat(path).st_size == size else None  # noqa: PTH116 (for each small file)
 
-    def _keep_whole(self, descriptor: int, size: int) -> tuple[tuple[str, ...], int]:
+    def _keep_whole(self, descriptor: int, size: int, dress: Callable[[int], None]) -> tuple[tuple[str, ...], int]:
         """Keep a larger file that nothing is known of: in one piece, read once."""
         incoming = self._incoming()
         blocks: list[str] = []
@@ -225,6 +236,7 @@ class BlockStore:
                     for start, end in _data(descriptor, index * BLOCK_BYTES, index * BLOCK_BYTES + len(data)):
                         os.pwrite(file.fileno(), data[start - index * BLOCK_BYTES : end - index * BLOCK_BYTES], start)
                 file.truncate(size)
+                dress(file.fileno())
             with self._lock:
                 if ZEROS in blocks:
                     self._files.put_as(ZEROS, b"")

@@ -46,16 +46,20 @@ class VolumeFiles(Service, abc.ABC):
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         """Return a volume's tree and the lock to hold while it changes; NOT_FOUND for an unknown one."""
 
+    @abc.abstractmethod
+    def _changed(self, volume_id: str) -> None:
+        """Some of the volume's files changed."""
+
     async def VolumeListFiles(
         self, request: api_pb2.VolumeListFilesRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.VolumeListFilesResponse]:
-        for entries in self._pages(request):
+        async for entries in self._pages(request):
             yield api_pb2.VolumeListFilesResponse(entries=entries)
 
     async def VolumeListFiles2(
         self, request: api_pb2.VolumeListFiles2Request, caller: Caller
     ) -> AsyncIterator[api_pb2.VolumeListFiles2Response]:
-        for entries in self._pages(request):
+        async for entries in self._pages(request):
             yield api_pb2.VolumeListFiles2Response(entries=entries)
 
     async def VolumeGetFile2(
@@ -68,29 +72,34 @@ class VolumeFiles(Service, abc.ABC):
         urls = []
         for index in range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES) if end > start else 0):
             first, last = max(start, index * BLOCK_BYTES), min(end, (index + 1) * BLOCK_BYTES)
-            path = self._blocks.path(node.blocks[index])
-            urls.append(self._blobs.offer(path, first - index * BLOCK_BYTES, last - first))
+            path, offset = self._blocks.locate(node.blocks[index])
+            urls.append(self._blobs.offer(path, offset + first - index * BLOCK_BYTES, last - first))
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=node.size, start=start, len=end - start)
 
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, caller: Caller) -> Empty:
         tree, changing = self._find(request.volume_id)
-        async with changing:
-            paths = [tree.place(normalise(file.filename)) for file in request.files]
-            _check_places(tree, paths, overwrite=not request.disallow_overwrite_existing_files)
+        names = [normalise(file.filename) for file in request.files]
+        overwrite = not request.disallow_overwrite_existing_files
+        _check_places(tree, [tree.place(name) for name in names], overwrite=overwrite)
+        for file in request.files:
+            if not self._uploads.has(file.sha256_hex):
+                raise GRPCError(Status.FAILED_PRECONDITION, f"{file.filename!r} was not uploaded with MountPutFile")
+        nodes: list[Node] = []
+        try:
             for file in request.files:
-                if not self._uploads.has(file.sha256_hex):
-                    raise GRPCError(Status.FAILED_PRECONDITION, f"{file.filename!r} was not uploaded with MountPutFile")
-            nodes: list[Node] = []
-            try:
-                for file in request.files:
-                    blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
-                    nodes.append(_file(optional(file, "mode"), size, blocks))
-            except BaseException:
-                self._release(nodes)
-                raise
-            # All in one step: a kill leaves all of an upload or none, and its repetition finds the same places free.
-            for path, node in zip(paths, nodes, strict=True):
-                self._release(tree.put(path, node))
+                blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
+                nodes.append(_file(optional(file, "mode"), size, blocks))
+            async with changing:
+                # Once more: others may have changed the tree meanwhile.
+                paths = [tree.place(name) for name in names]
+                _check_places(tree, paths, overwrite=overwrite)
+                # In one step: a kill leaves all of an upload or none, and its repetition finds the same places free.
+                gone = [old for path, node in zip(paths, nodes, strict=True) for old in tree.put(path, node)]
+        except BaseException:
+            self._release(nodes)
+            raise
+        self._release(gone)
+        self._changed(request.volume_id)
         return Empty()
 
     async def VolumePutFiles2(
@@ -107,8 +116,18 @@ class VolumeFiles(Service, abc.ABC):
                 if words := self._blobs.short_of(sum(sizes[block] for block in missing) + BLOCK_BYTES):
                     raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
                 return api_pb2.VolumePutFiles2Response(missing_blocks=self._wanted(contents, missing))
-            for path, file, blocks in zip(paths, request.files, contents, strict=True):
-                self._release(tree.put(path, _file(optional(file, "mode"), file.size, blocks)))
+            nodes = [
+                _file(optional(file, "mode"), file.size, blocks)
+                for file, blocks in zip(request.files, contents, strict=True)
+            ]
+            # In one step, as in version 1.
+            gone = [old for path, node in zip(paths, nodes, strict=True) for old in tree.put(path, node)]
+        self._release(gone)
+        # The upload pays for putting large files together, not the first container that has the volume.
+        for node in nodes:
+            if len(node.blocks) > 1:
+                await asyncio.to_thread(self._blocks.assemble, node.blocks, node.size)
+        self._changed(request.volume_id)
         return api_pb2.VolumePutFiles2Response()
 
     async def VolumeCopyFiles(self, request: api_pb2.VolumeCopyFilesRequest, caller: Caller) -> Empty:
@@ -123,19 +142,21 @@ class VolumeFiles(Service, abc.ABC):
     async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, caller: Caller) -> Empty:
         return await self._remove(request)
 
-    def _pages(
+    async def _pages(
         self, request: api_pb2.VolumeListFilesRequest | api_pb2.VolumeListFiles2Request
-    ) -> Iterable[list[api_pb2.FileEntry]]:
+    ) -> AsyncIterator[list[api_pb2.FileEntry]]:
         tree, _ = self._find(request.volume_id)
         listed = tree.listed(normalise(request.path), request.recursive)
         limit = optional(request, "max_entries")
-        entries = [_entry(path, node) for path, node in listed[: limit or None]]
-        for first in range(0, len(entries), ENTRIES_PER_ANSWER):
-            yield entries[first : first + ENTRIES_PER_ANSWER]
+        # As they are now; the entries are made page by page, so that others have their turn between two.
+        nodes = listed[: limit or None]
+        for first in range(0, len(nodes), ENTRIES_PER_ANSWER):
+            yield [_entry(path, node) for path, node in nodes[first : first + ENTRIES_PER_ANSWER]]
+            await asyncio.sleep(0)
 
     def _split(self, path: Path) -> tuple[tuple[str, ...], int]:
         with path.open("rb") as file:
-            return self._blocks.keep_stream(file)
+            return self._blocks.keep_file(file.fileno())
 
     def _wanted(
         self, contents: list[tuple[str, ...]], missing: set[str]
@@ -165,12 +186,14 @@ class VolumeFiles(Service, abc.ABC):
             for path, node in tree.copies(sources, normalise(request.dst_path), request.recursive, into).items():
                 self._blocks.use(node.blocks)
                 self._release(tree.put(path, node))
+        self._changed(request.volume_id)
         return Empty()
 
     async def _remove(self, request: api_pb2.VolumeRemoveFileRequest | api_pb2.VolumeRemoveFile2Request) -> Empty:
         tree, changing = self._find(request.volume_id)
         async with changing:
             self._release(tree.remove(normalise(request.path), request.recursive))
+        self._changed(request.volume_id)
         return Empty()
 
     def _release(self, nodes: Iterable[Node]) -> None:

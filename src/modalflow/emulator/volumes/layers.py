@@ -11,14 +11,13 @@ volume: content is on disk once. Where two files with the same content differ in
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import shutil
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from modalflow.emulator.state.trash import Trash
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.laying import StoppedError, lay_out, lay_together
 from modalflow.emulator.volumes.tree import Past, Tree, parents
@@ -55,9 +54,11 @@ class Lower:
 class Layers:
     """The layers of one volume. Its methods are called on the event loop."""
 
-    def __init__(self, root: Path, tree: Tree, blocks: BlockStore, wanted: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, wanted: Callable[[], Awaitable[bool]]
+    ) -> None:
         """``wanted`` returns, once that is known, whether containers have overlay mounts here."""
-        self._root, self._tree, self._blocks, self._wanted = root, tree, blocks, wanted
+        self._root, self._tree, self._blocks, self._trash, self._wanted = root, tree, blocks, trash, wanted
         self._layers: list[Layer] = []
         """The newest first."""
         self._made = 0
@@ -159,7 +160,7 @@ class Layers:
         except BaseException:
             self._tree.forget(self._laid)
             self._laid = laid
-            shutil.rmtree(folder, ignore_errors=True)
+            self._trash.put(folder)
             raise
         if laid is not None:
             self._tree.forget(laid)
@@ -199,7 +200,7 @@ class Layers:
             except (OSError, StoppedError) as error:
                 if not self._stop.is_set():
                     log.warning("the layers of a volume could not be merged: %s", error)
-                shutil.rmtree(folder, ignore_errors=True)
+                self._trash.put(folder)
                 return
             # Newer ones may have come meanwhile, on top.
             first = self._layers.index(merged[0])
@@ -209,16 +210,9 @@ class Layers:
             self._remove([layer for layer in merged if not layer.users])
 
     def _remove(self, layers: list[Layer]) -> None:
-        if layers:
-            folders = [layer.folder for layer in layers]
-            with contextlib.suppress(RuntimeError):
-                asyncio.get_running_loop().run_in_executor(None, _remove_all, folders)
+        for layer in layers:
+            self._trash.put(layer.folder)
 
 
 def folders(layers: Sequence[Layer]) -> list[Path]:
     return [layer.folder for layer in layers]
-
-
-def _remove_all(folders: list[Path]) -> None:
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)

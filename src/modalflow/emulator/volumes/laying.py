@@ -115,10 +115,11 @@ class _Merging:
 
 def place(blocks: BlockStore, node: Node, target: Path) -> None:
     """Put a file of a volume at a path, as a link to its content if that can be. It is not to be written to."""
-    if node.blocks and (content := blocks.content(node.blocks, node.size)) is not None and _can_keep(node.mode):
+    content = blocks.content(node.blocks, node.size) if node.blocks and _can_keep(node.mode) else None
+    if content is not None:
         with _linking, contextlib.suppress(OSError):
             # OSError: the file system allows no more links to it. Then it is a copy.
-            status = content.stat()
+            status = os.stat(content)  # noqa: PTH116 (for each of very many files)
             alike = (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (node.mode, node.mtime_ns)
             if not alike and status.st_nlink == 1:
                 _dress(content, node)
@@ -128,6 +129,13 @@ def place(blocks: BlockStore, node: Node, target: Path) -> None:
                 return
     blocks.write_file(node.blocks, node.size, target)
     _dress(target, node)
+
+
+def dress(descriptor: int, *, mode: int, mtime_ns: int) -> None:
+    """Give a new file that keeps content the mode and time of the file that has it: then it can be linked as it is."""
+    if _can_keep(mode):
+        os.fchmod(descriptor, mode)
+        os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
 
 def _can_keep(mode: int) -> bool:

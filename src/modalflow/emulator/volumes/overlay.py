@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import stat
@@ -20,7 +21,7 @@ from pathlib import Path
 
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.layers import Lower
-from modalflow.emulator.volumes.laying import NAMESPACES, is_opaque
+from modalflow.emulator.volumes.laying import NAMESPACES, dress, is_opaque
 from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
 from modalflow.emulator.volumes.view import RACY_NS, Signature
 
@@ -64,10 +65,6 @@ class OverlayView:
         for made in (self._upper, folder / "work"):
             made.mkdir(parents=True)
         self._upper.chmod(0o755)
-
-    def close(self) -> None:
-        """Remove what the container wrote."""
-        shutil.rmtree(self.root, ignore_errors=True)
 
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
@@ -233,7 +230,8 @@ class OverlayView:
             # But for the last block, which may have been no full one.
             trusted = known.node.size // BLOCK_BYTES
         with _opened(found.upper) as descriptor:
-            kept, size = self._blocks.keep_file(descriptor, blocks, trusted)
+            dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
+            kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted
 
     # What others committed

@@ -71,9 +71,6 @@ class View(Protocol):
         ``root`` is the directory that the container has mounted, as the control plane sees it.
         """
 
-    def close(self) -> None:
-        """Remove what belongs to it. The container has ended."""
-
 
 @dataclass(frozen=True)
 class _Known:
@@ -94,10 +91,6 @@ class CopiedView:
         self._known: dict[str, _Known] = {}
         self._staging.mkdir(parents=True)
         self.root.mkdir()
-
-    def close(self) -> None:
-        """Remove the directory."""
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
         """As ``View.changes``; it always reads all of a file."""

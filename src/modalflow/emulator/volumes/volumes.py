@@ -142,7 +142,7 @@ class Volumes(VolumeFiles):
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], _Attached] = {}
         self._views, self._trees = state.folder("views"), state.folder("trees")
-        self._journal = state.journal
+        self._journal, self._trash = state.journal, state.trash
         self._under_way: set[asyncio.Task[None]] = set()
         super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
         kept = self._records.load()
@@ -168,7 +168,7 @@ class Volumes(VolumeFiles):
         """Give a volume its tree, each change of which is recorded, and laid out in time."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
-        volume.layers = Layers(folder, volume.tree, self._blocks, self._overlays)
+        volume.layers = Layers(folder, volume.tree, self._blocks, self._trash, self._overlays)
 
     def _changed(self, volume_id: str) -> None:
         """Some of the volume's files changed: lay them out now if they are many, later if that takes reading them."""
@@ -221,7 +221,7 @@ class Volumes(VolumeFiles):
             log.info("volume %s of container %s is not committed: %s", volume_id, container_id, error.message)
         finally:
             self._attached.pop((volume_id, container_id), None)
-            await asyncio.to_thread(attached.view.close)
+            self._trash.put(self._views / volume_id / container_id)
             attached.release()
 
     async def VolumeGetOrCreate(

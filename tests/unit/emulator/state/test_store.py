@@ -77,7 +77,13 @@ def test_a_folder_that_stays_keeps_its_token(tmp_path: Path) -> None:
 def test_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:
     """Views, containers, doors and half-written files go; files that nothing refers to go once they are old."""
     StateDir(tmp_path).close()
-    for left in ("views/vo-1/ta-1/root/file", "containers/ta-1/arguments.bin", "doors/ta-1", "layers/tmp-1/file"):
+    for left in (
+        "views/vo-1/ta-1/root/file",
+        "trees/vo-1/1/file",
+        "containers/ta-1/arguments.bin",
+        "doors/ta-1",
+        "layers/tmp-1/file",
+    ):
         (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / left).write_text("x")
     store = FileStore(tmp_path / "files")
@@ -88,10 +94,11 @@ def test_what_a_killed_one_left_is_cleared(tmp_path: Path) -> None:
     state = StateDir(tmp_path)
     assert state.files.clear_orphans({used}, state.orphaned_before) == 1
     assert store.has(used) and store.has(young) and not store.has(old)
-    assert not any((tmp_path / name).exists() for name in ("views", "containers", "doors"))
-    assert not list(tmp_path.rglob("tmp-*")) and not list(tmp_path.rglob(".incoming-*"))
+    assert not any((tmp_path / name).exists() for name in ("views", "trees", "containers", "doors"))
     assert ORPHAN_SECONDS > 0
     state.close()
+    assert not list(tmp_path.rglob("tmp-*")) and not list(tmp_path.rglob(".incoming-*"))
+    assert not (tmp_path / "trash").exists()
 
 
 def test_the_folder_of_an_older_modalflow_is_taken_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,11 +12,13 @@ print that and go on with the rest of the child.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
 import weakref
 from collections.abc import Callable, Hashable
+from importlib import import_module
 from typing import Any, TypeVar
 
 _K = TypeVar("_K", bound=Hashable)
@@ -51,6 +53,21 @@ def renew() -> None:
         return
     if getattr(session, "_loop", None) is not _loop_of_sdk():
         _forget_state_of_sdk()
+
+
+#: What the SDK imports at its first calls and transfers; in 1.5.0 the second one does not exist.
+_IMPORTED_LATE = ("aiohttp", "modal._utils.proxy_support", "modal._utils.bytes_io_segment_payload", "certifi")
+
+
+def import_ahead() -> None:
+    """Import what the SDK would import later, on its own thread.
+
+    A child that is forked in the middle of another thread's import waits forever for the lock of that module. Call it
+    before this process both uses the SDK and forks, as a scheduler with LocalExecutor beside ModalExecutor does.
+    """
+    for module in _IMPORTED_LATE:
+        with contextlib.suppress(ImportError):
+            import_module(module)
 
 
 # --- hooks ---

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import modal
 import pytest
 
+from modalflow import airflow_logging
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
+from tests.sdk import client_of
+from tests.support import is_running, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -27,7 +34,8 @@ BUNDLES = [
 ]
 ENV = {
     "AIRFLOW__CORE__MULTI_TEAM": "True",
-    "AIRFLOW__CORE__EXECUTOR": f"LocalExecutor,modal:{MODAL_EXECUTOR};red={MODAL_EXECUTOR};blue=modal:{MODAL_EXECUTOR}",
+    # ModalExecutor first: it has used Modal by the time that LocalExecutor forks its workers.
+    "AIRFLOW__CORE__EXECUTOR": f"modal:{MODAL_EXECUTOR},LocalExecutor;red={MODAL_EXECUTOR};blue=modal:{MODAL_EXECUTOR}",
     "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(BUNDLES),
     "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
     "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
@@ -90,6 +98,15 @@ def test_logs_of_both_executors_are_readable(several: ModalStack, runs: dict[str
     assert (said(away, "away, as told by no container"), len(starts_in(away))) == (1, 1), "\n".join(away)
 
 
+def test_a_log_of_this_host_is_copied_as_soon_as_its_task_has_ended(several: ModalStack, runs: dict[str, str]) -> None:
+    """A worker of LocalExecutor, which is a fork of a scheduler that has used Modal, uploads like any other process."""
+    with client_of(several.local.url, several.local.env) as client:
+        volume = modal.Volume.from_name("modalflow-logs", client=client)
+        folder = f"dag_id=mixed/run_id={runs['mixed']}/task_id=at_home"
+        files = wait_until(lambda: [entry.path for entry in volume.listdir(folder, recursive=True)], 15.0, "the copy")
+    assert any("/host-" in path for path in files), files
+
+
 def test_a_whole_dag_can_go_to_an_executor(several: ModalStack, runs: dict[str, str]) -> None:
     """Through ``default_args``."""
     assert several.airflow.api.xcom("all_away", runs["all_away"], "by_default_args") == "modalflow"
@@ -144,3 +161,21 @@ def test_what_is_masked_at_home_is_masked_away(several: ModalStack, masked_run: 
     ]
     assert rendered[0]["rendered_fields"] == rendered[1]["rendered_fields"]
     assert PIN not in json.dumps(rendered)
+
+
+def test_a_modal_that_does_not_answer_holds_no_slot_and_no_scheduler(several: ModalStack, runs: dict[str, str]) -> None:
+    """The upload of a log ends after its bound, so the scheduler ends on SIGTERM; the log is read from the host, headed
+    by what is so. The last test of this Airflow: nothing is scheduled after it."""
+    several.local.faults.add("VolumePutFiles2:lost-reply=held,for=clients")
+    run_id = start_run(several, "at_home_alone")
+    assert finish_run(several, "at_home_alone", run_id) == "success"
+    scheduler, began = several.airflow.programs["scheduler"].pid, time.monotonic()
+    os.kill(scheduler, signal.SIGTERM)
+    wait_until(lambda: not is_running(scheduler), 60.0, "the end of the scheduler")
+    assert time.monotonic() - began < airflow_logging.UPLOAD_SECONDS + 15.0
+    log = log_of(several, "at_home_alone", run_id, "at_home")
+    assert said(log, "at home") == 1, "\n".join(log)
+    assert said(log, "LocalExecutor ran this task, not ModalExecutor") == 1, "\n".join(log)
+    assert said(log, "No log at") == 0, "\n".join(log)
+    assert said(log, "could not be copied to the logs Volume (Modal did not answer within 20 s)") == 1, "\n".join(log)
+    assert "could not be copied to the logs Volume" in several.airflow.programs["scheduler"].tail(200)

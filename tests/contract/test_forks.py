@@ -187,6 +187,27 @@ def test_what_is_made_anew_is_there(logs: LogVolume) -> None:
     assert forks._loop_of_sdk() is not None
 
 
+IMPORTS = """
+import sys
+from modalflow import forks, log_volume, names
+from modalflow.control_plane import connect
+forks.import_ahead()
+before = set(sys.modules)
+volume = log_volume.LogVolume(connect(), names.Names("test-imports"))
+volume.add("log", "a", b"x" * 5_000_000)
+volume.read("log")
+print(sorted(name for name in set(sys.modules) - before if name.startswith(("modal", "aiohttp"))))
+"""
+
+
+def test_nothing_is_left_to_import_at_a_first_transfer(local: Live, client: modal.Client) -> None:
+    """A fork in the middle of an import of another thread would leave the child waiting for that module's lock."""
+    program = [sys.executable, "-c", IMPORTS]
+    done = subprocess.run(program, env={**os.environ, **local.env}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "[]\n", done.stderr
+    modal.Volume.objects.delete("test-imports-logs", client=client)
+
+
 def test_a_dict_of_a_process_is_empty_in_its_child() -> None:
     """What holds connections is looked up anew there, and stays in the parent."""
     held: forks.PerProcess[str, int] = forks.PerProcess()

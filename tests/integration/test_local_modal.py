@@ -241,8 +241,11 @@ def work(number: int) -> str:
 app_file = Path(__file__)
 
 
+deployed = modal.Function.from_name("of-a-module", "work")
+
+
 def test_an_app_of_a_module_runs_in_each(configured: Address) -> None:
-    """With the image, the Volume, the Secret and the Dict that it names, in one server after the other."""
+    """With the image, the Volume, the Secret and the Dict that it names, and by its name, in one after the other."""
     had = rpcs(configured)
     for number in range(2):
         with LocalModal():
@@ -250,6 +253,10 @@ def test_an_app_of_a_module_runs_in_each(configured: Address) -> None:
                 assert work.remote(number) == "local 1"
             assert results["number"] == number
             assert volume.listdir("/") == []
+            app.deploy()
+            assert deployed.remote(number) == "local 1"
+        with pytest.raises(WrongServerError):
+            work.remote(number)
     assert rpcs(configured) == had
 
 

@@ -95,7 +95,7 @@ def test_what_the_local_control_plane_does_besides(user: dict[str, str], tmp_pat
 def test_the_context_manager(user: dict[str, str], tmp_path: Path) -> None:
     """The lines for Python run as they are written, with an SDK call where the dots are."""
     body = block("python", "LocalModal").replace("...", "print(len(modal.Dict.objects.list()))")
-    (tmp_path / "example.py").write_text(f"import os\nimport modal\n{body}")
+    (tmp_path / "example.py").write_text(f"import modal\n{body}")
     assert typed(["python example.py"], user, tmp_path).strip() == "0"
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane
+from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane, forks
 from modalflow.config import Settings
 from modalflow.described import words_of
 from modalflow.errors import ModalflowError, WorkloadRejectedError
@@ -93,6 +93,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     def start(self) -> None:
         """Check the settings and the deployment, and start the engine."""
         settings = self.settings
+        forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = self._workload_env(settings)
         self._bundles = local_bundles(
             airflow_compat.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""

@@ -1,4 +1,4 @@
-"""A DAG with tasks on two executors: the default one on Airflow's host, and the one with the alias ``modal``."""
+"""DAGs with tasks on two executors: LocalExecutor on Airflow's host, and the default one, with the alias ``modal``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import datetime
 from airflow.sdk import DAG, task
 
 
-@task
+@task(executor="LocalExecutor")
 def at_home() -> str:
     print("at home")
     return os.environ.get("MODAL_TASK_ID", "no container")
@@ -25,7 +25,7 @@ def away_by_class_name() -> str:
     return os.environ.get("MODALFLOW_APP", "no app")
 
 
-@task
+@task(executor="LocalExecutor")
 def at_home_again(seen: list[str], app: str) -> list[str]:
     return [*seen, app, os.environ.get("MODALFLOW_APP", "no app")]
 
@@ -35,3 +35,6 @@ with DAG("mixed", schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
 
 with DAG("all_away", schedule=None, start_date=datetime(2026, 1, 1), catchup=False, default_args={"executor": "modal"}):
     task(task_id="by_default_args")(lambda: os.environ.get("MODALFLOW_APP", "no app"))()
+
+with DAG("at_home_alone", schedule=None, start_date=datetime(2026, 1, 1), catchup=False):
+    at_home()

@@ -55,6 +55,7 @@ class ModalVolumeLogIO:
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
         from modalflow.errors import ModalflowError
+        from modalflow.text import one_line
 
         nowhere: list[str] = []
         found: list[str] = []
@@ -63,7 +64,7 @@ class ModalVolumeLogIO:
             try:
                 sources, texts = self._on_volume(team, lambda volume: volume.read(relative_path))
             except ModalflowError as error:
-                sources, texts = [str(error)], []
+                sources, texts = [one_line(error)], []
             parts += texts
             (found if texts else nowhere).extend(sources)
         return found or nowhere, parts or None

@@ -25,7 +25,7 @@ from modalflow.control_plane import ControlPlane
 from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
 from modalflow.names import DEPLOYMENT_FILE, Names
-from modalflow.text import STORED, clean
+from modalflow.text import STORED, clean, one_line
 
 #: Seconds that a reader of a log waits for Modal before it is told so instead.
 READ_TIMEOUT = 20.0
@@ -119,7 +119,7 @@ class LogVolume:
                 rest = f"the log from {file.path} on"
                 texts.append(coming.result(max(0.0, deadline - time.monotonic())))
                 if not _PART.search(file.path):
-                    sources.append(f"modal://{self._name}/{file.path}")
+                    sources.append(one_line(f"modal://{self._name}/{file.path}"))
             return sources, texts
         except FutureTimeoutError:
             why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self._name}"
@@ -128,7 +128,7 @@ class LogVolume:
             refused = f"Modal refused the credentials with which the log on Volume {self._name} was to be read: {error}"
             raise CredentialsError(refused) from error
         except (exception.Error, OSError) as error:
-            return [*sources, f"Volume {self._name}: {rest} could not be read: {error}"], texts
+            return [*sources, one_line(f"Volume {self._name}: {rest} could not be read: {error}")], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

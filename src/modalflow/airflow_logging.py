@@ -96,6 +96,7 @@ class ModalVolumeLogIO:
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
         from modalflow.errors import ModalflowError
+        from modalflow.text import one_line
 
         nowhere: list[str] = []
         found: list[str] = []
@@ -104,7 +105,7 @@ class ModalVolumeLogIO:
             try:
                 sources, texts = self._on_volume(team, lambda volume: _read(volume, relative_path, ti))
             except ModalflowError as error:
-                sources, texts = [str(error)], []
+                sources, texts = [one_line(error)], []
             parts += texts
             (found if texts else nowhere).extend(sources)
         return found or nowhere, parts or None

@@ -26,7 +26,7 @@ from modalflow.described import words_of
 from modalflow.errors import CredentialsError
 from modalflow.messages import Deployment
 from modalflow.names import DEPLOYMENT_FILE, Names, stored_log_path
-from modalflow.text import STORED, clean
+from modalflow.text import STORED, clean, one_line
 
 #: Seconds that a reader of a log waits for Modal before it is told so instead.
 READ_TIMEOUT = 20.0
@@ -120,7 +120,7 @@ class LogVolume:
                 rest = f"the log from {file.path} on"
                 texts.append(coming.result(max(0.0, deadline - time.monotonic())))
                 if not _PART.search(file.path):
-                    sources.append(f"modal://{self.name}/{file.path}")
+                    sources.append(one_line(f"modal://{self.name}/{file.path}"))
             return sources, texts
         except FutureTimeoutError:
             why = f"Modal did not answer within {READ_TIMEOUT:g} s; {rest} is on Volume {self.name}"
@@ -130,7 +130,7 @@ class LogVolume:
                 f"Modal refused the credentials for the log on Volume {self.name}: {words_of(error)}"
             ) from error
         except (exception.Error, OSError) as error:
-            return [*sources, f"Volume {self.name}: {rest} could not be read: {words_of(error)}"], texts
+            return [*sources, one_line(f"Volume {self.name}: {rest} could not be read: {words_of(error)}")], texts
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 

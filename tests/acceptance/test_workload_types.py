@@ -113,8 +113,8 @@ def test_a_callbacks_reason_is_stored_whatever_is_in_it(
         ("prints", "success", ["surrogate \\udce9 in log", "in print"]),
         ("raises_nul", "failed", ["ValueError", "bad"]),
         ("raises_surrogate", "failed", ["ValueError", "bad caf\\udce9 value"]),
-        ("returns_nul", "failed", []),
-        ("returns_surrogate", "failed", []),
+        ("returns_nul", "failed", ["Task failed with exception", "rejected by database"]),
+        ("returns_surrogate", "failed", ["UnicodeEncodeError", "surrogates not allowed"]),
     ],
 )
 def test_tasks_with_such_words_end_and_say_why(

@@ -9,7 +9,7 @@ import math
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalflow.errors import MalformedMessageError
@@ -23,6 +23,7 @@ ENTRY = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner")
 NUMBERS = st.integers(-1, 2**31 - 1)
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         Submission,
@@ -76,6 +77,7 @@ def test_malformed_entry_is_refused(text: object) -> None:
         Entry.from_json(text)
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(st.sampled_from([*json.loads(ENTRY.to_json()), "x"]), JSON_VALUES))
 def test_no_entry_raises_anything_else(wire: dict[str, object]) -> None:
     """Any JSON object is an entry that is safe to store and to calculate with, or that one error."""
@@ -83,6 +85,7 @@ def test_no_entry_raises_anything_else(wire: dict[str, object]) -> None:
         check(Entry.from_json(json.dumps(json.loads(ENTRY.to_json()) | wire)))
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_no_text_raises_anything_else(text: str) -> None:
     """The same holds for what is no JSON at all."""
@@ -134,6 +137,7 @@ def test_a_reason_of_megabytes_arrives_short() -> None:
     assert len(entry.to_json()) < 1 << 16
 
 
+@settings(deadline=None, max_examples=40)
 @given(st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Deployment)]), JSON_VALUES))
 def test_no_deployment_record_raises_anything_else(wire: dict[str, object]) -> None:
     """The record is on a Volume that containers can write."""

@@ -131,7 +131,7 @@ def assert_storable(text: Any) -> None:
         assert not any(character < " " and character not in "\t\n" for character in text)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(REPORTS, max_size=3))
 def test_events_of_any_form_harm_nobody(reports: list[Any]) -> None:
     """Events that cannot be read are passed over; of the others, what Airflow is told can be stored."""
@@ -142,7 +142,7 @@ def test_events_of_any_form_harm_nobody(reports: list[Any]) -> None:
     assert scheduler.call.settled == (KEY not in scheduler.executor.running)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(REPORTS, st.booleans(), TEXTS)
 def test_a_look_up_ends_what_has_ended(report: Any, ended: bool, words: str) -> None:
     """Where Modal says that a call has ended, its workload ends, whatever is in the ledger."""
@@ -260,6 +260,7 @@ def test_what_airflow_does_not_take_ends_that_workload_alone(broken: str) -> Non
     assert not scheduler.executor.running
 
 
+@settings(deadline=None)
 @given(TEXTS, st.uuids())
 def test_an_external_id_fits_and_is_adopted_by(call_id: str, work_id: uuid.UUID) -> None:
     """Airflow stores 250 characters, and an adopting scheduler reads the work id out of them."""
@@ -269,6 +270,7 @@ def test_an_external_id_fits_and_is_adopted_by(call_id: str, work_id: uuid.UUID)
     assert_storable(stored)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_no_ending_of_modals_is_unreadable(words: str) -> None:
     """What Modal says of a function call becomes a verdict with words of a bounded length."""

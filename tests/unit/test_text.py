@@ -8,7 +8,7 @@ import time
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalflow.text import REASON, clean, for_terminal, json_line, one_line
@@ -44,6 +44,7 @@ def is_safe(text: str, *, newlines: bool = True) -> bool:
     )
 
 
+@settings(deadline=None)
 @given(TEXTS, LENGTHS)
 def test_what_is_cleaned_is_safe_bounded_and_stays_as_it_is(text: str, longest: int) -> None:
     """No NUL, surrogate or control character is left, nothing is longer than asked, and cleaning twice is once."""
@@ -55,6 +56,7 @@ def test_what_is_cleaned_is_safe_bounded_and_stays_as_it_is(text: str, longest: 
     assert one_line(line, longest) == line
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_a_terminal_shows_it_and_does_nothing(text: str) -> None:
     """All that is left of escape sequences are colours, and they end with the text."""
@@ -65,6 +67,7 @@ def test_a_terminal_shows_it_and_does_nothing(text: str) -> None:
     assert for_terminal(shown) == shown
 
 
+@settings(deadline=None)
 @given(JSON_VALUES)
 def test_a_line_of_json_keeps_its_value(value: object) -> None:
     """Lines that are passed on as they are stay valid JSON of the same value, and cannot steer a terminal either."""
@@ -74,6 +77,7 @@ def test_a_line_of_json_keeps_its_value(value: object) -> None:
     assert json.dumps(json.loads(safe)) == json.dumps(json.loads(line))
 
 
+@settings(deadline=None)
 @given(
     st.one_of(
         st.binary(),

@@ -19,6 +19,7 @@ from click.core import ParameterSource
 from modalflow.cli.common import BundleType, answer, json_option, show
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
+from modalflow.text import STORED, clean
 from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ def deploy(
         with modal.enable_output() if watched else contextlib.nullcontext():
             deployment = plan.carry_out()
     except ModalflowError as error:
-        raise click.ClickException(str(error)) from error
+        raise click.ClickException(clean(error, STORED)) from error
     if as_json:
         answer(json.dumps(_as_json(plan), indent=1))
         return

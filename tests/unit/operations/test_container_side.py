@@ -26,7 +26,7 @@ VIEWS = st.dictionaries(
 PROBES = st.dictionaries(st.sampled_from(["cloud", "region", "time", "problem", "container_id"]), JSON_VALUES)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(PROBES, VIEWS | JSON_VALUES)
 def test_any_answer_becomes_findings(probe: dict[str, Any], view: object) -> None:
     """Each is a line that a terminal shows, and that JSON can hold."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 from modalflow.operations.log_lines import readable
 from tests.strange import JSON_VALUES, TEXTS
@@ -63,6 +63,7 @@ def test_a_terminal_only_shows_it(event: str, shown: str) -> None:
     assert readable(event) == ("", shown)
 
 
+@settings(deadline=None)
 @given(TEXTS, JSON_VALUES)
 def test_any_line_can_be_shown(text: str, value: object) -> None:
     """Whatever a task has written to its log."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from structlog.processors import JSONRenderer
 
 from modalflow.worker.log_encoding import is_encodable, spell_out_surrogates, spelled_out
@@ -49,12 +49,14 @@ def test_other_lines_are_as_they_were(renderer: JSONRenderer) -> None:
     assert json.loads(renderer(None, "info", {"event": "ä\x00", "n": [1, None]})) == {"event": "ä\x00", "n": [1, None]}
 
 
+@settings(deadline=None)
 @given(TEXTS, JSON_VALUES)
 def test_any_event_can_be_encoded(name: str, value: object) -> None:
     """However deep it is nested."""
     msgspec.json.encode(spelled_out({name: value}), enc_hook=str)
 
 
+@settings(deadline=None)
 @given(TEXTS)
 def test_what_can_be_encoded_is_known(text: str) -> None:
     """Before any serializer finds out."""

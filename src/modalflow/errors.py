@@ -28,10 +28,15 @@ class ConfigError(ModalflowError):
 
     def __init__(self, where: str, value: object, expected: str) -> None:
         self.where, self.expected = where, expected
-        super().__init__(f"{where} is {_cut(repr(value))}; expected {expected}")
+        super().__init__(f"{where} is {shown(value)}; expected {expected}")
 
 
-def _cut(text: str) -> str:
+def shown(value: object) -> str:
+    """Return a value as an error shows it: never too long, and whatever it is."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001  Whatever an object's own repr raises, the error is about the setting.
+        text = f"of type {type(value).__name__}"
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}… ({len(text):,} characters)"
 
 

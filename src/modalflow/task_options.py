@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from modalflow import values
-from modalflow.errors import ConfigError, a_known_name
+from modalflow.errors import ConfigError, a_known_name, shown
 
 if TYPE_CHECKING:
     from typing import Unpack
 
 PLACE = 'executor_config["modal"]'
+
+#: Keys that a note names, and characters of each.
+_NAMED, _LONGEST_KEY = 8, 60
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,10 @@ def check_options(wanted: object, place: str = PLACE) -> dict[str, Any]:
         raise ConfigError(place, wanted, "a dict such as {'gpu': 'T4', 'memory': 1024}")
     for name in wanted:
         if name not in KEYS:
-            raise ConfigError(f"a key of {place}", name, a_known_name(str(name), KEYS) + _HINTS.get(str(name), ""))
+            hint = _HINTS.get(name, "")
+            raise ConfigError(
+                f"a key of {place}", name, a_known_name(name if isinstance(name, str) else "", KEYS) + hint
+            )
     # None is what a key has that is not there: a helper of the user's may pass it on.
     given = {name: value for name, value in wanted.items() if value is not None}
     return {name: KEYS[name].check(f"{place}[{name!r}]", value) for name, value in given.items()}
@@ -126,13 +132,10 @@ _OTHERS: Mapping[str, str] = {
     **dict.fromkeys(("Modal", "modalflow", "ModalExecutor", "modal_executor"), "the key is 'modal'"),
 }
 
-#: Keys that a note names, and characters of each.
-_NAMED, _LONGEST_KEY = 8, 60
-
 
 def read_by_others(executor_config: Mapping[Any, Any]) -> str:
     """Return a note on the keys of an ``executor_config`` that ModalExecutor does not read; empty if there are none."""
-    keys = [str(key)[:_LONGEST_KEY] for key in executor_config if key != "modal"]
+    keys = [(key if isinstance(key, str) else shown(key))[:_LONGEST_KEY] for key in executor_config if key != "modal"]
     if not keys:
         return ""
     named = ", ".join(map(repr, keys[:_NAMED])) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")

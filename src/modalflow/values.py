@@ -45,6 +45,10 @@ KNOWN_GPUS = (
     "ANY",
 )
 
+#: Modal's API has sizes as unsigned numbers of 32 bits, and cores in thousandths.
+_MOST = 2**32 - 1
+_MOST_CORES = _MOST // 1000
+
 _GPU = re.compile(r"(?P<kind>[A-Za-z][A-Za-z0-9_-]*[!+]?)(?::(?P<count>[1-9]\d*))?")
 _MEMORY = re.compile(r"(?P<amount>\d+(?:\.\d+)?) ?(?P<unit>[MG])iB?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -53,7 +57,8 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """Return whether this is a number that Modal's messages can have: finite, and of 32 bits."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
 def _pair(place: str, value: Any, read: Callable[[Any], Any], expected: str) -> Any:
@@ -71,7 +76,7 @@ def cores(place: str, value: Any) -> float | tuple[float, float]:
     """Processor cores, or (reserved, limit)."""
 
     def read(part: Any) -> float | None:
-        return float(part) if _is_number(part) and part > 0 else None
+        return float(part) if _is_number(part) and 0 < part <= _MOST_CORES else None
 
     found: float | tuple[float, float] = _pair(
         place, value, read, "a positive number of cores or (reserved, limit), e.g. 2 or (1, 4)"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from modalflow import modal_config
 from modalflow.errors import ConfigError, WorkloadRejectedError
 from modalflow.executor.resources import read_executor_config
+from modalflow.task_options import KEYS
 
 
 def test_equal_requests_are_equal_resources() -> None:
@@ -150,3 +154,44 @@ def test_mistake_is_named(wanted: Any, message: str) -> None:
     """The message names the key, its value and what was expected."""
     with pytest.raises(WorkloadRejectedError, match=message):
         read_executor_config({"modal": wanted})
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(max_size=5) | st.integers() | st.just("/a"), inner, max_size=3)
+        | st.tuples(inner, inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.fixed_dictionaries({"modal": st.dictionaries(st.sampled_from([*KEYS, "x"]), _ANYTHING, max_size=3) | _ANYTHING})
+    | st.dictionaries(st.text(max_size=5) | st.integers() | st.none(), _ANYTHING, max_size=3)
+    | _ANYTHING
+)
+@example({"modal": {"memory": math.inf}})
+@example({"modal": {"memory": math.nan}})
+@example({"modal": {"memory": "9" * 400 + "GiB"}})
+@example({"modal": {"cpu": math.inf}})
+@example({"modal": {"cpu": 10**400}})
+@example({"modal": {"cpu": 10**5000}})
+@example({"modal": {"memory": 2**32}})
+@example({"modal": {"submit_attempts": 10**5000}})
+@example({"modal": {10**5000: 1}})
+@example({10**5000: 1})
+@example({"modal": {"timeout": 10**400}})
+@example({"modal": {"volumes": {"/a": "a", 1: "b"}}})
+@example({"modal": {"secrets": [[], {}]}})
+@example({"modal": {"gpu": ["T4"]}})
+def test_nothing_that_a_task_asks_for_raises_anything_else(config: Any) -> None:
+    """Whatever is in an executor_config, it is read, or rejected with a reason of a bounded length."""
+    try:
+        request = read_executor_config(config)
+    except WorkloadRejectedError as error:
+        assert len(str(error)) < 5000
+        return
+    assert hash(request.resources) is not None and json.dumps(request.resources.plain(), allow_nan=False)

@@ -83,7 +83,7 @@ class Call:
             return await answer(self.container, submission)
         if self.container.problem:
             # Without a log: what is written where logs should be would land in a user's Volume.
-            failure = f"Nothing can run in {self._where()} {self.container.problem}."
+            failure = f"Nothing can run in container {self.container.id}: {self.container.problem}."
             return await self._refuse(dataclasses.replace(claim, reason=failure), "")
         claim = dataclasses.replace(claim, state=State.RUNNING, task=submission.task_try)
         try:
@@ -160,7 +160,7 @@ class Call:
 
     async def _run_with(self, env: Mapping[str, str], submission: Submission, segment: Segment) -> Outcome:
         if problem := variables.problem(env, processes.most_for_variables()):
-            reason = f"Nothing can be started in {self._where()} {problem}."
+            reason = f"Nothing can be started in container {self.container.id}: {problem}."
             return Outcome(State.FAILED, return_code=_NOT_EXECUTABLE, reason=reason)
         command = submission.command
         order = Order(

@@ -19,7 +19,6 @@ from modalflow.mounts import hidden
 from modalflow.names import (
     APP_VARIABLE,
     DEFAULT_APP,
-    LOGS_MOUNT,
     OWN_FOLDER,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
@@ -77,8 +76,8 @@ class Container:
             id=container_id(),
             report=Report(ledger, events),
             commits=Commits(volume.commit.aio),
-            accounts=Accounts(Path(LOGS_MOUNT), container_id(), age=_age()),
-            log_root=Path(LOGS_MOUNT),
+            accounts=Accounts(Path(begun.log_root), container_id(), age=_age()),
+            log_root=Path(begun.log_root),
             home=begun.home,
             dags=Dags(
                 open_store(names),
@@ -114,7 +113,14 @@ class Container:
         async with self.dags.folders_for(wanted, bundles) as folders:
             # Nobody configures the bundles of examples: Airflow adds them itself, where they are wanted.
             examples = any(each.name not in (bundles or folders) for each in wanted)
-            yield environment.of_workload(self.variables, submitted, home=self.home, folders=folders, examples=examples)
+            yield environment.of_workload(
+                self.variables,
+                submitted,
+                home=self.home,
+                folders=folders,
+                examples=examples,
+                log_root=str(self.log_root),
+            )
 
     def granted(self, submission: Submission) -> dict[str, Any]:
         """What a submission is granted here: the keys of ``Submission.resources``, and ``profile``."""

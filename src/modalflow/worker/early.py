@@ -15,10 +15,11 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
-from modalflow.names import BUNDLES_VARIABLE
+from modalflow.names import BUNDLES_VARIABLE, FIRST_LOGS_MOUNT, LOGS_MOUNT
 from modalflow.worker import environment
 from modalflow.worker.zygote_process import ZygoteProcess
 
@@ -44,6 +45,8 @@ class Early:
     """The zygote's: a workload's of which the container's own variables say all."""
     zygote: ZygoteProcess | None
     """None where there is no Airflow, or where it could not be started: then a workload starts its own."""
+    log_root: str = LOGS_MOUNT
+    """Where the logs Volume is."""
 
     @classmethod
     def start(cls, variables: Mapping[str, str]) -> Early:
@@ -52,17 +55,27 @@ class Early:
         # Only matters where containers share a machine's /tmp, as they may on a local control plane.
         atexit.register(shutil.rmtree, home, ignore_errors=True)
         baked = json.loads(variables.get(BUNDLES_VARIABLE, "{}"))
-        env = environment.of_workload(variables, {}, home=home, folders=baked)
+        log_root = logs_mount(lambda path: Path(path).exists())
+        env = environment.of_workload(variables, {}, home=home, folders=baked, log_root=log_root)
         if importlib.util.find_spec("airflow") is None:
-            return cls(home, baked, env, None)
+            return cls(home, baked, env, None, log_root)
         try:
             zygote = ZygoteProcess.start(env, airflow=True)
         except OSError as error:
             log.warning("No zygote was started before the first input: %s", error)
-            return cls(home, baked, env, None)
+            return cls(home, baked, env, None, log_root)
         if variables.get(SNAPSHOT_VARIABLE) == "1" and not zygote.wait_until_ready(_SNAPSHOT_PATIENCE):
             log.warning("The memory snapshot is without Airflow: its import was not over in %s s", _SNAPSHOT_PATIENCE)
-        return cls(home, baked, env, zygote)
+        return cls(home, baked, env, zygote, log_root)
+
+
+def logs_mount(exists: Callable[[str], bool]) -> str:
+    """Return where the logs Volume is in this container.
+
+    An executor that has not read the newest record yet binds a task's own Volumes together with the logs Volume where
+    the worker of before had it.
+    """
+    return FIRST_LOGS_MOUNT if not exists(LOGS_MOUNT) and exists(FIRST_LOGS_MOUNT) else LOGS_MOUNT
 
 
 _early: Early | None = None

@@ -51,12 +51,14 @@ def of_workload(
     home: str,
     folders: Mapping[str, str],
     examples: bool = False,
+    log_root: str = LOGS_MOUNT,
 ) -> dict[str, str]:
     """The environment of one of Airflow's workloads.
 
     Above the container's variables come the submitted ones, and above these the few that only the worker can know.
     ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to where they are in the container.
     ``examples`` is for one whose DAG is an example of Airflow's or of a provider's: looking for these takes time.
+    ``log_root`` is where the logs Volume is.
     """
     # Bundles that fetch by themselves do so into this container's own folder.
     own = {
@@ -70,7 +72,7 @@ def of_workload(
             "AIRFLOW_HOME": home,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
             # A remote logging of the deployment's own uploads what it finds in a folder that is Airflow's alone.
-            BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else LOGS_MOUNT,
+            BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else log_root,
         }
     )
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), folders):

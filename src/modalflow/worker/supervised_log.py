@@ -38,7 +38,7 @@ def log_in_parts(order: Order, workload: Any) -> Iterator[Any]:
     _open_logs_with(opened)
     try:
         # Airflow's file is on this disk, too, where a name of more than 255 bytes has no place.
-        yield workload.model_copy(update={"log_path": stored_log_path(workload.log_path)})
+        yield workload.model_copy(update={"log_path": workload.log_path and stored_log_path(workload.log_path)})
     finally:
         # Uploaded by now. A later function call of the same try adds its own lines to that, and not these again.
         for file in whole:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import time
@@ -11,7 +12,7 @@ import pytest
 
 from modalflow.cost.usage import LOST, Record, Reserved
 from modalflow.messages import Entry, Kind, State, Submission
-from modalflow.names import USAGE_FOLDER
+from modalflow.names import USAGE_FOLDER, TaskTry
 from modalflow.worker import accounts
 from modalflow.worker.accounts import Account, Accounts, age_of_this_process
 from modalflow.worker.orders import Outcome, Used
@@ -101,6 +102,17 @@ def test_a_command_is_summed_with_its_dag_run(world: World, log_path: str, task:
     [r] = world.records()
     assert (r.dag_id, r.run_id, r.task_id, r.map_index, r.try_number) == task
     assert r.label == "the command" and r.reserved == Reserved(cpu=2)
+
+
+def test_a_command_names_its_task_itself(world: World) -> None:
+    """A path can be read in two ways where a run is called like a part of it; what the submission says counts."""
+    task = TaskTry("d", "t", "a/task_id=x", 0, 2)
+    command = Submission("w", Kind.COMMAND, task.log_path, "p", "the command", command=("true",))
+    for submitted in (dataclasses.replace(command, task=task), command):
+        world.open().close(submitted, DONE, granted)
+    named, unnamed = world.records()
+    assert (named.dag_id, named.task_id, named.run_id, named.map_index, named.try_number) == task
+    assert (unnamed.dag_id, unnamed.task_id, unnamed.run_id) == ("", "", "")
 
 
 def test_work_of_a_lost_container_is_recorded_by_the_next_one(world: World) -> None:

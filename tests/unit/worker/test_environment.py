@@ -7,7 +7,9 @@ import json
 import pytest
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
+from modalflow.names import FIRST_LOGS_MOUNT, LOGS_MOUNT
 from modalflow.worker import environment
+from modalflow.worker.early import logs_mount
 from modalflow.worker.environment import BUNDLE_LIST, rewrite_bundles
 
 
@@ -89,3 +91,18 @@ def test_a_zygote_has_nothing_that_is_a_workloads_own() -> None:
         "AIRFLOW_CONN_X": "all",
         "LANG": "C",
     }
+
+
+@pytest.mark.parametrize(
+    ("there", "found"),
+    [
+        ((), LOGS_MOUNT),
+        ((LOGS_MOUNT,), LOGS_MOUNT),
+        ((LOGS_MOUNT, FIRST_LOGS_MOUNT), LOGS_MOUNT),
+        ((FIRST_LOGS_MOUNT,), FIRST_LOGS_MOUNT),
+    ],
+)
+def test_logs_go_where_the_executor_has_mounted_their_volume(there: tuple[str, ...], found: str) -> None:
+    """An executor that has not heard of a new deployment yet mounts the logs Volume where it was before; a folder
+    `logs` of a user's own Volume at `/vol` is not taken for it."""
+    assert logs_mount(lambda path: path in there) == found

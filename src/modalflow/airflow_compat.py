@@ -236,6 +236,17 @@ def bundle_names(bundles: Any) -> list[str]:
     return list(bundles._bundle_config)
 
 
+def configured_bundles() -> list[str]:
+    """The names of the DAG bundles that this process's Airflow has; none if they cannot be read."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    manager: Any = DagBundlesManager
+    try:
+        return bundle_names(manager())
+    except Exception:  # noqa: BLE001  Bundles are users' classes, and their configuration may be anything.
+        return []
+
+
 def bundle_version(version: str) -> Any:
     """A DAG bundle's version in the form that a bundle returns it."""
     from airflow.dag_processing.bundles import base
@@ -510,6 +521,25 @@ _DAG_IMPORTERS = (
     ("airflow.dag_processing.dagbag", "DagBag"),
     ("airflow.models.dagbag", "DagBag"),
 )
+
+
+@contextlib.contextmanager
+def dag_bags_made() -> Iterator[list[Any]]:
+    """Yield the DagBags that are made within the context, a bag that fails while it is filled included."""
+    module = "airflow.dag_processing.dagbag" if AIRFLOW_V_3_2_PLUS else "airflow.models.dagbag"
+    dag_bag: Any = import_module(module).DagBag
+    made: list[Any] = []
+    original = dag_bag.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        made.append(self)
+        original(self, *args, **kwargs)
+
+    dag_bag.__init__ = __init__
+    try:
+        yield made
+    finally:
+        dag_bag.__init__ = original
 
 
 def end_at_segfaults() -> None:

@@ -8,13 +8,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.demo.ports import free_port
 from modalflow.messages import PROTOCOL, Kind, State
 from modalflow.names import BUNDLES_ROOT, TaskTry
+from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
 from tests.integration.stub_execution_api import (
     callback_workload,
@@ -231,6 +234,45 @@ def test_a_task_that_misbehaves_is_airflows_to_judge(world: World, task_id: str,
     assert return_code is None or entry.return_code == return_code
     for line in work.log().splitlines():
         json.loads(line)
+
+
+BROKEN_DAGS = {
+    "needs.py": ("import acme_ops", "a module that this container does not have: 'acme_ops'"),
+    "syntax.py": ("def broken(:", "not valid for this container's Python"),
+    "slow.py": ("import time; time.sleep(60)", "[core] dagbag_import_timeout allows (1"),
+    "ends.py": ("raise SystemExit(3)", "ends the process at its import"),
+    "other.py": ("from airflow.sdk import DAG\ndag = DAG('other')", "defines no DAG 'd' here, but: other"),
+    "none.py": ("x = 1", "defines no DAG at all"),
+    "no_task.py": ("from airflow.sdk import DAG\ndag = DAG('d')", "without task 'hello'"),
+    "absent.py": (None, "has no file absent.py"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_DAGS)
+def test_a_dag_that_is_missing_says_why(world: World, tmp_path: Path, name: str) -> None:
+    """After Airflow's own line the task's log says which of the causes it was, an import's traceback included."""
+    code, why = BROKEN_DAGS[name]
+    (tmp_path / "there.py").touch()
+    if code is not None:
+        (tmp_path / name).write_text(code)
+    bundles = [{"name": "broken", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(tmp_path)}}]
+    env = {BUNDLE_LIST: json.dumps(bundles)}
+    if name == "slow.py":
+        env["AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT"] = "1"
+    work = world.task("hello", bundle="broken", dag_file=name, env=env)
+    work.ended()
+    events = [json.loads(line)["event"] for line in work.log().splitlines()]
+    airflows = next(number for number, event in enumerate(events) if event.endswith("during start up"))
+    told = [event for event in events[airflows:] if why in event]
+    assert len(told) == 1, events
+    assert "Traceback" in told[0] or name not in ("needs.py", "syntax.py", "slow.py", "ends.py")
+
+
+def test_a_bundle_that_is_not_configured_says_so(world: World) -> None:
+    """With the names of those that are."""
+    work = world.task("hello", bundle="nowhere")
+    assert work.ended().final_state == "failed"
+    assert "DAG bundle 'nowhere' is not configured in this container" in work.log()
 
 
 def test_a_short_task_is_not_held_back(world: World) -> None:

@@ -23,6 +23,7 @@ from modalflow.messages import State
 from modalflow.text import clean, from_json
 from modalflow.worker import processes
 from modalflow.worker.environment import has_remote_logging
+from modalflow.worker.missing_dag import Looked, why_missing, why_no_bundle
 from modalflow.worker.orders import Order, Outcome
 from modalflow.worker.refusals import refusal_of, unreached
 from modalflow.worker.supervised_log import log_in_parts
@@ -98,6 +99,7 @@ def _supervise(order: Order, workload: Any) -> Outcome:
     airflow_compat.end_at_segfaults()
     airflow_compat.describe_failed_callbacks(lambda error: clean(describe(error)))
     airflow_compat.before_connection_test_results(lambda said: clean(airflow_compat.redacted(said), _CONNECTION_TEST))
+    _say_why_a_dag_is_missing()
     try:
         return_code = airflow_compat.supervise(workload)
     except airflow_compat.CallbackFailedError as error:
@@ -234,6 +236,52 @@ def _spare_the_first_heartbeat() -> None:
         self._last_heartbeat_attempt = time.monotonic()
 
     ActivitySubprocess._on_child_started = _on_child_started  # type: ignore[method-assign]
+
+
+def _say_why_a_dag_is_missing() -> None:
+    """Have the task's log say why Airflow did not find the task's DAG or bundle, after the line that says that."""
+    from airflow.sdk.execution_time import task_runner
+
+    original = task_runner.parse
+
+    def parse(what: Any, log: Any) -> Any:
+        with airflow_compat.dag_bags_made() as bags:
+            try:
+                return original(what, log)
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                try:
+                    if said := _why_missing(what, bags, error):
+                        log.error(said)
+                except Exception:  # An explanation must not take the place of what it explains.
+                    log.exception("Why the DAG is missing could not be found out")
+                raise
+
+    task_runner.parse = parse
+
+
+def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
+    """Why ``parse`` did not return the task; empty if Airflow has said so itself."""
+    info = what.bundle_info
+    if not bags:
+        # Airflow has not got as far as the files. What this raises goes to the log as well.
+        return why_no_bundle(info.name, info.version, airflow_compat.configured_bundles(), describe(error))
+    if not isinstance(error, SystemExit) and type(error).__name__ != "AirflowRescheduleException":
+        return ""
+    file, dag_file = Path(bags[-1].dag_folder), Path(what.dag_rel_path)
+    return why_missing(
+        Looked(
+            dag_id=what.ti.dag_id,
+            task_id=what.ti.task_id,
+            bundle=info.name,
+            version=info.version,
+            folder=Path(str(file).removesuffix(str(dag_file))),
+            file=file,
+            dags={dag_id: list(dag.task_dict) for dag_id, dag in bags[-1].dags.items()},
+            errors=bags[-1].import_errors,
+        )
+    )
 
 
 def _take_the_task_along() -> None:

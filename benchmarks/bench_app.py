@@ -14,6 +14,12 @@ def nothing() -> None:
     """Return at once."""
 
 
+@app.function(max_containers=4)
+@modal.concurrent(max_inputs=50)
+def nothing_at_once(_number: int) -> None:
+    """Return at once, in a container that runs others of it meanwhile."""
+
+
 @app.function(single_use_containers=True)
 def begins() -> float:
     """Return when the body began, in a container of its own."""

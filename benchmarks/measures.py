@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import importlib
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import modal
@@ -22,6 +25,20 @@ APP = "bench"
 
 #: Inputs of one request, as the SDK's ``experimental_spawn_map`` sends them.
 PUT_AT_ONCE = 512
+
+
+#: Inputs of the map that is timed.
+MAPPED = 10_000
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """What a map cost."""
+
+    seconds: float
+    cpu: float
+    """Processor seconds of the client, the control plane and the containers."""
+    cpu_of_control_plane: float
 
 
 class Bench:
@@ -85,6 +102,32 @@ class Bench:
         rate = 1000 / (time.perf_counter() - asked)
         _cancel([*calls, first])
         return rate
+
+    def mapped_per_second(self) -> float:
+        """Inputs of a map a second, from its call to its last result, in containers that are there."""
+        return MAPPED / self._mapped.seconds
+
+    def cpu_of_mapped(self) -> float:
+        """The processor time of an input of that map."""
+        return 1000 * self._mapped.cpu / MAPPED
+
+    def cpu_of_mapped_in_control_plane(self) -> float:
+        """The part of it that the control plane uses."""
+        return 1000 * self._mapped.cpu_of_control_plane / MAPPED
+
+    @functools.cached_property
+    def _mapped(self) -> Mapped:
+        nothing = self.function("nothing_at_once")
+        nothing.for_each(range(1000))
+        processes = [os.getpid(), self._local.pid, *machine.below(self._local.pid)]
+        before, before_of_control_plane = machine.cpu_seconds(processes), machine.cpu_seconds([self._local.pid])
+        asked = time.perf_counter()
+        nothing.for_each(range(MAPPED))
+        return Mapped(
+            time.perf_counter() - asked,
+            machine.cpu_seconds(processes) - before,
+            machine.cpu_seconds([self._local.pid]) - before_of_control_plane,
+        )
 
     def memory_per_container(self) -> float:
         """The proportional set size of an idle container's processes, ten of which are there."""

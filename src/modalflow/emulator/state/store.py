@@ -111,8 +111,10 @@ class StateDir:
         self.journal.close()
         self.trash.close()
         if self._scratch is not None:
-            remove_or_hand_over(self.root)
-            self._scratch.close()
+            if remove_or_hand_over(self.root):
+                self._scratch.close()
+            else:
+                self._scratch.abandon()
 
 
 def _check_usable(root: Path) -> None:

@@ -47,7 +47,7 @@ BACKGROUND_COMMIT_SECONDS = 5.0
 #: Between two background commits of a container there is at least this, however many inputs it finishes.
 COMMIT_GAP_SECONDS = 0.5
 
-#: Changed paths from which on they are laid out at once, beside all other work, instead of when a container starts.
+#: Paths that one call changed from which on it lays them out itself, instead of the next container's start.
 SETTLE_AT = 200
 
 #: A file of several blocks is put together when it has not changed for so long (it may be growing still), or when a
@@ -150,7 +150,8 @@ class Volumes(VolumeFiles):
     def start(self) -> None:
         """Lay out what an earlier control plane left, beside all other work."""
         for volume in self._volumes.all():
-            self._changed(volume.object_id)
+            if volume.layers is not None and volume.layers.unsettled:
+                volume.layers.settle(0.0)
 
     async def close(self) -> None:
         """Stop what goes on beside calls. Containers have ended."""
@@ -162,11 +163,18 @@ class Volumes(VolumeFiles):
         folder = self._trees / volume.object_id
         volume.layers = Layers(folder, volume.tree, self._blocks, self._trash, self._overlays)
 
-    def _changed(self, volume_id: str) -> None:
-        """Some of the volume's files changed: lay them out now if they are many, later if that takes reading them."""
+    async def _changed(self, volume_id: str, paths: int) -> None:
+        """So many of the volume's files changed: lay them out, later if that can wait.
+
+        Many new files are laid out as part of what made them: otherwise the next container waits for it.
+        """
         layers = self._volumes.get(volume_id).layers
-        if layers is not None and layers.unsettled:
-            layers.settle(0.0 if layers.unsettled >= SETTLE_AT else SETTLE_SECONDS)
+        if layers is None:
+            return
+        if paths >= SETTLE_AT:
+            await layers.settled()
+        elif layers.unsettled:
+            layers.settle(SETTLE_SECONDS)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
@@ -324,7 +332,7 @@ class Volumes(VolumeFiles):
         if changes:
             async with volume.changing:
                 await self._apply(volume.tree, changes, attached.view)
-            self._changed(volume.object_id)
+            await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
         """Enter the changes of a view, leaving the event loop to others now and then."""

@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -23,7 +22,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.rpc import Caller
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
@@ -32,6 +31,7 @@ from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
 from modalflow.emulator.volumes.view import CopiedView, View
+from modalflow.emulator.volumes.volume import Attached, Volume
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
@@ -56,36 +56,6 @@ SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 
 #: Paths of one commit that are entered in one turn of the event loop: some 20 ms, records included.
 PATHS_PER_TURN = 500
-
-
-@dataclass(kw_only=True)
-class Volume(Kept):
-    """One Modal Volume as it was last committed."""
-
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "version")
-
-    version: int = api_pb2.VOLUME_FS_VERSION_V1
-    tree: Tree = field(default_factory=Tree)
-    layers: Layers | None = None
-    """The tree as directories, for overlay mounts."""
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the tree changes, and never while files are read or written."""
-
-    @property
-    def metadata(self) -> api_pb2.VolumeMetadata:
-        return message(api_pb2.VolumeMetadata, version=self.version, name=self.name, creation_info=self.creation_info)
-
-
-@dataclass
-class _Attached:
-    view: View
-    release: Callable[[], None]
-    """To be called when the view is gone."""
-    committer: asyncio.Task[None] | None = None
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the view is worked on."""
-    finished: asyncio.Event = field(default_factory=asyncio.Event)
-    """The container has finished an input since the last background commit."""
 
 
 async def _no_overlays() -> bool:
@@ -132,7 +102,7 @@ class Volumes(VolumeFiles):
         self._overlays, self._root_of, self._written_files = overlays, root_of, written_files
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
-        self._attached: dict[tuple[str, str], _Attached] = {}
+        self._attached: dict[tuple[str, str], Attached] = {}
         self._views, self._trees = state.folder("views"), state.folder("trees")
         self._trash = state.trash
         self._under_way: set[asyncio.Task[None]] = set()
@@ -179,31 +149,34 @@ class Volumes(VolumeFiles):
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
 
-    async def attach(self, volume_id: str, container_id: str, *, background_commits: bool = True) -> View:
+    async def attach(
+        self, volume_id: str, container_id: str, *, background_commits: bool = True, points: Collection[str] = ()
+    ) -> View:
         """Return the container's own writable view of the volume's files, as they were last committed.
 
         The same view for the same container however often it is called. With ``background_commits`` what the
-        container writes is committed every few seconds without its asking.
+        container writes is committed every few seconds without its asking. ``points`` are paths in the volume at which
+        the container has something else mounted.
         """
         volume = self._volumes.get(volume_id)
         key = (volume_id, container_id)
         if key not in self._attached:
             folder = self._views / volume_id / container_id
-            attached = await self._made(volume, folder)
+            attached = await self._made(volume, folder, points)
             if background_commits:
                 attached.committer = asyncio.create_task(self._keep_committing(volume_id, container_id, attached))
             self._attached[key] = attached
         return self._attached[key].view
 
-    async def _made(self, volume: Volume, folder: Path) -> _Attached:
+    async def _made(self, volume: Volume, folder: Path, points: Collection[str]) -> Attached:
         if volume.layers is None or not await self._overlays():
-            copy = CopiedView(folder, volume.tree, self._blocks)
+            copy = CopiedView(folder, volume.tree, self._blocks, points)
             await asyncio.to_thread(copy.update, copy.behind())
-            return _Attached(copy, _nothing)
+            return Attached(copy, _nothing)
         lower = await volume.layers.lower()
         try:
             view = OverlayView(folder, volume.tree, lower, self._blocks)
-            return _Attached(view, functools.partial(volume.layers.release, lower))
+            return Attached(view, functools.partial(volume.layers.release, lower))
         except BaseException:
             volume.layers.release(lower)
             raise
@@ -327,7 +300,7 @@ class Volumes(VolumeFiles):
         async with attached.busy:
             await self._merge(volume, attached, growing=growing)
 
-    async def _merge(self, volume: Volume, attached: _Attached, growing: Collection[str] = ()) -> None:
+    async def _merge(self, volume: Volume, attached: Attached, growing: Collection[str] = ()) -> None:
         changes = await asyncio.to_thread(attached.view.changes, growing)
         if changes:
             async with volume.changing:
@@ -349,7 +322,7 @@ class Volumes(VolumeFiles):
             view.agree(part)
         self._release(gone)
 
-    def _attached_view(self, volume_id: str, container_id: str) -> _Attached:
+    def _attached_view(self, volume_id: str, container_id: str) -> Attached:
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             raise GRPCError(
@@ -373,7 +346,7 @@ class Volumes(VolumeFiles):
             if holder == container_id:
                 attached.finished.set()
 
-    async def _keep_committing(self, volume_id: str, container_id: str, attached: _Attached) -> None:
+    async def _keep_committing(self, volume_id: str, container_id: str, attached: Attached) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(attached.finished.wait(), BACKGROUND_COMMIT_SECONDS)

@@ -112,9 +112,7 @@ class Volumes(VolumeFiles):
             nodes = kept.get(volume.object_id, {})
             self._hold(volume, nodes)
             self._blocks.restore(block for node in nodes.values() for block in node.blocks)
-        self._blocks.restore_wholes(
-            (node.blocks, node.size) for volume in self._volumes.all() for node in volume.tree.nodes().values()
-        )
+        self._blocks.restore_wholes()
         self._blocks.clear_orphans(state.orphaned_before)
 
     def start(self) -> None:

@@ -78,7 +78,11 @@ class Volumes(VolumeFiles):
             "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory of a "
             "version 2 volume 262,144."
         ),
-        "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
+        "VolumeCommit": (
+            "the last writer wins per file; what a container did not touch is not part of its commit; modes and times "
+            "are kept, owners and extended attributes are not. A background commit also follows a finished input; of "
+            "a file that is still open for writing and has only grown, it reads what was added."
+        ),
     }
 
     def __init__(
@@ -347,7 +351,8 @@ class Volumes(VolumeFiles):
     async def _keep_committing(self, volume_id: str, container_id: str, attached: Attached) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(attached.finished.wait(), BACKGROUND_COMMIT_SECONDS)
+                async with asyncio.timeout(BACKGROUND_COMMIT_SECONDS):
+                    await attached.finished.wait()
             attached.finished.clear()
             try:
                 await self._commit(volume_id, container_id, await self._growing(volume_id, container_id))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 import modal
 
@@ -23,6 +25,35 @@ def nothing_at_once(_number: int) -> None:
 @app.function(single_use_containers=True)
 def begins() -> float:
     """Return when the body began, in a container of its own."""
+    return time.time()
+
+
+volume = modal.Volume.from_name("bench-empty", create_if_missing=True, version=2)
+large_volume = modal.Volume.from_name("bench-large", create_if_missing=True, version=2)
+
+
+@app.function(volumes={"/vol": large_volume}, single_use_containers=True, timeout=600)
+def fill(files: int, megabytes: int) -> None:
+    """Put that many small files and one large one onto the Volume."""
+    folder = Path("/vol/many")
+    folder.mkdir()
+    for number in range(files):
+        (folder / str(number)).write_text(str(number))
+    with Path("/vol/large").open("wb") as file:
+        for _ in range(megabytes):
+            file.write(os.urandom(2**20))
+    large_volume.commit()
+
+
+@app.function(volumes={"/vol": volume}, single_use_containers=True)
+def begins_with_empty_volume() -> float:
+    """Return when the body began, in a container of its own that has an empty Volume."""
+    return time.time()
+
+
+@app.function(volumes={"/vol": large_volume}, single_use_containers=True)
+def begins_with_large_volume() -> float:
+    """The same with the Volume that ``fill`` filled."""
     return time.time()
 
 

@@ -36,6 +36,10 @@ class Measure:
 MEASURES = (
     Measure("control plane ready after its start", "s", "<= 0.5", "ready"),
     Measure("cold: spawn to body", "ms", "<= 60", "cold_start"),
+    Measure("cold, with an empty Volume", "ms", "", "cold_start_with_empty_volume"),
+    Measure(
+        "cold, with a Volume of 5,000 files and 200 MB", "ms", "as empty", "cold_start_with_large_volume", once=True
+    ),
     Measure("warm: spawn to result, p50", "ms", "<= 8", "warm_call"),
     Measure("warm: spawn to result, p95", "ms", "", "warm_call_p95"),
     Measure("20 cold starts at once, last body", "s", "<= 0.5", "cold_starts_at_once"),

@@ -23,6 +23,10 @@ from modalflow.emulator.local import LocalModal
 
 APP = "bench"
 
+#: What the large Volume of a benchmark holds: enough to notice a copy of it, and made in a few seconds.
+LARGE_VOLUME_FILES = 5_000
+LARGE_VOLUME_MEGABYTES = 200
+
 #: Inputs of one request, as the SDK's ``experimental_spawn_map`` sends them.
 PUT_AT_ONCE = 512
 
@@ -61,7 +65,19 @@ class Bench:
 
     def cold_start(self) -> float:
         """From ``spawn`` to the first line of the function, in a new container."""
-        begins = self.function("begins")
+        return self._cold("begins")
+
+    def cold_start_with_empty_volume(self) -> float:
+        """The same, in a container that has an empty Volume."""
+        return self._cold("begins_with_empty_volume")
+
+    def cold_start_with_large_volume(self) -> float:
+        """The same, in a container whose Volume has many files and a large one."""
+        self.function("fill").remote(LARGE_VOLUME_FILES, LARGE_VOLUME_MEGABYTES)
+        return self._cold("begins_with_large_volume")
+
+    def _cold(self, name: str) -> float:
+        begins = self.function(name)
         figures = []
         for _ in range(5):
             asked = time.time()

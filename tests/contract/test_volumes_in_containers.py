@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import time
 from collections.abc import Iterator
 
 import modal
@@ -26,7 +27,8 @@ def deployed(client: modal.Client, version: int) -> Iterator[Deployed]:
     app = Deployed("volume_app", name, client)
     yield app
     app.stop()
-    modal.Volume.objects.delete(name, client=client)
+    for each in (name, f"{name}-inner"):
+        modal.Volume.objects.delete(each, client=client)
 
 
 @pytest.fixture
@@ -112,6 +114,34 @@ def test_a_read_only_volume_is_not_written_to(deployed: Deployed, volume: modal.
     """Writing to a read-only mount is an OSError in the function, and nothing is committed."""
     assert "OSError" in deployed.call("write_although_read_only", "forbidden")
     assert content(volume, "forbidden") == b""
+
+
+def test_a_time_and_a_mode_alone_are_seen_by_the_next_container(deployed: Deployed) -> None:
+    """What a function changed of a file's time and a folder's mode is kept without its asking for a commit."""
+    deployed.call("write", "old/file", "x", True)
+    deployed.call("touch", "old/file", 1_100_000_000, 0o711)
+    wait_until(lambda: deployed.call("status", "old/file")[0] == 1_100_000_000, 30, "the commit", interval=0.5)
+    assert deployed.call("status", "old/file")[3] == 0o711
+
+
+def test_a_sparse_file_is_one_everywhere(deployed: Deployed, volume: modal.Volume) -> None:
+    """A gigabyte of holes is committed in a moment, takes no room in the next container, and is read as zeros."""
+    started = time.monotonic()
+    deployed.call("write_sparse", "sparse", 2**30)
+    _, size, blocks, _ = deployed.call("status", "sparse")
+    assert (size, blocks < 1000) == (2**30, True)
+    assert time.monotonic() - started < 20
+    assert next(iter(volume.read_file("sparse")))[:4] == bytes(4)
+
+
+@pytest.mark.parametrize("order", ["outer_first", "inner_first"])
+def test_volumes_inside_each_other(deployed: Deployed, volume: modal.Volume, order: str, client: modal.Client) -> None:
+    """Whichever is declared first, each file lands in its volume, and nothing else does."""
+    inner = modal.Volume.from_name(f"{deployed.name}-inner", client=client)
+    assert order in deployed.call(order, order)
+    wait_until(lambda: content(inner, order) == b"inner", 30, "the commit at the end", interval=0.1)
+    wait_until(lambda: content(volume, order) == b"outer", 30, "the commit at the end", interval=0.1)
+    assert not [entry for entry in volume.listdir("/", recursive=True) if entry.path.startswith("nested")]
 
 
 @pytest.mark.skipif(not hasattr(modal.Volume, "with_mount_options"), reason="an SDK that mounts whole volumes only")

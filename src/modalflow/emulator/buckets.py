@@ -6,9 +6,11 @@ for has one in the state folder. All containers see the same files at once, as w
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
@@ -51,6 +53,7 @@ class Buckets:
     def __init__(self, root: Path, given: Mapping[str, Path]) -> None:
         """A bucket that is not ``given`` a folder is a folder of its name in ``root``."""
         self._root, self._given = root, given
+        self._points: Counter[Path] = Counter()
 
     def folder(self, mount: api_pb2.CloudBucketMount) -> Path:
         """Return the folder that the mount shows, made if there is none: a prefix without objects is no error."""
@@ -64,3 +67,28 @@ class Buckets:
                 f"{mount.key_prefix!r} in bucket {mount.bucket_name!r} is a link that leads out of the bucket's folder",
             )
         return folder.resolve()
+
+    @contextlib.contextmanager
+    def with_points(self, folder: Path, points: Iterable[str]) -> Iterator[None]:
+        """Have folders in a bucket's folder for a container to mount something on; a bucket itself has no folders.
+
+        Those that were made for it go with the last container that has them, unless there is something in them.
+        """
+        wanted = [folder.joinpath(*PurePosixPath(point).parts[:n]) for point in points for n in _depths(point)]
+        held = [made for made in wanted if self._points[made] or not made.exists()]
+        self._points.update(held)
+        for made in held:
+            made.mkdir(exist_ok=True)
+        try:
+            yield
+        finally:
+            self._points.subtract(held)
+            for made in reversed(held):
+                if not self._points[made]:
+                    with contextlib.suppress(OSError):
+                        # A container without namespaces has a link there.
+                        made.unlink() if made.is_symlink() else made.rmdir()
+
+
+def _depths(point: str) -> range:
+    return range(1, len(PurePosixPath(point).parts) + 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -16,6 +17,7 @@ volume = modal.Volume.from_name(
     version=int(os.environ.get("TEST_VOLUME_VERSION", "2")),
 )
 MOUNT = "/vol/data"
+inner = modal.Volume.from_name(f"{os.environ.get('TEST_VOLUME', 'unnamed')}-inner", create_if_missing=True)
 
 
 @app.function(volumes={MOUNT: volume})
@@ -71,6 +73,43 @@ def append(path: str, lines: int, seconds: float) -> None:
             log.flush()
             volume.commit()
             time.sleep(seconds)
+
+
+@app.function(volumes={MOUNT: volume})
+def touch(path: str, mtime: int, mode: int) -> None:
+    """Change nothing but a file's time, and the mode of the folder that it is in."""
+    os.utime(Path(MOUNT, path), (mtime, mtime))
+    Path(MOUNT, path).parent.chmod(mode)
+
+
+@app.function(volumes={MOUNT: volume}, single_use_containers=True)
+def status(path: str) -> tuple[int, int, int, int]:
+    """Return a file's time, size and blocks on disk, and the mode of its folder."""
+    found, above = Path(MOUNT, path).stat(), Path(MOUNT, path).parent.stat()
+    return int(found.st_mtime), found.st_size, found.st_blocks, stat.S_IMODE(above.st_mode)
+
+
+@app.function(volumes={MOUNT: volume})
+def write_sparse(path: str, size: int) -> None:
+    with Path(MOUNT, path).open("wb") as file:
+        file.truncate(size)
+    volume.commit()
+
+
+@app.function(volumes={MOUNT: volume, f"{MOUNT}/nested/here": inner}, single_use_containers=True)
+def outer_first(name: str) -> list[str]:
+    return _write_both(name)
+
+
+@app.function(volumes={f"{MOUNT}/nested/here": inner, MOUNT: volume}, single_use_containers=True)
+def inner_first(name: str) -> list[str]:
+    return _write_both(name)
+
+
+def _write_both(name: str) -> list[str]:
+    Path(MOUNT, name).write_text("outer")
+    Path(MOUNT, "nested", "here", name).write_text("inner")
+    return sorted(path.name for path in Path(MOUNT, "nested", "here").iterdir())
 
 
 @app.function(volumes={MOUNT: volume}, single_use_containers=True)

@@ -15,8 +15,8 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from pathlib import Path, PurePosixPath
 
 from modal_proto import api_pb2
 
@@ -96,11 +96,12 @@ class Launcher:
             clearing.callback(shutil.rmtree, folder, ignore_errors=True)
             clearing.push_async_callback(self._kept, container, folder)
             clearing.push_async_callback(self._detach, container, attached)
+            lent = clearing.enter_context(contextlib.ExitStack())
             clearing.callback(self._shut, container)
             folder.mkdir()
             self._isolation = await self._fork_server.isolation()
             door = await self._doors.open(container.container_id)
-            views = await self._attach(container, attached)
+            views = await self._attach(container, attached, lent)
             if container.was_ended():
                 return 0
             container.process = process = await self._start(container, folder, door, views)
@@ -129,11 +130,19 @@ class Launcher:
         if (building := container.function.building) is not None:
             building.ended.set()
 
-    async def _attach(self, container: Container, attached: list[str]) -> tuple[VolumeView, ...]:
+    async def _attach(
+        self, container: Container, attached: list[str], lent: contextlib.ExitStack
+    ) -> tuple[VolumeView, ...]:
         views = []
-        for mount in container.spec.volume_mounts:
+        spec = container.spec
+        paths = [mount.mount_path for mount in spec.volume_mounts]
+        paths += [mount.mount_path for mount in spec.cloud_bucket_mounts]
+        for mount in spec.volume_mounts:
             view = await self._volumes.attach(
-                mount.volume_id, container.container_id, background_commits=mount.allow_background_commits
+                mount.volume_id,
+                container.container_id,
+                background_commits=mount.allow_background_commits,
+                points=points_in(mount.mount_path, mount.sub_path, paths),
             )
             attached.append(mount.volume_id)
             views.append(
@@ -141,8 +150,9 @@ class Launcher:
                     mount.volume_id, view.root, mount.mount_path, mount.sub_path, mount.read_only, tuple(view.layers)
                 )
             )
-        for number, bucket in enumerate(container.spec.cloud_bucket_mounts):
+        for number, bucket in enumerate(spec.cloud_bucket_mounts):
             folder = self._buckets.folder(bucket)
+            lent.enter_context(self._buckets.with_points(folder, points_in(bucket.mount_path, "", paths)))
             views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))
         return tuple(views)
 
@@ -281,6 +291,14 @@ class Launcher:
                 # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
                 found.add(in_volume(target, points) or target)
         return found
+
+
+def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:
+    """Return where in a volume other mount paths of the container lie."""
+    whole = PurePosixPath("/", mount_path.strip("/"))
+    below = (PurePosixPath("/", other.strip("/")) for other in others)
+    inside = (path.relative_to(whole) for path in below if path != whole and path.is_relative_to(whole))
+    return [str(PurePosixPath(sub_path.strip("/")) / path) for path in inside]
 
 
 def volume_points(pid: int) -> dict[str, str]:

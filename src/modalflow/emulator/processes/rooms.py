@@ -261,6 +261,9 @@ def _enter_plain(room: Room) -> None:
     for volume in sorted(room.volumes, key=mounting.depth):
         path = root / volume.mount_path.strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            # In a bucket, a folder that was made for it.
+            path.rmdir()
         path.symlink_to(volume.view / volume.sub_path.strip("/"))
     home = plain_home(room)
     home.mkdir(parents=True, exist_ok=True)

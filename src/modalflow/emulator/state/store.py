@@ -111,8 +111,10 @@ class StateDir:
         self.journal.close()
         self.trash.close()
         if self._scratch is not None:
-            remove_or_hand_over(self.root)
-            self._scratch.close()
+            if remove_or_hand_over(self.root):
+                self._scratch.close()
+            else:
+                self._scratch.abandon()
 
 
 def _check_usable(root: Path) -> None:
@@ -148,7 +150,9 @@ class FileStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._folders: set[str] = set()
-        self._incoming_names = (f"{root}/{INCOMING}{secrets.token_hex(4)}-{n}" for n in itertools.count())
+        self._prefix = f"{root}/{INCOMING}{secrets.token_hex(4)}-"
+        # Counting is one step: no two threads get the same number.
+        self._numbers = itertools.count()
 
     def path(self, sha256: str) -> Path:
         """Return where that content is, or would be. Read it, link it, never write to it."""
@@ -174,7 +178,7 @@ class FileStore:
 
         In few system calls: a volume may have a hundred thousand small files.
         """
-        target, incoming = str(self.path(sha256)), next(self._incoming_names)
+        target, incoming = str(self.path(sha256)), f"{self._prefix}{next(self._numbers)}"
         folder = os.path.dirname(target)  # noqa: PTH120
         if folder not in self._folders:
             Path(folder).mkdir(exist_ok=True)

@@ -59,10 +59,14 @@ class Trash:
             self._stop.wait(0.2)
 
 
-def remove_or_hand_over(folder: Path) -> None:
-    """Remove a folder within a moment, or have a process remove it that outlives this one."""
+def remove_or_hand_over(folder: Path) -> bool:
+    """Remove a folder within a moment, or have a process remove it that outlives this one; return whether it is gone.
+
+    It is handed over only if the time was too short.
+    """
     deadline = time.monotonic() + REMOVE_AT_END_SECONDS
-    if folder.exists() and not remove_tree(folder, lambda: time.monotonic() > deadline):
+    removed = not folder.exists() or remove_tree(folder, lambda: time.monotonic() > deadline)
+    if not removed and time.monotonic() > deadline:
         # Two steps: the process that does it is nobody's child.
         subprocess.run(
             ["/bin/sh", "-c", 'rm -rf -- "$0" &', str(folder)],
@@ -72,6 +76,8 @@ def remove_or_hand_over(folder: Path) -> None:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        return False
+    return True
 
 
 def remove_tree(folder: Path, interrupted: Callable[[], bool], *, keep: bool = False) -> bool:

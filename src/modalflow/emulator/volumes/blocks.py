@@ -29,6 +29,9 @@ ZEROS = hashlib.sha256(b"").hexdigest()
 
 _PREFIX = ".incoming-"
 
+#: The names of a larger file's blocks, in order, stand in a file of this suffix beside it.
+_LIST = ".blocks"
+
 
 def _undressed(_descriptor: int) -> None:
     """Leave a file as it is made."""
@@ -153,16 +156,22 @@ class BlockStore:
         with self._lock:
             self._users.update(blocks)
 
-    def restore_wholes(self, contents: Iterable[tuple[tuple[str, ...], int]]) -> None:
-        """Find the larger files that an earlier process left; those of none of the contents (blocks, size) go."""
-        there = {path.name for path in self._wholes.iterdir()}
-        for blocks, size in contents:
-            if len(blocks) > 1 and (name := _whole_name(blocks, size)) in there:
-                there.discard(name)
-                with self._lock:
-                    self._place(name, blocks)
-        for name in there:
-            (self._wholes / name).unlink(missing_ok=True)
+    def restore_wholes(self) -> None:
+        """Find the larger files that an earlier process left, once users are restored; those without any go."""
+        for path in self._wholes.iterdir():
+            if path.suffix == _LIST:
+                if not path.with_suffix("").exists():
+                    path.unlink()
+                continue
+            try:
+                blocks = path.with_suffix(_LIST).read_text().split()
+            except FileNotFoundError:
+                blocks = []
+            with self._lock:
+                if any(self._users[block] for block in blocks if block != ZEROS):
+                    self._place(path.name, blocks)
+                else:
+                    self._doomed[path] = 0.0
 
     def clear_orphans(self, older_than: float) -> int:
         """Remove blocks that nobody uses and that were kept before that time; return how many went."""
@@ -187,6 +196,8 @@ class BlockStore:
             for path in [path for path, until in self._doomed.items() if until <= now]:
                 del self._doomed[path]
                 path.unlink(missing_ok=True)
+                if path.parent == self._wholes:
+                    path.with_suffix(_LIST).unlink(missing_ok=True)
 
     def write_file(self, blocks: Sequence[str], size: int, target: Path) -> None:
         """Write the blocks out as one file of that size, with holes where they have zeros alone."""
@@ -281,6 +292,8 @@ class BlockStore:
 
     def _settle(self, incoming: Path, name: str, blocks: Sequence[str]) -> None:
         if name not in self._holding:
+            # First: a file is only of use to a later process together with the names of what is in it.
+            (self._wholes / name).with_suffix(_LIST).write_text(" ".join(blocks))
             incoming.replace(self._wholes / name)
             self._place(name, blocks)
 
@@ -290,7 +303,7 @@ class BlockStore:
         self._doomed.pop(self._wholes / name, None)
         self._holding[name] = set()
         for index, block in enumerate(blocks):
-            if block == ZEROS or self._placed.get(block, ("",))[0] == name:
+            if block == ZEROS or not self._users[block] or self._placed.get(block, ("",))[0] == name:
                 continue
             if block in self._placed:
                 self._displace(block, now)

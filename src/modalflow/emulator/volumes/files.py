@@ -47,8 +47,8 @@ class VolumeFiles(Service, abc.ABC):
         """Return a volume's tree and the lock to hold while it changes; NOT_FOUND for an unknown one."""
 
     @abc.abstractmethod
-    def _changed(self, volume_id: str) -> None:
-        """Some of the volume's files changed."""
+    async def _changed(self, volume_id: str, paths: int) -> None:
+        """So many of the volume's files changed."""
 
     async def VolumeListFiles(
         self, request: api_pb2.VolumeListFilesRequest, caller: Caller
@@ -99,7 +99,7 @@ class VolumeFiles(Service, abc.ABC):
             self._release(nodes)
             raise
         self._release(gone)
-        self._changed(request.volume_id)
+        await self._changed(request.volume_id, len(nodes))
         return Empty()
 
     async def VolumePutFiles2(
@@ -127,7 +127,7 @@ class VolumeFiles(Service, abc.ABC):
         for node in nodes:
             if len(node.blocks) > 1:
                 await asyncio.to_thread(self._blocks.assemble, node.blocks, node.size)
-        self._changed(request.volume_id)
+        await self._changed(request.volume_id, len(nodes))
         return api_pb2.VolumePutFiles2Response()
 
     async def VolumeCopyFiles(self, request: api_pb2.VolumeCopyFilesRequest, caller: Caller) -> Empty:
@@ -183,17 +183,19 @@ class VolumeFiles(Service, abc.ABC):
         async with changing:
             sources = [normalise(path) for path in request.src_paths]
             into = request.dst_path.endswith("/")
-            for path, node in tree.copies(sources, normalise(request.dst_path), request.recursive, into).items():
+            copies = tree.copies(sources, normalise(request.dst_path), request.recursive, into)
+            for path, node in copies.items():
                 self._blocks.use(node.blocks)
                 self._release(tree.put(path, node))
-        self._changed(request.volume_id)
+        await self._changed(request.volume_id, len(copies))
         return Empty()
 
     async def _remove(self, request: api_pb2.VolumeRemoveFileRequest | api_pb2.VolumeRemoveFile2Request) -> Empty:
         tree, changing = self._find(request.volume_id)
         async with changing:
-            self._release(tree.remove(normalise(request.path), request.recursive))
-        self._changed(request.volume_id)
+            gone = tree.remove(normalise(request.path), request.recursive)
+            self._release(gone)
+        await self._changed(request.volume_id, len(gone))
         return Empty()
 
     def _release(self, nodes: Iterable[Node]) -> None:

@@ -105,6 +105,12 @@ class Layers:
             self._later.cancel()
         self._later = asyncio.get_running_loop().call_later(seconds, self._settle_now)
 
+    async def settled(self) -> None:
+        """Make a layer of what changed, now."""
+        self._settle_now()
+        if self._settling is not None:
+            await asyncio.shield(self._settling)
+
     async def close(self) -> None:
         """Stop what is under way. The layers stay until ``discard``."""
         self._stop.set()

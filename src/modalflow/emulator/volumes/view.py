@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, parent
+from modalflow.emulator.volumes.tree import Kind, Node, Tree, join, parent, parents
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
 #: milliseconds): it is read once more at the next look.
@@ -82,7 +82,11 @@ class _Known:
 class CopiedView:
     """A container's own copy. ``root`` is what the container has mounted."""
 
-    def __init__(self, folder: Path, tree: Tree, blocks: BlockStore) -> None:
+    def __init__(self, folder: Path, tree: Tree, blocks: BlockStore, points: Collection[str] = ()) -> None:
+        """At ``points``, paths in the volume, others are mounted: what stands there is none of the volume's."""
+        self._points = frozenset(points)
+        self._only_above = {above for point in points for above in parents(point) if tree.get(above) is None}
+        """Folders that are there because of the points alone, until there is something else in them."""
         self._folder = folder
         self._staging = folder / "staging"
         self.root = folder / "root"
@@ -142,7 +146,7 @@ class CopiedView:
 
     def update(self, wanted: Mapping[str, Node | None], root: Path | None = None) -> None:
         """As ``View.update``. The directory needs no mount to be written to."""
-        nodes = {path: node for path, node in wanted.items() if node is not None}
+        nodes = {path: node for path, node in wanted.items() if node is not None and not self._is_hidden(path)}
         stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
             self._make_way(path, self._known.pop(path).node, nodes.get(path))
@@ -179,15 +183,27 @@ class CopiedView:
                 continue
             for entry in entries:
                 path = f"{directory}/{entry.name}" if directory else entry.name
+                if path in self._points:
+                    continue
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except FileNotFoundError:
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     pending.append(path)
+                    if path in self._only_above and self._holds_only_points(path):
+                        continue
                 elif not (stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode)):
                     continue  # Volumes keep no sockets, pipes or devices.
                 yield path, status
+
+    def _is_hidden(self, path: str) -> bool:
+        return bool(self._points) and (path in self._points or not self._points.isdisjoint(parents(path)))
+
+    def _holds_only_points(self, path: str) -> bool:
+        found = {join(path, name.name) for name in (self.root / path).iterdir()}
+        rest = found - self._points
+        return all(each in self._only_above and self._holds_only_points(each) for each in rest)
 
     def _read(self, path: str, status: os.stat_result, known: _Known | None) -> Node:
         mode = stat.S_IMODE(status.st_mode)

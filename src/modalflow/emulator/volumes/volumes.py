@@ -12,7 +12,6 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -24,7 +23,7 @@ from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state import room
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
@@ -33,6 +32,7 @@ from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
 from modalflow.emulator.volumes.view import CopiedView, View
+from modalflow.emulator.volumes.volume import Attached, Volume
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ BACKGROUND_COMMIT_SECONDS = 5.0
 #: Between two background commits of a container there is at least this, however many inputs it finishes.
 COMMIT_GAP_SECONDS = 0.5
 
-#: Changed paths from which on they are laid out at once, beside all other work, instead of when a container starts.
+#: Paths that one call changed from which on it lays them out itself, instead of the next container's start.
 SETTLE_AT = 200
 
 #: A file of several blocks is put together when it has not changed for so long (it may be growing still), or when a
@@ -57,36 +57,6 @@ SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 
 #: Paths of one commit that are entered in one turn of the event loop: some 20 ms, records included.
 PATHS_PER_TURN = 500
-
-
-@dataclass(kw_only=True)
-class Volume(Kept):
-    """One Modal Volume as it was last committed."""
-
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "version")
-
-    version: int = api_pb2.VOLUME_FS_VERSION_V1
-    tree: Tree = field(default_factory=Tree)
-    layers: Layers | None = None
-    """The tree as directories, for overlay mounts."""
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the tree changes, and never while files are read or written."""
-
-    @property
-    def metadata(self) -> api_pb2.VolumeMetadata:
-        return message(api_pb2.VolumeMetadata, version=self.version, name=self.name, creation_info=self.creation_info)
-
-
-@dataclass
-class _Attached:
-    view: View
-    release: Callable[[], None]
-    """To be called when the view is gone."""
-    committer: asyncio.Task[None] | None = None
-    busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the view is worked on."""
-    finished: asyncio.Event = field(default_factory=asyncio.Event)
-    """The container has finished an input since the last background commit."""
 
 
 async def _no_overlays() -> bool:
@@ -116,7 +86,11 @@ class Volumes(VolumeFiles):
         "VolumeListFiles2": "a link to a directory shows what is in that, as ls does; any other link shows itself.",
         "VolumeCopyFiles2": "links are treated as cp treats them: a recursive copy keeps them.",
         "VolumeRemoveFile2": "a link is removed, never what it points at.",
-        "VolumeCommit": "the last writer wins per file; what a container did not touch is not part of its commit.",
+        "VolumeCommit": (
+            "the last writer wins per file; what a container did not touch is not part of its commit; modes and times "
+            "are kept, owners and extended attributes are not. A background commit also follows a finished input; of "
+            "a file that is still open for writing and has only grown, it reads what was added."
+        ),
     }
 
     def __init__(
@@ -140,7 +114,7 @@ class Volumes(VolumeFiles):
         self._overlays, self._root_of, self._written_files = overlays, root_of, written_files
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
-        self._attached: dict[tuple[str, str], _Attached] = {}
+        self._attached: dict[tuple[str, str], Attached] = {}
         self._views, self._trees = state.folder("views"), state.folder("trees")
         self._journal, self._trash = state.journal, state.trash
         self._under_way: set[asyncio.Task[None]] = set()
@@ -150,15 +124,14 @@ class Volumes(VolumeFiles):
             nodes = kept.get(volume.object_id, {})
             self._hold(volume, nodes)
             self._blocks.restore(block for node in nodes.values() for block in node.blocks)
-        self._blocks.restore_wholes(
-            (node.blocks, node.size) for volume in self._volumes.all() for node in volume.tree.nodes().values()
-        )
+        self._blocks.restore_wholes()
         self._blocks.clear_orphans(state.orphaned_before)
 
     def start(self) -> None:
         """Lay out what an earlier control plane left, beside all other work."""
         for volume in self._volumes.all():
-            self._changed(volume.object_id)
+            if volume.layers is not None and volume.layers.unsettled:
+                volume.layers.settle(0.0)
 
     async def close(self) -> None:
         """Stop what goes on beside calls. Containers have ended."""
@@ -170,40 +143,50 @@ class Volumes(VolumeFiles):
         folder = self._trees / volume.object_id
         volume.layers = Layers(folder, volume.tree, self._blocks, self._trash, self._overlays)
 
-    def _changed(self, volume_id: str) -> None:
-        """Some of the volume's files changed: lay them out now if they are many, later if that takes reading them."""
+    async def _changed(self, volume_id: str, paths: int) -> None:
+        """So many of the volume's files changed: lay them out, later if that can wait.
+
+        Many new files are laid out as part of what made them: otherwise the next container waits for it.
+        """
         layers = self._volumes.get(volume_id).layers
-        if layers is not None and layers.unsettled:
-            layers.settle(0.0 if layers.unsettled >= SETTLE_AT else SETTLE_SECONDS)
+        if layers is None:
+            return
+        if paths >= SETTLE_AT:
+            await layers.settled()
+        elif layers.unsettled:
+            layers.settle(SETTLE_SECONDS)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
 
-    async def attach(self, volume_id: str, container_id: str, *, background_commits: bool = True) -> View:
+    async def attach(
+        self, volume_id: str, container_id: str, *, background_commits: bool = True, points: Collection[str] = ()
+    ) -> View:
         """Return the container's own writable view of the volume's files, as they were last committed.
 
         The same view for the same container however often it is called. With ``background_commits`` what the
-        container writes is committed every few seconds without its asking.
+        container writes is committed every few seconds without its asking. ``points`` are paths in the volume at which
+        the container has something else mounted.
         """
         volume = self._volumes.get(volume_id)
         key = (volume_id, container_id)
         if key not in self._attached:
             folder = self._views / volume_id / container_id
-            attached = await self._made(volume, folder)
+            attached = await self._made(volume, folder, points)
             if background_commits:
                 attached.committer = asyncio.create_task(self._keep_committing(volume_id, container_id, attached))
             self._attached[key] = attached
         return self._attached[key].view
 
-    async def _made(self, volume: Volume, folder: Path) -> _Attached:
+    async def _made(self, volume: Volume, folder: Path, points: Collection[str]) -> Attached:
         if volume.layers is None or not await self._overlays():
-            copy = CopiedView(folder, volume.tree, self._blocks)
+            copy = CopiedView(folder, volume.tree, self._blocks, points)
             await asyncio.to_thread(copy.update, copy.behind())
-            return _Attached(copy, _nothing)
+            return Attached(copy, _nothing)
         lower = await volume.layers.lower()
         try:
             view = OverlayView(folder, volume.tree, lower, self._blocks)
-            return _Attached(view, functools.partial(volume.layers.release, lower))
+            return Attached(view, functools.partial(volume.layers.release, lower))
         except BaseException:
             volume.layers.release(lower)
             raise
@@ -327,7 +310,7 @@ class Volumes(VolumeFiles):
         async with attached.busy:
             await self._merge(volume, attached, growing=growing)
 
-    async def _merge(self, volume: Volume, attached: _Attached, growing: Collection[str] = ()) -> None:
+    async def _merge(self, volume: Volume, attached: Attached, growing: Collection[str] = ()) -> None:
         try:
             changes = await asyncio.to_thread(attached.view.changes, growing)
         except OSError as error:
@@ -338,7 +321,7 @@ class Volumes(VolumeFiles):
         if changes:
             async with volume.changing:
                 await self._apply(volume.tree, changes, attached.view)
-            self._changed(volume.object_id)
+            await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
         """Enter the changes of a view, leaving the event loop to others now and then."""
@@ -355,7 +338,7 @@ class Volumes(VolumeFiles):
             view.agree(part)
         self._release(gone)
 
-    def _attached_view(self, volume_id: str, container_id: str) -> _Attached:
+    def _attached_view(self, volume_id: str, container_id: str) -> Attached:
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             raise GRPCError(
@@ -379,10 +362,11 @@ class Volumes(VolumeFiles):
             if holder == container_id:
                 attached.finished.set()
 
-    async def _keep_committing(self, volume_id: str, container_id: str, attached: _Attached) -> None:
+    async def _keep_committing(self, volume_id: str, container_id: str, attached: Attached) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(attached.finished.wait(), BACKGROUND_COMMIT_SECONDS)
+                async with asyncio.timeout(BACKGROUND_COMMIT_SECONDS):
+                    await attached.finished.wait()
             attached.finished.clear()
             try:
                 await self._commit(volume_id, container_id, await self._growing(volume_id, container_id))

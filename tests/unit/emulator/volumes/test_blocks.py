@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -82,3 +84,70 @@ def test_a_stream_is_cut_into_blocks(store: BlockStore, tmp_path: Path, monkeypa
     trimmed = (store.keep(b"a"), store.keep(b""), store.keep(b"b"))
     store.write_file(trimmed, 10, tmp_path / "zeros")
     assert (tmp_path / "zeros").read_bytes() == b"a\0\0\0\0\0\0\0b\0"
+
+
+def test_several_threads_keep_blocks_at_once(store: BlockStore) -> None:
+    """The same blocks kept by many threads are whole, and have as many users."""
+    contents = [os.urandom(100) for _ in range(50)]
+    with ThreadPoolExecutor(8) as pool:
+        kept = list(pool.map(lambda _: [store.keep(content) for content in contents], range(8)))
+    assert kept == [kept[0]] * 8
+    assert [store.path(block).read_bytes() for block in kept[0]] == contents
+    for blocks_of_one in kept[1:]:
+        store.release(blocks_of_one)
+    assert store.use(kept[0]) == []
+
+
+def test_a_larger_file_is_kept_in_one_piece(store: BlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks are found in it; of the same file, changed in one place, only that is hashed and written."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    path = tmp_path / "file"
+    path.write_bytes(os.urandom(950))
+    with path.open("r+b") as file:
+        kept, size = store.keep_file(file.fileno())
+        assert len({store.locate(block)[0] for block in kept}) == 1
+        file.seek(500)
+        file.write(b"changed")
+        file.flush()
+        changed, _ = store.keep_file(file.fileno(), kept)
+    assert [n for n in range(10) if kept[n] != changed[n]] == [5]
+    for content in (kept, changed):
+        store.write_file(content, size, tmp_path / "copy")
+        store.assemble(content, size)
+    assert (tmp_path / "copy").read_bytes() == path.read_bytes()
+
+
+def test_what_was_put_together_is_found_again(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a restart the blocks of a larger file are where they were; one that nothing uses goes."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    store = BlockStore(tmp_path, clock)
+    kept, gone = ((store.keep(b"aaaa"), store.keep(b"bb")), (store.keep(b"cccc"), store.keep(b"dd")))
+    for content in (kept, gone):
+        store.assemble(content, 6)
+    clock.now += 2 * UNUSED_SECONDS
+    store.release([])
+    assert not any(store.path(block).exists() for block in (*kept, *gone))
+    again = BlockStore(tmp_path, clock)
+    # Another file has the first block of one of them, which is nowhere else.
+    again.restore(kept[:1])
+    again.restore_wholes()
+    again.write_file(kept[:1], 4, tmp_path / "copy")
+    again.release([])
+    assert (tmp_path / "copy").read_bytes() == b"aaaa"
+    assert len(list((tmp_path / "wholes").iterdir())) == 2
+
+
+def test_a_block_that_comes_back_stays(store: BlockStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A block whose larger file went, and which is then used again, is not removed with what it was before."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    content = (store.keep(b"aaaa"), store.keep(b"bb"))
+    store.assemble(content, 6)
+    store.release(content)
+    clock.now += 1.1 * UNUSED_SECONDS
+    store.release([])
+    again = store.keep(b"aaaa")
+    for _ in range(3):
+        clock.now += 1.1 * UNUSED_SECONDS
+        store.release([])
+    path, _ = store.locate(again)
+    assert path.read_bytes().startswith(b"aaaa")

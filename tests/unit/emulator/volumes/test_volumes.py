@@ -287,6 +287,24 @@ async def test_a_file_of_several_blocks_comes_back_whole(volume: Volume, monkeyp
     assert on_disk(await volume.attach("two")) == {"file": b"0123456789abc"}
 
 
+async def test_what_is_mounted_inside_a_copy_is_no_part_of_it(volume: Volume) -> None:
+    """Where another volume is mounted, neither that nor a folder that leads to it is committed, and what the volume
+    has there is hidden and kept."""
+    one = await volume.attach("one")
+    (one / "hidden").mkdir()
+    (one / "hidden" / "file").write_text("1")
+    await volume.commit("one")
+    view = await volume.volumes.attach(volume.id, "two", background_commits=False, points=["a/b/cache", "hidden"])
+    (view.root / "a" / "b").mkdir(parents=True)
+    (view.root / "a" / "b" / "cache").symlink_to("/elsewhere")
+    (view.root / "hidden").symlink_to("/elsewhere")
+    await volume.commit("two")
+    assert volume.committed() == {"hidden": None, "hidden/file": b"1"}
+    (view.root / "a" / "file").write_text("2")
+    await volume.reload("two")
+    assert volume.committed() == {"hidden": None, "hidden/file": b"1", "a": None, "a/file": b"2"}
+
+
 PATHS = st.sampled_from(["a", "b", "d/a", "d/b"])
 WHO = st.sampled_from(["one", "two"])
 

@@ -64,8 +64,8 @@ class Images(Service):
 
     inferred: ClassVar[Mapping[str, str]] = {
         "ImageGetOrCreate": (
-            "`debian_slim` and `from_registry` mean the host's Python; what cannot be run here is "
-            "listed in the build's log."
+            "`debian_slim` and `from_registry` mean the host's Python; of RUN only what installs packages is executed, "
+            "and every other step is named in the logs of the build and of the function."
         ),
         "ImageDelete": "containers that run keep the image until they end.",
         "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",

@@ -55,7 +55,8 @@ the live service: what it does was read off the SDK's source and Modal's documen
 neither of them says.
 
 Functions that ask for web endpoints, clusters or other things that are not emulated are refused with
-`UNIMPLEMENTED` when they are deployed (`definitions.py`).
+`UNIMPLEMENTED` when they are deployed (`definitions.py`), web endpoints before an image is built. Options that have no
+effect here have a line in the function's log (`effectless.py`).
 
 | resource | answered | `UNIMPLEMENTED` |
 |---|---|---|

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +19,10 @@ from modal_proto import api_pb2
 from modalflow.emulator import failures
 from modalflow.emulator.containers.containers import Container
 from modalflow.emulator.images import images
-from modalflow.emulator.rpc import rpc_table
+from modalflow.emulator.options import Options
+from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.rpc import Caller, rpc_table
+from modalflow.emulator.server import ControlPlane
 from tests.unit.emulator.target import SERVICE, Target
 
 #: Seconds for an error to arrive; it takes milliseconds where the machine is not overloaded.
@@ -201,17 +206,10 @@ def test_a_build_that_fails_in_any_way_ends(
     assert target.loop.run_until_complete(built(target, **request)).status == SUCCESS
 
 
-#: Starting a container runs programs and awaits them, so anything may be raised; the rest is plain code of our own.
-LAUNCH_FAULTS = ("an exception", "an exit", "a cancelled future", "a name that is not UTF-8")
-PLAIN_FAULTS = tuple(name for name in LAUNCH_FAULTS if isinstance(FAULTS[name], Exception))
-
-
 @pytest.mark.parametrize(
     ("broken", "fault"),
-    [
-        *(("launch", fault) for fault in LAUNCH_FAULTS),
-        *((broken, fault) for broken in ("placing", "hold", "lost") for fault in PLAIN_FAULTS),
-    ],
+    [("launch", fault) for fault in ("an exception", "an exit", "a cancelled future", "a name that is not UTF-8")]
+    + [(broken, fault) for broken in ("placing", "hold", "lost") for fault in ("a bug", "a name that is not UTF-8")],
 )
 def test_an_input_that_cannot_be_run_ends(
     target: Target, monkeypatch: pytest.MonkeyPatch, fault: str, broken: str
@@ -273,8 +271,10 @@ def test_a_call_whose_inputs_cannot_be_put_leaves_nothing_waiting(
         before = set(calls._calls)
 
         def fails_at_the_second(*items: Any) -> None:
-            submit(items[0])
-            raise RuntimeError("not this one")
+            for item in items:
+                if item.idx == 1:
+                    raise RuntimeError("not this one")
+                submit(item)
 
         with monkeypatch.context() as context:
             context.setattr(target.plane.pools, "submit", fails_at_the_second)
@@ -306,3 +306,47 @@ def test_a_deployment_that_is_refused_leaves_the_one_before(target: Target) -> N
         assert found.app_id == target.known["app_id"][0]
 
     target.loop.run_until_complete(scene())
+
+
+async def test_an_image_that_was_being_built_is_built_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever waits for it hears that it ended, and the same image is built when it is asked for again."""
+    image = api_pb2.Image(dockerfile_commands=["FROM x", "COPY a.txt /a"])
+    image.context_files.add(filename="/a.txt", data=b"a")
+    request, caller = api_pb2.ImageGetOrCreateRequest(image=image), Caller(None, "", None)
+    plane = ControlPlane(Options(state_dir=tmp_path / "state"), isolation=Isolation.PLAIN)
+
+    async def never(*_: Any, **__: Any) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+    try:
+        monkeypatch.setattr(plane.images._builder, "make", never)
+        begun = await plane.images.ImageGetOrCreate(request, caller)
+        assert not begun.result.status
+        await plane.state.journal.settled()
+        # What a kill leaves.
+        shutil.copytree(tmp_path / "state", tmp_path / "left")
+    finally:
+        await plane.images.close()
+        _end(plane)
+
+    plane = ControlPlane(Options(state_dir=tmp_path / "left"), isolation=Isolation.PLAIN)
+    try:
+        join = api_pb2.ImageJoinStreamingRequest(image_id=begun.image_id, timeout=55)
+        async with asyncio.timeout(AT_ONCE):
+            (said,) = [answer async for answer in plane.images.ImageJoinStreaming(join, caller)]
+        assert said.result.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
+        again = await plane.images.ImageGetOrCreate(request, caller)
+        assert again.image_id != begun.image_id
+        join.image_id = again.image_id
+        results = [answer.result.status async for answer in plane.images.ImageJoinStreaming(join, caller)]
+        assert results[-1] == SUCCESS
+    finally:
+        await plane.images.close()
+        _end(plane)
+
+
+def _end(plane: ControlPlane) -> None:
+    plane.doors.close()
+    plane.state.close()

@@ -24,6 +24,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.containers.hints import unexecuted
 from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.failures import described
 from modalflow.emulator.ids import new_id
@@ -65,8 +66,8 @@ class Images(Service):
 
     inferred: ClassVar[Mapping[str, str]] = {
         "ImageGetOrCreate": (
-            "`debian_slim` and `from_registry` mean the host's Python; what cannot be run here is "
-            "listed in the build's log."
+            "`debian_slim` and `from_registry` mean the host's Python; of RUN only what installs packages is executed, "
+            "and every other step is named in the logs of the build and of the function."
         ),
         "ImageDelete": "containers that run keep the image until they end.",
         "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",
@@ -278,7 +279,10 @@ class Images(Service):
             image.packages = await asyncio.to_thread(packages, self._layers, image.made)
             build.say(f"Built image {image.image_id}\n")
             build.end(SUCCESS)
-        except (InstallError, StepError, BuildFunctionError) as error:
+        except InstallError as error:
+            hint = unexecuted(recipe.settings.missing)
+            build.end(FAILURE, f"{error}\n(Perhaps because {hint})" if hint else str(error))
+        except (StepError, BuildFunctionError) as error:
             build.end(FAILURE, str(error))
         except OSError as error:
             build.end(FAILURE, described(error))

@@ -16,6 +16,7 @@ and the same as people write it in run_commands and Dockerfiles: ``pip install â
 from __future__ import annotations
 
 import platform
+import posixpath
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -48,6 +49,10 @@ _OF_NO_CONSEQUENCE = frozenset(
         "--break-system-packages",
     }
 )
+
+#: Options of pip whose value is a file with further arguments, and the same with the value in one word.
+_FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
+_FILE_ARGUMENT = re.compile(r"--requirement=|--constraint=|-r(?=[^-=])|-c(?=[^-=])")
 
 #: Options of pip that lead elsewhere than into the image's environment, or write to a path of the host's.
 _ELSEWHERE = frozenset({"--target", "--prefix", "--root", "--user", "--python", "--src", "--log", "--report"})
@@ -109,6 +114,22 @@ class Install:
     """What to install: the arguments of ``pip install``, paths among them as they are in the image."""
 
     arguments: tuple[str, ...]
+
+    def at(self, folder: str) -> Install:
+        """Return the same with the files that hold further arguments named from the image's root."""
+        made: list[str] = []
+        for argument in self.arguments:
+            option, path = "", argument
+            if made[-1:] and made[-1] in _FILE_OPTIONS:
+                pass
+            elif (match := _FILE_ARGUMENT.match(argument)) is not None:
+                option, path = match[0], argument[match.end() :]
+            else:
+                made.append(argument)
+                continue
+            is_elsewhere = "://" in path or path.startswith("/")
+            made.append(argument if is_elsewhere else f"{option}{posixpath.join(folder or '/', path)}")
+        return Install(tuple(made))
 
 
 def install_of(command: str, variables: Mapping[str, str]) -> Install:

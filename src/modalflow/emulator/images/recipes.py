@@ -34,7 +34,13 @@ _DEBIAN_SLIM = re.compile(r"python:(?P<series>\d+\.\d+)\S*-slim-\w+$")
 _PYTHON = re.compile(r"(?:docker\.io/)?(?:library/)?python:(?P<series>\d+\.\d+)(?![\d])")
 
 #: Instructions without an effect here that would make a difference to a function's container on Modal.
-_CHANGES_CONTAINERS = frozenset({"USER", "SHELL", "ENTRYPOINT", "ONBUILD"})
+_CHANGES_CONTAINERS = frozenset({"USER", "ENTRYPOINT", "ONBUILD"})
+
+#: What these instructions ask for is so anyway.
+_USUAL = frozenset({"USER root", "USER 0", "ENTRYPOINT []"})
+
+#: Shells whose lists of commands are read as shell.py reads them. The last one is micromamba's, which is bash.
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "_dockerfile_shell.sh"})
 
 #: Modal's own requirements, installed into images of old image builders: containers here have the host's client.
 _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
@@ -145,6 +151,7 @@ class _Reader:
         self._given: dict[str, str] = dict(definition.build_args)
         self._global_arguments: dict[str, str] = {}
         self._arguments: dict[str, str] = {}
+        self._other_shell = ""
         self._handlers: Mapping[str, Callable[[Command], Step]] = {
             "FROM": self._from,
             "ARG": self._arg,
@@ -153,6 +160,7 @@ class _Reader:
             "COPY": self._copy,
             "ADD": self._add,
             "RUN": self._run,
+            "SHELL": self._shell,
         }
 
     def read(self, command: Command) -> None:
@@ -179,7 +187,7 @@ class _Reader:
         self.steps = [replace(step, actions=()) for step in self.steps]
         self.settings = found or Settings()
         self._has_stage = True
-        self._arguments = {}
+        self._arguments, self._other_shell = {}, ""
         if name:
             self._stages[name[1].lower()] = self.settings
         slim = _DEBIAN_SLIM.match(image) if self._is_global else None
@@ -268,6 +276,8 @@ class _Reader:
         ):
             # Modal's own layers.
             return Step(str(command), note="not executed here: containers have this machine's modal and what it needs")
+        if self._other_shell and not command.rest.startswith("["):
+            return _not_executed(command, f"it is for the shell {self._other_shell}")
         exported = {**self.settings.variables, **self._secrets}
         found = outcome(command, exported, self._arguments, self.settings.workdir)
         if not found.missing:
@@ -279,9 +289,17 @@ class _Reader:
         note = f"not executed here: {named} ({found.why})"
         return Step(str(command), tuple(found.actions), note, tuple(f"RUN {part}" for part in found.missing))
 
+    def _shell(self, command: Command) -> Step:
+        program = json_form(command.rest)
+        if not program:
+            raise DockerfileError('SHELL needs a list, e.g. SHELL ["/bin/bash", "-c"]')
+        self._other_shell = "" if posixpath.basename(program[0]) in _SHELLS else program[0]
+        return Step(str(command), note="not executed here: nothing but pip is executed, without a shell")
+
     def _without_effect(self, command: Command) -> Step:
         step = _not_executed(command, f"{command.verb} means nothing to containers here")
-        return step if command.verb in _CHANGES_CONTAINERS else replace(step, missing=())
+        is_missed = command.verb in _CHANGES_CONTAINERS and str(command) not in _USUAL
+        return step if is_missed else replace(step, missing=())
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:

@@ -162,6 +162,6 @@ class _Reader:
             self._is_certain = self._is_certain and part.text.split()[0] not in _UNSETTLING
             return {0, 1}
         if not is_of_build_tools(install):
-            self._found.actions.append(RunPip(install, variables, self._workdir))
+            self._found.actions.append(RunPip(install.at(self._workdir), variables, self._workdir))
         # If it fails, so does the build.
         return {0}

@@ -178,6 +178,21 @@ def test_workdir(lines: list[str], folder: str) -> None:
     assert recipe("FROM x", *lines).settings.workdir == folder
 
 
+def test_lines_for_another_shell() -> None:
+    """After SHELL, RUN is read as before if that is one of the usual shells, and named if it is not."""
+    made = recipe("FROM x", 'SHELL ["/bin/bash", "-o", "pipefail", "-c"]', "RUN pip install a", 'shell ["pwsh", "-c"]',
+                  "RUN pip install b", "FROM y", "RUN pip install c")  # fmt: skip
+    assert [bool(step.actions) for step in made.steps] == [False] * 6 + [True]
+    made = recipe("FROM x", 'SHELL ["/bin/bash", "-c"]', "RUN pip install a", 'SHELL ["pwsh"]', "RUN pip install b")
+    assert made.settings.missing == ("FROM x (not pulled)", "RUN pip install b")
+
+
+def test_what_is_so_anyway_is_not_missed() -> None:
+    """Some instructions change nothing, others are named."""
+    made = recipe("FROM x", "USER root", "ENTRYPOINT []", "EXPOSE 80", "CMD a", "LABEL a=b", "USER me", "ENTRYPOINT a")
+    assert made.settings.missing == ("FROM x (not pulled)", "USER me", "ENTRYPOINT a")
+
+
 def test_copy_in_its_other_forms() -> None:
     """The JSON form, modes, and a here-document that is a file of its own."""
     context = {"/a b.txt": Source(data=b"a")}

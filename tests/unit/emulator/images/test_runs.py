@@ -151,6 +151,22 @@ def test_the_installers_themselves_are_this_machines(text: str) -> None:
     assert (judged(text).actions, judged(text).missing) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("text", "arguments"),
+    [
+        ("pip install -r requirements.txt", ("-r", "/srv/requirements.txt")),
+        ("pip install -rrequirements.txt -c ../c.txt", ("-r/srv/requirements.txt", "-c", "/srv/../c.txt")),
+        ("cd app && pip install --requirement=r.txt .", ("--requirement=/srv/app/r.txt", ".")),
+        ("pip install -r /r.txt -r https://x/r.txt", ("-r", "/r.txt", "-r", "https://x/r.txt")),
+        ("uv pip install --system -r r.txt", ("--requirement", "/srv/r.txt")),
+        ("pip install --compile --root-user-action=ignore x", ("--compile", "--root-user-action=ignore", "x")),
+    ],
+)
+def test_files_with_requirements_are_in_the_image(text: str, arguments: tuple[str, ...]) -> None:
+    """Where the line looks for them is the image's folder, never one of the control plane's."""
+    assert installs(text) == [arguments]
+
+
 def test_a_run_without_a_command() -> None:
     """As Docker: it cannot be built."""
     with pytest.raises(DockerfileError, match="RUN needs a command"):

@@ -36,6 +36,10 @@ UPLOAD_SECONDS: Final = 20.0
 IMPATIENT_SECONDS: Final = 2.0
 IMPATIENT_FOR: Final = 60.0
 
+#: Seconds that a reader of a log waits, the connection to Modal included; the reading itself has a bound of its own
+#: (log_volume.READ_TIMEOUT), and returns what it has until then.
+READ_SECONDS: Final = 30.0
+
 _T = TypeVar("_T")
 
 
@@ -103,12 +107,20 @@ class ModalVolumeLogIO:
         parts: list[str] = []
         for team in _teams_of(ti):
             try:
-                sources, texts = self._on_volume(team, lambda volume: _read(volume, relative_path, ti))
+                sources, texts = self._read_of_team(team, relative_path, ti)
             except ModalflowError as error:
                 sources, texts = [one_line(error)], []
+            except TimeoutError:
+                sources, texts = [f"Modal did not answer within {READ_SECONDS:g} s"], []
             parts += texts
             (found if texts else nowhere).extend(sources)
         return found or nowhere, parts or None
+
+    def _read_of_team(self, team: str | None, relative_path: str, ti: Any) -> tuple[list[str], list[str]]:
+        def work() -> tuple[list[str], list[str]]:
+            return self._on_volume(team, lambda volume: _read(volume, relative_path, ti))
+
+        return within(READ_SECONDS, work)
 
     def _on_volume(self, team: str | None, what: Callable[[LogVolume], _T]) -> _T:
         """Do something with a Volume; again with the credentials as they are then, where Modal refused those of

@@ -152,7 +152,7 @@ def test_modal_comes_back_and_the_token_is_another_one(settings: pytest.MonkeyPa
     """A scheduler that starts while Modal is away, and lives through a rotation of its token, needs no restart: work
     waits with the reason told, and goes on; so do logs that an API server reads, and what was said meanwhile."""
     port, state = free_port(), tmp_path / "state"
-    with LocalModal(port=port, state_dir=state) as first:
+    with LocalModal(as_default=False, port=port, state_dir=state) as first:
         for name, value in first.env.items():
             settings.setenv(name, value)
         deploy(NAMES, bundles={})
@@ -162,12 +162,12 @@ def test_modal_comes_back_and_the_token_is_another_one(settings: pytest.MonkeyPa
         key, bad = driver.submit("early", ["true"]), rejected(driver)
         driver.until(lambda: driver.event_texts(key, WAITING_EVENT))
         assert "has not answered yet" in driver.event_texts(key, WAITING_EVENT)[0]
-        with LocalModal(port=port, state_dir=state):
+        with LocalModal(as_default=False, port=port, state_dir=state):
             assert driver.outcome(key)[0] is TaskInstanceState.SUCCESS
             driver.told(bad, "'gpus'", "did you mean 'gpu'")
             reader = ModalVolumeLogIO()
             assert reader.read(log_path_of_key(key), None)[1]
-        with LocalModal(port=port, state_dir=state, token_id="ak-new", token_secret="as-new"):
+        with LocalModal(as_default=False, port=port, state_dir=state, token_id="ak-new", token_secret="as-new"):
             late = driver.submit("late", ["true"])
             driver.until(lambda: driver.event_texts(late, WAITING_EVENT))
             settings.setenv("AIRFLOW_CONN_MODAL_DEFAULT", "modal://ak-new:as-new@")

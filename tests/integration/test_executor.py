@@ -16,10 +16,12 @@ from airflow.utils.state import TaskInstanceState
 
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
+from modalflow.errors import ModalflowError
 from modalflow.executor.remote import Remote
 from modalflow.names import Names
 from modalflow.worker.deploy import deploy
 from tests.driving import Driver, new_key
+from tests.forking import in_child
 from tests.support import wait_until
 
 NAMES = Names("executor-tests")
@@ -67,6 +69,24 @@ def test_many_at_once_each_end_once(driver: Driver) -> None:
 def test_options_reach_modal(driver: Driver) -> None:
     """Resources of the executor_config are bound to the Function, and the workload runs with them."""
     _, (state, info) = driver.run("resources", ["true"], memory=256, timeout=60)
+    assert state is TaskInstanceState.SUCCESS, info
+
+
+def test_a_forked_child_has_no_engine(driver: Driver) -> None:
+    """It refuses work rather than keep it for a thread that is its parent's, and its end ends nothing."""
+
+    def child() -> str:
+        driver.executor.heartbeat()
+        try:
+            driver.submit("of-a-child", ["true"])
+        except ModalflowError as error:
+            return str(error)
+        finally:
+            driver.executor.end()
+        return "submitted"
+
+    assert "was not started in this process" in in_child(child)
+    _, (state, info) = driver.run("of-the-parent", ["true"])
     assert state is TaskInstanceState.SUCCESS, info
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
@@ -79,10 +80,32 @@ def run(tmp_path: Path) -> Callable[..., str]:
     return run
 
 
-@pytest.mark.parametrize("options", [(), ("-n", "2")], ids=["one process", "xdist"])
-def test_each_test_has_a_control_plane_of_its_own(run: Callable[..., str], options: tuple[str, ...]) -> None:
-    """With an app of the module, from a loop and from a process; without the fixture nothing changes."""
-    assert "4 passed" in run({"conftest.py": CONFTEST, "test_shop.py": TESTS}, *options)
+def test_each_test_has_a_control_plane_of_its_own(run: Callable[..., str]) -> None:
+    """With an app of the module, from a loop and from a process, and in the worker processes of pytest-xdist; without
+    the fixture nothing changes."""
+    assert "4 passed" in run({"conftest.py": CONFTEST, "test_shop.py": TESTS}, "-n", "2")
+
+
+SHOP = """
+import modal
+
+app = modal.App("shop")
+stock = modal.Dict.from_name("stock", create_if_missing=True)
+
+@app.function(serialized=True)
+def sell(item: str) -> int:
+    stock[item] -= 1
+    return stock[item]
+"""
+
+
+def test_the_page_on_testing(run: Callable[..., str]) -> None:
+    """Its examples do what they say, as they are written."""
+    page = (Path(__file__).parents[2] / "docs" / "testing.md").read_text()
+    conftest, test, block = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
+    block = f"def test_block():\n{indent(block, '    ')}"
+    files = {"conftest.py": conftest, "shop.py": SHOP, "test_shop.py": test, "test_block.py": block}
+    assert "2 passed" in run(files)
 
 
 SHARED = """

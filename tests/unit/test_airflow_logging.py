@@ -147,6 +147,14 @@ def test_the_file_cannot_be_written(volume: Volume, local: Path, caplog: pytest.
     assert "could not be added" in caplog.text
 
 
+def test_a_reader_waits_no_longer_than_its_bound(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no connection comes about, the API server's request ends with that."""
+    monkeypatch.setattr(airflow_logging, "READ_SECONDS", 0.1)
+    monkeypatch.setattr(airflow_logging, "_open", lambda team: volume.gate.wait(30.0))
+    volume.gate.clear()
+    assert ModalVolumeLogIO().read(PATH, None) == (["Modal did not answer within 0.1 s"], None)
+
+
 @pytest.mark.parametrize("executor", [None, "LocalExecutor", "own", "GoneExecutor"])
 def test_a_log_of_another_executor_is_said_to_be_there(volume: Volume, executors: None, executor: str | None) -> None:
     """A task that did not run on Modal has no log to wait for on the Volume: the source names its executor and host."""

@@ -192,7 +192,8 @@ class LocalModal:
         default, self._default = self._default, None
         try:
             if self._address is not None:
-                sdk.ended(self.url)
+                # At a port of the user's own the next one may be the same: clients wait for it, as for Modal.
+                sdk.ended(self.url, for_good=not self.options.port)
             if default is not None:
                 sdk.leave(default)
         finally:

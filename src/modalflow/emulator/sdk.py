@@ -76,11 +76,12 @@ def started(url: str) -> None:
         _ended.pop(url, None)
 
 
-def ended(url: str) -> None:
-    """Note the end of a server: whatever is still a handle of it says so when it is used."""
+def ended(url: str, *, for_good: bool) -> None:
+    """Note the end of a server. If it does not come back at that address, handles of it say so when they are used."""
     with _lock:
         _running.discard(url)
-        _ended[url] = _before
+        if for_good:
+            _ended[url] = _before
 
 
 def enter(url: str, variables: Mapping[str, str]) -> Default:

@@ -79,7 +79,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._engine: Engine | None = None
+        self._engines: forks.PerProcess[str, Engine] = forks.PerProcess()
         self._env: Mapping[str, str] = {}
         self._bundles: Mapping[str, PurePath] = {}
         self._origins: dict[Any, str] = {}
@@ -101,13 +101,19 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
         database = AirflowDatabase(self._order_again) if self.job_id is not None else None
         queue = airflow_compat.default_queue(self.conf)
-        self._engine = Engine(settings, self._open_remote, self._identity(), database, queue)
-        self._engine.start()
+        self._engines[""] = engine = Engine(settings, self._open_remote, self._identity(), database, queue)
+        engine.start()
         if airflow_compat.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
                 "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
             )
+
+    @property
+    def _engine(self) -> Engine | None:
+        """The engine that ``start`` made. A forked child has none: its parent's thread talks to Modal, and reads events
+        that must not be read twice."""
+        return self._engines.get("")
 
     @cached_property
     def settings(self) -> Settings:
@@ -205,7 +211,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         if not orders:
             return
         if self._engine is None:
-            raise ModalflowError(f"{type(self).__name__} was not started; call start() first")
+            raise ModalflowError(f"{type(self).__name__} was not started in this process; call start() first")
         for order in orders:
             self._origins[order.key] = order.submission.work_id
         self._engine.submit(orders)

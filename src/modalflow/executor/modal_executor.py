@@ -61,6 +61,11 @@ def is_untold(entry: Entry) -> bool:
     return entry.final_state in UNTOLD_STATES or entry.cause == Cause.NOT_WANTED.value
 
 
+def _is_told(news: News) -> bool:
+    """Whether Airflow is told of this end of a workload."""
+    return news.kind is not NewsKind.OVER and (news.entry is None or not is_untold(news.entry))
+
+
 class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     """Runs every Airflow workload as one call of a deployed Modal Function.
 
@@ -273,14 +278,17 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         return current
 
     def _end_unheard(self, news: News, error: Exception) -> None:
-        """Airflow could not be told of an end in order: the workload fails, so that nothing waits for it for ever."""
-        if news.kind not in ENDS and news.kind is not NewsKind.OVER:
+        """Fail a workload of whose end Airflow could not be told in order, so that nothing waits for it for ever."""
+        if news.kind not in (*ENDS, NewsKind.OVER):
             return
         key: Any = news.key
         self._origins.pop(key, None)
         try:
-            if key in self.running:
-                airflow_compat.tell_failed(self, key, own_failure(error, "telling Airflow of its end"))
+            if _is_told(news):
+                if key in self.running or key not in self.event_buffer:
+                    airflow_compat.tell_failed(self, key, own_failure(error, "telling Airflow of its end"))
+            else:
+                self.running.discard(key)
         except Exception:  # There is nothing left to try.
             self.log.exception("%s could not be failed", label_of(key))
 
@@ -298,7 +306,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         del self._origins[key]
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
-        elif news.kind is NewsKind.OVER or (news.entry is not None and is_untold(news.entry)):
+        elif not _is_told(news):
             airflow_compat.let_go(self, key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))

@@ -49,6 +49,11 @@ KNOWN_GPUS = (
 _MOST = 2**32 - 1
 _MOST_CORES = _MOST // 1000
 
+#: Secrets, Volumes or regions of one task, and characters of a word. The bounds are far above any use: the scheduler's
+#: process keeps, compares and logs what a task asks for.
+_MOST_OBJECTS = 100
+_LONGEST_WORD = 64
+
 _GPU = re.compile(r"(?P<kind>[A-Za-z][A-Za-z0-9_-]*[!+]?)(?::(?P<count>[1-9]\d*))?")
 _MEMORY = re.compile(r"(?P<amount>\d+(?:\.\d+)?) ?(?P<unit>[MG])iB?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -170,11 +175,19 @@ def word(example: str) -> Check:
     """One text without blanks around it."""
 
     def check(place: str, value: Any) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise ConfigError(place, value, f"a text such as {example!r}")
-        return value.strip()
+        if not _is_word(value):
+            raise ConfigError(place, value, f"a text of at most {_LONGEST_WORD} characters, e.g. {example!r}")
+        return str(value.strip())
 
     return check
+
+
+def _is_word(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value.strip()) <= _LONGEST_WORD and value.strip().isprintable()
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, list | tuple) and 0 < len(value) <= _MOST_OBJECTS
 
 
 def cloud(place: str, value: Any) -> str:
@@ -186,7 +199,7 @@ def cloud(place: str, value: Any) -> str:
 def regions(place: str, value: Any) -> str | list[str]:
     """A region, or several in the order of their names: any of them may be used."""
     wanted = [value] if isinstance(value, str) else value
-    if not isinstance(wanted, list | tuple) or not wanted or not all(isinstance(r, str) and r.strip() for r in wanted):
+    if not _is_list(wanted) or not all(map(_is_word, wanted)):
         raise ConfigError(place, value, "a region or a list of regions, e.g. 'us-east'")
     found = sorted({each.strip().lower() for each in wanted})
     return found[0] if len(found) == 1 else found
@@ -220,8 +233,8 @@ def object_names(what: str, example: str) -> Check:
 
     def check(place: str, value: Any) -> list[str]:
         wanted = [value] if isinstance(value, str) else value
-        if not isinstance(wanted, list | tuple) or not wanted:
-            raise ConfigError(place, value, f"a list of names, e.g. [{example!r}]")
+        if not _is_list(wanted):
+            raise ConfigError(place, value, f"a list of names, at most {_MOST_OBJECTS}, e.g. [{example!r}]")
         return sorted({each(place, name) for name in wanted})
 
     return check
@@ -229,8 +242,9 @@ def object_names(what: str, example: str) -> Check:
 
 def volume_names(place: str, value: Any) -> dict[str, str]:
     """Where which Volume is mounted: path → name, each Volume once, in the order of the paths."""
-    if not isinstance(value, Mapping) or not value:
-        raise ConfigError(place, value, "a dict of mount paths and Volumes' names, e.g. {'/models': 'models'}")
+    if not isinstance(value, Mapping) or not 0 < len(value) <= _MOST_OBJECTS:
+        expected = f"a dict of mount paths and Volumes' names, at most {_MOST_OBJECTS}, e.g. {{'/models': 'models'}}"
+        raise ConfigError(place, value, expected)
     check_name = object_name("a Volume", "models")
     found = {path: check_name(f"{place}[{path!r}]", name) for path, name in mounts.check_all(place, value).items()}
     if len(set(found.values())) < len(found):

@@ -15,11 +15,11 @@ from modalflow.emulator.log_records import Entry
 #: Characters up to which pieces are joined to one line: a progress bar may go on for hours.
 LONGEST_JOINED = 64 * 1024
 
-#: Characters from which on a piece is one of a line that was cut for its length, whatever bytes they were.
-LONG_PIECE = LONGEST_JOINED // 4
+#: Characters up to which pieces are sent as one.
+LONGEST_MERGED = 2**20
 
 #: Characters of an unfinished line that a terminal is shown, and shown again with what follows. A longer one may take
-#: two rows of a terminal, of which a carriage return leads back to the second.
+#: two rows of a terminal, of which a carriage return leads back to the second; it is shown in several rows.
 NARROW = 80
 
 #: Unfinished lines that are remembered at a time, one for each output of a container.
@@ -69,13 +69,15 @@ def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
 
 
 def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Join pieces that follow each other at once. A joined one has the number of its last piece."""
+    """Join pieces of lines that follow each other at once. A joined one has the number of its last piece."""
     pieces: list[Entry] = []
+    size = 0
     for entry in entries:
-        if pieces and not (entry.continues and _place(entry) == _place(pieces[0])):
+        if pieces and (pieces[-1].data.endswith("\n") or _place(entry) != _place(pieces[0]) or size >= LONGEST_MERGED):
             yield _one(pieces, pieces[-1].number)
-            pieces = []
+            pieces, size = [], 0
         pieces.append(entry)
+        size += len(entry.data)
     if pieces:
         yield _one(pieces, pieces[-1].number)
 
@@ -137,11 +139,11 @@ class Terminal:
         shown = text.rpartition("\r")[2]
         if end.endswith("\n"):
             return shown + end
-        if end or len(entry.data) >= LONG_PIECE:
-            # It says itself what becomes of it, or is one of many pieces that belong together.
+        if end:
             self._remember(entry, "")
             return shown + end
         if len(_INVISIBLE.sub("", shown)) > NARROW:
+            # Of a line of megabytes, too: without this the SDK would search all of it again at each piece.
             return shown + "\n"
         self._remember(entry, shown)
         return shown + "\r"

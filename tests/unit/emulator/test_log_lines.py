@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
-from modalflow.emulator.log_lines import LONG_PIECE, NARROW, Terminal, Unfinished, ended, joined, merged
+from modalflow.emulator.log_lines import LONGEST_JOINED, NARROW, Terminal, Unfinished, ended, joined, merged
 from modalflow.emulator.log_records import Entry
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
@@ -133,10 +133,13 @@ def test_colours_take_no_room() -> None:
     assert texts(Terminal().shown(entries(("ta-1", coloured)))) == [coloured + "\r"]
 
 
-def test_pieces_of_a_very_long_line_stay_together() -> None:
-    """A line that was cut for its length alone is sent as it came."""
-    piece = "x" * LONG_PIECE
-    assert texts(Terminal().shown(entries(("ta-1", piece), ("ta-1", piece), ("ta-1", "y\n")))) == [piece, piece, "y\n"]
+def test_a_very_long_line_is_shown_while_it_comes() -> None:
+    """A line of many pieces loses nothing, and the SDK never has more of it to search than a piece."""
+    piece = "x" * LONGEST_JOINED
+    pieces = entries(("ta-1", piece), ("ta-1", piece), ("ta-1", "y\n"))
+    assert texts(Terminal().shown(pieces)) == [piece + "\n", piece + "\n", "y\n"]
+    assert texts(merged(pieces)) == [piece + piece + "y\n"]
+    assert "".join(texts(reversed(list(joined(reversed(pieces)))))) == piece + piece + "y\n"
 
 
 PIECES = st.lists(

@@ -87,8 +87,9 @@ class Scheduler:
         self.tracker.say = lambda log_path, text, level: said.append(text)
         self.said = said = list[str]()
         self.executor = ModalExecutor()
-        self.executor._engine = mock.create_autospec(Engine, instance=True)
-        self.executor._engine.take_news.side_effect = self._news  # type: ignore[union-attr]
+        engine = mock.create_autospec(Engine, instance=True)
+        engine.take_news.side_effect = self._news
+        self.executor._engines[""] = engine
         self.take(key, WORK)
         call = self.tracker.calls.get(WORK)
         assert call is not None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from modalflow.emulator.local import Address, end, launch
 from modalflow.emulator.options import Options
 from tests.forking import in_child
 from tests.sdk import client_of
+from tests.support import is_running, wait_until
 
 NAME = "of-the-test"
 
@@ -127,7 +129,9 @@ def test_the_control_plane_dies_within(configured: Address) -> None:
     """Its calls fail; none goes to the account instead, and that is there again after it."""
     had = rpcs(configured)
     with LocalModal() as local:
-        os.kill(local.pid, 9)
+        os.kill(local.pid, signal.SIGKILL)
+        # A connection that it accepts in its last moment keeps the SDK waiting for a minute.
+        wait_until(lambda: not is_running(local.pid), what="its end")
         with pytest.raises(modal.exception.ConnectionError):
             stored()
     assert rpcs(configured) == had

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,6 +28,7 @@ from modalflow.emulator.local import Address, end, launch
 from modalflow.emulator.options import Options
 from tests.forking import in_child
 from tests.sdk import client_of
+from tests.support import is_running, wait_until
 
 NAME = "of-the-test"
 
@@ -123,13 +125,14 @@ def test_an_error_within(configured: Address) -> None:
     assert stored() == "account"
 
 
-def test_the_control_plane_dies_within(configured: Address) -> None:
-    """Its calls fail; none goes to the account instead, and that is there again after it."""
+async def test_the_control_plane_dies_within(configured: Address) -> None:
+    """Its calls wait for it, as the SDK does for Modal; none goes to the account instead, which is there after it."""
     had = rpcs(configured)
     with LocalModal() as local:
-        os.kill(local.pid, 9)
-        with pytest.raises(modal.exception.ConnectionError):
-            stored()
+        os.kill(local.pid, signal.SIGKILL)
+        wait_until(lambda: not is_running(local.pid), what="its end")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(modal.Dict.from_name(NAME, create_if_missing=True).len.aio(), 0.5)
     assert rpcs(configured) == had
 
 

@@ -20,6 +20,7 @@ from modalflow.cli.common import (
     json_option,
     quiet,
 )
+from modalflow.cli.quiet_command import QuietCommand
 
 if TYPE_CHECKING:
     from modalflow.bundles.prune import Pruned
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @app_option
 @environment_option
 @click.option(

@@ -103,10 +103,11 @@ def settings_to_compare(salt: str = "") -> dict[str, str]:
         signer = _signer()
     except ModalflowError:
         return told
-    if signer._secret_key:
-        told[SECRET] = _fingerprint(str(signer._secret_key), salt)
+    key = signer.signing_arg
+    if isinstance(key, str):
+        told[SECRET] = _fingerprint(key, salt)
     else:
-        told[PRIVATE_KEY] = _fingerprint(_public_half(signer.signing_arg), salt)
+        told[PRIVATE_KEY] = _fingerprint(_public_half(key), salt)
     told["[api_auth] jwt_algorithm"] = str(signer.algorithm)
     told["[api_auth] jwt_issuer"] = str(signer.issuer or "")
     told["[execution_api] jwt_audience"] = str(signer.audience or "")
@@ -154,11 +155,12 @@ def _signer() -> Any:
     from airflow.executors.base_executor import BaseExecutor
     from cryptography.exceptions import UnsupportedAlgorithm
 
-    generator: Any = BaseExecutor.jwt_generator
+    base: Any = BaseExecutor
+    refused: Any = (cast(Any, exceptions).AirflowException, UnsupportedAlgorithm, ValueError, TypeError, OSError)
     try:
         # Not of an executor: to make one starts Airflow's metrics. The property does not use its object.
-        return generator.func(None)
-    except (cast(Any, exceptions).AirflowException, UnsupportedAlgorithm, ValueError, TypeError, OSError) as error:
+        return base.jwt_generator.func(None)
+    except (*refused, AttributeError) as error:
         raise ModalflowError(f"Airflow cannot sign a task's token here: {describe(error)}") from error
 
 

@@ -11,10 +11,11 @@ import time
 import click
 
 from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.cli.quiet_command import QuietCommand
 from modalflow.cli.words import counted, duration, table
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @click.argument("what", nargs=-1, required=True, metavar="DAG TASK RUN | ID")
 @target_options
 @click.option("--yes", is_flag=True, help="Do not ask.")

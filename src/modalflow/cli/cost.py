@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
+from modalflow.cli.quiet_command import QuietCommand
 from modalflow.cli.words import counted, duration, table
 from modalflow.cost.footer import figure, memory
 from modalflow.cost.rates import Rates, money
@@ -47,7 +48,7 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str) -> d
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @click.option("--dag", default="", help="Only this DAG.")
 @click.option("--run", default="", help="Only this DAG run (its run id).")
 @click.option(

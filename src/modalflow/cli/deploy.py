@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from modalflow.cli.common import BundleType, answer, json_option, show
+from modalflow.cli.quiet_command import QuietCommand
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
 from modalflow.text import STORED, clean
@@ -37,7 +38,7 @@ _NAMED_PACKAGES = 12
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @click.argument("file", required=False)
 @click.option("--app", default="", help="Name of the worker app. Default: FILE's, else `[modal_executor] app_name`.")
 @click.option(

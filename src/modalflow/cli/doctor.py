@@ -11,12 +11,13 @@ import sys
 import click
 
 from modalflow.cli.common import answer, app_option, environment_option, json_option, quiet, show
+from modalflow.cli.quiet_command import QuietCommand
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
 _NAME_WIDTH = 26
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @app_option
 @environment_option
 @click.option("--profile", "profiles", multiple=True, help="Profile whose container is asked; may be repeated.")

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
+from modalflow.cli.quiet_command import QuietCommand
 from modalflow.cli.words import counted, duration, table
+from modalflow.described import words_of
 from modalflow.errors import ModalflowError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ _MEANING = {
 }
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @app_option
 @environment_option
 @click.option("--limit", type=click.IntRange(min=0), default=40, show_default=True, help="Rows of work to show.")
@@ -60,7 +62,7 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
             except (exception.Error, ModalflowError, TimeoutError) as error:
                 if not watch:
                     raise
-                show(f"Not readable just now, trying again: {error or 'no answer'}", err=True)
+                show(f"Not readable just now, trying again: {words_of(error)}", err=True)
             if not watch:
                 return
             time.sleep(interval)

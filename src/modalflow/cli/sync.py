@@ -21,6 +21,7 @@ from modalflow.cli.common import (
     quiet,
     show,
 )
+from modalflow.cli.quiet_command import QuietCommand
 
 if TYPE_CHECKING:
     from modalflow.bundles.prune import Pruned
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 
 
-@click.command()
+@click.command(cls=QuietCommand)
 @app_option
 @environment_option
 @click.option(

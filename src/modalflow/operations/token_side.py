@@ -64,6 +64,8 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
 
 def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
     """Try it from this machine, which may not reach the address that containers are given."""
+    import httpx
+
     from modalflow.airflow_tokens import Answer, try_token
 
     url = env.get(_URL, "")
@@ -71,7 +73,7 @@ def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
         return skip(NAME, "not tried from here: the address of the Execution API is not known")
     try:
         answer, seconds = timed(lambda: within(PATIENCE, lambda: try_token(url, trial.token, trial.ti_id)))
-    except Exception as error:  # noqa: BLE001  httpx is Airflow's; whatever it raises, a container is asked as well.
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         return skip(NAME, f"not tried from here: {without_user(url)} cannot be reached ({describe(error)})")
     assert isinstance(answer, Answer)
     if answer.accepted:

@@ -1,0 +1,115 @@
+"""What libraries log, print and warn of is not in a command's output; errors are on standard error."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+
+import click
+import pytest
+
+from modalflow.cli import COMMANDS, main
+from modalflow.cli.in_airflow import COMMANDS as IN_AIRFLOW
+from modalflow.cli.quiet_command import QuietCommand
+from modalflow.emulator.local import LocalModal
+
+#: What Airflow imports when it sets its logging up. Everything that a library can do to a command's output.
+NOISY = """
+import logging, os, sys, threading, time, warnings
+from modalflow.airflow_logging import LOGGING_CONFIG, REMOTE_TASK_LOG
+
+print("NOISE printed at import")
+print("NOISE printed to standard error at import", file=sys.stderr)
+out = sys.stdout
+
+def later():
+    while True:
+        warnings.warn("NOISE warning", DeprecationWarning)
+        for name in ("airflow.providers.noisy", "airflow.task", "opentelemetry.sdk"):
+            logging.getLogger(name).info("NOISE info")
+            logging.getLogger(name).warning("NOISE warning")
+        logging.getLogger("opentelemetry.exporter").error("NOISE of an exporter")
+        try:
+            import structlog
+            structlog.get_logger("noisy").warning("NOISE of structlog")
+        except ImportError:
+            pass
+        out.write("LOUD on the standard output that it found\\n")
+        out.flush()
+        os.write(1, b"LOUD on the descriptor\\n")
+        logging.getLogger("airflow.providers.noisy").error("LOUD and an error")
+        time.sleep(0.01)
+
+threading.Thread(target=later, daemon=True).start()
+"""
+
+#: Those of the commands that use Airflow's configuration, in this order.
+ARGUMENTS = {
+    "deploy": ("--dags-source", "volume"),
+    "sync": ("--dry-run",),
+    "doctor": ("--app", "nobody"),
+    "status": (),
+    "cost": (),
+    "logs": ("dag", "task"),
+    "cancel": ("dag", "task", "run", "--yes"),
+}
+WITH_JSON = ("deploy", "sync", "doctor", "status", "cost")
+#: What Modal's own runs start.
+OTHERS = {"demo", "local"}
+
+
+@pytest.fixture(scope="module")
+def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+    """A control plane with a deployed worker, and an Airflow that is noisy."""
+    folder = tmp_path_factory.mktemp("noisy")
+    (folder / "dags").mkdir()
+    (folder / "dags" / "d.py").write_text("x = 1")
+    (folder / "noisy_logging.py").write_text(NOISY)
+    with LocalModal() as local:
+        quiet = {
+            **os.environ,
+            **local.env,
+            "AIRFLOW_HOME": str(folder),
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:1/execution/",
+            "PYTHONPATH": str(folder),
+        }
+        command = [sys.executable, "-m", "modalflow.cli", "deploy", *ARGUMENTS["deploy"]]
+        subprocess.run(command, env=quiet, check=True, capture_output=True, timeout=110)
+        yield {**quiet, "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "noisy_logging.LOGGING_CONFIG"}
+
+
+def run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command from its beginning; what is a library's own business is not in its output."""
+    command = [sys.executable, "-m", "modalflow.cli", *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+    assert "NOISE" not in done.stdout + done.stderr, done.stdout + done.stderr
+    assert "LOUD" not in done.stdout, done.stdout
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_a_commands_output_is_its_own(env: Mapping[str, str], name: str) -> None:
+    """Whatever a library does, nothing of it is on standard output, where JSON can be read; errors alone, and what it
+    writes to a descriptor itself, are on standard error."""
+    arguments = ("--dry-run",) if name == "deploy" else ARGUMENTS[name]
+    if name in WITH_JSON:
+        done = run(env, name, *arguments, "--json")
+        assert isinstance(json.loads(done.stdout), dict)
+        assert "LOUD and an error" in done.stderr
+    else:
+        done = run(env, name, *arguments)
+        assert any(line.startswith("Error: ") for line in done.stderr.splitlines())
+
+
+def test_every_command_is_one_of_them() -> None:
+    """A new command has its place in this test, and is quiet."""
+    assert set(COMMANDS) == set(ARGUMENTS) | OTHERS
+    assert {str(command.name) for command in IN_AIRFLOW} == set(ARGUMENTS)
+    context = click.Context(main)
+    for name in ARGUMENTS:
+        assert isinstance(main.get_command(context, name), QuietCommand), name

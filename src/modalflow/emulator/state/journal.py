@@ -16,6 +16,7 @@ import fcntl
 import logging
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Generic, TypeVar
@@ -35,6 +36,10 @@ FOLD_AT = 8 * 2**20
 
 #: Bytes from which on writers are made to wait for that: under a load that never pauses the log would not start anew.
 FOLD_FIRMLY_AT = 8 * FOLD_AT
+
+#: Seconds between two checks of its length. The file keeps its length until it starts anew, which a load that never
+#: pauses does not let it: without a pause between them one checkpoint would follow the other.
+FOLD_EVERY = 1.0
 
 RECORDS = "state.sqlite3"
 _LOCK = "state.lock"
@@ -126,6 +131,7 @@ class Journal:
         self._dirty: dict[Table[Any], None] = {}
         self._flushed: asyncio.Future[None] | None = None
         self._checkpoint: threading.Thread | None = None
+        self._fold_checked_at = time.monotonic()
         self.is_new = False
         """Whether there was no file of records before this one."""
         if folder is not None:
@@ -234,7 +240,11 @@ class Journal:
 
     def _fold(self) -> None:
         """Fold a long write-ahead log into the main file, beside the event loop: this waits for the disk."""
-        if self._path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
+        now = time.monotonic()
+        if self._path is None or now - self._fold_checked_at < FOLD_EVERY:
+            return
+        self._fold_checked_at = now
+        if self._checkpoint is not None and self._checkpoint.is_alive():
             return
         try:
             size = self._path.with_name(f"{RECORDS}-wal").stat().st_size

@@ -58,7 +58,8 @@ class Awaited:
     def places(self) -> list[int]:
         """The places of the outputs that are there and were not cleared."""
         outputs, cleared = self._call.outputs, self._call.cleared
-        self._found += [p for p in range(self._looked_at, len(outputs)) if self._is_within(outputs[p].idx)]
+        new = range(self._looked_at, len(outputs))
+        self._found += [p for p in new if p not in cleared and self._is_within(outputs[p].idx)]
         self._looked_at = max(self._looked_at, len(outputs))
         return [place for place in self._found if place not in cleared] if cleared else self._found
 

@@ -19,6 +19,11 @@ from modalflow.emulator.wire import message
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
+#: The content of an input that is done, and what stands in the place of an output that was cleared. A map leaves one of
+#: each for every input, so that all share them.
+NO_CONTENT = api_pb2.FunctionInput()
+CLEARED = api_pb2.FunctionGetOutputsItem()
+
 
 class Keeper:
     """Hears of what changes in calls, and keeps nothing: the base of what does."""
@@ -45,7 +50,7 @@ class Keeper:
 FORGETFUL = Keeper()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Input:
     """One input of a call, through all its attempts."""
 
@@ -92,7 +97,7 @@ class FunctionCall:
     changed: Changes = field(default_factory=Changes)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
-    """Places in ``outputs`` that a client took and does not want kept; no results are left there."""
+    """Places in ``outputs`` that a client took and does not want kept: no results are left there."""
     over: Changes = field(default_factory=Changes)
     """Notified when no input is unfinished any more."""
     handed_over_at: float = -math.inf
@@ -119,7 +124,7 @@ class FunctionCall:
         item.done = True
         item.finished_at = clock.now()
         item.status = result.status
-        item.content = api_pb2.FunctionInput()
+        item.content = NO_CONTENT
         item.place = len(self.outputs)
         self.count(-1)
         self.last_result_at = item.finished_at
@@ -159,7 +164,9 @@ class FunctionCall:
         if new:
             self.cleared.update(new)
             for place in new:
-                self.outputs[place] = without_result(self.outputs[place])
+                # The client may be about to download a blob, which is removed once no output names it.
+                if not self.outputs[place].result.data_blob_id:
+                    self.outputs[place] = CLEARED
             self.keeper.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
@@ -188,14 +195,6 @@ class FunctionCall:
                 )
             )
         return info
-
-
-def without_result(output: api_pb2.FunctionGetOutputsItem) -> api_pb2.FunctionGetOutputsItem:
-    """Return what is kept of an output that was cleared: whose it was."""
-    if output.result.data_blob_id:
-        # Its client may be about to download the blob, which is removed once no output names it.
-        return output
-    return message(api_pb2.FunctionGetOutputsItem, idx=output.idx, input_id=output.input_id, task_id=output.task_id)
 
 
 _CATEGORY: dict[int, str] = {

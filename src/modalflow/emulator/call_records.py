@@ -165,7 +165,7 @@ def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
         call.last_result_at = max(call.last_result_at, item.finished_at)
     else:
         call.count(1)
-    call.inputs[item.input_id] = item
+    call.add(item)
     return item
 
 

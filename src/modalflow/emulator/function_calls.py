@@ -90,6 +90,8 @@ class FunctionCall:
     call_id: str = field(default_factory=lambda: new_id("fc"))
     created_at: float = field(default_factory=clock.now)
     inputs: dict[str, Input] = field(default_factory=dict)
+    by_idx: list[Input] | None = field(default_factory=list)
+    """The same inputs, each at the place that its index says; None where the client numbered them in another way."""
     outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
     """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
@@ -107,10 +109,19 @@ class FunctionCall:
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
         new = Input(self, item.idx, item.input, len(self.inputs))
-        self.inputs[new.input_id] = new
+        self.add(new)
         self.count(1)
         self.keeper.changed(new)
         return new
+
+    def add(self, item: Input) -> None:
+        """Take over an input as the call's next one."""
+        self.inputs[item.input_id] = item
+        if self.by_idx is not None:
+            if item.idx == len(self.by_idx):
+                self.by_idx.append(item)
+            else:
+                self.by_idx = None
 
     def count(self, change: int) -> None:
         """So many more inputs are unfinished, or fewer."""

@@ -9,6 +9,10 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
+#: Indices that are looked up one by one at each look. Spawned maps are read in ranges of 49 (``enumerate`` in
+#: modal/_functions.py), each in a request of its own: going through all outputs for each would take ever longer.
+FEW = 200
+
 
 class HasIndex(Protocol):
     """An output."""
@@ -26,12 +30,18 @@ class HasEnd(Protocol):
     @property
     def done(self) -> bool: ...
 
+    @property
+    def place(self) -> int: ...
+
 
 class Call(Protocol):
     """What is looked at of a function call. Inputs and outputs are only ever added."""
 
     @property
     def inputs(self) -> Mapping[str, HasEnd]: ...
+
+    @property
+    def by_idx(self) -> Sequence[HasEnd] | None: ...
 
     @property
     def outputs(self) -> Sequence[HasIndex]: ...
@@ -46,7 +56,7 @@ class Awaited:
     def __init__(self, call: Call, after: int, first: int | None, last: int | None) -> None:
         self._call = call
         self._first, self._last = first, last
-        self._looked_at = after
+        self._after = self._looked_at = after
         self._found: list[int] = []
         self._inputs_looked_at = 0
         self._unfinished: list[HasEnd] = []
@@ -58,7 +68,12 @@ class Awaited:
     def places(self) -> list[int]:
         """The places of the outputs that are there and were not cleared."""
         outputs, cleared = self._call.outputs, self._call.cleared
-        self._found += [p for p in range(self._looked_at, len(outputs)) if self._is_within(outputs[p].idx)]
+        few = self._few()
+        if few is not None:
+            places = (item.place for item in few if item.done)
+            return sorted(place for place in places if place >= self._after and place not in cleared)
+        new = range(self._looked_at, len(outputs))
+        self._found += [p for p in new if p not in cleared and self._is_within(outputs[p].idx)]
         self._looked_at = max(self._looked_at, len(outputs))
         return [place for place in self._found if place not in cleared] if cleared else self._found
 
@@ -66,6 +81,9 @@ class Awaited:
         inputs = self._call.inputs
         if self._first is None or not inputs:
             return False
+        few = self._few()
+        if few is not None:
+            return all(item.done for item in few)
         if len(inputs) > self._inputs_looked_at:
             new = islice(inputs.values(), self._inputs_looked_at, None)
             self._unfinished += [item for item in new if self._is_within(item.idx)]
@@ -73,6 +91,13 @@ class Awaited:
         while self._unfinished and self._unfinished[-1].done:
             self._unfinished.pop()
         return not self._unfinished
+
+    def _few(self) -> Sequence[HasEnd] | None:
+        """The inputs that were asked for, None if they are many or cannot be looked up."""
+        by_idx, first, last = self._call.by_idx, self._first, self._last
+        if by_idx is None or first is None or last is None or not 0 <= last - first < FEW:
+            return None
+        return by_idx[max(first, 0) : max(last + 1, 0)]
 
     def _is_within(self, idx: int) -> bool:
         return (self._first is None or idx >= self._first) and (self._last is None or idx <= self._last)

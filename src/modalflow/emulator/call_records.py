@@ -17,9 +17,8 @@ from typing import Any
 from modal_proto import api_pb2
 
 from modalflow.emulator.definitions import Function
-from modalflow.emulator.function_calls import FunctionCall, Input, Keeper
+from modalflow.emulator.function_calls import CLEARED, NO_CONTENT, FunctionCall, Input, Keeper
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.wire import message
 
 #: How an input ends that was cancelled, as ``Input.ending`` says before it is.
 _CANCELLED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
@@ -151,7 +150,7 @@ def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
     item = Input(
         call,
         body["idx"],
-        api_pb2.FunctionInput.FromString(body.get("content", b"")),
+        api_pb2.FunctionInput.FromString(body["content"]) if "content" in body else NO_CONTENT,
         len(call.inputs),
         input_id=body["id"],
         retries=body["retries"],
@@ -166,7 +165,7 @@ def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
         call.last_result_at = max(call.last_result_at, item.finished_at)
     else:
         call.count(1)
-    call.inputs[item.input_id] = item
+    call.add(item)
     return item
 
 
@@ -176,8 +175,6 @@ def _restore_outputs(call: FunctionCall, found: dict[int, bytes]) -> None:
         if item.place in found:
             output = api_pb2.FunctionGetOutputsItem.FromString(found.pop(item.place))
         else:
-            output = message(
-                api_pb2.FunctionGetOutputsItem, idx=item.idx, input_id=item.input_id, task_id=item.container_id
-            )
+            output = CLEARED
             call.cleared.add(item.place)
         call.outputs.append(output)

@@ -19,6 +19,11 @@ from modalflow.emulator.wire import message
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
+#: The content of an input that is done, and what stands in the place of an output that was cleared. A map leaves one of
+#: each for every input, so that all share them.
+NO_CONTENT = api_pb2.FunctionInput()
+CLEARED = api_pb2.FunctionGetOutputsItem()
+
 
 class Keeper:
     """Hears of what changes in calls, and keeps nothing: the base of what does."""
@@ -45,7 +50,7 @@ class Keeper:
 FORGETFUL = Keeper()
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Input:
     """One input of a call, through all its attempts."""
 
@@ -85,6 +90,8 @@ class FunctionCall:
     call_id: str = field(default_factory=lambda: new_id("fc"))
     created_at: float = field(default_factory=clock.now)
     inputs: dict[str, Input] = field(default_factory=dict)
+    by_idx: list[Input] | None = field(default_factory=list)
+    """The same inputs, each at the place that its index says; None where the client numbered them in another way."""
     outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
     """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
@@ -92,7 +99,7 @@ class FunctionCall:
     changed: Changes = field(default_factory=Changes)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
-    """Places in ``outputs`` that a client took and does not want kept; no results are left there."""
+    """Places in ``outputs`` that a client took and does not want kept: no results are left there."""
     over: Changes = field(default_factory=Changes)
     """Notified when no input is unfinished any more."""
     handed_over_at: float = -math.inf
@@ -102,10 +109,19 @@ class FunctionCall:
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
         new = Input(self, item.idx, item.input, len(self.inputs))
-        self.inputs[new.input_id] = new
+        self.add(new)
         self.count(1)
         self.keeper.changed(new)
         return new
+
+    def add(self, item: Input) -> None:
+        """Take over an input as the call's next one."""
+        self.inputs[item.input_id] = item
+        if self.by_idx is not None:
+            if item.idx == len(self.by_idx):
+                self.by_idx.append(item)
+            else:
+                self.by_idx = None
 
     def count(self, change: int) -> None:
         """So many more inputs are unfinished, or fewer."""
@@ -119,7 +135,7 @@ class FunctionCall:
         item.done = True
         item.finished_at = clock.now()
         item.status = result.status
-        item.content = api_pb2.FunctionInput()
+        item.content = NO_CONTENT
         item.place = len(self.outputs)
         self.count(-1)
         self.last_result_at = item.finished_at
@@ -159,7 +175,9 @@ class FunctionCall:
         if new:
             self.cleared.update(new)
             for place in new:
-                self.outputs[place] = without_result(self.outputs[place])
+                # The client may be about to download a blob, which is removed once no output names it.
+                if not self.outputs[place].result.data_blob_id:
+                    self.outputs[place] = CLEARED
             self.keeper.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
@@ -188,14 +206,6 @@ class FunctionCall:
                 )
             )
         return info
-
-
-def without_result(output: api_pb2.FunctionGetOutputsItem) -> api_pb2.FunctionGetOutputsItem:
-    """Return what is kept of an output that was cleared: whose it was."""
-    if output.result.data_blob_id:
-        # Its client may be about to download the blob, which is removed once no output names it.
-        return output
-    return message(api_pb2.FunctionGetOutputsItem, idx=output.idx, input_id=output.input_id, task_id=output.task_id)
 
 
 _CATEGORY: dict[int, str] = {

@@ -14,6 +14,7 @@ from modalflow.emulator.awaited import Awaited
 class Input:
     idx: int
     done: bool = False
+    place: int = -1
 
 
 @dataclass
@@ -24,12 +25,13 @@ class Output:
 @dataclass
 class Call:
     inputs: dict[str, Input] = field(default_factory=dict)
+    by_idx: list[Input] | None = field(default_factory=list)
     outputs: list[Output] = field(default_factory=list)
     cleared: set[int] = field(default_factory=set)
 
 
 BOUND = st.none() | st.integers(0, 5)
-STEPS = st.lists(st.sampled_from(["put", "finish", "clear", "look"]) | st.integers(0, 5), max_size=40)
+STEPS = st.lists(st.sampled_from(["put", "put again", "finish", "clear", "look"]) | st.integers(0, 5), max_size=40)
 
 
 @given(after=st.integers(0, 3), first=BOUND, last=BOUND, steps=STEPS)
@@ -46,10 +48,15 @@ def test_it_finds_what_a_look_at_everything_finds(
     for step in [*steps, "look"]:
         match step:
             case "put":
-                call.inputs[str(len(call.inputs))] = Input(len(call.inputs))
+                new = call.inputs[str(len(call.inputs))] = Input(len(call.inputs))
+                if call.by_idx is not None:
+                    call.by_idx.append(new)
+            case "put again":
+                # A client that numbers its inputs in its own way.
+                call.inputs[str(len(call.inputs))], call.by_idx = Input(0), None
             case "finish":
                 for item in [i for i in call.inputs.values() if not i.done][:1]:
-                    item.done = True
+                    item.done, item.place = True, len(call.outputs)
                     call.outputs.append(Output(item.idx))
             case "clear":
                 call.cleared.update(range(len(call.outputs) - 1, len(call.outputs)))
@@ -63,5 +70,5 @@ def test_it_finds_what_a_look_at_everything_finds(
                 assert awaited.places() == expected
             case int(number):
                 for item in [i for i in call.inputs.values() if not i.done and i.idx == number]:
-                    item.done = True
+                    item.done, item.place = True, len(call.outputs)
                     call.outputs.append(Output(item.idx))

@@ -54,6 +54,10 @@ LITTLE = 64 * 2**20
 RETRY_SECONDS = 1.0
 PROBE_SECONDS = 0.1
 
+#: Seconds between two checks of its length. The file keeps its length until it starts anew, which a load that never
+#: pauses does not let it: without a pause between them one checkpoint would follow the other.
+FOLD_EVERY = 1.0
+
 RECORDS = "state.sqlite3"
 _LOCK = "state.lock"
 
@@ -143,7 +147,8 @@ class Journal:
         self._flushed: asyncio.Future[None] | None = None
         self._checkpoint: threading.Thread | None = None
         self._transactions: Transactions | None = None
-        self._tried_at = self._folded_at = 0.0
+        self._tried_at = 0.0
+        self._fold_checked_at = time.monotonic()
         self._retry: asyncio.TimerHandle | None = None
         self.is_new = False
         """Whether there was no file of records before this one."""
@@ -308,19 +313,18 @@ class Journal:
 
     def _fold(self) -> None:
         """Fold a long write-ahead log into the main file, beside the event loop: this waits for the disk."""
-        if self._path is None or (self._checkpoint is not None and self._checkpoint.is_alive()):
+        now = time.monotonic()
+        if self._path is None or now - self._fold_checked_at < FOLD_EVERY:
+            return
+        self._fold_checked_at = now
+        if self._checkpoint is not None and self._checkpoint.is_alive():
             return
         try:
             size = self._path.with_name(f"{RECORDS}-wal").stat().st_size
         except OSError:
             return
-        now = time.monotonic()
-        is_early = size < FOLD_AT
-        if is_early and (size < FOLD_EARLY_AT or now - self._folded_at < RETRY_SECONDS):
+        if size < FOLD_AT and (size < FOLD_EARLY_AT or room.free(self._path.parent) >= LITTLE):
             return
-        if is_early and room.free(self._path.parent) >= LITTLE:
-            return
-        self._folded_at = now
         # PASSIVE lets writers go on meanwhile. Only what they wrote since is left for the one that makes them wait.
         modes = ("PASSIVE", "RESTART") if size >= FOLD_FIRMLY_AT else ("PASSIVE",)
         self._checkpoint = threading.Thread(

@@ -52,6 +52,24 @@ async def test_the_last_word_of_a_turn_counts(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(("every", "folded"), [(0.0, range(2, 201)), (3600.0, range(1))])
+async def test_a_long_log_is_folded_now_and_then(
+    every: float, folded: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A write-ahead log that is too long is folded into the main file, and not once more at each turn of the loop."""
+    checkpoints: list[Path] = []
+    monkeypatch.setattr(journals, "_fold", lambda path, _modes: checkpoints.append(path))
+    monkeypatch.setattr(journals, "FOLD_AT", 1)
+    monkeypatch.setattr(journals, "FOLD_EVERY", every)
+    journal = Journal(tmp_path)
+    table = journal.table("things", int)
+    for number in range(100):
+        table.put("", "a", number)
+        await journal.settled()
+    journal.close()
+    assert len(checkpoints) in folded
+
+
 async def test_what_nobody_waits_for_is_written_too(tmp_path: Path) -> None:
     """A change by a timer, which no answer waits for, is written at the end of the loop's turn."""
     journal = Journal(tmp_path)

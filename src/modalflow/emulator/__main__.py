@@ -18,6 +18,7 @@ import sys
 from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane, ListenError
+from modalflow.emulator.state import room
 from modalflow.emulator.state.journal import StateError
 
 #: Objects made until the garbage collector looks for cycles: each call makes hundreds, and few of them are in one.
@@ -74,6 +75,11 @@ def main() -> None:
         asyncio.run(serve(options))
     except (StateError, ListenError) as error:
         sys.stderr.write(f"{error}\n")
+        sys.exit(UNUSABLE)
+    except OSError as error:
+        if not room.unwritable(error):
+            raise
+        sys.stderr.write(f"the state folder cannot be used: {error}; make room there\n")
         sys.exit(UNUSABLE)
 
 

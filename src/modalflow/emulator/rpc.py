@@ -257,7 +257,8 @@ class Dispatcher:
         try:
             await self._journal.settled()
         except StateError as error:
-            if needs_room(name, request):
+            # Of an object that was looked up, only this answer is not on disk.
+            if needs_room(name, request) and lookup(request) is None:
                 raise refused(name, request, str(error)) from error
 
     async def _answered(self, name: str, answer: Answerer, request: Any, caller: Caller) -> Message:

@@ -270,8 +270,6 @@ class Journal:
         try:
             self.flush()
         finally:
-            if self._transactions is not None:
-                self._transactions.close()
             if self._checkpoint is not None:
                 self._checkpoint.join()
             self._connection.close()
@@ -364,6 +362,23 @@ def _opened(path: Path) -> sqlite3.Connection:
     path.touch(mode=0o600)
     # Values of Secrets stand in it. SQLite gives the files beside it the same mode.
     path.chmod(0o600)
+    for is_last in (False, True):
+        try:
+            return _connected(path)
+        except sqlite3.DatabaseError as error:
+            if not room.is_of_disk(error):
+                raise _damaged(path, str(error)) from error
+            if is_last:
+                raise StateError(
+                    f"the state folder {path.parent} cannot be used: {room.reason(error)}; "
+                    "make room there, then start again"
+                ) from error
+            # What an earlier control plane set aside for this.
+            room.Reserve(path.parent).release()
+    raise AssertionError("the loop returns or raises")
+
+
+def _connected(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -374,10 +389,7 @@ def _opened(path: Path) -> sqlite3.Connection:
         (found,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
         _migrate(connection, path, found if tables else FORMAT)
-    except sqlite3.DatabaseError as error:
-        connection.close()
-        raise _damaged(path, str(error)) from error
-    except StateError:
+    except BaseException:
         connection.close()
         raise
     return connection

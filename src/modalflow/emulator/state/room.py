@@ -55,6 +55,11 @@ def is_full(error: sqlite3.Error) -> bool:
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
+def is_of_disk(error: sqlite3.Error) -> bool:
+    """Whether the error is the disk's, and no damage of the file."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in {*_BY_SQLITE, sqlite3.SQLITE_CANTOPEN}
+
+
 def reason(error: BaseException) -> str:
     """Return why a disk did not take something, in the operating system's words."""
     if isinstance(error, OSError) and error.errno:
@@ -66,11 +71,19 @@ def reason(error: BaseException) -> str:
 
 
 def words(folder: Path, why: str) -> str:
-    """Return what to tell whoever wanted something kept."""
+    """Return what to report to the caller who wanted something kept."""
     return (
-        f"the local control plane cannot keep this: {why}, in its state folder {folder}. "
+        f"the local control plane cannot keep this: {why}, in its state folder {folder}{_without_inodes(folder)}. "
         "Make room there and try again; what is there already can be read and removed meanwhile"
     )
+
+
+def _without_inodes(folder: Path) -> str:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    return " (there are too many files: no inode is free)" if found.f_files and not found.f_favail else ""
 
 
 def free(folder: Path) -> int:
@@ -88,7 +101,10 @@ def short_of(folder: Path, size: int) -> str:
 
 
 class Reserve:
-    """A file of nothing, which is removed when the disk is full, so that what must be written can be."""
+    """A file of nothing, which is removed when the disk is full, so that what must be written can be.
+
+    It outlives the control plane, so that the next one can start on a full disk.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -82,9 +82,6 @@ class Transactions:
             self._reserve.release()
             self.is_short = True
 
-    def close(self) -> None:
-        self._reserve.release()
-
     def _write(self, changed: Collection[Writes]) -> None:
         try:
             self._connection.execute("BEGIN")

@@ -64,7 +64,7 @@ def effectless(definition: api_pb2.Function) -> list[str]:
     ]
     said += [
         f"has the experimental option {name}={_shown(value)}, which has no effect here"
-        for name, value in sorted(definition.experimental_options.items())
+        for name, value in sorted((optional(definition, "experimental_options") or {}).items())
     ]
     return list(dict.fromkeys(said))
 

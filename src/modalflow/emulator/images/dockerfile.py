@@ -80,6 +80,9 @@ def commands(lines: Iterable[str]) -> Iterator[Command]:
     A comment or a blank line within a continued instruction is no part of it, as in Docker.
     """
     texts = list(lines)
+    if texts:
+        # Some editors of Windows put a byte order mark there.
+        texts[0] = texts[0].removeprefix("\ufeff")
     for text in texts:
         _check_env_of_the_sdk(text)
     pending = iter([line.removesuffix("\r") for text in texts for line in text.split("\n")])
@@ -125,23 +128,22 @@ def _check_env_of_the_sdk(text: str) -> None:
 def fields(text: str) -> list[str]:
     """Split the words of an instruction at blanks outside quotes; the quotes stay, see ``value``."""
     found: list[str] = []
-    word, quote, at = "", "", 0
+    quote, begin, at = "", 0, 0
     while at < len(text):
         char = text[at]
         if not quote and char in _BLANK:
-            if word:
-                found.append(word)
-            word, at = "", at + 1
+            found.append(text[begin:at])
+            begin = at = at + 1
             continue
         if char == "\\" and quote != "'":
-            word, at = word + text[at : at + 2], at + 2
+            at += 2
             continue
         if char == quote:
             quote = ""
         elif not quote and char in "\"'":
             quote = char
-        word, at = word + char, at + 1
-    return [*found, word] if word else found
+        at += 1
+    return [word for word in (*found, text[begin:]) if word]
 
 
 def value(text: str, variables: Mapping[str, str]) -> str:
@@ -227,44 +229,43 @@ def _of(name: str, text: str, variables: Mapping[str, str]) -> str:
 
 def _value(text: str, at: int, variables: Mapping[str, str], stop: str) -> tuple[str, int]:
     """Read up to ``stop``, or to the end; return what was read and where it ends."""
-    found = ""
+    found: list[str] = []
     while at < len(text):
         char = text[at]
         if char == stop:
-            return found, at
+            return "".join(found), at
         if char == "'":
             end = text.find("'", at + 1)
             if end < 0:
                 raise DockerfileError(_not_closed("single"))
-            found, at = found + text[at + 1 : end], end + 1
+            read, at = text[at + 1 : end], end + 1
         elif char == '"':
-            quoted, at = _double_quoted(text, at + 1, variables)
-            found += quoted
+            read, at = _double_quoted(text, at + 1, variables)
         elif char == "\\":
-            found, at = found + text[at + 1 : at + 2], at + 2
+            read, at = text[at + 1 : at + 2], at + 2
         elif char == "$":
-            expanded, at = _expanded(text, at, variables)
-            found += expanded
+            read, at = _expanded(text, at, variables)
         else:
-            found, at = found + char, at + 1
+            read, at = char, at + 1
+        found.append(read)
     if stop:
         raise DockerfileError("a '${' is not closed")
-    return found, at
+    return "".join(found), at
 
 
 def _double_quoted(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
-    found = ""
+    found: list[str] = []
     while at < len(text):
         char = text[at]
         if char == '"':
-            return found, at + 1
+            return "".join(found), at + 1
         if char == "\\" and text[at + 1 : at + 2] in ('"', "$", "\\"):
-            found, at = found + text[at + 1], at + 2
+            read, at = text[at + 1], at + 2
         elif char == "$":
-            expanded, at = _expanded(text, at, variables)
-            found += expanded
+            read, at = _expanded(text, at, variables)
         else:
-            found, at = found + char, at + 1
+            read, at = char, at + 1
+        found.append(read)
     raise DockerfileError(_not_closed("double"))
 
 

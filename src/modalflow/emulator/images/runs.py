@@ -7,6 +7,7 @@ have it do: what may change that (``source``, a shell's syntax) leaves the rest 
 from __future__ import annotations
 
 import posixpath
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -94,6 +95,7 @@ class _Reader:
         self._variables, self._workdir, self._found = variables, workdir, found
         self._is_certain = True
         self._stops_at_errors = False
+        self._exit_code: int | None = None
 
     def read(self, listed: list[Part]) -> None:
         # Exit codes that the shell may have ended with, and that of its last command if it goes on.
@@ -106,20 +108,16 @@ class _Reader:
             reached = last & {0} if part.joint == "&&" else last
             if not reached:
                 continue
+            self._exit_code = None
             own = self._one(part)
             last = (last - reached if part.joint == "&&" else set()) | (own or set())
             if own is None:
-                ended |= self._exit_codes(part, reached)
+                ended |= reached if self._exit_code is None else {self._exit_code}
         codes = ended | last
         if codes and 0 not in codes:
             self._found.actions.append(
-                Fail("".join(f"{part.joint} {part.text}" for part in listed).strip(), min(codes))
+                Fail(" ".join(f"{part.joint} {part.text}".strip() for part in listed), min(codes))
             )
-
-    @staticmethod
-    def _exit_codes(part: Part, before: set[int]) -> set[int]:
-        code = part.text.partition(" ")[2].strip()
-        return {int(code) % 256} if code else before
 
     def _one(self, part: Part) -> set[int] | None:
         """Take note of what one command does; return the exit codes that it may have, None if it ends the shell."""
@@ -135,7 +133,8 @@ class _Reader:
             self._variables |= given
             return {0}
         program, arguments = (found[0], found[1:]) if found else ("", [])
-        if program == "exit" and (not arguments or arguments[0].isdecimal()):
+        if program == "exit" and (not arguments or re.fullmatch("[0-9]{1,9}", arguments[0])):
+            self._exit_code = int(arguments[0]) % 256 if arguments else None
             return None
         if program == "cd" and len(arguments) == 1 and not arguments[0].startswith("-"):
             self._workdir = posixpath.normpath(posixpath.join(self._workdir or "/", arguments[0]))

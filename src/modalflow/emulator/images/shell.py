@@ -50,6 +50,7 @@ def parts(text: str) -> list[Part]:
     NeedsShell for other lists, such as ``a || b`` and ``( a )``, whose parts cannot be judged one by one.
     """
     found: list[Part] = []
+    pieces: list[str] = []
     begin, at, joint, is_word_start = 0, 0, "", True
     while at < len(text):
         char = text[at]
@@ -60,10 +61,14 @@ def parts(text: str) -> list[Part]:
         elif char in "$`" and (char == "`" or text[at + 1 : at + 2] == "("):
             at, is_word_start = _substituted(text, at), False
         elif char == "#" and is_word_start:
+            # A comment up to the end of its line.
             end = text.find("\n", at)
-            text = text[:at] + (text[end:] if end >= 0 else "")
+            end = len(text) if end < 0 else end
+            pieces.append(text[begin:at])
+            begin = at = end
         elif (operator := _operator(text, at)) is not None:
-            _add(found, text[begin:at], joint, operator)
+            _add(found, "".join((*pieces, text[begin:at])), joint, operator)
+            pieces.clear()
             joint = "&&" if operator == "&&" else ";"
             at += len(operator)
             begin, is_word_start = at, True
@@ -71,7 +76,7 @@ def parts(text: str) -> list[Part]:
                 begin = at = begin + 1
         else:
             at, is_word_start = at + 1, char in " \t"
-    _add(found, text[begin:], joint, "")
+    _add(found, "".join((*pieces, text[begin:])), joint, "")
     return found
 
 
@@ -140,13 +145,13 @@ def words(text: str, variables: Mapping[str, str]) -> list[str]:
     A variable that is not set is empty, as in a shell.
     """
     found: list[str] = []
-    word: str | None = None
+    word: list[str] | None = None
     at = 0
     while at < len(text):
         char = text[at]
         if char in " \t":
             if word is not None:
-                found.append(word)
+                found.append("".join(word))
             word, at = None, at + 1
             continue
         if char == "#" and word is None:
@@ -155,47 +160,47 @@ def words(text: str, variables: Mapping[str, str]) -> list[str]:
             end = text.find("'", at + 1)
             if end < 0:
                 raise NeedsShell("a single quote is not closed")
-            word, at = (word or "") + text[at + 1 : end], end + 1
+            read, at = text[at + 1 : end], end + 1
         elif char == '"':
-            quoted, at = _double_quoted(text, at + 1, variables)
-            word = (word or "") + quoted
+            read, at = _double_quoted(text, at + 1, variables)
         elif char == "\\":
-            word, at = (word or "") + text[at + 1 : at + 2], at + 2
+            read, at = text[at + 1 : at + 2], at + 2
         elif char in _OPERATORS:
             raise NeedsShell(f"{char!r} needs a shell")
         elif char in "$`":
-            expanded, at = _expanded(text, at, variables)
-            if not expanded and word is None:
+            read, at = _expanded(text, at, variables)
+            if not read and word is None:
                 # An empty variable outside quotes is no word at all.
                 continue
-            if word is None and text[at : at + 1] in ("", " ", "\t") and not any(c in "*?[" for c in expanded):
-                found += expanded.split()
+            if word is None and text[at : at + 1] in ("", " ", "\t") and not any(c in "*?[" for c in read):
+                found += read.split()
                 continue
-            if any(c in " \t\n*?[" for c in expanded):
+            if any(c in " \t\n*?[" for c in read):
                 raise NeedsShell("a variable that is several words, or a pattern, needs a shell")
-            word = (word or "") + expanded
         elif char in "*?" or (char == "~" and word is None):
             raise NeedsShell(f"a pattern with {char!r} needs a shell")
         else:
-            word, at = (word or "") + char, at + 1
+            read, at = char, at + 1
+        word = [] if word is None else word
+        word.append(read)
     if word is not None:
-        found.append(word)
+        found.append("".join(word))
     return found
 
 
 def _double_quoted(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
-    found = ""
+    found: list[str] = []
     while at < len(text):
         char = text[at]
         if char == '"':
-            return found, at + 1
+            return "".join(found), at + 1
         if char == "\\" and text[at + 1 : at + 2] in ("$", "`", '"', "\\"):
-            found, at = found + text[at + 1], at + 2
+            read, at = text[at + 1], at + 2
         elif char in "$`":
-            expanded, at = _expanded(text, at, variables)
-            found += expanded
+            read, at = _expanded(text, at, variables)
         else:
-            found, at = found + char, at + 1
+            read, at = char, at + 1
+        found.append(read)
     raise NeedsShell("a double quote is not closed")
 
 

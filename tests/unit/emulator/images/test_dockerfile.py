@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import time
 
 import pytest
 from hypothesis import example, given
@@ -201,6 +202,20 @@ def test_copy_in_its_other_forms() -> None:
     copies = [action for step in steps for action in step.actions if isinstance(action, Copy)]
     assert copies[0].files == {"/opt/a b.txt": Source(data=b"a", mode=0o755)}
     assert copies[1].files == {"/etc/made.txt": Source(data=b"it's 1\n")}
+
+
+def test_files_from_windows() -> None:
+    """A byte order mark, and lines that end with a carriage return, also where an instruction goes on."""
+    made = recipe("\ufeffFROM x\r", "ENV A=1 \\\r", "  B=2\r", "WORKDIR /a\r")
+    assert (made.settings.variables, made.settings.workdir) == ({"A": "1", "B": "2"}, "/a")
+
+
+def test_long_values_are_read_in_time() -> None:
+    """The time grows with the length, not with its square: the control plane answers nobody else meanwhile."""
+    text = "a'\"$x\\ {}" * 20_000
+    began = time.monotonic()
+    assert variables(*as_the_sdk_writes_it({"A": text})) == {"A": text}
+    assert time.monotonic() - began < 20
 
 
 def test_value_refuses_null_characters() -> None:

@@ -110,6 +110,9 @@ def test_what_is_never_reached_is_not_executed(text: str) -> None:
         ("echo $(date", 2),
         ('["sh", "-c", "exit 7"]', 7),
         ("false\n", 1),
+        ("exit 1 # why", 1),
+        ("echo a # it's\nexit 4", 4),
+        ("exit\t5", 5),
     ],
 )
 def test_what_fails_whatever_happens_fails_the_build(text: str, code: int) -> None:

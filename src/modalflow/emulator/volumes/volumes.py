@@ -270,7 +270,7 @@ class Volumes(VolumeFiles):
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
-            await self._merge(volume, attached)
+            await self._merge(volume, attached, container_id)
             root = self._root_of(container_id)
             mounted = None if root is None else root / MOUNT_ROOT.strip("/") / volume_id
             wanted = attached.view.behind()
@@ -300,14 +300,24 @@ class Volumes(VolumeFiles):
             await self.before_commit(volume.name)
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
-            await self._merge(volume, attached, growing=growing)
+            await self._merge(volume, attached, container_id, growing)
 
-    async def _merge(self, volume: Volume, attached: Attached, growing: Collection[str] = ()) -> None:
+    async def _merge(
+        self, volume: Volume, attached: Attached, container_id: str, growing: Collection[str] = ()
+    ) -> None:
         changes = await asyncio.to_thread(attached.view.changes, growing)
-        if changes:
-            async with volume.changing:
-                await self._apply(volume.tree, changes, attached.view)
-            await self._changed(volume.object_id, len(changes))
+        if not changes:
+            return
+        large = {path: node for path, node in changes.items() if node is not None and len(node.blocks) > 1}
+        async with volume.changing:
+            await self._apply(volume.tree, changes, attached.view)
+        if large:
+            # What was committed piece by piece while it grew becomes one file now that it is closed: otherwise the
+            # next container waits for that.
+            still = await self._growing(volume.object_id, container_id)
+            closed = [node for path, node in large.items() if path not in still]
+            await asyncio.to_thread(self._put_together, closed)
+        await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
         """Enter the changes of a view, leaving the event loop to others now and then."""

@@ -21,7 +21,7 @@ from modalflow.emulator.buckets import Buckets, parse
 from modalflow.emulator.call_records import CallRecords
 from modalflow.emulator.calls import Calls
 from modalflow.emulator.clients import Clients
-from modalflow.emulator.containers.launching import Launcher, common_variables
+from modalflow.emulator.containers.launching import Launcher, common_variables, mounted_at
 from modalflow.emulator.containers.memory import MemoryWatch
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
@@ -88,8 +88,8 @@ class ControlPlane:
             self.state,
             self.blobs,
             environments,
-            overlays=self._fork_server.has_overlays,
-            root_of=self._root_of,
+            overlays=self._fork_server.overlays,
+            mounted_at=self._mounted_at,
             written_files=self._written_files,
         )
         dicts, queues = Dicts(environments, journal), Queues(environments, journal)
@@ -228,11 +228,11 @@ class ControlPlane:
             root_function_id=function.root.object_id,
         )
 
-    def _root_of(self, container_id: str) -> Path | None:
+    def _mounted_at(self, container_id: str, volume_id: str) -> Path | None:
         container = self.pools.container(container_id)
         if container is None or container.process is None:
             return None
-        return Path(f"/proc/{container.process.pid}/root")
+        return mounted_at(container.process.pid, volume_id)
 
     def _written_files(self, container_id: str) -> set[str]:
         container = self.pools.container(container_id)

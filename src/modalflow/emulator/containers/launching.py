@@ -273,7 +273,8 @@ class Launcher:
             return set()
         points = volume_points(container.process.pid)
         found: set[str] = set()
-        for pid in family(container.process.pid):
+        # Without the first process, which holds on to what it needs itself.
+        for pid in family(container.process.pid)[1:]:
             folder = Path(f"/proc/{pid}")
             try:
                 links = [*(folder / "fd").iterdir(), *(() if only_written else (folder / "cwd",))]
@@ -291,6 +292,16 @@ class Launcher:
                 # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
                 found.add(in_volume(target, points) or target)
         return found
+
+
+def mounted_at(pid: int, volume_id: str) -> Path:
+    """Return where the control plane can write to a volume that a container, whose first process this is, has."""
+    place = f"{VOLUMES}/{volume_id}"
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        # Of a volume that the container may only read, the first process has one.
+        if str(link.readlink()).endswith(place):
+            return link
+    return Path(f"/proc/{pid}/root{place}")
 
 
 def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:

@@ -45,12 +45,15 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
             _be_root(user, group)
         if isolation is Isolation.PLAIN:
             syscalls.adopt_orphans()
-        keeper = rooms.enter(isolation, room)
+        keeper, held = rooms.enter(isolation, room)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (this process has nobody above it: what it does not say nobody knows)
         os.write(2, f"modalflow: the container's file system could not be made: {error!r}\n".encode())
         os._exit(NO_ROOM)
     if child == 0:
+        # What the first process holds on to is not for the container.
+        for descriptor in held:
+            os.close(descriptor)
         if keeper is not None:
             keeper.close()
         if isolation is Isolation.PLAIN:

@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 #: Templates that ended before they were ready, one after another, until no further one of that kind is tried.
 START_TRIES = 3
 
+#: Where overlayfs keeps its attributes: root's overlays in one name space, those of user namespaces in another.
+_ATTRIBUTES = {Isolation.ROOT: "trusted", Isolation.USER: "user", Isolation.PLAIN: ""}
+
 #: Seconds for an answer of the template's. It imports Modal's runtime before its first one, which takes a second, and
 #: some tens of seconds on a machine that is overloaded; without a bound an input would wait forever for a template
 #: that hangs.
@@ -125,10 +128,13 @@ class ForkServer:
             raise TemplateError("the fork server was not started")
         return await _in_time(asyncio.shield(self._isolation))
 
-    async def has_overlays(self) -> bool:
-        """Return, as soon as that is known, whether containers can mount overlays over files of the folder."""
-        await self.isolation()
-        return self._has_overlays
+    async def overlays(self) -> str:
+        """Return, as soon as it is known, where overlays over files of the folder keep their extended attributes.
+
+        Empty if containers cannot mount such overlays.
+        """
+        isolation = await self.isolation()
+        return _ATTRIBUTES[isolation] if self._has_overlays else ""
 
     async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
         """Start a container; TemplateError if that cannot be."""

@@ -1,7 +1,8 @@
 """The volumes of a container, mounted where the app says, some of them inside others.
 
 Owns the mounts of volumes in a container's room, from within: ``place`` is called in the container's mount namespace,
-in its root. Each is mounted where Modal's runtime expects it, and a symlink leads there from its mount path, as on
+in its root, by its first process, which keeps a file descriptor of each volume that the container may only read. Each
+is mounted where Modal's runtime expects it, and a symlink leads there from its mount path, as on
 Modal. A mount path inside another volume gets a mount instead, so that nothing is written into that volume; a folder
 to mount it on, if that volume has none, is shown by a layer of this container's own.
 """
@@ -21,14 +22,18 @@ from modalflow.emulator.processes.starts import VOLUMES, Isolation, VolumeView
 _ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
 
 
-def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> None:
-    """Mount the volumes, whose paths are those of the host, which is at ``host``."""
+def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> list[int]:
+    """Mount the volumes, whose paths are those of the host, which is at ``host``.
+
+    Returns a file descriptor of each that the container may only read, through which it can be written to.
+    """
     placing = _Placing(isolation, host)
     # One that lies in another comes after that.
     outermost_first = sorted(volumes, key=depth)
     while not all(placing.place(volume) for volume in outermost_first):
         # A folder was missing: with a layer that shows it, all is mounted anew.
         placing.undo()
+    return placing.held
 
 
 def depth(volume: VolumeView) -> int:
@@ -50,6 +55,7 @@ class _Placing:
         self._mounted: dict[str, VolumeView] = {}
         """Mount point → what is mounted there, each after those in which it lies."""
         self._with_points: set[str] = set()
+        self.held: list[int] = []
 
     def place(self, volume: VolumeView) -> bool:
         """Mount a volume; False if a folder to mount it on is missing, which is there the next time."""
@@ -76,9 +82,13 @@ class _Placing:
 
     def undo(self) -> None:
         """Unmount all of it."""
-        for point in reversed(self._mounted):
+        for point, volume in reversed(self._mounted.items()):
             syscalls.unmount(point)
+            if volume.layers and volume.read_only and point == f"{VOLUMES}/{volume.volume_id}":
+                syscalls.unmount(point)
         self._mounted.clear()
+        while self.held:
+            os.close(self.held.pop())
 
     def _mount(self, volume: VolumeView, place: str) -> None:
         os.makedirs(place, exist_ok=True)
@@ -97,6 +107,10 @@ class _Placing:
             os.chdir("/")
         os.makedirs(f"{place}/{volume.sub_path.strip('/')}", exist_ok=True)
         if volume.read_only:
+            if volume.layers:
+                # The control plane writes through this when it reloads the volume: another mount covers it here.
+                self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
+                syscalls.bind(place, place)
             syscalls.make_read_only(place)
 
     def _bind(self, source: str, point: str, volume: VolumeView) -> None:

@@ -27,14 +27,14 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*
 _THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
 
 
-def enter(isolation: Isolation, room: Room) -> Keeper | None:
+def enter(isolation: Isolation, room: Room) -> tuple[Keeper | None, list[int]]:
     """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
 
-    Returns what keeps the private layer, where it is to be kept.
+    Returns what keeps the private layer, where it is to be kept, and file descriptors for the first process to hold.
     """
     if isolation is Isolation.PLAIN:
         _enter_plain(room)
-        return None
+        return None, []
     scratch = room.folder / "scratch"
     root = scratch / "root"
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
@@ -56,7 +56,7 @@ def enter(isolation: Isolation, room: Room) -> Keeper | None:
     # From here on paths are the container's: no symlink of the host's can lead out of it.
     os.chdir("/")
     _hide(room)
-    mounting.place(room.volumes, isolation, _HOST)
+    held = mounting.place(room.volumes, isolation, _HOST)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     _make_devices()
     for path in _THE_MACHINES:
@@ -67,7 +67,7 @@ def enter(isolation: Isolation, room: Room) -> Keeper | None:
     os.rmdir(_HOST)
     os.makedirs(room.cwd, exist_ok=True)
     os.chdir(room.cwd)
-    return keeper
+    return keeper, held
 
 
 def plain_home(room: Room) -> Path:

@@ -124,9 +124,7 @@ class VolumeFiles(Service, abc.ABC):
             gone = [old for path, node in zip(paths, nodes, strict=True) for old in tree.put(path, node)]
         self._release(gone)
         # The upload pays for putting large files together, not the first container that has the volume.
-        for node in nodes:
-            if len(node.blocks) > 1:
-                await asyncio.to_thread(self._blocks.assemble, node.blocks, node.size)
+        await asyncio.to_thread(self._put_together, nodes)
         await self._changed(request.volume_id, len(nodes))
         return api_pb2.VolumePutFiles2Response()
 
@@ -197,6 +195,15 @@ class VolumeFiles(Service, abc.ABC):
             self._release(gone)
         await self._changed(request.volume_id, len(gone))
         return Empty()
+
+    def _put_together(self, nodes: Iterable[Node]) -> None:
+        """Have each file of several blocks in one piece, unless it is no longer needed."""
+        for node in nodes:
+            if len(node.blocks) > 1 and not self._blocks.use(node.blocks):
+                try:
+                    self._blocks.assemble(node.blocks, node.size)
+                finally:
+                    self._blocks.release(node.blocks)
 
     def _release(self, nodes: Iterable[Node]) -> None:
         self._blocks.release([block for node in nodes for block in node.blocks])

@@ -55,9 +55,9 @@ class Layers:
     """The layers of one volume. Its methods are called on the event loop."""
 
     def __init__(
-        self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, wanted: Callable[[], Awaitable[bool]]
+        self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, wanted: Callable[[], Awaitable[str]]
     ) -> None:
-        """``wanted`` returns, once that is known, whether containers have overlay mounts here."""
+        """``wanted`` returns, once that is known, what is not empty if containers have overlay mounts here."""
         self._root, self._tree, self._blocks, self._trash, self._wanted = root, tree, blocks, trash, wanted
         self._layers: list[Layer] = []
         """The newest first."""

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.layers import Lower
-from modalflow.emulator.volumes.laying import NAMESPACES, dress, is_opaque
+from modalflow.emulator.volumes.laying import dress
 from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
 from modalflow.emulator.volumes.view import RACY_NS, Signature
 
@@ -54,7 +54,9 @@ class _Found:
 class OverlayView:
     """One container's view, over ``lower``. Its folder holds the two directories that overlayfs wants."""
 
-    def __init__(self, folder: Path, tree: Tree, lower: Lower, blocks: BlockStore) -> None:
+    def __init__(self, folder: Path, tree: Tree, lower: Lower, blocks: BlockStore, attributes: str) -> None:
+        """``attributes`` is the name space of the attributes that its mount writes; a container may write the other."""
+        self._attributes = attributes
         self.root = folder
         self.layers = [layer.folder for layer in lower.layers]
         self._upper = folder / "upper"
@@ -174,20 +176,25 @@ class OverlayView:
 
     def _lies_over(self, upper: Path, name: str, lower: str | None) -> str | None:
         """Return the directory below that a directory of the upper layer lies over, None if that is none."""
-        if is_opaque(upper):
+        if self._attribute(upper, "opaque") == b"y":
             return None
         below = self._redirected(upper, name, lower)
         node = None if below is None else self._lower.get(below)
         return below if node is not None and node.kind is Kind.DIRECTORY else None
 
-    @staticmethod
-    def _redirected(upper: Path, name: str, lower: str | None) -> str | None:
-        moved = _attribute(upper, "redirect")
+    def _redirected(self, upper: Path, name: str, lower: str | None) -> str | None:
+        moved = self._attribute(upper, "redirect")
         if moved is None:
             return None if lower is None else join(lower, name)
         if moved.startswith(b"/"):
             return os.fsdecode(moved).strip("/")
         return None if lower is None else join(lower, os.fsdecode(moved))
+
+    def _attribute(self, path: Path, name: str) -> bytes | None:
+        try:
+            return os.getxattr(path, f"{self._attributes}.overlay.{name}", follow_symlinks=False)
+        except OSError:
+            return None
 
     def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node:
         assert found.upper is not None and found.status is not None
@@ -215,7 +222,7 @@ class OverlayView:
         """Return the file, and whether all of it was compared or read."""
         assert found.upper is not None
         mode = stat.S_IMODE(status.st_mode)
-        if _attribute(found.upper, "metacopy") is not None:
+        if self._attribute(found.upper, "metacopy") is not None:
             # Only its mode, owner or time were changed: the content is the lower layer's.
             below = self._redirected(found.upper, found.path.rpartition("/")[2], found.lower and parent(found.lower))
             node = None if below is None else self._lower.get(below)
@@ -280,13 +287,6 @@ def _statuses(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
 
 def _is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-def _attribute(path: Path, name: str) -> bytes | None:
-    for space in NAMESPACES:
-        with contextlib.suppress(OSError):
-            return os.getxattr(path, f"{space}.overlay.{name}", follow_symlinks=False)
-    return None
 
 
 @contextlib.contextmanager

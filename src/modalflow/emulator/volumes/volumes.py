@@ -59,8 +59,8 @@ SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 PATHS_PER_TURN = 500
 
 
-async def _no_overlays() -> bool:
-    return False
+async def _no_overlays() -> str:
+    return ""
 
 
 def _nothing() -> None:
@@ -99,19 +99,20 @@ class Volumes(VolumeFiles):
         blobs: Blobs,
         environments: Environments,
         *,
-        overlays: Callable[[], Awaitable[bool]] = _no_overlays,
-        root_of: Callable[[str], Path | None] = lambda _container_id: None,
+        overlays: Callable[[], Awaitable[str]] = _no_overlays,
+        mounted_at: Callable[[str, str], Path | None] = lambda _container_id, _volume_id: None,
         written_files: Callable[[str], Collection[str]] = lambda _container_id: (),
     ) -> None:
-        """``overlays`` returns, once that is known, whether containers can mount overlays over files of ``state``;
-        ``root_of`` where a running container's root can be reached from here, None for one that does not run;
-        ``written_files`` what a container has open for writing, as ``MOUNT_ROOT/<volume id>/<path>``.
+        """``overlays`` returns, once it is known, in which name space overlay mounts over files of ``state`` keep their
+        attributes, empty if containers cannot have such mounts; ``mounted_at`` where a running container's (its id
+        first) volume can be written to from here; ``written_files`` what a container has open for writing, as
+        ``MOUNT_ROOT/<volume id>/<path>``.
         """
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
         self.before_commit: Callable[[str], Awaitable[None]] | None = None
         """Awaited with the volume's name before every commit; None costs nothing."""
-        self._overlays, self._root_of, self._written_files = overlays, root_of, written_files
+        self._overlays, self._mounted_at, self._written_files = overlays, mounted_at, written_files
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], Attached] = {}
@@ -179,13 +180,14 @@ class Volumes(VolumeFiles):
         return self._attached[key].view
 
     async def _made(self, volume: Volume, folder: Path, points: Collection[str]) -> Attached:
-        if volume.layers is None or not await self._overlays():
+        attributes = await self._overlays()
+        if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
             await asyncio.to_thread(copy.update, copy.behind())
             return Attached(copy, _nothing)
         lower = await volume.layers.lower()
         try:
-            view = OverlayView(folder, volume.tree, lower, self._blocks)
+            view = OverlayView(folder, volume.tree, lower, self._blocks, attributes)
             return Attached(view, functools.partial(volume.layers.release, lower))
         except BaseException:
             volume.layers.release(lower)
@@ -278,9 +280,8 @@ class Volumes(VolumeFiles):
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
-            await self._merge(volume, attached)
-            root = self._root_of(container_id)
-            mounted = None if root is None else root / MOUNT_ROOT.strip("/") / volume_id
+            await self._merge(volume, attached, container_id)
+            mounted = await asyncio.to_thread(self._mounted_at, container_id, volume_id)
             wanted = attached.view.behind()
             await asyncio.to_thread(attached.view.update, wanted, mounted)
             attached.view.agree(wanted)
@@ -308,9 +309,11 @@ class Volumes(VolumeFiles):
             await self.before_commit(volume.name)
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
-            await self._merge(volume, attached, growing=growing)
+            await self._merge(volume, attached, container_id, growing)
 
-    async def _merge(self, volume: Volume, attached: Attached, growing: Collection[str] = ()) -> None:
+    async def _merge(
+        self, volume: Volume, attached: Attached, container_id: str, growing: Collection[str] = ()
+    ) -> None:
         try:
             changes = await asyncio.to_thread(attached.view.changes, growing)
         except OSError as error:
@@ -318,10 +321,18 @@ class Volumes(VolumeFiles):
                 raise
             # The view is as it was: the next commit finds the same changes.
             raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
-        if changes:
-            async with volume.changing:
-                await self._apply(volume.tree, changes, attached.view)
-            await self._changed(volume.object_id, len(changes))
+        if not changes:
+            return
+        large = {path: node for path, node in changes.items() if node is not None and len(node.blocks) > 1}
+        async with volume.changing:
+            await self._apply(volume.tree, changes, attached.view)
+        if large:
+            # What was committed piece by piece while it grew becomes one file now that it is closed: otherwise the
+            # next container waits for that.
+            still = await self._growing(volume.object_id, container_id)
+            closed = [node for path, node in large.items() if path not in still]
+            await asyncio.to_thread(self._put_together, closed)
+        await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
         """Enter the changes of a view, leaving the event loop to others now and then."""

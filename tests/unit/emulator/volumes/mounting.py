@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from modalflow.emulator.containers.launching import mounted_at
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.processes import Process
 from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, Start, VolumeView
@@ -27,8 +28,8 @@ class Rooms:
         self._server.start()
         await self._server.isolation()
 
-    async def has_overlays(self) -> bool:
-        return await self._server.has_overlays()
+    async def overlays(self) -> str:
+        return await self._server.overlays()
 
     async def enter(self, container_id: str, *volumes: VolumeView) -> Path:
         """Start a room with Volumes; return its root."""
@@ -49,9 +50,9 @@ class Rooms:
         self._rooms[container_id] = process
         return Path(f"/proc/{process.pid}/root")
 
-    def root(self, container_id: str) -> Path | None:
+    def mounted_at(self, container_id: str, volume_id: str) -> Path | None:
         process = self._rooms.get(container_id)
-        return None if process is None else Path(f"/proc/{process.pid}/root")
+        return None if process is None else mounted_at(process.pid, volume_id)
 
     async def leave(self, container_id: str) -> None:
         process = self._rooms.pop(container_id, None)

@@ -123,11 +123,23 @@ class Table(Generic[T]):
             f"INSERT INTO {self.kind} (owner, key, body) VALUES (?, ?, ?) "
             "ON CONFLICT (owner, key) DO UPDATE SET body = excluded.body",
             [
-                (*where, cbor2.dumps(self._encode(value)))
+                (*where, body)
                 for where, value in self._changed.items()
-                if not isinstance(value, _Gone)
+                if not isinstance(value, _Gone) and (body := self._body(where, value)) is not None
             ],
         )
+
+    def _body(self, where: tuple[str, str | bytes], value: T) -> bytes | None:
+        """Return the record as CBOR; None for one that cannot be encoded, which must not keep others from the disk."""
+        try:
+            for name in where:
+                if isinstance(name, str):
+                    name.encode()
+            return cbor2.dumps(self._encode(value))
+        except Exception:
+            # A boundary: any record of the same turn would be lost as well, and each turn after it.
+            log.exception("the record %r of %s cannot be written: it is lost with this process", where, self.kind)
+            return None
 
     def written(self) -> None:
         """What changed is on disk."""

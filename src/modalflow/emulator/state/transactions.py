@@ -13,8 +13,6 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-import cbor2
-
 from modalflow.emulator.state import room
 from modalflow.emulator.state.room import StateError
 
@@ -48,8 +46,6 @@ class Transactions:
                 continue
             try:
                 self._write(changed)
-            except cbor2.CBOREncodeError as error:
-                raise self._failed(error) from error
             except sqlite3.Error as error:
                 self._note_shortage(error)
                 failed = error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from modalflow.emulator.state.store import FileStore
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise, parents
 from modalflow.emulator.wire import message, optional
+
+log = logging.getLogger(__name__)
 
 ENTRIES_PER_ANSWER = 1_000
 
@@ -197,11 +200,16 @@ class VolumeFiles(Service, abc.ABC):
         return Empty()
 
     def _put_together(self, nodes: Iterable[Node]) -> None:
-        """Have each file of several blocks in one piece, unless it is no longer needed."""
+        """Have each file of several blocks in one piece, unless it is no longer needed.
+
+        If the disk has no room for that now, whatever shows the file to a container tries again.
+        """
         for node in nodes:
             if len(node.blocks) > 1 and not self._blocks.use(node.blocks):
                 try:
                     self._blocks.assemble(node.blocks, node.size)
+                except OSError as error:
+                    log.warning("a file of %d bytes is not put together yet: %s", node.size, error)
                 finally:
                     self._blocks.release(node.blocks)
 

@@ -52,6 +52,25 @@ async def test_the_last_word_of_a_turn_counts(tmp_path: Path) -> None:
     journal.close()
 
 
+@pytest.mark.parametrize(
+    ("owner", "key", "value"), [("o", "k", object()), ("o", "k", "caf\udce9"), ("o", "\udce9", 1), ("\udce9", "k", 1)]
+)
+async def test_a_record_that_cannot_be_written_keeps_no_other_from_the_disk(
+    owner: str, key: str, value: object, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither those of the same turn, nor those of the turns after it; the log names the record."""
+    journal = Journal(tmp_path)
+    table: Table[object] = journal.table("things", lambda given: given)
+    table.put("o", "before", 1)
+    table.put(owner, key, value)
+    await journal.settled()
+    table.put("o", "after", 2)
+    await journal.settled()
+    assert list(table.load()) == [("o", "before", 1), ("o", "after", 2)]
+    assert "of things cannot be written" in caplog.text
+    journal.close()
+
+
 @pytest.mark.parametrize(("every", "folded"), [(0.0, range(2, 201)), (3600.0, range(1))])
 async def test_a_long_log_is_folded_now_and_then(
     every: float, folded: range, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -133,7 +133,7 @@ def deploy(
 
     if mirror and (requirements or no_mirror):
         raise click.UsageError("--mirror excludes --requirements and --no-mirror: choose what the image gets.")
-    say = (lambda line: None) if as_json else click.echo
+    say = (lambda line: None) if as_json else show
     started = time.monotonic()
     try:
         if file is None:

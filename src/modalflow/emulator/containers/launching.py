@@ -283,14 +283,15 @@ class Launcher:
             for link in links:
                 try:
                     target = str(link.readlink())
-                    if f"{VOLUMES}/" not in target and self._isolation is not Isolation.PLAIN:
+                    place = in_volume(target, points)
+                    if place is None and self._isolation is not Isolation.PLAIN:
                         continue
                     if only_written and not _is_writable(folder / "fdinfo" / link.name):
                         continue
                 except OSError:
                     continue
                 # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
-                found.add(in_volume(target, points) or target)
+                found.add(place or target)
         return found
 
 
@@ -338,12 +339,11 @@ def volume_points(pid: int) -> dict[str, str]:
 
 def in_volume(target: str, points: Mapping[str, str]) -> str | None:
     """Return what a path in a container is in the volume that is mounted nearest above it, None if there is none."""
+    # A path of another mount namespace may have something before it.
+    target = target[max(target.find(f"{VOLUMES}/"), 0) :]
     for point in sorted(points, key=len, reverse=True):
-        at = target.find(f"{point}/") if point.startswith(VOLUMES) else (0 if target.startswith(f"{point}/") else -1)
-        if at >= 0:
-            return points[point] + target[at + len(point) :]
-        if target.endswith(point):
-            return f"{points[point]}/"
+        if f"{target}/".startswith(f"{point}/"):
+            return points[point] + (target[len(point) :] or "/")
     return None
 
 

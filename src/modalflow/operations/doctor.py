@@ -5,7 +5,8 @@ Owns the order of the checks, and what is skipped after which failure. Bounded: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from modalflow.config import Settings
 from modalflow.names import DEFAULT_PROFILE
@@ -17,7 +18,7 @@ from modalflow.operations.site import airflow_conf, config_source, override
 def examine(
     *, app: str = "", environment: str = "", profiles: Sequence[str] = (), timeout: float = 120.0
 ) -> Iterator[Finding]:
-    """Findings in the order in which a user would mend them. ``profiles`` are those whose container is asked."""
+    """Findings in the order in which you would fix them. ``profiles`` are those whose container is asked."""
     source, conf = config_source(), airflow_conf()
     settings, mistakes = Settings.examine(source)
     settings = override(settings, app, environment)
@@ -28,8 +29,21 @@ def examine(
     trial, obstacle = token_side.prepare(conf, timeout, airflow_side.WITHOUT_AIRFLOW)
     if obstacle is not None:
         yield obstacle
+    yield from _on_modal(settings, conf, env, profiles or (DEFAULT_PROFILE,), timeout, trial)
     if trial is not None:
+        # After the containers, which wait for an API server that has just started: it listens some seconds after
+        # Airflow reports that it is ready.
         yield token_side.from_here(trial, env)
+
+
+def _on_modal(
+    settings: Settings,
+    conf: Any,
+    env: Mapping[str, str],
+    profiles: Sequence[str],
+    timeout: float,
+    trial: token_side.Trial | None,
+) -> Iterator[Finding]:
     finding, site = modal_side.connection(settings)
     yield finding
     if site is None:
@@ -45,5 +59,5 @@ def examine(
         return
     yield from modal_side.shared(site)
     yield from executor_side.examine(site, conf, env)
-    for profile in profiles or (DEFAULT_PROFILE,):
+    for profile in profiles:
         yield from container_side.examine(site, profile, env, timeout, trial)

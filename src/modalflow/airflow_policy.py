@@ -6,7 +6,6 @@ violation is an import error of that one DAG, shown in the UI. Must stay cheap t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from airflow.policies import hookimpl
@@ -17,10 +16,11 @@ def task_policy(task: Any) -> None:
     """Raise AirflowClusterPolicyViolation if a task's ``executor_config`` is no dict.
 
     Airflow validates it only in the scheduler, where it makes a task's workload: outside of every handler, so that the
-    scheduler ends, whatever the executor, and again after each restart (executors/workloads/task.py).
+    scheduler ends, whatever the executor, and again after each restart (executors/workloads/task.py). Other mappings
+    are no dicts there: Airflow stores a serialized DAG with their text instead.
     """
     wanted = getattr(task, "executor_config", None)
-    if wanted is None or isinstance(wanted, Mapping):
+    if wanted is None or isinstance(wanted, dict):
         return
     from airflow.exceptions import AirflowClusterPolicyViolation
 

@@ -176,7 +176,8 @@ class LogVolume:
     def deployment(self) -> Deployment | None:
         """The record of the deployed worker, None where there is none."""
         try:
-            return Deployment.from_json(b"".join(self.volume.read_file(DEPLOYMENT_FILE)).decode())
+            # A container can write to this Volume: what is no UTF-8 is malformed, as any other text that is no JSON.
+            return Deployment.from_json(b"".join(self.volume.read_file(DEPLOYMENT_FILE)).decode(errors="replace"))
         except (exception.NotFoundError, FileNotFoundError):
             return None
 

@@ -113,3 +113,17 @@ def test_every_command_is_one_of_them() -> None:
     context = click.Context(main)
     for name in ARGUMENTS:
         assert isinstance(main.get_command(context, name), QuietCommand), name
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("arguments", [("status",), ("status", "--json")])
+def test_an_output_that_is_closed_is_no_error(env: Mapping[str, str], closed: str, arguments: tuple[str, ...]) -> None:
+    """A job scheduler may start a command without outputs; its exit code is all that it reads then."""
+    script = f'"$@" {closed}'
+    command = ["sh", "-c", script, "sh", sys.executable, "-m", "modalflow.cli", *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert ("modalflow-logs" in done.stdout or "Executors" in done.stdout or "executors" in done.stdout) == (
+        closed == "2>&-"
+    )
+    assert "Traceback" not in done.stderr

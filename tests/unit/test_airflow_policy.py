@@ -12,6 +12,8 @@ from modalflow import airflow_policy
 from tests.airflows import needs_airflow
 
 DAG_FILE = """
+from collections import OrderedDict, UserDict
+from types import MappingProxyType
 from airflow.sdk import DAG, task
 @task
 def asks(x=1): ...
@@ -19,6 +21,16 @@ with DAG("asks", schedule=None):
     asks.override(task_id="plain", executor_config={config})()
     asks.override(task_id="mapped", executor_config={mapped}).expand(x=[1, 2])
 """
+
+
+class Source:
+    """An expression, as a DAG file has it."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def __repr__(self) -> str:
+        return self.text
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +68,23 @@ def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path
     assert f"executor_config of task 'plain' is of type {kind}; expected a dict" in said and "modal_config" in said
     dags, said = imported(tmp_path, {}, config)
     assert dags == [] and "executor_config of task 'mapped'" in said
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize(
+    ("mapping", "kind"), [("MappingProxyType({'gpu': 'T4'})", "mappingproxy"), ("UserDict(gpu='T4')", "UserDict")]
+)
+def test_a_mapping_that_airflow_stores_as_a_text_is_an_import_error(tmp_path: Path, mapping: str, kind: str) -> None:
+    """A serialized DAG has the text ``{'gpu': 'T4'}`` instead of it, which ends the scheduler as well."""
+    dags, said = imported(tmp_path, Source(mapping))
+    assert dags == []
+    assert f"executor_config of task 'plain' is of type {kind}; expected a dict" in said
+
+
+@needs_airflow("3.3")
+def test_a_dict_of_another_class_is_left_alone(tmp_path: Path) -> None:
+    """Airflow serializes it as a dict."""
+    assert imported(tmp_path, Source("OrderedDict(modal={})")) == (["asks"], "")
 
 
 @needs_airflow("3.3")

@@ -13,8 +13,9 @@ from modal import exception
 
 from modalflow import log_volume
 from modalflow.control_plane import ControlPlane
+from modalflow.errors import MalformedMessageError
 from modalflow.log_volume import LogVolume
-from modalflow.names import Names
+from modalflow.names import DEPLOYMENT_FILE, Names
 
 
 class Files:
@@ -96,3 +97,10 @@ def test_a_file_that_is_replaced_meanwhile_is_no_error() -> None:
     files = Files(**{"a.log": b"1\n", "b.log": b"2\n"})
     files.broken["a.log"] = FileNotFoundError()
     assert "".join(volume_of(files).read("log")[1]) == "2\n"
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{}", b"{", b'["\xed\xb3\xa9"]', b""])
+def test_a_deployment_file_of_any_bytes_is_malformed(content: bytes) -> None:
+    """A task can write to the logs Volume. What it left there is an error that an executor expects, and no other."""
+    with pytest.raises(MalformedMessageError):
+        volume_of(Files(**{DEPLOYMENT_FILE: content})).deployment()

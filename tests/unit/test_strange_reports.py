@@ -293,3 +293,15 @@ def test_what_was_reported_cannot_forge_lines_of_the_schedulers_log(caplog: pyte
     assert caplog.messages[0] == "label: one\\n2026-01-01 INFO all is well\\x1b[2J (3, 1.5)"
     assert "\x1b" not in caplog.text
     assert "Traceback" in caplog.text and "two\\x1b[2J\\udce9" in caplog.text
+
+
+@pytest.mark.parametrize("details", [("f", 1, 1, 5), (b"f", "one", "two", b"three")])
+def test_a_traceback_that_cannot_be_formatted_costs_its_frames_alone(
+    caplog: pytest.LogCaptureFixture, details: tuple[Any, ...]
+) -> None:
+    """The traceback module raises for a SyntaxError with odd attributes, and a log call must not."""
+    try:
+        raise SyntaxError("odd", details)
+    except SyntaxError:
+        logger("modalflow.executor.forged").exception("It failed")
+    assert "It failed\nSyntaxError: odd" in caplog.text

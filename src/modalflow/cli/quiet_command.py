@@ -28,12 +28,29 @@ _BACKGROUND = ("opentelemetry",)
 class QuietCommand(click.Command):
     """A command in whose output there is nothing but its own, and errors of others on standard error."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        """Read the arguments."""
+        _replace_closed_outputs()
+        return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
         # Otherwise a caller reads the output, and its process goes on afterwards.
         if sys.stdout is sys.__stdout__:
             _hush()
         return super().invoke(ctx)
+
+
+def _replace_closed_outputs() -> None:
+    """Have an output that the caller closed (``>&-``) lead nowhere, rather than into the next file that is opened."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
+        setattr(sys, name, os.fdopen(number, "w", encoding="utf-8", errors="backslashreplace"))
 
 
 def _hush() -> None:

@@ -9,6 +9,7 @@ import logging
 import traceback
 from typing import Final
 
+from modalflow.described import describe
 from modalflow.text import STORED, clean, one_line
 
 #: These are formatted as numbers, and hold nothing else.
@@ -43,8 +44,16 @@ def _safe(argument: object) -> object:
 
 def _clean_traceback(record: logging.LogRecord, error: BaseException) -> None:
     """Put the traceback into the message if what was raised holds something unsafe: a handler prints it as it is."""
-    text = "".join(traceback.format_exception(error)).rstrip("\n")
-    safe = clean(text, STORED)
+    text = _traceback_of(error)
+    safe = clean(text or f"{describe(error)} (its traceback cannot be formatted)", STORED)
     if safe != text:
         record.msg, record.args = "%s\n%s", (record.getMessage(), safe)
         record.exc_info = record.exc_text = None
+
+
+def _traceback_of(error: BaseException) -> str:
+    """Return the traceback of an exception as a handler prints it; empty if that raises."""
+    try:
+        return "".join(traceback.format_exception(error)).rstrip("\n")
+    except Exception:  # noqa: BLE001  The module trusts a SyntaxError's attributes, and what raised it may set them.
+        return ""

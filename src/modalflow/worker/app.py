@@ -73,9 +73,13 @@ def build_app(
             **dags.variables(),
             **_profile_variables(profile, env or {}),
         }
-        check(f"the environment of profile {profile.name!r}", variables)
+        place = f"the environment of profile {profile.name!r}"
+        check(place, variables)
+        packed = packing.packed(variables)
+        # Random text gets longer by it.
+        check(f"{place}, packed because of characters such as line breaks,", packed)
         # The last layer that is built: what changes most often costs least.
-        own = (profile.image or image).env(packing.packed(variables))
+        own = (profile.image or image).env(packed)
         # Added when a container starts, not when the image is built: a changed DAG costs no build.
         own = dags.add_to(own.add_local_python_source("modalflow"))
         app.function(

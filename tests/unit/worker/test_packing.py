@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import random
 import shlex
+from unittest.mock import MagicMock
 
+import modal
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modalflow.names import PACKED_VARIABLE
+from modalflow.errors import ConfigError
+from modalflow.names import PACKED_VARIABLE, Names
+from modalflow.worker.app import build_app
+from modalflow.worker.dag_source import DagSource
 from modalflow.worker.packing import packed, unpack
+from modalflow.worker.profile import Profile
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 
@@ -41,3 +50,14 @@ def test_nothing_is_unpacked_that_was_not_packed() -> None:
     unpack(environ)
     assert PACKED_VARIABLE not in environ
     assert environ["CERT"].startswith("modalflow-packed:")
+
+
+def test_a_value_that_does_not_fit_once_packed_is_refused() -> None:
+    """Otherwise no container of the worker would start, and Linux would say only that a list is too long."""
+    value = base64.encodebytes(random.Random(1).randbytes(96_000)).decode()
+    source = MagicMock(spec=DagSource)
+    source.variables.return_value = {}
+    with pytest.raises(
+        ConfigError, match=r"packed because of .* such as line breaks,\['PEM'\] is 13\d,\d{3} bytes long"
+    ):
+        build_app(Names(), image=modal.Image.debian_slim(), profiles=[Profile(env={"PEM": value})], dags=source)

@@ -116,8 +116,10 @@ class Launcher:
             end_descendants(container.container_id)
 
     async def _detach(self, container: Container, attached: list[str]) -> None:
-        for volume_id in attached:
-            await self._volumes.detach(volume_id, container.container_id)
+        async with contextlib.AsyncExitStack() as detaching:
+            # Each of them whatever becomes of the others: what was written to it would be lost.
+            for volume_id in attached:
+                detaching.push_async_callback(self._volumes.detach, volume_id, container.container_id)
 
     async def _kept(self, container: Container, folder: Path) -> None:
         """Keep for an image what a plain container wrote; other kinds keep it themselves."""

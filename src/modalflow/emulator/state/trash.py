@@ -19,6 +19,9 @@ from pathlib import Path
 #: How long the end of a control plane waits for files to be removed.
 REMOVE_AT_END_SECONDS = 1.5
 
+#: A folder at a longer path is moved up before it is removed. With the longest name that is less than Linux's PATH_MAX.
+LONG_PATH_BYTES = 3_000
+
 
 class Trash:
     """One folder with all that is to be removed. Its methods may be called from any thread."""
@@ -87,6 +90,10 @@ def remove_tree(folder: Path, interrupted: Callable[[], bool], *, keep: bool = F
         here = pending[-1]
         folders: list[str] = []
         try:
+            if len(os.fsencode(here)) > LONG_PATH_BYTES:
+                up = f"{folder}/{secrets.token_hex(8)}"
+                os.rename(here, up)  # noqa: PTH104
+                here = pending[-1] = up
             with os.scandir(here) as entries:
                 for number, entry in enumerate(entries):
                     if number % 256 == 0 and interrupted():

@@ -295,13 +295,14 @@ class BlockStore:
             # First: a file is only of use to a later process together with the names of what is in it.
             (self._wholes / name).with_suffix(_LIST).write_text(" ".join(blocks))
             incoming.replace(self._wholes / name)
-            self._place(name, blocks)
+        # Also if the file is there already: a block of it that had no users for a while is no longer known to be there.
+        self._place(name, blocks)
 
     def _place(self, name: str, blocks: Sequence[str]) -> None:
         """The blocks lie in that larger file from now on; where they were is let go of when nobody reads it there."""
         now = self._clock()
         self._doomed.pop(self._wholes / name, None)
-        self._holding[name] = set()
+        self._holding.setdefault(name, set())
         for index, block in enumerate(blocks):
             if block == ZEROS or not self._users[block] or self._placed.get(block, ("",))[0] == name:
                 continue

@@ -23,7 +23,7 @@ from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.layers import Lower
 from modalflow.emulator.volumes.laying import dress
 from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
-from modalflow.emulator.volumes.view import RACY_NS, Signature
+from modalflow.emulator.volumes.view import RACY_NS, VANISHED, Signature, fits
 
 #: The name of what is being written into a container's view, for a moment.
 _STAGED = ".modalflow-incoming"
@@ -64,6 +64,7 @@ class OverlayView:
         self._step: Past = lower.step
         self._contents: dict[int, _Content] = {}
         self._shown: set[str] = set()
+        self._warned: set[str] = set()
         for made in (self._upper, folder / "work"):
             made.mkdir(parents=True)
         self._upper.chmod(0o755)
@@ -91,7 +92,9 @@ class OverlayView:
         for found in self._walk(gone):
             try:
                 node = found.node or self._node(found, contents, found.path in growing)
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in VANISHED:
+                    raise
                 # Gone since the walk: to be reported as such, not as unchanged.
                 continue
             shown.add(found.path)
@@ -148,13 +151,16 @@ class OverlayView:
             for name, status in _statuses(folder):
                 names.add(name)
                 here, upper = join(path, name), folder / name
+                if not fits(here, self._warned):
+                    continue
                 if _is_whiteout(status):
                     if not is_new:
                         gone.update((here, *self._step.under(here)))
                     continue
                 if not stat.S_ISDIR(status.st_mode):
-                    if not is_new and (old := self._step.get(here)) is not None and old.kind is Kind.DIRECTORY:
-                        gone.update(self._step.under(here))
+                    if not is_new:
+                        # Also where a pipe or a socket stands now, of which Volumes keep nothing.
+                        gone.update((here, *self._step.under(here)))
                     if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                         yield _Found(here, upper, status, None if lower is None else join(lower, name))
                     continue
@@ -281,8 +287,9 @@ def _statuses(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
             for name in os.listdir(descriptor):  # noqa: PTH208 (pathlib takes no descriptor)
                 with contextlib.suppress(FileNotFoundError):
                     yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-    except FileNotFoundError:
-        return
+    except OSError as error:
+        if error.errno not in VANISHED:
+            raise
 
 
 def _is_whiteout(status: os.stat_result) -> bool:
@@ -292,7 +299,8 @@ def _is_whiteout(status: os.stat_result) -> bool:
 @contextlib.contextmanager
 def _opened(path: Path, flags: int = 0) -> Iterator[int]:
     """Open a file or directory for reading, also one that its owner, who is this user, may not read."""
-    flags |= os.O_RDONLY | os.O_NOFOLLOW
+    # NONBLOCK: a pipe may stand here by now, and nobody may ever write to it.
+    flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         descriptor = os.open(path, flags)
     except PermissionError:

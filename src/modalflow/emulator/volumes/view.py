@@ -9,6 +9,8 @@ knows no RPC.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import shutil
 import stat
@@ -19,11 +21,33 @@ from pathlib import Path
 from typing import Protocol
 
 from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, join, parent, parents
+from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Kind, Node, Tree, join, parent, parents
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
 #: milliseconds): it is read once more at the next look.
 RACY_NS = 50_000_000
+
+#: How the kernel says that something else stands at a path by now than a moment ago, or nothing.
+VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
+
+log = logging.getLogger(__name__)
+
+
+def fits(path: str, warned: set[str]) -> bool:
+    """Return whether a Volume can keep what stands at that path; if not, log it once for each folder in ``warned``.
+
+    A process that changes its current folder again and again makes paths that no other one can name.
+    """
+    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+        return True
+    if (above := parent(path)) not in warned:
+        warned.add(above)
+        log.warning(
+            "what is in %.80s… is not committed: its path in the Volume is longer than %d bytes",
+            above,
+            MAX_PATH_BYTES,
+        )
+    return False
 
 
 @dataclass(frozen=True)
@@ -93,6 +117,7 @@ class CopiedView:
         self.layers: Sequence[Path] = ()
         self._tree, self._blocks = tree, blocks
         self._known: dict[str, _Known] = {}
+        self._warned: set[str] = set()
         self._staging.mkdir(parents=True)
         self.root.mkdir()
 
@@ -122,7 +147,9 @@ class CopiedView:
                 continue
             try:
                 node = self._read(path, status, known)
-            except FileNotFoundError:
+            except OSError as error:
+                if error.errno not in VANISHED:
+                    raise
                 # Gone since the walk: to be reported as such, not as unchanged.
                 seen.discard(path)
                 continue
@@ -179,11 +206,11 @@ class CopiedView:
             directory = pending.pop()
             try:
                 entries = list(os.scandir(self.root / directory))
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 continue
             for entry in entries:
                 path = f"{directory}/{entry.name}" if directory else entry.name
-                if path in self._points:
+                if path in self._points or not fits(path, self._warned):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -212,8 +239,12 @@ class CopiedView:
         if stat.S_ISLNK(status.st_mode):
             target = str((self.root / path).readlink())
             return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
-        with (self.root / path).open("rb") as file:
-            blocks, size = self._blocks.keep_file(file.fileno(), () if known is None else known.node.blocks)
+        # NONBLOCK: a pipe may stand here by now, and nobody may ever write to it.
+        descriptor = os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        try:
+            blocks, size = self._blocks.keep_file(descriptor, () if known is None else known.node.blocks)
+        finally:
+            os.close(descriptor)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
 
     def _write(self, path: str, node: Node) -> _Known:

@@ -151,3 +151,34 @@ def test_a_block_that_comes_back_stays(store: BlockStore, clock: Clock, monkeypa
         store.release([])
     path, _ = store.locate(again)
     assert path.read_bytes().startswith(b"aaaa")
+
+
+def test_a_larger_file_is_kept_again_after_some_of_its_blocks_had_no_users(
+    store: BlockStore, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that grew shares blocks with what it was: the earlier content can be kept anew and read, also after a
+    restart at which only the shared blocks had users."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    source, out = tmp_path / "source", tmp_path / "out"
+
+    def keep(into: BlockStore, content: bytes, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+        source.write_bytes(content)
+        with source.open("rb") as file:
+            return into.keep_file(file.fileno(), known)[0]
+
+    def read(of: BlockStore, names: tuple[str, ...], size: int) -> bytes:
+        of.write_file(names, size, out)
+        return out.read_bytes()
+
+    short = bytes(range(250))
+    before = keep(store, short)
+    grown = keep(store, short + b"more", before)
+    store.release(before)
+    clock.now += 2 * UNUSED_SECONDS
+    store.release([])
+    assert read(store, keep(store, short), 250) == short
+    assert read(store, grown, 254) == short + b"more"
+    later = BlockStore(tmp_path, clock)
+    later.restore(grown)
+    later.restore_wholes()
+    assert read(later, keep(later, short), 250) == short

@@ -28,6 +28,7 @@ from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.tree import Kind
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.contract.isolated import problem_with
+from tests.support import wait_until
 from tests.unit.emulator.volumes.mounting import Rooms, mounted
 
 T = TypeVar("T")
@@ -222,6 +223,44 @@ async def test_attributes_that_look_like_the_kernels_mean_nothing(world: World) 
     (two / "folder" / "file").write_text("2")
     await world.commit("two")
     assert world.committed()["folder/file"][3] == b"2"
+
+
+async def test_a_path_that_no_volume_can_keep_costs_no_other_file(world: World) -> None:
+    """Folders in folders, each made from within the last, are left out where the path is too long; all others are
+    committed, and what is left out is removed with its container."""
+    one = await world.enter("one")
+    (one / "before").write_text("1")
+    (one / "within").mkdir()
+    folder = os.open(one / "within", os.O_DIRECTORY)
+    for _ in range(60):
+        os.mkdir("e" * 100, dir_fd=folder)
+        inner = os.open("e" * 100, os.O_DIRECTORY, dir_fd=folder)
+        os.close(folder)
+        folder = inner
+    os.close(folder)
+    (one / "zzz").write_text("2")
+    await world.commit("one")
+    found = world.committed()
+    assert {"before", "zzz", "within"} < set(found)
+    assert 3_300 < max(map(len, found)) <= 3_500
+    await world.leave("one")
+    await asyncio.to_thread(wait_until, lambda: not any((world.state.root / "trash").iterdir()))
+
+
+async def test_what_gives_way_to_a_pipe_is_gone(world: World) -> None:
+    """Volumes keep no pipes: where one replaces a file or a folder, nothing is left of either."""
+    one = await world.enter("one")
+    (one / "file").write_text("1")
+    (one / "folder").mkdir()
+    (one / "folder" / "file").write_text("2")
+    await world.leave("one")
+    two = await world.enter("two")
+    (two / "file").unlink()
+    shutil.rmtree(two / "folder")
+    for name in ("file", "folder"):
+        os.mkfifo(two / name)
+    await world.commit("two")
+    assert world.committed() == {}
 
 
 async def test_a_sparse_file_stays_sparse(world: World) -> None:

@@ -295,14 +295,37 @@ class Launcher:
         return found
 
 
-def mounted_at(pid: int, volume_id: str) -> Path:
-    """Return where the control plane can write to a volume that a container, whose first process this is, has."""
-    place = f"{VOLUMES}/{volume_id}"
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        # Of a volume that the container may only read, the first process has one.
-        if str(link.readlink()).endswith(place):
-            return link
-    return Path(f"/proc/{pid}/root{place}")
+def mounted_at(pid: int, volume_id: str) -> Path | None:
+    """Return where the control plane can write to a volume that a container, whose first process this is, has.
+
+    It is what the first process holds, found by the mount's own name: what a path of the container leads to is the
+    container's choice. None if there is no such mount.
+    """
+    try:
+        mounts = _overlays_named(pid, volume_id)
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if _mount_of(Path(f"/proc/{pid}/fdinfo/{link.name}")) in mounts:
+                return link
+    except OSError:
+        # It has ended.
+        return None
+    return None
+
+
+def _overlays_named(pid: int, name: str) -> set[str]:
+    """Return the ids of a process's overlay mounts of that source."""
+    lines = (line.split(" ") for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
+    # proc(5): after a hyphen come the type of the file system and the source.
+    return {fields[0] for fields in lines if fields[fields.index("-") + 1 :][:2] == ["overlay", name]}
+
+
+def _mount_of(fdinfo: Path) -> str:
+    try:
+        lines = fdinfo.read_text().splitlines()
+    except OSError:
+        # Closed meanwhile.
+        return ""
+    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
 
 
 def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:

@@ -30,6 +30,7 @@ from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.processes import mountinfo
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.processes import Process
 from modalflow.emulator.processes.rooms import plain_home
@@ -302,21 +303,14 @@ def mounted_at(pid: int, volume_id: str) -> Path | None:
     container's choice. None if there is no such mount.
     """
     try:
-        mounts = _overlays_named(pid, volume_id)
+        named = {m.mount_id for m in mountinfo.mounts(pid) if (m.kind, m.source) == ("overlay", volume_id)}
         for link in Path(f"/proc/{pid}/fd").iterdir():
-            if _mount_of(Path(f"/proc/{pid}/fdinfo/{link.name}")) in mounts:
+            if _mount_of(Path(f"/proc/{pid}/fdinfo/{link.name}")) in named:
                 return link
     except OSError:
         # It has ended.
         return None
     return None
-
-
-def _overlays_named(pid: int, name: str) -> set[str]:
-    """Return the ids of a process's overlay mounts of that source."""
-    lines = (line.split(" ") for line in Path(f"/proc/{pid}/mountinfo").read_text().splitlines())
-    # proc(5): after a hyphen come the type of the file system and the source.
-    return {fields[0] for fields in lines if fields[fields.index("-") + 1 :][:2] == ["overlay", name]}
 
 
 def _mount_of(fdinfo: Path) -> str:
@@ -344,12 +338,11 @@ def volume_points(pid: int) -> dict[str, str]:
     points: dict[str, str] = {}
     places: list[tuple[str, str, str]] = []
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        mounts = mountinfo.mounts(pid)
     except OSError:
         return points
-    for line in lines:
-        # proc(5): the device, the mounted part of its file system, and where it is mounted.
-        device, part, point = (text.encode().decode("unicode_escape") for text in line.split(" ")[2:5])
+    for mounted in mounts:
+        device, part, point = mounted.device, mounted.part, mounted.point
         if point.startswith(f"{VOLUMES}/") and "/" not in point[len(VOLUMES) + 1 :]:
             places.append((device, part.rstrip("/"), point))
             points[point] = point

@@ -74,13 +74,9 @@ def import_ahead() -> None:
 
 
 def _before() -> None:
+    # Not taken away in the parent: another thread may be between this and its own fork.
     global _loop_before
     _loop_before = _loop_of_sdk()
-
-
-def _after_in_parent() -> None:
-    global _loop_before
-    _loop_before = None
 
 
 def _after_in_child() -> None:
@@ -166,4 +162,4 @@ def _loop_of_sdk() -> Any:
     return getattr(_sdk("modal._utils.async_utils", "synchronizer"), "_loop", None)
 
 
-os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)
+os.register_at_fork(before=_before, after_in_child=_after_in_child)

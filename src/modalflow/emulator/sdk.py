@@ -217,7 +217,13 @@ def _on_loop_of_sdk(make: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     loop = getattr(_loaded("modal._utils.async_utils").synchronizer, "_loop", None)
     if loop is None or not loop.is_running():
         return False
-    asyncio.run_coroutine_threadsafe(make(), loop).result(EXCHANGE_SECONDS)
+    running = asyncio.run_coroutine_threadsafe(make(), loop)
+    try:
+        running.result(EXCHANGE_SECONDS)
+    except TimeoutError:
+        # It must not happen later: the caller goes on without it.
+        running.cancel()
+        raise TimeoutError(f"Modal's SDK was busy making a client for {EXCHANGE_SECONDS:g} s") from None
     return True
 
 

@@ -30,6 +30,7 @@ from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs import Logs
 from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.processes import mountinfo
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.processes import Process
 from modalflow.emulator.processes.rooms import plain_home
@@ -297,14 +298,30 @@ class Launcher:
         return found
 
 
-def mounted_at(pid: int, volume_id: str) -> Path:
-    """Return where the control plane can write to a volume that a container, whose first process this is, has."""
-    place = f"{VOLUMES}/{volume_id}"
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        # Of a volume that the container may only read, the first process has one.
-        if str(link.readlink()).endswith(place):
-            return link
-    return Path(f"/proc/{pid}/root{place}")
+def mounted_at(pid: int, volume_id: str) -> Path | None:
+    """Return where the control plane can write to a volume that a container, whose first process this is, has.
+
+    It is what the first process holds, found by the mount's own name: what a path of the container leads to is the
+    container's choice. None if there is no such mount.
+    """
+    try:
+        named = {m.mount_id for m in mountinfo.mounts(pid) if (m.kind, m.source) == ("overlay", volume_id)}
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            if _mount_of(Path(f"/proc/{pid}/fdinfo/{link.name}")) in named:
+                return link
+    except OSError:
+        # It has ended.
+        return None
+    return None
+
+
+def _mount_of(fdinfo: Path) -> str:
+    try:
+        lines = fdinfo.read_text().splitlines()
+    except OSError:
+        # Closed meanwhile.
+        return ""
+    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
 
 
 def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:
@@ -323,12 +340,11 @@ def volume_points(pid: int) -> dict[str, str]:
     points: dict[str, str] = {}
     places: list[tuple[str, str, str]] = []
     try:
-        lines = Path(f"/proc/{pid}/mountinfo").read_text().splitlines()
+        mounts = mountinfo.mounts(pid)
     except OSError:
         return points
-    for line in lines:
-        # proc(5): the device, the mounted part of its file system, and where it is mounted.
-        device, part, point = (text.encode().decode("unicode_escape") for text in line.split(" ")[2:5])
+    for mounted in mounts:
+        device, part, point = mounted.device, mounted.part, mounted.point
         if point.startswith(f"{VOLUMES}/") and "/" not in point[len(VOLUMES) + 1 :]:
             places.append((device, part.rstrip("/"), point))
             points[point] = point

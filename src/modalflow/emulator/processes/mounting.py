@@ -1,10 +1,10 @@
 """The volumes of a container, mounted where the app says, some of them inside others.
 
 Owns the mounts of volumes in a container's room, from within: ``place`` is called in the container's mount namespace,
-in its root, by its first process, which keeps a file descriptor of each volume that the container may only read. Each
-is mounted where Modal's runtime expects it, and a symlink leads there from its mount path, as on
-Modal. A mount path inside another volume gets a mount instead, so that nothing is written into that volume; a folder
-to mount it on, if that volume has none, is shown by a layer of this container's own.
+in its root, by its first process, which keeps a file descriptor of each overlay mount. Each volume is mounted where
+Modal's runtime expects it, and a symlink leads there from its mount path, as on Modal. A mount path inside another
+volume gets a mount instead, so that nothing is written into that volume; a folder to mount it on, if that volume has
+none, is shown by a layer of this container's own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
 def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> list[int]:
     """Mount the volumes, whose paths are those of the host, which is at ``host``.
 
-    Returns a file descriptor of each that the container may only read, through which it can be written to.
+    Returns a file descriptor of each overlay mount, through which the control plane can write to the volume.
     """
     placing = _Placing(isolation, host)
     # One that lies in another comes after that.
@@ -105,11 +105,12 @@ class _Placing:
             syscalls.mount(volume.volume_id, place, "overlay", options=options)
             self._mounted[place] = volume
             os.chdir("/")
+            # The control plane writes through this when it reloads the volume: the container can put something else at
+            # the path, and another mount covers it there if it is only to be read.
+            self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
         os.makedirs(f"{place}/{volume.sub_path.strip('/')}", exist_ok=True)
         if volume.read_only:
             if volume.layers:
-                # The control plane writes through this when it reloads the volume: another mount covers it here.
-                self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
                 syscalls.bind(place, place)
             syscalls.make_read_only(place)
 

@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 
 from modalflow.emulator.images.keeping import Keeper
-from modalflow.emulator.processes import mounting, syscalls
+from modalflow.emulator.processes import mountinfo, mounting, syscalls
 from modalflow.emulator.processes.starts import Isolation, Room
 
 #: Where the host's root is while the room is being made.
@@ -81,8 +81,8 @@ def host_mounts(hidden: Path) -> list[str]:
     /proc and /dev are not among them: a container has its own.
     """
     points = set()
-    for line in Path("/proc/self/mountinfo").read_text().splitlines():
-        point = line.split(" ")[4].encode().decode("unicode_escape")
+    for mounted in mountinfo.mounts():
+        point = mounted.point
         there = Path(point)
         if point != "/" and not any(there.is_relative_to(place) for place in ("/proc", "/dev", hidden)):
             points.add(point)
@@ -182,8 +182,7 @@ def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
 
 
 def _has_mounts_below(host: Path) -> bool:
-    lines = Path("/proc/self/mountinfo").read_text().splitlines()
-    return any(host in Path(line.split(" ")[4].encode().decode("unicode_escape")).parents for line in lines)
+    return any(host in Path(mounted.point).parents for mounted in mountinfo.mounts())
 
 
 def _make_devices() -> None:

@@ -202,12 +202,16 @@ class BlockStore:
     def write_file(self, blocks: Sequence[str], size: int, target: Path) -> None:
         """Write the blocks out as one file of that size, with holes where they have zeros alone."""
         with target.open("wb") as file:
-            for index, block in enumerate(blocks):
-                if block != ZEROS:
-                    path, offset = self.locate(block)
-                    length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
-                    _copy_range(path, offset, file.fileno(), index * BLOCK_BYTES, length)
-            file.truncate(size)
+            self.write_to(blocks, size, file.fileno())
+
+    def write_to(self, blocks: Sequence[str], size: int, descriptor: int) -> None:
+        """Write the blocks out into an empty file that is open for writing, as ``write_file``."""
+        for index, block in enumerate(blocks):
+            if block != ZEROS:
+                path, offset = self.locate(block)
+                length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
+                _copy_range(path, offset, descriptor, index * BLOCK_BYTES, length)
+        os.ftruncate(descriptor, size)
 
     def assemble(self, blocks: Sequence[str], size: int) -> Path:
         """Return the file with the whole content of those blocks, which the caller uses, made if there is none."""

@@ -8,22 +8,21 @@ it, as a process of the container would write it. It works in whichever thread c
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import functools
 import os
-import shutil
 import stat
 import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from modalflow.emulator.volumes import beneath
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.layers import Lower
 from modalflow.emulator.volumes.laying import dress
 from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
-from modalflow.emulator.volumes.view import RACY_NS, VANISHED, Signature, fits
+from modalflow.emulator.volumes.view import RACY_NS, VANISHED, Signature, fits, make_way, put, statuses
 
 #: The name of what is being written into a container's view, for a moment.
 _STAGED = ".modalflow-incoming"
@@ -44,7 +43,6 @@ class _Found:
     """What stands at a path of the view: a file of the upper layer by its status, or one of the layers below."""
 
     path: str
-    upper: Path | None
     status: os.stat_result | None
     lower: str | None
     """Where the layers below have what it was made of."""
@@ -122,35 +120,35 @@ class OverlayView:
         if root is None:
             raise OSError(errno.ESTALE, "the container does not run, so nothing can be brought into its volume")
         for path in sorted(wanted, reverse=True):
-            self._make_way(root / path, self._step.get(path), wanted[path])
+            make_way(root, path, self._step.get(path), wanted[path])
             self._shown.discard(path)
         touched: set[str] = set()
         for path in sorted(wanted):
             touched.update((path, parent(path)))
             if (node := wanted[path]) is not None:
-                self._write(root / path, node)
+                put(self._blocks, node, root, path, join(parent(path), _STAGED))
                 self._shown.add(path)
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
             node = wanted[path] if path in wanted else self._step.get(path)
             if node is not None and node.kind is Kind.DIRECTORY:
-                os.utime(root / path, ns=(node.mtime_ns, node.mtime_ns))
+                beneath.dress(root, path, mtime_ns=node.mtime_ns)
 
     # What the upper layer says
 
     def _walk(self, gone: set[str]) -> Iterator[_Found]:
         """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away."""
-        pending: list[tuple[str, Path, str | None]] = [("", self._upper, "")]
+        pending: list[tuple[str, str | None]] = [("", "")]
         while pending:
-            path, folder, lower = pending.pop()
+            path, lower = pending.pop()
             # Unless it lies over what stood here, what was here is gone except for what comes now.
             is_new = lower != path
             if is_new:
                 gone.update(self._step.under(path))
             names: set[str] = set()
-            for name, status in _statuses(folder):
+            for name, status in statuses(self._upper, path):
                 names.add(name)
-                here, upper = join(path, name), folder / name
+                here = join(path, name)
                 if not fits(here, self._warned):
                     continue
                 if _is_whiteout(status):
@@ -162,11 +160,11 @@ class OverlayView:
                         # Also where a pipe or a socket stands now, of which Volumes keep nothing.
                         gone.update((here, *self._step.under(here)))
                     if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                        yield _Found(here, upper, status, None if lower is None else join(lower, name))
+                        yield _Found(here, status, None if lower is None else join(lower, name))
                     continue
-                below = self._lies_over(upper, name, lower)
-                yield _Found(here, upper, status, below)
-                pending.append((here, upper, below))
+                below = self._lies_over(here, name, lower)
+                yield _Found(here, status, below)
+                pending.append((here, below))
             if is_new and lower is not None:
                 yield from self._moved(path, lower, names)
 
@@ -178,9 +176,9 @@ class OverlayView:
                 for below in (start, *self._lower.under(start)):
                     if (node := self._lower.get(below)) is not None:
                         self._blocks.use(node.blocks)
-                        yield _Found(join(path, name) + below[len(start) :], None, None, below, node)
+                        yield _Found(join(path, name) + below[len(start) :], None, below, node)
 
-    def _lies_over(self, upper: Path, name: str, lower: str | None) -> str | None:
+    def _lies_over(self, upper: str, name: str, lower: str | None) -> str | None:
         """Return the directory below that a directory of the upper layer lies over, None if that is none."""
         if self._attribute(upper, "opaque") == b"y":
             return None
@@ -188,7 +186,7 @@ class OverlayView:
         node = None if below is None else self._lower.get(below)
         return below if node is not None and node.kind is Kind.DIRECTORY else None
 
-    def _redirected(self, upper: Path, name: str, lower: str | None) -> str | None:
+    def _redirected(self, upper: str, name: str, lower: str | None) -> str | None:
         moved = self._attribute(upper, "redirect")
         if moved is None:
             return None if lower is None else join(lower, name)
@@ -196,20 +194,21 @@ class OverlayView:
             return os.fsdecode(moved).strip("/")
         return None if lower is None else join(lower, os.fsdecode(moved))
 
-    def _attribute(self, path: Path, name: str) -> bytes | None:
+    def _attribute(self, path: str, name: str) -> bytes | None:
+        # A symlink on the way would be followed, and change nothing: what an attribute says is looked up in the volume.
         try:
-            return os.getxattr(path, f"{self._attributes}.overlay.{name}", follow_symlinks=False)
+            return os.getxattr(self._upper / path, f"{self._attributes}.overlay.{name}", follow_symlinks=False)
         except OSError:
             return None
 
     def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node:
-        assert found.upper is not None and found.status is not None
+        assert found.status is not None
         status = found.status
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
             return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
-            target = str(found.upper.readlink())
+            target = beneath.link_target(self._upper, found.path)
             return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
         known = contents.get(status.st_ino) or self._contents.get(status.st_ino)
         signature = Signature.of(status)
@@ -226,11 +225,10 @@ class OverlayView:
         self, found: _Found, status: os.stat_result, known: _Content | None, is_growing: bool
     ) -> tuple[Node, bool]:
         """Return the file, and whether all of it was compared or read."""
-        assert found.upper is not None
         mode = stat.S_IMODE(status.st_mode)
-        if self._attribute(found.upper, "metacopy") is not None:
+        if self._attribute(found.path, "metacopy") is not None:
             # Only its mode, owner or time were changed: the content is the lower layer's.
-            below = self._redirected(found.upper, found.path.rpartition("/")[2], found.lower and parent(found.lower))
+            below = self._redirected(found.path, found.path.rpartition("/")[2], found.lower and parent(found.lower))
             node = None if below is None else self._lower.get(below)
             if node is None or node.kind is not Kind.FILE:
                 raise OSError(errno.EIO, "the content of a file with a new mode or time is unknown", found.path)
@@ -242,75 +240,11 @@ class OverlayView:
         if is_growing and known is not None and status.st_size >= known.node.size:
             # But for the last block, which may have been no full one.
             trusted = known.node.size // BLOCK_BYTES
-        with _opened(found.upper) as descriptor:
+        with beneath.opened(self._upper, found.path) as descriptor:
             dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
             kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted
 
-    # What others committed
-
-    def _write(self, target: Path, node: Node) -> None:
-        if node.kind is Kind.DIRECTORY:
-            target.mkdir(exist_ok=True)
-            target.chmod(node.mode)
-            return
-        staged = target.with_name(_STAGED)
-        staged.unlink(missing_ok=True)
-        if node.kind is Kind.LINK:
-            staged.symlink_to(node.target)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
-        else:
-            self._blocks.write_file(node.blocks, node.size, staged)
-            staged.chmod(node.mode)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
-        # Renamed into place, so that nothing in the container ever reads half a file.
-        staged.replace(target)
-
-    def _make_way(self, target: Path, old: Node | None, new: Node | None) -> None:
-        if old is None:
-            return
-        if old.kind is not Kind.DIRECTORY:
-            # A file that gets another content is replaced in one step, when that is written.
-            if new is None or new.kind is Kind.DIRECTORY:
-                target.unlink(missing_ok=True)
-        elif new is None:
-            # Not empty: the container put something there a moment ago, which brings the directory back at its commit.
-            with contextlib.suppress(OSError):
-                target.rmdir()
-        elif new.kind is not Kind.DIRECTORY:
-            shutil.rmtree(target, ignore_errors=True)
-
-
-def _statuses(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
-    try:
-        with _opened(folder, os.O_DIRECTORY) as descriptor:
-            for name in os.listdir(descriptor):  # noqa: PTH208 (pathlib takes no descriptor)
-                with contextlib.suppress(FileNotFoundError):
-                    yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)
-    except OSError as error:
-        if error.errno not in VANISHED:
-            raise
-
 
 def _is_whiteout(status: os.stat_result) -> bool:
     return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0
-
-
-@contextlib.contextmanager
-def _opened(path: Path, flags: int = 0) -> Iterator[int]:
-    """Open a file or directory for reading, also one that its owner, who is this user, may not read."""
-    # NONBLOCK: a pipe may stand here by now, and nobody may ever write to it.
-    flags |= os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(path, flags)
-    except PermissionError:
-        mode = stat.S_IMODE(path.stat().st_mode)
-        path.chmod(mode | stat.S_IRUSR | stat.S_IXUSR)
-        try:
-            descriptor = os.open(path, flags)
-        finally:
-            path.chmod(mode)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

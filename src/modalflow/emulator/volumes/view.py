@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from modalflow.emulator.volumes import beneath
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Kind, Node, Tree, join, parent, parents
 
@@ -176,7 +177,7 @@ class CopiedView:
         nodes = {path: node for path, node in wanted.items() if node is not None and not self._is_hidden(path)}
         stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
-            self._make_way(path, self._known.pop(path).node, nodes.get(path))
+            make_way(self.root, path, self._known.pop(path).node, nodes.get(path))
         touched = {parent(path) for path in stale}
         for path in sorted(nodes):
             if path not in self._known:
@@ -185,7 +186,7 @@ class CopiedView:
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
             if (node := nodes.get(path)) is not None and node.kind is Kind.DIRECTORY:
-                os.utime(self.root / path, ns=(node.mtime_ns, node.mtime_ns))
+                beneath.dress(self.root, path, mtime_ns=node.mtime_ns)
 
     def holds(self, paths: Iterable[str]) -> bool:
         """Whether any of these paths, which may be links to open files, leads to something in the directory."""
@@ -204,17 +205,9 @@ class CopiedView:
         pending = [""]
         while pending:
             directory = pending.pop()
-            try:
-                entries = list(os.scandir(self.root / directory))
-            except (FileNotFoundError, NotADirectoryError):
-                continue
-            for entry in entries:
-                path = f"{directory}/{entry.name}" if directory else entry.name
+            for name, status in statuses(self.root, directory):
+                path = join(directory, name)
                 if path in self._points or not fits(path, self._warned):
-                    continue
-                try:
-                    status = entry.stat(follow_symlinks=False)
-                except FileNotFoundError:
                     continue
                 if stat.S_ISDIR(status.st_mode):
                     pending.append(path)
@@ -237,44 +230,68 @@ class CopiedView:
         if stat.S_ISDIR(status.st_mode):
             return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
-            target = str((self.root / path).readlink())
+            target = beneath.link_target(self.root, path)
             return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
-        # NONBLOCK: a pipe may stand here by now, and nobody may ever write to it.
-        descriptor = os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        try:
+        with beneath.opened(self.root, path) as descriptor:
             blocks, size = self._blocks.keep_file(descriptor, () if known is None else known.node.blocks)
-        finally:
-            os.close(descriptor)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
 
     def _write(self, path: str, node: Node) -> _Known:
-        target = self.root / path
+        put(self._blocks, node, self.root, path, "file", self._staging)
         if node.kind is Kind.DIRECTORY:
-            target.mkdir(exist_ok=True)
-            target.chmod(node.mode)
             return _Known(node, None)
-        staged = self._staging / "file"
-        staged.unlink(missing_ok=True)
-        if node.kind is Kind.LINK:
-            staged.symlink_to(node.target)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
-        else:
-            self._blocks.write_file(node.blocks, node.size, staged)
-            staged.chmod(node.mode)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
-        # Renamed into place, so that nothing in the container ever reads half a file.
-        staged.replace(target)
-        return _Known(node, Signature.of(target.lstat()))
+        with beneath.holder(self.root, path) as (name, above):
+            return _Known(node, Signature.of(os.stat(name, dir_fd=above, follow_symlinks=False)))
 
-    def _make_way(self, path: str, old: Node, new: Node | None) -> None:
-        target = self.root / path
+
+def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, staging: Path | None = None) -> None:
+    """Put something of a volume at a path below ``root``, whatever the container does there meanwhile.
+
+    A file or a link is made at ``staged``, a path below ``staging`` if that is not ``root``, and renamed into place:
+    nothing in the container ever reads half a file.
+    """
+    if node.kind is Kind.DIRECTORY:
+        with beneath.holder(root, path) as (name, above), contextlib.suppress(FileExistsError):
+            os.mkdir(name, dir_fd=above)
+        beneath.dress(root, path, mode=node.mode, mtime_ns=node.mtime_ns)
+        return
+    with beneath.holder(staging or root, staged) as (made, there), beneath.holder(root, path) as (name, above):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(made, dir_fd=there)
+        if node.kind is Kind.LINK:
+            os.symlink(node.target, made, dir_fd=there)
+            os.utime(made, ns=(node.mtime_ns, node.mtime_ns), dir_fd=there, follow_symlinks=False)
+        else:
+            # Made by this call, or not at all: a container could put a link to something else there.
+            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=there)
+            try:
+                blocks.write_to(node.blocks, node.size, descriptor)
+                os.fchmod(descriptor, node.mode)
+                os.utime(descriptor, ns=(node.mtime_ns, node.mtime_ns))
+            finally:
+                os.close(descriptor)
+        os.replace(made, name, src_dir_fd=there, dst_dir_fd=above)
+
+
+def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> None:
+    """Remove what was at a path below ``root``, as far as what is to come there does not replace it."""
+    if old is None or (new is not None and (new.kind is Kind.DIRECTORY) == (old.kind is Kind.DIRECTORY)):
+        # A file that gets another content is replaced in one step, when that is written.
+        return
+    with contextlib.suppress(FileNotFoundError), beneath.holder(root, path) as (name, above):
         if old.kind is not Kind.DIRECTORY:
-            # A file that gets another content is replaced in one step, when that is written.
-            if new is None or new.kind is Kind.DIRECTORY:
-                target.unlink(missing_ok=True)
+            os.unlink(name, dir_fd=above)
         elif new is None:
             # Not empty: the container put something there a moment ago, which brings the directory back at its commit.
             with contextlib.suppress(OSError):
-                target.rmdir()
-        elif new.kind is not Kind.DIRECTORY:
-            shutil.rmtree(target, ignore_errors=True)
+                os.rmdir(name, dir_fd=above)
+        else:
+            shutil.rmtree(name, ignore_errors=True, dir_fd=above)
+
+
+def statuses(root: Path, directory: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Yield the names in a directory below ``root`` and what stands there; what vanishes meanwhile is left out."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), beneath.opened(root, directory) as descriptor:
+        for name in os.listdir(descriptor):  # noqa: PTH208 (pathlib takes no descriptor)
+            with contextlib.suppress(FileNotFoundError):
+                yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)

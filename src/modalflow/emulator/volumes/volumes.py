@@ -21,6 +21,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.blobs import Blobs
 from modalflow.emulator.environments import Environments
+from modalflow.emulator.processes.starts import VOLUMES
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state import room
 from modalflow.emulator.state.registry import Registry
@@ -36,9 +37,6 @@ from modalflow.emulator.volumes.volume import Attached, Volume
 from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
-
-#: Where Modal's runtime, and with it the SDK, expects volumes to be mounted in a container.
-MOUNT_ROOT = "/__modal/volumes"
 
 #: Modal commits what a running container wrote "every few seconds" without being asked (Modal's guide, "Volumes"; how
 #: many seconds is inferred).
@@ -106,7 +104,7 @@ class Volumes(VolumeFiles):
         """``overlays`` returns, once it is known, in which name space overlay mounts over files of ``state`` keep their
         attributes, empty if containers cannot have such mounts; ``mounted_at`` where a running container's (its id
         first) volume can be written to from here; ``written_files`` what a container has open for writing, as
-        ``MOUNT_ROOT/<volume id>/<path>``.
+        ``VOLUMES/<volume id>/<path>``.
         """
         self.open_files: Callable[[str], Collection[str]] | None = None
         """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
@@ -361,7 +359,7 @@ class Volumes(VolumeFiles):
     def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
         """Whether something that the container has open is in the view."""
         opened = self.open_files(container_id) if self.open_files is not None else ()
-        mounted = f"{MOUNT_ROOT}/{volume_id}/"
+        mounted = f"{VOLUMES}/{volume_id}/"
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
         # By inode if the container sees it under another name, as it does a copy.
@@ -394,7 +392,7 @@ class Volumes(VolumeFiles):
 
     async def _growing(self, volume_id: str, container_id: str) -> set[str]:
         """Return the paths of the volume's files that the container has open for writing."""
-        mounted = f"{MOUNT_ROOT}/{volume_id}/"
+        mounted = f"{VOLUMES}/{volume_id}/"
         written = await asyncio.to_thread(self._written_files, container_id)
         return {path[len(mounted) :] for path in written if path.startswith(mounted)}
 

@@ -210,6 +210,46 @@ async def test_a_volume_that_is_only_read_is_reloaded(world: World) -> None:
             path.write_text("2")
 
 
+async def test_a_reload_writes_into_the_volume_whatever_stands_at_its_path(world: World, tmp_path: Path) -> None:
+    """A container that puts a symlink where its Volume was leads the control plane nowhere."""
+    one, two = await world.enter("one"), await world.enter("two")
+    (one / "file").write_text("1")
+    await world.commit("one")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    root = two.parents[2]
+    (root / "__modal").rename(root / "moved")
+    (root / "__modal" / "volumes").mkdir(parents=True)
+    (root / "__modal" / "volumes" / world.id).symlink_to(outside)
+    await world.reload("two")
+    assert list(outside.iterdir()) == []
+    assert (root / "moved" / "volumes" / world.id / "file").read_text() == "1"
+
+
+async def test_a_reload_writes_through_no_symlink_of_a_container(world: World, tmp_path: Path) -> None:
+    """Neither at the name of what is being written, nor at a directory's that was swapped since the commit."""
+    one, two = await world.enter("one"), await world.enter("two")
+    for folder in ("", "folder"):
+        (one / folder).mkdir(exist_ok=True)
+        (one / folder / "file").write_text("1")
+    await world.commit("one")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "target").write_text("untouched")
+    (two / overlay._STAGED).symlink_to(outside / "target")
+    await world.reload("two")
+    assert (two / "file").read_text() == (two / "folder" / "file").read_text() == "1"
+    (one / "folder" / "file").write_text("2")
+    await world.commit("one")
+    view = world.volumes._attached[world.id, "two"].view
+    wanted = view.behind()
+    (two / "folder").rename(two / "moved")
+    (two / "folder").symlink_to(outside)
+    with pytest.raises(OSError, match="folder"):
+        view.update(wanted, world.rooms.mounted_at("two", world.id))
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("target", "untouched")]
+
+
 async def test_attributes_that_look_like_the_kernels_mean_nothing(world: World) -> None:
     """A container may give its files attributes with the names of overlayfs: its files are what they are."""
     one = await world.enter("one")

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+from modalflow.text import one_line
+
 #: The longest traceback that is repeated: its end, where the exception is.
 _LONGEST_TRACEBACK = 4000
+#: Characters of either end of an error that are searched.
+_LONGEST_END = 16_000
 #: DAGs, tasks or files that are named; the others are counted.
 _NAMED = 10
 #: Files that are looked through for one of the same name.
@@ -54,7 +58,7 @@ class Looked:
 def why_missing(looked: Looked) -> str:
     """Return the reason and what to do, then the traceback of a failed import without the frames of Airflow."""
     if error := next(iter(looked.errors.values()), ""):
-        return _of_an_import(looked, error.strip())
+        return _of_an_import(looked, _shortened(error.strip()))
     if not looked.file.exists():
         return _of_a_file(looked)
     if looked.dag_id in looked.dags:
@@ -93,7 +97,7 @@ def why_no_bundle(bundle: str, version: str | None, configured: Collection[str],
 
 def _of_an_import(looked: Looked, error: str) -> str:
     shown = _without_their_frames(error)
-    last = shown.splitlines()[-1] if shown else error
+    last = one_line(shown.splitlines()[-1] if shown else error)
     if (slow := _TOO_SLOW.search(error)) is not None:
         said = (
             f"{looked.file} took longer to import than [core] dagbag_import_timeout allows ({slow[1]} s). A new "
@@ -101,10 +105,11 @@ def _of_an_import(looked: Looked, error: str) -> str:
             "in the profile's `preload`, or set AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT in [modal_executor] worker_env."
         )
     elif (module := _MODULE.search(error)) is not None:
-        said = f"{looked.file} imports a module that this container does not have: {module[1]!r}. {_INSTALL}"
+        said = f"{looked.file} imports a module that this container does not have: {one_line(module[1])!r}. {_INSTALL}"
     elif (name := _NAME.search(error)) is not None:
+        what, where = map(one_line, name.groups())
         said = (
-            f"{looked.file} imports {name[1]!r} from {name[2]!r}, which this container has in another version, or as "
+            f"{looked.file} imports {what!r} from {where!r}, which this container has in another version, or as "
             f"another file of that name. {_INSTALL}"
         )
     elif _SYNTAX.search(error):
@@ -120,6 +125,11 @@ def _of_an_import(looked: Looked, error: str) -> str:
             "service that only the Airflow host has."
         )
     return f"{said}\n{shown[-_LONGEST_TRACEBACK:]}" if "\n" in shown else said
+
+
+def _shortened(error: str) -> str:
+    """Return both ends of a long error: it is the user's, of any length, and a search of it may take quadratic time."""
+    return error if len(error) <= 2 * _LONGEST_END else f"{error[:_LONGEST_END]} … {error[-_LONGEST_END:]}"
 
 
 _INSTALL = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from pathlib import Path
 
@@ -113,3 +114,20 @@ def test_a_bundle_that_cannot_be_opened() -> None:
 def test_no_text_of_an_exception_raises(error: str) -> None:
     """What a DAG file raises has any text."""
     assert why_missing(looked(Path("/nowhere"), error=error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        f"ValueError: {'x' * 3_000_000}",
+        f"No module named '{'x' * 3_000_000}'",
+        f"ValueError: {'DagBag import timeout for ' * 100_000}",
+        f"ValueError: {'cannot import name ' * 100_000}",
+    ],
+    ids=["long", "module", "timeouts", "names"],
+)
+def test_an_error_of_megabytes_is_explained_briefly_and_soon(tmp_path: Path, error: str) -> None:
+    """A user's exception can have any length, and the task waits for the explanation."""
+    began = time.process_time()
+    assert len(why_missing(looked(tmp_path, error=error))) < 10_000
+    assert time.process_time() - began < 5

@@ -174,13 +174,13 @@ def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
 def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None:
     """Say in this process's log (of a LocalExecutor's worker: the scheduler's) and in the file that it stays here."""
     from modalflow.log_volume import Line
-    from modalflow.text import one_line
+    from modalflow.text import STORED, one_line
 
-    if isinstance(error, TimeoutError):
-        reason = f"Modal did not answer within {seconds:g} s"
-    else:
-        reason = one_line(describe(error))
-    text = f"This log could not be copied to the logs Volume ({reason}). It is in {local} on {socket.gethostname()}."
+    reason = f"Modal did not answer within {seconds:g} s" if isinstance(error, TimeoutError) else describe(error)
+    text = one_line(
+        f"This log could not be copied to the logs Volume ({reason}). It is in {local} on {socket.gethostname()}.",
+        STORED,
+    )
     log.error("%s", text, exc_info=None if _is_expected(error) else error)
     try:
         with local.open("ab") as file:

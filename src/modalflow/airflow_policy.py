@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.policies import hookimpl
+from pluggy import HookimplMarker
+
+#: As airflow.policies has it. That module would import the whole of Airflow, which imports this one meanwhile.
+hookimpl = HookimplMarker("airflow.policy")
 
 
 @hookimpl

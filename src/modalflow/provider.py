@@ -1,10 +1,13 @@
-"""What Airflow reads of modalflow as a provider package."""
+"""What Airflow finds of modalflow by its entry points: the metadata of a provider package, and the cluster policy."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from modalflow.airflow_policy import task_policy
 from modalflow.config import provider_config
+
+__all__ = ["get_provider_info", "task_policy"]
 
 
 def get_provider_info() -> dict[str, Any]:

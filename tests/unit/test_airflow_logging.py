@@ -133,6 +133,16 @@ def test_an_upload_that_fails_raises_nothing(
     assert ("Traceback" in caplog.text) == isinstance(error, ValueError)
 
 
+def test_what_modal_said_of_an_upload_is_one_line(
+    volume: Volume, local: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It cannot forge a line of the scheduler's log, nor do anything to a terminal."""
+    volume.error = exception.ConnectionError("no route\n2026-01-01 INFO all is well\x1b[2J\x00\udce9")
+    ModalVolumeLogIO().upload(PATH)
+    assert "no route\\n2026-01-01 INFO all is well\\x1b[2J\\x00\\udce9" in caplog.text
+    assert "\x1b" not in caplog.text
+
+
 def test_the_file_cannot_be_written(volume: Volume, local: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A log that is gone by then costs nothing but another line."""
     volume.error = OSError("full")

@@ -107,9 +107,10 @@ def _of_an_import(looked: Looked, error: str) -> str:
     elif (module := _MODULE.search(error)) is not None:
         said = f"{looked.file} imports a module that this container does not have: {one_line(module[1])!r}. {_INSTALL}"
     elif (name := _NAME.search(error)) is not None:
+        what, where = map(one_line, name.groups())
         said = (
-            f"{looked.file} imports {one_line(name[1])!r} from {one_line(name[2])!r}, which this container has in "
-            f"another version, or as another file of that name. {_INSTALL}"
+            f"{looked.file} imports {what!r} from {where!r}, which this container has in another version, or as "
+            f"another file of that name. {_INSTALL}"
         )
     elif _SYNTAX.search(error):
         said = (

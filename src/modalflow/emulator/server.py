@@ -138,7 +138,7 @@ class ControlPlane:
 
         self.pools.placing.on_note = self._note
         self._memory = MemoryWatch(self.pools.live, self._note)
-        self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs, self.blobs)
+        self._upkeep = Upkeep(self.apps, self.calls, self.pools, self.logs, self.blobs, self.volumes)
         self._loops: list[asyncio.Task[None]] = []
         self.dispatcher = Dispatcher(
             [

@@ -17,6 +17,7 @@ from modalflow.emulator.calls import Calls
 from modalflow.emulator.containers.containers import Container, State
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.logs import Logs
+from modalflow.emulator.volumes.volumes import Volumes
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,9 @@ FORGET_EVERY = 600
 class Upkeep:
     """Ticks until it is stopped."""
 
-    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs, blobs: Blobs) -> None:
-        self._apps, self._calls, self._pools, self._logs, self._blobs = apps, calls, pools, logs, blobs
+    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs, blobs: Blobs, volumes: Volumes) -> None:
+        self._apps, self._calls, self._pools, self._logs = apps, calls, pools, logs
+        self._blobs, self._volumes = blobs, volumes
 
     async def run(self) -> None:
         ticks = 0
@@ -61,6 +63,7 @@ class Upkeep:
                 self._apps.forget_stopped,
                 self._logs.forget_old,
                 partial(self._blobs.remove_unused, self._calls.blobs),
+                self._volumes.remove_unused,
             ]
         for chore in chores:
             try:

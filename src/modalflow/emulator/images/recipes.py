@@ -66,12 +66,15 @@ class Copy:
     files: Mapping[str, Source]
 
 
+Action = Copy | RunPip | Fail
+
+
 @dataclass(frozen=True)
 class Step:
     """An instruction, what is to be done for it, and what a user should know about it."""
 
     text: str
-    actions: tuple[Copy | RunPip | Fail, ...] = ()
+    actions: tuple[Action, ...] = ()
     note: str = ""
     missing: tuple[str, ...] = ()
     """What of it is not executed, so that containers may lack what it would have made."""
@@ -130,6 +133,14 @@ def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
         yield Step(f"volumes at {paths}", note="not mounted: nothing but pip is executed, and it sees the image alone")
 
 
+@dataclass(frozen=True)
+class _Stage:
+    """What an image or an earlier stage hands on to a stage that is made from it."""
+
+    settings: Settings
+    actions: Mapping[int, tuple[Action, ...]] = field(default_factory=dict)
+
+
 class _Reader:
     def __init__(
         self,
@@ -140,10 +151,13 @@ class _Reader:
         secrets: Mapping[str, str],
     ) -> None:
         self.steps: list[Step] = []
-        self._stages = {tag.lower(): settings for tag, settings in bases.items()}
+        self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
         # A layer without FROM is one with run_function: it has nothing but the image below it.
         self.settings = next(iter(bases.values()), Settings())
         self._has_stage = False
+        self._actions: dict[int, tuple[Action, ...]] = {}
+        """Of the steps of this stage and of those that it is made from, by their place among ``steps``."""
+        self._stage_name = ""
         self._is_global = is_global
         self._is_slim = False
         self._context = context
@@ -170,6 +184,7 @@ class _Reader:
         if self._is_slim and command.verb != "FROM":
             # What Modal's own base image is made of has happened long ago, on Modal as well.
             step = Step(step.text)
+        self._actions[len(self.steps)] = step.actions
         self.steps.append(step)
         self.settings = replace(self.settings, missing=(*self.settings.missing, *step.missing))
 
@@ -182,14 +197,15 @@ class _Reader:
         image, *name = [value(word, {**self._global_arguments}) for word in fields(rest)] or [""]
         if not image or (name and (len(name) != 2 or name[0].upper() != "AS")):
             raise DockerfileError("FROM needs one image, e.g. FROM python:3.12-slim, or FROM python:3.12-slim AS name")
+        if self._stage_name:
+            self._stages[self._stage_name] = _Stage(self.settings, self._actions)
         found = self._stages.get(image.lower())
-        # Of an earlier stage nothing is in the image but what COPY --from takes of it.
-        self.steps = [replace(step, actions=()) for step in self.steps]
-        self.settings = found or Settings()
+        self.settings, self._actions = (found.settings, dict(found.actions)) if found else (Settings(), {})
+        # Of an earlier stage that this one is not made from, nothing is in the image but what COPY --from takes of it.
+        self.steps = [replace(step, actions=self._actions.get(at, ())) for at, step in enumerate(self.steps)]
         self._has_stage = True
         self._arguments, self._other_shell = {}, ""
-        if name:
-            self._stages[name[1].lower()] = self.settings
+        self._stage_name = name[1].lower() if name else ""
         slim = _DEBIAN_SLIM.match(image) if self._is_global else None
         self._is_slim = slim is not None
         if found is not None:

@@ -274,9 +274,11 @@ class BlockStore:
                     part = os.pread(descriptor, min(1024 * 1024, length - at), index * BLOCK_BYTES + at)
                     if part != os.pread(kept.fileno(), len(part), offset + at).ljust(len(part), b"\0"):
                         return False
+                # Of a file that was cut off, the beginning of the block that it had is another block.
+                rest = os.pread(kept.fileno(), BLOCK_BYTES - length, offset + length) if length < BLOCK_BYTES else b""
+                return not rest.strip(b"\0")
         except FileNotFoundError:
             return False
-        return True
 
     def _use_kept(self, block: str) -> None:
         with self._lock:

@@ -79,6 +79,10 @@ class VolumeFiles(Service, abc.ABC):
             urls.append(self._blobs.offer(path, offset + first - index * BLOCK_BYTES, last - first))
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=node.size, start=start, len=end - start)
 
+    def remove_unused(self) -> None:
+        """Remove content that no file has had for a while, also if no Volume changes any more."""
+        self._blocks.release(())
+
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, caller: Caller) -> Empty:
         tree, changing = self._find(request.volume_id)
         names = [normalise(file.filename) for file in request.files]

@@ -185,6 +185,27 @@ def test_an_image_that_would_be_pulled() -> None:
     assert made.settings.missing == ("FROM nvidia/cuda:12 (not pulled)", "RUN apt-get update")
 
 
+def test_a_stage_made_from_an_earlier_one_has_what_that_has() -> None:
+    """A Dockerfile's FROM may name a stage: its variables, folder and files go on, those of other stages do not."""
+    files = {"/a": Source(data=b"a"), "/b": Source(data=b"b")}
+    made = recipe(
+        "FROM base AS one",
+        "ENV A=1",
+        "COPY a /a",
+        "FROM base AS other",
+        "COPY b /b",
+        "FROM ONE AS two",
+        "WORKDIR /srv",
+        "FROM two",
+        "ENV B=$A",
+        context=files,
+    )
+    assert made.settings.variables == {"A": "1", "B": "1"}
+    assert made.settings.workdir == "/srv"
+    copies = [action for step in made.steps for action in step.actions if isinstance(action, Copy)]
+    assert [list(copy.files) for copy in copies] == [["/a"]]
+
+
 def test_earlier_stages_leave_nothing() -> None:
     """Of a Dockerfile's earlier stages only what COPY --from takes would be in the image."""
     made = recipe("ENV A=1", "COPY a /a", "FROM base", "ENV B=2", context={"/a": Source(data=b"")})

@@ -182,3 +182,25 @@ def test_a_larger_file_is_kept_again_after_some_of_its_blocks_had_no_users(
     later.restore(grown)
     later.restore_wholes()
     assert read(later, keep(later, short), 250) == short
+
+
+def test_a_file_that_is_cut_off_takes_nothing_from_its_copies(
+    store: BlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two files share blocks; one is truncated within a block, kept and put together: the other one stays whole."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    source, out = tmp_path / "source", tmp_path / "out"
+    content = bytes(range(1, 251)) + bytes(50)
+
+    def keep(size: int, known: tuple[str, ...] = ()) -> tuple[str, ...]:
+        source.write_bytes(content[:size])
+        with source.open("rb") as file:
+            return store.keep_file(file.fileno(), known)[0]
+
+    whole = keep(300)
+    for size in (230, 260):
+        part = keep(size, whole)
+        store.assemble(part, size)
+        for names, length in ((whole, 300), (part, size)):
+            store.write_file(names, length, out)
+            assert out.read_bytes() == content[:length]

@@ -287,6 +287,23 @@ async def test_a_file_of_several_blocks_comes_back_whole(volume: Volume, monkeyp
     assert on_disk(await volume.attach("two")) == {"file": b"0123456789abc"}
 
 
+async def test_earlier_content_goes_when_nothing_changes_any_more(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file grew with each commit: what it was is removed after a while, without another commit or upload."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(blocks, "UNUSED_SECONDS", 0.0)
+    one = await volume.attach("one")
+    for _ in range(5):
+        with (one / "log").open("ab") as file:
+            file.write(os.urandom(250))
+        await volume.commit("one")
+    volume.volumes.remove_unused()
+    volume.volumes.remove_unused()
+    kept = [path.stat().st_size for path in (volume.state.root / "blocks" / "wholes").iterdir() if not path.suffix]
+    assert kept == [5 * 250]
+
+
 async def test_what_is_mounted_inside_a_copy_is_no_part_of_it(volume: Volume) -> None:
     """Where another volume is mounted, neither that nor a folder that leads to it is committed, and what the volume
     has there is hidden and kept."""

@@ -97,11 +97,12 @@ class _Kept:
 class LogVolume:
     """The logs of one worker app. Paths are Airflow's; ``stored_log_path`` says where these are on the Volume."""
 
-    def __init__(self, control_plane: ControlPlane, names: Names) -> None:
+    def __init__(self, control_plane: ControlPlane, names: Names, *, create: bool = True) -> None:
+        """``create`` is False for commands that only read: a mistyped app must not leave a Volume behind."""
         self.control_plane = control_plane
         self.name = names.logs
         self._kept = _Kept()
-        self.volume = modal.Volume.from_name(names.logs, create_if_missing=True, version=2, **control_plane.scope())
+        self.volume = modal.Volume.from_name(names.logs, create_if_missing=create, version=2, **control_plane.scope())
 
     def read(self, log_path: str) -> tuple[list[str], list[str]]:
         """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not

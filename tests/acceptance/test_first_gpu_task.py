@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.demo.ports import free_port
+from modalflow.emulator.local import Address
 from tests.support import descendants, wait_until
 from tests.wheels import build_wheel, environment_with
 
@@ -114,6 +115,17 @@ def write_files(folder: Path) -> None:
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(content)
+
+
+def test_the_page_unsets_every_variable_of_the_local_control_plane() -> None:
+    """One that stayed would keep `modal token new` and ~/.modal.toml without effect."""
+    unset = {
+        name
+        for line in commands("Take it to modal.com")
+        if line.startswith("unset ")
+        for name in line.removeprefix("unset ").split()
+    }
+    assert unset == set(Address("http://127.0.0.1:1", "ak-1", "as-1", 1, "/state").variables({}))
 
 
 def test_every_command_of_the_page(shell: Shell, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

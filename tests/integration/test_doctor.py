@@ -135,6 +135,14 @@ def test_modal_that_does_not_answer(clinic: Clinic) -> None:
     """The address is named, and the doctor ends in time."""
     failed = clinic.failures(MODAL_SERVER_URL="http://127.0.0.1:1", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
     assert "http://127.0.0.1:1 has not answered within 1 s" in failed["control plane"]["detail"]
+    assert "`modalflow local status`" in failed["control plane"]["mend"]
+
+
+def test_a_profile_that_is_not_deployed(clinic: Clinic) -> None:
+    """A mistyped --profile is named as such, beside the profiles that there are."""
+    failed = clinic.failures("--profile", "gpuu")
+    assert list(failed) == ["container (gpuu)"]
+    assert "profile 'gpuu' is not deployed; deployed profiles: default" in failed["container (gpuu)"]["detail"]
 
 
 def test_loopback_address_with_modal_itself(clinic: Clinic) -> None:

@@ -308,8 +308,9 @@ def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
 @pytest.mark.parametrize("words", [("status",), ("logs", "d", "t", "r"), ("cancel", "fc-1", "--yes"), ("cost",)])
 def test_what_is_in_the_way_is_told(desk: Desk, words: tuple[str, ...]) -> None:
     """No app, no Modal, a wrong option: one line that says so and what to do."""
-    if words[0] != "logs":
-        assert "`modalflow deploy --app nobody`" in desk.run(*words, "--app", "nobody", code=1).stderr
+    assert "`modalflow deploy --app nobody`" in desk.run(*words, "--app", "nobody", code=1).stderr
+    volumes = [volume.name for volume in modal.Volume.objects.list()]
+    assert Names("nobody").logs not in volumes, "a command that reads creates nothing"
     away = {"MODAL_SERVER_URL": "http://127.0.0.1:1", "AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT": "1"}
     assert "http://127.0.0.1:1 has not answered" in desk.run(*words, code=1, **away).stderr
     wrong = {"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT": "1h"}

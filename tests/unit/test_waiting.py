@@ -70,3 +70,20 @@ async def test_ten_thousand_that_wait_are_told_of_bit_by_bit(caplog: pytest.LogC
     assert len(set(lines)) == len(lines), "each is told of once"
     assert {news.kind for news in tracker.news} == {NewsKind.WAITING}
     assert f"{AT_ONCE - 1} more wait for run-default, see their own logs." in caplog.messages[0]
+
+
+async def test_a_pause_between_submissions_is_told_as_one() -> None:
+    """What was submitted before waits for its next submission, not for other work."""
+    remote: Any = PlayedRemote()
+    tracker = Tracker("here", Policy(3600.0, 3, False), Link(remote), asyncio.get_running_loop().create_task)
+    call = waiting(1)
+    call.function_call_id, call.attempts = None, 2
+    tracker.calls.add(call)
+    told: list[str] = []
+
+    async def look(call: Call) -> None:
+        pass
+
+    await Waiting(tracker, lambda path, text, level: told.append(text), look, interval=20.0).round()
+    [text] = told
+    assert "no container has begun it in 2 submissions, and the next one follows after a pause" in text

@@ -6,12 +6,15 @@ Owns the order of things, the time limit and what is printed. What it starts end
 from __future__ import annotations
 
 import os
+import shlex
 import signal
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from types import FrameType
 from typing import Final, NoReturn
 
@@ -75,9 +78,15 @@ def run(options: Options, console: Console) -> int:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, so that everything it started ends as well."""
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, so that everything it started ends as well.
+
+    The first one ends it. Later ones have no effect: `make` passes on the signal that it gets, so a second one often
+    follows, and would interrupt the removal of what the demo made.
+    """
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
+        for each in before:
+            signal.signal(each, _ignore)
         raise SystemExit(128 + number)
 
     before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
@@ -86,6 +95,10 @@ def ending_on_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _ignore(_number: int, _frame: FrameType | None) -> None:
+    """Do nothing. (SIG_IGN would be inherited by every program that is started.)"""
 
 
 def trigger(stack: ModalStack) -> str:
@@ -171,6 +184,10 @@ def keep(stack: ModalStack, console: Console) -> None:
     """Leave everything up until the user has seen enough."""
     console.print(f"Airflow stays up: [bold]{stack.airflow.url}[/] (no login needed; reachable from this machine only)")
     console.print(f"The control plane stays up: {stack.local.url}. Logs of every process: {stack.airflow.logs}")
+    variables = stack.airflow.folder / "variables.sh"
+    write_variables(variables, stack.airflow.env)
+    use = f"To use it from another shell: [bold]. {variables}[/], then e.g. [bold]modalflow status[/]"
+    console.print(use, highlight=False, soft_wrap=True)
     console.print(f"To stop all of it: Ctrl-C here, or [bold]kill {os.getpid()}[/]\n", highlight=False)
     try:
         while True:
@@ -178,3 +195,15 @@ def keep(stack: ModalStack, console: Console) -> None:
             time.sleep(POLL)
     except (KeyboardInterrupt, SystemExit):
         console.print("Stopping…")
+    finally:
+        variables.unlink(missing_ok=True)
+
+
+def write_variables(path: Path, env: Mapping[str, str]) -> None:
+    """Write a shell script, for this user alone, after which `airflow` and `modalflow` work on the demo."""
+    lines = [
+        f"export {name}={shlex.quote(env[name])}" for name in sorted(env) if name.startswith(("AIRFLOW_", "MODAL_"))
+    ]
+    lines.append(f'export PATH={shlex.quote(str(Path(sys.executable).parent))}:"$PATH"')
+    path.touch(mode=0o600)
+    path.write_text("\n".join(lines) + "\n")

@@ -129,6 +129,9 @@ class Waiting:
             why = self._tracker.trouble
             if not why and self._tracker.link.remote is None:
                 why = f"{server_url()} has not answered yet"
+            if not why and call.attempts:
+                times = "1 submission" if call.attempts == 1 else f"{call.attempts} submissions"
+                why = f"no container has begun it in {times}, and the next one follows after a pause"
             why = why or "what was handed over before goes first"
             return f"Waiting for {waited} to be submitted to Modal: {why}. It is submitted by itself when this passes."
         when = datetime.fromtimestamp(call.taken_at, UTC)

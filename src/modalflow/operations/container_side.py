@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,6 +32,15 @@ _REACH = (
     "Set [modal_executor] execution_api_url to a URL that is reachable from Modal's containers, and let it through the "
     "firewall; `modal shell` lets you try one."
 )
+
+
+def no_profile(profile: str, deployed: Collection[str]) -> Finding:
+    """Return the finding for a profile that was asked about and is not deployed."""
+    return fail(
+        f"container ({profile})",
+        f"profile {profile!r} is not deployed; deployed profiles: {', '.join(deployed)}",
+        "Name one of these with --profile, or deploy a file that has the profile: `modalflow deploy FILE`.",
+    )
 
 
 def examine(

@@ -60,4 +60,7 @@ def _on_modal(
     yield from modal_side.shared(site)
     yield from executor_side.examine(site, conf, env)
     for profile in profiles:
+        if deployment is not None and profile not in deployment.profiles:
+            yield container_side.no_profile(profile, deployment.profiles)
+            continue
         yield from container_side.examine(site, profile, env, timeout, trial)

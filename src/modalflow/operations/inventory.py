@@ -186,7 +186,7 @@ def _snapshots(items: Iterable[tuple[Any, Any]]) -> Iterable[Snapshot]:
 
 def _deployment(site: Site) -> Deployment | None:
     try:
-        return within(PATIENCE, LogVolume(site.control_plane, site.names).deployment)
+        return within(PATIENCE, LogVolume(site.control_plane, site.names, create=False).deployment)
     except (MalformedMessageError, exception.Error):
         return None
 

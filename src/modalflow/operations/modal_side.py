@@ -24,7 +24,7 @@ from modalflow.log_volume import LogVolume
 from modalflow.messages import PROTOCOL, Deployment
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.operations.findings import Finding, fail, ok, skip, timed, warn
-from modalflow.operations.site import PATIENCE, Site, open_site, within
+from modalflow.operations.site import PATIENCE, Site, check_the_way, open_site, within
 
 FAILURES = (exception.Error, ModalflowError, OSError, TimeoutError)
 
@@ -41,7 +41,7 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
             "credentials", str(error), "Make a token with `modal token new`, and put it into the connection."
         ), None
     except ModalflowError as error:
-        return fail("control plane", str(error), "Check the network of this machine, or MODAL_SERVER_URL."), None
+        return fail("control plane", str(error), check_the_way()), None
     kind = " (a local control plane)" if is_local() else ""
     return ok("credentials", f"accepted by {server_url()}{kind}", seconds), site
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from modalflow import bounded
 from modalflow.config import SECTION, ConfigSource, Settings, Variables
-from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, server_url
+from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
 from modalflow.described import describe, words_of
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names
@@ -75,6 +75,16 @@ def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
     )
 
 
+def check_the_way() -> str:
+    """Return what to check when Modal does not answer."""
+    if is_local():
+        return (
+            "Check that the local control plane runs (`modalflow local status`), and that MODAL_SERVER_URL is its "
+            'address: eval "$(modalflow local env)".'
+        )
+    return "Check the network of this machine, or MODAL_SERVER_URL."
+
+
 def read_settings(app: str = "", environment: str = "") -> Settings:
     """The executor's settings on this machine, and above them a command line's; ConfigError if one is wrong."""
     return override(Settings.read(config_source()), app, environment)
@@ -98,7 +108,7 @@ def open_site(settings: Settings) -> Site:
         return Site(settings, within(patience, connected))
     except TimeoutError as error:
         raise ControlPlaneUnreachableError(
-            f"Modal at {server_url()} has not answered within {patience:g} s. Check the network, or MODAL_SERVER_URL."
+            f"Modal at {server_url()} has not answered within {patience:g} s. {check_the_way()}"
         ) from error
     except ModalflowError:
         raise

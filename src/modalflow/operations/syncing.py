@@ -55,7 +55,7 @@ def remove_old(site: Site, *, newest: int, days: float, dry_run: bool = False) -
 
 def unread(site: Site, bundles: Mapping[str, Path]) -> list[str]:
     """Those of the bundles that the deployed worker does not read from the Volume; none where none is deployed."""
-    deployment = LogVolume(site.control_plane, site.names).deployment()
+    deployment = LogVolume(site.control_plane, site.names, create=False).deployment()
     if deployment is None or deployment.dags_source == "volume":
         return []
     return [name for name in bundles if name in deployment.bundles]

@@ -95,7 +95,7 @@ class TaskLog:
             self._function_call_id = one_line(entry.get("function_call_id") or "", ID)
 
     def _volume(self) -> Any:
-        return LogVolume(self.site.control_plane, self.site.names).volume
+        return LogVolume(self.site.control_plane, self.site.names, create=False).volume
 
 
 def _files(volume: Any, folder: str) -> list[Any]:
@@ -158,7 +158,7 @@ def _nearest(site: Site, target: Target) -> str:
 
 
 def _names(site: Site, folder: str) -> list[str]:
-    volume = LogVolume(site.control_plane, site.names).volume
+    volume = LogVolume(site.control_plane, site.names, create=False).volume
     try:
         found: list[Any] = within(PATIENCE, lambda: volume.listdir(folder))
     except _MISSING:

@@ -7,13 +7,17 @@ for has one in the state folder. All containers see the same files at once, as w
 from __future__ import annotations
 
 import contextlib
+import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
+
+from modalflow.emulator.volumes import beneath
 
 #: The names that S3, R2 and GCS take, and more of the same kind; nothing that could lead out of the folder.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
@@ -74,21 +78,44 @@ class Buckets:
 
         Those that were made for it go with the last container that has them, unless there is something in them.
         """
-        wanted = [folder.joinpath(*PurePosixPath(point).parts[:n]) for point in points for n in _depths(point)]
-        held = [made for made in wanted if self._points[made] or not made.exists()]
-        self._points.update(held)
-        for made in held:
-            made.mkdir(exist_ok=True)
+        held: list[Path] = []
         try:
+            for point in points:
+                for depth in range(1, len(PurePosixPath(point).parts) + 1):
+                    made = _inside(folder, PurePosixPath(*PurePosixPath(point).parts[:depth]))
+                    if self._points[made] or not os.path.lexists(made):
+                        _make(folder, made)
+                        self._points[made] += 1
+                        held.append(made)
             yield
         finally:
             self._points.subtract(held)
             for made in reversed(held):
-                if not self._points[made]:
-                    with contextlib.suppress(OSError):
-                        # A container without namespaces has a link there.
-                        made.unlink() if made.is_symlink() else made.rmdir()
+                if self._points[made] <= 0:
+                    del self._points[made]
+                    _remove(folder, made)
 
 
-def _depths(point: str) -> range:
-    return range(1, len(PurePosixPath(point).parts) + 1)
+def _inside(folder: Path, point: PurePosixPath) -> Path:
+    """Return the path of a point with the links above it followed; FAILED_PRECONDITION if it is not in the bucket."""
+    made = (folder / point).parent.resolve() / point.name
+    if not made.is_relative_to(folder):
+        raise GRPCError(
+            Status.FAILED_PRECONDITION,
+            f"{str(point)!r} in the bucket's folder {folder} is behind a link that leads out of it, so nothing can be "
+            "mounted there",
+        )
+    return made
+
+
+def _make(folder: Path, made: Path) -> None:
+    # Through no link: a container that has the bucket may put one there at this moment.
+    with beneath.holder(folder, str(made.relative_to(folder))) as (name, above), contextlib.suppress(FileExistsError):
+        os.mkdir(name, dir_fd=above)
+
+
+def _remove(folder: Path, made: Path) -> None:
+    with contextlib.suppress(OSError), beneath.holder(folder, str(made.relative_to(folder))) as (name, above):
+        is_link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
+        # A container without namespaces has a link there.
+        (os.unlink if is_link else os.rmdir)(name, dir_fd=above)

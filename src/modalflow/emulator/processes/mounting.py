@@ -9,6 +9,7 @@ none, is shown by a layer of this container's own.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Sequence
@@ -67,6 +68,7 @@ class _Placing:
         if self._holder(path) is not None:
             # A symlink of that volume's is followed; one of the host's gives way.
             path = os.path.realpath(path)
+        self._check(path)
         holder = self._holder(path)
         if holder is None:
             self._link(path, target, volume)
@@ -108,11 +110,18 @@ class _Placing:
             # The control plane writes through this when it reloads the volume: the container can put something else at
             # the path, and another mount covers it there if it is only to be read.
             self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
-        os.makedirs(f"{place}/{volume.sub_path.strip('/')}", exist_ok=True)
+        shown = os.path.join(place, volume.sub_path.strip("/"))
+        self._check(os.path.realpath(shown))
+        os.makedirs(shown, exist_ok=True)
         if volume.read_only:
             if volume.layers:
                 syscalls.bind(place, place)
             syscalls.make_read_only(place)
+
+    def _check(self, path: str) -> None:
+        """Refuse a path, without symlinks, that a symlink of a volume leads to the host by, which is still mounted."""
+        if path == self._host or path.startswith(f"{self._host}/"):
+            raise OSError(errno.EXDEV, "a symlink in a volume leads out of the container", path)
 
     def _bind(self, source: str, point: str, volume: VolumeView) -> None:
         syscalls.bind(source, point)

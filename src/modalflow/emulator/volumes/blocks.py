@@ -106,8 +106,8 @@ class BlockStore:
         """Keep an open file's content, in blocks; return them and the size. Holes are not read.
 
         ``known`` are blocks that it had earlier: what is still the same is compared, and neither hashed nor written.
-        The first ``trusted`` of them are taken to be the same without being read. A file made for the whole content is
-        given to ``dress``.
+        The first ``trusted`` of them, as far as they are kept, are taken to be the same without being read. A file
+        made for the whole content is given to ``dress``.
         """
         size = os.fstat(descriptor).st_size
         count = -(-size // BLOCK_BYTES)
@@ -117,8 +117,9 @@ class BlockStore:
         try:
             for index in range(count):
                 expected = known[index] if index < len(known) else None
-                if expected is not None and (index < trusted or self._is_at(descriptor, index, expected, size)):
-                    self._use_kept(expected)
+                is_same = expected is not None and (index < trusted or self._is_at(descriptor, index, expected, size))
+                # One that nothing used may be gone by now, however it was compared.
+                if expected is not None and is_same and not self.use([expected]):
                     blocks.append(expected)
                 elif _is_hole(descriptor, index * BLOCK_BYTES):
                     blocks.append(self.keep(b""))
@@ -142,7 +143,7 @@ class BlockStore:
             raise ValueError(f"the uploaded block has {size} bytes; expected at most {BLOCK_BYTES}")
 
     def use(self, blocks: Iterable[str]) -> list[str]:
-        """Count the caller as a user of each block that is there; return those that are missing."""
+        """Count the caller as a user of all these blocks, or of none if some are missing; return those."""
         wanted = list(blocks)
         with self._lock:
             missing = [block for block in wanted if not self._users[block] and not self._has(block)]
@@ -279,10 +280,6 @@ class BlockStore:
                 return not rest.strip(b"\0")
         except FileNotFoundError:
             return False
-
-    def _use_kept(self, block: str) -> None:
-        with self._lock:
-            self._use(block)
 
     def _use(self, block: str) -> None:
         self._users[block] += 1

@@ -39,7 +39,9 @@ def lay_out(
 ) -> None:
     """Make the layer. Those ``gone`` are what the layers below it show and the volume no longer has."""
     used = [block for node in nodes.values() if node is not None for block in node.blocks]
-    blocks.use(used)
+    if blocks.use(used):
+        # Damaged: not used, so not to be released either.
+        used = []
     try:
         folder.mkdir(parents=True)
         folder.chmod(0o755)

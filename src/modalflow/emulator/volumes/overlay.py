@@ -8,6 +8,7 @@ it, as a process of the container would write it. It works in whichever thread c
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import os
@@ -96,6 +97,8 @@ class OverlayView:
                 # Gone since the walk: to be reported as such, not as unchanged.
                 continue
             shown.add(found.path)
+            if node is None:
+                continue
             if node == self._step.get(found.path):
                 self._blocks.release(node.blocks)
             else:
@@ -175,8 +178,7 @@ class OverlayView:
                 start = join(lower, name)
                 for below in (start, *self._lower.under(start)):
                     if (node := self._lower.get(below)) is not None:
-                        self._blocks.use(node.blocks)
-                        yield _Found(join(path, name) + below[len(start) :], None, below, node)
+                        yield _Found(join(path, name) + below[len(start) :], None, below, self._used(below, node))
 
     def _lies_over(self, upper: str, name: str, lower: str | None) -> str | None:
         """Return the directory below that a directory of the upper layer lies over, None if that is none."""
@@ -201,7 +203,18 @@ class OverlayView:
         except OSError:
             return None
 
-    def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node:
+    def _used(self, below: str, node: Node) -> Node:
+        """Count the caller as a user of what the layers below have at a path; of nobody else's it may be by now."""
+        if not self._blocks.use(node.blocks):
+            return node
+        for layer in self.layers:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError), (layer / below).open("rb") as file:
+                blocks, _ = self._blocks.keep_file(file.fileno())
+                return replace(node, blocks=blocks)
+        raise OSError(errno.EIO, "the content of a file is missing", below)
+
+    def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node | None:
+        """Return what is there, its blocks counted; None for a file that is as it was when the view was in step."""
         assert found.status is not None
         status = found.status
         mode = stat.S_IMODE(status.st_mode)
@@ -213,9 +226,12 @@ class OverlayView:
         known = contents.get(status.st_ino) or self._contents.get(status.st_ino)
         signature = Signature.of(status)
         if known is not None and known.signature == signature and (known.is_certain or is_growing):
-            self._blocks.use(known.node.blocks)
             contents[status.st_ino] = known
-            return known.node
+            if known.node == self._step.get(found.path):
+                # Not counted: if others have another file there by now, the blocks of this one may be gone.
+                return None
+            if not self._blocks.use(known.node.blocks):
+                return known.node
         node, is_whole = self._read(found, status, known, is_growing)
         racy = time.time_ns() - status.st_mtime_ns < RACY_NS
         contents[status.st_ino] = _Content(signature, node, is_whole and not racy)
@@ -230,10 +246,9 @@ class OverlayView:
             # Only its mode, owner or time were changed: the content is the lower layer's.
             below = self._redirected(found.path, found.path.rpartition("/")[2], found.lower and parent(found.lower))
             node = None if below is None else self._lower.get(below)
-            if node is None or node.kind is not Kind.FILE:
+            if below is None or node is None or node.kind is not Kind.FILE:
                 raise OSError(errno.EIO, "the content of a file with a new mode or time is unknown", found.path)
-            self._blocks.use(node.blocks)
-            return replace(node, mode=mode, mtime_ns=status.st_mtime_ns), True
+            return replace(self._used(below, node), mode=mode, mtime_ns=status.st_mtime_ns), True
         earlier: Node | None = known.node if known is not None else self._step.get(found.path)
         blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
         trusted = 0

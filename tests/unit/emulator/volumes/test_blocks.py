@@ -117,6 +117,27 @@ def test_a_larger_file_is_kept_in_one_piece(store: BlockStore, tmp_path: Path, m
     assert (tmp_path / "copy").read_bytes() == path.read_bytes()
 
 
+@pytest.mark.parametrize("trusted", [0, 2])
+def test_blocks_of_an_earlier_content_may_be_gone(
+    store: BlockStore, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: int
+) -> None:
+    """Of a file whose earlier blocks nothing used for a while, all that is gone is read anew."""
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    path = tmp_path / "file"
+    path.write_bytes(b"aaaabbbbc")
+    with path.open("rb") as file:
+        known, _ = store.keep_file(file.fileno())
+        store.release(known)
+        clock.now += 2 * UNUSED_SECONDS
+        store.release([])
+        clock.now += 2 * UNUSED_SECONDS
+        store.release([])
+        kept, size = store.keep_file(file.fileno(), known, trusted)
+    assert kept == known
+    store.write_file(kept, size, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"aaaabbbbc"
+
+
 def test_what_was_put_together_is_found_again(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart the blocks of a larger file are where they were; one that nothing uses goes."""
     monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)

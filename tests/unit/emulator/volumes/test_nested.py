@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
+from modalflow.emulator.processes import rooms
 from modalflow.emulator.processes.starts import Isolation, VolumeView
 from tests.contract.isolated import problem_with
+from tests.unit.emulator.volumes.mounting import mounted
 from tests.unit.emulator.volumes.test_overlay import KINDS, World, inside
 
 NAMES = ("outer", "middle", "inner")
@@ -160,3 +162,23 @@ async def test_a_nested_volume_is_reloaded_and_so_is_the_outer_one(nest: Nest) -
         await nest.volumes.VolumeReload(api_pb2.VolumeReloadRequest(volume_id=nest.ids[name]), inside("two"))
         assert inside_of(two, f"{path}/file").read_text() == name
     assert (nest.files("outer"), nest.files("inner")) == ({"file"}, {"file"})
+
+
+@pytest.mark.parametrize("shape", ["inside", "part"])
+async def test_a_symlink_of_a_volume_leads_to_nothing_of_the_host(nest: Nest, tmp_path: Path, shape: str) -> None:
+    """While a container's mounts are made the host's root is still there: a Volume's symlink to it is refused."""
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "file").write_text("untouched")
+    root = await nest.mount("one", {"/a": "outer"})
+    (mounted(root, nest.ids["outer"]) / "out").symlink_to(f"{rooms._HOST}{outside}")
+    await nest.end("one")
+    with pytest.raises(AssertionError, match="leads out of the container"):
+        if shape == "inside":
+            await nest.mount("two", {"/a": "outer", "/a/out/file": "inner"})
+        else:
+            view = await nest.volumes.attach(nest.ids["outer"], "two", background_commits=False)
+            part = VolumeView(nest.ids["outer"], view.root, "/usr", "out", layers=tuple(view.layers))
+            await nest.rooms.enter("two", part)
+    assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("file", "untouched")]
+    await nest.end("two")

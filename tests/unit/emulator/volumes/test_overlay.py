@@ -28,7 +28,7 @@ from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.tree import Kind
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.contract.isolated import problem_with
-from tests.support import wait_until
+from tests.support import Clock, wait_until
 from tests.unit.emulator.volumes.mounting import Rooms, mounted
 
 T = TypeVar("T")
@@ -352,6 +352,58 @@ async def test_of_a_growing_file_the_rest_is_read(world: World, monkeypatch: pyt
         assert world.committed()["log"][3] == b"a" * 950 + b"c" * 100
         await world.commit("one")
         assert world.committed()["log"][3] == b"b" + b"a" * 949 + b"c" * 100
+
+
+async def test_what_one_container_has_still_and_others_replaced_costs_nobody_a_block(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that another container made longer keeps what both contents have, however often the first one commits."""
+    clock = Clock()
+    monkeypatch.setattr(world.volumes._blocks, "_clock", clock)
+    for module in (blocks, overlay):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    one = await world.enter("one")
+    (one / "log").write_bytes(b"a" * 150)
+    os.utime(one / "log", ns=(1, 1))
+    await world.commit("one")
+    two = await world.enter("two")
+    with (two / "log").open("ab") as file:
+        file.write(b"b" * 100)
+    await world.commit("two")
+    for _ in range(4):
+        clock.now += 2 * blocks.UNUSED_SECONDS
+        world.volumes._blocks.release([])
+        await world.commit("one")
+    assert world.committed()["log"][3] == b"a" * 150 + b"b" * 100
+
+
+@pytest.mark.parametrize("change", ["chmod", "rename"])
+async def test_what_was_removed_elsewhere_meanwhile_can_be_committed_again(
+    world: World, isolation: Isolation, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """A container still has the content of its start: a new mode or a new folder brings it back as a whole."""
+    if isolation is not Isolation.ROOT and change == "rename":
+        pytest.skip("the kernel renames no such folder in a user namespace")
+    clock = Clock()
+    monkeypatch.setattr(world.volumes._blocks, "_clock", clock)
+    one = await world.enter("one")
+    (one / "folder").mkdir()
+    (one / "folder" / "file").write_text("content")
+    await world.leave("one")
+    two = await world.enter("two")
+    three = await world.enter("three")
+    shutil.rmtree(three / "folder")
+    await world.commit("three")
+    for _ in range(3):
+        clock.now += 2 * blocks.UNUSED_SECONDS
+        world.volumes._blocks.release([])
+    if change == "rename":
+        (two / "folder").rename(two / "moved")
+    else:
+        (two / "folder" / "file").chmod(0o600)
+    await world.commit("two")
+    found = [entry[3] for path, entry in world.committed().items() if path.endswith("file")]
+    assert found == [b"content"]
 
 
 PATHS = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f/g"])

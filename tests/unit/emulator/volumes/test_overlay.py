@@ -304,14 +304,34 @@ async def test_of_a_growing_file_the_rest_is_read(world: World, monkeypatch: pyt
     with (one / "log").open("w+b", buffering=0) as file:
         file.write(b"a" * 950)
         await world.commit("one")
-        file.seek(0)
+        file.seek(300)
         file.write(b"b")
         file.seek(0, os.SEEK_END)
         file.write(b"c" * 100)
         await world.volumes._commit(world.id, "one", growing={"log"})
         assert world.committed()["log"][3] == b"a" * 950 + b"c" * 100
         await world.commit("one")
-        assert world.committed()["log"][3] == b"b" + b"a" * 949 + b"c" * 100
+        assert world.committed()["log"][3] == b"a" * 300 + b"b" + b"a" * 649 + b"c" * 100
+
+
+@pytest.mark.parametrize("grown", [0, 100], ids=["same size", "longer"])
+async def test_a_database_that_stays_open_is_committed_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, grown: int
+) -> None:
+    """A background commit of an open file reads all of it if its size is the same or its beginning is another: readers
+    get no mixture of old and new pages."""
+    for module in (blocks, overlay):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    one = await world.enter("one")
+    with (one / "base.db").open("w+b", buffering=0) as file:
+        file.write(b"a" * 950)
+        await world.volumes._commit(world.id, "one", growing={"base.db"})
+        for offset, content in ((0, b"1"), (500, b"2"), (950, b"c" * grown)):
+            file.seek(offset)
+            file.write(content)
+        await world.volumes._commit(world.id, "one", growing={"base.db"})
+        found = world.committed()["base.db"][3]
+        assert found == b"1" + b"a" * 499 + b"2" + b"a" * 449 + b"c" * grown
 
 
 PATHS = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f/g"])

@@ -259,15 +259,20 @@ class OverlayView:
             return
         staged = target.with_name(_STAGED)
         staged.unlink(missing_ok=True)
-        if node.kind is Kind.LINK:
-            staged.symlink_to(node.target)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
-        else:
-            self._blocks.write_file(node.blocks, node.size, staged)
-            staged.chmod(node.mode)
-            os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
-        # Renamed into place, so that nothing in the container ever reads half a file.
-        staged.replace(target)
+        try:
+            if node.kind is Kind.LINK:
+                staged.symlink_to(node.target)
+                os.utime(staged, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
+            else:
+                self._blocks.write_file(node.blocks, node.size, staged)
+                staged.chmod(node.mode)
+                os.utime(staged, ns=(node.mtime_ns, node.mtime_ns))
+            # Renamed into place, so that nothing in the container ever reads half a file.
+            staged.replace(target)
+        except OSError:
+            # It would be committed as a file of the container's.
+            staged.unlink(missing_ok=True)
+            raise
 
     def _make_way(self, target: Path, old: Node | None, new: Node | None) -> None:
         if old is None:

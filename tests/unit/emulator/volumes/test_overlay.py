@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -332,6 +333,26 @@ async def test_a_database_that_stays_open_is_committed_as_it_is(
         await world.volumes._commit(world.id, "one", growing={"base.db"})
         found = world.committed()["base.db"][3]
         assert found == b"1" + b"a" * 499 + b"2" + b"a" * 449 + b"c" * grown
+
+
+async def test_a_reload_that_fails_leaves_nothing_half_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk is full in the middle of a file, its part is not left in the Volume, and the next reload succeeds."""
+    one, two = await world.enter("one"), await world.enter("two")
+    (one / "file").write_text("1" * 100)
+    await world.commit("one")
+
+    def write_a_part(_blocks: object, _size: int, target: Path) -> None:
+        target.write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(world.volumes._blocks, "write_file", write_a_part)
+        with pytest.raises(OSError, match="No space"):
+            await world.reload("two")
+    await world.commit("two")
+    assert set(world.committed()) == {"file"}
+    await world.reload("two")
+    assert seen(two) == seen(one)
 
 
 PATHS = st.sampled_from(["a", "b", "d", "d/a", "d/b", "d/e", "d/e/a", "f/g"])

@@ -21,6 +21,9 @@ from modalflow.emulator.state.store import FileStore
 #: Modal's block size for uploads and downloads of volumes: the SDK's ``BLOCK_SIZE`` (modal/_utils/blob_utils.py).
 BLOCK_BYTES = 8 * 1024 * 1024
 
+#: What formats that change a file in place (SQLite, HDF5) have at its beginning changes whenever the file does.
+PAGE_BYTES = 4096
+
 #: An unused block stays so long: a download of it may be under way, or the upload that it is part of may not be over.
 UNUSED_SECONDS = 60.0
 
@@ -129,6 +132,16 @@ class BlockStore:
             self.release(blocks)
             raise
         return tuple(blocks), size
+
+    def begins_with(self, descriptor: int, block: str) -> bool:
+        """Return whether an open file has the first page of a block."""
+        path, offset = self.locate(block)
+        length = min(PAGE_BYTES, BLOCK_BYTES)
+        try:
+            with path.open("rb", buffering=0) as kept:
+                return os.pread(descriptor, length, 0) == os.pread(kept.fileno(), length, offset).ljust(length, b"\0")
+        except FileNotFoundError:
+            return False
 
     def receive(self, path: Path, expected: str) -> None:
         """Keep an uploaded block that nobody uses yet; ValueError if it is not the expected one."""

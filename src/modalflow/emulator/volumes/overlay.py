@@ -252,10 +252,13 @@ class OverlayView:
         earlier: Node | None = known.node if known is not None else self._step.get(found.path)
         blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
         trusted = 0
-        if is_growing and known is not None and status.st_size >= known.node.size:
+        if is_growing and known is not None and status.st_size > known.node.size:
             # But for the last block, which may have been no full one.
             trusted = known.node.size // BLOCK_BYTES
         with beneath.opened(self._upper, found.path) as descriptor:
+            if trusted and not self._blocks.begins_with(descriptor, blocks[0]):
+                # A database, which changes its first page with each write: it has not only grown.
+                trusted = 0
             dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
             kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted

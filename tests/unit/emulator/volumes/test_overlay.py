@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import shutil
 import stat
@@ -344,14 +345,54 @@ async def test_of_a_growing_file_the_rest_is_read(world: World, monkeypatch: pyt
     with (one / "log").open("w+b", buffering=0) as file:
         file.write(b"a" * 950)
         await world.commit("one")
-        file.seek(0)
+        file.seek(300)
         file.write(b"b")
         file.seek(0, os.SEEK_END)
         file.write(b"c" * 100)
         await world.volumes._commit(world.id, "one", growing={"log"})
         assert world.committed()["log"][3] == b"a" * 950 + b"c" * 100
         await world.commit("one")
-        assert world.committed()["log"][3] == b"b" + b"a" * 949 + b"c" * 100
+        assert world.committed()["log"][3] == b"a" * 300 + b"b" + b"a" * 649 + b"c" * 100
+
+
+@pytest.mark.parametrize("grown", [0, 100], ids=["same size", "longer"])
+async def test_a_database_that_stays_open_is_committed_as_it_is(
+    world: World, monkeypatch: pytest.MonkeyPatch, grown: int
+) -> None:
+    """A background commit of an open file reads all of it if its size is the same or its beginning is another: readers
+    get no mixture of old and new pages."""
+    for module in (blocks, overlay):
+        monkeypatch.setattr(module, "BLOCK_BYTES", 100)
+    one = await world.enter("one")
+    with (one / "base.db").open("w+b", buffering=0) as file:
+        file.write(b"a" * 950)
+        await world.volumes._commit(world.id, "one", growing={"base.db"})
+        for offset, content in ((0, b"1"), (500, b"2"), (950, b"c" * grown)):
+            file.seek(offset)
+            file.write(content)
+        await world.volumes._commit(world.id, "one", growing={"base.db"})
+        found = world.committed()["base.db"][3]
+        assert found == b"1" + b"a" * 499 + b"2" + b"a" * 449 + b"c" * grown
+
+
+async def test_a_reload_that_fails_leaves_nothing_half_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk is full in the middle of a file, its part is not left in the Volume, and the next reload succeeds."""
+    one, two = await world.enter("one"), await world.enter("two")
+    (one / "file").write_text("1" * 100)
+    await world.commit("one")
+
+    def write_a_part(_blocks: object, _size: int, target: Path) -> None:
+        target.write_text("1")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(world.volumes._blocks, "write_file", write_a_part)
+        with pytest.raises(OSError, match="No space"):
+            await world.reload("two")
+    await world.commit("two")
+    assert set(world.committed()) == {"file"}
+    await world.reload("two")
+    assert seen(two) == seen(one)
 
 
 async def test_what_one_container_has_still_and_others_replaced_costs_nobody_a_block(

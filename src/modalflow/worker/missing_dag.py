@@ -104,8 +104,11 @@ def _of_an_import(looked: Looked, error: str) -> str:
             "container reads everything for the first time: do less at the top level of the file, name what it imports "
             "in the profile's `preload`, or set AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT in [modal_executor] worker_env."
         )
-    elif (module := _MODULE.search(error)) is not None:
-        said = f"{looked.file} imports a module that this container does not have: {one_line(module[1])!r}. {_INSTALL}"
+    elif modules := list(dict.fromkeys(map(one_line, _MODULE.findall(error))))[:_NAMED]:
+        # Several where one was to replace another: `except ImportError: import …`.
+        what = "a module" if len(modules) == 1 else "modules"
+        named = ", ".join(map(repr, modules))
+        said = f"{looked.file} imports {what} that this container does not have: {named}. {_INSTALL}"
     elif (name := _NAME.search(error)) is not None:
         what, where = map(one_line, name.groups())
         said = (

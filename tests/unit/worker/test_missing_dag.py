@@ -37,6 +37,11 @@ def error_of(code: str) -> str:
     [
         (error_of("import acme_ops"), "a module that this container does not have: 'acme_ops'", "requirements"),
         ("No module named 'acme.ops'", "does not have: 'acme.ops'", "$AIRFLOW_HOME/plugins"),
+        (
+            error_of("try:\n    import acme_ops\nexcept ImportError:\n    import acme_old"),
+            "modules that this container does not have: 'acme_ops', 'acme_old'",
+            "requirements",
+        ),
         (error_of("from json import acme"), "imports 'acme' from 'json'", "requirements"),
         (error_of("def broken(:\n    pass"), "not valid for this container's Python: SyntaxError", "Fix the file"),
         (error_of("if 1:\nx"), "not valid for this container's Python: IndentationError", "Fix the file"),

@@ -31,7 +31,7 @@ _STAGED = ".modalflow-incoming"
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file held when it was last looked at."""
+    """What a file held when it was last read."""
 
     signature: Signature
     node: Node
@@ -71,7 +71,7 @@ class OverlayView:
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Files at the paths of ``growing`` are open and
-        will be looked at again: of one that only became longer, the rest alone is read. If a file cannot be kept, the
+        will be read again: of one that only became longer, the rest alone is read now. If a file cannot be kept, the
         next commit finds the same changes.
         """
         changed: dict[str, Node | None] = {}
@@ -198,7 +198,7 @@ class OverlayView:
             return None
 
     def _used(self, below: str, node: Node) -> Node:
-        """Count the caller as a user of what the layers below have at a path; of nobody else's it may be by now."""
+        """Count the caller as a user of what the layers below have at a path, also if the volume no longer has it."""
         if not self._blocks.use(node.blocks):
             return node
         for layer in self.layers:
@@ -247,7 +247,7 @@ class OverlayView:
         blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
         trusted = 0
         if is_growing and known is not None and status.st_size >= known.node.size:
-            # But for the last block, which may have been no full one.
+            # Except the last block, which was perhaps not full.
             trusted = known.node.size // BLOCK_BYTES
         with beneath.opened(self._upper, found.path) as descriptor:
             dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)

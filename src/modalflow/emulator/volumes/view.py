@@ -23,7 +23,7 @@ from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.tree import Kind, Node, Tree, join, parent, parents
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
-#: milliseconds): it is read once more at the next look.
+#: milliseconds): the next commit reads it once more.
 RACY_NS = 50_000_000
 
 
@@ -56,7 +56,7 @@ class View(Protocol):
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Of files at the paths of ``growing``, which are
-        open and will be looked at again, it is enough to read what was added. If a file cannot be kept (OSError), the
+        open and will be read again, it is enough to read what was added. If a file cannot be kept (OSError), the
         view is as it was: the next commit finds the same changes.
         """
 
@@ -77,7 +77,7 @@ class View(Protocol):
 class _Known:
     node: Node
     signature: Signature | None
-    """None where the next look must not trust it."""
+    """None if the next commit must read the file again."""
 
 
 class CopiedView:
@@ -139,7 +139,7 @@ class CopiedView:
             changed[path] = None
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """As ``View.agree``; it is, since it told of them."""
+        """Do nothing: ``changes`` has noted them already."""
 
     def behind(self) -> Mapping[str, Node | None]:
         """As ``View.behind``, but all that the volume holds."""

@@ -2,7 +2,7 @@
 
 Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
 file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree
-is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, volume_files.py's.
+is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, files.py's.
 """
 
 from __future__ import annotations

@@ -115,12 +115,13 @@ class OverlayView:
         wanted = {path: self._tree.get(path) for path in self._step.differing()}
         return {path: node for path, node in wanted.items() if node != self._step.get(path)}
 
-    def update(self, wanted: Mapping[str, Node | None], root: Path | None) -> None:
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
         """As ``View.update``, through the mount: the control plane writes as a process of the container would."""
         if root is None:
             raise OSError(errno.ESTALE, "the container does not run, so nothing can be brought into its volume")
         for path in sorted(wanted, reverse=True):
-            make_way(root, path, self._step.get(path), wanted[path])
+            if make_way(root, path, self._step.get(path), wanted[path]):
+                done[path] = None
             self._shown.discard(path)
         touched: set[str] = set()
         for path in sorted(wanted):
@@ -128,6 +129,7 @@ class OverlayView:
             if (node := wanted[path]) is not None:
                 put(self._blocks, node, root, path, join(parent(path), _STAGED))
                 self._shown.add(path)
+            done[path] = node
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
             node = wanted[path] if path in wanted else self._step.get(path)

@@ -282,7 +282,7 @@ class _ConfBefore33:
         own = {
             name.removeprefix(prefix).lower(): value for name, value in os.environ.items() if name.startswith(prefix)
         }
-        return {name: int(value) if value.isdigit() else value for name, value in own.items()}
+        return {name: int(value) if value.isdecimal() else value for name, value in own.items()}
 
 
 # --- the executor, in the scheduler ---

@@ -164,7 +164,7 @@ class Entry:
     def from_json(cls, text: object) -> Entry:
         """Read what ``to_json`` returned; raise MalformedMessageError for anything else.
 
-        Whoever wrote it, its texts are safe to store, log and print, and its numbers are finite.
+        Whatever process wrote it, its texts are safe to store, log and print, and its numbers are finite.
         """
         if not isinstance(text, str):
             raise MalformedMessageError(f"A ledger entry is {type(text).__name__}; expected a JSON text")

@@ -68,7 +68,7 @@ USAGE_FOLDER = "modalflow-usage"
 
 
 class TaskTry(NamedTuple):
-    """One try of a task instance: what tells work apart, also where two labels read the same. JSON has it as a list."""
+    """One try of a task instance: what identifies work, also if two labels read the same. JSON has it as a list."""
 
     dag_id: str
     task_id: str
@@ -92,7 +92,7 @@ class TaskTry(NamedTuple):
     def read(cls, wire: object) -> TaskTry | None:
         """Return what a JSON list says, or None for null; raise ValueError for anything else.
 
-        The ids are as they were written, whoever wrote them: clean them before you print them.
+        The ids are as they were written, by any process: clean them before you print them.
         """
         if wire is None:
             return None
@@ -135,7 +135,7 @@ _STANDS_FOR_ANOTHER = re.compile(r".*~[0-9a-f]{32}", re.DOTALL)
 
 
 def short(text: str) -> str:
-    """Return a digest that tells texts apart, as hexadecimal digits."""
+    """Return a digest that differs for different texts, as hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 

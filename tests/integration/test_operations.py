@@ -298,7 +298,7 @@ def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
     row = next(line for line in page.splitlines() if key.run_id in line).split()
     assert row[:5] == ["driven", key.run_id, "adds", "1", "1"] and row[-1].startswith("$0.0")
     assert other.run_id in page and page.splitlines()[0].startswith("operated: what ended since ")
-    assert "Dollars are an estimate by the rates that Modal had in 2026-10.\n(Modal did not tell its own: " in page
+    assert "Dollars are an estimate by the rates that Modal had in 2026-10.\n(Modal did not report its own: " in page
     footer = json.loads(desk.driver.log(key).splitlines()[-1])["event"]
     assert footer.startswith("Occupied 2 cores, 1 GiB for ") and "(an estimate)" in footer
     assert "No task has left a record" in desk.run("cost", "--dag", "nobody").stdout

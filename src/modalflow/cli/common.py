@@ -81,7 +81,7 @@ def errors_in_a_line() -> Iterator[None]:
     except TimeoutError as error:
         raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
     except exception.Error as error:
-        raise click.ClickException(f"{clean(words_of(error), STORED)} (`modalflow doctor` may tell more)") from error
+        raise click.ClickException(f"{clean(words_of(error), STORED)} (`modalflow doctor` can show more)") from error
 
 
 @contextmanager

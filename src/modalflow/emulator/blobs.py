@@ -126,7 +126,7 @@ class Blobs(Service):
         return f"{self.url}/download/{token}"
 
     def short_of(self, size: int) -> str:
-        """Return the words where there is no room for that many bytes, else nothing."""
+        """Return why there is no room for that many bytes; an empty text if there is."""
         return room.short_of(self._root, size)
 
     def accept(self, kind: str, what: str) -> str:

@@ -13,10 +13,10 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.wire import optional
 
-_SNAPSHOT = "asks for memory snapshots and starts without: each container imports its modules by itself"
+_SNAPSHOT = "asks for memory snapshots and starts without: each container imports its modules again"
 _GPU_SNAPSHOT = "asks for snapshots of GPU memory and starts without: none are taken here"
 
-#: Field of a definition → what is said if it is set. A ``{}`` is its value.
+#: Field of a definition → the line if it is set. A ``{}`` is its value.
 OF_FUNCTION: Mapping[str, str] = {
     "i6pn_enabled": "asks for i6pn and runs without: containers here share the network of this machine",
     "checkpointing_enabled": _SNAPSHOT,

@@ -1,8 +1,8 @@
 """A pytest plugin: the fixture ``local_modal``, a LocalModal for the tests that ask for it.
 
-Not loaded by itself: ``pytest_plugins = ["modalflow.emulator.pytest"]`` in a conftest.py, or ``-p
-modalflow.emulator.pytest``. An entry point would load it into every pytest run of an environment that has modalflow,
-Airflow's among them, most of which have nothing to do with Modal.
+Not loaded automatically. Write ``pytest_plugins = ["modalflow.emulator.pytest"]`` in a conftest.py, or pass
+``-p modalflow.emulator.pytest``. An entry point would load it into every pytest run of an environment that has
+modalflow, Airflow's among them, most of which have nothing to do with Modal.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def _fail(tracker: Tracker, work_id: str, reason: Reason) -> None:
         return
     try:
         tracker.fail(call, reason)
-    except Exception:  # The last resort: Airflow must be told that it ended.
+    except Exception:  # The last resort: Airflow must learn that it ended.
         log.exception("%s could not be failed in order", call.label)
         call.settled = True
         tracker.calls.discard(call)

@@ -106,7 +106,7 @@ class Call:
     notes: int = 0
     """How often a user was told that it waits."""
     mishaps: int = 0
-    """How often in a row asking Modal about it, or for it, went wrong in a way that nobody foresaw."""
+    """How often in a row asking Modal about it, or for it, went wrong in an unforeseen way."""
     container_id: str = ""
     """Where it runs, once a look has found that it does."""
     due_at: float = math.inf

@@ -62,7 +62,7 @@ def is_untold(entry: Entry) -> bool:
 
 
 def _is_told(news: News) -> bool:
-    """Whether Airflow is told of this end of a workload."""
+    """Return whether this end of a workload is reported to Airflow."""
     return news.kind is not NewsKind.OVER and (news.entry is None or not is_untold(news.entry))
 
 
@@ -251,8 +251,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
             try:
                 if self._take(news, begun):
                     told.append(news)
-            except Exception as error:  # The boundary of a workload: the others' news are told all the same.
-                self.log.exception("Airflow could not be told of the %s of %s", news.kind.name, label_of(news.key))
+            except Exception as error:  # The boundary of a workload: the others' news are reported all the same.
+                self.log.exception("The %s of %s could not be reported to Airflow", news.kind.name, label_of(news.key))
                 self._end_unheard(news, error)
         self._engine.delivered(told)
 
@@ -278,7 +278,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         return current
 
     def _end_unheard(self, news: News, error: Exception) -> None:
-        """Fail a workload of whose end Airflow could not be told in order, so that nothing waits for it for ever."""
+        """Fail a workload whose end could not be reported to Airflow in order, so that nothing waits for it forever."""
         if news.kind not in (*ENDS, NewsKind.OVER):
             return
         key: Any = news.key
@@ -286,7 +286,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         try:
             if _is_told(news):
                 if key in self.running or key not in self.event_buffer:
-                    airflow_compat.tell_failed(self, key, own_failure(error, "telling Airflow of its end"))
+                    airflow_compat.tell_failed(self, key, own_failure(error, "reporting its end to Airflow"))
             else:
                 self.running.discard(key)
         except Exception:  # There is nothing left to try.
@@ -320,8 +320,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         """As BaseExecutor's, with text that every database takes. Airflow's event log is no reason to fail anything."""
         try:
             super().log_task_event(event=event, extra=clean(extra, STORED), ti_key=ti_key)
-        except Exception:  # What is told to Airflow by other ways counts.
-            self.log.exception("Airflow's event log could not be told of %s", label_of(ti_key))
+        except Exception:  # What is reported to Airflow by other ways counts.
+            self.log.exception("An event of %s could not be added to Airflow's event log", label_of(ti_key))
 
     # --- what Airflow wants ended ---
 

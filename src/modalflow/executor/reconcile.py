@@ -114,7 +114,7 @@ class Sweeper:
                 if not verdict.ended:
                     await asyncio.sleep(EXPLANATION_POLL)
         except FAILURES as error:
-            log.warning("Modal was not heard on the end of %s (%s)", call.label, describe(error))
+            log.warning("Modal did not report the end of %s (%s)", call.label, describe(error))
         except Exception:  # Its outcome is there: it is delivered without Modal's word on it.
             log.exception("Asking Modal about the end of %s went wrong", call.label)
         says_more = verdict.reason and verdict.cause.value == entry.cause == Cause.CANCELLED.value

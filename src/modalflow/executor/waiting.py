@@ -105,7 +105,7 @@ class Waiting:
             try:
                 known[key] = await self._tracker.link.made().backlog(*key)
             except FAILURES as error:
-                log.info("Modal did not tell the backlog of %s (%s)", key, describe(error))
+                log.info("Modal did not report the backlog of %s (%s)", key, describe(error))
                 known[key] = None
         return known[key]
 

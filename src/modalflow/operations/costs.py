@@ -101,4 +101,4 @@ def current_rates(site: Site) -> tuple[Rates, str]:
     except AttributeError:
         return DATED, f"modal {modal.__version__} cannot ask for them; 1.5.4 and newer can"
     except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:
-        return DATED, f"Modal did not tell its own: {words_of(error)}"
+        return DATED, f"Modal did not report its own: {words_of(error)}"

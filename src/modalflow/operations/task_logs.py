@@ -5,8 +5,9 @@ Reads, and changes nothing. The end of a try is told by what its function call r
 
 from __future__ import annotations
 
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,10 +112,10 @@ def find(site: Site, target: Target) -> TaskLog:
     index = -1 if target.map_index is None else target.map_index
     folder = stored_log_path(task_log_folder(target.dag_id, target.task_id, target.run_id, index))
     names = _names(site, folder)
-    tries = sorted(int(name[8:-4]) for name in names if name.startswith("attempt=") and name[8:-4].isdigit())
+    tries = _numbers(r"attempt=([0-9]{1,10})\.log", names)
     if target.try_number in tries or (target.try_number is None and tries):
         return TaskLog(site, f"{folder}/{try_log(target.try_number or tries[-1])}")
-    indexes = sorted(int(name[10:]) for name in names if name.startswith("map_index=") and name[10:].isdigit())
+    indexes = _numbers(r"map_index=([0-9]{1,10})", names)
     if indexes and target.map_index is None:
         raise NothingMatchesError(f"{target.label} is mapped: name one with --map-index ({_listed(indexes)}).")
     if waiting := _under_way(site, target):
@@ -164,6 +165,11 @@ def _names(site: Site, folder: str) -> list[str]:
     except _MISSING:
         return []
     return [str(each.path).rstrip("/").rpartition("/")[2] for each in found]
+
+
+def _numbers(pattern: str, names: Iterable[str]) -> list[int]:
+    """Return the numbers in those names that have the form; a container can put any other name on the Volume."""
+    return sorted(int(found[1]) for name in names if (found := re.fullmatch(pattern, name)))
 
 
 def _listed(numbers: list[int]) -> str:

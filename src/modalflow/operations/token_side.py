@@ -85,7 +85,7 @@ def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
 
 
 def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deploy_command: str) -> Finding | None:
-    """What a container told of its try; None if there was nothing to try, or another finding has the reason."""
+    """Return the finding of a container's try; None if there was nothing to try, or another finding has the reason."""
     if trial is None:
         return None
     if not isinstance(seen, dict):
@@ -95,7 +95,7 @@ def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deplo
         return ok(IN_CONTAINER, _accepted(trial, url), float(seen.get("seconds") or 0))
     if seen.get("cause"):
         return _refused(IN_CONTAINER, trial, url, cause_of(seen["cause"]), str(seen.get("said"))[:500])
-    # Why the API cannot be reached is told by the check of its health.
+    # Why the API cannot be reached is a finding of the check of its health.
     why = str(seen.get("error") or f"it answered {seen.get('status')}")[:300]
     return skip(IN_CONTAINER, f"not tried: {why}")
 

@@ -1,7 +1,7 @@
 """Why a task's DAG was not there when its task started, for the task's log.
 
 Airflow logs "Dag not found during start up" for a file that is not on the worker, a module that is not in the image, an
-import that takes too long, and a file that defines other DAGs. Pure but for a look at the bundle's folder.
+import that takes too long, and a file that defines other DAGs. Pure, except that it lists the bundle's folder.
 """
 
 from __future__ import annotations

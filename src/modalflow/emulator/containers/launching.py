@@ -96,7 +96,7 @@ class Launcher:
             clearing.callback(self._building_over, container)
             clearing.callback(shutil.rmtree, folder, ignore_errors=True)
             clearing.push_async_callback(self._kept, container, folder)
-            clearing.push_async_callback(self._detach, container, attached)
+            clearing.push_async_callback(detach_all, self._volumes, container.container_id, attached)
             lent = clearing.enter_context(contextlib.ExitStack())
             clearing.callback(self._shut, container)
             folder.mkdir()
@@ -115,12 +115,6 @@ class Launcher:
         self._doors.shut(container.container_id)
         if self._isolation is Isolation.PLAIN:
             end_descendants(container.container_id)
-
-    async def _detach(self, container: Container, attached: list[str]) -> None:
-        async with contextlib.AsyncExitStack() as detaching:
-            # Each of them whatever becomes of the others: what was written to it would be lost.
-            for volume_id in attached:
-                detaching.push_async_callback(self._volumes.detach, volume_id, container.container_id)
 
     async def _kept(self, container: Container, folder: Path) -> None:
         """Keep for an image what a plain container wrote; other kinds keep it themselves."""
@@ -296,6 +290,13 @@ class Launcher:
                 # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
                 found.add(place or target)
         return found
+
+
+async def detach_all(volumes: Volumes, container_id: str, attached: Iterable[str]) -> None:
+    """Commit and detach each of the volumes, whatever goes wrong with another one."""
+    async with contextlib.AsyncExitStack() as each:
+        for volume_id in attached:
+            each.push_async_callback(volumes.detach, volume_id, container_id)
 
 
 def mounted_at(pid: int, volume_id: str) -> Path | None:

@@ -265,7 +265,7 @@ class Images(Service):
     def _build_over(self, image: Image, task: asyncio.Task[None]) -> None:
         self._builds.discard(task)
         if image.build.result is None:
-            # Its own words about the failure failed: whoever waits for the build is still answered.
+            # Its own words about the failure failed: the callers that wait for the build are still answered.
             image.build.end(FAILURE, "the build ended without a result; the control plane's log has the reason")
 
     async def _build(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:

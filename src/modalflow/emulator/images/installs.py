@@ -152,7 +152,7 @@ def install_of(command: str, variables: Mapping[str, str]) -> Install:
         return Install(tuple(_of_uv_command(arguments, variables)))
     if name.startswith("python"):
         if arguments[:2] != ["-m", "pip"]:
-            raise NotAnInstall(f"{program} is not executed, but for -m pip install")
+            raise NotAnInstall(f"{program} is not executed, except -m pip install")
         arguments = arguments[2:]
     elif name not in _PIP_NAMES:
         raise NotAnInstall(f"{program or command} is not executed")

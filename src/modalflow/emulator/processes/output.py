@@ -47,7 +47,7 @@ class Lines:
         return self._take(_without_sequence(self._rest, _whole(self._rest, len(self._rest))))
 
     def drained(self) -> str:
-        """Return all that there is, but for a character that is not complete: the rest of that may be under way."""
+        """Return all of it except a character that is not complete: its rest may be under way."""
         return self._take(_whole(self._rest, len(self._rest)))
 
     def ended(self) -> str:

@@ -127,8 +127,8 @@ class Process:
 
     def kill(self) -> None:
         """End it and all it started."""
-        # The first process ends all others when the runtime has ended, and so does its own end: but for that it must
-        # have a process namespace.
+        # The first process ends all others when the runtime has ended. Its own end does that only in a process
+        # namespace.
         for pid in () if self._ended.done() else children(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)

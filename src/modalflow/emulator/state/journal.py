@@ -254,7 +254,7 @@ class Journal:
                 self._retry_later()
 
     def words(self, error: OSError) -> str:
-        """Return what to tell a caller of whom something could not be kept in a file."""
+        """Return the words for a caller whose data could not be kept in a file."""
         return room.words(self._place, room.reason(error))
 
     def flush(self) -> None:
@@ -294,12 +294,12 @@ class Journal:
         try:
             self.flush()
         except Exception as error:
-            # The boundary of a callback: whoever waits must hear of it, whatever it is.
+            # The boundary of a callback: the waiting callers must get the error, whatever it is.
             if not isinstance(error, StateError):
                 log.exception("the journal was not written")
             if waiting is not None and not waiting.done():
                 waiting.set_exception(error if isinstance(error, StateError) else StateError(repr(error)))
-                # Its waiters may have gone away meanwhile: then the log has told it already.
+                # Its waiters may have gone away meanwhile: then the log alone has it.
                 waiting.exception()
             self._retry_later()
             return

@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 #: Bytes that are set aside. With them the small records of calls that end, of stops and of removals still fit.
 RESERVE = 2**20
 
-#: Bytes that have to be free before the reserve is set aside again: else it would come and go.
+#: Bytes that have to be free before the reserve is set aside again: otherwise it would come and go.
 ROOMY = 4 * RESERVE
 
 #: Bytes of a request that is not worth asking the disk about; most are smaller.
@@ -30,7 +30,7 @@ COPIES = 2
 
 RESERVED = "state.reserve"
 
-#: What the operating system says of a disk that does not take what is written.
+#: The operating system's errors for a disk that does not take what is written.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
 #: What SQLite says instead.
@@ -93,7 +93,7 @@ def free(folder: Path) -> int:
 
 
 def short_of(folder: Path, size: int) -> str:
-    """Return the words where the folder's disk does not have that many bytes and some to spare, else nothing."""
+    """Return why the folder's disk does not have that many bytes and some to spare; an empty text if it has."""
     left = free(folder)
     if left >= size + MARGIN:
         return ""

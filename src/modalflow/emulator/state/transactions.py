@@ -23,7 +23,7 @@ class Writes(Protocol):
     """What has changes to write."""
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write them, within a transaction; they stay what there is to write until somebody says otherwise."""
+        """Write them, within a transaction; they stay pending until the caller clears them."""
 
 
 class Transactions:
@@ -85,7 +85,7 @@ class Transactions:
                 each.write(self._connection)
             self._connection.execute("COMMIT")
         except BaseException:
-            # SQLite undoes some failed transactions of its own accord.
+            # SQLite undoes some failed transactions itself.
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
@@ -101,7 +101,7 @@ class Transactions:
             self.is_short = True
 
     def _folded(self) -> bool:
-        """Make room in the write-ahead log. It is not cut: what it has of the disk nobody else can take."""
+        """Make room in the write-ahead log. It is not cut, so that no other program can take its room."""
         try:
             (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except sqlite3.Error:

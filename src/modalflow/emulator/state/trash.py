@@ -70,7 +70,7 @@ def remove_or_hand_over(folder: Path) -> bool:
     deadline = time.monotonic() + REMOVE_AT_END_SECONDS
     removed = not folder.exists() or remove_tree(folder, lambda: time.monotonic() > deadline)
     if not removed and time.monotonic() > deadline:
-        # Two steps: the process that does it is nobody's child.
+        # Two steps: the process that does it is no child of this one.
         subprocess.run(
             ["/bin/sh", "-c", 'rm -rf -- "$0" &', str(folder)],
             check=False,

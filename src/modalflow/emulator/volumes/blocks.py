@@ -2,7 +2,7 @@
 
 Owns which blocks are in use, where each one is, and when an unused one goes. A file that grows, as a log does, shares
 all but its last block with what it was a second ago. A block lies in a file of its own, or in the file that holds the
-whole content of a larger file (wholes.py), never in both for long.
+whole content of a larger file, never in both for long.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
 
 from modalflow.emulator.state.store import FileStore
 
@@ -72,10 +71,6 @@ class BlockStore:
             return self._files.path(block), 0
         return self._wholes / placed[0], placed[1] * BLOCK_BYTES
 
-    def whole(self, blocks: Sequence[str], size: int) -> Path:
-        """Return the file that has, or would have, the content of those blocks."""
-        return self._wholes / _whole_name(blocks, size)
-
     def keep(self, data: bytes, dress: Callable[[int], None] = _undressed) -> str:
         """Keep the bytes and count the caller as a user. A new file of them is given to ``dress``."""
         block = hashlib.sha256(data).hexdigest()
@@ -84,24 +79,11 @@ class BlockStore:
             if known:
                 self._use(block)
         if not known:
-            # Beside the lock: whoever writes the same block at once writes the same file.
+            # Outside the lock: two threads that write the same block at once write the same file.
             self._files.add(block, data, dress)
             with self._lock:
                 self._use(block)
         return block
-
-    def keep_stream(self, source: BinaryIO) -> tuple[tuple[str, ...], int]:
-        """Keep all that is left to read, in blocks; return them and the size."""
-        blocks: list[str] = []
-        size = 0
-        try:
-            while data := _read_block(source):
-                blocks.append(self.keep(data))
-                size += len(data)
-        except OSError:
-            self.release(blocks)
-            raise
-        return tuple(blocks), size
 
     def keep_file(
         self, descriptor: int, known: Sequence[str] = (), trusted: int = 0, dress: Callable[[int], None] = _undressed
@@ -144,7 +126,7 @@ class BlockStore:
             return False
 
     def receive(self, path: Path, expected: str) -> None:
-        """Keep an uploaded block that nobody uses yet; ValueError if it is not the expected one."""
+        """Keep an uploaded block that no one uses yet; ValueError if it is not the expected one."""
         with self._lock:
             block, size = self._files.put_file(path)
             self._doomed.pop(self._files.path(block), None)
@@ -315,7 +297,7 @@ class BlockStore:
         self._place(name, blocks)
 
     def _place(self, name: str, blocks: Sequence[str]) -> None:
-        """The blocks lie in that larger file from now on; where they were is let go of when nobody reads it there."""
+        """The blocks lie in that larger file from now on; where they were before goes when no one reads it there."""
         now = self._clock()
         self._doomed.pop(self._wholes / name, None)
         self._holding.setdefault(name, set())
@@ -383,12 +365,3 @@ def _copy_range(path: Path, offset: int, target: int, at: int, length: int) -> N
             if not copied:
                 return
             offset, at, length = offset + copied, at + copied, length - copied
-
-
-def _read_block(source: BinaryIO) -> bytes:
-    parts: list[bytes] = []
-    left = BLOCK_BYTES
-    while left and (part := source.read(left)):
-        parts.append(part)
-        left -= len(part)
-    return b"".join(parts)

@@ -57,7 +57,7 @@ class Layers:
     def __init__(
         self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, wanted: Callable[[], Awaitable[str]]
     ) -> None:
-        """``wanted`` returns, once that is known, what is not empty if containers have overlay mounts here."""
+        """``wanted`` returns, once it is known, a text that is not empty if containers have overlay mounts here."""
         self._root, self._tree, self._blocks, self._trash, self._wanted = root, tree, blocks, trash, wanted
         self._layers: list[Layer] = []
         """The newest first."""
@@ -139,7 +139,7 @@ class Layers:
             async with self._building:
                 await self._build()
         except (OSError, StoppedError) as error:
-            # Whoever needs the layer tries again, and hears of it.
+            # A container that needs the layer tries again, and gets the error.
             if not self._stop.is_set():
                 log.warning("the files of a volume could not be laid out ahead of their use: %s", error)
             return

@@ -31,7 +31,7 @@ _STAGED = ".modalflow-incoming"
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file held when it was last looked at."""
+    """What a file held when it was last read."""
 
     signature: Signature
     node: Node
@@ -72,7 +72,7 @@ class OverlayView:
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Files at the paths of ``growing`` are open and
-        will be looked at again: of one that only became longer, the rest alone is read. If a file cannot be kept, the
+        will be read again: of one that only became longer, the rest alone is read now. If a file cannot be kept, the
         next commit finds the same changes.
         """
         changed: dict[str, Node | None] = {}
@@ -118,12 +118,13 @@ class OverlayView:
         wanted = {path: self._tree.get(path) for path in self._step.differing()}
         return {path: node for path, node in wanted.items() if node != self._step.get(path)}
 
-    def update(self, wanted: Mapping[str, Node | None], root: Path | None) -> None:
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
         """As ``View.update``, through the mount: the control plane writes as a process of the container would."""
         if root is None:
             raise OSError(errno.ESTALE, "the container does not run, so nothing can be brought into its volume")
         for path in sorted(wanted, reverse=True):
-            make_way(root, path, self._step.get(path), wanted[path])
+            if make_way(root, path, self._step.get(path), wanted[path]):
+                done[path] = None
             self._shown.discard(path)
         touched: set[str] = set()
         for path in sorted(wanted):
@@ -131,6 +132,7 @@ class OverlayView:
             if (node := wanted[path]) is not None:
                 put(self._blocks, node, root, path, join(parent(path), _STAGED))
                 self._shown.add(path)
+            done[path] = node
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
             node = wanted[path] if path in wanted else self._step.get(path)
@@ -204,7 +206,7 @@ class OverlayView:
             return None
 
     def _used(self, below: str, node: Node) -> Node:
-        """Count the caller as a user of what the layers below have at a path; of nobody else's it may be by now."""
+        """Count the caller as a user of what the layers below have at a path, also if the volume no longer has it."""
         if not self._blocks.use(node.blocks):
             return node
         for layer in self.layers:
@@ -253,7 +255,7 @@ class OverlayView:
         blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
         trusted = 0
         if is_growing and known is not None and status.st_size > known.node.size:
-            # But for the last block, which may have been no full one.
+            # Except the last block, which was perhaps not full.
             trusted = known.node.size // BLOCK_BYTES
         with beneath.opened(self._upper, found.path) as descriptor:
             if trusted and not self._blocks.begins_with(descriptor, blocks[0]):

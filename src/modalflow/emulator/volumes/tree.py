@@ -274,7 +274,7 @@ class Tree:
 
 
 class Past:
-    """What a tree held at a moment, or what a view of it holds: the tree as it is, but for what is noted here.
+    """What a tree held at a moment, or what a view of it holds: the tree as it is, except for what is noted here.
 
     Its size is the number of paths that differ or changed meanwhile, not the number of paths.
     """

@@ -25,7 +25,7 @@ from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Kind, Node, Tree, join, parent, parents
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
-#: milliseconds): it is read once more at the next look.
+#: milliseconds): the next commit reads it once more.
 RACY_NS = 50_000_000
 
 #: How the kernel says that something else stands at a path by now than a moment ago, or nothing.
@@ -80,7 +80,7 @@ class View(Protocol):
         """Return what the container changed since the view was last in step: path → what is there now, None if gone.
 
         Blocks of the files returned are counted as used by the caller. Of files at the paths of ``growing``, which are
-        open and will be looked at again, it is enough to read what was added. If a file cannot be kept (OSError), the
+        open and will be read again, it is enough to read what was added. If a file cannot be kept (OSError), the
         view is as it was: the next commit finds the same changes.
         """
 
@@ -90,9 +90,10 @@ class View(Protocol):
     def behind(self) -> Mapping[str, Node | None]:
         """Return what others committed since: path → what is there in the volume, for ``update``."""
 
-    def update(self, wanted: Mapping[str, Node | None], root: Path | None) -> None:
-        """Bring that in; then the view is to ``agree`` with it. What the container wrote there meanwhile is lost.
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
+        """Bring that in. What the container wrote there meanwhile is lost.
 
+        ``done`` gets what has been brought in, also if the rest cannot be: the view is to ``agree`` with that.
         ``root`` is the directory that the container has mounted, as the control plane sees it.
         """
 
@@ -101,7 +102,7 @@ class View(Protocol):
 class _Known:
     node: Node
     signature: Signature | None
-    """None where the next look must not trust it."""
+    """None if the next commit must read the file again."""
 
 
 class CopiedView:
@@ -166,14 +167,14 @@ class CopiedView:
             changed[path] = None
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """As ``View.agree``; it is, since it told of them."""
+        """Do nothing: ``changes`` has noted them already."""
 
     def behind(self) -> Mapping[str, Node | None]:
         """As ``View.behind``, but all that the volume holds."""
         return self._tree.nodes()
 
-    def update(self, wanted: Mapping[str, Node | None], root: Path | None = None) -> None:
-        """As ``View.update``. The directory needs no mount to be written to."""
+    def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
+        """As ``View.update``. The directory needs no mount to be written to, and what is done is noted here."""
         nodes = {path: node for path, node in wanted.items() if node is not None and not self._is_hidden(path)}
         stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
@@ -273,11 +274,11 @@ def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, stag
         os.replace(made, name, src_dir_fd=there, dst_dir_fd=above)
 
 
-def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> None:
-    """Remove what was at a path below ``root``, as far as what is to come there does not replace it."""
+def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
+    """Remove what was at a path below ``root`` unless what is to come replaces it; return whether it was removed."""
     if old is None or (new is not None and (new.kind is Kind.DIRECTORY) == (old.kind is Kind.DIRECTORY)):
         # A file that gets another content is replaced in one step, when that is written.
-        return
+        return False
     with contextlib.suppress(FileNotFoundError), beneath.holder(root, path) as (name, above):
         if old.kind is not Kind.DIRECTORY:
             os.unlink(name, dir_fd=above)
@@ -287,6 +288,7 @@ def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> None:
                 os.rmdir(name, dir_fd=above)
         else:
             shutil.rmtree(name, ignore_errors=True, dir_fd=above)
+    return True
 
 
 def statuses(root: Path, directory: str) -> Iterator[tuple[str, os.stat_result]]:

@@ -2,7 +2,7 @@
 
 Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
 file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree
-is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, volume_files.py's.
+is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, files.py's.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ class Volumes(VolumeFiles):
         attributes = await self._overlays()
         if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
-            await asyncio.to_thread(copy.update, copy.behind())
+            await asyncio.to_thread(copy.update, copy.behind(), None, {})
             return Attached(copy, _nothing)
         lower = await volume.layers.lower()
         try:
@@ -281,8 +281,12 @@ class Volumes(VolumeFiles):
             await self._merge(volume, attached, container_id)
             mounted = await asyncio.to_thread(self._mounted_at, container_id, volume_id)
             wanted = attached.view.behind()
-            await asyncio.to_thread(attached.view.update, wanted, mounted)
-            attached.view.agree(wanted)
+            done: dict[str, Node | None] = {}
+            try:
+                await asyncio.to_thread(attached.view.update, wanted, mounted, done)
+            finally:
+                # If the rest could not be brought in: otherwise the next commit would take this for the container's.
+                attached.view.agree(done)
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         volume = self._volumes.get(volume_id)

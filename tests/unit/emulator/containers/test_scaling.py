@@ -82,6 +82,8 @@ class Story:
         for ask in self.asks.values():
             ask.cancel()
         self.fleet.pools.outcomes.close()
+        # As in Pools.close: no container starts in the place of one that ends.
+        self.fleet.pools._closing = True
         for container in self.living:
             container.end_reason = "the test is over"
             await self.fleet.end(container)

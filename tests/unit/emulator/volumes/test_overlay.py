@@ -24,7 +24,7 @@ from modalflow.emulator.environments import Environments
 from modalflow.emulator.processes.starts import Isolation, VolumeView
 from modalflow.emulator.rpc import Caller
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes import blocks, overlay
+from modalflow.emulator.volumes import blocks, overlay, view
 from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.tree import Kind
 from modalflow.emulator.volumes.volumes import Volumes
@@ -242,13 +242,45 @@ async def test_a_reload_writes_through_no_symlink_of_a_container(world: World, t
     assert (two / "file").read_text() == (two / "folder" / "file").read_text() == "1"
     (one / "folder" / "file").write_text("2")
     await world.commit("one")
-    view = world.volumes._attached[world.id, "two"].view
-    wanted = view.behind()
+    attached = world.volumes._attached[world.id, "two"].view
+    wanted = attached.behind()
     (two / "folder").rename(two / "moved")
     (two / "folder").symlink_to(outside)
     with pytest.raises(OSError, match="folder"):
-        view.update(wanted, world.rooms.mounted_at("two", world.id))
+        attached.update(wanted, world.rooms.mounted_at("two", world.id), {})
     assert [(path.name, path.read_text()) for path in outside.iterdir()] == [("target", "untouched")]
+
+
+async def test_what_a_failed_reload_brought_in_is_not_committed(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the disk is full half-way, later commits of others are not undone by the container's next commit."""
+    one = await world.enter("one")
+    (one / "a").write_text("1")
+    (one / "gone").write_text("1")
+    await world.commit("one")
+    two = await world.enter("two")
+    (one / "a").write_text("2")
+    (one / "b").write_text("2")
+    (one / "gone").unlink()
+    await world.commit("one")
+    original = view.put
+
+    def put(kept: Any, node: Any, root: Path, path: str, staged: str) -> None:
+        if path == "b":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(kept, node, root, path, staged)
+
+    with monkeypatch.context() as full:
+        full.setattr(overlay, "put", put)
+        with pytest.raises(OSError, match="No space"):
+            await world.reload("two")
+    assert (two / "a").read_text() == "2"
+    for name in ("a", "gone"):
+        (one / name).write_text("3")
+    await world.commit("one")
+    await world.commit("two")
+    assert [world.committed()[name][3] for name in ("a", "b", "gone")] == [b"3", b"2", b"3"]
+    await world.reload("two")
+    assert seen(two) == world.committed()
 
 
 async def test_attributes_that_look_like_the_kernels_mean_nothing(world: World) -> None:

@@ -225,7 +225,9 @@ class Deployment:
             return deployment
         except (KeyError, TypeError, ValueError) as error:
             shown = one_line(describe(error))
-            raise MalformedMessageError(f"The record of the deployed worker is malformed: {shown}") from error
+            raise MalformedMessageError(
+                f"The record of the deployed worker is malformed: {shown}. Write it anew: `modalflow deploy`."
+            ) from error
 
     def _check_types(self) -> None:
         mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)

@@ -141,7 +141,8 @@ def read_by_others(executor_config: Mapping[Any, Any]) -> str:
     named = ", ".join(map(repr, keys[:_NAMED])) + (f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else "")
     hints = [f"{key!r} belongs under 'modal'" for key in keys[:_NAMED] if key in KEYS]
     hints += dict.fromkeys(f"instead of {key!r}: {_OTHERS[key]}" for key in keys[:_NAMED] if key in _OTHERS)
-    told = f"{'; '.join(hints)}. " if hints else ""
+    joined = "; ".join(hints)
+    told = f"{joined[:1].upper()}{joined[1:]}. " if hints else ""
     return (
         f"ModalExecutor does not read these keys of the task's executor_config: {named}. They have no effect here. "
         f"{told}"

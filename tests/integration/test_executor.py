@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from airflow.utils.state import TaskInstanceState
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import ModalflowError
+from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.remote import Remote
-from modalflow.names import Names
+from modalflow.names import DEPLOYMENT_FILE, LOGS_MOUNT, Names
 from modalflow.worker.deploy import deploy
 from tests.driving import Driver, new_key
 from tests.forking import in_child
@@ -96,6 +98,26 @@ def test_profile_that_is_not_deployed(driver: Driver) -> None:
     assert state is TaskInstanceState.FAILED
     assert "Profile 'gpu' is not deployed; deployed profiles: default" in info
     driver.log_has(key, "Profile 'gpu' is not deployed")
+
+
+def test_an_unreadable_record_of_the_deployment_holds_up_nothing(driver: Driver) -> None:
+    """Whatever a task wrote over it: what can run runs, the rest is turned away, and a start says what to do."""
+    record = b"".join(driver.volume.read_file(DEPLOYMENT_FILE))
+    _, (state, info) = driver.run("overwrites", f"printf '\\377\\376' > {LOGS_MOUNT}/{DEPLOYMENT_FILE}")
+    assert state is TaskInstanceState.SUCCESS, info
+    try:
+        wait_until(lambda: b"".join(driver.volume.read_file(DEPLOYMENT_FILE)) == b"\xff\xfe", timeout=30)
+        _, (state, info) = driver.run("profile", ["true"], profile="gpu")
+        assert state is TaskInstanceState.FAILED
+        assert "Profile 'gpu' is not deployed" in info
+        assert driver.run("goes-on", ["true"])[1][0] is TaskInstanceState.SUCCESS
+        second = ModalExecutor(parallelism=1)
+        with pytest.raises(ModalflowError, match=r"is malformed: .*Write it anew: `modalflow deploy`"):
+            second.start()
+        second.end()
+    finally:
+        with driver.volume.batch_upload(force=True) as batch:
+            batch.put_file(io.BytesIO(record), f"/{DEPLOYMENT_FILE}")
 
 
 def test_lost_container(driver: Driver, local: LocalModal) -> None:

@@ -80,7 +80,7 @@ def test_nothing_asked(config: Any) -> None:
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"pod_override": object()}, ["'pod_override'", "instead of 'pod_override': for resources use modal_config("]),
+        ({"pod_override": object()}, ["'pod_override'", "Instead of 'pod_override': for resources use modal_config("]),
         ({"KubernetesExecutor": {"image": "x"}, "modal": {"gpu": "T4"}}, ["'KubernetesExecutor'", "deploy a profile"]),
         ({"overrides": {}, "CeleryExecutor": {}}, ["'overrides', 'CeleryExecutor'", "modal_config(cpu=…, memory=…"]),
         ({"gpu": "T4", "env": {}}, ["'gpu' belongs under 'modal'; 'env' belongs under 'modal'", "modal_config(…)"]),

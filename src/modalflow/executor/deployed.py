@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from modalflow.described import describe
-from modalflow.errors import IncompatibleWorkerError
+from modalflow.errors import IncompatibleWorkerError, MalformedMessageError
 from modalflow.executor.logs import logger
 from modalflow.executor.remote import FAILURES
 from modalflow.executor.track import Tracker
@@ -66,7 +66,8 @@ class Deployed:
         link = self._tracker.link
         try:
             found = await link.made().record()
-        except IncompatibleWorkerError as error:
+        except (IncompatibleWorkerError, MalformedMessageError) as error:
+            # Neither passes until someone deploys: what asks for an unknown profile is turned away.
             log.error("Work goes on with what was deployed before, as far as it can: %s", error)
             found = None
         except FAILURES as error:

@@ -139,7 +139,7 @@ def test_a_volume_that_cannot_be_written_costs_the_record_alone(world: World, si
     """Where records cannot be written, work ends as it would, and the next record is written."""
     before = len(records(site))
     blocked = world.command(f"mv {FOLDER} /opt/modalflow/logs/aside && touch {FOLDER}")
-    assert blocked.ended().state is State.SUCCESS
+    assert blocked.ended().state is State.SUCCESS, blocked.log()
     mended = world.command(f"rm {FOLDER} && mv /opt/modalflow/logs/aside {FOLDER}")
     assert mended.ended().state is State.SUCCESS
     wait_until(lambda: len(records(site)) > before)

@@ -29,7 +29,7 @@ from modalflow.worker.deploy import deploy
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalModal]:
     """A control plane on which only the app `deployed` is deployed."""
-    with LocalModal() as running, pytest.MonkeyPatch.context() as environment:
+    with LocalModal(as_default=False) as running, pytest.MonkeyPatch.context() as environment:
         for name, value in running.env.items():
             environment.setenv(name, value)
         deploy(Names("deployed"), bundles={})

@@ -58,14 +58,17 @@ def _hush() -> None:
 
     For the rest of the process: libraries log while it ends, too.
     """
-    with _captured():
+    found: Any = sys.stdout
+    with _captured() as descriptor:
         _import_airflow()
         # Above what Airflow has set while it was imported.
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         for name in _BACKGROUND:
             logging.getLogger(name).setLevel(logging.CRITICAL + 1)
-    _take_standard_output()
+    own = os.fdopen(descriptor, "w", encoding=found.encoding, errors=found.errors)
+    own.reconfigure(line_buffering=own.isatty())
+    sys.stdout = own
 
 
 def _import_airflow() -> None:
@@ -89,37 +92,30 @@ def _import_airflow() -> None:
 
 
 @contextlib.contextmanager
-def _captured() -> Iterator[None]:
-    """Keep what is written to either output, and show it on standard error if something unforeseen happens."""
+def _captured() -> Iterator[int]:
+    """Give standard output, as the descriptor that is yielded, to the command alone.
+
+    Others keep ``sys.stdout`` as they found it at their import, or descriptor 1: what they write there goes to standard
+    error from the end of the block on. Within it, what is written to either output is kept, and shown on standard error
+    if something unforeseen happens.
+    """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
-    saved = [os.dup(number) for number in (1, 2)]
+    own, errors = (os.dup(number) for number in (1, 2))
     with tempfile.TemporaryFile() as said:
         for number in (1, 2):
             os.dup2(said.fileno(), number)
         failed = True
         try:
-            yield
+            yield own
             failed = False
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-            for number, descriptor in zip((1, 2), saved, strict=True):
-                os.dup2(descriptor, number)
-                os.close(descriptor)
+            # Never back to what the command prints to, not for a moment: a thread may write.
+            for number in (1, 2):
+                os.dup2(errors, number)
+            os.close(errors)
             if failed:
                 said.seek(0)
                 os.write(2, said.read())
-
-
-def _take_standard_output() -> None:
-    """Give standard output to the command alone; whatever else writes there writes to standard error.
-
-    Others keep ``sys.stdout`` as they found it at their import, or the descriptor.
-    """
-    found: Any = sys.stdout
-    found.flush()
-    own = os.fdopen(os.dup(1), "w", encoding=found.encoding, errors=found.errors)
-    own.reconfigure(line_buffering=own.isatty())
-    os.dup2(2, 1)
-    sys.stdout = own

@@ -63,6 +63,8 @@ class OverlayView:
         self._step: Past = lower.step
         self._contents: dict[int, _Content] = {}
         self._shown: set[str] = set()
+        self._away: set[str] = set()
+        """Directories below that were not shown at their own paths when the view was last read."""
         self._warned: set[str] = set()
         for made in (self._upper, folder / "work"):
             made.mkdir(parents=True)
@@ -87,8 +89,10 @@ class OverlayView:
     def _find_changes(self, changed: dict[str, Node | None], growing: Collection[str]) -> None:
         contents: dict[int, _Content] = {}
         shown: set[str] = set()
+        implied: set[str] = set()
         gone: set[str] = set()
-        for found in self._walk(gone):
+        away: set[str] = set()
+        for found in self._walk(gone, away):
             try:
                 node = found.node or self._node(found, contents, found.path in growing)
             except OSError as error:
@@ -96,17 +100,18 @@ class OverlayView:
                     raise
                 # Gone since the walk: to be reported as such, not as unchanged.
                 continue
-            shown.add(found.path)
+            # What is back at its own path needs nothing of the upper layer to stay there.
+            (implied if found.status is None and found.lower == found.path else shown).add(found.path)
             if node is None:
                 continue
             if node == self._step.get(found.path):
                 self._blocks.release(node.blocks)
             else:
                 changed[found.path] = node
-        for path in (gone | self._shown) - shown:
+        for path in (gone | self._shown) - shown - implied:
             if path not in changed and self._step.get(path) is not None:
                 changed[path] = None
-        self._contents, self._shown = contents, shown
+        self._contents, self._shown, self._away = contents, shown, away
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
         """The changes are committed: the view is in step."""
@@ -141,13 +146,14 @@ class OverlayView:
 
     # What the upper layer says
 
-    def _walk(self, gone: set[str]) -> Iterator[_Found]:
-        """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away."""
-        pending: list[tuple[str, str | None]] = [("", "")]
+    def _walk(self, gone: set[str], away: set[str]) -> Iterator[_Found]:
+        """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away.
+
+        ``away`` gets the directories below that it does not show at their own paths.
+        """
+        pending: list[tuple[str, str | None, bool]] = [("", "", False)]
         while pending:
-            path, lower = pending.pop()
-            # Unless it lies over what stood here, what was here is gone except for what comes now.
-            is_new = lower != path
+            path, lower, is_new = pending.pop()
             if is_new:
                 gone.update(self._step.under(path))
             names: set[str] = set()
@@ -156,22 +162,26 @@ class OverlayView:
                 here = join(path, name)
                 if not fits(here, self._warned):
                     continue
-                if _is_whiteout(status):
-                    if not is_new:
-                        gone.update((here, *self._step.under(here)))
+                is_directory = stat.S_ISDIR(status.st_mode)
+                below = self._lies_over(here, name, lower) if is_directory else None
+                if below != here and self._is_directory_below(here):
+                    away.add(here)
+                if is_directory:
+                    yield _Found(here, status, below)
+                    # What was here is gone except for what comes now, unless this lies over it, and did so before.
+                    pending.append((here, below, below != here or is_new or here in self._away))
                     continue
-                if not stat.S_ISDIR(status.st_mode):
-                    if not is_new:
-                        # Also where a pipe or a socket stands now, of which Volumes keep nothing.
-                        gone.update((here, *self._step.under(here)))
-                    if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
-                        yield _Found(here, status, None if lower is None else join(lower, name))
-                    continue
-                below = self._lies_over(here, name, lower)
-                yield _Found(here, status, below)
-                pending.append((here, below))
+                if not is_new:
+                    # Also where a pipe or a socket stands now, of which Volumes keep nothing.
+                    gone.update((here, *self._step.under(here)))
+                if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
+                    yield _Found(here, status, None if lower is None else join(lower, name))
             if is_new and lower is not None:
                 yield from self._moved(path, lower, names)
+
+    def _is_directory_below(self, path: str) -> bool:
+        node = self._lower.get(path)
+        return node is not None and node.kind is Kind.DIRECTORY
 
     def _moved(self, path: str, lower: str, but: set[str]) -> Iterator[_Found]:
         """Yield what a directory shows of the one that it was before it was moved."""
@@ -187,8 +197,7 @@ class OverlayView:
         if self._attribute(upper, "opaque") == b"y":
             return None
         below = self._redirected(upper, name, lower)
-        node = None if below is None else self._lower.get(below)
-        return below if node is not None and node.kind is Kind.DIRECTORY else None
+        return below if below is not None and self._is_directory_below(below) else None
 
     def _redirected(self, upper: str, name: str, lower: str | None) -> str | None:
         moved = self._attribute(upper, "redirect")
@@ -264,7 +273,3 @@ class OverlayView:
             dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
             kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
         return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted
-
-
-def _is_whiteout(status: os.stat_result) -> bool:
-    return stat.S_ISCHR(status.st_mode) and status.st_rdev == 0

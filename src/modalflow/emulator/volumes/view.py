@@ -257,21 +257,35 @@ def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, stag
         beneath.dress(root, path, mode=node.mode, mtime_ns=node.mtime_ns)
         return
     with beneath.holder(staging or root, staged) as (made, there), beneath.holder(root, path) as (name, above):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(made, dir_fd=there)
-        if node.kind is Kind.LINK:
-            os.symlink(node.target, made, dir_fd=there)
-            os.utime(made, ns=(node.mtime_ns, node.mtime_ns), dir_fd=there, follow_symlinks=False)
-        else:
-            # Made by this call, or not at all: a container could put a link to something else there.
-            descriptor = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=there)
-            try:
-                blocks.write_to(node.blocks, node.size, descriptor)
-                os.fchmod(descriptor, node.mode)
-                os.utime(descriptor, ns=(node.mtime_ns, node.mtime_ns))
-            finally:
-                os.close(descriptor)
-        os.replace(made, name, src_dir_fd=there, dst_dir_fd=above)
+        _remove(made, there)
+        try:
+            _make(blocks, node, made, there)
+            os.replace(made, name, src_dir_fd=there, dst_dir_fd=above)
+        except OSError:
+            # It would be committed as a file of the container's.
+            _remove(made, there)
+            raise
+
+
+def _make(blocks: BlockStore, node: Node, name: str, above: int) -> None:
+    """Make a file or a link that is not there, in a directory that is open."""
+    if node.kind is Kind.LINK:
+        os.symlink(node.target, name, dir_fd=above)
+        os.utime(name, ns=(node.mtime_ns, node.mtime_ns), dir_fd=above, follow_symlinks=False)
+        return
+    # Made by this call, or not at all: a container could put a link to something else there.
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
+    try:
+        blocks.write_to(node.blocks, node.size, descriptor)
+        os.fchmod(descriptor, node.mode)
+        os.utime(descriptor, ns=(node.mtime_ns, node.mtime_ns))
+    finally:
+        os.close(descriptor)
+
+
+def _remove(name: str, above: int) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=above)
 
 
 def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:

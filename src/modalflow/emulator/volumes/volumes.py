@@ -278,7 +278,7 @@ class Volumes(VolumeFiles):
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
-            await self._merge(volume, attached, container_id)
+            await self._merge(volume, attached)
             mounted = await asyncio.to_thread(self._mounted_at, container_id, volume_id)
             wanted = attached.view.behind()
             done: dict[str, Node | None] = {}
@@ -311,11 +311,9 @@ class Volumes(VolumeFiles):
             await self.before_commit(volume.name)
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
-            await self._merge(volume, attached, container_id, growing)
+            await self._merge(volume, attached, growing)
 
-    async def _merge(
-        self, volume: Volume, attached: Attached, container_id: str, growing: Collection[str] = ()
-    ) -> None:
+    async def _merge(self, volume: Volume, attached: Attached, growing: Collection[str] = ()) -> None:
         try:
             changes = await asyncio.to_thread(attached.view.changes, growing)
         except OSError as error:
@@ -325,15 +323,8 @@ class Volumes(VolumeFiles):
             raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
         if not changes:
             return
-        large = {path: node for path, node in changes.items() if node is not None and len(node.blocks) > 1}
         async with volume.changing:
             await self._apply(volume.tree, changes, attached.view)
-        if large:
-            # What was committed piece by piece while it grew becomes one file now that it is closed: otherwise the
-            # next container waits for that.
-            still = await self._growing(volume.object_id, container_id)
-            closed = [node for path, node in large.items() if path not in still]
-            await asyncio.to_thread(self._put_together, closed)
         await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:

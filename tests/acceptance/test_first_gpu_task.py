@@ -15,7 +15,7 @@ import pytest
 
 from modalflow.demo.ports import free_port
 from modalflow.emulator.local import Address
-from tests.support import descendants, wait_until
+from tests.support import descendants, is_running, wait_until
 from tests.wheels import build_wheel, environment_with
 
 PAGE = (Path(__file__).parents[2] / "docs" / "first-gpu-task.md").read_text()
@@ -68,11 +68,11 @@ class Shell:
         """End it, and what was started in it."""
         started = [*descendants(self._shell.pid), self._shell.pid]
         for number in (signal.SIGTERM, signal.SIGKILL):
-            for pid in set(started) & set(descendants()):
+            for pid in filter(is_running, started):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             with contextlib.suppress(AssertionError):
-                wait_until(lambda: not set(started[:-1]) & set(descendants()), 20.0, "all of it to end")
+                wait_until(lambda: not any(map(is_running, started[:-1])), 20.0, "all of it to end")
         self._shell.communicate(timeout=60)
 
 

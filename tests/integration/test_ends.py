@@ -34,7 +34,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module")
 def local() -> Iterator[LocalModal]:
-    with LocalModal(gpus={"T4": 1}) as running, pytest.MonkeyPatch.context() as environment:
+    with LocalModal(as_default=False, gpus={"T4": 1}) as running, pytest.MonkeyPatch.context() as environment:
         for name, value in (running.env | SETTINGS).items():
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})

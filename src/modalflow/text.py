@@ -45,6 +45,9 @@ _RESET = "\x1b[0m"
 
 def clean(value: object, longest: int = REASON) -> str:
     """Return a value as safe text of at most ``longest`` characters. Tabs and newlines stay, colours are dropped."""
+    if type(value) is str and len(value) <= longest and value.isascii() and value.isprintable():
+        # Most are, and a heartbeat has hundreds.
+        return value
     return _bounded(_text(value), longest, _IN_LINES)
 
 

@@ -92,6 +92,9 @@ def command(local: LocalModal) -> Iterator[CommandLine]:
 def desk(local: LocalModal, command: CommandLine) -> Iterator[Desk]:
     driver = Driver.started()
     yield Desk(driver, command)
+    # The one container is shared: a test that fails must not leave it full for those that follow.
+    for key in list(driver.executor.running):
+        driver.executor.change_state(key, TaskInstanceState.FAILED)
     driver.executor.end()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -73,8 +74,9 @@ def errors_in_a_line() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # Whoever looks at something that goes on for ever ends it so; impatience is not to end in a traceback.
+        # A second Ctrl-C must not end in a traceback, nor what libraries log of the work that the first one cut off.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        logging.disable(logging.CRITICAL)
         sys.exit(130)
     except ModalflowError as error:
         raise click.ClickException(clean(error, STORED)) from error

@@ -23,7 +23,7 @@ from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.workloads import log_path_of_key
 from modalflow.names import CANCELLED_BY, Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.command_line import CommandLine, variables
 from tests.driving import Driver
 

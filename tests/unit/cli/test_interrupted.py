@@ -7,7 +7,7 @@ import sys
 
 _INTERRUPTED = """
 import atexit, logging
-from modalflow.cli.common import errors_in_a_line
+from modalflow.cli.terminal.common import errors_in_a_line
 atexit.register(lambda: logging.getLogger("asyncio").error("Task exception was never retrieved"))
 with errors_in_a_line():
     raise KeyboardInterrupt
@@ -15,6 +15,6 @@ with errors_in_a_line():
 
 
 def test_what_libraries_log_of_interrupted_work_is_not_shown() -> None:
-    """Ctrl-C cuts off requests of the SDK, whose errors are then logged while the process ends: none reaches the user."""
+    """Ctrl-C cuts off requests of the SDK, and their errors are logged while the process ends: none is shown."""
     done = subprocess.run([sys.executable, "-c", _INTERRUPTED], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")

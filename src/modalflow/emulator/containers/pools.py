@@ -379,18 +379,19 @@ class Pools:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, container: Container, pool: Pool) -> None:
-        returncode, ending = -1, "could not be run"
         try:
             returncode = await self._launch(container)
-            ending = results.describe_ending(returncode)
+        except GeneratorExit:
+            # The event loop was closed before the container ended: nothing waits any more, and nothing can be started.
+            raise
         except BaseException as error:
             # A task's boundary: inputs wait for this container, whatever ended it.
             log.exception("container %s could not be run", container.container_id)
-            returncode, ending = -1, f"could not be run ({described(error)})"
+            self._ended(container, pool, -1, f"could not be run ({described(error)})")
             if isinstance(error, KeyboardInterrupt):
                 raise
-        finally:
-            self._ended(container, pool, returncode, ending)
+        else:
+            self._ended(container, pool, returncode, results.describe_ending(returncode))
 
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
         was_starting = container.state is State.STARTING

@@ -372,3 +372,22 @@ def _publish(function: Function) -> None:
     number = function.revision + 1
     function.keep(number, 0, 0)
     function.publish(number)
+
+
+def test_a_closed_event_loop_starts_nothing_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """What is left of a container when its event loop is closed neither starts another one nor logs an error."""
+
+    async def begin() -> Fleet:
+        fleet = Fleet()
+        await fleet.call(make_function())
+        return fleet
+
+    loop = asyncio.new_event_loop()
+    fleet = loop.run_until_complete(begin())
+    [task] = asyncio.all_tasks(loop)
+    loop.close()
+    coroutine = task.get_coro()
+    assert coroutine is not None
+    coroutine.close()
+    assert len(fleet.started) == 1
+    assert caplog.records == []

@@ -42,8 +42,8 @@ _LINKS = re.compile(r"!?\[([^\]]*)\]\([^)]*\)")
 _ADDRESSES = re.compile(r"<?https?://[^\s>)]+>?")
 _TAGS = re.compile(r"<!--.*?-->|</?[a-zA-Z][^>]*>", re.DOTALL)
 _MARKS = re.compile(r"[*_]{2}|(?<!\w)[*_](?=\w)|(?<=[\w.,;:!?])[*_](?!\w)")
-_LIST_ITEM = re.compile(r"\s*(?:[-*+]|\d+[.)])\s+")
-_HEADING = re.compile(r"#{1,6}\s+")
+_LIST_ITEM = re.compile(r"^\s*(?:[-*+]|\d+[.)])\s+")
+_HEADING = re.compile(r"^#{1,6}\s+")
 _IGNORES = re.compile(
     r"#?\s*(?:noqa|type: ignore|pragma|fmt|shellcheck)\b(?::?\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[^\]]*\])?"
 )

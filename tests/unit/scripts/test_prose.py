@@ -30,11 +30,11 @@ def test_a_paragraph_is_one_passage_whatever_its_lines() -> None:
 
         One sentence
         on two lines.
-        * first
+        * **first** - then
           and more
         * second
         """
-    assert _texts(page) == ["Logs", "One sentence on two lines.", "first and more", "second"]
+    assert _texts(page) == ["Logs", "One sentence on two lines.", "first - then and more", "second"]
 
 
 def test_code_comments_and_addresses_are_not_prose() -> None:

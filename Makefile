@@ -1,7 +1,8 @@
 # Everything rests on `make setup`, which is a no-op where nothing changed.
 #
 #   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up)
-#   make check    style, types and the direction of imports
+#   make check    style, types, the direction of imports and the prose
+#   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
@@ -37,7 +38,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker bench-logs constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker bench-logs constraints clean
 
 setup: $(STAMP)
 
@@ -55,6 +56,10 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m scripts.prose
+
+prose: $(STAMP)
+	@$(BIN)/python -m scripts.prose $(if $(LIST),--list $(LIST))
 
 test: $(STAMP)
 	$(BIN)/pytest --integration -n $(WORKERS) $(TESTS)

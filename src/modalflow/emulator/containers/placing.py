@@ -10,6 +10,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable
+from typing import Protocol
 
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
@@ -25,6 +26,12 @@ TOLD_AFTER = 5.0
 PATIENCE = 30.0
 
 
+class FunctionLog(Protocol):
+    """Where the users of a function read about it."""
+
+    def note(self, function: Function, text: str) -> None: ...
+
+
 class Wait:
     """A function's wait for room."""
 
@@ -37,10 +44,8 @@ class Wait:
 class Placing:
     """Places containers within a capacity."""
 
-    def __init__(self, capacity: Capacity, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.capacity = capacity
-        self.on_note: Callable[[Function, str], None] = lambda _function, _text: None
-        """Told what the people behind a function should know of its containers."""
+    def __init__(self, capacity: Capacity, log: FunctionLog, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.capacity, self._function_log = capacity, log
         self._clock = clock
         self._waits: dict[str, Wait] = {}
         self._noted: set[tuple[str, str]] = set()
@@ -73,7 +78,7 @@ class Placing:
         for note in (*self.capacity.notes(need), *effectless(function.spec)):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
-                self.on_note(function, f"{function.tag} {note}")
+                self._function_log.note(function, f"{function.tag} {note}")
 
     def in_the_way(self, function: Function, living: Iterable[Container]) -> list[Container]:
         """Return the containers that have to end so that one of the function can start; none if that is no use.
@@ -128,7 +133,7 @@ class Placing:
         for wait in self._waits.values():
             if not wait.told and self._clock() - wait.since >= TOLD_AFTER:
                 wait.told = True
-                self.on_note(wait.function, f"{wait.function.tag} waits for {wait.obstacle}")
+                self._function_log.note(wait.function, f"{wait.function.tag} waits for {wait.obstacle}")
 
     def _others_first(self, function: Function, need: Need) -> str:
         own = self._waits.get(function.object_id)

@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
-from modalflow.emulator.containers.launcher import mounted_at
 from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
+from modalflow.emulator.volumes.proc_mounts import mounted_at
 
 _WAIT = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
 
@@ -30,6 +31,12 @@ class Rooms:
 
     async def overlays(self) -> str:
         return await self._server.overlays()
+
+    def open_files(self, container_id: str) -> Collection[str]:
+        return ()
+
+    def written_files(self, container_id: str) -> Collection[str]:
+        return ()
 
     async def enter(self, container_id: str, *volumes: VolumeView) -> Path:
         """Start a room with Volumes; return its root."""

@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.answers import Answers
+from modalflow.emulator.rpc.idempotency import RememberedAnswers
 from modalflow.emulator.state.journal import Journal
 from tests.support import killed
 
@@ -31,7 +31,7 @@ class Counter:
 
 async def test_repetition_has_the_same_answer_and_no_effect() -> None:
     """A retried call gets what the first one got."""
-    answers, handler = Answers(), Counter()
+    answers, handler = RememberedAnswers(journal=Journal()), Counter()
     assert await answers.once(("DictPop", "k"), handler) == await answers.once(("DictPop", "k"), handler)
     assert handler.effects == 1
     await answers.once(("DictPop", "other"), handler)
@@ -40,7 +40,7 @@ async def test_repetition_has_the_same_answer_and_no_effect() -> None:
 
 async def test_caller_that_goes_away_does_not_undo_half_an_effect() -> None:
     """A connection lost while the call is under way: the repetition waits for that same work."""
-    answers, handler = Answers(), Counter()
+    answers, handler = RememberedAnswers(journal=Journal()), Counter()
     handler.released.clear()
     first = asyncio.ensure_future(answers.once(("QueuePut", "k"), handler))
     await asyncio.sleep(0)
@@ -54,7 +54,7 @@ async def test_caller_that_goes_away_does_not_undo_half_an_effect() -> None:
 
 async def test_failure_is_not_remembered() -> None:
     """What failed is tried again."""
-    answers = Answers()
+    answers = RememberedAnswers(journal=Journal())
 
     async def fails() -> Message:
         raise RuntimeError("once")
@@ -69,7 +69,7 @@ async def test_failure_is_not_remembered() -> None:
 @pytest.mark.parametrize(("most", "most_bytes"), [(2, 10_000), (1_000, 250)])
 async def test_memory_is_bounded(most: int, most_bytes: int) -> None:
     """Neither many answers nor large ones add up: the oldest go first."""
-    answers, handler = Answers(most, most_bytes), Counter(size=100)
+    answers, handler = RememberedAnswers(most, most_bytes, journal=Journal()), Counter(size=100)
     for n in range(10):
         await answers.once(("DictPop", str(n)), handler)
     await answers.once(("DictPop", "9"), handler)
@@ -83,7 +83,7 @@ async def test_an_answer_is_kept_with_its_effect(tmp_path: Path) -> None:
     (tmp_path / "first").mkdir()
     journal = Journal(tmp_path / "first")
     table = journal.table("things", int)
-    answers = Answers(journal=journal)
+    answers = RememberedAnswers(journal=journal)
 
     async def handler() -> Message:
         await asyncio.sleep(0)
@@ -102,7 +102,7 @@ async def test_an_answer_is_kept_with_its_effect(tmp_path: Path) -> None:
     seen = []
     for folder in moments:
         left = Journal(folder)
-        again, counter = Answers(journal=left, types={"DictPop": api_pb2.DictPopResponse}), Counter()
+        again, counter = RememberedAnswers(journal=left, types={"DictPop": api_pb2.DictPopResponse}), Counter()
         await again.once(("DictPop", "k"), counter)
         there = bool(list(left.table("things", int).load()))
         assert there is (counter.effects == 0)
@@ -113,7 +113,7 @@ async def test_an_answer_is_kept_with_its_effect(tmp_path: Path) -> None:
 
 async def test_a_delivery_is_made_once(tmp_path: Path) -> None:
     """Who hangs up while nothing is there takes nothing; what was delivered is delivered again to a repetition."""
-    answers, items, arrived = Answers(), [b"1", b"2"], asyncio.Event()
+    answers, items, arrived = RememberedAnswers(journal=Journal()), [b"1", b"2"], asyncio.Event()
 
     async def handler() -> Message:
         await arrived.wait()

@@ -1,6 +1,7 @@
-"""Answers to calls that a client may repeat: one effect for each idempotency key.
+"""Idempotency: one effect and one answer for each idempotency key, however often a client repeats a call.
 
-Owns the memory of answers, its bounds and its records. Which RPCs need it, repeats.py says.
+The SDK sends a call again, with the same key, if the answer got lost. Owns the kinds of RPCs, which the handlers
+declare, and the remembered answers with their limits and records.
 """
 
 from __future__ import annotations
@@ -8,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from google.protobuf.message import DecodeError, Message
 
@@ -25,29 +27,62 @@ Key = tuple[str, str]
 Answerer = Callable[[], Coroutine[Any, Any, Message]]
 
 
-class Answers:
-    """Remembers what was answered, the oldest only as long as there is room."""
+@dataclass(frozen=True)
+class Change:
+    """The RPC changes something: one effect and one answer for each idempotency key."""
+
+
+@dataclass(frozen=True)
+class Read:
+    """The RPC changes nothing that a client could notice: a repeated call is answered anew."""
+
+
+@dataclass(frozen=True)
+class Anew:
+    """The RPC changes something, and a repeated call is nevertheless answered anew."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """The RPC is held until there is something to deliver, and delivers it once.
+
+    A caller that hangs up before takes nothing; an answer that delivered something is kept for a repeated call.
+    """
+
+    delivered: Callable[[Any, Any], bool]
+    """Whether an answer delivered something; gets the request and the answer."""
+
+
+Repeat: TypeAlias = Change | Read | Anew | Delivery
+
+CHANGE = Change()
+READ = Read()
+HEARTBEAT = Anew("it reports that the client lives, and so does a repeated call")
+
+
+class RememberedAnswers:
+    """The newest answers, by RPC and idempotency key."""
 
     def __init__(
         self,
         most: int = MOST,
         most_bytes: int = MOST_BYTES,
         *,
-        journal: Journal | None = None,
+        journal: Journal,
         types: Mapping[str, type[Message]] | None = None,
     ) -> None:
-        """What the journal has is remembered; ``types`` are the answers' by the RPC's name."""
+        """Answers in the journal are remembered; ``types`` are the types of answers by the name of the RPC."""
         self._most = most
         self._most_bytes = most_bytes
         self._under_way: dict[Key, asyncio.Future[Message]] = {}
         self._kept: OrderedDict[Key, tuple[Message, int]] = OrderedDict()
         self._bytes = 0
-        self._records: Table[Message] = (journal or Journal()).table(
-            "answers", lambda answer: answer.SerializeToString()
-        )
+        self._records: Table[Message] = journal.table("answers", lambda answer: answer.SerializeToString())
         for name, key, record in self._records.load():
             kind = (types or {}).get(name)
-            # An SDK that knows the RPC no longer sends no repetition of it.
+            # An SDK that no longer knows the RPC does not repeat it.
             if kind is not None and (answer := _parsed(kind, record)) is not None:
                 self._remember((name, key), answer)
 
@@ -66,7 +101,7 @@ class Answers:
         return await asyncio.shield(pending)
 
     async def delivered(self, key: Key, answer: Answerer, is_delivery: Callable[[Message], bool]) -> Message:
-        """Like ``once`` for a call that is held: it ends with its caller, and only a delivery is remembered."""
+        """Like ``once``, for a call that is held: it ends with its caller, and only a delivery is remembered."""
         kept = self._kept.get(key)
         if kept is not None:
             return kept[0]
@@ -81,11 +116,11 @@ class Answers:
             self._record(key, answered)
             return answered
         finally:
-            # What failed had no effect to protect: its repetition is to be tried.
+            # A failed call had no effect: a repeated one is tried again.
             del self._under_way[key]
 
     def _record(self, key: Key, answer: Message) -> None:
-        # In the step of the loop in which the handler returned: effect and answer are one transaction.
+        # In the turn of the event loop in which the handler returned: effect and answer are one transaction.
         self._records.put(*key, answer)
         self._remember(key, answer)
 
@@ -107,6 +142,6 @@ def _parsed(kind: type[Message], record: bytes) -> Message | None:
 
 
 def _retrieved(done: asyncio.Future[Message]) -> None:
-    # Whoever asked may have gone away: then nobody else looks at the failure.
+    # The callers may have gone away: then nothing else retrieves the failure.
     if not done.cancelled():
         done.exception()

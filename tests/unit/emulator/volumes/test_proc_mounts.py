@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.emulator.containers.launcher import in_volume, points_in
+from modalflow.emulator.containers.launcher import points_in
+from modalflow.emulator.volumes.proc_mounts import in_volume
 
 POINTS = {
     "/__modal/volumes/vo-1": "/__modal/volumes/vo-1",

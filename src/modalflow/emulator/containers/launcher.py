@@ -28,7 +28,7 @@ from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.processes import mountinfo
-from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
@@ -38,7 +38,7 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.cloud_buckets import Buckets
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state import disk_space as room
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
@@ -84,7 +84,7 @@ class Launcher:
         try:
             return await self._run(container)
         except OSError as error:
-            if not room.unwritable(error):
+            if not disk_space.unwritable(error):
                 raise
             raise StateError(self._state.journal.words(error)) from error
 
@@ -168,7 +168,7 @@ class Launcher:
         if building is not None:
             building.layer = layer
             building.ended.clear()
-        room = Room(
+        rootfs = Rootfs(
             folder=folder,
             layer=layer,
             hidden=self._state.root,
@@ -179,7 +179,7 @@ class Launcher:
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
         )
-        home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
+        home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(rootfs))
         variables = common_variables(self._state)
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
@@ -202,8 +202,8 @@ class Launcher:
         }
         container.last_heard = time.monotonic()
         return await self._fork_server.launch(
-            Start(
-                room,
+            ContainerSpec(
+                rootfs,
                 variables,
                 python=None if packages is None else python_envs.python(packages),
                 site=() if packages is None else tuple(python_envs.packages(packages)),

@@ -24,7 +24,7 @@ from modalflow.emulator.containers import hints, results
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import Pool
 from modalflow.emulator.functions.definitions import Function, Scaling
 from modalflow.emulator.rpc.failures import described
@@ -67,7 +67,7 @@ class Pools:
     ) -> None:
         """``launch`` runs a container to its end and returns its exit code."""
         self._launch = launch
-        self.placing = Placing(capacity)
+        self.placing = Placement(capacity)
         self._scaledown_window = scaledown_window
         self._pools: dict[str, Pool] = {}
         self._living: dict[str, Container] = {}

@@ -30,15 +30,15 @@ from modalflow.emulator.images.builder import (
     Build,
     Builder,
     BuildFunctionError,
-    Made,
+    BuildResult,
     StepError,
     packages,
     secrets_to_blot,
 )
 from modalflow.emulator.images.image import Image, decode, encode
-from modalflow.emulator.images.layers import Layers
+from modalflow.emulator.images.layers import ImageLayers
 from modalflow.emulator.images.pip import InstallError, Programs
-from modalflow.emulator.images.recipe import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
 from modalflow.emulator.logs.log_records import Entry
 from modalflow.emulator.logs.logs import item
@@ -74,7 +74,7 @@ class Images(Service):
     }
 
     def __init__(self, state: StateDir, mounts: Mounts, secrets: Secrets, programs: Programs) -> None:
-        self._layers = Layers(state)
+        self._layers = ImageLayers(state)
         self._folder = state.folder("images")
         self._builder = Builder(state, self._layers, programs)
         self._mounts, self._secrets = mounts, secrets
@@ -222,7 +222,7 @@ class Images(Service):
                 definition,
                 is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
                 bases={
-                    tag: Settings(base.variables, base.workdir, base.image_id, base.settings.missing)
+                    tag: ImageSettings(base.variables, base.workdir, base.image_id, base.settings.missing)
                     for tag, base in bases.items()
                 },
                 context=self._context(definition),
@@ -253,7 +253,7 @@ class Images(Service):
         """Begin the build, or end it where there is nothing to do."""
         image.settings = recipe.settings
         below = self._images.get(recipe.settings.base)
-        image.made = below.made if below is not None else Made()
+        image.made = below.made if below is not None else BuildResult()
         image.packages = below.packages if below is not None else {}
         if not recipe.has_work and not request.image.HasField("build_function"):
             image.build.end(SUCCESS)
@@ -298,7 +298,7 @@ class Images(Service):
             if image.image_id in self._images:
                 self._table.put("", image.image_id, image)
 
-    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> Made:
+    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> BuildResult:
         if self.run_function is None or not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
         image.build.say("=> Step 0: running the function\n")

@@ -40,7 +40,7 @@ class VolumeView:
 
 
 @dataclass(frozen=True)
-class Room:
+class Rootfs:
     """All that a container's file system is made of. Every path of the host in it is absolute and without symlinks."""
 
     folder: Path
@@ -63,7 +63,7 @@ class Room:
 
 
 @dataclass(frozen=True)
-class Start:
+class ContainerSpec:
     """One container to start.
 
     A container's process is a fork of the template, which has imported Modal's runtime, wherever it then is as a
@@ -72,13 +72,13 @@ class Start:
     Else, and with ``fresh``, it is a new interpreter.
 
     An image with packages of its own gives ``python`` and ``site``. ``python``, run by itself in the container (the
-    folder must be in ``room.shown`` if it is below the state folder), must find the image's packages and, behind
+    folder must be in ``rootfs.shown`` if it is below the state folder), must find the image's packages and, behind
     them, the host's (Modal's SDK with all it needs is there): a new interpreter, or a subprocess of a fork, gets no
     further help. ``site`` are the folders where the image's packages lie, in order: a fork puts them before the host's
     packages and behind the app's own files, and has ``sys.executable`` and ``sys.prefix`` point to ``python``.
     """
 
-    room: Room
+    rootfs: Rootfs
     variables: dict[str, str]
     """The whole environment of the process."""
     python: Path | None = None
@@ -94,7 +94,7 @@ class Start:
         return json.dumps(dataclasses.asdict(self), default=str).encode()
 
     @classmethod
-    def loads(cls, data: bytes) -> Start:
+    def loads(cls, data: bytes) -> ContainerSpec:
         said = json.loads(data)
         python = said.pop("python")
         return cls(
@@ -108,8 +108,8 @@ class Start:
         )
 
 
-def _room(said: dict[str, Any]) -> Room:
-    return Room(
+def _room(said: dict[str, Any]) -> Rootfs:
+    return Rootfs(
         folder=Path(said["folder"]),
         layer=Path(said["layer"]),
         hidden=Path(said["hidden"]),

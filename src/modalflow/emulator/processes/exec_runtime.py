@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalflow.emulator.processes.container_spec import Start
+from modalflow.emulator.processes.container_spec import ContainerSpec
 
 RUNTIME = "modal._container_entrypoint"
 
@@ -56,13 +56,13 @@ class Preloaded:
     path: tuple[str, ...]
     """The module path, without what the environment had put there."""
 
-    def unfit(self, start: Start) -> str:
+    def unfit(self, spec: ContainerSpec) -> str:
         """Return why a fork would differ from a new process, empty if it would not. In the container's room."""
-        read_at_start = {n for n in (*start.variables, *self.environ) if n.startswith(_READ_AT_START)}
+        read_at_start = {n for n in (*spec.variables, *self.environ) if n.startswith(_READ_AT_START)}
         for name in sorted((self.variables | read_at_start).difference(_GIVEN_EFFECT)):
-            if start.variables.get(name) != self.environ.get(name):
+            if spec.variables.get(name) != self.environ.get(name):
                 return f"its variable {name} is another one"
-        for folder in _first_on_path(start, self.path):
+        for folder in _first_on_path(spec, self.path):
             for name in _importable(folder):
                 if name in self.modules:
                     return f"{folder} has a module {name}"
@@ -85,18 +85,18 @@ def preload() -> Preloaded:
     return Preloaded(frozenset(modules), frozenset(variables), environ, path)
 
 
-def execute(start: Start) -> None:
+def execute(spec: ContainerSpec) -> None:
     """Replace this process by a new interpreter that runs the runtime, or by the program that is to run instead."""
     for name in ("SIGPIPE", "SIGXFSZ"):
         # The interpreter ignores these, and a process that it starts would not know of it.
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    if start.program:
+    if spec.program:
         # Without a root of its own a room has its current folder elsewhere.
-        os.chdir(start.room.cwd)
-        os.execve(start.program[0], start.program, start.variables)
-    python = str(start.python or sys.executable)
-    os.execve(python, [python, "-m", RUNTIME], start.variables)
+        os.chdir(spec.rootfs.cwd)
+        os.execve(spec.program[0], spec.program, spec.variables)
+    python = str(spec.python or sys.executable)
+    os.execve(python, [python, "-m", RUNTIME], spec.variables)
 
 
 def limit(limits: Mapping[str, int]) -> None:
@@ -105,17 +105,17 @@ def limit(limits: Mapping[str, int]) -> None:
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def run(start: Start, preloaded: Preloaded) -> None:
+def run(spec: ContainerSpec, preloaded: Preloaded) -> None:
     """Run the runtime in this process. Returns, or raises, when it has ended."""
     os.environ.clear()
-    os.environ.update(start.variables)
+    os.environ.update(spec.variables)
     if hasattr(time, "tzset"):
         time.tzset()
-    sys.path[:] = _path(start, preloaded.path)
+    sys.path[:] = _path(spec, preloaded.path)
     importlib.invalidate_caches()
-    if start.python is not None:
-        sys.executable = str(start.python)
-        sys.prefix = sys.exec_prefix = str(start.python.parent.parent)
+    if spec.python is not None:
+        sys.executable = str(spec.python)
+        sys.prefix = sys.exec_prefix = str(spec.python.parent.parent)
     sys.argv[:] = ["-m"]
     sys.orig_argv[:] = [sys.executable, "-m", RUNTIME]
     for name in [n for n in sys.modules if n == RUNTIME or n.partition(".")[0] == "modalflow"]:
@@ -134,17 +134,17 @@ def run(start: Start, preloaded: Preloaded) -> None:
     runner._run_module_as_main(RUNTIME)
 
 
-def _path(start: Start, base: Iterable[str]) -> list[str]:
+def _path(spec: ContainerSpec, base: Iterable[str]) -> list[str]:
     """The module path as ``python -m`` would have it."""
     packages = set(site.getsitepackages())
     standard = [entry for entry in base if entry not in packages]
-    path = [str(Path.cwd()), *_entries(start.variables.get("PYTHONPATH", ""))]
-    if not start.site:
+    path = [str(Path.cwd()), *_entries(spec.variables.get("PYTHONPATH", ""))]
+    if not spec.site:
         return [*path, *base]
     before = list(sys.path)
     try:
         sys.path[:] = []
-        for folder in start.site:
+        for folder in spec.site:
             site.addsitedir(str(folder), set())
         own = list(sys.path)
     finally:
@@ -152,10 +152,10 @@ def _path(start: Start, base: Iterable[str]) -> list[str]:
     return [*path, *standard, *own, *(entry for entry in base if entry in packages)]
 
 
-def _first_on_path(start: Start, base: Iterable[str]) -> list[str]:
+def _first_on_path(spec: ContainerSpec, base: Iterable[str]) -> list[str]:
     """The folders where modules are looked for before the host's."""
     known = set(base)
-    entries = [str(Path.cwd()), *_entries(start.variables.get("PYTHONPATH", "")), *map(str, start.site)]
+    entries = [str(Path.cwd()), *_entries(spec.variables.get("PYTHONPATH", "")), *map(str, spec.site)]
     return [entry for entry in dict.fromkeys(entries) if entry not in known]
 
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modalflow.emulator.processes.container_spec import Isolation, Start
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.process import LinePipe, Process
 
 log = logging.getLogger(__name__)
@@ -136,11 +136,13 @@ class ForkServer:
         isolation = await self.isolation()
         return _ATTRIBUTES[isolation] if self._has_overlays else ""
 
-    async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
+    async def launch(
+        self, spec: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+    ) -> Process:
         """Start a container; TemplateError if that cannot be."""
         pipes = (LinePipe(on_stdout), LinePipe(on_stderr))
         asked = _Asked(pipes, asyncio.get_running_loop().create_future())
-        request = _file(start.dumps())
+        request = _file(spec.dumps())
         try:
             await self._ask(asked, [request, *(pipe.writer for pipe in pipes)])
             for pipe in pipes:

@@ -13,18 +13,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from modalflow.emulator.images.layer_capture import Keeper
-from modalflow.emulator.processes import rootfs, syscalls
-from modalflow.emulator.processes.container_spec import Isolation, Room
+from modalflow.emulator.images.layer_capture import LayerCapture
+from modalflow.emulator.processes import syscalls
+from modalflow.emulator.processes.container_spec import Isolation, Rootfs
+from modalflow.emulator.processes.rootfs import enter
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 _AWAITED = frozenset((*PASSED_ON, signal.SIGCHLD))
 
 #: The exit code where the room could not be made, as a shell's where it cannot run the program.
-NO_ROOM = 126
+NO_ROOTFS = 126
 
 
-def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tuple[int, bool]:
+def start(isolation: Isolation, rootfs: Rootfs, prepare: Callable[[], None]) -> tuple[int, bool]:
     """Fork a container's first process, and that the second one, which is where this returns twice.
 
     In the template it returns (the first process's id, False), in the container's second process (0, True).
@@ -45,11 +46,11 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
             _be_root(user, group)
         if isolation is Isolation.PLAIN:
             syscalls.adopt_orphans()
-        keeper, held = rootfs.enter(isolation, room)
+        keeper, held = enter(isolation, rootfs)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (this process has nobody above it: what it does not say nobody knows)
         os.write(2, f"modalflow: the container's file system could not be made: {error!r}\n".encode())
-        os._exit(NO_ROOM)
+        os._exit(NO_ROOTFS)
     if child == 0:
         # What the first process holds on to is not for the container.
         for descriptor in held:
@@ -90,7 +91,7 @@ def _live_and_die(parent: int) -> None:
     else:
         alive = int(status.rpartition(")")[2].split()[1]) == parent
     if not alive:
-        os._exit(NO_ROOM)
+        os._exit(NO_ROOTFS)
 
 
 def _be_root(user: int, group: int) -> None:
@@ -100,7 +101,7 @@ def _be_root(user: int, group: int) -> None:
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
+def _tend(child: int, isolation: Isolation, keeper: LayerCapture | None) -> NoReturn:
     while True:
         number = signal.sigwait(_AWAITED)
         if number != signal.SIGCHLD:
@@ -115,7 +116,7 @@ def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
                     keeper.keep()
                 except OSError as error:
                     os.write(2, f"modalflow: what the container wrote could not be kept: {error}\n".encode())
-                    code = code or NO_ROOM
+                    code = code or NO_ROOTFS
             os._exit(code)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.apps import App
-from modalflow.emulator.containers import placing as placing_module
+from modalflow.emulator.containers import placement as placing_module
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.functions.definitions import Function
 from tests.support import Clock
 
@@ -19,7 +19,7 @@ class Machine:
     def __init__(self, cores: float = 4.0, containers: int = 10, gpus: dict[str, int] | None = None) -> None:
         self.clock = Clock()
         self.notes: list[str] = []
-        self.placing = Placing(Capacity(cores, 1000, containers, gpus), clock=self.clock)
+        self.placing = Placement(Capacity(cores, 1000, containers, gpus), clock=self.clock)
         self.placing.on_note = lambda _function, text: self.notes.append(text)
         self.living: list[Container] = []
 

@@ -21,7 +21,7 @@ from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.tree import Node, NodeKind
 from modalflow.emulator.volumes.views.view import CopiedView, Signature
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import killed
@@ -62,7 +62,8 @@ class Volume:
         """What a reader outside sees now: path → content, None for a directory."""
         tree, _ = self.volumes._find(self.id)
         return {
-            path: None if node.kind is Kind.DIRECTORY else self._content(node) for path, node in tree.nodes().items()
+            path: None if node.kind is NodeKind.DIRECTORY else self._content(node)
+            for path, node in tree.nodes().items()
         }
 
     def _content(self, node: Node) -> bytes:

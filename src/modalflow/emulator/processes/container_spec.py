@@ -52,8 +52,8 @@ class Rootfs:
     also_hidden: tuple[Path, ...] = ()
     """Other folders of the control plane, outside the state folder."""
     shown: tuple[Path, ...] = ()
-    """Host paths that the container shares instead of a private copy: its arguments, bytecode, the Python environment of
-    its image. They may lie in ``hidden``."""
+    """Host paths that the container shares without a private copy: its arguments, bytecode, the Python environment
+    of its image. They may lie in ``hidden``."""
     lent: tuple[Path, ...] = ()
     """As ``shown``, read-only: the environment of an image, which other containers use as well."""
     volumes: tuple[VolumeView, ...] = ()

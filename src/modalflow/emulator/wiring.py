@@ -21,7 +21,7 @@ from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.launcher import Launcher, common_variables
 from modalflow.emulator.containers.memory_watch import MemoryWatch
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
 from modalflow.emulator.faults.containers import ContainerFaults
@@ -211,7 +211,9 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         capacity,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
-    pools = Pools(base.containers, Placing(capacity, logs), container_faults, scaledown_window=options.scaledown_window)
+    pools = Pools(
+        base.containers, Placement(capacity, logs), container_faults, scaledown_window=options.scaledown_window
+    )
     records = CallRecords(journal)
     restored = records.load(functions)
     calls = Calls(functions, pools, records, restored.calls, rate_limits=options.rate_limits)

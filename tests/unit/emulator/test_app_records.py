@@ -16,7 +16,7 @@ from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.calls import Calls
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.image_store import ImageStore
@@ -40,7 +40,7 @@ class Deployments:
         self.functions = Functions(self.apps, self.journal)
         logs = Logs(self.apps, ImageStore(StateDir()), containers, self.journal)
         capacity = Capacity(1000.0, 1_000_000, 10)
-        pools = Pools(containers, Placing(capacity, logs), Runner(), scaledown_window=60.0)
+        pools = Pools(containers, Placement(capacity, logs), Runner(), scaledown_window=60.0)
         calls = Calls(self.functions, pools, CallRecords(self.journal))
         self.lifecycle = AppLifecycle(environments, self.apps, self.functions, calls, pools, logs)
         self.service = AppService(environments, self.apps, self.lifecycle, containers)

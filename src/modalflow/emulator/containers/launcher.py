@@ -27,7 +27,7 @@ from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
-from modalflow.emulator.processes.container_spec import Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
@@ -36,7 +36,7 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.cloud_buckets import Buckets
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state import disk_space as room
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
@@ -81,7 +81,7 @@ class Launcher:
         try:
             return await self._run(container)
         except OSError as error:
-            if not room.unwritable(error):
+            if not disk_space.unwritable(error):
                 raise
             raise StateError(self._state.journal.words(error)) from error
 
@@ -165,7 +165,7 @@ class Launcher:
         if building is not None:
             building.layer = layer
             building.ended.clear()
-        room = Room(
+        rootfs = Rootfs(
             folder=folder,
             layer=layer,
             hidden=self._state.root,
@@ -176,7 +176,7 @@ class Launcher:
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
         )
-        home = str(plain_home(room)) if container.is_plain else "/root"
+        home = str(plain_home(rootfs)) if container.is_plain else "/root"
         variables = common_variables(self._state)
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
@@ -199,8 +199,8 @@ class Launcher:
         }
         container.last_heard = time.monotonic()
         return await self._fork_server.launch(
-            Start(
-                room,
+            ContainerSpec(
+                rootfs,
                 variables,
                 python=None if packages is None else python_envs.python(packages),
                 site=() if packages is None else tuple(python_envs.packages(packages)),

@@ -14,7 +14,7 @@ from pathlib import Path
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.containers.placing import FunctionLog
+from modalflow.emulator.containers.placement import FunctionLog
 from modalflow.emulator.processes.syscalls import family
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from modalflow.emulator.containers.capacity import Need
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import Pool
 from modalflow.emulator.functions.definitions import Function, Scaling
 from modalflow.emulator.rpc.failures import described
@@ -74,7 +74,7 @@ class Pools:
     def __init__(
         self,
         containers: Containers,
-        placing: Placing,
+        placing: Placement,
         runner: ContainerRunner,
         *,
         scaledown_window: float,

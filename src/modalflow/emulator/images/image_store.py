@@ -13,7 +13,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.images.image import Image, decode, encode
-from modalflow.emulator.images.layers import Layers
+from modalflow.emulator.images.layers import ImageLayers
 from modalflow.emulator.logs.log_records import Entry
 from modalflow.emulator.state.store import StateDir
 
@@ -24,7 +24,7 @@ class ImageStore:
     """All images, by id, and the cache of identities."""
 
     def __init__(self, state: StateDir) -> None:
-        self.layers = Layers(state)
+        self.layers = ImageLayers(state)
         self._images: dict[str, Image] = {}
         self._cached: dict[str, str] = {}
         """By identity, the image that it stands for."""

@@ -29,7 +29,7 @@ from modalflow.emulator.images.builder import (
     Build,
     Builder,
     BuildFunctionError,
-    Made,
+    BuildResult,
     StepError,
     packages,
     secrets_to_blot,
@@ -38,7 +38,7 @@ from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.image import Image
 from modalflow.emulator.images.image_store import SUCCESS, ImageStore, builder_app_id
 from modalflow.emulator.images.pip import InstallError, Programs
-from modalflow.emulator.images.recipe import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
 from modalflow.emulator.logs.logs import item
 from modalflow.emulator.rpc.failures import described
@@ -176,7 +176,7 @@ class Images(Service):
                 definition,
                 is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
                 bases={
-                    tag: Settings(base.variables, base.workdir, base.image_id, base.settings.missing)
+                    tag: ImageSettings(base.variables, base.workdir, base.image_id, base.settings.missing)
                     for tag, base in bases.items()
                 },
                 context=self._context(definition),
@@ -205,7 +205,7 @@ class Images(Service):
         """Begin the build, or end it where there is nothing to do."""
         image.settings = recipe.settings
         below = self._store.find(recipe.settings.base)
-        image.made = below.made if below is not None else Made()
+        image.made = below.made if below is not None else BuildResult()
         image.packages = below.packages if below is not None else {}
         if not recipe.has_work and not request.image.HasField("build_function"):
             image.build.end(SUCCESS)
@@ -249,7 +249,7 @@ class Images(Service):
         finally:
             self._store.save(image)
 
-    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> Made:
+    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> BuildResult:
         if not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
         image.build.say("=> Step 0: running the function\n")

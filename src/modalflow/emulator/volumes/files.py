@@ -23,16 +23,16 @@ from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state.store import FileStore
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise, parents
+from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, normalise, parents
 
 log = logging.getLogger(__name__)
 
 ENTRIES_PER_ANSWER = 1_000
 
 _ENTRY_TYPES = {
-    Kind.FILE: api_pb2.FileEntry.FILE,
-    Kind.DIRECTORY: api_pb2.FileEntry.DIRECTORY,
-    Kind.LINK: api_pb2.FileEntry.SYMLINK,
+    NodeKind.FILE: api_pb2.FileEntry.FILE,
+    NodeKind.DIRECTORY: api_pb2.FileEntry.DIRECTORY,
+    NodeKind.LINK: api_pb2.FileEntry.SYMLINK,
 }
 
 
@@ -270,7 +270,7 @@ def _sizes(files: Sequence[api_pb2.VolumePutFiles2Request.File], contents: list[
 
 
 def _file(mode: int | None, size: int, blocks: tuple[str, ...]) -> Node:
-    return Node(Kind.FILE, mode or 0o644, time.time_ns(), size=size, blocks=blocks)
+    return Node(NodeKind.FILE, mode or 0o644, time.time_ns(), size=size, blocks=blocks)
 
 
 def _entry(path: str, node: Node) -> api_pb2.FileEntry:

@@ -33,7 +33,7 @@ from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.views.layers import Layers
+from modalflow.emulator.volumes.views.layers import VolumeLayers
 from modalflow.emulator.volumes.views.overlay import OverlayView
 from modalflow.emulator.volumes.views.view import CopiedView, View
 from modalflow.emulator.volumes.volume import Attached, Volume
@@ -127,7 +127,7 @@ class Volumes(VolumeFiles):
         """Give a volume its tree, each change of which is recorded, and laid out in time."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
-        volume.layers = Layers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
+        volume.layers = VolumeLayers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
 
     async def _changed(self, volume_id: str, paths: int) -> None:
         """So many of the volume's files changed: lay them out, later if that can wait.

@@ -17,7 +17,7 @@ from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import START_TRIES, Pools
 from modalflow.emulator.functions.definitions import Function
 from tests.unit.emulator.parts import Notes, make_call
@@ -33,7 +33,7 @@ class Fleet:
         self.started: list[Container] = []
         self._ends: dict[str, asyncio.Future[int]] = {}
         capacity = Capacity(cores, 1_000_000, max_containers, gpus)
-        placing = Placing(capacity, Notes())
+        placing = Placement(capacity, Notes())
         self.pools = Pools(Containers(), placing, self, scaledown_window=60.0)
 
     def on_ready(self, container: Container) -> None: ...

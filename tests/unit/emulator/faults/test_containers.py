@@ -13,7 +13,7 @@ from modalflow.emulator.apps.app import App
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
@@ -29,7 +29,7 @@ class Fleet:
     def __init__(self, *specs: str) -> None:
         self.rules, containers = Rules(1), Containers()
         self.faults = ContainerFaults(self.rules, containers, self)
-        placing = Placing(Capacity(1000.0, 1_000_000, 10), Notes())
+        placing = Placement(Capacity(1000.0, 1_000_000, 10), Notes())
         self.pools = Pools(containers, placing, self.faults, scaledown_window=60.0)
         self.started: list[Container] = []
         self.interrupted: list[Container] = []

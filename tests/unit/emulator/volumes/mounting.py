@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
-from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.volumes.proc_mounts import mounted_at
@@ -42,7 +42,7 @@ class Rooms:
         """Start a room with Volumes; return its root."""
         folder = self._folder / container_id
         (folder / "layer").mkdir(parents=True)
-        room = Room(folder, folder / "layer", hidden=self._folder, volumes=volumes, cwd="/")
+        rootfs = Rootfs(folder, folder / "layer", hidden=self._folder, volumes=volumes, cwd="/")
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         said: list[str] = []
 
@@ -51,7 +51,7 @@ class Rooms:
             if not ready.done():
                 ready.set_result(None)
 
-        process = await self._server.launch(Start(room, {}, program=_WAIT), heard, heard)
+        process = await self._server.launch(ContainerSpec(rootfs, {}, program=_WAIT), heard, heard)
         await asyncio.wait_for(ready, 30)
         assert said == ["ready\n"], said
         self._rooms[container_id] = process

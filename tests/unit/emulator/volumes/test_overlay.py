@@ -23,7 +23,7 @@ from modalflow.emulator.processes.container_spec import Isolation, VolumeView
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.tree import Kind
+from modalflow.emulator.volumes.tree import NodeKind
 from modalflow.emulator.volumes.views import overlay, view
 from modalflow.emulator.volumes.views.overlay import OverlayView
 from tests.contract.isolated import problem_with
@@ -83,11 +83,11 @@ class World:
         found: dict[str, Entry] = {}
         for path, node in tree.nodes().items():
             content = node.target.encode()
-            if node.kind is Kind.FILE:
+            if node.kind is NodeKind.FILE:
                 with tempfile.NamedTemporaryFile() as file:
                     self.volumes._blocks.write_file(node.blocks, node.size, Path(file.name))
                     content = Path(file.name).read_bytes()
-            mode = 0 if node.kind is Kind.LINK else node.mode
+            mode = 0 if node.kind is NodeKind.LINK else node.mode
             found[path] = (node.kind.value, mode, node.mtime_ns, content)
         return found
 

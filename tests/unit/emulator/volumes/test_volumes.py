@@ -19,7 +19,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.tree import Node, NodeKind
 from modalflow.emulator.volumes.views.view import CopiedView, Signature
 from tests.support import killed
 from tests.unit.emulator.parts import NoMounts, make_volumes
@@ -61,7 +61,8 @@ class Volume:
         """What a reader outside sees now: path → content, None for a directory."""
         tree, _ = self.volumes._find(self.id)
         return {
-            path: None if node.kind is Kind.DIRECTORY else self._content(node) for path, node in tree.nodes().items()
+            path: None if node.kind is NodeKind.DIRECTORY else self._content(node)
+            for path, node in tree.nodes().items()
         }
 
     def _content(self, node: Node) -> bytes:

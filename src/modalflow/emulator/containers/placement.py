@@ -41,7 +41,7 @@ class Wait:
         self.told = False
 
 
-class Placing:
+class Placement:
     """Places containers within a capacity."""
 
     def __init__(self, capacity: Capacity, log: FunctionLog, *, clock: Callable[[], float] = time.monotonic) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.processes.container_spec import Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Rootfs, VolumeView
 from modalflow.emulator.processes.exec_runtime import Preloaded
 
 ENVIRON = {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "PYTHONPATH": "", "READ": "1", "HOME": "/root"}
@@ -16,9 +16,9 @@ def preloaded(*path: str) -> Preloaded:
     return Preloaded(frozenset({"modal", "grpclib"}), frozenset({"READ", "MISSED", "HOME"}), ENVIRON, path)
 
 
-def start(folder: Path, variables: dict[str, str] | None = None, site: tuple[Path, ...] = ()) -> Start:
-    room = Room(folder, folder, hidden=folder)
-    return Start(room, {**ENVIRON, "PYTHONPATH": str(folder), **(variables or {})}, site=site)
+def start(folder: Path, variables: dict[str, str] | None = None, site: tuple[Path, ...] = ()) -> ContainerSpec:
+    rootfs = Rootfs(folder, folder, hidden=folder)
+    return ContainerSpec(rootfs, {**ENVIRON, "PYTHONPATH": str(folder), **(variables or {})}, site=site)
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,10 @@ def test_modules(tmp_path: Path, file: str, differs: bool, monkeypatch: pytest.M
 def test_a_start_goes_through_a_file(tmp_path: Path) -> None:
     """What the control plane asks for is what the template reads."""
     volume = VolumeView("vo-1", tmp_path / "view", "/vol", "sub", read_only=True)
-    room = Room(tmp_path, tmp_path / "layer", tmp_path / "state", (tmp_path / "shown",), volumes=(volume,), cwd="/app")
-    asked = Start(room, {"A": "b\udcff"}, Path("/venv/bin/python"), (Path("/venv/lib"),), {"RLIMIT_DATA": 1}, True)
-    assert Start.loads(asked.dumps()) == asked
+    rootfs = Rootfs(
+        tmp_path, tmp_path / "layer", tmp_path / "state", (tmp_path / "shown",), volumes=(volume,), cwd="/app"
+    )
+    asked = ContainerSpec(
+        rootfs, {"A": "b\udcff"}, Path("/venv/bin/python"), (Path("/venv/lib"),), {"RLIMIT_DATA": 1}, True
+    )
+    assert ContainerSpec.loads(asked.dumps()) == asked

@@ -11,7 +11,7 @@ __version__ = "0.4.0"
 
 #: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
 _WHERE = {
-    "Worker": "modalflow.worker.deploy.definition",
+    "Worker": "modalflow.worker.deploy.worker",
     "Profile": "modalflow.worker.deploy.profile",
     "airflow_image": "modalflow.worker.deploy.images",
     "modal_config": "modalflow.config.task_options",

@@ -28,7 +28,7 @@ FIRST_LOGS_MOUNT = "/vol/logs"
 #: Beginnings of variables that are modalflow's own or Modal's.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
-#: Variables of a worker's image, each a JSON text: what its profile grants (``worker.profile.Profile.granted``), and
+#: Variables of a worker's image, each a JSON text: what its profile grants (``Profile.granted``), and
 #: the names of those of its variables that the profile or the deployment set: they count above the executor's.
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.worker.run.missing_dag import Looked, why_missing, why_no_bundle
+from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
 
 TIMEOUT = (
     "airflow.exceptions.AirflowTaskTimeout: DagBag import timeout for /b/d.py after 30.0s.\nPlease take a look at "
@@ -18,9 +18,9 @@ TIMEOUT = (
 )
 
 
-def looked(folder: Path, *, dags: dict[str, list[str]] | None = None, error: str = "", version: str = "") -> Looked:
+def looked(folder: Path, *, dags: dict[str, list[str]] | None = None, error: str = "", version: str = "") -> DagSearch:
     errors = {"d.py": error} if error else {}
-    return Looked("d", "t", "mine", version or None, folder, folder / "d.py", dags or {}, errors)
+    return DagSearch("d", "t", "mine", version or None, folder, folder / "d.py", dags or {}, errors)
 
 
 def error_of(code: str) -> str:

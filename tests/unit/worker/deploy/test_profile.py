@@ -50,12 +50,12 @@ def test_a_gpu_is_not_shared_unless_somebody_says_so() -> None:
         ({"volumes": {"/opt/": modal.CloudBucketMount("x")}}, "contains '/opt/modalflow', and modalflow keeps logs"),
         ({"volumes": {"/a": modal.Volume.from_name("x"), "//a/.": modal.Volume.from_name("y")}}, "one mount at each"),
         ({"image": "python:3.12"}, "a modal.Image"),
-        ({"image_has_airflow": True}, "False where no image is given"),
+        ({"image_has_airflow": True}, "False without an image"),
         ({"env": {"MODALFLOW_APP": "x"}}, "other than MODALFLOW_"),
         ({"env": {"PEM": "x" * 200_000}}, r"env of .*\['PEM'\] is 200,004 bytes long, with its name; expected at most"),
         ({"preload": "torch"}, "a list of modules' names"),
         ({"preload": ["tor ch"]}, "a list of modules' names"),
-        ({"gpu": "T4", "nonpreemptible": True}, "Modal has none such"),
+        ({"gpu": "T4", "nonpreemptible": True}, "Modal has no such containers"),
         ({"memory_snapshot": "yes"}, "True or False"),
     ],
 )
@@ -90,7 +90,7 @@ def test_a_worker_has_a_default_profile() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"profiles": [Profile("a"), Profile("a")]}, "'a' is there twice"),
+        ({"profiles": [Profile("a"), Profile("a")]}, "'a' occurs twice"),
         ({"profiles": ["gpu"]}, "a list of modalflow.Profile"),
         ({"env": {"A": 1}}, "a dict of texts"),
         ({"app": "my app"}, "app of modalflow.Worker"),

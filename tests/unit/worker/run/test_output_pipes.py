@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from modalflow.worker.run.streams import Streams
+from modalflow.worker.run.command_output import OutputPipes
 
 #: Writes numbers, each to one of the two as it comes, as fast as it can.
 _INTERLEAVED = """
@@ -46,7 +46,7 @@ def test_the_order_of_both_streams_is_that_of_the_writes() -> None:
 def _read_all(code: str) -> tuple[list[bytes], list[int]]:
     """What a program writes to each stream, and the numbers in it in the order in which they were read."""
     read, write = os.pipe()
-    streams = Streams(read)
+    streams = OutputPipes(read)
     program = subprocess.Popen([sys.executable, "-c", code], stdout=streams.out, stderr=streams.err)
     streams.close_writers()
     order: list[int] = []

@@ -13,9 +13,9 @@ from pathlib import Path
 from modalflow.names import PRELOAD_VARIABLE
 from modalflow.protocol.messages import Kind
 from modalflow.worker import environment
-from modalflow.worker.zygote.client import Nursery
-from modalflow.worker.zygote.prestart import SNAPSHOT_VARIABLE, Early
-from modalflow.worker.zygote.protocol import Order
+from modalflow.worker.zygote.client import ZygoteClient
+from modalflow.worker.zygote.prestart import SNAPSHOT_VARIABLE, Prestart
+from modalflow.worker.zygote.protocol import ForkRequest
 
 #: Which settings Airflow reads while a zygote warms up, and what it imports.
 SETTINGS_READ = """
@@ -55,39 +55,39 @@ async def test_a_memory_snapshot_holds_airflow_and_nothing_of_the_container_it_w
     (tmp_path / "slow.py").write_text(f"import os; open({str(imports)!r}, 'a').write(f'{{os.getpid()}} ')")
     own = {name: value for name, value in os.environ.items() if not name.startswith(("AIRFLOW", "MODAL"))}
     preloaded = {PRELOAD_VARIABLE: '["no.such.module", "slow"]', "PYTHONPATH": str(tmp_path)}
-    early = Early.start(own | preloaded | {"MODAL_TASK_ID": "ta-snapshotted", SNAPSHOT_VARIABLE: "1"})
+    started = Prestart.start(own | preloaded | {"MODAL_TASK_ID": "ta-snapshotted", SNAPSHOT_VARIABLE: "1"})
     try:
-        assert early.zygote is not None
+        assert started.zygote is not None
         # At once: the import is over.
-        assert early.zygote.wait_until_ready(0.001)
-        nursery = Nursery(early.env, airflow=True, started=early.zygote)
+        assert started.zygote.wait_until_ready(0.001)
+        client = ZygoteClient(started.env, airflow=True, started=started.zygote)
         try:
-            pid = early.zygote.process.pid
+            pid = started.zygote.process.pid
             assert imports.read_text().split() == [str(pid)]
-            names = [await hostname(nursery, early, container, tmp_path) for container in ("ta-one", "ta-two")]
+            names = [await hostname(client, started, container, tmp_path) for container in ("ta-one", "ta-two")]
             assert names == ["ta-one", "ta-two"]
             assert imports.read_text().split() == [str(pid)]
-            assert early.zygote.is_alive
+            assert started.zygote.is_alive
         finally:
-            await nursery.close()
-        assert not early.zygote.is_alive
+            await client.close()
+        assert not started.zygote.is_alive
     finally:
-        shutil.rmtree(early.home)
+        shutil.rmtree(started.home)
 
 
-async def hostname(nursery: Nursery, early: Early, container: str, folder: Path) -> str:
+async def hostname(client: ZygoteClient, started: Prestart, container: str, folder: Path) -> str:
     """What a task in a container would tell Airflow of where it is."""
     variables: Mapping[str, str] = {**os.environ, "MODAL_TASK_ID": container}
-    env = environment.of_workload(variables, {}, home=early.home, folders=early.baked)
+    env = environment.of_workload(variables, {}, home=started.home, folders=started.baked)
     told = folder / f"{container}.json"
-    ending = await nursery.run(Order(container, Kind.PROBE, str(told), str(folder), env))
-    assert ending.return_code == 0
+    result = await client.fork(ForkRequest(container, Kind.PROBE, str(told), str(folder), env))
+    assert result.return_code == 0
     return str(json.loads(told.read_text())["hostname"]["name"])
 
 
 def test_a_zygote_that_does_not_get_ready_is_not_waited_for_for_ever() -> None:
     """A snapshot is taken without Airflow rather than not at all, and one that has ended is no reason to wait."""
-    zygote = Early.start(dict(os.environ)).zygote
+    zygote = Prestart.start(dict(os.environ)).zygote
     assert zygote is not None
     try:
         assert not zygote.wait_until_ready(0.001)

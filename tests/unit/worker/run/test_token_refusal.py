@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalflow.reasons import Cause
-from modalflow.worker.run.token_refusals import token_refusal
+from modalflow.worker.run.api_errors import token_refusal
 
 NOW = 1_800_000_000.0
 DATE = formatdate(NOW, usegmt=True)
@@ -51,7 +51,7 @@ def test_each_refusal_has_its_cause(answer: str, given: str, cause: Cause, said:
     """Expired, too early, other settings, and a refusal that is not Airflow's are four things."""
     found = token_refusal(403, answer, given, DATE)
     assert found is not None
-    assert found.cause is cause and said in found.said
+    assert found.cause is cause and said in found.detail
 
 
 def test_the_api_servers_clock_decides() -> None:
@@ -101,4 +101,4 @@ def test_what_airflow_says_names_the_setting(signed: Any, checked: Any, setting:
         asyncio.run(validator.avalidated_claims(made, {}))
     found = token_refusal(403, f"{BARE}: {refused.value}", made, "")
     assert found is not None
-    assert found.cause is Cause.TOKEN_REFUSED and setting in found.said, found.said
+    assert found.cause is Cause.TOKEN_REFUSED and setting in found.detail, found.detail

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from structlog.processors import JSONRenderer
 
-from modalflow.worker.logs.log_encoding import is_encodable, spell_out_surrogates, spelled_out
+from modalflow.worker.logs.log_encoding import escape_surrogates_in_logs, escaped, is_encodable
 from tests.strange import JSON_VALUES, TEXTS
 
 
@@ -19,7 +19,7 @@ from tests.strange import JSON_VALUES, TEXTS
 def renderer() -> Iterator[JSONRenderer]:
     """A renderer of JSON as Airflow makes it, which refuses surrogates; the class is as before afterwards."""
     original = JSONRenderer.__call__
-    spell_out_surrogates()
+    escape_surrogates_in_logs()
 
     def dumps(event: dict[str, Any], default: object) -> bytes:
         return msgspec.json.encode({"event": event.pop("event"), **event}, enc_hook=str)
@@ -53,7 +53,7 @@ def test_other_lines_are_as_they_were(renderer: JSONRenderer) -> None:
 @given(TEXTS, JSON_VALUES)
 def test_any_event_can_be_encoded(name: str, value: object) -> None:
     """However deep it is nested."""
-    msgspec.json.encode(spelled_out({name: value}), enc_hook=str)
+    msgspec.json.encode(escaped({name: value}), enc_hook=str)
 
 
 @settings(deadline=None)

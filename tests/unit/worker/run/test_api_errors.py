@@ -55,10 +55,10 @@ def test_a_refused_token_names_the_cause_and_the_server(error: Refused, given: s
 
 def test_a_refusal_after_the_start_is_of_another_token() -> None:
     """The API server made that token itself, so no clock and no setting of the scheduler is the cause."""
-    outcome = refusal_of(Refused(403), token(time.time() - 61), URL, began=True)
+    outcome = refusal_of(Refused(403), token(time.time() - 61), URL, started=True)
     assert outcome is not None
     assert outcome.cause == Cause.TOKEN_REFUSED and "several API servers" in (outcome.reason or "")
-    assert refusal_of(Refused(404, {"reason": "not_found"}), "", URL, began=True) is None
+    assert refusal_of(Refused(404, {"reason": "not_found"}), "", URL, started=True) is None
 
 
 def test_a_login_page_is_no_refusal_of_airflow() -> None:

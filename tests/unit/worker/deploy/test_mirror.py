@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.worker.deploy.mirror import environment, pins
+from modalflow.worker.deploy.mirror import mirror_environment, pins
 
 
 def installed(folder: Path, name: str, version: str = "1.0", origin: dict[str, Any] | None = None) -> None:
@@ -25,7 +25,7 @@ def test_what_came_from_an_index_is_pinned(tmp_path: Path) -> None:
     """Names as indexes have them, in their order; neither modalflow itself nor installers."""
     for name in ("Zope.Interface", "pandas", "modalflow", "pip"):
         installed(tmp_path, name)
-    mirror = environment(metadata.distributions(path=[str(tmp_path)]))
+    mirror = mirror_environment(metadata.distributions(path=[str(tmp_path)]))
     assert pins(mirror.packages) == ["pandas==1.0", "zope-interface==1.0"]
     assert not mirror.left_out
 
@@ -45,7 +45,7 @@ def test_what_came_from_an_index_is_pinned(tmp_path: Path) -> None:
 def test_what_did_not_is_named_with_what_to_do(tmp_path: Path, origin: dict[str, Any], message: str) -> None:
     """An image could not have it by name and version, and nobody is to find that out from a failing task."""
     installed(tmp_path, "ours", origin=origin)
-    mirror = environment(metadata.distributions(path=[str(tmp_path)]))
+    mirror = mirror_environment(metadata.distributions(path=[str(tmp_path)]))
     assert not mirror.packages
     assert message in mirror.left_out["ours"]
 
@@ -53,7 +53,7 @@ def test_what_did_not_is_named_with_what_to_do(tmp_path: Path, origin: dict[str,
 def test_the_systems_packages_are_left_out(tmp_path: Path) -> None:
     """What Debian's package manager installed is on no index in that version, or is something else there."""
     installed(tmp_path / "dist-packages", "python-apt", "2.6.0")
-    mirror = environment(metadata.distributions(path=[str(tmp_path / "dist-packages")]))
+    mirror = mirror_environment(metadata.distributions(path=[str(tmp_path / "dist-packages")]))
     assert "the system's package manager" in mirror.left_out["python-apt"]
 
 
@@ -61,5 +61,5 @@ def test_the_first_of_two_counts(tmp_path: Path) -> None:
     """As for Python, which imports the one that comes first."""
     installed(tmp_path / "a", "pandas", "2.0")
     installed(tmp_path / "b", "pandas", "1.0")
-    found = environment(metadata.distributions(path=[str(tmp_path / "a"), str(tmp_path / "b")]))
+    found = mirror_environment(metadata.distributions(path=[str(tmp_path / "a"), str(tmp_path / "b")]))
     assert found.packages == {"pandas": "2.0"}

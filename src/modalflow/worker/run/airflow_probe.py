@@ -1,7 +1,7 @@
-"""What a task would find of Airflow in this container: its version, its API, its DAG bundles.
+"""The Airflow part of a probe: what a task would find in this container of Airflow, its API and its DAG bundles.
 
-Runs in a process forked from the zygote, with the environment of a task; imports Airflow there. Tells after each step
-what it knows, as one of them may hang.
+Runs in a process forked from the zygote, with the environment of a task; imports Airflow there. Writes its findings
+after each step, because one of the steps may hang.
 """
 
 from __future__ import annotations
@@ -17,31 +17,32 @@ from modalflow.config.settings import without_user
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 from modalflow.worker.environment import has_remote_logging
-from modalflow.worker.run.token_refusals import token_refusal
-from modalflow.worker.zygote.protocol import Order, Outcome
+from modalflow.worker.run.api_errors import token_refusal
+from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
-#: Seconds for one request: an API server that has just started makes its routes at the first one.
+#: Seconds for one request: an API server that has just started builds its routes for the first one.
 _REQUEST_TIMEOUT = 30.0
-#: How many DAG files are counted.
+#: The most DAG files that are counted.
 _MOST_FILES = 10_000
 
 
-def look(order: Order) -> Outcome:
-    """Write what there is to see to the order's file."""
+def inspect_airflow(request: ForkRequest) -> Outcome:
+    """Write the findings to the request's file, as JSON."""
     from airflow import __version__
 
-    seen: dict[str, Any] = {"version": __version__}
+    findings: dict[str, Any] = {"version": __version__}
 
-    def tell(name: str, value: object) -> None:
-        seen[name] = value
-        Path(order.segment).write_text(json.dumps(seen))
+    def add(name: str, value: object) -> None:
+        findings[name] = value
+        Path(request.log_file).write_text(json.dumps(findings))
 
-    tell("hostname", _hostname())
-    tell("execution_api", _execution_api(order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
-    if order.workload:
-        tell("token", _token(order.workload, order.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")))
-    tell("bundles", _bundles())
-    tell("remote_logging", _remote_logging(order.env))
+    url = request.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")
+    add("hostname", _hostname())
+    add("execution_api", _execution_api(url))
+    if request.workload:
+        add("token", _token(request.workload, url))
+    add("bundles", _bundles())
+    add("remote_logging", _remote_logging(request.env))
     return Outcome(State.SUCCESS, 0)
 
 
@@ -50,12 +51,12 @@ def _hostname() -> dict[str, str]:
         from airflow.utils.net import get_hostname
 
         return {"name": get_hostname()}  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return {"error": _told(error)}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
 
 
 def _execution_api(url: str) -> dict[str, Any]:
-    """Ask for the API's health as a task's client asks: its certificates, its proxies, but no retries and no token."""
+    """Request the API's health as a task's client does, with its certificates and proxies; no retries and no token."""
     if not url:
         return {"url": "", "error": "[core] execution_api_server_url is not set in the container"}
     began = time.monotonic()
@@ -65,12 +66,12 @@ def _execution_api(url: str) -> dict[str, Any]:
 
         client: Any = Client(base_url=url, token="")
         with client:
-            # Client.request itself tries again for minutes.
+            # Client.request itself retries for minutes.
             answer = httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
         found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
         response = getattr(error, "response", None)
-        found = {"error": _told(error)}
+        found = {"error": _described(error)}
         if response is not None:
             found = {"status": response.status_code, "text": ""}
     found["version"] = _api_version(url) if "error" not in found else ""
@@ -78,7 +79,7 @@ def _execution_api(url: str) -> dict[str, Any]:
 
 
 def _api_version(url: str) -> str:
-    """The Airflow of the API server; empty if it does not say, as one that serves the Execution API alone."""
+    """Return the Airflow version of the API server; empty if it does not report one."""
     import httpx
 
     root, execution, _ = url.rpartition("/execution")
@@ -90,7 +91,7 @@ def _api_version(url: str) -> str:
 
 
 def _token(trial: str, url: str) -> dict[str, Any]:
-    """Whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
+    """Return whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
     from modalflow.airflow_compat.tokens import try_token
 
     began, asked_at = time.monotonic(), time.time()
@@ -98,8 +99,8 @@ def _token(trial: str, url: str) -> dict[str, Any]:
         given = json.loads(trial)
         token = str(given["token"])
         answer = try_token(url, token, str(given["id"]))
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return {"error": _told(error)}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
     refused = token_refusal(answer.status, answer.text, token, answer.date)
     return {
         "accepted": answer.accepted,
@@ -107,13 +108,13 @@ def _token(trial: str, url: str) -> dict[str, Any]:
         "text": answer.text[:200],
         "clock": _seconds_ahead(answer.date, asked_at),
         "cause": refused.cause.value if refused else "",
-        "said": refused.said if refused else "",
+        "said": refused.detail if refused else "",
         "seconds": round(time.monotonic() - began, 4),
     }
 
 
 def _seconds_ahead(date: str, asked_at: float) -> float:
-    """How far the API server's clock is ahead of this container's, beyond what the request can have taken."""
+    """Return how far the API server's clock is ahead of this container's, beyond what the request can have taken."""
     try:
         there = parsedate_to_datetime(date).timestamp()
     except (TypeError, ValueError):
@@ -124,7 +125,7 @@ def _seconds_ahead(date: str, asked_at: float) -> float:
 
 
 def _remote_logging(env: Mapping[str, str]) -> dict[str, str]:
-    """What uploads task logs, where the deployment has them uploaded at all."""
+    """Return the handler that uploads task logs; nothing if the deployment has no remote logging."""
     if not has_remote_logging(env):
         return {}
     try:
@@ -132,8 +133,8 @@ def _remote_logging(env: Mapping[str, str]) -> dict[str, str]:
 
         handler = load_remote_log_handler()
         return {"handler": type(handler).__name__ if handler is not None else ""}
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return {"error": _told(error)}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
 
 
 def _bundles() -> list[dict[str, Any]]:
@@ -144,8 +145,8 @@ def _bundles() -> list[dict[str, Any]]:
 
         manager: Any = DagBundlesManager()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
         names = bundle_names(manager)
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return [{"name": "", "error": _told(error)}]
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return [{"name": "", "error": _described(error)}]
     return [_bundle(manager, name) for name in names]
 
 
@@ -163,15 +164,15 @@ def _bundle(manager: Any, name: str) -> dict[str, Any]:
             if files == _MOST_FILES:
                 break
         return found | {"files": files, "seconds": round(time.monotonic() - began, 3)}
-    except Exception as error:  # noqa: BLE001  Whatever is wrong is what there is to see.
-        return {"name": name, "error": _told(error), "connection": _connection_of(manager, name)}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"name": name, "error": _described(error), "connection": _connection_of(manager, name)}
 
 
 def _connection_of(manager: Any, name: str) -> str:
-    """The Airflow connection that a bundle needs, if any: a task asks Airflow's API for it, with a token of its own."""
+    """Return the Airflow connection of a bundle, if any: a task requests it from Airflow's API with its own token."""
     kwargs: dict[str, Any] = getattr(manager._bundle_config.get(name), "kwargs", {})
     return next((str(value) for key, value in kwargs.items() if key.endswith("conn_id") and value), "")
 
 
-def _told(error: Exception) -> str:
+def _described(error: Exception) -> str:
     return describe(error)[:500]

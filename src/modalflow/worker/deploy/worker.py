@@ -1,6 +1,6 @@
-"""What one deployment consists of: a Worker, with its profiles and what they have in common.
+"""The Worker that a user deploys: its profiles and their common settings.
 
-Owns the fields and the file that a user writes them in. Connects to nothing.
+Owns the fields and reads the user's file that sets them. Connects to nothing.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from modalflow.names import DEFAULT_PROFILE
 from modalflow.support.described import describe
 from modalflow.worker.deploy.profile import Profile
 
-#: Between a file and the name of a Worker in it, as in `modal deploy`.
+#: Separates a file from the name of a Worker in it, as in `modal deploy`.
 SEPARATOR = "::"
 
 
 @dataclass(frozen=True)
 class Worker:
-    """Everything that `modalflow deploy` deploys as one app. A profile `default` is added where there is none."""
+    """Everything that `modalflow deploy` deploys as one app. If no profile is called `default`, one is added."""
 
     profiles: Sequence[Profile] = (Profile(),)
     requirements: Path | str | None = None
-    """A file with what tasks need besides Airflow, instead of the packages of the environment that deploys."""
+    """A requirements file for tasks, instead of the packages of the environment that deploys."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of all tasks, below those of the profiles. Plain values: what is secret is for Secrets."""
+    """Environment variables of all tasks; a profile's override them. Plain values: use Secrets for what is secret."""
     app: str = ""
-    """Name of the worker app. Empty: `[modal_executor] app_name`."""
+    """The name of the worker app. If empty, `[modal_executor] app_name` is used."""
 
     def __post_init__(self) -> None:
         place = "profiles of modalflow.Worker"
@@ -44,7 +44,7 @@ class Worker:
         names = [profile.name for profile in profiles]
         for name in names:
             if names.count(name) > 1:
-                raise ConfigError(place, names, f"names that differ: {name!r} is there twice")
+                raise ConfigError(place, names, f"names that differ: {name!r} occurs twice")
         if DEFAULT_PROFILE not in names:
             profiles = [Profile(), *profiles]
         object.__setattr__(self, "profiles", tuple(profiles))
@@ -60,7 +60,7 @@ class Worker:
 
 
 def read_worker(given: str) -> Worker:
-    """Return the Worker of ``FILE`` or ``FILE::NAME``; DeployError says in a line what is wrong with the file."""
+    """Return the Worker of ``FILE`` or ``FILE::NAME``; raise DeployError with one line if the file is wrong."""
     text, _, name = given.partition(SEPARATOR)
     path = Path(text).expanduser().resolve()
     if not path.is_file():
@@ -69,28 +69,28 @@ def read_worker(given: str) -> Worker:
 
 
 def _imported(path: Path) -> ModuleType:
-    """Import a file as `modal deploy` does: what lies beside it can be imported."""
+    """Import a file as `modal deploy` does: it can import the files beside it."""
     spec = importlib.util.spec_from_file_location(path.stem, path)
     if spec is None or spec.loader is None:
         raise DeployError(f"{path} is no Python file; expected one with a modalflow.Worker(...) in it, e.g. worker.py.")
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(path.parent))
-    # Not over one that is there: a file may be called as a package is.
+    # Never replace a module: a file may have the name of a package.
     sys.modules.setdefault(path.stem, module)
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
         raise DeployError(f"{error.filename or path}, line {error.lineno}: {error.msg}.") from error
     except Exception as error:
-        said = str(error) if isinstance(error, ModalflowError) else describe(error)
-        raise DeployError(f"{path}, line {_line_of(error, path)}: {said}") from error
+        problem = str(error) if isinstance(error, ModalflowError) else describe(error)
+        raise DeployError(f"{path}, line {_line_of(error, path)}: {problem}") from error
     except SystemExit as error:
         raise DeployError(f"{path}, line {_line_of(error, path)}: it ends the program ({describe(error)}).") from error
     return module
 
 
 def _line_of(error: BaseException, path: Path) -> int | str:
-    """The last line of the user's own file on the way to an error."""
+    """Return the last line of the user's own file in the traceback of an error."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == path]
     return lines[-1] if lines and lines[-1] is not None else "?"
 
@@ -107,5 +107,5 @@ def _worker_in(module: ModuleType, file: str, name: str) -> Worker:
         raise DeployError(f"{file} has no modalflow.Worker; expected a line such as `worker = modalflow.Worker()`.")
     if len(different) > 1:
         choices = " or ".join(f"{file}{SEPARATOR}{each}" for each in found)
-        raise DeployError(f"{file} has more than one modalflow.Worker; say which: {choices}.")
+        raise DeployError(f"{file} has more than one modalflow.Worker; choose one: {choices}.")
     return next(iter(different.values()))

@@ -1,6 +1,6 @@
-"""The commits that publish the logs of what runs in this container.
+"""The commits that publish the logs of everything that runs in this container.
 
-Everything here bears a Volume that fails: a log that cannot be published is never the reason for a workload to fail.
+A failing Volume never raises here: a log that cannot be published must not fail a workload.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 
 from modalflow.support.described import describe
-from modalflow.worker.logs.segments import Segment
+from modalflow.worker.logs.log_files import CallLog
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two commits while something writes. A slow commit is waited out for as long again as it took, but
-#: not so long that a line written in the meantime would be older than ``OLDEST_LINE`` when it can be read.
+#: Seconds between two commits while something writes. After a slow commit, the pause is as long as the commit was, but
+#: short enough that a line written meanwhile is at most ``OLDEST_LINE`` old when it can be read.
 COMMIT_INTERVAL = 1.0
 
-#: Seconds that a line may be old when it is published. A commit lacks what was written after it began, so a line
-#: may wait for one commit, a pause and another commit: this holds while a commit takes less than half of it.
+#: Seconds that a line may be old when it is published. A commit lacks lines that were written after it began. Such a
+#: line may wait for one commit, a pause and another commit: the limit holds while a commit takes less than half of it.
 OLDEST_LINE = 9.0
 
-#: Seconds that one commit may take before it is given up.
+#: Seconds after which a commit is given up.
 COMMIT_TIMEOUT = 60.0
 
-#: How often the last commit of a segment is tried.
+#: The most attempts at the last commit of a log.
 _LAST_COMMIT_TRIES = 3
 
 
-class Commits:
-    """Publishes the Volume: again and again while a watched segment grows, and once more for good.
+class LogPublisher:
+    """A publisher of the logs Volume: repeatedly while a watched log grows, and finally once more.
 
-    One commit publishes the whole Volume, so all function calls of the container share theirs.
+    One commit publishes the whole Volume, so all function calls of the container share their commits.
     """
 
     def __init__(self, commit: Callable[[], Awaitable[object]], *, interval: float = COMMIT_INTERVAL) -> None:
@@ -43,27 +43,27 @@ class Commits:
         self._lock = asyncio.Lock()
         self._begun = 0
         self._done = 0
-        self._watched: dict[Segment, int] = {}
+        self._watched: dict[CallLog, int] = {}
         self._unwatched = asyncio.Event()
         self._loop: asyncio.Task[None] | None = None
 
     @contextmanager
-    def watching(self, segment: Segment) -> Iterator[None]:
-        """Publish a segment as it grows."""
-        self._watched[segment] = 0
+    def watching(self, call_log: CallLog) -> Iterator[None]:
+        """Publish a log as it grows."""
+        self._watched[call_log] = 0
         self._unwatched.clear()
         if self._loop is None or self._loop.done():
             self._loop = asyncio.create_task(self._publish_while_watched())
         try:
             yield
         finally:
-            del self._watched[segment]
+            del self._watched[call_log]
             if not self._watched:
-                # The loop is not cancelled: nobody knows what becomes of a commit that is given up half-way.
+                # The loop is not cancelled: the result of a commit that is abandoned half-way is unknown.
                 self._unwatched.set()
 
     async def publish(self) -> bool:
-        """Publish all that was written before this call; return whether it worked."""
+        """Publish everything that was written before this call; return whether it worked."""
         wanted = self._begun + 1
         for attempt in range(_LAST_COMMIT_TRIES):
             if attempt:
@@ -73,7 +73,7 @@ class Commits:
         return False
 
     async def _commit_number(self, wanted: int) -> bool:
-        """Have at least commit number ``wanted`` done: by oneself, or by whoever came first."""
+        """Ensure that at least commit number ``wanted`` is done, by this caller or by an earlier one."""
         async with self._lock:
             if self._done >= wanted:
                 return True
@@ -82,7 +82,7 @@ class Commits:
             try:
                 async with asyncio.timeout(COMMIT_TIMEOUT):
                     await self._commit()
-            except Exception as error:  # noqa: BLE001  Whatever a Volume's trouble is, the work goes on.
+            except Exception as error:  # noqa: BLE001  Whatever is wrong with a Volume, the work goes on.
                 log.warning("The logs Volume could not be committed: %s", describe(error))
                 return False
             self._done = number
@@ -92,11 +92,11 @@ class Commits:
         pause = self._interval
         while not await self._unwatched_within(pause):
             pause = self._interval
-            sizes = {segment: segment.size() for segment in self._watched}
+            sizes = {call_log: call_log.size() for call_log in self._watched}
             if sizes != self._watched:
                 started = time.monotonic()
                 if await self._commit_number(self._begun + 1):
-                    self._watched.update({s: size for s, size in sizes.items() if s in self._watched})
+                    self._watched.update({each: size for each, size in sizes.items() if each in self._watched})
                 pause = pause_after(time.monotonic() - started, self._interval)
 
     async def _unwatched_within(self, seconds: float) -> bool:
@@ -109,5 +109,5 @@ class Commits:
 
 
 def pause_after(took: float, interval: float) -> float:
-    """Seconds until the next commit, of one that took so long."""
+    """Return the seconds until the next commit, after one that took ``took`` seconds."""
     return max(interval, min(took, OLDEST_LINE - 2 * took))

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.worker.run.command_output import Clock, Printed
+from modalflow.worker.run.command_output import LineClock, OutputLines
 
 
-def stream(**options: Any) -> Printed:
-    return Printed("task.stdout", "info", Clock(), **options)
+def stream(**options: Any) -> OutputLines:
+    return OutputLines("task.stdout", "info", LineClock(), **options)
 
 
 def events(lines: Any) -> list[str]:

@@ -1,7 +1,7 @@
-"""What the function calls of this container occupy, written down: a record for each, and a line for its log.
+"""The record of what the function calls of this container occupy, and the line about it in each call's log.
 
 The records are files of this container's own on the logs Volume, published with the logs. Nothing here may fail the
-work: what cannot be recorded is logged in the container, and that is all.
+work: if something cannot be recorded, the container's log has the error, and the work goes on.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from modalflow.cost.rates import DATED
 from modalflow.cost.usage import LOST, Record, Reserved
 from modalflow.names import USAGE_FOLDER, TaskTry
 from modalflow.protocol.messages import Entry, Submission
-from modalflow.worker.zygote.protocol import Outcome, Used
+from modalflow.worker.zygote.protocol import Outcome, ProcessUsage
 
 log = logging.getLogger(__name__)
 
-#: Tells what the container was asked for, by the names of Modal's options.
+#: Returns the resources that the container was asked for, by the names of Modal's options.
 Granted: TypeAlias = Callable[[Submission], Mapping[str, Any]]
 
-#: Bytes after which a new file is begun. A commit uploads a changed file's last block anew, so that one file for all
-#: of a busy day would be uploaded thousands of times.
+#: Bytes after which a new file is begun. A commit uploads the last block of a changed file again; with one file for a
+#: busy day, that would be thousands of times.
 FILE_SIZE = 64 * 1024
 
 _TASK_LOG = re.compile(
@@ -40,28 +40,30 @@ _TASK_LOG = re.compile(
 )
 
 
-class Accounts:
-    """The accounts of one container."""
+class UsageRecorder:
+    """The usage records of one container."""
 
     def __init__(
         self, root: Path, container_id: str, *, age: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """``age``: for how many seconds the container has been there."""
+        """``age`` is the container's age in seconds."""
         self.container_id = container_id
         self.clock = clock
         self.meter = Meter(clock() - age)
         self._folder = root / USAGE_FOLDER
         self._file: Path | None = None
         self._files = 0
-        self._cpu_told = 0.0
+        self._reported_cpu = 0.0
 
-    def open(self, function_call_id: str) -> Account:
-        """A function call has arrived."""
-        return Account(self, function_call_id)
+    def begin_call(self, function_call_id: str) -> CallUsage:
+        """Begin the usage of a function call, which has just arrived."""
+        return CallUsage(self, function_call_id)
 
     def write(self, record: Record) -> None:
+        """Add a record to the container's file."""
         day = datetime.now(UTC).strftime("%Y-%m-%d")
-        file, self._file = self._file, None  # After a failure, which may have left half a line, another one is begun.
+        # After a failure the file may end within a line, so another file is begun.
+        file, self._file = self._file, None
         if file is None or file.parent.name != day or file.stat().st_size >= FILE_SIZE:
             self._files += 1
             file = self._folder / day / f"{self.container_id}-{self._files:04}.jsonl"
@@ -71,42 +73,42 @@ class Accounts:
         self._file = file
 
     def cpu_since_last(self) -> float:
-        """What this process has used since it was last asked."""
-        used = time.process_time() - self._cpu_told
-        self._cpu_told += used
+        """Return the CPU seconds that this process has used since the last call."""
+        used = time.process_time() - self._reported_cpu
+        self._reported_cpu += used
         return used
 
 
 @dataclass
-class Account:
-    """The account of one function call: opened when it arrives, closed when its work is over."""
+class CallUsage:
+    """The usage of one function call, from its arrival to the end of its work."""
 
-    accounts: Accounts
+    recorder: UsageRecorder
     function_call_id: str
-    used: Used | None = None
+    processes: ProcessUsage | None = None
     """What its processes used, once that is known."""
     taken_at: float = field(default_factory=time.time)
     _taken: float = 0.0
     _is_open: bool = True
 
     def __post_init__(self) -> None:
-        self._taken = self.accounts.clock()
-        self.accounts.meter.begin(id(self), self._taken)
+        self._taken = self.recorder.clock()
+        self.recorder.meter.begin(id(self), self._taken)
 
-    def close(self, submission: Submission, outcome: Outcome | None, granted: Granted) -> str:
-        """Record what the call occupied; return the line that tells it, empty where that is impossible."""
+    def record(self, submission: Submission, outcome: Outcome | None, granted: Granted) -> str:
+        """Record what the call occupied; return the log line about it, which is empty if that fails."""
         try:
             share, took = self._end()
-            told = (outcome.final_state or outcome.state.value) if outcome is not None else "failed"
-            record = _record(submission, granted, self, told, share, took)
-            self.accounts.write(record)
+            state = (outcome.final_state or outcome.state.value) if outcome is not None else "failed"
+            record = _record(submission, granted, self, state, share, took)
+            self.recorder.write(record)
             return footer(record, DATED)
-        except Exception:  # The border of the accounts: see the module's docstring.
-            log.exception("What %s occupied could not be recorded", submission.label)
+        except Exception:  # The usage must not fail the work: see the module's docstring.
+            log.exception("The usage of %s could not be recorded", submission.label)
             return ""
 
-    def lost(self, submission: Submission, found: Entry, granted: Granted) -> str:
-        """Record what a container that is gone had of this work; return the line that tells it."""
+    def record_lost(self, submission: Submission, found: Entry, granted: Granted) -> str:
+        """Record what a container that is gone occupied for this work; return the log line about it."""
         try:
             self.drop()
             seconds = max(0.0, self.taken_at - found.started_at)
@@ -118,72 +120,72 @@ class Account:
                 queued=max(0.0, found.started_at - submission.submitted_at) if submission.submitted_at else 0.0,
                 running=seconds,
                 occupied=seconds,
-                **_what(submission, granted),
+                **_work_fields(submission, granted),
             )
-            self.accounts.write(record)
+            self.recorder.write(record)
             return footer(record, DATED)
-        except Exception:  # The border of the accounts: see the module's docstring.
-            log.exception("What %s occupied could not be recorded", submission.label)
+        except Exception:  # The usage must not fail the work: see the module's docstring.
+            log.exception("The usage of %s could not be recorded", submission.label)
             return ""
 
     def drop(self) -> None:
-        """There was nothing to do, or the account is closed already."""
+        """End the usage without a record, unless it has one: the call had nothing to do."""
         if self._is_open:
             self._is_open = False
-            self.accounts.meter.drop(id(self), self.accounts.clock())
+            self.recorder.meter.drop(id(self), self.recorder.clock())
 
     def _end(self) -> tuple[Share, float]:
         self._is_open = False
-        now = self.accounts.clock()
-        return self.accounts.meter.end(id(self), now), now - self._taken
+        now = self.recorder.clock()
+        return self.recorder.meter.end(id(self), now), now - self._taken
 
 
 def _record(
-    submission: Submission, granted: Granted, account: Account, outcome: str, share: Share, took: float
+    submission: Submission, granted: Granted, usage: CallUsage, outcome: str, share: Share, took: float
 ) -> Record:
-    waited = max(0.0, account.taken_at - submission.submitted_at) if submission.submitted_at else share.cold
-    used = account.used
-    running = min(used.seconds, took) if used is not None else took
-    # A container that was there before there was this work did not start for it: it was idle until then.
+    waited = max(0.0, usage.taken_at - submission.submitted_at) if submission.submitted_at else share.cold
+    processes = usage.processes
+    running = min(processes.seconds, took) if processes is not None else took
+    # If the container is older than the work, it did not start for it: it was idle until then.
     cold = min(share.cold, waited)
     return Record(
-        function_call_id=account.function_call_id,
-        container_id=account.accounts.container_id,
-        taken_at=account.taken_at,
+        function_call_id=usage.function_call_id,
+        container_id=usage.recorder.container_id,
+        taken_at=usage.taken_at,
         outcome=outcome,
         queued=waited - cold,
         starting=cold + took - running,
         running=running,
         idle=share.idle + share.cold - cold,
         occupied=share.whole,
-        cpu_seconds=(used.cpu_seconds if used is not None else 0.0) + account.accounts.cpu_since_last(),
-        peak_mib=used.peak_mib if used is not None else 0.0,
+        cpu_seconds=(processes.cpu_seconds if processes is not None else 0.0) + usage.recorder.cpu_since_last(),
+        peak_mib=processes.peak_mib if processes is not None else 0.0,
         worker_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
-        **_what(submission, granted),
+        **_work_fields(submission, granted),
     )
 
 
-def _what(submission: Submission, granted: Granted) -> dict[str, Any]:
+def _work_fields(submission: Submission, granted: Granted) -> dict[str, Any]:
     return {
         "label": submission.label,
         "work_id": submission.work_id,
         "profile": submission.profile,
         "reserved": Reserved.read(granted(submission)),
-        **_task_of(submission),
+        **_task_fields(submission),
     }
 
 
-def _task_of(submission: Submission) -> dict[str, Any]:
-    """Return the fields of the try that a submission is of, if it is of one."""
+def _task_fields(submission: Submission) -> dict[str, Any]:
+    """Return the fields of the try to which a submission belongs; none if it belongs to no try."""
     task = submission.task_try
     if task is None and submission.workload is None:
-        # An executor of 0.4 names the task of a command in the path of its log alone.
+        # An executor of 0.4 names the task of a command only in the path of its log.
         task = _task_of_log(submission.log_path)
     return task._asdict() if task is not None else {}
 
 
 def _task_of_log(log_path: str) -> TaskTry | None:
-    """Return the try whose log this is in Airflow's default layout; None for a path that can be read in two ways."""
+    """Return the try of a log path in Airflow's default layout; None if the path can be read in two ways."""
     found = _TASK_LOG.fullmatch(log_path)
     if found is None or any(log_path.count(name) > 1 for name in ("/run_id=", "/task_id=", "/map_index=")):
         return None
@@ -192,7 +194,7 @@ def _task_of_log(log_path: str) -> TaskTry | None:
 
 
 def age_of_this_process() -> float:
-    """Seconds since this process started, which is the container's main one; 0 where that cannot be told."""
+    """Return the seconds since this process, the container's main one, started; 0 if that is unknown."""
     try:
         stat = Path("/proc/self/stat").read_bytes()
         ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])

@@ -10,7 +10,7 @@ import pytest
 from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, Configured, read
 from modalflow.errors import ConfigError, DeployError
 from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
-from modalflow.worker.deploy.dag_source import Bucket, Configuration, DagSource, SourceKind, without_provider
+from modalflow.worker.deploy.dag_source import Bucket, BundleConfiguration, DagSource, SourceKind, without_provider
 
 
 def test_a_container_is_told_where_its_bundles_are(tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_local_bundles_are_found_with_their_folders(tmp_path: Path) -> None:
         {"name": "git", "classpath": GIT_BUNDLE, "kwargs": {}},
         {"name": "gone", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(tmp_path / "gone")}},
     ]
-    found = Configuration(tuple(read(json.dumps(listed))), str(tmp_path / ".."))
+    found = BundleConfiguration(tuple(read(json.dumps(listed))), str(tmp_path / ".."))
     told: list[str] = []
     source = found.source(SourceKind.LOCAL, None, None, told.append)
     assert source.bundles == {"own": tmp_path, "default": tmp_path / ".."} and source.needs_git

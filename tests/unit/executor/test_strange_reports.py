@@ -19,7 +19,8 @@ from modal import exception
 
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.engine import Engine
-from modalflow.executor.lifecycle.call import MOST_MISHAPS, PENDING, RETURNED, Call, Policy, Verdict
+from modalflow.executor.lifecycle.call import MAX_ERRORS, Call
+from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Policy, Verdict
 from modalflow.executor.lifecycle.events import listen
 from modalflow.executor.lifecycle.sweeper import Sweeper
 from modalflow.executor.lifecycle.tracker import Link, Tracker
@@ -181,7 +182,7 @@ def test_a_connection_that_breaks_fails_nothing_at_once() -> None:
     """What nobody foresaw may pass; what does not pass ends the workload rather than being asked for ever."""
     scheduler = Scheduler(Breaking([]))
     sweeper = Sweeper(scheduler.tracker, 1.0)
-    for _ in range(MOST_MISHAPS - 1):
+    for _ in range(MAX_ERRORS - 1):
         asyncio.run(sweeper.look(scheduler.call))
         assert not scheduler.call.settled
     asyncio.run(sweeper.look(scheduler.call))

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.executor.mailbox import NewsKind
 from modalflow.executor.modal_api.modal_api import Backlog
@@ -39,11 +40,12 @@ def waiting(number: int) -> Call:
         log_path=work_id,
         label=f"dag.task-{number}",
         kind=Kind.WORKLOAD,
-        heard_at=0.0,
+        accepted_at=time.time() - 100.0,
+        updated_at=0.0,
+        phase=Phase.WAITING,
         submission=Submission(work_id=work_id, kind=Kind.WORKLOAD, log_path=work_id, partition="here", label=work_id),
-        options=Resources(),
+        attempts=2,
         function_call_id=f"fc-{number}",
-        taken_at=time.time() - 100.0,
     )
 
 
@@ -77,7 +79,7 @@ async def test_a_pause_between_submissions_is_told_as_one() -> None:
     remote: Any = PlayedRemote()
     tracker = Tracker("here", Policy(3600.0, 3, False), Link(remote), asyncio.get_running_loop().create_task)
     call = waiting(1)
-    call.function_call_id, call.attempts = None, 2
+    call.lost(time.monotonic())
     tracker.calls.add(call)
     told: list[str] = []
 

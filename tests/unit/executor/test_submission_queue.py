@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.protocol.messages import Kind
 from tests.support import Clock
 
 
 def call(name: str) -> Call:
-    return Call(key=name, work_id=name, log_path="", label=name, kind=Kind.COMMAND, heard_at=0.0)
+    return Call(name, name, "", name, Kind.COMMAND, accepted_at=0.0, updated_at=0.0, phase=Phase.QUEUED)
 
 
 @pytest.fixture

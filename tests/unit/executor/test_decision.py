@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modalflow.executor.lifecycle.call import PENDING, RETURNED, Action, Call, Calls, Policy, Verdict, decide
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Action, Policy, Verdict, decide
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
 
@@ -21,7 +22,8 @@ RUNNING = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner", started_at=NOW -
 
 def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -> Call:
     submission = None if adopted else Submission("work", kind, "log", "partition", "label")
-    return Call("key", "work", "log", "label", kind, 0.0, submission, attempts=attempts)
+    phase = Phase.ADOPTED if adopted else Phase.WAITING
+    return Call("key", "work", "log", "label", kind, 0.0, 0.0, phase, submission=submission, attempts=attempts)
 
 
 @pytest.mark.parametrize(
@@ -59,33 +61,3 @@ def test_reason_tells_where_it_ran_and_what_modal_said() -> None:
     reason = decide(call(), RUNNING, CRASHED, POLICY, NOW).reason
     assert "ta-1" in reason
     assert "was killed" in reason
-
-
-def test_only_the_newest_call_of_a_key_is_current() -> None:
-    """A deferred task comes back under the same key: from then on the first call's outcome does not count."""
-    calls = Calls()
-    first, second = call(), replace(call(), work_id="work-2")
-    calls.add(first)
-    calls.add(second)
-    assert not calls.is_current(first)
-    assert calls.of_key("key") is second
-    calls.discard(first)
-    assert calls.of_key("key") is second
-    calls.discard(second)
-    assert len(calls) == 0
-    assert calls.of_key("key") is None
-
-
-def test_looks_grow_rarer() -> None:
-    """A task that is silent for an hour is not looked up every ten seconds."""
-    calls = Calls()
-    about = call()
-    calls.add(about)
-    times: list[float] = []
-    now = 0.0
-    while len(times) < 7:
-        now += 1
-        if calls.silent(now, 10):
-            times.append(now - about.heard_at)
-            about.heard_at, about.looks = now, about.looks + 1
-    assert times == [10, 20, 40, 80, 80, 80, 80]

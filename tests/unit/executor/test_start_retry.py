@@ -11,11 +11,13 @@ from typing import Any, cast
 import pytest
 
 from modalflow.executor.lifecycle.airflow_state import Answer, Enquiries, Question, Standing
-from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.start_retry import Unbegun
 from modalflow.executor.lifecycle.tracker import Link, Tracker
-from modalflow.executor.mailbox import NewsKind
+from modalflow.executor.mailbox import NewsKind, Order
 from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
 
@@ -70,9 +72,11 @@ class World:
         self.tracker.submit = self.submitted.append
         self.tracker.say = lambda path, text, level: self.said.append(text)
         self.tracker.begin_anew = Unbegun(self.tracker, self.enquiries, pause=0.001).take
-        submission = Submission("w", Kind.WORKLOAD, "log", "here", "the task")
-        self.call = Call("key", "w", "log", "the task", Kind.WORKLOAD, time.monotonic(), submission)
-        self.call.attempts, self.call.function_call_id = 1, "fc-1"
+        submission = Submission("w", Kind.WORKLOAD, "log", "", "the task")
+        self.call = Call.accepted(Order("key", submission, Resources(), None, None), time.monotonic())
+        self.call.placed(submission, Resources())
+        self.call.spawning()
+        self.call.submitted("fc-1", time.monotonic())
         self.tracker.calls.add(self.call)
 
     def run(self, coroutine: Any) -> None:

@@ -8,7 +8,8 @@ import time
 from typing import Any
 
 from modalflow.executor.lifecycle.bounded_tasks import Chores
-from modalflow.executor.lifecycle.call import PENDING, Call, Policy, Verdict
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.decision import PENDING, Policy, Verdict
 from modalflow.executor.lifecycle.sweeper import LOOKS_PER_SECOND, Sweeper
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.protocol.messages import Entry, Kind, State
@@ -53,7 +54,9 @@ def running(work_id: str) -> Call:
         log_path="",
         label=work_id,
         kind=Kind.COMMAND,
-        heard_at=-1000.0,
+        accepted_at=0.0,
+        updated_at=-1000.0,
+        phase=Phase.WAITING,
         function_call_id=f"fc-{work_id}",
     )
 
@@ -100,19 +103,19 @@ async def test_looking_at_what_runs_costs_no_more_the_more_runs() -> None:
     table = tracker(remote, Chores(8, asyncio.get_running_loop().create_task))
     for n in range(2000):
         call = running(str(n))
-        call.heard_at -= n
+        call.heard(call.updated_at - n)
         table.calls.add(call)
     sweeper = Sweeper(table, interval=1.0)
     await sweeper.sweep()
     assert remote.asked.count("verdict") == LOOKS_PER_SECOND
     assert remote.asked.count("entry") == LOOKS_PER_SECOND
-    looked = {call.work_id for call in table.calls if call.looks}
+    looked = {call.work_id for call in table.calls if call.checks}
     assert looked == {str(n) for n in range(2000 - LOOKS_PER_SECOND, 2000)}
     remote.asked.clear()
     for call in list(table.calls):
-        if not call.looks:
+        if not call.checks:
             table.calls.discard(call)
-        call.heard_at = -5000.0
+        call.heard(-5000.0)
     await sweeper.sweep()
     assert remote.asked == ["verdict"] * LOOKS_PER_SECOND
 
@@ -124,7 +127,8 @@ async def test_what_ran_for_too_long_is_looked_at_first() -> None:
     for n in range(1000):
         table.calls.add(running(str(n)))
     late = running("late")
-    late.heard_at, late.due_at = time.monotonic(), time.monotonic() - 1
+    entry = Entry("late", State.RUNNING, "fc-late", "ta-1", "")
+    late.claimed(entry, now=time.monotonic(), due_at=time.monotonic() - 1, partition="")
     table.calls.add(late)
     await Sweeper(table, interval=1.0).sweep()
-    assert late.looks == 1
+    assert late.checks == 1

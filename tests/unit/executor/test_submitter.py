@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from modal import exception
 
-from modalflow.executor.lifecycle.call import Policy
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.executor.mailbox import NewsKind, Order
 from modalflow.executor.submission import submitter
@@ -114,8 +114,10 @@ async def test_one_that_always_fails_spoils_no_other() -> None:
     assert stage.tracker.calls.of_key("bad") is not None
 
 
-async def test_exhausted_function_is_not_hammered() -> None:
+async def test_exhausted_function_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one Function's limit is reached, its submissions pause together; another Function's go through."""
+    # Long enough for the other Function's, however busy the machine is.
+    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 1.0)
     open_again = asyncio.Event()
 
     async def answer(profile: str, name: str) -> str:

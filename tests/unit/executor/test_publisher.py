@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.executor.reporting.publisher import Identity, LastTrouble, Publisher
 from modalflow.protocol.messages import Kind
@@ -45,8 +46,9 @@ def call(number: int, function_call_id: str | None = None) -> Call:
         "log",
         f"d.t{number}",
         Kind.WORKLOAD,
-        0.0,
-        taken_at=12.34,
+        accepted_at=12.34,
+        updated_at=0.0,
+        phase=Phase.WAITING if function_call_id else Phase.QUEUED,
         function_call_id=function_call_id,
     )
 

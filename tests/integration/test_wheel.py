@@ -58,11 +58,11 @@ def test_the_local_control_plane_works(venv: Path, tmp_path: Path) -> None:
     assert "LocalModal" in imported.stdout, imported.stderr
 
 
-def test_the_demo_says_what_it_lacks(venv: Path, tmp_path: Path) -> None:
-    """Without the extra, the demo names it and ends."""
+def test_the_demo_says_what_it_lacks(wheel: Path, venv: Path, tmp_path: Path) -> None:
+    """Without the extra, the demo names the wheel with it, and ends."""
     told = run(venv, tmp_path, "modalflow", "demo")
     assert told.returncode == 1
-    assert 'pip install "modalflow[demo]"' in told.stderr
+    assert f"pip install 'dist/{wheel.name}[demo]'" in told.stderr
 
 
 def test_the_example_dags_are_in_it(venv: Path, tmp_path: Path) -> None:

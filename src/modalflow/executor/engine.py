@@ -27,7 +27,7 @@ from modalflow.executor.adoption import Adopter
 from modalflow.executor.blocking import in_daemon_thread
 from modalflow.executor.calls import Policy
 from modalflow.executor.chores import Chores
-from modalflow.executor.deployed import Deployed
+from modalflow.executor.deployed import Deployed, warn_of_another_version
 from modalflow.executor.events import listen, listen_to_others
 from modalflow.executor.logs import logger
 from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
@@ -303,6 +303,7 @@ class Engine:
         remote = await in_daemon_thread(self._open_remote)
         remote.counted = self._metrics.rpc
         self._link.deployment = await remote.deployment()
+        warn_of_another_version(self._link.deployment)
         self._link.remote = remote
         self._tracker.trouble = ""
         remote.refused = self.credentials_refused

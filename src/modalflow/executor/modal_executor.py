@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane, forks
+from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane, forks, installation
 from modalflow.config import Settings
 from modalflow.described import words_of
 from modalflow.errors import ModalflowError, WorkloadRejectedError
@@ -108,6 +108,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         queue = airflow_compat.default_queue(self.conf)
         self._engines[""] = engine = Engine(settings, self._open_remote, self._identity(), database, queue)
         engine.start()
+        if (problem := installation.problem()) is not None:
+            self.log.warning("%s", problem)
         if airflow_compat.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
@@ -141,7 +143,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         """Which executor this is, for an operator."""
         settings = airflow_tokens.settings_to_compare() | of_containers(self._env)
         job_id, team = getattr(self, "job_id", None), getattr(self, "team_name", None)
-        return Identity(str(job_id or ""), str(team or ""), settings)
+        return Identity(str(job_id or ""), str(team or ""), settings, str(installation.problem() or ""))
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """The Airflow configuration that a worker needs, above the variables that the user wants there."""

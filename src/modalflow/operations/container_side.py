@@ -18,6 +18,7 @@ from modalflow import __version__
 from modalflow.described import describe
 from modalflow.messages import Kind, Submission
 from modalflow.operations.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.installation_side import of_api_server, of_container, of_failed_call
 from modalflow.operations.modal_side import FAILURES
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.token_side import Trial, from_container
@@ -56,7 +57,8 @@ def examine(
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
     except FAILURES as error:
-        yield fail(name, f"the function call failed: {describe(error)}", _logs_of(site))
+        failed = fail(name, f"the function call failed: {describe(error)}", _logs_of(site))
+        yield of_failed_call(name, describe(error)) or failed
         return
     seen = answer.get("probe") if isinstance(answer, dict) else None
     if not isinstance(seen, dict):
@@ -66,6 +68,8 @@ def examine(
     where = " ".join(dict.fromkeys(place for place in places if place))
     versions = f"modalflow {seen.get('worker_version')}, Python {seen.get('python_version')}"
     yield ok(name, f"{seen.get('container_id')}{f' in {where}' if where else ''}: {versions}", time.monotonic() - began)
+    if (foreign := of_container(seen)) is not None:
+        yield foreign
     yield from _clock(seen, asked_at)
     view = seen.get("airflow")
     if seen.get("problem") or not isinstance(view, dict) or not view:
@@ -75,6 +79,7 @@ def examine(
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
         yield from _api_server(view)
+        yield from of_api_server(view)
         if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
             yield finding
         yield from _bundles(view.get("bundles"), site)

@@ -8,8 +8,10 @@ from typing import Any
 
 from modalflow import __version__
 from modalflow.described import describe
+from modalflow.installation import PAGE
 from modalflow.operations.airflow_side import queued_timeout
 from modalflow.operations.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.installation_side import of_executor
 from modalflow.operations.inventory import RUNNING, Inventory, take_inventory
 from modalflow.operations.modal_side import FAILURES
 from modalflow.operations.site import Site
@@ -27,9 +29,15 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
         yield fail("executors", f"they could not be asked: {describe(error)}", "Try again.")
         return
     if not inventory.living:
-        yield skip("executors", "none has told of itself lately: start the scheduler, then ask again")
+        yield skip(
+            "executors",
+            "none has reported lately: start the scheduler, then run the doctor again. If it runs, its environment may "
+            f"have another program named modalflow; see {PAGE}",
+        )
     for snapshot in inventory.living:
         yield _executor(snapshot)
+        if (finding := of_executor(snapshot)) is not None:
+            yield finding
         if conf is not None:
             yield from _settings(snapshot, env)
     yield from _longest_wait(inventory, queued_timeout(conf))

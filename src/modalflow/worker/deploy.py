@@ -34,7 +34,7 @@ from modalflow.worker.changes import Change, changes
 from modalflow.worker.dag_source import Bucket, DagSource, SourceKind
 from modalflow.worker.definition import Worker
 from modalflow.worker.images import default_image, image_of
-from modalflow.worker.mirror import Mirror, environment
+from modalflow.worker.mirror import Mirror, environment, names_modalflow
 from modalflow.worker.profile import digest
 
 
@@ -114,6 +114,11 @@ def prepare(
     requirements = _requirements(worker)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+    if requirements is not None and (line := names_modalflow(requirements)):
+        tell(
+            f"{requirements} has {line!r}, and the package index has another program of that name. Remove the line: "
+            "`modalflow deploy` adds this project's code to every image."
+        )
     whole = whole and requirements is None
     control_plane = _connect(environment_name)
     mirror = environment()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -20,6 +21,7 @@ from typing import Any
 
 from modalflow import __version__, variables
 from modalflow.described import describe
+from modalflow.installation import imported_from, installed
 from modalflow.messages import PROTOCOL, Kind, Submission
 from modalflow.worker.container import Container
 from modalflow.worker.nursery import Nursery, ZygoteEndedError
@@ -40,10 +42,12 @@ async def answer(container: Container, submission: Submission) -> dict[str, Any]
         "time": time.time(),
         "container_id": container.id,
         "worker_version": __version__,
+        "imported_from": imported_from(),
         "protocol": PROTOCOL,
         "python_version": platform.python_version(),
         **{name: os.environ.get(variable, "") for name, variable in _MODAL_FACTS.items()},
         "baked_bundles": sorted(container.dags.fixed),
+        "installed": None if (package := installed()) is None else dataclasses.asdict(package),
         "airflow": {},
         "problem": "",
     }

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
 from modalflow import __version__
-from modalflow.installation import installed
 from modalflow.names import VERSION_PATH
+from modalflow.support.installation import installed
 
 _Message = MutableMapping[str, Any]
 
@@ -48,4 +48,4 @@ class ModalflowPlugin(AirflowPlugin):
     """Serves ``/modalflow/version`` on the API server."""
 
     name = "modalflow"
-    fastapi_apps: ClassVar[list[Any]] = [{"app": application, "url_prefix": "/modalflow", "name": "modalflow"}]
+    fastapi_apps: list[Any] = [{"app": application, "url_prefix": "/modalflow", "name": "modalflow"}]  # noqa: RUF012  As Airflow declares it.

@@ -17,9 +17,10 @@ import pytest
 from modal._utils.async_utils import synchronizer
 from modal._utils.http_utils import ClientSessionRegistry
 
-from modalflow import control_plane, forks
-from modalflow.log_volume import LogVolume
+from modalflow import control_plane
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
+from modalflow.support import forks
 from tests.contract.conftest import Live
 from tests.forking import in_child
 from tests.sdk import SDK

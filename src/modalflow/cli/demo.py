@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from modalflow.installation import PAGE, install_command
+from modalflow.support.installation import PAGE, install_command
 
 
 @click.command()

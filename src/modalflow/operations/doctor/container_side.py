@@ -16,7 +16,7 @@ import modal
 
 from modalflow import __version__
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
-from modalflow.operations.doctor.installation_side import of_api_server, of_container, of_failed_call
+from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.doctor.token_side import Trial, from_container
 from modalflow.operations.site import PATIENCE, Site, within
@@ -57,8 +57,7 @@ def examine(
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
     except FAILURES as error:
-        failed = fail(name, f"the function call failed: {describe(error)}", _logs_of(site))
-        yield of_failed_call(name, describe(error)) or failed
+        yield fail(name, f"the function call failed: {describe(error)}", _logs_of(site))
         return
     seen = answer.get("probe") if isinstance(answer, dict) else None
     if not isinstance(seen, dict):

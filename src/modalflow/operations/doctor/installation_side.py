@@ -15,9 +15,6 @@ from modalflow.operations.doctor.findings import Finding, fail, ok, warn
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.support import installation
 
-#: What a container's runtime reports when the modalflow that it imports has no worker.
-_WITHOUT_WORKER = "No module named 'modalflow.worker'"
-
 _REMOVE_FROM_IMAGE = (
     "Remove modalflow from the requirements file or the image: `modalflow deploy` adds this project's own code to "
     "every image."
@@ -65,17 +62,6 @@ def of_container(seen: Mapping[str, Any]) -> Finding | None:
             _REMOVE_FROM_IMAGE,
         )
     return None
-
-
-def of_failed_call(name: str, error: str) -> Finding | None:
-    """Return the finding about a container that could not import the worker; None for any other error."""
-    if _WITHOUT_WORKER not in error:
-        return None
-    return fail(
-        name,
-        f"the container imports another program named modalflow, which has no worker: {error}",
-        f"{_REMOVE_FROM_IMAGE} A PYTHONPATH of the image's own must not lead to that program.",
-    )
 
 
 def of_api_server(view: Mapping[str, Any]) -> Iterator[Finding]:

@@ -190,7 +190,9 @@ def test_what_is_made_anew_is_there(logs: LogVolume) -> None:
 
 IMPORTS = """
 import sys
-from modalflow import forks, log_volume, names
+from modalflow import names
+from modalflow.logs import log_volume
+from modalflow.support import forks
 from modalflow.control_plane import connect
 forks.import_ahead()
 before = set(sys.modules)

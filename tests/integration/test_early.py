@@ -27,8 +27,8 @@ def get(self, section, key, *args, **kwargs):
     read.append(f"AIRFLOW__{section}__{key}".upper())
     return original(self, section, key, *args, **kwargs)
 type(conf).get = get
-from modalflow.worker import warm
-warm.warm_up()
+from modalflow.worker.zygote import warmup
+warmup.warm_up()
 print("read: " + json.dumps(read))
 """
 

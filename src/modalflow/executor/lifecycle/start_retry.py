@@ -17,6 +17,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry
+from modalflow.support.backoff import Backoff
 
 log = logger(__name__)
 
@@ -55,8 +56,8 @@ class Unbegun:
             self.tracker.deliver(call, entry)
 
     async def _again(self, call: Call, entry: Entry, answer: Answer) -> None:
-        pause = min(self.pause * 2**call.unbegun, LONGEST_PAUSE)
         call.unbegun += 1
+        pause = Backoff(self.pause, LONGEST_PAUSE).after(call.unbegun)
         call.spent = entry.function_call_id
         call.heard_at = time.monotonic() + pause
         call.function_call_id, call.container_id, call.partition = None, "", ""

@@ -9,6 +9,7 @@
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
+#   make wheel    build dist/modalflow-<version>-py3-none-any.whl, which docs/install.md installs
 #   make docs     generate the pages about RPCs and options anew
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
@@ -38,7 +39,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker bench-logs constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs bench bench-executor bench-worker bench-logs constraints clean
 
 setup: $(STAMP)
 
@@ -99,6 +100,12 @@ soak: $(STAMP)
 
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
+
+# By the pinned build backend, from this checkout. One wheel is left, so that dist/modalflow-*.whl names it.
+wheel: $(STAMP)
+	rm -f dist/modalflow-*.whl
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	ls dist/modalflow-*.whl
 
 docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md

@@ -7,7 +7,7 @@ this package must stay free of Airflow, of Modal and of side effects, as every c
 import importlib
 from typing import Any
 
-__version__ = "0.4.0"
+__version__ = "0.5.0.dev0"
 
 #: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
 _WHERE = {

@@ -25,6 +25,9 @@ DAGS_MOUNT = f"{OWN_FOLDER}/dags"
 #: Where a worker has the logs Volume whose deployment recorded no mounts: one of the first versions of 0.4.
 FIRST_LOGS_MOUNT = "/vol/logs"
 
+#: Where an Airflow API server reports which modalflow it imports, below its root (``airflow_plugin``).
+VERSION_PATH = "/modalflow/version"
+
 #: Beginnings of variables that are modalflow's own or Modal's.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -12,10 +12,10 @@ from modal import exception
 from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.executor.mailbox import NewsKind, Order
-from modalflow.executor.submission import submitter
 from modalflow.executor.submission.resources import Resources
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Deployment, Kind, Submission
+from modalflow.support import backoff
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
 
@@ -75,9 +75,9 @@ class Stage:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(submitter, "FIRST_PAUSE", 0.01)
+def short_pauses() -> Iterator[None]:
+    with backoff.testing(0.01):
+        yield
 
 
 async def taken(profile: str, name: str) -> str:

@@ -30,6 +30,7 @@ from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import Pool
 from modalflow.emulator.functions.definitions import Function, Scaling
 from modalflow.emulator.rpc.failures import described
+from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +46,8 @@ STARTING_AT_ONCE = max(20, 8 * (os.cpu_count() or 1))
 #: well then (Modal's guide, "Timeouts"), and may be a second.
 SHORTEST_STARTUP_TIMEOUT = 30
 
-#: Seconds before the second start after a failed one; it doubles with each.
-START_BACKOFF = 0.25
-LONGEST_START_BACKOFF = 30.0
+#: The pauses before a start after failed ones.
+START_BACKOFF = Backoff(0.25, 30.0)
 
 #: Seconds that a container has to end on its own when its app is stopped, or it is: Modal's guide, "Container lifecycle
 #: hooks", gives exit handlers that long.
@@ -439,8 +439,7 @@ class Pools:
             return
         pool.last_failed_start = clock.now()
         pool.failed_starts += 1
-        backoff = min(START_BACKOFF * 2 ** (pool.failed_starts - 1), LONGEST_START_BACKOFF)
-        pool.start_not_before = time.monotonic() + backoff
+        pool.start_not_before = time.monotonic() + START_BACKOFF.after(pool.failed_starts)
         if pool.failed_starts >= START_TRIES and pool.pending:
             # What comes later gets tries of its own; min_containers alone goes on with a growing backoff.
             result = container.start_failure or hints.explained(

@@ -16,6 +16,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry
+from modalflow.support.backoff import Backoff
 
 log = logger(__name__)
 
@@ -56,7 +57,7 @@ class Unbegun:
             self.tracker.deliver(call, entry)
 
     async def _again(self, call: Call, entry: Entry, answer: Answer) -> None:
-        pause = min(self.pause * 2**call.start_retries, LONGEST_PAUSE)
+        pause = Backoff(self.pause, LONGEST_PAUSE).after(call.start_retries + 1)
         call.start_again(entry, time.monotonic() + pause)
         self.tracker.counts["resubmitted"] += 1
         text = f"{entry.reason} It is submitted again in {pause:g} s, which costs it no retry."

@@ -34,6 +34,7 @@ from modalflow.executor.submission.routing import Routing, UnknownProfileError
 from modalflow.executor.workload_guard import alone
 from modalflow.protocol.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import Cause, explain
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -46,8 +47,9 @@ LONGEST_PAUSE = 30.0
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
 
-#: Seconds between attempts to remove an entry from the ledger.
-FORGET_PAUSES = (1.0, 5.0, 30.0)
+#: Attempts to remove an entry from the ledger, and seconds after the first of them, five times as long each.
+FORGET_TRIES = 3
+FORGET_PAUSE = 1.0
 
 KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
 
@@ -351,10 +353,14 @@ class Tracker:
         await self._insist(lambda remote: remote.claim(entry), f"bar {call.label} from beginning")
 
     async def _insist(
-        self, ask: Callable[[Remote], Awaitable[object]], what: str, pause: float = FIRST_PAUSE, asked: float = 0.0
+        self,
+        ask: Callable[[Remote], Awaitable[object]],
+        what: str,
+        backoff: Backoff | None = None,
+        asked: float = 0.0,
     ) -> None:
         """Ask Modal for something until it does it, or there is no more use in it."""
-        asked = asked or time.monotonic()
+        asked, backoff = asked or time.monotonic(), backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             await ask(self.link.made())
         except exception.NotFoundError:
@@ -365,9 +371,8 @@ class Tracker:
                 return
             kind = type(error).__name__
             self._refused.warn((what.split()[0], kind), "Could not %s yet (%s)", what, describe(error))
-            longer = min(pause * 2, LONGEST_PAUSE)
             loop = asyncio.get_running_loop()
-            loop.call_later(pause, lambda: self.run(self._insist(ask, what, longer, asked)))
+            loop.call_later(backoff.next(), lambda: self.run(self._insist(ask, what, backoff, asked)))
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """Remove entries, but those that keep a second function call for the same work from running it twice: they
@@ -382,11 +387,12 @@ class Tracker:
 
     async def _forget(self, work_id: str) -> None:
         """Remove an entry. Where Modal does not take that for long, it stays, until it expires by itself."""
-        for pause in FORGET_PAUSES:
+        backoff = Backoff(FORGET_PAUSE, LONGEST_PAUSE, factor=5.0)
+        while backoff.failures < FORGET_TRIES:
             with contextlib.suppress(*FAILURES):
                 return await self.link.made().forget(work_id)
             # Waiting here holds up other entries only, and is meant to: they would fare no better.
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.next())
         log.info("The ledger's entry of %s stays behind", work_id)
 
     def add_reason(self, log_path: str, reason: str) -> None:

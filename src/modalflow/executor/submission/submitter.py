@@ -23,6 +23,7 @@ from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.workload_guard import own_failure
 from modalflow.reasons import Cause
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
@@ -70,7 +71,7 @@ class Submitter:
         self._places: dict[str, int] = {}
         self._present: set[str] = set()
         self._next_place = 0
-        self._delays: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._wakes_at = 0.0
         self._going = False
         self._refusals = Alike(log)
@@ -90,7 +91,7 @@ class Submitter:
         gone, and Modal may or may not have taken it."""
         self._lanes = Lanes(self._concurrency, time.monotonic)
         self._present.clear()
-        self._delays.clear()
+        self._backoffs.clear()
         self._wakes_at = 0.0
         self._going = True
         for call in self._tracker.calls:
@@ -127,9 +128,8 @@ class Submitter:
 
     def put_later(self, call: Call) -> None:
         """Submit a call after a delay that doubles each time."""
-        delay = min(self._delays.get(call.work_id, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
-        self._delays[call.work_id] = delay
-        self._later(delay, lambda: self.put(call))
+        backoff = self._backoffs.setdefault(call.work_id, Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+        self._later(backoff.next(), lambda: self.put(call))
 
     def _lane_of(self, call: Call) -> Lane:
         assert call.submission is not None, "only orders are submitted"
@@ -154,7 +154,7 @@ class Submitter:
 
     def _done(self, call: Call) -> None:
         self._places.pop(call.work_id, None)
-        self._delays.pop(call.work_id, None)
+        self._backoffs.pop(call.work_id, None)
 
     async def _submit(self, lane: Lane, call: Call) -> None:
         begun_at = time.monotonic()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.function_call import Input
-from modalflow.emulator.containers import outcomes as outcomes_module
 from modalflow.emulator.containers import pools as pools_module
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.capacity import Capacity
@@ -20,6 +20,7 @@ from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import START_TRIES, Pools
 from modalflow.emulator.functions.definitions import Function
+from modalflow.support import backoff
 from tests.unit.emulator.parts import Notes, make_call
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
@@ -82,9 +83,9 @@ def result_of(item: Input) -> api_pb2.GenericResult:
 
 
 @pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools_module, "START_BACKOFF", 0.0)
-    monkeypatch.setattr(outcomes_module, "CRASH_BACKOFF", 0.0)
+def no_backoff() -> Iterator[None]:
+    with backoff.testing():
+        yield
 
 
 async def test_a_container_is_started_for_an_input_and_then_reused() -> None:

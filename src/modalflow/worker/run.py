@@ -20,6 +20,7 @@ from modalflow import airflow_compat
 from modalflow.config import without_user
 from modalflow.described import describe
 from modalflow.messages import State
+from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.text import clean, from_json
 from modalflow.worker import processes
 from modalflow.worker.environment import has_remote_logging
@@ -53,6 +54,10 @@ def run(order: Order) -> Outcome:
         airflow_compat.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
         return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
+    try:
+        airflow_compat.configure_api_client()
+    except Exception as error:  # noqa: BLE001  A setting of the user's.
+        return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
     return _presentable(_run(order))
 
 
@@ -68,6 +73,14 @@ def _without_masking(error: Exception) -> str:
         "[logging] secret_mask_adapter and [logging] min_length_masked_secret say, so nothing was run "
         f"({describe(error)}). If it is the adapter's module that cannot be imported, add it to the "
         "worker's image and deploy again: `modalflow deploy`."
+    )
+
+
+def _without_api_client(error: Exception) -> str:
+    options = ", ".join(f"[{section}] {option}" for section, option in API_CLIENT_OPTIONS)
+    return (
+        f"The worker cannot read one of {options} ({describe(error)}). Set a number on the Airflow host, in "
+        "[modal_executor] worker_env or in the profile's env, wherever you set it."
     )
 
 

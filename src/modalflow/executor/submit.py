@@ -7,6 +7,7 @@ their place in line and cost no submission attempt.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -17,12 +18,14 @@ from modalflow.described import describe, words_of
 from modalflow.errors import ModalflowError, NotDeployedError
 from modalflow.executor.alike import Alike
 from modalflow.executor.alone import own_failure
+from modalflow.executor.bursts import Bursts
 from modalflow.executor.calls import MOST_MISHAPS, Call, lost_before_claim
 from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.logs import logger
 from modalflow.executor.resources import Resources
 from modalflow.executor.throttling import retry_after
 from modalflow.executor.track import Tracker
+from modalflow.messages import Kind
 from modalflow.reasons import Cause
 
 log = logger(__name__)
@@ -74,6 +77,7 @@ class Submitter:
         self._wakes_at = 0.0
         self._going = False
         self._refusals = Alike(log)
+        self._bursts = Bursts(time.time)
 
     @property
     def under_way(self) -> int:
@@ -202,6 +206,8 @@ class Submitter:
         resources = call.options
         assert isinstance(resources, Resources)
         call.attempts += 1
+        if submission.kind is Kind.WORKLOAD:
+            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
         wire = submission.to_wire()
         call.function_call_id = await self._tracker.link.made().spawn(submission.profile, resources, wire)
 

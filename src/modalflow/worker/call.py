@@ -32,6 +32,7 @@ from modalflow.worker.probe import answer
 from modalflow.worker.report import Claim
 from modalflow.worker.scratch import scratch
 from modalflow.worker.segments import Segment
+from modalflow.worker.turns import seconds_until_turn
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,9 @@ class Call:
             command=list(command) if isinstance(command, tuple) else command,
         )
         nursery = await self.container.nursery_for(submission.kind, env)
+        if submission.start_after:
+            ready_at = await nursery.ready()
+            await asyncio.sleep(seconds_until_turn(submission, ready_at, time.time()))
         try:
             ending = await nursery.run(order)
         except asyncio.CancelledError:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import socket
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -44,6 +45,10 @@ class _Running:
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the zygote can run an order, or has ended."""
+    ready_at: float = 0.0
+    """When it could, in seconds since the epoch."""
 
     def hang_up(self) -> None:
         """Let the zygote read the end of its orders."""
@@ -76,6 +81,12 @@ class Nursery:
             return await asyncio.shield(pending.ending)
         except ConnectionError as error:
             raise ZygoteEndedError("The zygote ended before it took the order.") from error
+
+    async def ready(self) -> float:
+        """Wait until the zygote can run an order, or has ended; return since when, in seconds since the epoch."""
+        running = await self._started()
+        await running.ready.wait()
+        return running.ready_at
 
     async def wait(self, order_id: str) -> Ending | None:
         """Return when the order is no longer under way: how it ended, where that is known."""
@@ -139,6 +150,7 @@ class Nursery:
         except ConnectionError:
             log.info("The connection to the zygote broke.")
         running.hang_up()
+        running.ready.set()
         code = await running.zygote.ended()
         if self._running is running:
             self._running = None
@@ -154,6 +166,9 @@ class Nursery:
 
 
 def _note(running: _Running, message: Mapping[str, object]) -> None:
+    if message["event"] == "ready":
+        running.ready_at = time.time()
+        running.ready.set()
     pending = running.pending.get(str(message.get("id")))
     if pending is None:
         return

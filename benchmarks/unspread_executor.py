@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from modalflow.executor import bursts
 from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.executor.submission import bursts
 
 bursts.SPACING = 0.0
 

@@ -11,10 +11,10 @@ __version__ = "0.4.0"
 
 #: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
 _WHERE = {
-    "Worker": "modalflow.worker.definition",
-    "Profile": "modalflow.worker.profile",
-    "airflow_image": "modalflow.worker.images",
-    "modal_config": "modalflow.task_options",
+    "Worker": "modalflow.worker.deploy.definition",
+    "Profile": "modalflow.worker.deploy.profile",
+    "airflow_image": "modalflow.worker.deploy.images",
+    "modal_config": "modalflow.config.task_options",
 }
 
 

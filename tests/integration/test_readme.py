@@ -14,8 +14,8 @@ import click
 import pytest
 
 from modalflow.cli import main
-from modalflow.config import OPTIONS
-from modalflow.executor.resources import read_executor_config
+from modalflow.config.settings import OPTIONS
+from modalflow.executor.submission.resources import read_executor_config
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()

@@ -10,7 +10,7 @@ import pytest
 from airflow.sdk.api.client import Client
 
 from modalflow import airflow_compat
-from modalflow.executor.environment import api_client_env
+from modalflow.executor.worker_env import api_client_env
 from modalflow.names import API_CLIENT_OPTIONS, airflow_variable
 from modalflow.worker import environment
 

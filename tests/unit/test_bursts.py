@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.executor.bursts import LONGEST, SPACING, WINDOW, Bursts
+from modalflow.executor.submission.bursts import LONGEST, SPACING, WINDOW, Bursts
 
 
 class Clock:

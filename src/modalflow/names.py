@@ -59,6 +59,14 @@ MASKING_OPTIONS = (
     ("logging", "secret_mask_adapter"),
 )
 
+#: Airflow's settings of the client with which a worker talks to the Execution API: (section, option).
+API_CLIENT_OPTIONS = (
+    ("workers", "execution_api_retries"),
+    ("workers", "execution_api_retry_wait_min"),
+    ("workers", "execution_api_retry_wait_max"),
+    ("workers", "execution_api_timeout"),
+)
+
 
 def airflow_variable(section: str, option: str) -> str:
     """Return the environment variable that sets an option of Airflow's."""

@@ -26,10 +26,12 @@ class PlayedRemote:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.spawned: list[str] = []
+        self.wires: list[dict[str, Any]] = []
         self.under_way = self.most = 0
 
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
         self.spawned.append(wire["label"])
+        self.wires.append(wire)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -93,6 +95,27 @@ async def test_many_at_once_within_the_bound_and_in_order() -> None:
     assert stage.remote.spawned == names
     assert stage.remote.most == 8
     assert stage.submitter.waiting == 0
+
+
+async def test_workloads_that_are_submitted_together_get_turns() -> None:
+    """Each stays further behind the first, which starts at once. A command asks nothing of Airflow and gets no turn."""
+
+    async def answer(profile: str, name: str) -> str:
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.take("command")
+    orders = [
+        Order(name, Submission(name, Kind.WORKLOAD, "", "", name, workload="{}"), Resources(), None, "default")
+        for name in ("first", "second", "third")
+    ]
+    stage.tracker.take(orders)
+    await stage.started("command", "first", "second", "third")
+    wires = {wire["label"]: wire for wire in stage.remote.wires}
+    assert [wires[name]["start_after"] for name in ("command", "first")] == [0.0, 0.0]
+    assert 0.0 < wires["second"]["start_after"] < wires["third"]["start_after"] < 1.0
+    assert wires["command"]["burst_began_at"] == 0.0
+    assert wires["first"]["burst_began_at"] == wires["third"]["burst_began_at"] > 0.0
 
 
 async def test_one_that_always_fails_spoils_no_other() -> None:

@@ -7,6 +7,7 @@ their place in line and cost no submission attempt.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -20,8 +21,10 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.rate_limits import retry_after
 from modalflow.executor.reporting.log_dedup import Alike
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.submission.bursts import Bursts
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.workload_guard import own_failure
+from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
@@ -75,6 +78,7 @@ class Submitter:
         self._wakes_at = 0.0
         self._going = False
         self._refusals = Alike(log)
+        self._bursts = Bursts(time.time)
 
     @property
     def under_way(self) -> int:
@@ -201,6 +205,8 @@ class Submitter:
         submission = call.submission
         assert submission is not None, "only orders are submitted"
         call.spawning()
+        if submission.kind is Kind.WORKLOAD:
+            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
         remote, wire = self._tracker.link.made(), submission.to_wire()
         function_call_id = await remote.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())

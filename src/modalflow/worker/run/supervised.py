@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from modalflow import airflow_compat
 from modalflow.config.settings import without_user
+from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 from modalflow.support.text import clean, from_json
@@ -53,6 +54,10 @@ def supervise(request: ForkRequest) -> Outcome:
         airflow_compat.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
         return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
+    try:
+        airflow_compat.configure_api_client()
+    except Exception as error:  # noqa: BLE001  A setting of the user's.
+        return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
     return _presentable(_with_log(request))
 
 
@@ -68,6 +73,14 @@ def _without_masking(error: Exception) -> str:
         "[logging] secret_mask_adapter and [logging] min_length_masked_secret require, so nothing was run "
         f"({describe(error)}). If the adapter's module cannot be imported, add it to the "
         "worker's image and deploy again: `modalflow deploy`."
+    )
+
+
+def _without_api_client(error: Exception) -> str:
+    options = ", ".join(f"[{section}] {option}" for section, option in API_CLIENT_OPTIONS)
+    return (
+        f"The worker cannot read one of {options} ({describe(error)}). Set a number on the Airflow host, in "
+        "[modal_executor] worker_env or in the profile's env, wherever you set it."
     )
 
 

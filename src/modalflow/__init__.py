@@ -5,7 +5,14 @@ this package must stay free of Airflow, of Modal and of side effects, as every c
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # For type checkers, editors and the API reference; at run time __getattr__ imports them.
+    from modalflow.task_options import modal_config as modal_config
+    from modalflow.worker.definition import Worker as Worker
+    from modalflow.worker.images import airflow_image as airflow_image
+    from modalflow.worker.profile import Profile as Profile
 
 __version__ = "0.4.0"
 

@@ -101,7 +101,7 @@ docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md
-	$(BIN)/python -m modalflow.executor.metrics > docs/metrics.md
+	$(BIN)/python -m modalflow.executor.reporting.metrics > docs/metrics.md
 
 # The pages lie there as in the repository. Messages without colours, which would be one sequence for each character.
 site: $(STAMP)

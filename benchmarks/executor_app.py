@@ -38,8 +38,8 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
     import asyncio
     import time
 
-    from modalflow.messages import Entry, State
-    from modalflow.worker.report import Report
+    from modalflow.protocol.messages import Entry, State
+    from modalflow.worker.ledger import Report
 
     report = Report(modal.Dict.from_name(NAMES.ledger), modal.Queue.from_name(NAMES.events))
     # One that runs: who looks at silent work asks Modal what became of it.
@@ -72,7 +72,7 @@ async def tell(work_ids: list[str], partition: str) -> None:
     """Send the events of these work ids, many at once, and write no ledger: where only the executor is looked at."""
     import time
 
-    from modalflow.messages import Entry, State
+    from modalflow.protocol.messages import Entry, State
 
     events = modal.Queue.from_name(NAMES.events)
     for first in range(0, len(work_ids), 500):

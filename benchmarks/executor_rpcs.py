@@ -11,7 +11,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from benchmarks.executor_stage import beat_until, stage
 from modalflow.names import Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 
 PATIENCE = 300.0
 NAMES = Names("bench-worker")

@@ -23,10 +23,10 @@ import modal
 from benchmarks import machine
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
-from modalflow.log_volume import LogVolume
-from modalflow.messages import Kind, Submission
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
-from modalflow.worker.deploy import deploy
+from modalflow.protocol.messages import Kind, Submission
+from modalflow.worker.deploy.deployment import deploy
 
 NAMES = Names("bench-logs")
 

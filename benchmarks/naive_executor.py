@@ -12,7 +12,7 @@ import modal
 from airflow.executors.base_executor import BaseExecutor
 
 from benchmarks.executor_app import NAMES
-from modalflow.messages import Entry, State
+from modalflow.protocol.messages import Entry, State
 
 
 class NaiveExecutor(BaseExecutor):

@@ -23,7 +23,7 @@ PATIENCE = 90.0
 #: What ``python -m modal`` runs, and ``python -m modalflow.cli``.
 _MODAL = "import modal.__main__; main = modal.__main__.main"
 _MODALFLOW = """
-import airflow.configuration, modalflow.cli, modalflow.operations.doctor
+import airflow.configuration, modalflow.cli, modalflow.operations.doctor.doctor
 from modalflow.cli import doctor as _doctor
 main = modalflow.cli.main
 """

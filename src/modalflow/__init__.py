@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     # For type checkers, editors and the API reference; at run time __getattr__ imports them.
-    from modalflow.task_options import modal_config as modal_config
-    from modalflow.worker.definition import Worker as Worker
-    from modalflow.worker.images import airflow_image as airflow_image
-    from modalflow.worker.profile import Profile as Profile
+    from modalflow.config.task_options import modal_config as modal_config
+    from modalflow.worker.deploy.definition import Worker as Worker
+    from modalflow.worker.deploy.images import airflow_image as airflow_image
+    from modalflow.worker.deploy.profile import Profile as Profile
 
 __version__ = "0.4.0"
 
 #: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
 _WHERE = {
-    "Worker": "modalflow.worker.definition",
-    "Profile": "modalflow.worker.profile",
-    "airflow_image": "modalflow.worker.images",
-    "modal_config": "modalflow.task_options",
+    "Worker": "modalflow.worker.deploy.definition",
+    "Profile": "modalflow.worker.deploy.profile",
+    "airflow_image": "modalflow.worker.deploy.images",
+    "modal_config": "modalflow.config.task_options",
 }
 
 

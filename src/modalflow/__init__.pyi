@@ -1,6 +1,6 @@
-from modalflow.task_options import modal_config as modal_config
-from modalflow.worker.definition import Worker as Worker
-from modalflow.worker.images import airflow_image as airflow_image
-from modalflow.worker.profile import Profile as Profile
+from modalflow.config.task_options import modal_config as modal_config
+from modalflow.worker.deploy.definition import Worker as Worker
+from modalflow.worker.deploy.images import airflow_image as airflow_image
+from modalflow.worker.deploy.profile import Profile as Profile
 
 __version__: str

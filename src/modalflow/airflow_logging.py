@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from airflow.config_templates.airflow_local_settings import DEFAULT_LOGGING_CONFIG
 
-from modalflow.bounded import within
-from modalflow.described import describe
-from modalflow.forks import PerProcess
+from modalflow.support.bounded import within
+from modalflow.support.described import describe
+from modalflow.support.forks import PerProcess
 
 if TYPE_CHECKING:
-    from modalflow.log_volume import LogVolume
+    from modalflow.logs.log_volume import LogVolume
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class ModalVolumeLogIO:
     def read(self, relative_path: str, ti: Any) -> tuple[list[str], list[str] | None]:
         """Return (sources, parts of the log); see LogVolume.read."""
         from modalflow.errors import ModalflowError
-        from modalflow.text import one_line
+        from modalflow.support.text import one_line
 
         nowhere: list[str] = []
         found: list[str] = []
@@ -173,8 +173,8 @@ def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
 
 def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None:
     """Say in this process's log (of a LocalExecutor's worker: the scheduler's) and in the file that it stays here."""
-    from modalflow.log_volume import Line
-    from modalflow.text import STORED, one_line
+    from modalflow.logs.log_volume import Line
+    from modalflow.support.text import STORED, one_line
 
     reason = f"Modal did not answer within {seconds:g} s" if isinstance(error, TimeoutError) else describe(error)
     text = one_line(
@@ -209,9 +209,9 @@ def _teams_of(ti: Any) -> list[str | None]:
 
 def _open(team: str | None) -> LogVolume:
     from modalflow.airflow_compat import conf_of_team, modal_hook
-    from modalflow.config import Settings
+    from modalflow.config.settings import Settings
     from modalflow.control_plane import connect
-    from modalflow.log_volume import LogVolume
+    from modalflow.logs.log_volume import LogVolume
 
     settings = Settings.read(conf_of_team(team))
     control_plane = connect(conn_id=settings.conn_id, environment=settings.environment, hook=modal_hook)

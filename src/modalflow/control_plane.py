@@ -16,9 +16,9 @@ import modal
 from modal import exception
 from modal.config import config as modal_config
 
-from modalflow import forks
-from modalflow.described import words_of
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
+from modalflow.support import forks
+from modalflow.support.described import words_of
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from modalflow.text import one_line
+from modalflow.support.text import one_line
 
 DEFAULT_APP = "modalflow"
 DEFAULT_PROFILE = "default"

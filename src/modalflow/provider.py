@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from modalflow.airflow_policy import task_policy
-from modalflow.config import provider_config
+from modalflow.config.settings import provider_config
 
 __all__ = ["get_provider_info", "task_policy"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from modalflow.text import ID, QUOTE, clean, one_line
+from modalflow.support.text import ID, QUOTE, clean, one_line
 
 _MORE_MEMORY = 'executor_config={"modal": {"memory": 4096}} (MiB; (request, limit) sets a limit)'
 _MORE_TIME = 'executor_config={"modal": {"timeout": 7200}} (seconds)'

@@ -20,7 +20,7 @@ from modalflow.demo.calls import containers_of
 from modalflow.demo.dags import example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import SEPARATE
-from modalflow.log_volume import LogVolume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from tests.airflows import AIRFLOW
 from tests.sdk import client_of

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.ports import free_port
+from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import Sources
 from tests.acceptance.metrics_listener import MetricsListener, listening

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.demo.ports import free_port
+from modalflow.demo.programs.ports import free_port
 from modalflow.emulator.local import Address
 from tests.support import descendants, is_running, wait_until
 from tests.wheels import build_wheel, environment_with

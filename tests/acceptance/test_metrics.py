@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.executor.metrics import METRICS, PREFIX
+from modalflow.executor.reporting.metrics import METRICS, PREFIX
 from modalflow.reasons import Cause
 from tests.acceptance.airflow_on_modal import finish_run, start_run, wait_at_gate
 from tests.acceptance.metrics_listener import MetricsListener

@@ -57,7 +57,7 @@ def _zygotes(chaos: Chaos) -> list[int]:
     for container in chaos.stack.local.faults.containers():
         if container.app == APP and container.pid is not None:
             below = descendants(container.pid)
-            zygotes = [pid for pid, command in below.items() if "modalflow.worker.zygote" in command]
+            zygotes = [pid for pid, command in below.items() if "modalflow.worker.zygote.server" in command]
             # Its forks have its command line; it is the first of them, and listed before what is below it.
             found += zygotes[:1]
     return found

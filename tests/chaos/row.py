@@ -14,7 +14,7 @@ from random import Random
 from typing import Final
 
 from modalflow.emulator.faults.control import Fault as Rule
-from modalflow.messages import Entry, State
+from modalflow.protocol.messages import Entry, State
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import leftovers
 from tests.chaos.matrix import seed_of

@@ -30,13 +30,13 @@ from sqlalchemy.pool import NullPool
 
 from modalflow.demo.airflow_api import AirflowAPIError
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.ports import free_port
-from modalflow.demo.program import Program
+from modalflow.demo.programs.ports import free_port
+from modalflow.demo.programs.program import Program
 from modalflow.demo.stack import SEPARATE
 from modalflow.emulator.faults.control import FaultError
 from modalflow.emulator.options import Options
-from modalflow.messages import Entry
 from modalflow.names import Names
+from modalflow.protocol.messages import Entry
 from tests.chaos.tally import VARIABLE, Tally
 from tests.sdk import client_of
 from tests.support import wait_until

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from modalflow.emulator.options import Options
-from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.server import ControlPlane
 
 
@@ -19,7 +19,7 @@ def problem_with(isolation: Isolation) -> str:
     """Why this machine does not allow that kind of isolation, tried in a process without threads."""
     script = (
         "import sys; from modalflow.emulator.processes import template; "
-        "from modalflow.emulator.processes.starts import Isolation; "
+        "from modalflow.emulator.processes.container_spec import Isolation; "
         "print(template.problem_with(Isolation(sys.argv[1])))"
     )
     tried = subprocess.run(

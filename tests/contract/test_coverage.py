@@ -11,8 +11,8 @@ from modal.exception import UnimplementedError
 
 from modalflow.emulator.coverage import current_page
 from modalflow.emulator.options import Options
-from modalflow.emulator.processes.starts import Isolation
-from modalflow.emulator.rpc import rpc_table
+from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.rpc.dispatcher import rpc_table
 from modalflow.emulator.server import ControlPlane
 from tests.sdk import needs_sdk, rpc
 

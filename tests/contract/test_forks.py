@@ -17,9 +17,10 @@ import pytest
 from modal._utils.async_utils import synchronizer
 from modal._utils.http_utils import ClientSessionRegistry
 
-from modalflow import control_plane, forks
-from modalflow.log_volume import LogVolume
+from modalflow import control_plane
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
+from modalflow.support import forks
 from tests.contract.conftest import Live
 from tests.forking import in_child
 from tests.sdk import SDK
@@ -189,7 +190,9 @@ def test_what_is_made_anew_is_there(logs: LogVolume) -> None:
 
 IMPORTS = """
 import sys
-from modalflow import forks, log_volume, names
+from modalflow import names
+from modalflow.logs import log_volume
+from modalflow.support import forks
 from modalflow.control_plane import connect
 forks.import_ahead()
 before = set(sys.modules)

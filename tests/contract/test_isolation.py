@@ -10,7 +10,7 @@ from modal.exception import RemoteError
 from modal_proto import api_pb2
 
 from modalflow.emulator.faults.control import FaultControl
-from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.processes.container_spec import Isolation
 from tests.contract.deploying import Deployed, load
 from tests.contract.isolated import problem_with, running
 from tests.sdk import SDK

@@ -13,7 +13,7 @@ import modal
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.processes.starts import Isolation
+from modalflow.emulator.processes.container_spec import Isolation
 from tests.contract.deploying import Deployed, load
 from tests.contract.isolated import problem_with, running
 from tests.support import is_running

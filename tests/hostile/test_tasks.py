@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.messages import Entry, State
+from modalflow.protocol.messages import Entry, State
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
 from tests.hostile.looking import all_below, children, files_of, main_process_of, zygote_of
 from tests.integration.world import COLD, Work, World, deployed_worker

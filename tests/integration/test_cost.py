@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modalflow.config import Settings, Variables
+from modalflow.config.settings import Settings, Variables
 from modalflow.cost.usage import LOST, Record
-from modalflow.messages import State
 from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
 from modalflow.operations.costs import current_rates, read_usage
 from modalflow.operations.site import Site
+from modalflow.protocol.messages import State
 from tests.integration.world import Work, World, deployed_worker
 from tests.support import wait_until
 

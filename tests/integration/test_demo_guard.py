@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.demo import guard
-from modalflow.demo.program import Program, StackError
+from modalflow.demo.programs import guard
+from modalflow.demo.programs.program import Program, StackError
 from tests.support import is_running, wait_until
 
 #: Ends on no signal but KILL, and has a child in a session of its own that does the same.
@@ -39,7 +39,7 @@ def test_stopping_ends_a_stubborn_program_and_its_detached_child(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What ignores SIGTERM is killed after the grace, and so is what moved to a session of its own."""
-    monkeypatch.setattr("modalflow.demo.program.GRACE", 0.2)
+    monkeypatch.setattr("modalflow.demo.programs.program.GRACE", 0.2)
     program = make_program(tmp_path, sys.executable, "-c", STUBBORN)
     program.start()
     child = number_in(program.log)
@@ -54,7 +54,7 @@ def test_nothing_survives_kill_9_of_the_owner(tmp_path: Path) -> None:
     owner_code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "import modalflow.demo.program as p\n"
+        "import modalflow.demo.programs.program as p\n"
         "p.GRACE = 0.2\n"
         f"program = p.Program('thing', (sys.executable, '-c', {STUBBORN!r}), dict(os.environ),"
         " Path('thing.log').absolute(), cwd=Path.cwd())\n"

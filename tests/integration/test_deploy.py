@@ -16,9 +16,9 @@ from modalflow import __version__
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
-from modalflow.log_volume import LogVolume
-from modalflow.messages import PROTOCOL, Kind, Submission
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.protocol.messages import PROTOCOL, Kind, Submission
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.sdk import client_of
 

@@ -17,13 +17,13 @@ import modal
 import pytest
 
 from modalflow import __version__, control_plane
-from modalflow.airflow_tokens import settings_to_compare
+from modalflow.airflow_compat.tokens import settings_to_compare
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.emulator.local import LocalModal
-from modalflow.log_volume import LogVolume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
-from modalflow.snapshot import InFlight, Snapshot
-from modalflow.worker.deploy import deploy
+from modalflow.protocol.snapshot import InFlight, Snapshot
+from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api

@@ -10,12 +10,12 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from modalflow.messages import Kind
 from modalflow.names import PRELOAD_VARIABLE
+from modalflow.protocol.messages import Kind
 from modalflow.worker import environment
-from modalflow.worker.early import SNAPSHOT_VARIABLE, Early
-from modalflow.worker.nursery import Nursery
-from modalflow.worker.orders import Order
+from modalflow.worker.zygote.client import Nursery
+from modalflow.worker.zygote.prestart import SNAPSHOT_VARIABLE, Early
+from modalflow.worker.zygote.protocol import Order
 
 #: Which settings Airflow reads while a zygote warms up, and what it imports.
 SETTINGS_READ = """
@@ -27,8 +27,8 @@ def get(self, section, key, *args, **kwargs):
     read.append(f"AIRFLOW__{section}__{key}".upper())
     return original(self, section, key, *args, **kwargs)
 type(conf).get = get
-from modalflow.worker import warm
-warm.warm_up()
+from modalflow.worker.zygote import warmup
+warmup.warm_up()
 print("read: " + json.dumps(read))
 """
 

@@ -13,12 +13,12 @@ from airflow.utils.state import TaskInstanceState
 
 from modalflow import control_plane
 from modalflow.airflow_logging import ModalVolumeLogIO
-from modalflow.demo.ports import free_port
+from modalflow.demo.programs.ports import free_port
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import FAILED_EVENT, WAITING_EVENT
 from modalflow.executor.workloads import log_path_of_key
 from modalflow.names import Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver, new_key
 from tests.support import wait_until
 

@@ -21,12 +21,12 @@ from modalflow import airflow_compat, control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import engine as engine_module
 from modalflow.executor import modal_executor
-from modalflow.executor.events import listen
-from modalflow.executor.remote import Remote
-from modalflow.executor.resources import Resources
-from modalflow.executor.throttling import retry_after
-from modalflow.messages import Entry, State
+from modalflow.executor.lifecycle.events import listen
+from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.modal_api.rate_limits import retry_after
+from modalflow.executor.submission.resources import Resources
 from modalflow.names import Names
+from modalflow.protocol.messages import Entry, State
 from tests.driving import Driver, new_key
 from tests.support import wait_until
 

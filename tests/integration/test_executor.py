@@ -18,10 +18,10 @@ from airflow.utils.state import TaskInstanceState
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import ModalflowError
+from modalflow.executor.modal_api.modal_api import Remote
 from modalflow.executor.modal_executor import ModalExecutor
-from modalflow.executor.remote import Remote
 from modalflow.names import DEPLOYMENT_FILE, LOGS_MOUNT, Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver, new_key
 from tests.forking import in_child
 from tests.support import wait_until

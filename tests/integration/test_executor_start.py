@@ -21,9 +21,9 @@ from modalflow.errors import (
     NotDeployedError,
 )
 from modalflow.executor.modal_executor import ModalExecutor
-from modalflow.log_volume import LogVolume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.emulator.processes.container_spec import Isolation, Room, Start
 from modalflow.emulator.processes.fork_server import ForkServer, TemplateError
-from modalflow.emulator.processes.starts import Isolation, Room, Start
 
 
 @pytest.mark.parametrize(("module", "said"), [("import os; os._exit(3)", "every container"), ("1/0", "one by one")])

@@ -22,7 +22,7 @@ from modalflow import control_plane
 from modalflow.airflow_compat import modal_hook
 from modalflow.emulator.local import LocalModal
 from modalflow.names import Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver
 from tests.live import credentials
 

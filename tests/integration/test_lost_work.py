@@ -19,12 +19,12 @@ from modal_proto import api_pb2
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import workloads
-from modalflow.executor.calls import Call
-from modalflow.executor.remote import Remote
-from modalflow.messages import PROTOCOL, Entry, Submission
+from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.modal_api.modal_api import Remote
 from modalflow.names import LOGS_MOUNT, Names
+from modalflow.protocol.messages import PROTOCOL, Entry, Submission
 from modalflow.reasons import Cause
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver
 from tests.sdk import rpc
 

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.messages import Kind, State
-from modalflow.worker.nursery import Nursery, ZygoteEndedError
-from modalflow.worker.orders import Ending, Order
+from modalflow.protocol.messages import Kind, State
+from modalflow.worker.zygote.client import Nursery, ZygoteEndedError
+from modalflow.worker.zygote.protocol import Ending, Order
 from tests.support import descendants
 
 #: Signals 32 and 33, which no program can set by the C library's means.
@@ -91,7 +91,7 @@ async def test_a_zygote_never_reads_an_order(nursery: Nursery, tmp_path: Path) -
     """What later processes inherit of the zygote's memory holds nothing of an earlier order: no token, no variable."""
     secret = uuid.uuid4().hex
     await nursery.run(order(tmp_path, ["sh", "-c", f"echo {secret}"]))
-    [zygote] = [pid for pid, command in descendants().items() if "modalflow.worker.zygote" in command]
+    [zygote] = [pid for pid, command in descendants().items() if "modalflow.worker.zygote.server" in command]
     assert printed(tmp_path) == [secret]
     assert secret.encode() not in memory_of(zygote)
 
@@ -139,7 +139,7 @@ async def test_a_dead_zygote_is_noticed_and_replaced(nursery: Nursery, tmp_path:
     running = asyncio.create_task(nursery.run(order(tmp_path, "sleep 604 & echo up; wait")))
     await until_it_says(tmp_path, "up")
     # The process beside the command was forked from it, and is called the same.
-    zygote = min(pid for pid, command in descendants().items() if "modalflow.worker.zygote" in command)
+    zygote = min(pid for pid, command in descendants().items() if "modalflow.worker.zygote.server" in command)
     os.kill(zygote, signal.SIGKILL)
     with pytest.raises(ZygoteEndedError, match="SIGKILL"):
         await running

@@ -23,7 +23,7 @@ from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.workloads import log_path_of_key
 from modalflow.names import CANCELLED_BY, Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.command_line import CommandLine, variables
 from tests.driving import Driver
 
@@ -92,6 +92,9 @@ def command(local: LocalModal) -> Iterator[CommandLine]:
 def desk(local: LocalModal, command: CommandLine) -> Iterator[Desk]:
     driver = Driver.started()
     yield Desk(driver, command)
+    # The one container is shared: a test that fails must not leave it full for those that follow.
+    for key in list(driver.executor.running):
+        driver.executor.change_state(key, TaskInstanceState.FAILED)
     driver.executor.end()
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from modalflow.messages import State
 from modalflow.names import BUNDLES_ROOT
-from modalflow.worker.parts import PART_SIZE
+from modalflow.protocol.messages import State
+from modalflow.worker.logs.parts import PART_SIZE
 from tests.integration.world import Work, World, deployed_worker, processes_in
 from tests.support import wait_until
 

@@ -20,7 +20,7 @@ from modalflow import control_plane
 from modalflow.cli.deploy import deploy as deploy_command
 from modalflow.emulator.local import LocalModal
 from modalflow.names import Names
-from modalflow.worker.deploy import deploy
+from modalflow.worker.deploy.deployment import deploy
 from tests.driving import PATIENCE, Driver
 from tests.sdk import client_of
 

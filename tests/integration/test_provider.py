@@ -12,7 +12,7 @@ import click
 import pytest
 
 from modalflow.cli.deploy import deploy
-from modalflow.config import OPTIONS
+from modalflow.config.settings import OPTIONS
 from modalflow.demo.modal_stack import MODAL_EXECUTOR
 from tests.airflows import AIRFLOW
 

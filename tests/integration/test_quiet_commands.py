@@ -13,7 +13,7 @@ import pytest
 
 from modalflow.cli import COMMANDS, main
 from modalflow.cli.in_airflow import COMMANDS as IN_AIRFLOW
-from modalflow.cli.quiet_command import QuietCommand
+from modalflow.cli.terminal.quiet_command import QuietCommand
 from modalflow.emulator.local import LocalModal
 
 #: What Airflow imports when it sets its logging up. Everything that a library can do to a command's output.

@@ -16,9 +16,9 @@ import pytest
 
 import modalflow
 from modalflow.cli import main
-from modalflow.config import OPTIONS
-from modalflow.executor.resources import read_executor_config
-from modalflow.worker.definition import read_worker
+from modalflow.config.settings import OPTIONS
+from modalflow.executor.submission.resources import read_executor_config
+from modalflow.worker.deploy.definition import read_worker
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()

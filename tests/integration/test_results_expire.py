@@ -12,7 +12,7 @@ import modal
 import pytest
 from modal.exception import OutputExpiredError, RemoteError
 
-from modalflow.emulator.calls import RESULTS_KEPT
+from modalflow.emulator.calls.calls import RESULTS_KEPT
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane
 from tests.sdk import client_of

@@ -14,7 +14,7 @@ from modalflow.bundles.configured import VOLUME_BUNDLE
 from modalflow.bundles.store import UnknownVersionError
 from modalflow.bundles.volume import ModalVolumeDagBundle
 from modalflow.errors import BundleError
-from modalflow.messages import State
+from modalflow.protocol.messages import State
 from modalflow.worker.environment import BUNDLE_LIST, BUNDLE_STORAGE
 from tests.integration.world import Work, World, deployed_worker
 

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
-from modalflow.demo.ports import free_port
-from modalflow.messages import PROTOCOL, Kind, State
+from modalflow.demo.programs.ports import free_port
 from modalflow.names import BUNDLES_ROOT, TaskTry
+from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
 from tests.integration.stub_execution_api import (

@@ -23,9 +23,9 @@ from modalflow.control_plane import ControlPlane
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
-from modalflow.log_volume import LogVolume
-from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
+from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of

@@ -20,7 +20,7 @@ from modal import exception
 from modalflow import airflow_logging
 from modalflow.airflow_logging import ModalVolumeLogIO
 from modalflow.control_plane import ControlPlane
-from modalflow.log_volume import LogVolume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 
 MODAL_EXECUTOR = "modalflow.executor.modal_executor.ModalExecutor"

@@ -10,9 +10,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from modalflow import airflow_tokens
-from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS
-from modalflow.airflow_tokens import PRIVATE_KEY, SECRET, differences, settings_to_compare, trial_token
+from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS, tokens
+from modalflow.airflow_compat.tokens import PRIVATE_KEY, SECRET, differences, settings_to_compare, trial_token
 from modalflow.errors import ModalflowError
 
 API_AUTH = "AIRFLOW__API_AUTH__"
@@ -77,7 +76,7 @@ def test_a_private_key_instead_of_a_secret(monkeypatch: pytest.MonkeyPatch, tmp_
     assert PRIVATE_KEY in differences(with_secret)
     monkeypatch.setenv(f"{API_AUTH}JWT_PRIVATE_KEY_PATH", key_file(tmp_path, ed25519.Ed25519PrivateKey.generate()))
     assert PRIVATE_KEY in differences(theirs)
-    assert "JWT_PRIVATE_KEY_PATH" in airflow_tokens.origin_of_the_key()
+    assert "JWT_PRIVATE_KEY_PATH" in tokens.origin_of_the_key()
 
 
 @pytest.mark.parametrize("file", ["nowhere.pem", "empty.pem", "text.pem", "ec.pem"])

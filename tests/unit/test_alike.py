@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from modalflow.executor.alike import PAUSE, Alike
+from modalflow.executor.reporting.log_dedup import PAUSE, Alike
 
 
 class Clock:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from modalflow.executor.calls import PENDING, RETURNED, Action, Call, Calls, Policy, Verdict, decide
-from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.executor.lifecycle.call import PENDING, RETURNED, Action, Call, Calls, Policy, Verdict, decide
+from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
 
 NOW = 1_000.0

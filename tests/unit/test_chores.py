@@ -7,11 +7,11 @@ import dataclasses
 import time
 from typing import Any
 
-from modalflow.executor.calls import PENDING, Call, Policy, Verdict
-from modalflow.executor.chores import Chores
-from modalflow.executor.reconcile import LOOKS_PER_SECOND, Sweeper
-from modalflow.executor.track import Link, Tracker
-from modalflow.messages import Entry, Kind, State
+from modalflow.executor.lifecycle.bounded_tasks import Chores
+from modalflow.executor.lifecycle.call import PENDING, Call, Policy, Verdict
+from modalflow.executor.lifecycle.sweeper import LOOKS_PER_SECOND, Sweeper
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.protocol.messages import Entry, Kind, State
 
 
 @dataclasses.dataclass

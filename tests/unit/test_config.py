@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.config import OPTIONS, SECTION, Settings, execution_api_url, provider_config
+from modalflow.config.settings import OPTIONS, SECTION, Settings, execution_api_url, provider_config
 from modalflow.errors import ConfigError
 from modalflow.provider import get_provider_info
 

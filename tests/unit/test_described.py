@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modalflow
-from modalflow.described import describe, words_of
+from modalflow.support.described import describe, words_of
 
 
 class Mute(Exception):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.executor.calls import Call
-from modalflow.executor.lanes import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
-from modalflow.messages import Kind
+from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
+from modalflow.protocol.messages import Kind
 from tests.support import Clock
 
 

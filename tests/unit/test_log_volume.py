@@ -11,10 +11,10 @@ from typing import Any, cast
 import pytest
 from modal import exception
 
-from modalflow import log_volume
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import MalformedMessageError
-from modalflow.log_volume import LogVolume
+from modalflow.logs import log_volume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEPLOYMENT_FILE, Names
 
 

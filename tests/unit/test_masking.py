@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modalflow import airflow_compat
-from modalflow.executor.environment import masking_env
 from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.executor.worker_env import masking_env
 from modalflow.names import MASKING_OPTIONS, airflow_variable
 from modalflow.worker import environment
 

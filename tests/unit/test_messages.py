@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modalflow.errors import MalformedMessageError
-from modalflow.messages import Deployment, Entry, Kind, State, Submission
 from modalflow.names import TaskTry
-from modalflow.text import REASON
+from modalflow.protocol.messages import Deployment, Entry, Kind, State, Submission
+from modalflow.support.text import REASON
 from tests.strange import JSON_VALUES
 
 ENTRY = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner")

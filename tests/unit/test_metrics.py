@@ -12,7 +12,7 @@ from airflow.executors.base_executor import BaseExecutor
 from modal import exception
 
 from modalflow import airflow_compat
-from modalflow.executor.metrics import METRICS, PREFIX, SUBMIT_LATENCY, Metrics, Result, page, result_of
+from modalflow.executor.reporting.metrics import METRICS, PREFIX, SUBMIT_LATENCY, Metrics, Result, page, result_of
 from modalflow.reasons import Cause
 
 

@@ -26,7 +26,7 @@ from modal import exception
 from modalflow import airflow_compat
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import ModalExecutor
-from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.protocol.messages import Entry, Kind, State, Submission
 from tests.airflows import AIRFLOW
 from tests.support import wait_until
 

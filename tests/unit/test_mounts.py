@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from modalflow.config.mounts import MODAL_VOLUMES, RESERVED, check, check_all, conflict, hidden, is_inside, normal_path
 from modalflow.errors import ConfigError
-from modalflow.mounts import MODAL_VOLUMES, RESERVED, check, check_all, conflict, hidden, is_inside, normal_path
 from modalflow.names import BUNDLES_ROOT, DAGS_MOUNT, LOGS_MOUNT, OWN_FOLDER
 
 

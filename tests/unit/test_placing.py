@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from modalflow.errors import WorkloadRejectedError
-from modalflow.executor.option_sets import COUNTS_FOR, OptionSets
-from modalflow.executor.orders import Order
-from modalflow.executor.placing import Place, Placer
-from modalflow.executor.resources import read_executor_config
-from modalflow.executor.routing import Routing
-from modalflow.messages import Deployment, Kind, Submission
+from modalflow.executor.mailbox import Order
+from modalflow.executor.submission.option_sets import COUNTS_FOR, OptionSets
+from modalflow.executor.submission.placer import Place, Placer
+from modalflow.executor.submission.resources import read_executor_config
+from modalflow.executor.submission.routing import Routing
+from modalflow.protocol.messages import Deployment, Kind, Submission
 from tests.support import Clock
 
 DEPLOYMENT = Deployment(

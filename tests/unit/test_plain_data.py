@@ -15,8 +15,8 @@ from modal._serialization import deserialize, serialize
 
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import UntrustedDataError
-from modalflow.executor.remote import bounded
-from modalflow.plain_data import plain_data_only
+from modalflow.executor.modal_api.modal_api import bounded
+from modalflow.protocol.plain_data import plain_data_only
 
 
 class Hostile:

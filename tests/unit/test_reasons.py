@@ -9,7 +9,7 @@ import pytest
 from modal import exception
 
 from modalflow import reasons
-from modalflow.executor.verdicts import verdict_of
+from modalflow.executor.modal_api.call_status import verdict_of
 from modalflow.reasons import Cause, explain
 
 PAGE = Path(__file__).parents[2] / "docs" / "lost-work.md"

@@ -8,7 +8,7 @@ import pytest
 from modal import exception
 
 from modalflow.errors import CredentialsError
-from modalflow.executor.remote import Remote
+from modalflow.executor.modal_api.modal_api import Remote
 
 
 def remote_of(noticed: list[str]) -> Remote:

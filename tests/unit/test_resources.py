@@ -13,9 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modalflow import modal_config
+from modalflow.config.task_options import KEYS
 from modalflow.errors import ConfigError, WorkloadRejectedError
-from modalflow.executor.resources import read_executor_config
-from modalflow.task_options import KEYS
+from modalflow.executor.submission.resources import read_executor_config
 
 
 def test_equal_requests_are_equal_resources() -> None:

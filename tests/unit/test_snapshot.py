@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.calls import Call, Policy
-from modalflow.executor.publish import Identity, LastTrouble, Publisher
-from modalflow.executor.track import Link, Tracker
-from modalflow.messages import Kind
-from modalflow.snapshot import LISTED_CALLS, SIGN_OF_LIFE, InFlight, Snapshot
+from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.reporting.publisher import Identity, LastTrouble, Publisher
+from modalflow.protocol.messages import Kind
+from modalflow.protocol.snapshot import LISTED_CALLS, SIGN_OF_LIFE, InFlight, Snapshot
 
 
 class Remote:
@@ -73,7 +73,7 @@ def test_anything_else_is_refused(text: object) -> None:
 async def test_nothing_new_is_not_written(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same state costs no RPC, until it is time for a sign of life."""
     now = [1000.0]
-    monkeypatch.setattr("modalflow.executor.publish.time", SimpleNamespace(time=lambda: now[0]))
+    monkeypatch.setattr("modalflow.executor.reporting.publisher.time", SimpleNamespace(time=lambda: now[0]))
     remote = Remote()
     tracker = tracker_of(remote)
     publisher = Publisher(tracker, Identity("5", "red"), 10)
@@ -109,7 +109,7 @@ async def test_many_calls_are_counted_and_some_are_listed() -> None:
 def test_the_last_warning_is_what_troubles() -> None:
     """Whatever a file of the executor warns of is told, on one line; another thread's log is not its own."""
     trouble = LastTrouble()
-    log = logging.getLogger("modalflow.executor.submit")
+    log = logging.getLogger("modalflow.executor.submission.submitter")
     with trouble.listening():
         log.warning("Modal did not take %s yet\n(429)", "it")
         log.info("fine again")

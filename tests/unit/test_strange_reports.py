@@ -18,20 +18,20 @@ from hypothesis import strategies as st
 from modal import exception
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.calls import MOST_MISHAPS, PENDING, RETURNED, Call, Policy, Verdict
 from modalflow.executor.engine import Engine
-from modalflow.executor.events import listen
-from modalflow.executor.logs import logger
+from modalflow.executor.lifecycle.call import MOST_MISHAPS, PENDING, RETURNED, Call, Policy, Verdict
+from modalflow.executor.lifecycle.events import listen
+from modalflow.executor.lifecycle.sweeper import Sweeper
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.mailbox import News, NewsKind, Order
+from modalflow.executor.modal_api.call_status import verdict_of
 from modalflow.executor.modal_executor import ModalExecutor
-from modalflow.executor.orders import News, NewsKind, Order
-from modalflow.executor.reconcile import Sweeper
-from modalflow.executor.resources import Resources
-from modalflow.executor.track import Link, Tracker
-from modalflow.executor.verdicts import verdict_of
+from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.submission.resources import Resources
 from modalflow.executor.workloads import external_id, stored_work_id
-from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
-from modalflow.text import STORED
+from modalflow.support.text import STORED
 from tests.strange import JSON_VALUES, TEXTS
 
 WORK = "work-1"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from modal import exception
 
-from modalflow.executor import submit
-from modalflow.executor.calls import Policy
-from modalflow.executor.orders import NewsKind, Order
-from modalflow.executor.resources import Resources
-from modalflow.executor.submit import Submitter
-from modalflow.executor.track import Link, Tracker
-from modalflow.messages import Deployment, Kind, Submission
+from modalflow.executor.lifecycle.call import Policy
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.mailbox import NewsKind, Order
+from modalflow.executor.submission import submitter
+from modalflow.executor.submission.resources import Resources
+from modalflow.executor.submission.submitter import Submitter
+from modalflow.protocol.messages import Deployment, Kind, Submission
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
 
@@ -76,8 +76,8 @@ class Stage:
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalflow.executor.lanes.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(submit, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(submitter, "FIRST_PAUSE", 0.01)
 
 
 async def taken(profile: str, name: str) -> str:

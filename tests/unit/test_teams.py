@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from modalflow import airflow_compat
-from modalflow.config import Settings
-from modalflow.executor.environment import workload_env
+from modalflow.config.settings import Settings
 from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.executor.worker_env import workload_env
 
 pytestmark = pytest.mark.skipif(not airflow_compat.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
 

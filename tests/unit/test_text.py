@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalflow.text import REASON, clean, for_terminal, json_line, one_line
+from modalflow.support.text import REASON, clean, for_terminal, json_line, one_line
 from tests.strange import JSON_VALUES, TEXTS
 
 LENGTHS = st.integers(min_value=0, max_value=200)

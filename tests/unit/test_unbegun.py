@@ -10,13 +10,13 @@ from typing import Any, cast
 
 import pytest
 
-from modalflow.executor.calls import Call, Policy
-from modalflow.executor.orders import NewsKind
-from modalflow.executor.remote import Remote
-from modalflow.executor.standing import Answer, Enquiries, Question, Standing
-from modalflow.executor.track import Link, Tracker
-from modalflow.executor.unbegun import Unbegun
-from modalflow.messages import Entry, Kind, State, Submission
+from modalflow.executor.lifecycle.airflow_state import Answer, Enquiries, Question, Standing
+from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.start_retry import Unbegun
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.mailbox import NewsKind
+from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from modalflow.executor.calls import Call, Policy
-from modalflow.executor.orders import NewsKind
-from modalflow.executor.remote import Backlog
-from modalflow.executor.resources import Resources
-from modalflow.executor.track import Link, Tracker
-from modalflow.executor.waiting import AT_ONCE, Waiting
-from modalflow.messages import Kind, Submission
+from modalflow.executor.lifecycle.call import Call, Policy
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.mailbox import NewsKind
+from modalflow.executor.modal_api.modal_api import Backlog
+from modalflow.executor.reporting.wait_reasons import AT_ONCE, Waiting
+from modalflow.executor.submission.resources import Resources
+from modalflow.protocol.messages import Kind, Submission
 
 MANY = 10_000
 

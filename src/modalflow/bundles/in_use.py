@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 
-from modalflow.described import describe
 from modalflow.errors import BundleError
+from modalflow.support.described import describe
 
 
 def versions_in_use() -> Mapping[str, set[str]]:

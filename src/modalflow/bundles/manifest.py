@@ -16,9 +16,9 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote, unquote
 
-from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import file_name
+from modalflow.support.described import describe
 
 #: Raised when an older reader could misread a manifest.
 FORMAT = 1

@@ -21,9 +21,9 @@ import modal
 
 from modalflow.bundles.files import Entry, Files, VolumeFiles
 from modalflow.bundles.manifest import NOTHING, File, Manifest, bundle_of_folder, digest, folder_name, is_version
-from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import Names
+from modalflow.support.described import describe
 
 _BLOBS, _BUNDLES = "v1/blobs", "v1/bundles"
 

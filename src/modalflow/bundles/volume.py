@@ -1,8 +1,8 @@
 """ModalVolumeDagBundle: a folder on the Airflow host whose versions are shipped to a Modal Volume.
 
 Airflow's view of the store, for every component on the Airflow host. In the worker's containers the worker itself
-brings versions from the Volume and tells Airflow where they are (modalflow.worker.dags). Must stay cheap to import:
-Airflow imports the classes of all bundles for every task, wherever that runs.
+brings versions from the Volume and sets where they are for Airflow (modalflow.worker.dag_bundles). Must stay cheap to
+import: Airflow imports the classes of all bundles for every task, wherever that runs.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from airflow.dag_processing.bundles.base import BaseDagBundle
 from modalflow import airflow_compat
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
-from modalflow.described import describe
 from modalflow.errors import BundleError
 from modalflow.names import APP_VARIABLE, Names
+from modalflow.support.described import describe
 
 if TYPE_CHECKING:
     from modalflow.bundles.store import Store
@@ -101,7 +101,7 @@ class ModalVolumeDagBundle(BaseDagBundle):
 
     def _store(self) -> Store:
         from modalflow.bundles.store import open_store
-        from modalflow.config import Settings
+        from modalflow.config.settings import Settings
         from modalflow.control_plane import connect
 
         settings = Settings.read(airflow_compat.conf_with_providers("modal_executor"))

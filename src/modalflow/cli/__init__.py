@@ -21,7 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "logs": ("modalflow.cli.logs:logs", "Print a task's log, while it runs and after."),
     "cost": ("modalflow.cli.cost:cost", "Show what tasks occupied on Modal, and about what that costs."),
     "cancel": ("modalflow.cli.cancel:cancel", "End a task that waits or runs on Modal."),
-    "local": ("modalflow.cli.local:local", "Run Modal's control plane on this machine."),
+    "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }
 
 

@@ -10,9 +10,9 @@ import time
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
-from modalflow.cli.quiet_command import QuietCommand
-from modalflow.cli.words import counted, duration, table
+from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.cli.terminal.words import counted, duration, table
 
 
 @click.command(cls=QuietCommand)

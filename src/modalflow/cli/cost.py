@@ -14,9 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
-from modalflow.cli.quiet_command import QuietCommand
-from modalflow.cli.words import counted, duration, table
+from modalflow.cli.terminal.common import (
+    answer,
+    app_option,
+    environment_option,
+    errors_in_a_line,
+    json_option,
+    quiet,
+    show,
+)
+from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.cli.terminal.words import counted, duration, table
 from modalflow.cost.footer import figure, memory
 from modalflow.cost.rates import Rates, money
 from modalflow.cost.sums import GROUPINGS, Sum, summed

@@ -1,6 +1,6 @@
 """``modalflow deploy``: put the worker on Modal.
 
-Owns words and exit codes. The deployment itself is modalflow.worker.deploy's.
+Owns words and exit codes. The deployment itself is modalflow.worker.deploy.deployment's.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from modalflow.cli.common import BundleType, answer, json_option, show
-from modalflow.cli.quiet_command import QuietCommand
+from modalflow.cli.terminal.common import BundleType, answer, json_option, show
+from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.config.values import LONGEST_TIMEOUT, MOST_INPUTS
 from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_APP, Names
-from modalflow.text import STORED, clean
-from modalflow.values import LONGEST_TIMEOUT, MOST_INPUTS
+from modalflow.support.text import STORED, clean
 
 if TYPE_CHECKING:
-    from modalflow.worker.changes import Change
-    from modalflow.worker.dag_source import Bucket
-    from modalflow.worker.definition import Worker
-    from modalflow.worker.deploy import Plan
+    from modalflow.worker.deploy.changes import Change
+    from modalflow.worker.deploy.dag_source import Bucket
+    from modalflow.worker.deploy.definition import Worker
+    from modalflow.worker.deploy.deployment import Plan
 
 #: Options that a file says itself.
 _IN_FILE = ("requirements", "timeout", "concurrency", "max_containers", "cpu", "memory", "gpu")
@@ -126,10 +126,10 @@ def deploy(
     import modal
 
     from modalflow.control_plane import server_url
-    from modalflow.worker.dag_source import SourceKind
-    from modalflow.worker.definition import Worker, read_worker
-    from modalflow.worker.deploy import configured, prepare
-    from modalflow.worker.profile import Profile
+    from modalflow.worker.deploy.dag_source import SourceKind
+    from modalflow.worker.deploy.definition import Worker, read_worker
+    from modalflow.worker.deploy.deployment import configured, prepare
+    from modalflow.worker.deploy.profile import Profile
 
     if mirror and (requirements or no_mirror):
         raise click.UsageError("--mirror excludes --requirements and --no-mirror: choose what the image gets.")
@@ -187,7 +187,7 @@ def deploy(
 
 
 def _bucket(name: str, prefix: str, secret: str, endpoint_url: str) -> Bucket | None:
-    from modalflow.worker.dag_source import Bucket
+    from modalflow.worker.deploy.dag_source import Bucket
 
     return Bucket(name, prefix, secret, endpoint_url) if name or prefix or secret or endpoint_url else None
 
@@ -201,7 +201,7 @@ def _refuse_both(ctx: click.Context) -> None:
 
 
 def _check_gpus(worker: Worker, any_gpu: bool) -> None:
-    from modalflow import values
+    from modalflow.config import values
     from modalflow.errors import DeployError
 
     for profile in worker.profiles:

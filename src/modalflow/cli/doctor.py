@@ -1,6 +1,6 @@
 """``modalflow doctor``: is everything right, and if not, what mends it?
 
-Owns words and exit codes. The checks are modalflow.operations.doctor's.
+Owns words and exit codes. The checks are modalflow.operations.doctor.doctor's.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import sys
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, json_option, quiet, show
-from modalflow.cli.quiet_command import QuietCommand
+from modalflow.cli.terminal.common import answer, app_option, environment_option, json_option, quiet, show
+from modalflow.cli.terminal.quiet_command import QuietCommand
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
 _NAME_WIDTH = 26
@@ -37,8 +37,8 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
     """
     # Imports Modal, and Airflow's configuration.
     with quiet():
-        from modalflow.operations.doctor import examine
-        from modalflow.operations.findings import Status
+        from modalflow.operations.doctor.doctor import examine
+        from modalflow.operations.doctor.findings import Status
 
     findings = []
     examination = examine(app=app, environment=environment, profiles=profiles, timeout=timeout)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import click
 
-from modalflow.cli.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
-from modalflow.cli.quiet_command import QuietCommand
-from modalflow.text import json_line
+from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.support.text import json_line
 
 _COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "debug": "bright_black"}
 

@@ -13,16 +13,24 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import answer, app_option, environment_option, errors_in_a_line, json_option, quiet, show
-from modalflow.cli.quiet_command import QuietCommand
-from modalflow.cli.words import counted, duration, table
-from modalflow.described import words_of
+from modalflow.cli.terminal.common import (
+    answer,
+    app_option,
+    environment_option,
+    errors_in_a_line,
+    json_option,
+    quiet,
+    show,
+)
+from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.cli.terminal.words import counted, duration, table
 from modalflow.errors import ModalflowError
+from modalflow.support.described import words_of
 
 if TYPE_CHECKING:
     from modalflow.operations.inventory import Inventory, Work
     from modalflow.operations.site import Site
-    from modalflow.snapshot import Snapshot
+    from modalflow.protocol.snapshot import Snapshot
 
 #: What the states mean to somebody who looks for the first time.
 _MEANING = {

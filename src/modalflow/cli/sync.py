@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.common import (
+from modalflow.cli.terminal.common import (
     BundleType,
     answer,
     app_option,
@@ -21,7 +21,7 @@ from modalflow.cli.common import (
     quiet,
     show,
 )
-from modalflow.cli.quiet_command import QuietCommand
+from modalflow.cli.terminal.quiet_command import QuietCommand
 
 if TYPE_CHECKING:
     from modalflow.bundles.prune import Pruned

@@ -15,7 +15,7 @@ from typing import Any, TypeGuard
 
 from modalflow.cost.meter import Meter
 from modalflow.errors import MalformedMessageError
-from modalflow.text import ID, LINE, from_json, one_line
+from modalflow.support.text import ID, LINE, from_json, one_line
 
 #: What Modal reserves where nothing is asked for (modal.com/docs/guide/resources).
 DEFAULT_CPU = 0.125

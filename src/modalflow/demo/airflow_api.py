@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 import httpx
 
-from modalflow.described import describe
+from modalflow.support.described import describe
 
 # Airflow's own names for what it reports the health of, and the process of the stack that each belongs to.
 HEALTH: Final[Mapping[str, str]] = {

@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.calls import containers_of
-from modalflow.demo.program import Program, describe_exit
+from modalflow.demo.programs.program import Program, describe_exit
 from modalflow.demo.report import CALL, Row
 from modalflow.demo.stack import RESTARTS, SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal

@@ -24,7 +24,7 @@ from rich.markup import escape
 from modalflow.demo.airflow_api import AirflowAPIError, TaskInstance
 from modalflow.demo.dags import DEMO_DAG, example_dags
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.program import StackError
+from modalflow.demo.programs.program import StackError
 from modalflow.demo.report import EXPECTED_SKIPPED, STYLES, problems, table
 
 POLL: Final = 0.25

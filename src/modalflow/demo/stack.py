@@ -20,9 +20,9 @@ from typing import Final, Self
 
 from modalflow.demo.airflow_api import AirflowAPI, AirflowAPIError
 from modalflow.demo.metadata import Metadata
-from modalflow.demo.ports import free_port
-from modalflow.demo.postgres import READY_TIMEOUT, Postgres
-from modalflow.demo.program import Program, StackError, stop_all
+from modalflow.demo.programs.ports import free_port
+from modalflow.demo.programs.postgres import READY_TIMEOUT, Postgres
+from modalflow.demo.programs.program import Program, StackError, stop_all
 from modalflow.emulator.state.scratch import Scratch
 
 LOCAL_EXECUTOR: Final = "LocalExecutor"

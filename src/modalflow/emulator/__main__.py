@@ -18,7 +18,7 @@ import sys
 from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.server import ControlPlane, ListenError
-from modalflow.emulator.state import room
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.journal import StateError
 
 #: Objects made until the garbage collector looks for cycles: each call makes hundreds, and few of them are in one.
@@ -77,7 +77,7 @@ def main() -> None:
         sys.stderr.write(f"{error}\n")
         sys.exit(UNUSABLE)
     except OSError as error:
-        if not room.unwritable(error):
+        if not disk_space.unwritable(error):
             raise
         sys.stderr.write(f"the state folder cannot be used: {error}; make room there\n")
         sys.exit(UNUSABLE)

@@ -11,8 +11,8 @@ import sys
 from collections import defaultdict
 
 from modalflow.emulator.options import Options
-from modalflow.emulator.processes.starts import Isolation
-from modalflow.emulator.rpc import Dispatcher, rpc_table
+from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.rpc.dispatcher import Dispatcher, rpc_table
 from modalflow.emulator.server import ControlPlane
 
 #: First word of an RPC's name → the resource that a Modal user knows; a word that is not here is a resource itself.

@@ -21,9 +21,9 @@ from types import TracebackType
 from typing import IO, Any
 
 from modalflow.emulator import sdk
-from modalflow.emulator.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.faults.control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
+from modalflow.emulator.services.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state import scratch
 
 START_SECONDS = 30.0

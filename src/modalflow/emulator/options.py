@@ -166,7 +166,7 @@ class Options:
 
 def _check_buckets(buckets: Sequence[str]) -> None:
     # Imported here for the sake of programs that start control planes: most have no buckets.
-    from modalflow.emulator.buckets import parse
+    from modalflow.emulator.services.cloud_buckets import parse
 
     parse(buckets)
 

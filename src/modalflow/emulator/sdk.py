@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from modalflow import forks as forks
+from modalflow.support import forks as forks
 
 #: Seconds for an exchange on the SDK's event loop, where nothing waits for a network.
 EXCHANGE_SECONDS = 30.0

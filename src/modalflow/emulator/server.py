@@ -15,39 +15,39 @@ from grpclib.encoding.proto import ProtoCodec
 from grpclib.server import Server
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import Apps
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.buckets import Buckets, parse
-from modalflow.emulator.call_records import CallRecords
-from modalflow.emulator.calls import Calls
-from modalflow.emulator.clients import Clients
-from modalflow.emulator.containers.launching import Launcher, common_variables, mounted_at
-from modalflow.emulator.containers.memory import MemoryWatch
+from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.apps.inspection import Inspection
+from modalflow.emulator.apps.versions import Versions
+from modalflow.emulator.calls.call_records import CallRecords
+from modalflow.emulator.calls.calls import Calls
+from modalflow.emulator.containers.launcher import Launcher, common_variables, mounted_at
+from modalflow.emulator.containers.memory_watch import MemoryWatch
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.dicts import Dicts
-from modalflow.emulator.doors import Doors
-from modalflow.emulator.environments import Environments
 from modalflow.emulator.faults.endpoint import Endpoint
 from modalflow.emulator.faults.service import Faults
-from modalflow.emulator.functions import Functions
-from modalflow.emulator.images.functions import BuildingFunctions
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.housekeeping import Upkeep
+from modalflow.emulator.images.building_functions import BuildingFunctions
+from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.images import Images
-from modalflow.emulator.images.names import ImageNames
-from modalflow.emulator.inspection import Inspection
-from modalflow.emulator.logs import Logs
-from modalflow.emulator.mounts import Mounts
+from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.options import Options
+from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.processes.fork_server import ForkServer
-from modalflow.emulator.processes.starts import Isolation
-from modalflow.emulator.queues import Queues
-from modalflow.emulator.rpc import Credentials, Dispatcher, RpcStatusDetails
-from modalflow.emulator.secrets import Secrets
-from modalflow.emulator.serving import ClosingServer
+from modalflow.emulator.queues.queues import Queues
+from modalflow.emulator.rpc.container_sockets import Doors
+from modalflow.emulator.rpc.dispatcher import Credentials, Dispatcher, RpcStatusDetails
+from modalflow.emulator.rpc.serving import ClosingServer
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.clients import Clients
+from modalflow.emulator.services.cloud_buckets import Buckets, parse
+from modalflow.emulator.services.dicts import Dicts
+from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.services.mounts import Mounts
+from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.upkeep import Upkeep
-from modalflow.emulator.versions import Versions
 from modalflow.emulator.volumes.volumes import Volumes
 
 log = logging.getLogger(__name__)

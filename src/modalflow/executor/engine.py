@@ -20,31 +20,31 @@ from queue import SimpleQueue
 from typing import Any
 
 from modalflow import airflow_compat, control_plane
-from modalflow.config import Settings
-from modalflow.described import describe, words_of
+from modalflow.config.settings import Settings
 from modalflow.errors import ControlPlaneUnreachableError
-from modalflow.executor.adoption import Adopter
-from modalflow.executor.blocking import in_daemon_thread
-from modalflow.executor.calls import Policy
-from modalflow.executor.chores import Chores
-from modalflow.executor.deployed import Deployed
-from modalflow.executor.events import listen, listen_to_others
-from modalflow.executor.logs import logger
-from modalflow.executor.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
-from modalflow.executor.notes import Notes
-from modalflow.executor.option_sets import OptionSets
-from modalflow.executor.orders import ENDS, Adoption, News, Order
-from modalflow.executor.placing import Placer
-from modalflow.executor.publish import Identity, Publisher
-from modalflow.executor.reconcile import Sweeper
-from modalflow.executor.remote import FAILURES, Remote
-from modalflow.executor.routing import Routing
-from modalflow.executor.standing import Database, Enquiries
-from modalflow.executor.submit import Submitter
-from modalflow.executor.track import Link, Tracker
-from modalflow.executor.unbegun import Unbegun
-from modalflow.executor.waiting import Waiting
+from modalflow.executor.lifecycle.adopter import Adopter
+from modalflow.executor.lifecycle.airflow_state import Database, Enquiries
+from modalflow.executor.lifecycle.bounded_tasks import Chores
+from modalflow.executor.lifecycle.call import Policy
+from modalflow.executor.lifecycle.events import listen, listen_to_others
+from modalflow.executor.lifecycle.start_retry import Unbegun
+from modalflow.executor.lifecycle.sweeper import Sweeper
+from modalflow.executor.lifecycle.tracker import Link, Tracker
+from modalflow.executor.mailbox import ENDS, Adoption, News, Order
+from modalflow.executor.modal_api.blocking import in_daemon_thread
+from modalflow.executor.modal_api.deployed import Deployed
+from modalflow.executor.modal_api.modal_api import FAILURES, Remote
+from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.reporting.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
+from modalflow.executor.reporting.publisher import Identity, Publisher
+from modalflow.executor.reporting.task_log_notes import Notes
+from modalflow.executor.reporting.wait_reasons import Waiting
+from modalflow.executor.submission.option_sets import OptionSets
+from modalflow.executor.submission.placer import Placer
+from modalflow.executor.submission.routing import Routing
+from modalflow.executor.submission.submitter import Submitter
 from modalflow.names import DEFAULT_PROFILE
+from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
 

@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, airflow_tokens, control_plane, forks
-from modalflow.config import Settings
-from modalflow.described import words_of
+from modalflow import airflow_compat, airflow_logging, control_plane
+from modalflow.airflow_compat import tokens
+from modalflow.config.settings import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
-from modalflow.executor.alone import own_failure
+from modalflow.executor.airflow_database import AirflowDatabase
 from modalflow.executor.dag_files import in_its_bundle, local_bundles
-from modalflow.executor.database import AirflowDatabase
 from modalflow.executor.engine import Engine
-from modalflow.executor.environment import of_containers, workload_env
-from modalflow.executor.orders import ENDS, News, NewsKind, Order
-from modalflow.executor.publish import Identity
-from modalflow.executor.remote import Remote
+from modalflow.executor.mailbox import ENDS, News, NewsKind, Order
+from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.reporting.publisher import Identity
+from modalflow.executor.worker_env import of_containers, workload_env
+from modalflow.executor.workload_guard import own_failure
 from modalflow.executor.workloads import (
     adoption_of,
     external_id,
@@ -31,10 +31,12 @@ from modalflow.executor.workloads import (
     order_of_command,
     order_of_workload,
 )
-from modalflow.log_volume import LogVolume
-from modalflow.messages import Entry
+from modalflow.logs.log_volume import LogVolume
+from modalflow.protocol.messages import Entry
 from modalflow.reasons import Cause
-from modalflow.text import ID, STORED, clean, one_line
+from modalflow.support import forks
+from modalflow.support.described import words_of
+from modalflow.support.text import ID, STORED, clean, one_line
 
 if TYPE_CHECKING:
     from airflow.models.taskinstance import TaskInstance
@@ -139,7 +141,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
 
     def _identity(self) -> Identity:
         """Which executor this is, for an operator."""
-        settings = airflow_tokens.settings_to_compare() | of_containers(self._env)
+        settings = tokens.settings_to_compare() | of_containers(self._env)
         job_id, team = getattr(self, "job_id", None), getattr(self, "team_name", None)
         return Identity(str(job_id or ""), str(team or ""), settings)
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import __version__, variables
+from modalflow import __version__
+from modalflow.config import variables
 from modalflow.errors import ConfigError, WorkloadRejectedError
-from modalflow.executor.orders import Adoption, Order
-from modalflow.executor.resources import TaskRequest, read_executor_config
-from modalflow.messages import Kind, Submission
+from modalflow.executor.mailbox import Adoption, Order
+from modalflow.executor.submission.resources import TaskRequest, read_executor_config
 from modalflow.names import TaskTry, short
+from modalflow.protocol.messages import Kind, Submission
 
 #: What a function call id may look like. Airflow before 3.3 stores 250 characters of it and the work id together.
 _IDS = re.compile(r"[\w.:+=-]{1,200}", re.ASCII)

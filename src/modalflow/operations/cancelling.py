@@ -19,10 +19,10 @@ from modal import exception
 
 from modalflow import __version__
 from modalflow.errors import MalformedMessageError
-from modalflow.messages import Entry, State
 from modalflow.names import CANCELLED_BY
 from modalflow.operations.inventory import Work
 from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.protocol.messages import Entry, State
 from modalflow.reasons import Cause, explain
 
 #: Seconds that the end of what runs is waited for. A task has 5 s for its on_kill(), then it is killed.

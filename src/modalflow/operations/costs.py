@@ -17,10 +17,10 @@ from modal import exception
 
 from modalflow.cost.rates import DATED, Rates
 from modalflow.cost.usage import Record
-from modalflow.described import words_of
 from modalflow.errors import MalformedMessageError
 from modalflow.names import USAGE_FOLDER
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
+from modalflow.support.described import words_of
 
 #: Files that are read side by side.
 _READERS = 16

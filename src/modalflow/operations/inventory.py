@@ -14,13 +14,13 @@ from typing import Any
 import modal
 from modal import exception
 
-from modalflow.described import describe
 from modalflow.errors import MalformedMessageError, ModalflowError
-from modalflow.log_volume import LogVolume
-from modalflow.messages import Deployment, Entry, State
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
-from modalflow.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
+from modalflow.protocol.messages import Deployment, Entry, State
+from modalflow.protocol.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
+from modalflow.support.described import describe
 
 RUNNING = "running"
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modalflow.text import for_terminal, from_json
+from modalflow.support.text import for_terminal, from_json
 
 #: What every line repeats, or what is shown in a place of its own.
 _NOT_SHOWN = frozenset(

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
-from modalflow.config import OPTIONS, SECTION
-from modalflow.task_options import KEYS
+from modalflow.config.settings import OPTIONS, SECTION
+from modalflow.config.task_options import KEYS
 
 _HEAD = f"""# Configuration
 

@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from modalflow import bounded
-from modalflow.config import SECTION, ConfigSource, Settings, Variables
+from modalflow.config.settings import SECTION, ConfigSource, Settings, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
-from modalflow.described import describe, words_of
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names
-from modalflow.plain_data import plain_data_only
+from modalflow.protocol.plain_data import plain_data_only
+from modalflow.support import bounded
+from modalflow.support.described import describe, words_of
 
 _T = TypeVar("_T")
 

@@ -16,8 +16,8 @@ from modalflow.bundles.scan import Folder
 from modalflow.bundles.shipping import Shipment, ship
 from modalflow.bundles.store import Store, open_store
 from modalflow.errors import BundleError
-from modalflow.log_volume import LogVolume
-from modalflow.operations.airflow_side import WITHOUT_AIRFLOW
+from modalflow.logs.log_volume import LogVolume
+from modalflow.operations.doctor.airflow_side import WITHOUT_AIRFLOW
 from modalflow.operations.site import Site
 
 

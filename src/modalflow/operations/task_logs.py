@@ -15,13 +15,13 @@ import modal
 from modal import exception
 
 from modalflow.errors import ModalflowError
-from modalflow.log_volume import LogVolume
+from modalflow.logs.log_volume import LogVolume
 from modalflow.names import stored_log_path, task_log_folder, try_log
 from modalflow.operations.inventory import RUNNING, take_inventory
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
-from modalflow.snapshot import SUBMITTED
-from modalflow.text import ID, from_json, one_line
+from modalflow.protocol.snapshot import SUBMITTED
+from modalflow.support.text import ID, from_json, one_line
 
 _MISSING = (exception.NotFoundError, FileNotFoundError)
 

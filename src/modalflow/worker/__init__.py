@@ -1,4 +1,5 @@
 """What lives in a Modal container: claims work, runs it, reports its outcome.
 
-Shares nothing with the executor but ``modalflow.messages`` and ``modalflow.names``: the two may run different versions.
+Shares nothing with the executor except ``modalflow.protocol`` and ``modalflow.names``: the two may run different
+versions.
 """

@@ -13,12 +13,12 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from modalflow.config import without_user
-from modalflow.described import describe
-from modalflow.messages import State
+from modalflow.config.settings import without_user
+from modalflow.protocol.messages import State
+from modalflow.support.described import describe
 from modalflow.worker.environment import has_remote_logging
-from modalflow.worker.orders import Order, Outcome
-from modalflow.worker.token_refusals import token_refusal
+from modalflow.worker.run.token_refusals import token_refusal
+from modalflow.worker.zygote.protocol import Order, Outcome
 
 #: Seconds for one request: an API server that has just started makes its routes at the first one.
 _REQUEST_TIMEOUT = 30.0
@@ -91,7 +91,7 @@ def _api_version(url: str) -> str:
 
 def _token(trial: str, url: str) -> dict[str, Any]:
     """Whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
-    from modalflow.airflow_tokens import try_token
+    from modalflow.airflow_compat.tokens import try_token
 
     began, asked_at = time.monotonic(), time.time()
     try:

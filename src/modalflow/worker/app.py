@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import modal
 
+from modalflow.config.variables import check
 from modalflow.names import (
     APP_VARIABLE,
     LOGS_MOUNT,
@@ -21,15 +22,15 @@ from modalflow.names import (
     PROFILE_VARIABLE,
     Names,
 )
-from modalflow.variables import check
-from modalflow.worker import early, packing
+from modalflow.worker import packing
 from modalflow.worker.container import Container
+from modalflow.worker.zygote import prestart
 
 if TYPE_CHECKING:
     from modal.app import App
 
-    from modalflow.worker.dag_source import DagSource
-    from modalflow.worker.profile import Profile
+    from modalflow.worker.deploy.dag_source import DagSource
+    from modalflow.worker.deploy.profile import Profile
 
 
 _container: Container | None = None
@@ -37,7 +38,7 @@ _container: Container | None = None
 if not modal.is_local():
     # Before anything that reads a variable.
     packing.unpack(os.environ)
-    early.start()
+    prestart.start()
 
 
 async def run(submission: dict[str, Any]) -> dict[str, Any]:

@@ -16,22 +16,23 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakSet
 
-from modalflow import __version__, variables
-from modalflow.described import describe
+from modalflow import __version__
+from modalflow.config import variables
 from modalflow.errors import BundleError, MalformedMessageError
-from modalflow.messages import PROTOCOL, Entry, Kind, State, Submission
+from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
-from modalflow.text import clean
-from modalflow.worker import processes
-from modalflow.worker.accounts import Account
+from modalflow.support.described import describe
+from modalflow.support.text import clean
 from modalflow.worker.container import Container
-from modalflow.worker.header import header
-from modalflow.worker.nursery import Nursery, ZygoteEndedError
-from modalflow.worker.orders import Ending, Order, Outcome
+from modalflow.worker.ledger import Claim
+from modalflow.worker.logs.first_line import header
+from modalflow.worker.logs.segments import Segment
 from modalflow.worker.probe import answer
-from modalflow.worker.report import Claim
-from modalflow.worker.scratch import scratch
-from modalflow.worker.segments import Segment
+from modalflow.worker.usage import Account
+from modalflow.worker.zygote import processes
+from modalflow.worker.zygote.client import Nursery, ZygoteEndedError
+from modalflow.worker.zygote.protocol import Ending, Order, Outcome
+from modalflow.worker.zygote.scratch import scratch
 
 log = logging.getLogger(__name__)
 

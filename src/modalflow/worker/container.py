@@ -14,8 +14,7 @@ import modal
 
 from modalflow.bundles.store import open_store
 from modalflow.bundles.trees import Trees
-from modalflow.messages import Kind, Submission
-from modalflow.mounts import hidden
+from modalflow.config.mounts import hidden
 from modalflow.names import (
     APP_VARIABLE,
     DEFAULT_APP,
@@ -25,13 +24,15 @@ from modalflow.names import (
     SYNCED_VARIABLE,
     Names,
 )
-from modalflow.worker import early, environment
-from modalflow.worker.accounts import Accounts, age_of_this_process
-from modalflow.worker.commits import Commits
-from modalflow.worker.dags import Dags, wanted_by
+from modalflow.protocol.messages import Kind, Submission
+from modalflow.worker import environment
+from modalflow.worker.dag_bundles import Dags, wanted_by
 from modalflow.worker.hostname import container_id
-from modalflow.worker.nursery import Nursery
-from modalflow.worker.report import Report
+from modalflow.worker.ledger import Report
+from modalflow.worker.logs.commits import Commits
+from modalflow.worker.usage import Accounts, age_of_this_process
+from modalflow.worker.zygote import prestart
+from modalflow.worker.zygote.client import Nursery
 
 #: Zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
 _KEPT_ZYGOTES = 2
@@ -67,7 +68,7 @@ class Container:
         volume = modal.Volume.from_name(names.logs)
         ledger = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
-        begun = early.take()
+        begun = prestart.take()
         workloads = {}
         if begun.zygote is not None:
             nursery = Nursery(begun.env, airflow=True, started=begun.zygote)
@@ -152,4 +153,4 @@ class Container:
 def _age() -> float:
     """For how long this container has been there. One made of a snapshot has its processes from another; they cannot
     tell since when they are here, which was a moment ago."""
-    return 0.0 if os.environ.get(early.SNAPSHOT_VARIABLE) == "1" else age_of_this_process()
+    return 0.0 if os.environ.get(prestart.SNAPSHOT_VARIABLE) == "1" else age_of_this_process()

@@ -18,13 +18,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from modalflow import __version__, variables
-from modalflow.described import describe
-from modalflow.messages import PROTOCOL, Kind, Submission
+from modalflow import __version__
+from modalflow.config import variables
+from modalflow.protocol.messages import PROTOCOL, Kind, Submission
+from modalflow.support.described import describe
 from modalflow.worker.container import Container
-from modalflow.worker.nursery import Nursery, ZygoteEndedError
-from modalflow.worker.orders import Ending, Order
-from modalflow.worker.processes import most_for_variables
+from modalflow.worker.zygote.client import Nursery, ZygoteEndedError
+from modalflow.worker.zygote.processes import most_for_variables
+from modalflow.worker.zygote.protocol import Ending, Order
 
 #: Seconds that looking at Airflow may take, its import included. What is known by then is told.
 LOOK_TIMEOUT = 60.0

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from modalflow.cli.status import _page, _wire
 from modalflow.errors import MalformedMessageError
-from modalflow.messages import Deployment, Entry, State
 from modalflow.operations.inventory import Inventory, ProfileState
-from modalflow.snapshot import InFlight, Snapshot
+from modalflow.protocol.messages import Deployment, Entry, State
+from modalflow.protocol.snapshot import InFlight, Snapshot
 from tests.strange import JSON_VALUES, TEXTS
 
 SITE: Any = SimpleNamespace(

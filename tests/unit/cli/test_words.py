@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.cli.words import counted, duration, table
+from modalflow.cli.terminal.words import counted, duration, table
 
 
 @pytest.mark.parametrize(

@@ -15,12 +15,12 @@ from grpclib.encoding.proto import ProtoCodec
 from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientStub
 
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.options import Options
-from modalflow.emulator.processes.starts import Isolation
-from modalflow.emulator.rpc import RpcStatusDetails
+from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.rpc.dispatcher import RpcStatusDetails
+from modalflow.emulator.rpc.serving import ClosingServer
 from modalflow.emulator.server import ControlPlane
-from modalflow.emulator.serving import ClosingServer
 
 SERVICE: ServiceDescriptor = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
 

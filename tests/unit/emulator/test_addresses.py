@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator import addresses as addresses_module
-from modalflow.emulator.addresses import Addresses
+from modalflow.emulator.services import addresses as addresses_module
+from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state.store import StateDir
 
 

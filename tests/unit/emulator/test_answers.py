@@ -9,7 +9,7 @@ import pytest
 from google.protobuf.message import Message
 from modal_proto import api_pb2
 
-from modalflow.emulator.answers import Answers
+from modalflow.emulator.rpc.answers import Answers
 from modalflow.emulator.state.journal import Journal
 from tests.support import killed
 

@@ -8,12 +8,12 @@ import pytest
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import CLIENT_LOST_AFTER, STOPPED_KEPT, Apps
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.functions import Functions
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.apps.apps import CLIENT_LOST_AFTER, STOPPED_KEPT, Apps
+from modalflow.emulator.apps.versions import Versions, history
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.versions import Versions, history
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.awaited import Awaited
+from modalflow.emulator.calls.output_wait import Awaited
 
 
 @dataclass

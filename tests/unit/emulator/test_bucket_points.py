@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from grpclib import GRPCError
 
-from modalflow.emulator.buckets import Buckets
+from modalflow.emulator.services.cloud_buckets import Buckets
 
 
 @pytest.fixture

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import App
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.call_records import CallRecords, Restored
-from modalflow.emulator.calls import RESULTS_KEPT, Calls
+from modalflow.emulator.apps.apps import App
+from modalflow.emulator.calls.call_records import CallRecords, Restored
+from modalflow.emulator.calls.calls import RESULTS_KEPT, Calls
+from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.containers import results
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.function_calls import FunctionCall, Input
-from modalflow.emulator.functions import Functions
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.store import StateDir
 from tests.support import Clock

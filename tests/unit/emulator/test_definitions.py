@@ -9,8 +9,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.results import describe_ending
-from modalflow.emulator.definitions import apply_options, refuse_unsupported
-from modalflow.emulator.processes.rooms import host_mounts
+from modalflow.emulator.functions.definitions import apply_options, refuse_unsupported
+from modalflow.emulator.processes.rootfs import host_mounts
 
 
 def test_options_change_what_they_name() -> None:

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator import dicts as module
-from modalflow.emulator.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services import dicts as module
+from modalflow.emulator.services.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from tests.support import killed
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from grpclib import GRPCError, Status
 
-from modalflow.emulator.doors import LONGEST_PATH, Doors
-from modalflow.emulator.rpc import Credentials
+from modalflow.emulator.rpc.container_sockets import LONGEST_PATH, Doors
+from modalflow.emulator.rpc.dispatcher import Credentials
 from modalflow.emulator.state.store import StateDir
 
 TOKEN = {"x-modal-token-id": "ak-right", "x-modal-token-secret": "as-right"}

@@ -16,12 +16,12 @@ from grpclib import GRPCError, Status
 from grpclib.const import Cardinality
 from modal_proto import api_pb2
 
-from modalflow.emulator import failures
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.images import images
 from modalflow.emulator.options import Options
-from modalflow.emulator.processes.starts import Isolation
-from modalflow.emulator.rpc import Caller, rpc_table
+from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.rpc import failures
+from modalflow.emulator.rpc.dispatcher import Caller, rpc_table
 from modalflow.emulator.server import ControlPlane
 from tests.unit.emulator.target import SERVICE, Target
 

@@ -6,9 +6,9 @@ import pytest
 from grpclib import Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.full_disk import ENDING, ENDLESS, lookup, needs_room, refused
-from modalflow.emulator.repeats import ANEW, CHANGES, DELIVERIES, READS
-from modalflow.emulator.state.room import SMALL
+from modalflow.emulator.rpc.full_disk import ENDING, ENDLESS, lookup, needs_room, refused
+from modalflow.emulator.rpc.repeats import ANEW, CHANGES, DELIVERIES, READS
+from modalflow.emulator.state.disk_space import SMALL
 
 ANY = api_pb2.ClientHelloResponse()
 SUCCESS, FAILURE = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS, api_pb2.GenericResult.GENERIC_STATUS_FAILURE

@@ -6,7 +6,7 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.limits import MAX_SPAWNED_WAITING, MAX_UNFINISHED, MAX_WAITING, Backlog, Bucket
+from modalflow.emulator.calls.limits import MAX_SPAWNED_WAITING, MAX_UNFINISHED, MAX_WAITING, Backlog, Bucket
 from tests.support import Clock
 
 SYNC = api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC

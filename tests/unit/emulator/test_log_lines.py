@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
-from modalflow.emulator.log_lines import LONGEST_JOINED, NARROW, Terminal, Unfinished, ended, joined, merged
-from modalflow.emulator.log_records import Entry
+from modalflow.emulator.logs.log_lines import LONGEST_JOINED, NARROW, Terminal, Unfinished, ended, joined, merged
+from modalflow.emulator.logs.log_records import Entry
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 

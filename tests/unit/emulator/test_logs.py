@@ -6,7 +6,7 @@ import time
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.logs import AppLog, Wanted, batches
+from modalflow.emulator.logs.logs import AppLog, Wanted, batches
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator import calls as calls_module
-from modalflow.emulator.function_calls import FunctionCall
+from modalflow.emulator.calls import calls as calls_module
+from modalflow.emulator.calls.function_call import FunctionCall
 from tests.unit.emulator.test_call_records import Kept, success
 
 #: Longer than any of these tests takes: an answer that is held stays so until something releases it.

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from modalflow.emulator.partition import MAX_BYTES, MAX_ITEMS, Full, Item, Partition
+from modalflow.emulator.queues.partition import MAX_BYTES, MAX_ITEMS, Full, Item, Partition
 
 
 def partition() -> Partition:

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator import queues as module
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.queues import REPEAT_WITHIN_SECONDS, Queues
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.queues import queues as module
+from modalflow.emulator.queues.queues import REPEAT_WITHIN_SECONDS, Queues
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from tests.support import Clock, killed
 

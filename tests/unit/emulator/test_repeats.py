@@ -9,8 +9,8 @@ import pytest
 from grpclib.const import Cardinality
 
 from modalflow.emulator.options import Options
-from modalflow.emulator.repeats import ANEW, CHANGES, DELIVERIES, READS
-from modalflow.emulator.rpc import rpc_table
+from modalflow.emulator.rpc.dispatcher import rpc_table
+from modalflow.emulator.rpc.repeats import ANEW, CHANGES, DELIVERIES, READS
 from modalflow.emulator.server import ControlPlane
 
 

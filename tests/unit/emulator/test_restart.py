@@ -11,12 +11,12 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.dicts import Dicts
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.rpc import Caller
-from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.dicts import Dicts
+from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.services.mounts import Mounts
+from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes

@@ -10,8 +10,9 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator import definitions, effectless, unimplemented
-from modalflow.emulator.rpc import rpc_table
+from modalflow.emulator.functions import definitions, effectless
+from modalflow.emulator.rpc import unimplemented
+from modalflow.emulator.rpc.dispatcher import rpc_table
 from tests.unit.emulator.target import Target
 
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalflow.operations import container_side
+from modalflow.operations.doctor import container_side
 from tests.strange import JSON_VALUES
 
 SITE: Any = SimpleNamespace(

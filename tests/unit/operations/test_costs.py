@@ -12,7 +12,7 @@ import modal
 import pytest
 from modal import exception
 
-from modalflow.config import Settings, Variables
+from modalflow.config.settings import Settings, Variables
 from modalflow.control_plane import ControlPlane
 from modalflow.cost.usage import Record
 from modalflow.errors import NotDeployedError

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from modalflow.messages import Entry, State
 from modalflow.operations.inventory import Inventory
-from modalflow.snapshot import SILENT_FOR, InFlight, Snapshot
+from modalflow.protocol.messages import Entry, State
+from modalflow.protocol.snapshot import SILENT_FOR, InFlight, Snapshot
 
 NOW = 10_000.0
 

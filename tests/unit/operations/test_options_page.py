@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modalflow.config import OPTIONS
-from modalflow.executor.resources import read_executor_config
+from modalflow.config.settings import OPTIONS
+from modalflow.config.task_options import KEYS
+from modalflow.executor.submission.resources import read_executor_config
 from modalflow.operations.options_page import page
-from modalflow.task_options import KEYS
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from modalflow.cost.usage import LOST, Record, Reserved
-from modalflow.messages import Entry, Kind, State, Submission
 from modalflow.names import USAGE_FOLDER, TaskTry
-from modalflow.worker import accounts
-from modalflow.worker.accounts import Account, Accounts, age_of_this_process
-from modalflow.worker.orders import Outcome, Used
+from modalflow.protocol.messages import Entry, Kind, State, Submission
+from modalflow.worker import usage
+from modalflow.worker.usage import Account, Accounts, age_of_this_process
+from modalflow.worker.zygote.protocol import Outcome, Used
 
 DONE = Outcome(State.SUCCESS, 0, "success")
 
@@ -133,7 +133,7 @@ def test_nothing_secret_is_recorded(world: World) -> None:
 
 def test_a_file_does_not_grow_for_ever(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A commit uploads what changed: a long file would be uploaded again and again."""
-    monkeypatch.setattr(accounts, "FILE_SIZE", 600)
+    monkeypatch.setattr(usage, "FILE_SIZE", 600)
     for _ in range(5):
         world.open().close(submission(), DONE, granted)
     names = [file.name for file in sorted((world.root / USAGE_FOLDER).glob("*/*"))]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from modalflow.messages import Deployment
-from modalflow.worker.changes import changes
+from modalflow.protocol.messages import Deployment
+from modalflow.worker.deploy.changes import changes
 
 DEPLOYED = Deployment(
     version="1",

@@ -10,7 +10,7 @@ import pytest
 from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, Configured, read
 from modalflow.errors import ConfigError, DeployError
 from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
-from modalflow.worker.dag_source import Bucket, Configuration, DagSource, SourceKind, without_provider
+from modalflow.worker.deploy.dag_source import Bucket, Configuration, DagSource, SourceKind, without_provider
 
 
 def test_a_container_is_told_where_its_bundles_are(tmp_path: Path) -> None:

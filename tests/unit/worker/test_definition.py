@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import DeployError
-from modalflow.worker.definition import read_worker
+from modalflow.worker.deploy.definition import read_worker
 
 HEAD = "import modalflow\n"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
-from modalflow.worker.mirror import environment
+from modalflow.worker.deploy.mirror import environment
 
 
 def test_the_image_gets_this_airflow_and_its_providers() -> None:

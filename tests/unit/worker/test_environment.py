@@ -9,8 +9,8 @@ import pytest
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.names import FIRST_LOGS_MOUNT, LOGS_MOUNT
 from modalflow.worker import environment
-from modalflow.worker.early import logs_mount
 from modalflow.worker.environment import BUNDLE_LIST, rewrite_bundles
+from modalflow.worker.zygote.prestart import logs_mount
 
 
 def bundle(name: str, classpath: str = LOCAL_BUNDLE, **kwargs: object) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modalflow.worker.header import header
+from modalflow.worker.logs.first_line import header
 
 
 def test_it_says_where_a_task_runs_and_with_what() -> None:

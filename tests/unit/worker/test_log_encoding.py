@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from structlog.processors import JSONRenderer
 
-from modalflow.worker.log_encoding import is_encodable, spell_out_surrogates, spelled_out
+from modalflow.worker.logs.log_encoding import is_encodable, spell_out_surrogates, spelled_out
 from tests.strange import JSON_VALUES, TEXTS
 
 

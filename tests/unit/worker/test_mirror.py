@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.worker.mirror import environment, pins
+from modalflow.worker.deploy.mirror import environment, pins
 
 
 def installed(folder: Path, name: str, version: str = "1.0", origin: dict[str, Any] | None = None) -> None:

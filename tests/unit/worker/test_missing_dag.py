@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.worker.missing_dag import Looked, why_missing, why_no_bundle
+from modalflow.worker.run.missing_dag import Looked, why_missing, why_no_bundle
 
 TIMEOUT = (
     "airflow.exceptions.AirflowTaskTimeout: DagBag import timeout for /b/d.py after 30.0s.\nPlease take a look at "

@@ -6,8 +6,8 @@ from dataclasses import asdict
 
 import pytest
 
-from modalflow.messages import State
-from modalflow.worker.orders import Outcome, encode, outcome_line
+from modalflow.protocol.messages import State
+from modalflow.worker.zygote.protocol import Outcome, encode, outcome_line
 
 
 def test_an_outcome_comes_back_as_it_was_told() -> None:

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from modalflow.errors import ConfigError
 from modalflow.names import PACKED_VARIABLE, Names
 from modalflow.worker.app import build_app
-from modalflow.worker.dag_source import DagSource
+from modalflow.worker.deploy.dag_source import DagSource
+from modalflow.worker.deploy.profile import Profile
 from modalflow.worker.packing import packed, unpack
-from modalflow.worker.profile import Profile
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.worker.parts import PartWriter, log_line
-from modalflow.worker.segments import Segment
+from modalflow.worker.logs.parts import PartWriter, log_line
+from modalflow.worker.logs.segments import Segment
 
 
 def test_a_log_goes_on_in_another_file_where_one_is_full(tmp_path: Path) -> None:

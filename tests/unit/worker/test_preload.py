@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.worker import preload
+from modalflow.worker.zygote import preload
 
 
 def test_every_module_of_the_list_is_imported(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.worker.printed import Clock, Printed
+from modalflow.worker.run.command_output import Clock, Printed
 
 
 def stream(**options: Any) -> Printed:

@@ -6,7 +6,7 @@ import os
 import subprocess
 import time
 
-from modalflow.worker import processes
+from modalflow.worker.zygote import processes
 
 
 def test_the_end_of_a_child_is_noticed_at_once_and_left_to_be_reaped() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 import modalflow
 from modalflow.errors import ConfigError
-from modalflow.worker.profile import Profile
+from modalflow.worker.deploy.profile import Profile
 
 
 def test_values_are_canonical() -> None:

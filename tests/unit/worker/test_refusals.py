@@ -11,9 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from modalflow.messages import State
+from modalflow.protocol.messages import State
 from modalflow.reasons import Cause
-from modalflow.worker.refusals import refusal_of, unreached
+from modalflow.worker.run.api_errors import refusal_of, unreached
 
 URL = "http://airflow/execution/"
 

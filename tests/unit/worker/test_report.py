@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from modalflow.messages import Entry, State
-from modalflow.worker.report import Claim, Patience, Report
+from modalflow.protocol.messages import Entry, State
+from modalflow.worker.ledger import Claim, Patience, Report
 
 IMPATIENT = Patience(whole=1, one_try=0.2, pause=0.001)
 
@@ -147,7 +147,7 @@ async def test_forgotten_work_leaves_nothing_in_the_ledger(report: Report, ledge
 
 async def test_a_full_partition_fails_nothing(report: Report, events: Events, monkeypatch: pytest.MonkeyPatch) -> None:
     """An event that cannot be sent is given up: the ledger has the outcome."""
-    monkeypatch.setattr("modalflow.worker.report.EVENT_PATIENCE", Patience(whole=0.01, one_try=0.01, pause=0.001))
+    monkeypatch.setattr("modalflow.worker.ledger.EVENT_PATIENCE", Patience(whole=0.01, one_try=0.01, pause=0.001))
     await report.claim(CLAIM)
     events.is_full = True
     await report.finish(ended(CLAIM))

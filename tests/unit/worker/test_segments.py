@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.worker.commits import OLDEST_LINE, Commits, pause_after
-from modalflow.worker.segments import Segment
+from modalflow.worker.logs.commits import OLDEST_LINE, Commits, pause_after
+from modalflow.worker.logs.segments import Segment
 
 
 def test_each_function_call_has_a_file_of_its_own(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from modalflow.worker.streams import Streams
+from modalflow.worker.run.streams import Streams
 
 #: Writes numbers, each to one of the two as it comes, as fast as it can.
 _INTERLEAVED = """

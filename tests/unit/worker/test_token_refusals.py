@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalflow.reasons import Cause
-from modalflow.worker.token_refusals import token_refusal
+from modalflow.worker.run.token_refusals import token_refusal
 
 NOW = 1_800_000_000.0
 DATE = formatdate(NOW, usegmt=True)

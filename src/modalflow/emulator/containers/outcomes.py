@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import results
-from modalflow.emulator.containers.containers import Container
-from modalflow.emulator.function_calls import Input
+from modalflow.emulator.containers.container import Container
 
 log = logging.getLogger(__name__)
 

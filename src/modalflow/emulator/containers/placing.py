@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable, Iterable
 
 from modalflow.emulator.containers.capacity import Capacity, Need
-from modalflow.emulator.containers.containers import Container, State
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.effectless import effectless
+from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.effectless import effectless
 
 log = logging.getLogger(__name__)
 

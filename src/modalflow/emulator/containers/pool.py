@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
-from modalflow.emulator.containers.containers import Container, inputs_at_once
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.function_calls import Input
+from modalflow.emulator.calls.function_call import Input
+from modalflow.emulator.containers.container import Container, inputs_at_once
+from modalflow.emulator.functions.definitions import Function
 
 
 class Pool:

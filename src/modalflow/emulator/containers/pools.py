@@ -18,16 +18,16 @@ from itertools import islice
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.apps import App
+from modalflow.emulator.apps.apps import App
+from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import hints, results
 from modalflow.emulator.containers.capacity import Capacity, Need
-from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.outcomes import Outcomes
 from modalflow.emulator.containers.placing import Placing
 from modalflow.emulator.containers.pool import Pool
-from modalflow.emulator.definitions import Function, Scaling
-from modalflow.emulator.failures import described
-from modalflow.emulator.function_calls import Input
+from modalflow.emulator.functions.definitions import Function, Scaling
+from modalflow.emulator.rpc.failures import described
 
 log = logging.getLogger(__name__)
 

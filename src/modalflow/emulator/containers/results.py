@@ -10,7 +10,7 @@ import signal
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.wire import sendable
+from modalflow.emulator.rpc.wire import sendable
 
 _STATUSES = api_pb2.GenericResult.GenericStatus
 

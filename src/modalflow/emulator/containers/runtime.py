@@ -14,14 +14,14 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import hints
-from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.function_calls import Input
-from modalflow.emulator.functions import Functions
-from modalflow.emulator.rpc import Caller, Service
-from modalflow.emulator.wire import message, optional
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.wire import message, optional
+from modalflow.emulator.services.environments import Environments
 
 #: Seconds for which a heartbeat is held. The runtime gives up on one after 15.1 s and sends the next 15 s after the
 #: last, so this leaves a second in which a cancellation has to wait.

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
-from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules, Turn

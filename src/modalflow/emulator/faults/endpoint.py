@@ -12,11 +12,11 @@ from typing import Any
 
 from aiohttp import web
 
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.faults.spec import FaultSpecError
-from modalflow.emulator.rpc import Credentials
+from modalflow.emulator.rpc.dispatcher import Credentials
 
 FAULTS = "/control/faults"
 NOW = "/control/faults/now"

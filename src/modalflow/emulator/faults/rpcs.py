@@ -17,10 +17,10 @@ from grpclib import GRPCError, Status
 from grpclib.server import Stream
 from modal_proto import api_pb2
 
+from modalflow.emulator.calls.limits import Bucket
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.limits import Bucket
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.rpc.dispatcher import Caller
 
 _STATUSES: dict[str, Status] = {
     "unavailable": Status.UNAVAILABLE,

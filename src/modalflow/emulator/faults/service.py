@@ -13,14 +13,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from modalflow.emulator import clock
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rpcs import RpcFaults
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.spec import FaultSpecError, parse
-from modalflow.emulator.rpc import Dispatcher
+from modalflow.emulator.rpc.dispatcher import Dispatcher
 from modalflow.emulator.volumes.volumes import Volumes
 
 log = logging.getLogger(__name__)

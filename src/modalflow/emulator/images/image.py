@@ -13,10 +13,10 @@ from typing import Any
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
-from modalflow.emulator.images.building import Build, Made
-from modalflow.emulator.images.recipes import Settings
-from modalflow.emulator.wire import message
+from modalflow.emulator.images.builder import Build, Made
+from modalflow.emulator.images.recipe import Settings
+from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 
 #: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
 KEPT_LINES = 2_000

@@ -25,10 +25,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.hints import unexecuted
-from modalflow.emulator.environments import IMAGE_BUILDER_VERSION
-from modalflow.emulator.failures import described
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.images.building import (
+from modalflow.emulator.images.builder import (
     Build,
     Builder,
     BuildFunctionError,
@@ -38,17 +36,19 @@ from modalflow.emulator.images.building import (
     secrets_to_blot,
 )
 from modalflow.emulator.images.image import Image, decode, encode
-from modalflow.emulator.images.installing import InstallError, Programs
 from modalflow.emulator.images.layers import Layers
-from modalflow.emulator.images.recipes import Recipe, RecipeError, Settings, Source, read
-from modalflow.emulator.log_lines import Terminal, Unfinished, merged
-from modalflow.emulator.log_records import Entry
-from modalflow.emulator.logs import item
-from modalflow.emulator.mounts import Mounts
-from modalflow.emulator.rpc import Caller, Service
-from modalflow.emulator.secrets import Secrets
+from modalflow.emulator.images.pip import InstallError, Programs
+from modalflow.emulator.images.recipe import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
+from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.logs import item
+from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.failures import described
+from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
+from modalflow.emulator.services.mounts import Mounts
+from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.wire import message
 
 log = logging.getLogger(__name__)
 

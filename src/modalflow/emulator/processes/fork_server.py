@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modalflow.emulator.processes.processes import LinePipe, Process
-from modalflow.emulator.processes.starts import Isolation, Start
+from modalflow.emulator.processes.container_spec import Isolation, Start
+from modalflow.emulator.processes.process import LinePipe, Process
 
 log = logging.getLogger(__name__)
 

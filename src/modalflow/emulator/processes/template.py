@@ -31,8 +31,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from modalflow.emulator.processes import becoming, first_process, syscalls
-from modalflow.emulator.processes.starts import Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes import exec_runtime, init, syscalls
+from modalflow.emulator.processes.container_spec import Isolation, Room, Start, VolumeView
 
 
 def main() -> None:
@@ -50,12 +50,12 @@ def main() -> None:
         _be(start, template.preloaded)
 
 
-def _be(start: Start, preloaded: becoming.Preloaded | None) -> None:
-    becoming.limit(start.limits)
+def _be(start: Start, preloaded: exec_runtime.Preloaded | None) -> None:
+    exec_runtime.limit(start.limits)
     if start.fresh or start.program or preloaded is None or preloaded.unfit(start):
-        becoming.execute(start)
+        exec_runtime.execute(start)
     else:
-        becoming.run(start, preloaded)
+        exec_runtime.run(start, preloaded)
 
 
 class Template:
@@ -65,7 +65,7 @@ class Template:
         self._control = control
         self._isolation = Isolation.PLAIN
         self._containers: set[int] = set()
-        self.preloaded: becoming.Preloaded | None = None
+        self.preloaded: exec_runtime.Preloaded | None = None
 
     def isolate(self, wanted: str, folder: str | None) -> None:
         """Settle how containers are kept apart: as wanted, or, if that is ``best``, as well as the machine allows."""
@@ -79,7 +79,7 @@ class Template:
 
     def preload(self) -> None:
         try:
-            self.preloaded = becoming.preload()
+            self.preloaded = exec_runtime.preload()
             self._say(preloaded=True, problem="")
         except Exception:  # noqa: BLE001 (whatever an import raises: containers are new interpreters then)
             self._say(preloaded=False, problem=traceback.format_exc())
@@ -120,7 +120,7 @@ class Template:
 
         try:
             start = Start.loads(_content(request))
-            pid, is_container = first_process.start(self._isolation, start.room, prepare)
+            pid, is_container = init.start(self._isolation, start.room, prepare)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._say(failed=f"{type(error).__name__}: {error}")
             pid, is_container = 0, False
@@ -199,7 +199,7 @@ def _tried(isolation: Isolation, room: Room, said: int) -> tuple[int, bool]:
         os.dup2(said, 2)
 
     try:
-        return first_process.start(isolation, room, prepare)
+        return init.start(isolation, room, prepare)
     except OSError as error:
         os.write(said, str(error).encode())
         return 0, False

@@ -28,8 +28,8 @@ from typing import IO, Any, Generic, TypeVar
 
 import cbor2
 
-from modalflow.emulator.state import room
-from modalflow.emulator.state.room import StateError as StateError
+from modalflow.emulator.state import disk_space
+from modalflow.emulator.state.disk_space import StateError as StateError
 from modalflow.emulator.state.transactions import Transactions
 
 log = logging.getLogger(__name__)
@@ -255,7 +255,7 @@ class Journal:
 
     def words(self, error: OSError) -> str:
         """Return the words for a caller whose data could not be kept in a file."""
-        return room.words(self._place, room.reason(error))
+        return disk_space.words(self._place, disk_space.reason(error))
 
     def flush(self) -> None:
         """Write what changed, now; StateError if that is impossible."""
@@ -333,7 +333,7 @@ class Journal:
             size = self._path.with_name(f"{RECORDS}-wal").stat().st_size
         except OSError:
             return
-        if size < FOLD_AT and (size < FOLD_EARLY_AT or room.free(self._path.parent) >= LITTLE):
+        if size < FOLD_AT and (size < FOLD_EARLY_AT or disk_space.free(self._path.parent) >= LITTLE):
             return
         # PASSIVE lets writers go on meanwhile. Only what they wrote since is left for the one that makes them wait.
         modes = ("PASSIVE", "RESTART") if size >= FOLD_FIRMLY_AT else ("PASSIVE",)
@@ -378,15 +378,15 @@ def _opened(path: Path) -> sqlite3.Connection:
         try:
             return _connected(path)
         except sqlite3.DatabaseError as error:
-            if not room.is_of_disk(error):
+            if not disk_space.is_of_disk(error):
                 raise _damaged(path, str(error)) from error
             if is_last:
                 raise StateError(
-                    f"the state folder {path.parent} cannot be used: {room.reason(error)}; "
+                    f"the state folder {path.parent} cannot be used: {disk_space.reason(error)}; "
                     "make room there, then start again"
                 ) from error
             # What an earlier control plane set aside for this.
-            room.Reserve(path.parent).release()
+            disk_space.Reserve(path.parent).release()
     raise AssertionError("the loop returns or raises")
 
 

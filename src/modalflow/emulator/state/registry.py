@@ -14,8 +14,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.environments import Environments
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
 
 #: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py);

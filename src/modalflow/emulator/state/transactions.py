@@ -13,8 +13,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Protocol
 
-from modalflow.emulator.state import room
-from modalflow.emulator.state.room import StateError
+from modalflow.emulator.state import disk_space
+from modalflow.emulator.state.disk_space import StateError
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +31,7 @@ class Transactions:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self._reserve = room.Reserve(path.parent)
+        self._reserve = disk_space.Reserve(path.parent)
         self._reserve.hold()
         self.trouble = ""
         """Why the last transaction failed, empty if it did not."""
@@ -62,9 +62,9 @@ class Transactions:
         """Return why a change of about that many bytes cannot be kept, empty if it probably can."""
         if self.trouble:
             return self.trouble
-        if size <= room.SMALL:
-            return room.short_of(self._path.parent, 0) if self.is_short else ""
-        return room.short_of(self._path.parent, room.COPIES * size)
+        if size <= disk_space.SMALL:
+            return disk_space.short_of(self._path.parent, 0) if self.is_short else ""
+        return disk_space.short_of(self._path.parent, disk_space.COPIES * size)
 
     def recover(self) -> None:
         """Set the reserve aside again, if there is room for it."""
@@ -74,7 +74,7 @@ class Transactions:
 
     def make_way(self, size: int) -> None:
         """Give the reserve to something small that must be written in a file, if not even that much is free."""
-        if self._reserve.is_held and room.free(self._path.parent) < size:
+        if self._reserve.is_held and disk_space.free(self._path.parent) < size:
             self._reserve.release()
             self.is_short = True
 
@@ -92,11 +92,11 @@ class Transactions:
             raise
 
     def _note_shortage(self, error: sqlite3.Error) -> None:
-        if not self.is_short and room.is_full(error):
+        if not self.is_short and disk_space.is_full(error):
             log.error(
                 "%s: %s. Until there is room again, large requests are refused and what containers print is not kept",
                 self._path,
-                room.reason(error),
+                disk_space.reason(error),
             )
             self.is_short = True
 
@@ -118,6 +118,6 @@ class Transactions:
     def _failed(self, error: Exception) -> StateError:
         # What changed stays to be written: with room on the disk again, the next attempt takes it along.
         if not self.trouble:
-            log.error("the state cannot be written to %s: %s; it is tried again", self._path, room.reason(error))
-        self.trouble = room.words(self._path.parent, room.reason(error))
+            log.error("the state cannot be written to %s: %s; it is tried again", self._path, disk_space.reason(error))
+        self.trouble = disk_space.words(self._path.parent, disk_space.reason(error))
         return StateError(self.trouble)

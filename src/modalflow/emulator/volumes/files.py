@@ -17,12 +17,12 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import Blobs, Receiver
-from modalflow.emulator.rpc import Caller, Service
+from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.wire import message, optional
+from modalflow.emulator.services.blobs import Blobs, Receiver
 from modalflow.emulator.state.store import FileStore
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise, parents
-from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from grpclib import GRPCError, Status
 
-from modalflow.emulator.volumes.links import followed
+from modalflow.emulator.volumes.views.links import followed
 
 #: Linux's own (NAME_MAX, PATH_MAX): a longer one could not be in a container's view. Less than PATH_MAX, because the
 #: view's own path comes before it.

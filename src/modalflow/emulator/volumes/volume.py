@@ -9,11 +9,11 @@ from typing import ClassVar
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.registry import Kept
-from modalflow.emulator.volumes.layers import Layers
 from modalflow.emulator.volumes.tree import Tree
-from modalflow.emulator.volumes.view import View
-from modalflow.emulator.wire import message
+from modalflow.emulator.volumes.views.layers import Layers
+from modalflow.emulator.volumes.views.view import View
 
 
 @dataclass(kw_only=True)

@@ -19,22 +19,22 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.processes.starts import VOLUMES
-from modalflow.emulator.rpc import Caller
-from modalflow.emulator.state import room
+from modalflow.emulator.processes.container_spec import VOLUMES
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.wire import message, optional
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
-from modalflow.emulator.volumes.layers import Layers
-from modalflow.emulator.volumes.overlay import OverlayView
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.view import CopiedView, View
+from modalflow.emulator.volumes.views.layers import Layers
+from modalflow.emulator.volumes.views.overlay import OverlayView
+from modalflow.emulator.volumes.views.view import CopiedView, View
 from modalflow.emulator.volumes.volume import Attached, Volume
-from modalflow.emulator.wire import message, optional
 
 log = logging.getLogger(__name__)
 
@@ -317,7 +317,7 @@ class Volumes(VolumeFiles):
         try:
             changes = await asyncio.to_thread(attached.view.changes, growing)
         except OSError as error:
-            if not room.unwritable(error):
+            if not disk_space.unwritable(error):
                 raise
             # The view is as it was: the next commit finds the same changes.
             raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.emulator.containers.launching import in_volume, points_in
+from modalflow.emulator.containers.launcher import in_volume, points_in
 
 POINTS = {
     "/__modal/volumes/vo-1": "/__modal/volumes/vo-1",

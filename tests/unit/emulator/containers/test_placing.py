@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import App
+from modalflow.emulator.apps.apps import App
 from modalflow.emulator.containers import placing as placing_module
 from modalflow.emulator.containers.capacity import Capacity, Need
-from modalflow.emulator.containers.containers import Container, State
+from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.placing import Placing
-from modalflow.emulator.definitions import Function
+from modalflow.emulator.functions.definitions import Function
 from tests.support import Clock
 
 

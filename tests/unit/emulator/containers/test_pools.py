@@ -8,16 +8,16 @@ import time
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import App
+from modalflow.emulator.apps.apps import App
+from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.containers import outcomes as outcomes_module
 from modalflow.emulator.containers import pools as pools_module
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.capacity import Capacity
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.pools import START_TRIES, Pools
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.function_calls import FunctionCall, Input
+from modalflow.emulator.functions.definitions import Function
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 FAILURE = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="no")

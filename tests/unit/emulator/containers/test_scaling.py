@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
-from modalflow.emulator.containers.containers import Container
-from modalflow.emulator.definitions import Function
-from modalflow.emulator.function_calls import Input
+from modalflow.emulator.calls.function_call import Input
+from modalflow.emulator.containers.container import Container
+from modalflow.emulator.functions.definitions import Function
 from tests.unit.emulator.containers.test_pools import FAILURE, SUCCESS, Fleet, make_function
 
 DEFINITIONS: list[Callable[[], Function]] = [

@@ -9,16 +9,16 @@ from unittest.mock import create_autospec
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps import App
+from modalflow.emulator.apps.apps import App
+from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.capacity import Capacity
-from modalflow.emulator.containers.containers import Container
+from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.definitions import Function
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
 from modalflow.emulator.faults.spec import parse
-from modalflow.emulator.function_calls import FunctionCall
-from modalflow.emulator.processes.processes import Process
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.processes.process import Process
 
 
 class Fleet:

@@ -11,7 +11,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.faults.rpcs import RpcFaults
 from modalflow.emulator.faults.rules import Rules
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.rpc.dispatcher import Caller
 
 CLIENT, CONTAINER = Caller(None, "", None), Caller("ta-1", "", None)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.building import Build, secrets_to_blot
+from modalflow.emulator.images.builder import Build, secrets_to_blot
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS

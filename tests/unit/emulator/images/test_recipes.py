@@ -8,11 +8,11 @@ import platform
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.dockerfile import commands
-from modalflow.emulator.images.installs import NotAnInstall, install_of
-from modalflow.emulator.images.recipes import Copy, Recipe, RecipeError, Settings, Source, copied, read
-from modalflow.emulator.images.runs import RunPip
-from modalflow.emulator.images.shell import NeedsShell, words
+from modalflow.emulator.images.dockerfile.lines import commands
+from modalflow.emulator.images.dockerfile.pip_commands import NotAnInstall, install_of
+from modalflow.emulator.images.dockerfile.run_line import RunPip
+from modalflow.emulator.images.dockerfile.shell import NeedsShell, words
+from modalflow.emulator.images.recipe import Copy, Recipe, RecipeError, Settings, Source, copied, read
 
 HERE = ".".join(platform.python_version_tuple()[:2])
 

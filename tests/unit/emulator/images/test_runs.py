@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.images.dockerfile import Command, DockerfileError
-from modalflow.emulator.images.runs import Fail, Outcome, RunPip, outcome
+from modalflow.emulator.images.dockerfile.lines import Command, DockerfileError
+from modalflow.emulator.images.dockerfile.run_line import Fail, Outcome, RunPip, outcome
 
 
 def judged(text: str, **exported: str) -> Outcome:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.processes.becoming import Preloaded
-from modalflow.emulator.processes.starts import Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import Room, Start, VolumeView
+from modalflow.emulator.processes.exec_runtime import Preloaded
 
 ENVIRON = {"PATH": "/bin", "PYTHONUNBUFFERED": "1", "PYTHONPATH": "", "READ": "1", "HOME": "/root"}
 

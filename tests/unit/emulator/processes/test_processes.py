@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from modalflow.emulator.processes import processes
-from modalflow.emulator.processes.processes import LinePipe
+from modalflow.emulator.processes import process
+from modalflow.emulator.processes.process import LinePipe
 
 
 class Output:
@@ -41,7 +41,7 @@ async def test_the_beginning_of_a_line_is_delivered_soon(output: Output) -> None
     started = time.monotonic()
     output.write(b"one\nContinue? ")
     await output.until("one\n", "Continue? ")
-    assert time.monotonic() - started >= processes.BEGUN_AFTER
+    assert time.monotonic() - started >= process.BEGUN_AFTER
     output.write(b"yes\n")
     await output.until("one\n", "Continue? ", "yes\n")
 
@@ -54,7 +54,7 @@ async def test_a_writer_of_single_bytes_makes_few_deliveries(output: Output) -> 
         await asyncio.sleep(0.001)
     output.pipe.drain()
     took = time.monotonic() - started
-    assert 2 <= len(output.found) <= took / processes.BEGUN_AFTER + 1
+    assert 2 <= len(output.found) <= took / process.BEGUN_AFTER + 1
     assert set("".join(output.found)) == {"."}
 
 
@@ -96,7 +96,7 @@ async def test_drain_does_not_wait_for_a_writer_that_never_stops(output: Output)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "read", read)
         output.pipe.drain()
-    assert reads <= processes.PIPE_CAPACITY // 4096 + 1
+    assert reads <= process.PIPE_CAPACITY // 4096 + 1
 
 
 async def test_the_end_delivers_what_is_left(output: Output) -> None:

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state import journal as journals
-from modalflow.emulator.state import room
+from modalflow.emulator.state.disk_space import RESERVE, RESERVED, Reserve
 from modalflow.emulator.state.journal import Journal, StateError
-from modalflow.emulator.state.room import RESERVE, RESERVED, Reserve
 
 
 class Disk:
@@ -166,7 +166,7 @@ def test_the_reserve_lets_a_control_plane_start_on_a_full_disk(
     journal.table("things", int).put("", "a", 1)
     journal.close()
     disk.is_full_without_reserve = tmp_path / RESERVED
-    monkeypatch.setattr(room, "free", lambda _folder: RESERVE)
+    monkeypatch.setattr(disk_space, "free", lambda _folder: RESERVE)
     assert kept(tmp_path) == [("", "a", 1)]
     disk.is_full_without_reserve = None
     disk.arm(0, always=True)
@@ -176,7 +176,7 @@ def test_the_reserve_lets_a_control_plane_start_on_a_full_disk(
 
 def test_no_reserve_where_there_is_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small disk the room is for what is to be kept."""
-    monkeypatch.setattr(room, "free", lambda _folder: RESERVE)
+    monkeypatch.setattr(disk_space, "free", lambda _folder: RESERVE)
     assert not Reserve(tmp_path).hold()
     assert list(tmp_path.iterdir()) == []
 
@@ -185,13 +185,13 @@ def test_no_reserve_where_there_is_little_room(tmp_path: Path, monkeypatch: pyte
 def test_the_words_are_those_of_the_operating_system(number: int) -> None:
     """Whoever reads the refusal finds the error by its usual name, and where it is."""
     error = OSError(number, os.strerror(number))
-    assert room.unwritable(error)
-    assert f"{os.strerror(number)}, in its state folder /some/where" in room.words(
-        Path("/some/where"), room.reason(error)
+    assert disk_space.unwritable(error)
+    assert f"{os.strerror(number)}, in its state folder /some/where" in disk_space.words(
+        Path("/some/where"), disk_space.reason(error)
     )
 
 
 def test_other_errors_are_no_matter_of_the_disk() -> None:
     """A file that is missing is a fault to be found, not to be waited for."""
-    assert not room.unwritable(FileNotFoundError(errno.ENOENT, "No such file"))
-    assert not room.unwritable(PermissionError(errno.EACCES, "Permission denied"))
+    assert not disk_space.unwritable(FileNotFoundError(errno.ENOENT, "No such file"))
+    assert not disk_space.unwritable(PermissionError(errno.EACCES, "Permission denied"))

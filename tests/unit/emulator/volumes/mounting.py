@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from modalflow.emulator.containers.launching import mounted_at
+from modalflow.emulator.containers.launcher import mounted_at
+from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
-from modalflow.emulator.processes.processes import Process
-from modalflow.emulator.processes.starts import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.process import Process
 
 _WAIT = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.volumes import beneath
+from modalflow.emulator.volumes.views import beneath
 
 
 @pytest.fixture

@@ -14,8 +14,8 @@ from grpclib import GRPCError, Status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.volumes.links import followed
 from modalflow.emulator.volumes.tree import Kind, Node, Tree, parent
+from modalflow.emulator.volumes.views.links import followed
 
 
 def made(**places: str) -> Tree:

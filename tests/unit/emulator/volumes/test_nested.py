@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.processes import rooms
-from modalflow.emulator.processes.starts import Isolation, VolumeView
+from modalflow.emulator.processes import rootfs
+from modalflow.emulator.processes.container_spec import Isolation, VolumeView
 from tests.contract.isolated import problem_with
 from tests.unit.emulator.volumes.mounting import mounted
 from tests.unit.emulator.volumes.test_overlay import KINDS, World, inside
@@ -171,7 +171,7 @@ async def test_a_symlink_of_a_volume_leads_to_nothing_of_the_host(nest: Nest, tm
     outside.mkdir()
     (outside / "file").write_text("untouched")
     root = await nest.mount("one", {"/a": "outer"})
-    (mounted(root, nest.ids["outer"]) / "out").symlink_to(f"{rooms._HOST}{outside}")
+    (mounted(root, nest.ids["outer"]) / "out").symlink_to(f"{rootfs._HOST}{outside}")
     await nest.end("one")
     with pytest.raises(AssertionError, match="leads out of the container"):
         if shape == "inside":

@@ -19,14 +19,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.processes.starts import Isolation, VolumeView
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.processes.container_spec import Isolation, VolumeView
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes import blocks, overlay, view
-from modalflow.emulator.volumes.overlay import OverlayView
+from modalflow.emulator.volumes import blocks
 from modalflow.emulator.volumes.tree import Kind
+from modalflow.emulator.volumes.views import overlay, view
+from modalflow.emulator.volumes.views.overlay import OverlayView
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.contract.isolated import problem_with
 from tests.support import Clock, wait_until

@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.blobs import Blobs
-from modalflow.emulator.environments import Environments
-from modalflow.emulator.rpc import Caller
+from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
 from modalflow.emulator.volumes.tree import Kind, Node
-from modalflow.emulator.volumes.view import CopiedView, Signature
+from modalflow.emulator.volumes.views.view import CopiedView, Signature
 from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import killed
 

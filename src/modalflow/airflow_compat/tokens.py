@@ -1,0 +1,175 @@
+"""The tokens with which tasks speak to Airflow's API: how this machine signs them, and whether an API server takes one.
+
+An API server accepts what a scheduler with the same settings signs, so these settings can be compared, without showing
+a secret. Never logs or stores a token, and returns one only to the caller that asked for it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hmac
+import os
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION, own_conf
+from modalflow.errors import ModalflowError
+from modalflow.support.described import describe
+
+#: Which random text a fingerprint is made with. It is no setting.
+SALT = "salt"
+SECRET = "[api_auth] jwt_secret"  # noqa: S105  A setting's name.
+PRIVATE_KEY = "[api_auth] jwt_private_key_path"
+#: The settings that API server and scheduler must have in common.
+SIGNING_SETTINGS = (
+    SECRET,
+    PRIVATE_KEY,
+    "[api_auth] jwt_algorithm",
+    "[api_auth] jwt_issuer",
+    "[execution_api] jwt_audience",
+)
+
+#: Seconds for one request: an API server that has just started makes its routes at the first one.
+REQUEST_TIMEOUT = 30.0
+_NOT_FOUND, _UNPROCESSABLE = 404, 422
+#: Who the API server's log names as the sender of a trial.
+_SENDER = "modalflow-doctor"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """How an API server answered a trial."""
+
+    status: int
+    text: str
+    date: str
+    """Its `Date` header."""
+    accepted: bool
+    """Whether it looked for the task instance, which it does with a valid token alone."""
+
+
+def trial_token(ti_id: str, valid_for: float) -> str:
+    """Return a token as the scheduler would sign it for a task instance, valid for some seconds.
+
+    Raises ModalflowError if this machine cannot sign one.
+    """
+    signer = _signer()
+    signer.valid_for = valid_for
+    # From 3.2 on a workload's token is good for the start alone, and says so.
+    scope = {"scope": "workload"} if AIRFLOW_V_3_2_PLUS else {}
+    return str(signer.generate({"sub": ti_id, **scope}))
+
+
+def try_token(url: str, token: str, ti_id: str) -> Answer:
+    """Ask the Execution API at ``url`` to start a task instance that does not exist.
+
+    It checks the token first, then answers that there is none, and changes nothing. Raises what httpx raises.
+    """
+    import httpx
+    from airflow.sdk.api.client import Client
+
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    body = {"state": "running", "hostname": _SENDER, "unixname": _SENDER, "pid": os.getpid(), "start_date": now}
+    # As a task's client asks: its certificates, its proxies. Client.request itself tries again for minutes.
+    client: Any = Client(base_url=url, token=token)
+    with client:
+        try:
+            path = f"task-instances/{ti_id}/run"
+            response = httpx.Client.request(client, "PATCH", path, json=body, timeout=REQUEST_TIMEOUT)
+        except httpx.HTTPStatusError as error:
+            response = error.response
+    try:
+        answer: Any = response.json()
+    except ValueError:
+        answer = None
+    detail = answer.get("detail") if isinstance(answer, dict) else None
+    found_none = isinstance(detail, dict) and detail.get("reason") == "not_found"
+    accepted = (response.status_code == _NOT_FOUND and found_none) or response.status_code == _UNPROCESSABLE
+    text = detail if isinstance(detail, str) else response.text
+    return Answer(response.status_code, text[:500], str(response.headers.get("date") or ""), accepted)
+
+
+def settings_to_compare(salt: str = "") -> dict[str, str]:
+    """Return what another machine can compare with its own: setting → value; of a secret a fingerprint.
+
+    A fingerprint says no more of a secret than the signature of any token does. Signing settings are left out if this
+    machine cannot sign.
+    """
+    salt = salt or secrets.token_hex(8)
+    told = {SALT: salt, "the version of Airflow": AIRFLOW_VERSION}
+    try:
+        signer = _signer()
+    except ModalflowError:
+        return told
+    key = signer.signing_arg
+    if isinstance(key, str):
+        told[SECRET] = _fingerprint(key, salt)
+    else:
+        told[PRIVATE_KEY] = _fingerprint(_public_half(key), salt)
+    told["[api_auth] jwt_algorithm"] = str(signer.algorithm)
+    told["[api_auth] jwt_issuer"] = str(signer.issuer or "")
+    told["[execution_api] jwt_audience"] = str(signer.audience or "")
+    return told
+
+
+def differences(theirs: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[str]:
+    """Return the names of the settings in which another machine differs from this one.
+
+    ``theirs`` is what ``settings_to_compare`` returned there, and ``more`` what is compared beside that. A machine of
+    another version may compare less.
+    """
+    salt = theirs.get(SALT)
+    if not isinstance(salt, str) or not salt:
+        return []
+    ours = settings_to_compare(salt) | dict(more or {})
+    key = {SECRET, PRIVATE_KEY}
+    signs = bool(key & set(theirs)) and bool(key & set(ours))
+    compared = [name for name in ours if name in theirs or (signs and name in key)]
+    return [name for name in compared if theirs.get(name) != ours[name]]
+
+
+def origin_of_the_key() -> str:
+    """Return where this machine's signing key is set, e.g. ``[api_auth] jwt_secret of /opt/airflow/airflow.cfg``."""
+    conf = own_conf()
+    for option in ("jwt_private_key_path", "jwt_secret"):
+        for suffix in ("", "_CMD", "_SECRET"):
+            variable = f"AIRFLOW__API_AUTH__{option.upper()}{suffix}"
+            if os.environ.get(variable):
+                return f"the variable {variable}"
+        if option == "jwt_secret" or conf.get("api_auth", option, fallback=""):
+            return f"[api_auth] {option} of {_config_file()}"
+    raise AssertionError("unreachable")
+
+
+def _config_file() -> str:
+    from airflow.configuration import AIRFLOW_CONFIG
+
+    return str(AIRFLOW_CONFIG)
+
+
+def _signer() -> Any:
+    """Airflow's own generator of workloads' tokens, as an executor in this process would have it."""
+    from airflow import exceptions
+    from airflow.executors.base_executor import BaseExecutor
+    from cryptography.exceptions import UnsupportedAlgorithm
+
+    base: Any = BaseExecutor
+    refused: Any = (cast(Any, exceptions).AirflowException, UnsupportedAlgorithm, ValueError, TypeError, OSError)
+    try:
+        # Not of an executor: to make one starts Airflow's metrics. The property does not use its object.
+        return base.jwt_generator.func(None)
+    except (*refused, AttributeError) as error:
+        raise ModalflowError(f"Airflow cannot sign a task's token here: {describe(error)}") from error
+
+
+def _public_half(key: Any) -> str:
+    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+    public: bytes = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    return public.decode()
+
+
+def _fingerprint(secret: str, salt: str) -> str:
+    return hmac.new(secret.encode(), f"modalflow compares {salt}".encode(), "sha256").hexdigest()[:32]

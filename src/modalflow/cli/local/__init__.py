@@ -1,0 +1,1 @@
+"""The ``modalflow local`` commands."""

@@ -1,0 +1,1 @@
+"""What commands share: options, errors, and how output reads on a terminal."""

@@ -1,0 +1,37 @@
+"""How numbers, times and tables read on a terminal. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from modalflow.support.text import one_line
+
+_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
+
+
+def duration(seconds: float) -> str:
+    """A time span with the two units that matter: ``3 h 12 min``, ``42 s``."""
+    seconds = max(0.0, seconds)
+    parts = []
+    for name, size in _UNITS:
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count:.0f} {name}")
+    if len(parts) < 2:
+        parts.append(f"{seconds:.0f} s")
+    return " ".join(parts[:2])
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
+    """Return lines with columns as wide as their widest cell; the last one is left ragged. A cell is one line."""
+    rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    return [
+        indent + "  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [header, *rows]
+    ]
+
+
+def counted(number: int, what: str) -> str:
+    """``1 call``, ``2 calls``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"

@@ -1,0 +1,376 @@
+"""The settings of the executor: one table, read once, validated before anything starts.
+
+The table ``OPTIONS`` is at the same time Airflow's provider metadata and the documentation, so that the three cannot
+differ. Knows nothing of Airflow: it reads from anything that answers ``get`` and ``getsection`` as Airflow's
+configuration does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from modalflow.config import variables
+from modalflow.config.values import LONGEST_TIMEOUT
+from modalflow.errors import ConfigError, Described, a_known_name
+from modalflow.names import DEFAULT_APP, Names
+
+SECTION = "modal_executor"
+
+_N = TypeVar("_N", int, float)
+
+
+class ConfigSource(Protocol):
+    """What settings are read from: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
+
+    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None: ...
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None: ...
+
+
+@dataclass(frozen=True)
+class Option:
+    """One option of ``[modal_executor]``."""
+
+    name: str
+    type: str
+    """Airflow's name for the type: string, integer, float or boolean."""
+    default: str
+    description: str
+    example: str
+    parse: Callable[[str, str], Any]
+    """Called with (where, raw text); returns the value or raises ConfigError."""
+    unit: str = ""
+    """What a number counts; empty where the value is no number."""
+    version_added: str = "0.4.0"
+
+    @property
+    def told(self) -> str:
+        """The description with the unit."""
+        return f"{self.description} Unit: {self.unit}." if self.unit else self.description
+
+    def variable(self, team: str = "") -> str:
+        """The environment variable that sets it, for one team only where a team is named."""
+        return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
+
+
+def where(name: str) -> str:
+    """How an error names an option."""
+    return f"[{SECTION}] {name}"
+
+
+def _text(place: str, raw: str) -> str:
+    return raw.strip()
+
+
+def app_name(place: str, raw: str) -> str:
+    """Check the name of a worker app."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", raw.strip()):
+        raise ConfigError(place, raw, "letters, digits, '.', '-' and '_', at most 50, e.g. modalflow-prod")
+    return raw.strip()
+
+
+def _number(kind: type[_N], what: str, low: _N, high: _N, example: str) -> Callable[[str, str], _N]:
+    def parse(place: str, raw: str) -> _N:
+        try:
+            value: _N | None = kind(raw)
+        except ValueError:
+            value = None
+        if value is None or not low <= value <= high:
+            raise ConfigError(place, raw, f"{what} from {low:g} to {high:g}, e.g. {example}")
+        return value
+
+    return parse
+
+
+def _whole(low: int, high: int, example: str) -> Callable[[str, str], int]:
+    return _number(int, "a whole number", low, high, example)
+
+
+def _seconds(low: float, high: float, example: str) -> Callable[[str, str], float]:
+    return _number(float, "seconds", low, high, example)
+
+
+def _one_of(*choices: str) -> Callable[[str, str], str]:
+    def parse(place: str, raw: str) -> str:
+        if raw.strip().lower() not in choices:
+            raise ConfigError(place, raw, "one of " + ", ".join(choices))
+        return raw.strip().lower()
+
+    return parse
+
+
+def _variables(place: str, raw: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(raw or "{}")
+    except ValueError as error:
+        # Not the text: it may hold secrets.
+        expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
+        raise ConfigError(place, Described("no JSON"), expected) from error
+    found = variables.texts(place, value)
+    variables.check(place, found)
+    return found
+
+
+def _queues(place: str, raw: str) -> Mapping[str, str]:
+    try:
+        value = json.loads(raw or "{}")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
+        raise ConfigError(place, raw, 'a JSON object of queues and profiles, e.g. {"gpu-queue": "gpu", "*": "default"}')
+    return value
+
+
+def execution_api_url(place: str, raw: str) -> str:
+    """Check a URL of Airflow's Execution API; an empty text means that it is Airflow's own setting that counts."""
+    url = raw.strip()
+    if not url:
+        return ""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            place,
+            raw,
+            "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
+        )
+    return url if url.endswith("/") else url + "/"
+
+
+def without_user(url: str) -> str:
+    """A URL as it may be shown: without the name and password that it may hold."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "app_name",
+        "string",
+        DEFAULT_APP,
+        "Name of the deployed worker app. Its Dict, Modal Queue and Volume are named after it.",
+        "modalflow-prod",
+        app_name,
+    ),
+    Option(
+        "conn_id",
+        "string",
+        "modal_default",
+        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the environment "
+        "variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml are used.",
+        "modal_default",
+        _text,
+    ),
+    Option(
+        "environment",
+        "string",
+        "",
+        "Modal environment of the worker app. Empty: the connection's, else the credentials' default.",
+        "main",
+        _text,
+    ),
+    Option(
+        "execution_api_url",
+        "string",
+        "",
+        "URL at which containers reach Airflow's Execution API. Empty: `[core] execution_api_server_url`.",
+        "https://airflow.example.com/execution/",
+        execution_api_url,
+    ),
+    Option(
+        "submit_concurrency",
+        "integer",
+        "128",
+        "How many spawns are under way at once: 128 are up to 1,280 a second where Modal answers within 0.1 s. Modal "
+        "takes 1,500 a second.",
+        "128",
+        _whole(1, 1000, "128"),
+        unit="spawns",
+    ),
+    Option(
+        "submit_attempts",
+        "integer",
+        "3",
+        "How many times a workload is submitted before the executor gives up, where no container has begun it.",
+        "3",
+        _whole(1, 100, "3"),
+        unit="submissions",
+    ),
+    Option(
+        "task_timeout",
+        "float",
+        str(LONGEST_TIMEOUT),
+        "Seconds that a workload may run before the executor cancels it. Waiting for a container does not count.",
+        "3600",
+        _seconds(1, LONGEST_TIMEOUT, "3600"),
+        unit="seconds",
+    ),
+    Option(
+        "lost_command_policy",
+        "string",
+        "fail",
+        "What happens to a raw command that timed out or whose container was lost while it ran: fail, or retry (it is "
+        "submitted again, so it must bear being run twice). Workloads of Airflow's own follow the task's retries.",
+        "fail",
+        _one_of("fail", "retry"),
+    ),
+    Option(
+        "sweep_interval",
+        "float",
+        "10",
+        "Seconds after which a workload that has said nothing is looked up. The looks at a long task get rarer.",
+        "10",
+        _seconds(0.1, 3600, "10"),
+        unit="seconds",
+    ),
+    Option(
+        "connect_timeout",
+        "float",
+        "30",
+        "Seconds that the executor waits for Modal when it starts.",
+        "30",
+        _seconds(1, 600, "30"),
+        unit="seconds",
+    ),
+    Option(
+        "status_interval",
+        "float",
+        "10",
+        "How often the executor tells what it has in flight, for `modalflow status`, if that has changed: one RPC "
+        "each time, however many run. 0: never.",
+        "10",
+        _seconds(0, 3600, "10"),
+        unit="seconds",
+    ),
+    Option(
+        "queues",
+        "string",
+        "",
+        "Airflow queue → profile, as a JSON object, for queues that are not called as their profile; `*` is every "
+        "other queue without one. A task whose queue has no profile is turned away, but for Airflow's default queue: "
+        "that goes to `default`.",
+        '{"gpu-queue": "gpu", "*": "default"}',
+        _queues,
+        version_added="0.5.0",
+    ),
+    Option(
+        "max_option_sets",
+        "integer",
+        "32",
+        "How many different sets of options the `executor_config` of a profile's tasks may ask for within an hour. "
+        "Each is a container pool of its own; a task that would be one more is turned away. 0: any number.",
+        "32",
+        _whole(0, 10_000, "32"),
+        unit="sets",
+        version_added="0.5.0",
+    ),
+    Option(
+        "worker_env",
+        "string",
+        "",
+        "Environment variables of every workload, as a JSON object; below those of the deployment, of its profile and "
+        "of the task itself.",
+        '{"TZ": "UTC"}',
+        _variables,
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The validated settings of one executor."""
+
+    app_name: str
+    conn_id: str
+    environment: str
+    execution_api_url: str
+    submit_concurrency: int
+    submit_attempts: int
+    task_timeout: float
+    lost_command_policy: str
+    sweep_interval: float
+    connect_timeout: float
+    status_interval: float
+    queues: Mapping[str, str]
+    max_option_sets: int
+    worker_env: Mapping[str, str]
+
+    @property
+    def names(self) -> Names:
+        return Names(self.app_name)
+
+    @classmethod
+    def read(cls, source: ConfigSource) -> Settings:
+        """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
+        settings, mistakes = cls.examine(source)
+        for mistake in mistakes:
+            raise mistake
+        return settings
+
+    @classmethod
+    def examine(cls, source: ConfigSource) -> tuple[Settings, list[ConfigError]]:
+        """Read every option; return the settings, with the default in place of what is wrong, and what is wrong."""
+        known = {option.name for option in OPTIONS}
+        mistakes = [
+            ConfigError(where(name), value, a_known_name(name, known))
+            for name, value in (source.getsection(SECTION) or {}).items()
+            if name not in known
+        ]
+        values = {}
+        for option in OPTIONS:
+            try:
+                values[option.name] = option.parse(where(option.name), _raw(source, option))
+            except ConfigError as mistake:
+                mistakes.append(mistake)
+                values[option.name] = option.parse(where(option.name), option.default)
+        return cls(**values), mistakes
+
+    @classmethod
+    def defaults(cls, **changes: Any) -> Settings:
+        """The defaults with some values changed, for programs that run without an Airflow configuration."""
+        values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
+        return cls(**(values | changes))
+
+
+@dataclass(frozen=True)
+class Variables:
+    """The options where Airflow is not installed: its environment variables alone."""
+
+    env: Mapping[str, str]
+
+    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None:
+        value: str | None = self.env.get(f"AIRFLOW__{section}__{key}".upper(), fallback)
+        return value
+
+    def getsection(self, section: str) -> Mapping[str, Any] | None:
+        prefix = f"AIRFLOW__{section}__".upper()
+        return {name.removeprefix(prefix).lower(): value for name, value in self.env.items() if name.startswith(prefix)}
+
+
+def _raw(source: ConfigSource, option: Option) -> str:
+    raw = source.get(SECTION, option.name, fallback=option.default)
+    return option.default if raw is None else str(raw)
+
+
+def provider_config() -> dict[str, Any]:
+    """The option table in the form of Airflow's provider metadata."""
+    return {
+        SECTION: {
+            "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
+            "options": {
+                option.name: {
+                    "description": option.told,
+                    "version_added": option.version_added,
+                    "type": option.type,
+                    "example": option.example,
+                    # Airflow formats every default of a provider: braces of its own must be doubled.
+                    "default": option.default.replace("{", "{{").replace("}", "}}"),
+                }
+                for option in OPTIONS
+            },
+        }
+    }

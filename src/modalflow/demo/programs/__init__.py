@@ -1,0 +1,1 @@
+"""The programs that the demo starts, and the guard that ends them."""

@@ -1,0 +1,147 @@
+"""A program of the stack: behind a guard, with a log file of its own.
+
+Owns starting, watching and ending them; what they are and when they are ready is for others to say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from modalflow.demo.programs import guard
+
+#: Seconds to end in good order. What is still there then is killed: nothing of a demo has to be saved.
+GRACE: Final = 3.0
+
+
+class StackError(RuntimeError):
+    """A program of the stack ended, or was not ready in time; the message ends with what it last logged."""
+
+
+def describe_exit(code: int) -> str:
+    """Say in words how a program behind a guard ended."""
+    if code > 128:
+        with contextlib.suppress(ValueError):
+            return f"killed by {signal.Signals(code - 128).name}"
+    return f"exit code {code}"
+
+
+@dataclass
+class Program:
+    """One program of the stack: how to start it, and its log."""
+
+    name: str
+    command: Sequence[str]
+    env: Mapping[str, str]
+    log: Path
+    cwd: Path
+    stop_signal: str = "TERM"
+    user: tuple[int, int] | None = None
+    restarts: int = 0
+    """How often it is started again when something killed it."""
+    _seen: int | None = field(default=None, init=False, repr=False)
+    _guard: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def pid_file(self) -> Path:
+        """Where the guard writes the program's own pid."""
+        return self.log.with_suffix(".pid")
+
+    @property
+    def pid(self) -> int:
+        """The pid of the program itself, not of its guard."""
+        return int(self.pid_file.read_text())
+
+    def start(self) -> None:
+        """Start it, its output going to its log. Returns at once; call from a thread that outlives the program."""
+        self.pid_file.unlink(missing_ok=True)
+        options = ["--stop-signal", self.stop_signal, "--grace", str(GRACE), "--pid-file", str(self.pid_file)]
+        options += ["--restarts", str(self.restarts)]
+        if self.user is not None:
+            options += ["--user", f"{self.user[0]}:{self.user[1]}"]
+        with self.log.open("ab") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-I", "-S", guard.__file__, *options, "--", *self.command],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=dict(self.env),
+                cwd=self.cwd,
+                # Ctrl-C in the terminal is for the demo, which then ends its programs in order.
+                start_new_session=True,
+            )
+
+    def exit_code(self) -> int | None:
+        """How it ended (128 + n for signal n), or None while it runs or has not been started."""
+        return None if self._guard is None else self._guard.poll()
+
+    def tail(self, lines: int = 25) -> str:
+        """The last lines of its log."""
+        try:
+            text = self.log.read_text(errors="replace")
+        except FileNotFoundError:
+            return "(no log)"
+        return "\n".join(text.splitlines()[-lines:]) or "(its log is empty)"
+
+    def run(self, timeout: float) -> None:
+        """Start it and wait until it ends well; StackError where it does not."""
+        self.start()
+        self.wait(timeout)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until it ends well; StackError where it does not."""
+        assert self._guard is not None
+        try:
+            code = self._guard.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self.stop()
+            raise StackError(f"{self.name} did not end in {timeout:.0f} s.\n{self.report()}") from None
+        if code:
+            raise StackError(f"{self.name} failed ({describe_exit(code)}).\n{self.report()}")
+
+    def check(self) -> str | None:
+        """StackError if it has ended; a line that says so if it was killed and has been started again since."""
+        code = self.exit_code()
+        if code is not None:
+            raise StackError(f"{self.name} ended ({describe_exit(code)}).\n{self.report()}")
+        with contextlib.suppress(OSError, ValueError):
+            before, self._seen = self._seen, self.pid
+            if before not in (None, self._seen):
+                return f"{self.name} was killed; started again"
+        return None
+
+    def report(self) -> str:
+        """Its log's place and tail, for an error message."""
+        return f"--- {self.log}, last lines:\n{self.tail()}\n---"
+
+    def ask_to_stop(self) -> None:
+        """Tell it to end, without waiting."""
+        if self._guard is not None and self._guard.poll() is None:
+            self._guard.terminate()
+
+    def stop(self) -> None:
+        """End it and everything it started."""
+        self.ask_to_stop()
+        if self._guard is None:
+            return
+        try:
+            self._guard.wait(GRACE + 6.0)
+        except subprocess.TimeoutExpired:
+            self._guard.kill()
+            self._guard.wait()
+        if self._guard.stdin is not None:
+            self._guard.stdin.close()
+
+
+def stop_all(programs: Sequence[Program]) -> None:
+    """End programs that may end in any order, all at once."""
+    for program in programs:
+        program.ask_to_stop()
+    for program in programs:
+        program.stop()

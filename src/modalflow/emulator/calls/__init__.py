@@ -1,0 +1,1 @@
+"""Function calls and their inputs and outputs."""

@@ -1,0 +1,316 @@
+"""Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
+
+Owns the RPCs about calls, and which calls there are. What one call is, function_calls.py says; which container runs an
+input, and when again, is pools.py's; how calls outlive the control plane is call_records.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from functools import partial
+from typing import ClassVar, Protocol
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator import clock
+from modalflow.emulator.apps.apps import App
+from modalflow.emulator.calls.function_call import FORGETFUL, FunctionCall, Input, Keeper
+from modalflow.emulator.calls.output_wait import Awaited
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.wire import message, optional
+
+#: As on Modal: a result can be fetched for a week (Modal's guide, "Job processing"). Counted, inferred, from the last
+#: result of the call.
+RESULTS_KEPT = 7 * 24 * 3600.0
+
+#: Inputs of one map that a client may have outstanding: the SDK's ``MAX_INPUTS_OUTSTANDING_DEFAULT``
+#: (modal/parallel_map.py), which it takes where it is told none.
+MAX_INPUTS_OUTSTANDING = 1000
+
+
+#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map asks
+#: again at once, and lists up to ``MAX_INPUTS_OUTSTANDING`` jwts each time: one answer for each output would cost both
+#: sides more than the rest of the map. The first output after a pause is not held.
+OUTPUTS_GATHERED = 0.05
+
+
+class Runner(Protocol):
+    """What calls need of whatever runs their inputs."""
+
+    def submit(self, *items: Input) -> None: ...
+
+    def running(self, function: Function) -> Iterable[Input]: ...
+
+    def cancel(self, items: Iterable[Input], *, terminate_containers: bool) -> None: ...
+
+
+class Calls(Service):
+    """Answers the RPCs with which clients call functions and follow the calls."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "FunctionGetOutputs": (
+            "the seven days for which results are kept count from the last result of the call; an input that was "
+            "running when the control plane ended runs again, with its whole time; outputs of a map that come within "
+            "50 ms of the last answer share the next one."
+        ),
+        "FunctionMap": (
+            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
+        ),
+        "FunctionPutInputs": (
+            "the limits on waiting inputs count per function, or variant with options of its own; which words they "
+            "are refused with."
+        ),
+        "FunctionCallPutDataOut": (
+            "a generator that runs again after its container was lost yields each value once to its client."
+        ),
+    }
+
+    def __init__(
+        self,
+        functions: Functions,
+        runner: Runner,
+        keeper: Keeper = FORGETFUL,
+        clock: Callable[[], float] = clock.now,
+        *,
+        rate_limits: bool = False,
+    ) -> None:
+        """With ``rate_limits`` inputs that come faster than Modal lets them are refused."""
+        self._functions = functions
+        self._runner = runner
+        self._keeper = keeper
+        self._clock = clock
+        self._rate_limits = rate_limits
+        self._calls: dict[str, FunctionCall] = {}
+
+    def get(self, call_id: str) -> FunctionCall:
+        call = self._find(call_id)
+        if call is None:
+            raise GRPCError(Status.NOT_FOUND, f"Function call {call_id!r} not found")
+        return call
+
+    def restore(self, calls: Iterable[FunctionCall]) -> None:
+        """Take over the calls of an earlier control plane."""
+        self._calls.update((call.call_id, call) for call in calls)
+        self.forget_expired()
+
+    def has_unfinished(self, app: App) -> bool:
+        """Whether a call of a function of the app is not over."""
+        return any(call.unfinished for call in self._calls.values() if call.function.app is app)
+
+    def forget_expired(self) -> None:
+        for call in [c for c in self._calls.values() if self._is_expired(c)]:
+            del self._calls[call.call_id]
+            self._keeper.forgotten(call)
+
+    def blobs(self) -> set[str]:
+        """The blobs that arguments, results and yielded values are in."""
+        found: set[str] = set()
+        for call in self._calls.values():
+            found.update(item.content.args_blob_id for item in call.inputs.values() if not item.done)
+            found.update(output.result.data_blob_id for output in call.outputs)
+            found.update(chunk.data_blob_id for chunk in call.data_out)
+        return found
+
+    def _find(self, call_id: str) -> FunctionCall | None:
+        call = self._calls.get(call_id)
+        return None if call is None or self._is_expired(call) else call
+
+    def _is_expired(self, call: FunctionCall) -> bool:
+        return not call.unfinished and max(call.created_at, call.last_result_at) < self._clock() - RESULTS_KEPT
+
+    async def FunctionMap(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
+        function = self._functions.get(request.function_id)
+        if function.callable_reason:
+            raise GRPCError(Status.NOT_FOUND, function.callable_reason)
+        self._check_limits(function, request.function_call_invocation_type, len(request.pipelined_inputs))
+        call = FunctionCall(
+            function=function,
+            kind=request.function_call_type,
+            invocation=request.function_call_invocation_type,
+            parent_input_id=request.parent_input_id,
+            keeper=self._keeper,
+        )
+        self._calls[call.call_id] = call
+        self._keeper.called(call)
+        return message(
+            api_pb2.FunctionMapResponse,
+            function_call_id=call.call_id,
+            function_call_jwt=call.call_id,
+            pipelined_inputs=self._put(call, request.pipelined_inputs),
+            retry_policy=function.spec.retry_policy,
+            # Retries are this side's: so they happen for a spawn as well, whose caller may be gone.
+            sync_client_retries_enabled=False,
+            max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
+        )
+
+    async def FunctionPutInputs(
+        self, request: api_pb2.FunctionPutInputsRequest, caller: Caller
+    ) -> api_pb2.FunctionPutInputsResponse:
+        call = self.get(request.function_call_id)
+        if call.function.callable_reason:
+            raise GRPCError(Status.NOT_FOUND, call.function.callable_reason)
+        self._check_limits(call.function, call.invocation, len(request.inputs))
+        return api_pb2.FunctionPutInputsResponse(inputs=self._put(call, request.inputs))
+
+    def _check_limits(self, function: Function, invocation: int, more: int) -> None:
+        def running() -> Iterable[int]:
+            return (item.call.invocation for item in self._runner.running(function))
+
+        if more:
+            function.backlog.check(invocation, more, running, rates=self._rate_limits)
+
+    def _put(
+        self, call: FunctionCall, items: Iterable[api_pb2.FunctionPutInputsItem]
+    ) -> list[api_pb2.FunctionPutInputsResponseItem]:
+        put: list[Input] = []
+        try:
+            for item in items:
+                put.append(call.put(item))
+            self._runner.submit(*put)
+        except BaseException:
+            # The caller's error says that nothing was put: what was ends, and waits for nothing.
+            self._runner.cancel(put, terminate_containers=False)
+            raise
+        return [
+            # The SDK sends the jwts of all outstanding inputs with each FunctionGetOutputs: a short one is cheap.
+            api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=str(new.number))
+            for new in put
+        ]
+
+    async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
+        self.get(request.function_call_id)
+        return Empty()
+
+    async def FunctionGetOutputs(
+        self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
+    ) -> api_pb2.FunctionGetOutputsResponse:
+        """Wait up to ``timeout`` seconds for outputs; neither outputs nor unfinished inputs means that they expired."""
+        call = self._find(request.function_call_id)
+        if call is None:
+            # The SDK makes OutputExpiredError of it.
+            return api_pb2.FunctionGetOutputsResponse()
+        after = _place(request.last_entry_id)
+        first = optional(request, "start_idx")
+        awaited = Awaited(call, after, first, optional(request, "end_idx"))
+        deadline = asyncio.get_running_loop().time() + request.timeout
+        if await call.changed.until(awaited.look, request.timeout) and first is None:
+            await _gather(call, deadline)
+        places = awaited.places()[: request.max_values or None]
+        answer = message(
+            api_pb2.FunctionGetOutputsResponse,
+            idxs=[call.outputs[place].idx for place in places],
+            outputs=[call.outputs[place] for place in places],
+            last_entry_id=f"{places[-1] + 1 if places else after}-0",
+            num_unfinished_inputs=call.unfinished,
+        )
+        if places:
+            call.handed_over_at = asyncio.get_running_loop().time()
+        if request.clear_on_success:
+            call.clear(places)
+        return answer
+
+    async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
+        call = self.get(request.function_call_id)
+        cancelled = [i for i in call.inputs.values() if not i.done]
+        self._runner.cancel(cancelled, terminate_containers=bool(optional(request, "terminate_containers")))
+        for item in cancelled:
+            if not item.done:
+                item.save()
+        return Empty()
+
+    async def FunctionCallGetInfo(
+        self, request: api_pb2.FunctionCallGetInfoRequest, caller: Caller
+    ) -> api_pb2.FunctionCallGetInfoResponse:
+        return api_pb2.FunctionCallGetInfoResponse(info=self.get(request.function_call_id).info)
+
+    async def FunctionCallFromId(
+        self, request: api_pb2.FunctionCallFromIdRequest, caller: Caller
+    ) -> api_pb2.FunctionCallFromIdResponse:
+        call = self.get(request.function_call_id)
+        answer = api_pb2.FunctionCallFromIdResponse(function_call_id=call.call_id, num_inputs=len(call.inputs))
+        # SDKs before 1.6 know no metadata of a call.
+        if "metadata" in answer.DESCRIPTOR.fields_by_name:
+            answer.metadata.function_id = call.function.object_id
+            answer.metadata.app_id = call.function.app.app_id
+        return answer
+
+    async def FunctionCallList(
+        self, request: api_pb2.FunctionCallListRequest, caller: Caller
+    ) -> api_pb2.FunctionCallListResponse:
+        return api_pb2.FunctionCallListResponse(
+            function_calls=[c.info for c in self._calls.values() if c.function.object_id == request.function_id]
+        )
+
+    async def FunctionGetCallGraph(
+        self, request: api_pb2.FunctionGetCallGraphRequest, caller: Caller
+    ) -> api_pb2.FunctionGetCallGraphResponse:
+        answer = api_pb2.FunctionGetCallGraphResponse()
+        queue = [self.get(request.function_call_id)]
+        children: dict[str, list[FunctionCall]] = {}
+        for call in self._calls.values():
+            if call.parent_input_id:
+                children.setdefault(call.parent_input_id, []).append(call)
+        while queue:
+            call = queue.pop()
+            answer.function_calls.add(
+                function_call_id=call.call_id,
+                parent_input_id=call.parent_input_id,
+                function_name=call.function.tag,
+                module_name=call.function.spec.module_name,
+            )
+            for item in call.inputs.values():
+                answer.inputs.add(
+                    input_id=item.input_id,
+                    status=item.status,
+                    function_call_id=call.call_id,
+                    task_id=item.container_id,
+                )
+                queue += children.get(item.input_id, ())
+        return answer
+
+    async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
+        """Take what a generator yields from the container that runs it; what comes from another one is dropped, as is a
+        result: its own was taken from it meanwhile, or it never had it."""
+        if caller.container_id is None:
+            raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
+        call = self.get(request.function_call_id)
+        if any(item.container_id == caller.container_id and not item.done for item in call.inputs.values()):
+            call.yielded(request.data_chunks)
+        return Empty()
+
+    async def FunctionCallGetDataOut(
+        self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
+    ) -> AsyncIterator[api_pb2.DataChunk]:
+        """Stream what a generator yields, until nothing is left to come."""
+        call = self.get(request.function_call_id)
+        sent = 0
+        while True:
+            over = not call.unfinished
+            for chunk in call.data_out[sent:]:
+                sent += 1
+                if chunk.index > request.last_index:
+                    yield chunk
+            if over:
+                return
+            await call.changed.until(partial(call.has_news, sent), 60.0)
+
+
+async def _gather(call: FunctionCall, deadline: float) -> None:
+    """Wait for further outputs if the last ones were handed over a moment ago; not longer than until ``deadline``."""
+    until = min(call.handed_over_at + OUTPUTS_GATHERED, deadline)
+    remaining = until - asyncio.get_running_loop().time()
+    if remaining > 0:
+        await call.over.until(lambda: not call.unfinished, remaining)
+
+
+def _place(entry_id: str) -> int:
+    """Return how many outputs a client has, read off the ``last_entry_id`` that it was given."""
+    number = entry_id.partition("-")[0] or "0"
+    if not (number.isascii() and number.isdecimal()):
+        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one from an earlier answer")
+    return int(number)

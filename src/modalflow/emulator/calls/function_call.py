@@ -1,0 +1,216 @@
+"""One function call and its inputs: what is asked, how far it got, what came of it.
+
+Owns their state, and tells a Keeper of every change. The RPCs about calls are calls.py's, running inputs is pools.py's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from modal_proto import api_pb2
+
+from modalflow.emulator import clock
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.ids import new_id
+from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.state.broadcast import Changes
+
+GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
+
+#: The content of an input that is done, and what stands in the place of an output that was cleared. A map leaves one of
+#: each for every input, so that all share them.
+NO_CONTENT = api_pb2.FunctionInput()
+CLEARED = api_pb2.FunctionGetOutputsItem()
+
+
+class Keeper:
+    """Hears of what changes in calls, and keeps nothing: the base of what does."""
+
+    def called(self, call: FunctionCall) -> None:
+        """The call is new."""
+
+    def changed(self, item: Input) -> None:
+        """The input is new, or its counts or its ending changed."""
+
+    def resolved(self, item: Input) -> None:
+        """The input has its result: the output at its place."""
+
+    def yielded(self, call: FunctionCall, chunk: api_pb2.DataChunk) -> None:
+        """A generator yielded."""
+
+    def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
+        """Those outputs were taken and are not wanted any more."""
+
+    def forgotten(self, call: FunctionCall) -> None:
+        """Nobody can ask about the call any more."""
+
+
+FORGETFUL = Keeper()
+
+
+@dataclass(eq=False, slots=True)
+class Input:
+    """One input of a call, through all its attempts."""
+
+    call: FunctionCall
+    idx: int
+    content: api_pb2.FunctionInput
+    number: int = 0
+    """Its place among the call's inputs, in the order in which they came."""
+    input_id: str = field(default_factory=lambda: new_id("in"))
+    retries: int = 0
+    """How many of the function's retries were used."""
+    crashes: int = 0
+    """How many containers were lost while they ran it."""
+    container_id: str = ""
+    started_at: float = 0.0
+    finished_at: float = 0.0
+    ending: api_pb2.GenericResult | None = None
+    """How it ends whatever the container still says: set once it is cancelled or out of time."""
+    status: int = GENERIC_STATUS_PENDING
+    done: bool = False
+    place: int = -1
+    """Where in the call's outputs its result is, once it is done."""
+
+    def save(self) -> None:
+        """Its counts or its ending changed: what they are now outlives the control plane."""
+        self.call.keeper.changed(self)
+
+
+@dataclass(eq=False)
+class FunctionCall:
+    """One call, of one input or, for a map, of many."""
+
+    function: Function
+    kind: int
+    invocation: int
+    parent_input_id: str = ""
+    call_id: str = field(default_factory=lambda: new_id("fc"))
+    created_at: float = field(default_factory=clock.now)
+    inputs: dict[str, Input] = field(default_factory=dict)
+    by_idx: list[Input] | None = field(default_factory=list)
+    """The same inputs, each at the place that its index says; None where the client numbered them in another way."""
+    outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
+    """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
+    data_out: list[api_pb2.DataChunk] = field(default_factory=list)
+    """What a generator yielded."""
+    changed: Changes = field(default_factory=Changes)
+    unfinished: int = 0
+    cleared: set[int] = field(default_factory=set)
+    """Places in ``outputs`` that a client took and does not want kept: no results are left there."""
+    over: Changes = field(default_factory=Changes)
+    """Notified when no input is unfinished any more."""
+    handed_over_at: float = -math.inf
+    """When a client was last given outputs, by the clock of the event loop."""
+    keeper: Keeper = field(default=FORGETFUL, repr=False)
+    last_result_at: float = 0.0
+
+    def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
+        new = Input(self, item.idx, item.input, len(self.inputs))
+        self.add(new)
+        self.count(1)
+        self.keeper.changed(new)
+        return new
+
+    def add(self, item: Input) -> None:
+        """Take over an input as the call's next one."""
+        self.inputs[item.input_id] = item
+        if self.by_idx is not None:
+            if item.idx == len(self.by_idx):
+                self.by_idx.append(item)
+            else:
+                self.by_idx = None
+
+    def count(self, change: int) -> None:
+        """So many more inputs are unfinished, or fewer."""
+        self.unfinished += change
+        self.function.backlog.count(self.invocation, change)
+
+    def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
+        """Give the input its one result; a second one is ignored."""
+        if item.done:
+            return
+        item.done = True
+        item.finished_at = clock.now()
+        item.status = result.status
+        item.content = NO_CONTENT
+        item.place = len(self.outputs)
+        self.count(-1)
+        self.last_result_at = item.finished_at
+        self.outputs.append(
+            message(
+                api_pb2.FunctionGetOutputsItem,
+                result=result,
+                idx=item.idx,
+                input_id=item.input_id,
+                data_format=data_format,
+                task_id=item.container_id,
+                input_started_at=item.started_at,
+                output_created_at=item.finished_at,
+            )
+        )
+        self.keeper.resolved(item)
+        self.changed.notify()
+        if not self.unfinished:
+            self.over.notify()
+
+    def yielded(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
+        """Take what a generator yields.
+
+        One that runs again, its container having been lost, counts from 1 again. What is there already stays: the SDK
+        too drops chunks up to the last index it saw, so that a caller who followed the first run, and one who comes
+        later, see the same (inferred: that Modal resends all, and leaves it to the client, would look no different).
+        """
+        for chunk in chunks:
+            if not self.data_out or chunk.index > self.data_out[-1].index:
+                self.data_out.append(chunk)
+                self.keeper.yielded(self, chunk)
+        self.changed.notify()
+
+    def clear(self, places: Collection[int]) -> None:
+        """Forget outputs that a client took and does not want kept."""
+        new = [place for place in places if place not in self.cleared]
+        if new:
+            self.cleared.update(new)
+            for place in new:
+                # The client may be about to download a blob, which is removed once no output names it.
+                if not self.outputs[place].result.data_blob_id:
+                    self.outputs[place] = CLEARED
+            self.keeper.cleared(self, new)
+
+    def has_news(self, sent: int) -> bool:
+        """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""
+        return len(self.data_out) > sent or not self.unfinished
+
+    @property
+    def info(self) -> api_pb2.FunctionCallInfo:
+        info = api_pb2.FunctionCallInfo(
+            function_call_id=self.call_id, created_at=self.created_at, total_inputs=len(self.inputs)
+        )
+        started = [i.started_at for i in self.inputs.values() if i.started_at]
+        if started:
+            info.scheduled_at = min(started)
+        for item in self.inputs.values():
+            category = getattr(info, _CATEGORY.get(item.status, "failed_inputs"))
+            category.total += 1
+            category.latest.append(
+                message(
+                    api_pb2.InputInfo,
+                    input_id=item.input_id,
+                    idx=item.idx,
+                    task_id=item.container_id,
+                    started_at=item.started_at,
+                    finished_at=item.finished_at,
+                )
+            )
+        return info
+
+
+_CATEGORY: dict[int, str] = {
+    GENERIC_STATUS_PENDING: "pending_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_SUCCESS: "succeeded_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT: "timeout_inputs",
+    api_pb2.GenericResult.GENERIC_STATUS_TERMINATED: "cancelled_inputs",
+}

@@ -1,0 +1,86 @@
+"""What has to be done from time to time: ending idle containers, noticing silent ones, forgetting the old.
+
+Owns the clock of these policies and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.calls.calls import Calls
+from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.volumes.volumes import Volumes
+
+log = logging.getLogger(__name__)
+
+TICK = 0.5
+
+#: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds
+#: (``heartbeat_interval`` in modal/config.py); when Modal gives one up is inferred.
+SILENT_AFTER = 120.0
+
+#: A function's timeout is its startup timeout too unless it says otherwise, and may be a second; that a laptop under
+#: load takes longer to start a process is not the app's fault.
+SHORTEST_STARTUP_TIMEOUT = 30.0
+
+#: Ticks between two rounds of forgetting.
+FORGET_EVERY = 600
+
+
+class Upkeep:
+    """Ticks until it is stopped."""
+
+    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs, blobs: Blobs, volumes: Volumes) -> None:
+        self._apps, self._calls, self._pools, self._logs = apps, calls, pools, logs
+        self._blobs, self._volumes = blobs, volumes
+
+    async def run(self) -> None:
+        ticks = 0
+        while True:
+            await asyncio.sleep(TICK)
+            ticks += 1
+            self.tick(time.monotonic(), forget=ticks % FORGET_EVERY == 0)
+
+    def tick(self, now: float, *, forget: bool = False) -> None:
+        chores: list[Callable[[], object]] = [
+            self._apps.stop_abandoned,
+            self._apps.stop_finished,
+            *(partial(self._look_after, container, now) for container in self._pools.live()),
+            partial(self._pools.scale_down, now),
+            self._pools.placing.tell,
+        ]
+        if forget:
+            chores += [
+                self._calls.forget_expired,
+                self._apps.forget_stopped,
+                self._logs.forget_old,
+                partial(self._blobs.remove_unused, self._calls.blobs),
+                self._volumes.remove_unused,
+            ]
+        for chore in chores:
+            try:
+                chore()
+            except Exception:
+                # A loop's boundary: one chore that fails each time must not keep containers from ending.
+                log.exception("upkeep failed at %s", chore)
+
+    @staticmethod
+    def _look_after(container: Container, now: float) -> None:
+        if container.process is None:
+            return
+        silent = now - container.last_heard
+        startup = max(container.spec.startup_timeout_secs, SHORTEST_STARTUP_TIMEOUT)
+        if container.state is State.STARTING and silent > startup:
+            container.stderr_tail.append(f"(it took longer than its startup timeout of {startup:g} s)\n")
+            container.process.kill()
+        elif container.state is State.READY and silent > SILENT_AFTER:
+            log.warning("container %s sent no heartbeat for %.0f s and is killed", container.container_id, silent)
+            container.process.kill()

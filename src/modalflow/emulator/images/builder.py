@@ -1,0 +1,287 @@
+"""One build: a recipe's steps done one after another, and all that is said meanwhile.
+
+Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
+builds there are images.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.images import pip, python_envs
+from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
+from modalflow.emulator.images.layers import Draft, Layers
+from modalflow.emulator.images.recipe import Copy, Recipe, Source
+from modalflow.emulator.logs.log_lines import Unfinished
+from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.rpc.wire import message, sendable
+from modalflow.emulator.services.mounts import make_parents
+from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.store import FileStore, StateDir
+
+#: A secret shorter than this is not blotted out in a build's log: it is a setting, and would be found in any word.
+SHORTEST_SECRET = 4
+
+
+class StepError(RuntimeError):
+    """A step ends with an exit code other than 0, as can be told without running it. The text names it."""
+
+
+class BuildFunctionError(RuntimeError):
+    """The function of Image.run_function failed. The text is its exception."""
+
+
+@dataclass(eq=False)
+class Build:
+    """What became of a build so far. ``result`` is None while it goes on."""
+
+    lines: list[api_pb2.TaskLogs] = field(default_factory=list)
+    result: api_pb2.GenericResult | None = None
+    started_at: float = field(default_factory=time.time)
+    finished_at: float = 0.0
+    changed: Changes = field(default_factory=Changes)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    _held: dict[int, str] = field(default_factory=dict, repr=False)
+    """By source, the end of a piece that may be the beginning of a secret."""
+
+    def piece(self, text: str, source: int) -> None:
+        """Take a line that a function printed, or the beginning of one."""
+        text = self._held.pop(source, "") + text
+        held = 0 if text.endswith("\n") else _begun_secret(text, self.secrets)
+        if held:
+            self._held[source] = text[-held:]
+            text = text[:-held]
+        if text:
+            self.say(text, source)
+
+    def say(self, text: str, source: int = api_pb2.FILE_DESCRIPTOR_INFO) -> None:
+        now = time.time_ns()
+        self.lines.append(
+            message(
+                api_pb2.TaskLogs,
+                data=self.blotted(text),
+                timestamp=now / 1e9,
+                timestamp_ns=now,
+                file_descriptor=source,
+            )
+        )
+        self.changed.notify()
+
+    def printed(self, line: str) -> None:
+        self.say(line, api_pb2.FILE_DESCRIPTOR_STDOUT)
+
+    def blotted(self, text: str) -> str:
+        """Return the text without the values of the layer's Secrets, as a message can hold it."""
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return sendable(text)
+
+    def end(self, status: int, exception: str = "") -> None:
+        for source, text in self._held.items():
+            self.say(text, source)
+        self._held.clear()
+        self.finished_at = time.time()
+        self.result = message(api_pb2.GenericResult, status=status, exception=self.blotted(exception))
+        self.changed.notify()
+
+    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[Entry]:
+        """Return some lines as entries of a log, marked by what ``unfinished`` knows of those before."""
+        unfinished = unfinished or Unfinished()
+        return [
+            unfinished.marked(Entry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
+            for number, line in enumerate(self.lines[since:until], since + 1)
+        ]
+
+    def has_news(self, sent: int) -> bool:
+        return len(self.lines) > sent or self.result is not None
+
+
+def secrets_to_blot(values: Iterable[str]) -> tuple[str, ...]:
+    """Which values a log must not show, the longest first: one may be part of another."""
+    return tuple(sorted({v for v in values if len(v) >= SHORTEST_SECRET}, key=len, reverse=True))
+
+
+def _begun_secret(text: str, secrets: tuple[str, ...]) -> int:
+    """Return how many characters at the end of the text a secret may begin with, 0 if none does."""
+    return max((n for s in secrets for n in range(1, min(len(s), len(text) + 1)) if text.endswith(s[:n])), default=0)
+
+
+@dataclass(frozen=True)
+class Made:
+    """Which layers an image's files and packages are in; empty: the host's alone."""
+
+    files: str = ""
+    python: str = ""
+
+
+class Builder:
+    """Does what recipes say."""
+
+    def __init__(self, state: StateDir, layers: Layers, programs: pip.Programs) -> None:
+        self._layers = layers
+        self._content = state.files
+        self._cache = state.root / "pip-cache"
+        self._hidden = state.root
+        self._programs = programs
+
+    async def make(self, name: str, recipe: Recipe, below: Made, build: Build) -> Made:
+        """Make the layer, under that name; InstallError if pip cannot."""
+        if self._layers.has(name):
+            self._tell_steps(recipe, build)
+            build.say("   found as it was made before\n")
+            return self._found(name, below)
+        work = _Work(self._layers, name, below)
+        try:
+            for number, step in enumerate(recipe.steps):
+                build.say(f"=> Step {number}: {step.text}\n")
+                if step.note:
+                    build.say(f"   {step.note}\n")
+                for action in step.actions:
+                    await self._do(action, work, build)
+            return await asyncio.to_thread(work.settle)
+        except BaseException:
+            work.discard()
+            raise
+
+    def adopt(self, name: str, below: Made, written: Path) -> Made:
+        """Make the layer of what a function wrote: a tree of files that lies over those below."""
+        if not any(written.iterdir()):
+            return below
+        work = _Work(self._layers, name, below)
+        try:
+            shutil.copytree(written, work.own_files(), symlinks=True, dirs_exist_ok=True)
+            return work.settle()
+        except BaseException:
+            work.discard()
+            raise
+
+    def _found(self, name: str, below: Made) -> Made:
+        return Made(
+            files=name if self._layers.files(name).is_dir() else below.files,
+            python=name if self._layers.python(name).is_dir() else below.python,
+        )
+
+    @staticmethod
+    def _tell_steps(recipe: Recipe, build: Build) -> None:
+        for number, step in enumerate(recipe.steps):
+            build.say(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
+
+    async def _do(self, action: Copy | RunPip | Fail, work: _Work, build: Build) -> None:
+        if isinstance(action, Fail):
+            raise StepError(
+                f"RUN {action.command} ends with exit code {action.exit_code}, so the image cannot be built"
+            )
+        if isinstance(action, RunPip):
+            await self._install(action, work, build)
+            return
+        tree = await asyncio.to_thread(work.own_files)
+        await asyncio.to_thread(place, tree, action.files, self._content)
+
+    async def _install(self, action: RunPip, work: _Work, build: Build) -> None:
+        wanted = pip.requirements(action.install, work.tree)
+        if wanted is not None and not work.has_python:
+            there = await asyncio.to_thread(lambda: {name: pip.satisfied(name) for name in wanted})
+            if all(there.values()):
+                # As pip would say, which takes seconds to find out.
+                for name, version in there.items():
+                    build.printed(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")
+                return
+        environment, tree = await asyncio.to_thread(work.own_python), work.tree
+        if tree is not None and pip.is_editable(action.install):
+            # What builds them leaves files beside the source.
+            tree = await asyncio.to_thread(work.own_files)
+        await pip.install(
+            action.install,
+            environment,
+            tree=tree,
+            workdir=action.workdir,
+            variables=action.variables,
+            draft=work.folder,
+            temporary=work.temporary,
+            cache=self._cache,
+            hidden=self._hidden,
+            programs=self._programs,
+            # The image's own files are, to the user, where the image has them.
+            tell=lambda line: build.printed(line if tree is None else line.replace(str(tree), "")),
+        )
+
+
+class _Work:
+    """A layer while it is made: nothing on disk until a step needs it."""
+
+    def __init__(self, layers: Layers, name: str, below: Made) -> None:
+        self._layers, self._name, self._below = layers, name, below
+        self._draft: Draft | None = None
+
+    @property
+    def tree(self) -> Path | None:
+        """The image's files at this point, None where it has none of its own."""
+        if self._draft is not None and self._draft.files.exists():
+            return self._draft.files
+        return self._layers.files(self._below.files) if self._below.files else None
+
+    @property
+    def has_python(self) -> bool:
+        return bool(self._below.python) or (self._draft is not None and self._draft.python.exists())
+
+    @property
+    def folder(self) -> Path:
+        return self._begun().folder
+
+    @property
+    def temporary(self) -> Path:
+        return self._begun().temporary
+
+    def own_files(self) -> Path:
+        return self._begun().take_files(self._layers.files(self._below.files) if self._below.files else None)
+
+    def own_python(self) -> Path:
+        return self._begun().take_python(self._layers.python(self._below.python) if self._below.python else None)
+
+    def settle(self) -> Made:
+        if self._draft is None:
+            return self._below
+        made = Made(
+            files=self._name if self._draft.files.exists() else self._below.files,
+            python=self._name if self._draft.python.exists() else self._below.python,
+        )
+        self._draft.settle()
+        return made
+
+    def discard(self) -> None:
+        if self._draft is not None:
+            self._draft.discard()
+
+    def _begun(self) -> Draft:
+        if self._draft is None:
+            self._draft = self._layers.draft(self._name)
+        return self._draft
+
+
+def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
+    """Put the files into the tree, over what is there."""
+    for path, source in files.items():
+        target = tree / path.lstrip("/")
+        for parent in target.parents:
+            if parent != tree and parent.is_relative_to(tree) and parent.is_symlink():
+                # On this machine it leads out of the tree.
+                parent.unlink()
+        make_parents(tree, target.parent)
+        target.unlink(missing_ok=True)
+        if source.sha256:
+            shutil.copyfile(content.path(source.sha256), target)
+        else:
+            target.write_bytes(source.data)
+        target.chmod(source.mode or 0o644)
+
+
+def packages(layers: Layers, made: Made) -> dict[str, str]:
+    """The packages that an image has over the host's: name → version."""
+    return python_envs.installed(layers.python(made.python)) if made.python else {}

@@ -1,0 +1,65 @@
+"""Image.run_function: a function that builds a layer by running once, in a container of the image so far.
+
+Owns that one run: the call, what the function prints, what it leaves behind. Which layer it becomes is images.py's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.calls.function_call import FunctionCall
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.functions.definitions import Building
+from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.images.builder import Build, BuildFunctionError
+from modalflow.emulator.images.layer_capture import prune
+from modalflow.emulator.state.store import StateDir
+
+#: How often the end of the container, or of the call, is looked for at the latest.
+LOOK_SECONDS = 60.0
+
+
+class BuildingFunctions:
+    """Runs functions that build images."""
+
+    def __init__(self, state: StateDir, functions: Functions, pools: Pools) -> None:
+        self._state, self._functions, self._pools = state, functions, pools
+
+    async def run(self, function_id: str, content: api_pb2.FunctionInput, build: Build, kept: Path) -> None:
+        """Run the function; ``kept`` holds afterwards what it wrote. BuildFunctionError if it fails."""
+        function = self._functions.get(function_id)
+        if function.staged is None:
+            raise BuildFunctionError("the function was not defined for this build")
+        definition = api_pb2.Function()
+        definition.CopyFrom(function.staged)
+        # One container, which ends with its one input: what it wrote is whole then.
+        definition.max_inputs = 1
+        definition.ClearField("retry_policy")
+        function.building = building = Building(build.piece, kept)
+        function.definition, function.revision = definition, 1
+        call = FunctionCall(
+            function=function,
+            kind=api_pb2.FUNCTION_CALL_TYPE_UNARY,
+            invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC,
+        )
+        item = call.put(api_pb2.FunctionPutInputsItem(idx=0, input=content))
+        try:
+            self._pools.submit(item)
+            while not await call.changed.until(lambda: not call.unfinished, LOOK_SECONDS):
+                pass
+            result = call.outputs[0].result
+            if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
+                raise BuildFunctionError(
+                    f"the function {definition.function_name!r} failed: {result.exception}\n{result.traceback}".strip()
+                )
+            await building.ended.wait()
+        except asyncio.CancelledError:
+            self._pools.cancel([item], terminate_containers=True)
+            raise
+        finally:
+            function.building = None
+        if building.layer is not None:
+            await asyncio.to_thread(prune, kept, building.layer, self._state.root)

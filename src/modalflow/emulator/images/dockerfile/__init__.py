@@ -1,0 +1,1 @@
+"""Reading Dockerfile lines and the shell commands in them."""

@@ -1,0 +1,266 @@
+"""Installing into an image's environment: pip, run in a room like a container's.
+
+Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
+a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
+docs/decisions/installing-into-images.md for why pip installs what is asked of uv as well.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import itertools
+import os
+import re
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Protocol
+
+from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.dockerfile.pip_commands import Install
+from modalflow.emulator.processes.container_spec import Isolation, Room, Start
+from modalflow.emulator.processes.output import LONGEST_LINE
+from modalflow.emulator.processes.process import Process
+
+#: The host's variables that pip gets: where programs, settings, proxies and certificates are.
+_PASSED_ON = re.compile(
+    r"PATH|HOME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|XDG_CONFIG_\w+"
+    r"|NETRC|SSH_AUTH_SOCK|GIT_\w+|(?i:(https?|all|no)_proxy)|PIP_\w+"
+)
+
+#: Of those, the ones that lead elsewhere than into the environment.
+_NOT_PASSED_ON = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_SRC", "PIP_LOG"})
+
+#: What pip says if it could not reach an index. It says the last one, too, of a package that does not exist.
+_UNREACHABLE = re.compile(
+    r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|ConnectTimeoutError"
+    r"|ConnectionResetError|ProxyError|Connection refused|No matching distribution found"
+)
+
+_SIMPLE = re.compile(r"^(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<version>[\w.!+-]+))?$", re.ASCII)
+
+#: Options whose value is a file with further arguments; such a line in a file; a path in a line.
+_FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
+_NESTED = re.compile(r"\s*(?P<option>-r|-c|--requirement|--constraint)[ =]\s*(?P<path>[^\s#]+)")
+_PATH = re.compile(r"(?<![\w./:-])(file://)?/[^\s;#]+")
+
+#: Options that change nothing where everything that is asked for is there.
+_WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
+
+#: Lines of pip's that an error is explained with.
+_LAST_WORDS = 12
+
+OFFLINE = (
+    "If this machine has no way to a package index: name a folder with wheels (find_links=), point pip to a mirror "
+    "(PIP_INDEX_URL, pip.conf), or install the package into the Python that runs `modalflow local`, whose packages "
+    "every image has."
+)
+
+UNPROTECTED = (
+    "   pip runs without a room of its own, for want of namespaces on this machine: a package's build script may write "
+    "wherever this user may\n"
+)
+
+
+class InstallError(RuntimeError):
+    """pip did not install what was asked for. The text says how it ended, and what it said last."""
+
+
+def requirements(install: Install, tree: Path | None) -> list[str] | None:
+    """Return the requirements, where they are names and exact versions only; None where it takes pip to read them."""
+    found: list[str] = []
+    rest = list(install.arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument in ("-r", "--requirement") and rest:
+            try:
+                lines = Path(_on_host(rest.pop(0), tree)).read_text().splitlines()
+            except OSError:
+                return None
+            found += [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+        elif argument not in _WITHOUT_CONSEQUENCE:
+            found.append(argument)
+    found = [line for line in found if line]
+    return found if all(_SIMPLE.match(line) for line in found) else None
+
+
+def is_editable(install: Install) -> bool:
+    """Whether a source folder is installed as it stands."""
+    return any(argument.startswith(("-e", "--editable")) for argument in install.arguments)
+
+
+def satisfied(requirement: str) -> str:
+    """Return the version that the host has, where that is what the requirement asks for; empty if it is not."""
+    match = _SIMPLE.match(requirement)
+    if match is None:
+        return ""
+    try:
+        version = metadata.version(match["name"])
+    except metadata.PackageNotFoundError:
+        return ""
+    return version if match["version"] in (None, version) else ""
+
+
+class Programs(Protocol):
+    """What runs programs in rooms like a container's; fork_server.py does."""
+
+    async def isolation(self) -> Isolation: ...
+
+    async def launch(
+        self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+    ) -> Process: ...
+
+
+async def install(
+    wanted: Install,
+    environment: Path,
+    *,
+    tree: Path | None,
+    workdir: str,
+    variables: Mapping[str, str],
+    draft: Path,
+    temporary: Path,
+    cache: Path,
+    hidden: Path,
+    programs: Programs,
+    tell: Callable[[str], None],
+) -> None:
+    """Install into the environment, or raise InstallError; cancelled, end pip and all that it started.
+
+    ``tree`` holds the image's own files: a path among the arguments that is in it is that file. ``tell`` gets what pip
+    prints, line by line. pip, and with it whatever a package does while it is built, sees of the ``hidden`` folder
+    only the tree, the cache and the ``draft``, which the environment and the temporary folder are in; what it writes
+    elsewhere is gone when it ends. That takes namespaces: without them it may write wherever this user may.
+    """
+    if await programs.isolation() is Isolation.PLAIN:
+        tell(UNPROTECTED)
+    arguments = _arguments(wanted.arguments, tree, temporary)
+    cwd = Path(_on_host(workdir or "/", tree))
+    given = _variables(environment, variables, temporary, cache)
+    last: deque[str] = deque(maxlen=_LAST_WORDS)
+    begun = {"stdout": "", "stderr": ""}
+
+    def said(stream: str, text: str) -> None:
+        # Paths are replaced in whole lines.
+        line = begun[stream] + text
+        begun[stream] = "" if line.endswith("\n") else line
+        if not begun[stream] or len(line) >= LONGEST_LINE:
+            begun[stream] = ""
+            tell(line)
+            last.append(line)
+
+    # As this process has them, not as the image says: they are the user's.
+    agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
+    users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
+    folder, nothing = temporary / "room", temporary / "nothing"
+    for made in (folder, nothing, cache):
+        made.mkdir(exist_ok=True)
+    room = Room(
+        folder=folder,
+        layer=nothing,
+        hidden=hidden,
+        shown=(draft, cache, *users_own),
+        lent=() if tree is None or tree.is_relative_to(draft) else (tree,),
+        cwd=str(cwd if cwd.is_dir() else "/"),
+    )
+    program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
+    process = await programs.launch(
+        Start(room, given, program=program), functools.partial(said, "stdout"), functools.partial(said, "stderr")
+    )
+    try:
+        code = await process.wait()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    for stream, rest in begun.items():
+        if rest:
+            said(stream, "\n")
+    if code:
+        raise InstallError(_explained(code, last))
+    _give_back_paths(environment, tree)
+
+
+def _explained(code: int, last: Iterable[str]) -> str:
+    said = "".join(last).strip()
+    errors = [line for line in said.splitlines() if line.startswith("ERROR")]
+    hint = f"\n{OFFLINE}" if _UNREACHABLE.search(said) else ""
+    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it said nothing") + hint
+
+
+def _pip() -> list[str]:
+    """How the environment's Python runs pip: the host's, else the one that comes with Python."""
+    if importlib.util.find_spec("pip") is not None:
+        return ["-P", "-m", "pip"]
+    bundled = importlib.util.find_spec("ensurepip")
+    if bundled is not None and bundled.origin is not None:
+        for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")):
+            return [str(wheel / "pip")]
+    raise InstallError(
+        f"there is no pip to install with: {sys.executable} has neither pip nor ensurepip. "
+        "Install one of them (Debian: apt-get install python3-pip) and build again."
+    )
+
+
+def _variables(environment: Path, given: Mapping[str, str], temporary: Path, cache: Path) -> dict[str, str]:
+    host = {n: v for n, v in os.environ.items() if _PASSED_ON.fullmatch(n) and n not in _NOT_PASSED_ON}
+    variables = {"PIP_CACHE_DIR": str(cache), **host, **given}
+    return variables | {
+        "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)]),
+        "TMPDIR": str(temporary),
+        "PIP_NO_INPUT": "1",
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+        "PIP_PROGRESS_BAR": "off",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONNOUSERSITE": "1",
+    }
+
+
+def _on_host(argument: str, tree: Path | None) -> str:
+    """Return an argument with the image's paths in it as the host knows them."""
+    option, has_value, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    scheme, separator, path = value.rpartition("file://")
+    if tree is None or not path.startswith("/") or not os.path.lexists(tree / path.lstrip("/").partition("[")[0]):
+        return argument
+    return f"{option}{has_value}{scheme}{separator}{tree / path.lstrip('/')}"
+
+
+def _arguments(arguments: Sequence[str], tree: Path | None, temporary: Path) -> list[str]:
+    """Return the arguments with the image's paths as the host knows them, those in requirements files too."""
+    made: list[str] = []
+    files = itertools.count()
+
+    def rewritten(path: Path) -> Path:
+        lines = []
+        for line in path.read_text().splitlines():
+            nested = _NESTED.match(line)
+            if nested is not None:
+                there = Path(_on_host(str(path.parent / nested["path"]), tree))
+                lines.append(f"{nested['option']} {rewritten(there)}" if there.is_file() else line)
+            else:
+                lines.append(_PATH.sub(lambda found: _on_host(found[0], tree), line))
+        copy = temporary / f"{next(files)}-{path.name}"
+        copy.write_text("\n".join(lines) + "\n")
+        return copy
+
+    for argument in arguments:
+        path = Path(_on_host(argument, tree))
+        is_file = bool(made) and made[-1] in _FILE_OPTIONS and tree is not None and path.is_file()
+        made.append(str(rewritten(path)) if is_file else str(_on_host(argument, tree)))
+    return made
+
+
+def _give_back_paths(environment: Path, tree: Path | None) -> None:
+    """Editable installs note where their source is: in a container that is where the image has it."""
+    if tree is None:
+        return
+    for place in python_envs.packages(environment):
+        for file in [*place.glob("*.pth"), *place.glob("__editable__*.py")]:
+            text = file.read_text()
+            if str(tree) in text:
+                file.unlink()
+                file.write_text(text.replace(str(tree), ""))

@@ -1,0 +1,373 @@
+"""What a layer's definition asks for, step by step, and which of it happens here.
+
+Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
+and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import platform
+import posixpath
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from modal_proto import api_pb2
+
+from modalflow.emulator.images.dockerfile.lines import (
+    Command,
+    DockerfileError,
+    commands,
+    fields,
+    flags_and_rest,
+    json_form,
+    pairs,
+    value,
+)
+from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip, outcome
+
+#: The first line of debian_slim, which Modal keeps built in its global namespace.
+_DEBIAN_SLIM = re.compile(r"python:(?P<series>\d+\.\d+)\S*-slim-\w+$")
+
+_PYTHON = re.compile(r"(?:docker\.io/)?(?:library/)?python:(?P<series>\d+\.\d+)(?![\d])")
+
+#: Instructions without an effect here that would make a difference to a function's container on Modal.
+_CHANGES_CONTAINERS = frozenset({"USER", "ENTRYPOINT", "ONBUILD"})
+
+#: What these instructions ask for is so anyway.
+_USUAL = frozenset({"USER root", "USER 0", "ENTRYPOINT []"})
+
+#: Shells whose lists of commands are read as shell.py reads them. The last one is micromamba's, which is bash.
+_SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "_dockerfile_shell.sh"})
+
+#: Modal's own requirements, installed into images of old image builders: containers here have the host's client.
+_CLIENT_REQUIREMENTS = "/modal_requirements.txt"
+
+
+class RecipeError(ValueError):
+    """The definition cannot be built. The text says what is wrong with it."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file of the build context: by the hash of its content where a client uploaded it, else as it is."""
+
+    sha256: str = ""
+    data: bytes = b""
+    mode: int = 0o644
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Files to place: path in the image → what goes there."""
+
+    files: Mapping[str, Source]
+
+
+Action = Copy | RunPip | Fail
+
+
+@dataclass(frozen=True)
+class Step:
+    """An instruction, what is to be done for it, and what a user should know about it."""
+
+    text: str
+    actions: tuple[Action, ...] = ()
+    note: str = ""
+    missing: tuple[str, ...] = ()
+    """What of it is not executed, so that containers may lack what it would have made."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a layer adds up to with those below it, apart from files."""
+
+    variables: Mapping[str, str] = field(default_factory=dict)
+    workdir: str = ""
+    base: str = ""
+    """The id of the image whose files and packages it starts with; empty: the host's alone."""
+    missing: tuple[str, ...] = ()
+    """The steps that were not executed."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A layer as it is to be made."""
+
+    settings: Settings
+    steps: tuple[Step, ...]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to do, or to tell the user."""
+        return any(step.actions or step.note for step in self.steps)
+
+
+def read(
+    definition: api_pb2.Image,
+    *,
+    is_global: bool,
+    bases: Mapping[str, Settings],
+    context: Mapping[str, Source],
+    secrets: Mapping[str, str],
+) -> Recipe:
+    """Read a definition. ``bases`` are the images that FROM names, ``context`` the files that COPY finds."""
+    reader = _Reader(definition, is_global, bases, context, secrets)
+    try:
+        for command in commands(definition.dockerfile_commands):
+            reader.read(command)
+    except DockerfileError as error:
+        raise RecipeError(f"the Dockerfile cannot be read: {error}") from error
+    return Recipe(reader.settings, (*reader.steps, *_options_without_effect(definition)))
+
+
+def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
+    """Yield a step for what is asked for beside the Dockerfile and not had here."""
+    gpu = definition.gpu_config
+    if gpu.gpu_type or gpu.type:
+        yield Step(f"gpu={gpu.gpu_type or gpu.type}", note="not had: no image is built with a GPU here")
+    if definition.volume_mounts and not definition.HasField("build_function"):
+        paths = ", ".join(mount.mount_path for mount in definition.volume_mounts)
+        yield Step(f"volumes at {paths}", note="not mounted: nothing but pip is executed, and it sees the image alone")
+
+
+@dataclass(frozen=True)
+class _Stage:
+    """What an image or an earlier stage hands on to a stage that is made from it."""
+
+    settings: Settings
+    actions: Mapping[int, tuple[Action, ...]] = field(default_factory=dict)
+
+
+class _Reader:
+    def __init__(
+        self,
+        definition: api_pb2.Image,
+        is_global: bool,
+        bases: Mapping[str, Settings],
+        context: Mapping[str, Source],
+        secrets: Mapping[str, str],
+    ) -> None:
+        self.steps: list[Step] = []
+        self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
+        # A layer without FROM is one with run_function: it has nothing but the image below it.
+        self.settings = next(iter(bases.values()), Settings())
+        self._has_stage = False
+        self._actions: dict[int, tuple[Action, ...]] = {}
+        """Of the steps of this stage and of those that it is made from, by their place among ``steps``."""
+        self._stage_name = ""
+        self._is_global = is_global
+        self._is_slim = False
+        self._context = context
+        self._secrets = secrets
+        self._given: dict[str, str] = dict(definition.build_args)
+        self._global_arguments: dict[str, str] = {}
+        self._arguments: dict[str, str] = {}
+        self._other_shell = ""
+        self._handlers: Mapping[str, Callable[[Command], Step]] = {
+            "FROM": self._from,
+            "ARG": self._arg,
+            "ENV": self._env,
+            "WORKDIR": self._workdir,
+            "COPY": self._copy,
+            "ADD": self._add,
+            "RUN": self._run,
+            "SHELL": self._shell,
+        }
+
+    def read(self, command: Command) -> None:
+        if not self._has_stage and command.verb not in ("FROM", "ARG"):
+            raise DockerfileError(f"{command.verb} comes before the first FROM; expected FROM with an image first")
+        step = self._handlers.get(command.verb, self._without_effect)(command)
+        if self._is_slim and command.verb != "FROM":
+            # What Modal's own base image is made of has happened long ago, on Modal as well.
+            step = Step(step.text)
+        self._actions[len(self.steps)] = step.actions
+        self.steps.append(step)
+        self.settings = replace(self.settings, missing=(*self.settings.missing, *step.missing))
+
+    @property
+    def _known(self) -> dict[str, str]:
+        return {"PATH": os.environ.get("PATH", os.defpath), **self._arguments, **self.settings.variables}
+
+    def _from(self, command: Command) -> Step:
+        _, rest = flags_and_rest(command.rest)
+        image, *name = [value(word, {**self._global_arguments}) for word in fields(rest)] or [""]
+        if not image or (name and (len(name) != 2 or name[0].upper() != "AS")):
+            raise DockerfileError("FROM needs one image, e.g. FROM python:3.12-slim, or FROM python:3.12-slim AS name")
+        if self._stage_name:
+            self._stages[self._stage_name] = _Stage(self.settings, self._actions)
+        found = self._stages.get(image.lower())
+        self.settings, self._actions = (found.settings, dict(found.actions)) if found else (Settings(), {})
+        # Of an earlier stage that this one is not made from, nothing is in the image but what COPY --from takes of it.
+        self.steps = [replace(step, actions=self._actions.get(at, ())) for at, step in enumerate(self.steps)]
+        self._has_stage = True
+        self._arguments, self._other_shell = {}, ""
+        self._stage_name = name[1].lower() if name else ""
+        slim = _DEBIAN_SLIM.match(image) if self._is_global else None
+        self._is_slim = slim is not None
+        if found is not None:
+            return Step(str(command))
+        here = platform.python_version()
+        python = slim or _PYTHON.match(image)
+        if slim is None:
+            note = f"not pulled: containers have this machine's files and its Python {here}"
+            is_alike = python is not None and here.startswith(f"{python['series']}.")
+            return Step(str(command), note=note, missing=() if is_alike else (f"FROM {image} (not pulled)",))
+        if here.startswith(f"{slim['series']}."):
+            return Step(str(command))
+        note = f"Python {slim['series']} was asked for; containers here run this machine's Python {here}"
+        return Step(str(command), note=note)
+
+    def _arg(self, command: Command) -> Step:
+        words = fields(command.rest)
+        if not words:
+            raise DockerfileError("ARG needs a name, e.g. ARG VERSION=1")
+        for word in words:
+            name, has_default, default = word.partition("=")
+            if not name:
+                raise DockerfileError("ARG has a blank name; expected name or name=value")
+            if name in self._given:
+                self._declare(name, self._given[name])
+            elif has_default:
+                self._declare(name, value(default, self._known if self._has_stage else self._global_arguments))
+            elif name in self._global_arguments:
+                self._declare(name, self._global_arguments[name])
+        return Step(str(command))
+
+    def _declare(self, name: str, text: str) -> None:
+        (self._arguments if self._has_stage else self._global_arguments)[name] = text
+
+    def _env(self, command: Command) -> Step:
+        added = pairs("ENV", command.rest, self._known)
+        self.settings = replace(self.settings, variables={**self.settings.variables, **added})
+        return Step(str(command))
+
+    def _workdir(self, command: Command) -> Step:
+        path = value(command.rest, self._known)
+        if not path:
+            raise DockerfileError("WORKDIR needs a path, e.g. WORKDIR /srv/app")
+        where = posixpath.normpath(posixpath.join(self.settings.workdir or "/", path))
+        self.settings = replace(self.settings, workdir=where)
+        return Step(str(command))
+
+    def _copy(self, command: Command) -> Step:
+        flags, rest = flags_and_rest(command.rest)
+        if any(flag.startswith("--from=ghcr.io/astral-sh/uv:") for flag in flags):
+            # The uv that the SDK's own uv_pip_install brings along: pip installs here.
+            return Step(str(command))
+        listed = json_form(rest)
+        words = [value(word, self._known) for word in fields(rest)] if listed is None else listed
+        if len(words) < 2:
+            raise DockerfileError(f"{command.verb} needs a source and a target, e.g. {command.verb} app.py /srv/")
+        if unknown := [flag for flag in flags if not flag.startswith(("--chown", "--link", "--chmod"))]:
+            return _not_executed(command, f"{unknown[0].partition('=')[0]} is not known here")
+        *sources, target = words
+        if sources == ["/python/."]:
+            # add_python: a Python of Modal's, as a mount that is empty here.
+            return Step(str(command), note=f"containers here run this machine's Python {platform.python_version()}")
+        if sources == [_CLIENT_REQUIREMENTS]:
+            return Step(str(command))
+        where = posixpath.join(self.settings.workdir or "/", target)
+        context = dict(self._context)
+        for heredoc in command.heredocs:
+            text = heredoc.text if heredoc.literal else expanded(heredoc.text, self._known)
+            context[f"/{heredoc.mark}"] = Source(data=text.encode())
+        sources = [re.sub(r"^<<-?", "", source) if command.heredocs else source for source in sources]
+        return Step(str(command), (Copy(_with_mode(copied(sources, where, context), flags)),))
+
+    def _add(self, command: Command) -> Step:
+        _, rest = flags_and_rest(command.rest)
+        sources = (json_form(rest) or fields(rest))[:-1]
+        archives = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+        if any("://" in source or source.startswith("git@") or source.endswith(archives) for source in sources):
+            return _not_executed(command, "ADD only copies files here")
+        return self._copy(command)
+
+    def _run(self, command: Command) -> Step:
+        if _CLIENT_REQUIREMENTS in self._context and (
+            "install" in command.rest or _CLIENT_REQUIREMENTS in command.rest
+        ):
+            # Modal's own layers.
+            return Step(str(command), note="not executed here: containers have this machine's modal and what it needs")
+        if self._other_shell and not command.rest.startswith("["):
+            return _not_executed(command, f"it is for the shell {self._other_shell}")
+        exported = {**self.settings.variables, **self._secrets}
+        found = outcome(command, exported, self._arguments, self.settings.workdir)
+        if not found.missing:
+            note = "" if found.actions else "not executed here: nothing of it would be in the image"
+            return Step(str(command), tuple(found.actions), note)
+        if not found.actions:
+            return replace(_not_executed(command, found.why), missing=(str(command),))
+        named = ", ".join(f"`{part}`" for part in found.missing)
+        note = f"not executed here: {named} ({found.why})"
+        return Step(str(command), tuple(found.actions), note, tuple(f"RUN {part}" for part in found.missing))
+
+    def _shell(self, command: Command) -> Step:
+        program = json_form(command.rest)
+        if not program:
+            raise DockerfileError('SHELL needs a list, e.g. SHELL ["/bin/bash", "-c"]')
+        self._other_shell = "" if posixpath.basename(program[0]) in _SHELLS else program[0]
+        return Step(str(command), note="not executed here: nothing but pip is executed, without a shell")
+
+    def _without_effect(self, command: Command) -> Step:
+        step = _not_executed(command, f"{command.verb} means nothing to containers here")
+        is_missed = command.verb in _CHANGES_CONTAINERS and str(command) not in _USUAL
+        return step if is_missed else replace(step, missing=())
+
+
+def expanded(text: str, variables: Mapping[str, str]) -> str:
+    """Return a here-document with its variables replaced: quotes in it mean nothing."""
+    return value(re.sub(r"""(['"])""", r"\\\1", text), variables)
+
+
+def _with_mode(files: dict[str, Source], flags: Sequence[str]) -> dict[str, Source]:
+    given = [flag.partition("=")[2] for flag in flags if flag.startswith("--chmod=")]
+    if not given or not re.fullmatch(r"[0-7]{3,4}", given[-1]):
+        return files
+    return {path: replace(source, mode=int(given[-1], 8)) for path, source in files.items()}
+
+
+def _not_executed(command: Command, why: str) -> Step:
+    return Step(str(command), note=f"not executed here: {why}", missing=(str(command),))
+
+
+def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -> dict[str, Source]:
+    """Return what ``COPY sources target`` places where; RecipeError for a source that the context does not have.
+
+    A folder's content is copied, not the folder; a target with ``/`` at its end is a folder.
+    """
+    placed: dict[str, Source] = {}
+    for source in sources:
+        # Context paths are absolute; what a COPY names is relative to the context's root.
+        path = posixpath.normpath(f"/{source.lstrip('/')}")
+        matches = [path] if path in context or not any(c in path for c in "*?[") else _matching(path, context)
+        into = target.endswith(("/", "/.")) or len(sources) > 1 or matches != [path]
+        before = len(placed)
+        for match in matches:
+            if match in context:
+                where = posixpath.join(target, posixpath.basename(match)) if into else target
+                placed[posixpath.normpath(where)] = context[match]
+                continue
+            folder = match.rstrip("/") + "/"
+            for name in context:
+                if name.startswith(folder):
+                    placed[posixpath.normpath(posixpath.join(target, name[len(folder) :]))] = context[name]
+        if len(placed) == before and path != "/":
+            raise RecipeError(f"COPY found no {source!r}: it is not among the files that were sent for this layer")
+    return placed
+
+
+def _matching(pattern: str, context: Mapping[str, Source]) -> list[str]:
+    """The files and folders of the context that a pattern means; a ``*`` does not match a ``/``."""
+    depth = pattern.count("/")
+    prefixes = dict.fromkeys("/".join(name.split("/")[: depth + 1]) for name in context)
+    parts = pattern.split("/")
+    return [
+        name
+        for name in prefixes
+        if len(name.split("/")) == len(parts)
+        and all(fnmatch.fnmatchcase(one, part) for one, part in zip(name.split("/"), parts, strict=True))
+    ]

@@ -1,0 +1,155 @@
+"""How pieces of lines become lines again, for those who fetch a log and for those who watch one grow.
+
+Containers deliver the beginning of a line before its end has come. Pure: knows no clock and no RPC.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TypeAlias
+
+from modalflow.emulator.logs.log_records import Entry
+
+#: Characters up to which pieces are joined to one line: a progress bar may go on for hours.
+LONGEST_JOINED = 64 * 1024
+
+#: Characters up to which pieces are sent as one.
+LONGEST_MERGED = 2**20
+
+#: Characters of an unfinished line that a terminal is shown, and shown again with what follows. A longer one may take
+#: two rows of a terminal, of which a carriage return leads back to the second; it is shown in several rows.
+NARROW = 80
+
+#: Unfinished lines that are remembered at a time, one for each output of a container.
+MOST_UNFINISHED = 1_000
+
+_Place: TypeAlias = tuple[str, int, str, str]
+
+_INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def _place(entry: Entry) -> _Place:
+    """Return what two pieces of one line have alike."""
+    return entry.container_id, entry.source, entry.function_call_id, entry.input_id
+
+
+class Unfinished:
+    """The lines that have no end yet, by which an entry is known to continue one."""
+
+    def __init__(self) -> None:
+        self._sizes: dict[tuple[str, int], tuple[_Place, int]] = {}
+
+    def marked(self, entry: Entry) -> Entry:
+        """Return the entry, which is the next one, with the truth in ``continues``."""
+        place = _place(entry)
+        before, size = self._sizes.pop(place[:2], (place, 0))
+        continues = before == place and 0 < size < LONGEST_JOINED
+        if not entry.data.endswith("\n"):
+            self._sizes[place[:2]] = place, len(entry.data) + (size if continues else 0)
+            if len(self._sizes) > MOST_UNFINISHED:
+                del self._sizes[next(iter(self._sizes))]
+        return replace(entry, continues=True) if continues else entry
+
+
+def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
+    """Yield whole lines, newest first; each has the number and the time of its first piece."""
+    rests: dict[_Place, list[Entry]] = {}
+    for entry in newest_first:
+        if entry.continues:
+            rests.setdefault(_place(entry), []).append(entry)
+        elif rests and (rest := rests.pop(_place(entry), None)):
+            yield _one([entry, *reversed(rest)], entry.number)
+        else:
+            yield entry
+    # Their beginnings are forgotten.
+    for rest in rests.values():
+        yield _one(rest[::-1], rest[-1].number)
+
+
+def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """Join pieces of lines that follow each other at once. A joined one has the number of its last piece."""
+    pieces: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if pieces and (pieces[-1].data.endswith("\n") or _place(entry) != _place(pieces[0]) or size >= LONGEST_MERGED):
+            yield _one(pieces, pieces[-1].number)
+            pieces, size = [], 0
+        pieces.append(entry)
+        size += len(entry.data)
+    if pieces:
+        yield _one(pieces, pieces[-1].number)
+
+
+def _one(pieces: list[Entry], number: int) -> Entry:
+    if len(pieces) == 1:
+        return pieces[0]
+    return replace(pieces[0], number=number, data="".join(piece.data for piece in pieces))
+
+
+def ended(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """End lines that something of another place follows: the SDK prints entries one after another."""
+    before: Entry | None = None
+    for entry in entries:
+        if before is not None:
+            has_end = before.data.endswith("\n") or _place(before) == _place(entry)
+            yield before if has_end else replace(before, data=before.data + "\n")
+        before = entry
+    if before is not None:
+        yield before
+
+
+class Terminal:
+    """Pieces of lines as the SDK's output expects them: an unfinished line ends with a carriage return.
+
+    The SDK (``modal._output.rich.LineBufferedOutput``) keeps back what has no end, and prints a line that ends with a
+    carriage return so that what comes next overwrites it. So an unfinished line is sent with one, and sent again, as
+    a whole, with what continues it. Where another output comes between, the unfinished line keeps its own row. What a
+    line overwrote itself is not sent: of carriage returns within a line the SDK's output shows nothing.
+    """
+
+    def __init__(self, seen: Iterable[Entry] = ()) -> None:
+        """``seen`` is what the reader has seen already, on a stream that has ended."""
+        self._begun: dict[_Place, str] = {}
+        self._open: Entry | None = None
+        for _ in self.shown(seen):
+            pass
+        self._open = None
+
+    def shown(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Yield what to send for the next entries."""
+        for entry in entries:
+            place = _place(entry)
+            if self._open is not None and _place(self._open) != place:
+                yield from self.left()
+            begun = self._begun.pop(place, "") if entry.continues else ""
+            self._open = None
+            yield replace(entry, data=self._with_end(entry, begun + entry.data))
+
+    def left(self) -> Iterator[Entry]:
+        """Yield what to send before anything else is printed: the unfinished line keeps its row."""
+        if self._open is not None:
+            yield replace(self._open, data="\n")
+            self._open = None
+
+    def _with_end(self, entry: Entry, data: str) -> str:
+        text = data.rstrip("\r\n")
+        end = data[len(text) :]
+        shown = text.rpartition("\r")[2]
+        if end.endswith("\n"):
+            return shown + end
+        if end:
+            self._remember(entry, "")
+            return shown + end
+        if len(_INVISIBLE.sub("", shown)) > NARROW:
+            # Of a line of megabytes, too: without this the SDK would search all of it again at each piece.
+            return shown + "\n"
+        self._remember(entry, shown)
+        return shown + "\r"
+
+    def _remember(self, entry: Entry, begun: str) -> None:
+        self._open = entry
+        self._begun[_place(entry)] = begun
+        if len(self._begun) > MOST_UNFINISHED:
+            del self._begun[next(iter(self._begun))]

@@ -1,0 +1,271 @@
+"""A container's view of the file system, made by its first process for itself.
+
+Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
+root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a
+private layer that ends with the container, and the host's files are there to be read, except for the state folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from pathlib import Path
+
+from modalflow.emulator.images.layer_capture import Keeper
+from modalflow.emulator.processes import mountinfo, syscalls, volume_mounts
+from modalflow.emulator.processes.container_spec import Isolation, Room
+
+#: Where the host's root is while the room is being made.
+_HOST = "/.modalflow-host"
+
+#: Devices of the host that a container has: those without a state, and what computes.
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*", "dri", "kfd")
+
+#: What root of the host could change for all of the machine by writing a file. runc's defaults (libcontainer's
+#: specconv), /sys in place of cgroups.
+_THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
+
+
+def enter(isolation: Isolation, room: Room) -> tuple[Keeper | None, list[int]]:
+    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
+
+    Returns what keeps the private layer, where it is to be kept, and file descriptors for the first process to hold.
+    """
+    if isolation is Isolation.PLAIN:
+        _enter_plain(room)
+        return None, []
+    scratch = room.folder / "scratch"
+    root = scratch / "root"
+    syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+    scratch.mkdir(exist_ok=True)
+    # An overlay cannot have its upper directory on an overlay, which a host's root often is: a tmpfs always works.
+    syscalls.mount("tmpfs", str(scratch), "tmpfs", options="mode=755")
+    (scratch / "work").mkdir()
+    root.mkdir()
+    # Not a second lower layer: the kernel refuses layers of which one lies inside the other (ELOOP).
+    _copy_tree(str(room.layer), str(scratch / "upper"))
+    if isolation is Isolation.ROOT:
+        _one_overlay(room, scratch)
+    else:
+        _many_overlays(room, scratch)
+    keeper = None if room.kept is None else Keeper(scratch / "upper", room.kept)
+    os.makedirs(f"{root}{_HOST}")
+    os.chdir(root)
+    syscalls.pivot_root(".", f".{_HOST}")
+    # From here on paths are the container's: no symlink of the host's can lead out of it.
+    os.chdir("/")
+    _hide(room)
+    held = volume_mounts.place(room.volumes, isolation, _HOST)
+    syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    _make_devices()
+    for path in _THE_MACHINES:
+        if os.path.exists(path):
+            syscalls.bind(path, path, recursive=True)
+            syscalls.make_read_only(path)
+    syscalls.unmount(_HOST)
+    os.rmdir(_HOST)
+    os.makedirs(room.cwd, exist_ok=True)
+    os.chdir(room.cwd)
+    return keeper, held
+
+
+def plain_home(room: Room) -> Path:
+    """Return where ``/root`` is for a container without a root of its own."""
+    return room.folder / "root" / "root"
+
+
+def host_mounts(hidden: Path) -> list[str]:
+    """Return the mount points that an overlay over / does not show: the outermost of each tree.
+
+    /proc and /dev are not among them: a container has its own.
+    """
+    points = set()
+    for mounted in mountinfo.mounts():
+        point = mounted.point
+        there = Path(point)
+        if point != "/" and not any(there.is_relative_to(place) for place in ("/proc", "/dev", hidden)):
+            points.add(point)
+    return sorted(p for p in points if not any(str(above) in points for above in Path(p).parents))
+
+
+def _one_overlay(room: Room, scratch: Path) -> None:
+    """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
+    _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
+    for point in host_mounts(room.hidden):
+        # One that the host has unmounted since is not missed.
+        with contextlib.suppress(FileNotFoundError):
+            _show_host(room, scratch, Path(point))
+
+
+def _many_overlays(room: Room, scratch: Path) -> None:
+    """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
+    below it, so each folder gets its own, and the mounts are bound."""
+    root = f"{scratch}/root"
+    mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc"), Path("/dev")]
+    needed = [Path("/", v.mount_path) for v in room.volumes] + [
+        room.hidden,
+        *room.also_hidden,
+        *room.shown,
+        *room.lent,
+        Path("/", room.cwd),
+    ]
+    tops = sorted(Path("/").iterdir())
+    for made in sorted((scratch / "upper").iterdir()):
+        if Path("/", made.name) not in tops:
+            made.rename(f"{root}/{made.name}")
+    # Only a mount can become a root.
+    syscalls.bind(root, root)
+
+    def place(host: Path) -> None:
+        there = f"{root}{host}"
+        upper, work = f"{scratch}/upper{host}", f"{scratch}/work{host}"
+        if host.is_symlink():
+            os.symlink(host.readlink(), there)
+        elif not host.is_dir():
+            Path(there).touch()
+            syscalls.bind(str(host), there)
+        elif host in (Path("/proc"), Path("/dev")):
+            os.mkdir(there)
+        elif not os.access(host, os.R_OK | os.X_OK):
+            # Nobody here could look into it: the container has its own, with what the app puts there.
+            os.makedirs(upper, exist_ok=True)
+            os.makedirs(there, exist_ok=True)
+            syscalls.bind(upper, there)
+        elif not any(m.is_relative_to(host) for m in mounted):
+            for folder in (upper, work, there):
+                os.makedirs(folder, exist_ok=True)
+            _overlay(str(host), upper, work, there, ",userxattr")
+        elif any(n.is_relative_to(host) for n in needed) and host not in mounted:
+            os.makedirs(there, exist_ok=True)
+            for child in sorted(host.iterdir()):
+                place(child)
+        else:
+            _show_host(room, scratch, host, ",userxattr")
+
+    for top in tops:
+        place(top)
+
+
+def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") -> None:
+    layers = (
+        (name, volume_mounts.escaped(path)) for name, path in (("lower", lower), ("upper", upper), ("work", work))
+    )
+    options = ",".join(f"{name}dir={path}" for name, path in layers) + extra
+    syscalls.mount("overlay", target, "overlay", options=options)
+
+
+def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
+    """Show a mount of the host's, which may be a single file, so that what is written there is the container's own.
+
+    Where the kernel makes no overlay, because of further mounts below it for one, it is only to be read.
+    """
+    there = f"{scratch}/root{host}"
+    if not os.path.lexists(there):
+        _make_point(str(host), there)
+    if host.is_dir() and host != Path("/sys"):
+        private = scratch / "mounts" / str(host).strip("/").replace("/", "-")
+        (private / "work").mkdir(parents=True, exist_ok=True)
+        layer = Path(f"{room.layer}{host}")
+        try:
+            if layer.is_dir():
+                _copy_tree(str(layer), str(private / "upper"))
+            else:
+                (private / "upper").mkdir()
+                shutil.copymode(host, private / "upper")
+            if not _has_mounts_below(host):
+                _overlay(str(host), str(private / "upper"), str(private / "work"), there, extra)
+                return
+        except OSError:
+            # Some file systems cannot be a layer.
+            pass
+    syscalls.bind(str(host), there, recursive=True)
+    syscalls.make_read_only(there)
+
+
+def _has_mounts_below(host: Path) -> bool:
+    return any(host in Path(mounted.point).parents for mounted in mountinfo.mounts())
+
+
+def _make_devices() -> None:
+    """Give the container a /dev of its own: the host's has its disks, and memory that others share."""
+    syscalls.mount("tmpfs", "/dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
+    for pattern in _DEVICES:
+        for device in Path(f"{_HOST}/dev").glob(pattern):
+            there = f"/dev/{device.name}"
+            _make_point(str(device), there)
+            syscalls.bind(str(device), there, recursive=True)
+    os.mkdir("/dev/shm", 0o1777)
+    syscalls.mount("tmpfs", "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
+    os.mkdir("/dev/pts")
+    with contextlib.suppress(OSError):
+        # Only programs that talk to terminals miss it.
+        syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID, "newinstance,ptmxmode=0666,mode=620")
+    for name, target in (
+        ("ptmx", "pts/ptmx"),
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ):
+        os.symlink(target, f"/dev/{name}")
+
+
+def _make_point(like: str, there: str) -> None:
+    """Make what something can be mounted on: a folder for a folder, a file for a file."""
+    if os.path.isdir(like):
+        os.makedirs(there, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(there), exist_ok=True)
+        Path(there).touch()
+
+
+def _hide(room: Room) -> None:
+    """Lay an empty folder over each of the control plane's, and in it what the container may see."""
+    for hidden in map(str, (room.hidden, *room.also_hidden)):
+        os.makedirs(hidden, exist_ok=True)
+        syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
+    for path in map(str, (*room.shown, *room.lent)):
+        if os.path.lexists(f"{_HOST}{path}"):
+            if not os.path.lexists(path):
+                _make_point(f"{_HOST}{path}", path)
+            if Path(path) in room.lent:
+                # In a user namespace a mount of the host's keeps what it is, if that is more than this.
+                with contextlib.suppress(PermissionError):
+                    syscalls.bind(f"{_HOST}{path}", path, read_only=True)
+            else:
+                syscalls.bind(f"{_HOST}{path}", path, recursive=True)
+
+
+def _copy_tree(source: str, target: str) -> None:
+    """Copy a tree with its modes and times. It belongs to the container from then on."""
+    os.mkdir(target)
+    shutil.copystat(source, target)
+    for entry in os.scandir(source):
+        there = f"{target}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), there)
+        elif entry.is_dir():
+            _copy_tree(entry.path, there)
+        else:
+            shutil.copyfile(entry.path, there)
+            status = entry.stat()
+            os.chmod(there, status.st_mode & 0o7777)
+            os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _enter_plain(room: Room) -> None:
+    root = room.folder / "root"
+    if room.layer.exists():
+        shutil.copytree(room.layer, root, dirs_exist_ok=True)
+    # One that lies in another comes after that, whose view leaves out what lies in it.
+    for volume in sorted(room.volumes, key=volume_mounts.depth):
+        path = root / volume.mount_path.strip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir() and not path.is_symlink():
+            # In a bucket, a folder that was made for it.
+            path.rmdir()
+        path.symlink_to(volume.view / volume.sub_path.strip("/"))
+    home = plain_home(room)
+    home.mkdir(parents=True, exist_ok=True)
+    os.chdir(home)

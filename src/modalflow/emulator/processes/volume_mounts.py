@@ -1,0 +1,171 @@
+"""The volumes of a container, mounted where the app says, some of them inside others.
+
+Owns the mounts of volumes in a container's room, from within: ``place`` is called in the container's mount namespace,
+in its root, by its first process, which keeps a file descriptor of each overlay mount. Each volume is mounted where
+Modal's runtime expects it, and a symlink leads there from its mount path, as on Modal. A mount path inside another
+volume gets a mount instead, so that nothing is written into that volume; a folder to mount it on, if that volume has
+none, is shown by a layer of this container's own.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from modalflow.emulator.processes import syscalls
+from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, VolumeView
+
+#: A folder that was there when the container began can be renamed, as in any file system, and a file's mode or time
+#: changes without a copy of its content. In user namespaces the kernel has neither: renaming such a folder is EXDEV.
+_ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
+
+
+def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> list[int]:
+    """Mount the volumes, whose paths are those of the host, which is at ``host``.
+
+    Returns a file descriptor of each overlay mount, through which the control plane can write to the volume.
+    """
+    placing = _Placing(isolation, host)
+    # One that lies in another comes after that.
+    outermost_first = sorted(volumes, key=depth)
+    while not all(placing.place(volume) for volume in outermost_first):
+        # A folder was missing: with a layer that shows it, all is mounted anew.
+        placing.undo()
+    return placing.held
+
+
+def depth(volume: VolumeView) -> int:
+    """Return how many folders a volume's mount path leads through."""
+    return len(Path(volume.mount_path.strip("/")).parts)
+
+
+def escaped(path: str) -> str:
+    """Return a path as an overlay's option takes it."""
+    return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
+
+
+class _Placing:
+    """What is mounted so far."""
+
+    def __init__(self, isolation: Isolation, host: str) -> None:
+        self._host = host
+        self._options = _ROOTS_OVERLAY if isolation is Isolation.ROOT else "userxattr"
+        self._mounted: dict[str, VolumeView] = {}
+        """Mount point → what is mounted there, each after those in which it lies."""
+        self._with_points: set[str] = set()
+        self.held: list[int] = []
+
+    def place(self, volume: VolumeView) -> bool:
+        """Mount a volume; False if a folder to mount it on is missing, which is there the next time."""
+        place = f"{VOLUMES}/{volume.volume_id}"
+        self._mount(volume, place)
+        target = str(Path(place, volume.sub_path.strip("/")))
+        above, name = os.path.split(f"/{volume.mount_path.strip('/')}")
+        path = os.path.join(os.path.realpath(above), name)
+        if self._holder(path) is not None:
+            # A symlink of that volume's is followed; one of the host's gives way.
+            path = os.path.realpath(path)
+        self._check(path)
+        holder = self._holder(path)
+        if holder is None:
+            self._link(path, target, volume)
+            return True
+        if not os.path.isdir(path):
+            point, outer = holder
+            if outer.layers:
+                self._show_folder(outer, point, path)
+                return False
+            os.makedirs(path)
+        self._bind(target, path, volume)
+        return True
+
+    def undo(self) -> None:
+        """Unmount all of it."""
+        for point, volume in reversed(self._mounted.items()):
+            syscalls.unmount(point)
+            if volume.layers and volume.read_only and point == f"{VOLUMES}/{volume.volume_id}":
+                syscalls.unmount(point)
+        self._mounted.clear()
+        while self.held:
+            os.close(self.held.pop())
+
+    def _mount(self, volume: VolumeView, place: str) -> None:
+        os.makedirs(place, exist_ok=True)
+        if not volume.layers:
+            self._bind(f"{self._host}{volume.view}", place, volume)
+        else:
+            # As names in the current folder: the options of a mount have to fit into one page.
+            os.chdir(f"{self._host}{volume.layers[0].parent}")
+            lower = [layer.name for layer in volume.layers]
+            if volume.volume_id in self._with_points:
+                lower.insert(0, escaped(self._points(volume)))
+            upper, work = (escaped(f"{self._host}{volume.view}/{name}") for name in ("upper", "work"))
+            options = f"lowerdir={':'.join(lower)},upperdir={upper},workdir={work},index=off,{self._options}"
+            syscalls.mount(volume.volume_id, place, "overlay", options=options)
+            self._mounted[place] = volume
+            os.chdir("/")
+            # The control plane writes through this when it reloads the volume: the container can put something else at
+            # the path, and another mount covers it there if it is only to be read.
+            self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
+        shown = os.path.join(place, volume.sub_path.strip("/"))
+        self._check(os.path.realpath(shown))
+        os.makedirs(shown, exist_ok=True)
+        if volume.read_only:
+            if volume.layers:
+                syscalls.bind(place, place)
+            syscalls.make_read_only(place)
+
+    def _check(self, path: str) -> None:
+        """Refuse a path, without symlinks, that a symlink of a volume leads to the host by, which is still mounted."""
+        if path == self._host or path.startswith(f"{self._host}/"):
+            raise OSError(errno.EXDEV, "a symlink in a volume leads out of the container", path)
+
+    def _bind(self, source: str, point: str, volume: VolumeView) -> None:
+        syscalls.bind(source, point)
+        self._mounted[point] = volume
+
+    def _holder(self, path: str) -> tuple[str, VolumeView] | None:
+        """Return the mount, and its volume, that a path without symlinks lies in, None if that is no volume's."""
+        holding = [point for point in self._mounted if path.startswith(f"{point}/")]
+        return max(((point, self._mounted[point]) for point in holding), key=lambda it: len(it[0]), default=None)
+
+    def _link(self, path: str, target: str, volume: VolumeView) -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        if os.path.isdir(path) and not os.path.islink(path):
+            try:
+                os.rmdir(path)
+            except OSError:
+                # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
+                self._bind(target, path, volume)
+                return
+        elif os.path.lexists(path):
+            os.unlink(path)
+        os.symlink(target, path)
+
+    def _show_folder(self, outer: VolumeView, point: str, path: str) -> None:
+        """Have a folder be seen in a volume that is not in it: in the uppermost of the layers below its own."""
+        below = path[len(point) :]
+        if point != f"{VOLUMES}/{outer.volume_id}":
+            # It is mounted there from its sub_path on.
+            below = f"/{outer.sub_path.strip('/')}{below}".replace("//", "/")
+        seen, made = Path(VOLUMES, outer.volume_id), Path(self._points(outer))
+        made.mkdir(exist_ok=True)
+        made.chmod(0o755)
+        folders = []
+        for part in Path(below.strip("/")).parts:
+            seen, made = seen / part, made / part
+            made.mkdir(exist_ok=True)
+            folders.append((seen, made))
+        for seen, made in reversed(folders):
+            if seen.is_dir():
+                # What the volume has looks as it did.
+                shutil.copystat(seen, made)
+            else:
+                made.chmod(0o755)
+        self._with_points.add(outer.volume_id)
+
+    def _points(self, volume: VolumeView) -> str:
+        return f"{self._host}{volume.view}/points"

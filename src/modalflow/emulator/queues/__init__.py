@@ -1,0 +1,1 @@
+"""Modal Queues and their partitions."""

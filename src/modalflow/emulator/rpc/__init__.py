@@ -1,0 +1,1 @@
+"""How an RPC reaches its handler: sockets, dispatch, repeats, errors."""

@@ -1,0 +1,1 @@
+"""Modal's smaller resources: Dicts, Secrets, environments, mounts, blobs, buckets."""

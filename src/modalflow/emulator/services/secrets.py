@@ -1,0 +1,127 @@
+"""Modal Secrets: sets of environment variables that functions are started with.
+
+Owns the values. With a state folder they stand in its file of records, readable by this user alone but in the clear;
+nothing here writes one to a log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from google.protobuf.empty_pb2 import Empty
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator import clock
+from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.wire import message, optional
+from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.registry import Kept, Registry
+
+#: That a Secret was used is written when the last word on it is so old: a listing tells it, nothing rests on it.
+USE_NOTED_AFTER = 60.0
+
+
+@dataclass(kw_only=True)
+class Secret(Kept):
+    """One Modal Secret."""
+
+    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "values", "last_used_at")
+
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    last_used_at: float = 0.0
+
+    @property
+    def metadata(self) -> api_pb2.SecretMetadata:
+        return message(
+            api_pb2.SecretMetadata,
+            name=self.name,
+            creation_info=self.creation_info,
+            keys=sorted(self.values),
+            environment_name=self.environment,
+            last_used_at=self.last_used_at,
+        )
+
+
+class Secrets(Service):
+    """Answers the Secret RPCs; ``values`` is for the service that starts containers."""
+
+    inferred: ClassVar[Mapping[str, str]] = {
+        "SecretUpdate": "containers that run keep the values that they were started with.",
+    }
+
+    def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
+        self._secrets = Registry("Secret", "st", Secret, environments, journal or Journal())
+
+    def values(self, secret_id: str) -> dict[str, str]:
+        """Return the variables of a Secret and note that it was used; NOT_FOUND for an unknown one."""
+        secret = self._secrets.get(secret_id)
+        before, secret.last_used_at = secret.last_used_at, clock.now()
+        if secret.last_used_at - before >= USE_NOTED_AFTER:
+            self._secrets.save(secret)
+        return dict(secret.values)
+
+    async def SecretGetOrCreate(
+        self, request: api_pb2.SecretGetOrCreateRequest, caller: Caller
+    ) -> api_pb2.SecretGetOrCreateResponse:
+        mode = request.object_creation_type
+        secret, new = self._secrets.get_or_create(request.deployment_name, request.environment_name, mode)
+        if new or mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS:
+            secret.values = dict(request.env_dict)
+            # The SDK sends no heartbeat for an ephemeral Secret, and functions hold on to it by its id.
+            secret.expires_at = None
+            self._secrets.save(secret)
+        _require(secret, request.required_keys)
+        return message(api_pb2.SecretGetOrCreateResponse, secret_id=secret.object_id, metadata=secret.metadata)
+
+    async def SecretGetInfo(
+        self, request: api_pb2.SecretGetInfoRequest, caller: Caller
+    ) -> api_pb2.SecretGetInfoResponse:
+        return api_pb2.SecretGetInfoResponse(metadata=self._secrets.get(request.secret_id).metadata)
+
+    async def SecretUpdate(self, request: api_pb2.SecretUpdateRequest, caller: Caller) -> Empty:
+        secret = self._secrets.get(request.secret_id)
+        for update in request.updates:
+            value = optional(update, "value")
+            if value is None:
+                secret.values.pop(update.key, None)
+            else:
+                secret.values[update.key] = value
+        self._secrets.save(secret)
+        return Empty()
+
+    async def SecretList(self, request: api_pb2.SecretListRequest, caller: Caller) -> api_pb2.SecretListResponse:
+        return message(
+            api_pb2.SecretListResponse,
+            environment_name=request.environment_name,
+            items=[
+                message(
+                    api_pb2.SecretListItem,
+                    label=s.name,
+                    created_at=s.created_at,
+                    last_used_at=s.last_used_at,
+                    environment_name=s.environment,
+                    secret_id=s.object_id,
+                    metadata=s.metadata,
+                )
+                for s in self._secrets.listed(request.environment_name, request.pagination)
+            ],
+        )
+
+    async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, caller: Caller) -> Empty:
+        self._secrets.delete(request.secret_id)
+        return Empty()
+
+
+def _require(secret: Secret, keys: Iterable[str]) -> None:
+    missing = sorted(set(keys) - set(secret.values))
+    if missing:
+        # Inferred: the SDK passes the keys on (``required_keys`` of ``Secret.from_name``) and reads no answer's words.
+        raise GRPCError(
+            Status.INVALID_ARGUMENT,
+            f"Secret {secret.name!r} is missing required key(s): {', '.join(missing)}; "
+            f"it has: {', '.join(sorted(secret.values)) or 'none'}",
+        )

@@ -1,0 +1,1 @@
+"""What the executor asks of Modal: the only place of the executor that calls the SDK."""

@@ -1,0 +1,1 @@
+"""What the executor reports: metrics, status, log lines, and why work waits."""

@@ -1,0 +1,234 @@
+"""What the executor counts and times, and how it reaches Airflow's stats (StatsD, Datadog or OpenTelemetry).
+
+Nothing is sent where something happens: the engine's thread sends what has come together, once a second.
+docs/metrics.md is made from the table: ``python -m modalflow.executor.reporting.metrics > docs/metrics.md``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from modal import exception
+
+from modalflow.executor.reporting.loggers import logger
+
+log = logger(__name__)
+
+PREFIX = "modal_executor"
+
+#: Seconds between two times of sending.
+INTERVAL = 1.0
+
+#: Durations kept until they are sent; of more than that a second the oldest are not sent.
+KEPT_TIMINGS = 10_000
+
+
+class Result(StrEnum):
+    """How a call of Modal's API went."""
+
+    OK = "ok"
+    EXHAUSTED = "exhausted"
+    REFUSED = "refused"
+    NOT_FOUND = "not_found"
+    UNAVAILABLE = "unavailable"
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    ERROR = "error"
+
+
+#: The first that fits counts.
+RESULTS: tuple[tuple[tuple[type[BaseException], ...], Result, str], ...] = (
+    ((exception.ResourceExhaustedError,), Result.EXHAUSTED, "a rate limit, or a full backlog"),
+    ((exception.AuthError, exception.PermissionDeniedError), Result.REFUSED, "credentials"),
+    ((exception.NotFoundError,), Result.NOT_FOUND, "an app, a Function or a function call that is not there"),
+    # An OSError, too.
+    ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's bound"),
+    ((exception.ServiceError, exception.ConnectionError, OSError), Result.UNAVAILABLE, "network, or Modal is down"),
+    ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped meanwhile"),
+)
+
+
+def result_of(error: BaseException | None) -> Result:
+    """The result of a call of Modal's API that raised this, or nothing."""
+    if error is None:
+        return Result.OK
+    return next((result for kinds, result, _ in RESULTS if isinstance(error, kinds)), Result.ERROR)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the table."""
+
+    name: str
+    kind: str
+    meaning: str
+    tag: str = ""
+    """The tag it comes with besides ``team_name``; its value is also the end of the plain name."""
+    values: str = ""
+
+
+SUBMIT_LATENCY = "submit_latency"
+OUTCOME_LATENCY = "outcome_latency"
+DELIVERY_LATENCY = "delivery_latency"
+IN_FLIGHT = "in_flight"
+WAITING = "waiting"
+UNDELIVERED = "undelivered"
+RPC = "rpc"
+
+_RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
+
+METRICS: tuple[Metric, ...] = (
+    Metric(SUBMIT_LATENCY, "timer", "From the heartbeat that handed a workload over to its function call id."),
+    Metric(
+        OUTCOME_LATENCY,
+        "timer",
+        "From the end of the work, by its container's clock, to when the executor knows of it.",
+    ),
+    Metric(DELIVERY_LATENCY, "timer", "From when the executor knows of an end to the heartbeat that tells Airflow."),
+    Metric(IN_FLIGHT, "gauge", "Workloads that have no outcome yet."),
+    Metric(WAITING, "gauge", "Of them, those that Modal has not taken yet."),
+    Metric(UNDELIVERED, "gauge", "What the executor knows and Airflow has not been told yet."),
+    Metric("taken", "counter", "Workloads that a heartbeat handed over."),
+    Metric("started", "counter", "Workloads that Modal took: they have a function call."),
+    Metric("success", "counter", "Workloads whose supervisor ended in order, whatever became of the task."),
+    Metric("failed", "counter", "Workloads that ended as failed, for whatever reason."),
+    Metric("over", "counter", "Workloads that Airflow no longer waited for when they ended."),
+    Metric("adopted", "counter", "Workloads taken over from another scheduler."),
+    Metric("resubmitted", "counter", "Submitted again before a container had begun them; no retry is used."),
+    Metric(
+        "lost",
+        "counter",
+        "Workloads that ended otherwise than by themselves, by cause.",
+        "cause",
+        "the names in [that table](lost-work.md), e.g. `out-of-memory`; `other` for what a newer worker says",
+    ),
+    Metric("engine_restarts", "counter", "How often the engine's thread ended and was started again."),
+    Metric(
+        RPC,
+        "counter",
+        "Calls of Modal's API by the executor; what the SDK tries again by itself counts once.",
+        "result",
+        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (else)",
+    ),
+)
+
+_COUNTERS = {metric.name for metric in METRICS if metric.kind == "counter"}
+
+
+@dataclass
+class Metrics:
+    """What has come together since the last time of sending. ``time`` and ``count`` may be called on any thread."""
+
+    stats: Callable[[], Any]
+    """Returns what has Airflow's ``incr``, ``gauge`` and ``timing``; called on the engine's thread."""
+    team: str = ""
+    counts: Counter[str] = field(default_factory=Counter)
+    """By name, or name and tag's value with a dot between: all that happened so far."""
+    rpcs: Counter[tuple[str, Result]] = field(default_factory=Counter)
+    _timings: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
+    _sent: Counter[str] = field(default_factory=Counter)
+    _rpcs_sent: Counter[tuple[str, Result]] = field(default_factory=Counter)
+
+    def time(self, name: str, seconds: float) -> None:
+        """Remember a duration; a clock that is behind another one is taken to be even with it."""
+        self._timings.append((name, max(0.0, seconds)))
+
+    def rpc(self, name: str, error: BaseException | None) -> None:
+        """Count a call of Modal's API."""
+        self.rpcs[name, result_of(error)] += 1
+
+    async def run(self, gauges: Callable[[], Mapping[str, float]]) -> None:
+        """Send until cancelled, and once more then."""
+        try:
+            while True:
+                await asyncio.sleep(INTERVAL)
+                self.send(gauges())
+        finally:
+            self.send(gauges())
+
+    def send(self, gauges: Mapping[str, float]) -> None:
+        """Send what has come together. A metric that cannot be sent is nobody's failure."""
+        try:
+            self._send(gauges)
+        except Exception:
+            log.exception("Metrics could not be sent; the next ones may be")
+
+    def _send(self, gauges: Mapping[str, float]) -> None:
+        stats = self.stats()
+        tags = {"team_name": self.team} if self.team else {}
+        while self._timings:
+            name, seconds = self._timings.popleft()
+            stats.timing(f"{PREFIX}.{name}", datetime.timedelta(seconds=seconds), tags=tags)
+        for name, value in gauges.items():
+            stats.gauge(f"{PREFIX}.{name}", value, tags=tags)
+        for key, total in list(self.counts.items()):
+            new, self._sent[key] = total - self._sent[key], total
+            name, _, cause = key.partition(".")
+            if new and name in _COUNTERS:
+                self._incr(stats, name, new, tags, {"cause": cause} if cause else {})
+        for (rpc, result), total in list(self.rpcs.items()):
+            new, self._rpcs_sent[rpc, result] = total - self._rpcs_sent[rpc, result], total
+            if new:
+                self._incr(stats, RPC, new, tags, {"rpc": rpc, "result": result.value})
+
+    def _incr(self, stats: Any, name: str, number: int, tags: Mapping[str, str], own: Mapping[str, str]) -> None:
+        """Count under the plain name with tags, and under a name of its own for each of their values: StatsD without
+        tags would see one sum only."""
+        stats.incr(f"{PREFIX}.{name}", number, tags={**tags, **own})
+        if own:
+            stats.incr(".".join((PREFIX, name, *own.values())), number, tags=dict(tags))
+
+
+class Stopwatch:
+    """Seconds since it was made."""
+
+    def __init__(self) -> None:
+        self._began = time.monotonic()
+
+    def __call__(self) -> float:
+        return time.monotonic() - self._began
+
+
+_HEAD = """# Metrics
+
+This page is generated: `make docs` writes it from the table that the code sends by.
+
+Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`, and
+since Airflow 3.3 `scheduler.executor_heartbeat_duration`) are there as with any other. Those below go with them
+through Airflow's stats, so to wherever `[metrics]` sends them:
+StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a second, never the scheduler's own thread.
+
+Every metric has the tag `team_name` where the executor is a team's. A counter with a tag of its own is sent twice: by
+its plain name with the tag, and with the tag's value at the end of the name, for a StatsD that drops tags.
+
+Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, before that gauges of the
+last value; and the SDK writes all names in small letters, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
+(`airflow.` by default) before every name.
+
+| metric | kind | | its values |
+|---|---|---|---|
+"""
+
+
+def page() -> str:
+    """docs/metrics.md."""
+    lines = []
+    for metric in METRICS:
+        name = f"`{PREFIX}.{metric.name}`"
+        if metric.tag:
+            shown = "<rpc>.<result>" if metric.name == RPC else f"<{metric.tag}>"
+            name += f", `{PREFIX}.{metric.name}.{shown}`"
+        lines.append(f"| {name} | {metric.kind} | {metric.meaning} | {metric.values} |")
+    return _HEAD + "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())

@@ -1,0 +1,100 @@
+"""What a task asks of Modal, as the executor carries it: the options of a container pool, and the rest.
+
+Equal requests become equal ``Resources``, because each distinct set of options is a container pool of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from modalflow.config.task_options import KEYS, check_options, read_by_others
+from modalflow.errors import ConfigError, WorkloadRejectedError
+
+#: With any of these a task gets a container to itself: what it asked for is not shared with three others.
+_UNSHARED = frozenset({"cpu", "memory", "gpu"})
+
+
+@dataclass(frozen=True)
+class Resources:
+    """Options of ``Function.with_options`` in a canonical order; hashable."""
+
+    options: tuple[tuple[str, Hashable], ...] = ()
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Resources:
+        """The options that ``task_options`` has checked."""
+        return cls(tuple(sorted((name, _frozen(value)) for name, value in options.items())))
+
+    def plain(self) -> dict[str, Any]:
+        """The options as JSON types."""
+        return {name: _thawed(name, value) for name, value in self.options}
+
+    def beyond(self, granted: Mapping[str, Any]) -> Resources:
+        """What is left of it where a profile grants this anyway."""
+        left = tuple((name, value) for name, value in self.options if _frozen(granted.get(name)) != value)
+        return self if len(left) == len(self.options) else Resources(left)
+
+    @property
+    def unshared(self) -> bool:
+        """Whether its container must not be shared with other work."""
+        return any(name in _UNSHARED for name, _ in self.options)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name}={_thawed(name, value)!r}" for name, value in self.options) or "the profile's own"
+
+
+def _frozen(value: Any) -> Hashable:
+    if isinstance(value, Mapping):
+        return tuple(sorted(value.items()))
+    frozen: Hashable = tuple(value) if isinstance(value, list) else value
+    return frozen
+
+
+def _thawed(name: str, value: Any) -> Any:
+    if name == "volumes":
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
+
+
+@dataclass(frozen=True)
+class TaskRequest:
+    """What one task asks for."""
+
+    resources: Resources = Resources()
+    env: Mapping[str, str] | None = None
+    profile: str | None = None
+    submit_attempts: int | None = None
+    note: str = ""
+    """A warning for the task's log."""
+
+
+_NOTHING = TaskRequest()
+
+
+def read_executor_config(executor_config: object) -> TaskRequest:
+    """Check a task's ``executor_config``; raise WorkloadRejectedError naming the key, its value and what was expected.
+
+    Keys beside ``modal`` belong to other executors: a note names them, as DAGs are shared between executors.
+    """
+    if executor_config is None:
+        return _NOTHING
+    if not isinstance(executor_config, Mapping):
+        wrong = ConfigError("executor_config", executor_config, "a dict, e.g. modalflow.modal_config(gpu='T4')")
+        raise WorkloadRejectedError(str(wrong))
+    note = read_by_others(executor_config)
+    wanted = executor_config.get("modal")
+    if not wanted:
+        return TaskRequest(note=note) if note else _NOTHING
+    try:
+        checked = check_options(wanted)
+    except ConfigError as error:
+        raise WorkloadRejectedError(str(error)) from error
+    return TaskRequest(
+        Resources.of({name: value for name, value in checked.items() if KEYS[name].is_option}),
+        env=checked.get("env"),
+        profile=checked.get("profile"),
+        submit_attempts=checked.get("submit_attempts"),
+        note=note,
+    )

@@ -1,0 +1,1 @@
+"""Task logs on the logs Volume, as both sides see them."""

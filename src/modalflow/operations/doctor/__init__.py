@@ -1,0 +1,1 @@
+"""``modalflow doctor``: one module for each side that can be wrong."""

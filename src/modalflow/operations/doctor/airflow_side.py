@@ -1,0 +1,119 @@
+"""What can be wrong on Airflow's side: options, executor, log reader, the address that containers are given, timeouts.
+
+Reads this machine's configuration; asks nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from modalflow import control_plane
+from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings, without_user
+from modalflow.errors import ConfigError
+from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
+
+EXECUTOR = "modalflow.executor.modal_executor.ModalExecutor"
+LOGGING = "modalflow.airflow_logging.LOGGING_CONFIG"
+
+#: Airflow's own default of [scheduler] task_queued_timeout, in seconds.
+_USUAL_QUEUED_TIMEOUT = 600.0
+
+WITHOUT_AIRFLOW = "Airflow is not installed here; run it where the scheduler runs"
+
+
+def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Finding]:
+    """The options of ``[modal_executor]``."""
+    for mistake in mistakes:
+        # Variables may be secrets.
+        hidden = f"{mistake.where} is malformed; expected {mistake.expected}"
+        said = hidden if mistake.where.endswith("worker_env") else str(mistake)
+        yield fail("options", said, f"Mend {mistake.where} in airflow.cfg or its environment variable.")
+    if not mistakes:
+        given = {option.name: source.get(SECTION, option.name, fallback="") for option in OPTIONS}
+        changed = [option.name for option in OPTIONS if (given[option.name] or option.default) != option.default]
+        yield ok("options", f"set: {', '.join(changed)}" if changed else "all at their defaults")
+
+
+def airflow(conf: Any | None) -> Iterator[Finding]:
+    """The parts of Airflow's configuration without which tasks run and something is missed."""
+    if conf is None:
+        yield skip("executor", WITHOUT_AIRFLOW)
+        return
+    yield _executor(conf)
+    yield _task_logs(conf)
+    yield _queued_timeout(conf)
+
+
+def _executor(conf: Any) -> Finding:
+    configured = conf.get("core", "executor", fallback="") or ""
+    if "ModalExecutor" in configured:
+        return ok("executor", configured)
+    return warn(
+        "executor",
+        f"[core] executor is {configured}, so nothing of this Airflow runs on Modal",
+        f"Set [core] executor = {EXECUTOR}, or add it to the list there.",
+    )
+
+
+def _task_logs(conf: Any) -> Finding:
+    from modalflow import airflow_logging
+    from modalflow.airflow_compat import remote_task_log
+
+    mend = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
+    if airflow_logging.is_in_use():
+        return ok("task logs", "Airflow reads them from the logs Volume")
+    if key := conf.get("logging", "google_key_path", fallback=""):
+        return warn(
+            "task logs",
+            f"[logging] google_key_path is {key}, a file of this machine: containers have none of that name",
+            "Put the key into the connection that remote_log_conn_id names, or into the worker's image.",
+        )
+    if (handler := remote_task_log()) is not None:
+        what = f"{type(handler).__name__}, from the worker at the end of a task; from the logs Volume while it runs"
+        return ok("task logs", f"Airflow reads them with {what}")
+    configured = conf.get("logging", "logging_config_class", fallback="") or "not set"
+    return fail(
+        "task logs",
+        f"[logging] logging_config_class is {configured}: Airflow will not show the log of a task that has ended",
+        mend,
+    )
+
+
+def queued_timeout(conf: Any | None) -> float:
+    """Seconds after which Airflow takes a task back that has not begun."""
+    if conf is None:
+        return _USUAL_QUEUED_TIMEOUT
+    return float(conf.get("scheduler", "task_queued_timeout", fallback=_USUAL_QUEUED_TIMEOUT))
+
+
+def _queued_timeout(conf: Any) -> Finding:
+    seconds = queued_timeout(conf)
+    what = f"[scheduler] task_queued_timeout = {seconds:g} s: a task that waits longer for a container is taken back"
+    if seconds < _USUAL_QUEUED_TIMEOUT:
+        return warn(
+            "queued timeout",
+            f"{what}; a cold start with a new image, or a GPU, may take that long",
+            "Set it to what you are ready to wait for a GPU, e.g. 3600.",
+        )
+    return ok("queued timeout", f"{what} and queued anew; raise it if GPUs are waited for longer")
+
+
+def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[str, str]]:
+    """The address that containers are given, and the variables that the executor would give them."""
+    if conf is None:
+        env = dict(read.worker_env)
+        if not read.execution_api_url:
+            return skip("execution API address", WITHOUT_AIRFLOW), env
+        env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = read.execution_api_url
+        return ok("execution API address", without_user(read.execution_api_url)), env
+    from modalflow.executor.worker_env import workload_env
+
+    try:
+        variables = workload_env(read, conf)
+    except ConfigError as error:
+        mend = "Set [modal_executor] execution_api_url to a URL that is reachable from Modal's containers."
+        return fail("execution API address", str(error), mend), {}
+    url = variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
+    where = " (this machine, as the containers' is)" if control_plane.is_loopback(url) else ""
+    return ok("execution API address", without_user(url) + where), variables

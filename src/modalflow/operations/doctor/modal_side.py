@@ -1,0 +1,213 @@
+"""What can be wrong on Modal's side: credentials, environment, the deployed worker, and what it shares with executors.
+
+Every step is bounded in time. What it makes to try something out, it removes.
+"""
+
+from __future__ import annotations
+
+import io
+import platform
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import modal
+from modal import exception
+
+from modalflow import __version__
+from modalflow.config.settings import Settings
+from modalflow.control_plane import is_local, server_url
+from modalflow.errors import CredentialsError, ModalflowError
+from modalflow.logs.log_volume import LogVolume
+from modalflow.names import DEFAULT_PROFILE
+from modalflow.operations.doctor.findings import Finding, fail, ok, skip, timed, warn
+from modalflow.operations.site import PATIENCE, Site, check_the_way, open_site, within
+from modalflow.protocol.messages import PROTOCOL, Deployment
+from modalflow.support.described import describe, words_of
+
+FAILURES = (exception.Error, ModalflowError, OSError, TimeoutError)
+
+#: Where the Volume's round trip is tried; nothing of Airflow's writes there.
+_FOLDER = "modalflow-doctor"
+
+
+def connection(settings: Settings) -> tuple[Finding, Site | None]:
+    """Whether Modal answers and takes the credentials."""
+    try:
+        site, seconds = timed(lambda: open_site(settings))
+    except CredentialsError as error:
+        return fail(
+            "credentials", str(error), "Make a token with `modal token new`, and put it into the connection."
+        ), None
+    except ModalflowError as error:
+        return fail("control plane", str(error), check_the_way()), None
+    kind = " (a local control plane)" if is_local() else ""
+    return ok("credentials", f"accepted by {server_url()}{kind}", seconds), site
+
+
+def environment(site: Site) -> Finding:
+    """Whether the Modal environment exists."""
+    from modal.environments import list_environments
+
+    wanted = site.control_plane.environment
+    try:
+        found: Any = within(PATIENCE, lambda: list_environments(client=site.control_plane.client))
+    except FAILURES as error:
+        return skip("environment", f"Modal did not list its environments ({_told(error)})")
+    names = sorted(each.name for each in found)
+    default = next((each.name for each in found if getattr(each, "default", False)), "the workspace's default")
+    if wanted and wanted not in names:
+        return fail(
+            "environment",
+            f"there is no Modal environment {wanted!r}; there are: {', '.join(names)}",
+            f"Mend [modal_executor] environment or the connection's extra, or `modal environment create {wanted}`.",
+        )
+    return ok("environment", wanted or f"{default} (none is set)")
+
+
+def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
+    """Whether the app is deployed, and by whom: findings, its record, and whether a probe makes sense."""
+    name = site.names.function(DEFAULT_PROFILE)
+    try:
+        function: Any = modal.Function.from_name(site.names.app, name, **site.scope)
+        _, seconds = timed(lambda: within(PATIENCE, function.hydrate))
+    except exception.NotFoundError as error:
+        return [fail("worker app", str(error), f"Deploy it: `{site.deploy_command}`.")], None, False
+    except FAILURES as error:
+        return (
+            [fail("worker app", _told(error), "Try again; Modal's status is at https://status.modal.com.")],
+            None,
+            False,
+        )
+    findings = [ok("worker app", f"{site.names.app} has Function {name}", seconds)]
+    try:
+        record = within(PATIENCE, LogVolume(site.control_plane, site.names).deployment)
+    except FAILURES as error:
+        return [*findings, fail("worker version", _told(error), f"Deploy again: `{site.deploy_command}`.")], None, True
+    if record is None:
+        missing = "the logs Volume has no record of the deployment, so versions cannot be compared"
+        return [*findings, warn("worker version", missing, f"Deploy it with `{site.deploy_command}`.")], None, True
+    findings += [_version(site, record), *_versions_beneath(site, record)]
+    findings += [*_profiles(site, record), *_queues(site, record)]
+    return findings, record, record.protocol == PROTOCOL
+
+
+def _version(site: Site, record: Deployment) -> Finding:
+    when = datetime.fromtimestamp(record.deployed_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
+    deployed = f"modalflow {record.version}, deployed {when}"
+    mend = f"Deploy the worker of this modalflow: `{site.deploy_command}`."
+    if record.protocol != PROTOCOL:
+        spoken = (
+            f"{deployed}, speaks protocol {record.protocol}; here it is modalflow {__version__}, protocol {PROTOCOL}"
+        )
+        return fail("worker version", spoken, mend)
+    if record.version != __version__:
+        return warn("worker version", f"{deployed}; here it is {__version__}: they understand each other", mend)
+    return ok("worker version", deployed)
+
+
+def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
+    try:
+        from modalflow.airflow_compat import AIRFLOW_VERSION as ours
+    except ImportError:
+        yield skip(
+            "Airflow versions", f"the worker has {record.airflow_version or 'none'}; Airflow is not installed here"
+        )
+        return
+    theirs = record.airflow_version
+    pair = f"worker {theirs or 'without Airflow'}, here {ours}"
+    mend = f"Deploy from the environment of the scheduler: `{site.deploy_command}`."
+    if not theirs:
+        yield fail("Airflow versions", f"{pair}: it can run raw commands only", mend)
+    elif _minor(theirs) != _minor(ours):
+        yield fail("Airflow versions", f"{pair}: one cannot read what the other writes", mend)
+    elif theirs != ours:
+        yield warn("Airflow versions", f"{pair}: the same minor version, so they understand each other", mend)
+    else:
+        yield ok("Airflow versions", pair)
+    here = platform.python_version()
+    if _minor(here) != _minor(record.python_version):
+        yield warn("Python versions", f"worker {record.python_version}, here {here}", mend)
+
+
+def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
+    for profile in record.profiles:
+        name = site.names.function(profile)
+        try:
+            function: Any = modal.Function.from_name(site.names.app, name, **site.scope)
+            stats: Any = within(PATIENCE, function.get_current_stats)
+        except FAILURES as error:
+            yield fail(f"profile {profile}", _told(error), f"Deploy again: `{site.deploy_command}`.")
+            continue
+        yield ok(f"profile {profile}", f"{stats.num_total_runners} containers, {stats.backlog} inputs waiting")
+
+
+def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
+    """Whether the profiles that queues are sent to are there."""
+    queues = site.settings.queues
+    lost = {queue: profile for queue, profile in queues.items() if profile not in record.profiles}
+    if lost:
+        told = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
+        yield fail(
+            "queues",
+            f"[modal_executor] queues names profiles that are not deployed: {told}; deployed: "
+            f"{', '.join(record.profiles)}",
+            "Deploy them, or mend the option.",
+        )
+    elif queues:
+        yield ok("queues", ", ".join(f"{queue} → {profile}" for queue, profile in queues.items()))
+
+
+def shared(site: Site) -> Iterator[Finding]:
+    """Round trips through what executors and workers share."""
+    mark = uuid.uuid4().hex
+    yield _round_trip("ledger", f"Dict {site.names.ledger}", lambda: _ledger(site, mark), site)
+    yield _round_trip("events", f"Modal Queue {site.names.events}", lambda: _events(site, mark), site)
+    yield _round_trip("logs", f"Volume {site.names.logs}", lambda: _logs(site, mark), site)
+
+
+def _round_trip(name: str, what: str, trip: Callable[[], bool], site: Site) -> Finding:
+    try:
+        same, seconds = timed(lambda: within(PATIENCE, trip))
+    except exception.NotFoundError as error:
+        return fail(name, f"{what}: {words_of(error)}", f"It is made by `{site.deploy_command}`.")
+    except FAILURES as error:
+        return fail(name, f"{what}: {_told(error)}", "Try again; Modal's status is at https://status.modal.com.")
+    if not same:
+        return fail(name, f"{what}: what was read is not what was written", "Look for another program that uses it.")
+    return ok(name, f"{what}: written, read and removed", seconds)
+
+
+def _ledger(site: Site, mark: str) -> bool:
+    ledger: Any = modal.Dict.from_name(site.names.ledger, **site.scope)
+    key = f"doctor-{mark}"
+    ledger.put(key, mark)
+    return bool(ledger.get(key) == mark and ledger.pop(key) == mark)
+
+
+def _events(site: Site, mark: str) -> bool:
+    events: Any = modal.Queue.from_name(site.names.events, **site.scope)
+    partition = f"doctor-{mark[:16]}"
+    events.put(mark, partition=partition, partition_ttl=60)
+    return bool(events.get(partition=partition, timeout=PATIENCE) == mark)
+
+
+def _logs(site: Site, mark: str) -> bool:
+    volume: Any = modal.Volume.from_name(site.names.logs, **site.scope)
+    path = f"{_FOLDER}/{mark}.txt"
+    with volume.batch_upload(force=True) as batch:
+        batch.put_file(io.BytesIO(mark.encode()), f"/{path}")
+    read = b"".join(volume.read_file(path)).decode()
+    volume.remove_file(path)
+    return read == mark
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {PATIENCE:g} s"
+    return describe(error)

@@ -1,0 +1,1 @@
+"""What the executor and the worker exchange: versioned, plain data."""

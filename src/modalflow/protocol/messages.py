@@ -1,0 +1,331 @@
+"""What the executor and the worker say to each other: versioned, plain data.
+
+The two may run different versions of modalflow, so nothing here is pickled as a class: a ``Submission`` travels as a
+dict of JSON types, an ``Entry`` as a JSON text. Reading never trusts what was written; anything unexpected is a
+MalformedMessageError.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from modalflow.errors import MalformedMessageError
+from modalflow.names import TaskTry
+from modalflow.support.described import describe
+from modalflow.support.text import ID, LINE, clean, from_json, one_line
+
+#: Raised by one whenever an older peer could misread a message. Executor and worker must agree on it.
+PROTOCOL = 1
+
+
+class Kind(StrEnum):
+    """What a submission carries."""
+
+    WORKLOAD = "workload"
+    """A workload of Airflow's (task, callback, connection test), run under Airflow's supervisor."""
+    COMMAND = "command"
+    """A raw command: its exit code is its outcome."""
+    PROBE = "probe"
+    """A question of `modalflow doctor`: what does a container see? It is not claimed, and leaves nothing behind."""
+
+
+class State(StrEnum):
+    """The state of a work id in the ledger."""
+
+    RUNNING = "running"
+    """Claimed by a container."""
+    SUCCESS = "success"
+    """The supervisor ended in order (whatever became of the task), or the command ended with 0."""
+    FAILED = "failed"
+    """The supervisor could not run or tell the outcome, or the command ended with another code."""
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One input of a worker Function."""
+
+    work_id: str
+    kind: Kind
+    log_path: str
+    """Where the log goes, relative to the root of the logs Volume. It is a folder: each function call that works on
+    this log adds a file of its own, so that two containers never write the same file."""
+    partition: str
+    """The events partition of the executor that submitted."""
+    label: str
+    """What a human calls it, for logs and errors."""
+    workload: str | None = field(default=None, repr=False)
+    """The workload as Airflow serialises it. It holds a token."""
+    command: tuple[str, ...] | str | None = None
+    """Arguments, or one string for the shell."""
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables of the workload's process, above the container's."""
+    own_env: tuple[str, ...] = ()
+    """Names of those of the variables that the task itself asked for: they count above its profile's."""
+    profile: str = "default"
+    resources: Mapping[str, Any] = field(default_factory=dict)
+    """What it is granted, as far as the executor knows, as JSON types: the profile's, and above that the task's own.
+    cpu (cores, or a list of two: reserved and limit), memory (MiB, or a list of two), gpu ("H100:2"), timeout
+    (seconds), region and cloud (a text, or a list), concurrency, nonpreemptible. What is not set is not there. In a
+    container, ``Container.granted`` is what to ask."""
+    submitted_at: float = 0.0
+    """When the executor took it from Airflow, in seconds since the epoch by its own clock; 0 if unsaid."""
+    protocol: int = PROTOCOL
+    executor_version: str = ""
+    task: TaskTry | None = None
+    """Which try of a task instance a command is, if it is one. A workload names its own: see ``task_try``."""
+
+    note: str = ""
+    """A warning for the log: the worker writes it below its first line, which costs no upload of the executor's."""
+
+    @property
+    def task_try(self) -> TaskTry | None:
+        """Return which try of a task instance this is; None for other work, and for a workload that is no JSON."""
+        if self.workload is None:
+            return self.task
+        try:
+            ti = json.loads(self.workload)["ti"]
+            index = ti.get("map_index")
+            dag_id, task_id, run_id = (str(ti[name]) for name in ("dag_id", "task_id", "run_id"))
+            return TaskTry(dag_id, task_id, run_id, -1 if index is None else int(index), int(ti["try_number"]))
+        except (AttributeError, KeyError, TypeError, ValueError):
+            return None
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return JSON types only."""
+        # Not dataclasses.asdict: its deep copies are most of what a submission costs the scheduler's process.
+        wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
+        wire["kind"] = self.kind.value
+        wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
+        wire["resources"] = dict(self.resources)
+        wire["task"] = None if self.task is None else list(self.task)
+        if isinstance(self.command, tuple):
+            wire["command"] = list(self.command)
+        return wire
+
+    @classmethod
+    def from_wire(cls, wire: object) -> Submission:
+        """Read what ``to_wire`` returned; raise MalformedMessageError for anything else."""
+        values = known_fields(cls, wire)
+        command = values.get("command")
+        if isinstance(command, list):
+            values["command"] = tuple(str(part) for part in command)
+        try:
+            values["kind"] = Kind(values["kind"])
+            values["own_env"] = tuple(values.get("own_env") or ())
+            values["task"] = TaskTry.read(values.get("task"))
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
+
+
+_SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the ledger holds for a work id, and what an event repeats."""
+
+    work_id: str
+    state: State
+    function_call_id: str
+    container_id: str
+    owner: str
+    """A value only the claiming run knows, to recognise its own claim after a repeated RPC."""
+    label: str = ""
+    partition: str = ""
+    started_at: float = 0.0
+    """Seconds since the epoch, by the container's clock."""
+    finished_at: float | None = None
+    return_code: int | None = None
+    final_state: str | None = None
+    """What the supervisor told Airflow (a TaskInstanceState value), where it told anything."""
+    reason: str | None = None
+    """Why it ended as it did, for humans."""
+    cause: str = ""
+    """What made it end otherwise than by itself (a reasons.Cause value), where something did."""
+    worker_version: str = ""
+    protocol: int = PROTOCOL
+    task: TaskTry | None = None
+    """Which try of a task instance it is, if it is one and its worker is of 0.5 or newer."""
+
+    def to_json(self) -> str:
+        wire = dataclasses.asdict(self)
+        if self.reason is not None:
+            wire["reason"] = clean(self.reason)
+        return json.dumps(wire, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: object) -> Entry:
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else.
+
+        Whatever process wrote it, its texts are safe to store, log and print, and its numbers are finite.
+        """
+        if not isinstance(text, str):
+            raise MalformedMessageError(f"A ledger entry is {type(text).__name__}; expected a JSON text")
+        try:
+            wire = from_json(text)
+        except ValueError as error:
+            raise MalformedMessageError(f"A ledger entry is not JSON: {text[:80]!r}") from error
+        try:
+            values = plain_fields(cls, wire)
+            if values.get("reason") is not None:
+                values["reason"] = clean(wire["reason"])
+            values["state"] = State(values["state"])
+            values["task"] = TaskTry.read(values.get("task"))
+            return cls(**values)
+        except (KeyError, TypeError, ValueError) as error:
+            raise MalformedMessageError(f"A ledger entry is malformed: {one_line(describe(error), LINE)}") from error
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """Which worker is deployed, as `modalflow deploy` recorded it on the logs Volume."""
+
+    version: str
+    protocol: int
+    airflow_version: str
+    python_version: str
+    profiles: tuple[str, ...]
+    bundles: Mapping[str, str]
+    """Local DAG bundles of the Airflow host: name → where they are in a container."""
+    deployed_at: float
+    facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile → everything that was said of it, for whoever compares; of variables only digests."""
+    granted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Profile → what a task there gets, as in ``Submission.resources``."""
+    volumes: Mapping[str, str] = field(default_factory=dict)
+    """What modalflow itself has mounted in every container: path → name of the Volume."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """What was installed into the image: name → version."""
+    requirements: tuple[str, ...] = ()
+    """The lines of the requirements file, if there was one."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Names of the deployment's own variables, each with a digest of its value."""
+    dags_source: str = "local"
+    """Where the bundles come from: a worker.dag_source.SourceKind."""
+
+    def to_json(self) -> str:
+        return json.dumps(dataclasses.asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Deployment:
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        try:
+            values = plain_fields(cls, from_json(text))
+            values["profiles"] = _texts(values["profiles"])
+            values["requirements"] = _texts(values.get("requirements") or ())
+            deployment = cls(**values)
+            deployment._check_types()
+            return deployment
+        except (KeyError, TypeError, ValueError) as error:
+            shown = one_line(describe(error))
+            raise MalformedMessageError(
+                f"The record of the deployed worker is malformed: {shown}. Write it anew: `modalflow deploy`."
+            ) from error
+
+    def _check_types(self) -> None:
+        mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)
+        nested = (*self.facts.values(), *self.granted.values()) if all(isinstance(m, dict) for m in mappings) else ()
+        if not all(isinstance(each, dict) for each in (*mappings, *nested)):
+            raise TypeError("what should be an object is none")
+        of_texts = (self.bundles, self.volumes, self.packages, self.env)
+        if not all(isinstance(value, str) for mapping in of_texts for value in mapping.values()):
+            raise TypeError("what should be a text is none")
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list | tuple):
+        raise TypeError("what should be a list is none")
+    return tuple(_plain_text(each) for each in value)
+
+
+_T = TypeVar("_T")
+
+
+def known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
+    """Keep the fields that this version knows, so that a newer peer may add some."""
+    if not isinstance(wire, dict):
+        raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")
+    names = _names(cast(Hashable, cls))
+    return {key: value for key, value in wire.items() if key in names}
+
+
+@cache
+def _names(cls: Any) -> frozenset[str]:
+    return frozenset(f.name for f in dataclasses.fields(cls))
+
+
+#: A larger number is no time in seconds since the epoch (the last second of the year 9999, after which dates end), nor
+#: any other number that a peer has to report. Arithmetic with it could fail.
+_LARGEST = 253_402_300_799
+
+
+def plain_fields(cls: type[_T], wire: object) -> dict[str, Any]:
+    """As ``known_fields``, with fields that are texts or numbers checked; TypeError or ValueError names a wrong one.
+
+    Texts become single lines that are safe to store, log and print.
+    """
+    values = known_fields(cls, wire)
+    for name, read in _readers(cast(Hashable, cls)):
+        if name in values:
+            try:
+                values[name] = read(values[name])
+            except (TypeError, ValueError) as error:
+                raise type(error)(f"{name} is {one_line(repr(values[name]), ID)}") from None
+    return values
+
+
+@cache
+def _readers(cls: Any) -> Sequence[tuple[str, Callable[[object], Any]]]:
+    """The fields of a class that are texts or numbers, each with what reads it."""
+    return [(f.name, _PLAIN[str(f.type)]) for f in dataclasses.fields(cls) if str(f.type) in _PLAIN]
+
+
+def _plain_text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError
+    return one_line(value)
+
+
+def _plain_int(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError
+    if not -_LARGEST <= value <= _LARGEST:
+        raise ValueError
+    return value
+
+
+def _plain_float(value: object) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise TypeError
+    if not -_LARGEST <= value <= _LARGEST:
+        # NaN is among these.
+        raise ValueError
+    return value
+
+
+def _counts(value: object) -> dict[str, int]:
+    if not isinstance(value, dict):
+        raise TypeError
+    return {one_line(name, ID): _plain_int(number) for name, number in value.items()}
+
+
+def _or_none(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_PLAIN: Mapping[str, Callable[[object], Any]] = {
+    "str": _plain_text,
+    "str | None": _or_none(_plain_text),
+    "int": _plain_int,
+    "int | None": _or_none(_plain_int),
+    "float": _plain_float,
+    "float | None": _or_none(_plain_float),
+    "Mapping[str, int]": _counts,
+}

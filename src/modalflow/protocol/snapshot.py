@@ -1,0 +1,112 @@
+"""What an executor tells of itself to whoever asks: one small text per executor, in a Dict of their own.
+
+A hint for humans, never a source of decisions: it is some seconds old, and an executor that was killed leaves its last
+one behind. Plain JSON, read as other versions may have written it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from modalflow.errors import MalformedMessageError
+from modalflow.names import TaskTry
+from modalflow.protocol.messages import plain_fields
+from modalflow.support.described import describe
+from modalflow.support.text import from_json, one_line
+
+#: Calls that one snapshot names; of the others it tells how many there are.
+LISTED_CALLS = 2000
+
+#: Seconds after which an executor tells of itself although nothing changed, and after which one that has not is taken
+#: for gone.
+SIGN_OF_LIFE = 60.0
+SILENT_FOR = 3 * SIGN_OF_LIFE
+
+WAITING = "waiting"
+"""Modal has not taken it yet."""
+SUBMITTED = "submitted"
+"""It has a function call. Whether a container has begun it is for the ledger to tell."""
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One call of an executor that has no outcome yet."""
+
+    work_id: str
+    label: str
+    state: str
+    since: float
+    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
+    function_call_id: str = ""
+    profile: str = ""
+    submissions: int = 0
+    task: TaskTry | None = None
+    """Which try of a task instance it is, if it is one."""
+
+
+_COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One executor as it was at ``published_at``."""
+
+    partition: str
+    host: str = ""
+    pid: int = 0
+    job_id: str = ""
+    team: str = ""
+    version: str = ""
+    started_at: float = 0.0
+    published_at: float = 0.0
+    interval: float = 10.0
+    """Seconds between two snapshots."""
+    states: Mapping[str, int] = field(default_factory=dict)
+    """State → how many calls in flight are in it."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What → how often it has happened since the start."""
+    obstacle: str = ""
+    """Why Modal takes nothing at present; empty while it does."""
+    trouble: str = ""
+    """The last warning or error that the executor logged."""
+    trouble_at: float = 0.0
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """What the doctor compares with the settings of its own machine; see ``airflow_tokens.settings_to_compare``."""
+    calls: Sequence[InFlight] = ()
+    more: int = 0
+    """Calls in flight beside those that are listed."""
+
+    @property
+    def in_flight(self) -> int:
+        return len(self.calls) + self.more
+
+    def is_silent(self, now: float) -> bool:
+        """Whether it is so old that its executor must be gone."""
+        return now - self.published_at > SILENT_FOR + self.interval
+
+    def to_json(self) -> str:
+        """Calls are rows below one list of columns: their names in each would be half of the text."""
+        wire: dict[str, Any] = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "calls"}
+        wire["columns"] = _COLUMNS
+        wire["rows"] = [[getattr(call, name) for name in _COLUMNS] for call in self.calls]
+        return json.dumps(wire, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: object) -> Snapshot:
+        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        try:
+            wire = from_json(str(text))
+            calls = tuple(_call(wire["columns"], row) for row in wire["rows"])
+            return cls(**plain_fields(cls, wire) | {"calls": calls})
+        except (KeyError, TypeError, ValueError) as error:
+            shown = one_line(describe(error))
+            raise MalformedMessageError(f"An executor's snapshot is malformed: {shown}") from error
+
+
+def _call(columns: Sequence[str], row: Sequence[Any]) -> InFlight:
+    values = plain_fields(InFlight, dict(zip(columns, row, strict=True)))
+    return InFlight(**values | {"task": TaskTry.read(values.get("task"))})

@@ -1,0 +1,1 @@
+"""Deploying the worker. Runs on the user's machine; no container imports it."""

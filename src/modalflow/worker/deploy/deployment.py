@@ -1,0 +1,203 @@
+"""Deploying the worker: build the app, hand it to Modal, record what is deployed where the executor will look.
+
+Runs where Airflow's configuration is. Must work, for raw commands, where Airflow is not installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import modal
+from modal import exception
+
+from modalflow import __version__
+from modalflow.bundles.scan import Folder
+from modalflow.bundles.shipping import ship
+from modalflow.bundles.store import open_store
+from modalflow.config.settings import Settings
+from modalflow.control_plane import ControlPlane, connect, unreachable
+from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, DeployError, MalformedMessageError
+from modalflow.logs.log_volume import LogVolume
+from modalflow.names import Names
+from modalflow.protocol.messages import PROTOCOL, Deployment
+from modalflow.support.described import words_of
+from modalflow.worker.app import build_app, own_volumes
+from modalflow.worker.deploy import dag_source
+from modalflow.worker.deploy.changes import Change, changes
+from modalflow.worker.deploy.dag_source import Bucket, DagSource, SourceKind
+from modalflow.worker.deploy.definition import Worker
+from modalflow.worker.deploy.images import default_image, image_of
+from modalflow.worker.deploy.mirror import Mirror, environment
+from modalflow.worker.deploy.profile import digest
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A deployment that has not been carried out yet. ``before`` is the record of the one that it would replace."""
+
+    names: Names
+    control_plane: ControlPlane
+    worker: Worker
+    mirror: Mirror
+    whole: bool
+    """Whether the image of profiles without one has all packages of this environment."""
+    dags: DagSource
+    before: Deployment | None
+    after: Deployment
+
+    @property
+    def changes(self) -> Sequence[Change]:
+        """What it would change."""
+        return changes(self.before, self.after)
+
+    def carry_out(self) -> Deployment:
+        """Deploy, and return the record. Raises CredentialsError, ControlPlaneUnreachableError or DeployError."""
+        with _told_as_our_own(f"The worker app {self.names.app!r} could not be deployed"):
+            return self._carry_out()
+
+    def _carry_out(self) -> Deployment:
+        programs = ("git",) if self.dags.needs_git else ()
+        image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
+        app = build_app(
+            self.names,
+            image=image,
+            profiles=[
+                dataclasses.replace(profile, image=image_of(profile, image, self.mirror))
+                for profile in self.worker.profiles
+            ],
+            dags=self.dags,
+            env=self.worker.env,
+        )
+        scope, plane = self.control_plane.scope(), self.control_plane
+        for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
+            kind.from_name(name, create_if_missing=True, **scope).hydrate()
+        if self.dags.kind is SourceKind.VOLUME:
+            # Before any task can look for them.
+            store = open_store(self.names, **scope)
+            for name, folder in self.dags.bundles.items():
+                ship(store, name, Folder(folder))
+        app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
+        deployment = dataclasses.replace(self.after, deployed_at=time.time())
+        LogVolume(plane, self.names).record(deployment)
+        return deployment
+
+
+def prepare(
+    names: Names,
+    *,
+    environment_name: str = "",
+    bundles: Mapping[str, Path] | None = None,
+    dags_source: SourceKind = SourceKind.LOCAL,
+    bucket: Bucket | None = None,
+    worker: Worker | None = None,
+    whole: bool = True,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Plan:
+    """Connect, and return what a deployment would be.
+
+    ``bundles`` are the DAG bundles that come from ``dags_source``, name → folder, on this machine or in the ``bucket``;
+    None means every local one of Airflow's configuration. Without ``whole``, or with requirements of the worker's, the
+    image has Airflow and its providers only. Raises ConfigError, CredentialsError, ControlPlaneUnreachableError or
+    DeployError.
+    """
+    worker = worker or Worker()
+    configuration = dag_source.configuration(tell)
+    dags = configuration.source(dags_source, bundles, bucket, tell)
+    dags.check()
+    requirements = _requirements(worker)
+    if requirements is not None and not requirements.is_file():
+        raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+    whole = whole and requirements is None
+    control_plane = _connect(environment_name)
+    mirror = environment()
+    with _told_as_our_own(f"The record of the worker app {names.app!r} could not be read"):
+        before = _deployed(control_plane, names)
+    after = _record(names, worker, mirror, dags, whole)
+    for name, package in dag_source.without_provider(configuration.bundles, after.packages).items():
+        tell(f"DAG bundle {name!r} needs {package} in the worker's image, where it is not. Install it here, too.")
+    return Plan(names, control_plane, worker, mirror, whole, dags, before, after)
+
+
+def deploy(
+    names: Names,
+    *,
+    environment: str = "",
+    bundles: Mapping[str, Path] | None = None,
+    worker: Worker | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Deployment:
+    """Deploy the worker app and return the record of it; arguments and errors are those of ``prepare``."""
+    return prepare(names, environment_name=environment, bundles=bundles, worker=worker, tell=tell).carry_out()
+
+
+@contextmanager
+def _told_as_our_own(what: str) -> Iterator[None]:
+    try:
+        yield
+    except exception.AuthError as error:
+        raise CredentialsError(f"Modal refused the credentials while deploying: {words_of(error)}") from error
+    except exception.ConnectionError as error:
+        raise ControlPlaneUnreachableError(unreachable(error)) from error
+    except (exception.Error, OSError) as error:
+        raise DeployError(f"{what}: {words_of(error)}") from error
+
+
+def _requirements(worker: Worker) -> Path | None:
+    return None if worker.requirements is None else Path(worker.requirements)
+
+
+def _deployed(control_plane: ControlPlane, names: Names) -> Deployment | None:
+    """The record of what is deployed; None where there is none that can be read."""
+    volume: Any = modal.Volume.from_name(names.logs, **control_plane.scope())
+    try:
+        volume.hydrate()
+        return LogVolume(control_plane, names).deployment()
+    except (exception.NotFoundError, MalformedMessageError):
+        return None
+
+
+def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole: bool) -> Deployment:
+    requirements = _requirements(worker)
+    lines = requirements.read_text(errors="replace").splitlines() if requirements is not None else []
+    return Deployment(
+        version=__version__,
+        protocol=PROTOCOL,
+        airflow_version=mirror.airflow_version,
+        python_version=platform.python_version(),
+        profiles=tuple(profile.name for profile in worker.profiles),
+        bundles=dags.places(names),
+        dags_source=dags.kind.value,
+        deployed_at=0.0,
+        facts={profile.name: profile.facts() for profile in worker.profiles},
+        granted={profile.name: profile.granted() for profile in worker.profiles},
+        volumes={path: volume.name or "" for path, volume in own_volumes(names).items()},
+        packages=mirror.packages if whole else mirror.airflow,
+        requirements=tuple(line for line in map(str.strip, lines) if line and not line.startswith("#")),
+        env={name: digest(value) for name, value in worker.env.items()},
+    )
+
+
+def configured() -> Settings:
+    """The executor's settings in Airflow's configuration; the defaults where Airflow is not installed."""
+    try:
+        from modalflow.airflow_compat import own_conf
+    except ImportError:
+        return Settings.defaults()
+    return Settings.read(own_conf())
+
+
+def _connect(environment: str) -> ControlPlane:
+    """With the credentials that the executor will use: those of the Airflow connection, where there is an Airflow."""
+    settings = configured()
+    try:
+        from modalflow.airflow_compat import modal_hook
+    except ImportError:
+        return connect(environment=environment)
+    return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)

@@ -1,0 +1,198 @@
+"""A profile: one deployed Function, with its image and its defaults.
+
+Owns the fields and what may be in them. What is deployed of it is ``worker.app``'s; who runs on it, the executor's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import modal
+
+from modalflow.config import mounts, values
+from modalflow.config.values import LONGEST_TIMEOUT, MOST_INPUTS
+from modalflow.errors import ConfigError
+from modalflow.names import DEFAULT_PROFILE
+
+#: Tasks that share a container where nothing else is said. A GPU is not shared unless somebody asks for it.
+USUAL_CONCURRENCY = 4
+
+
+def _optional(check: values.Check) -> values.Check:
+    return lambda place, value: None if value is None else check(place, value)
+
+
+_containers = _optional(values.count(0, None, "containers", 1))
+
+_CHECKS: Mapping[str, values.Check] = {
+    "name": values.object_name("a profile", "gpu"),
+    "cpu": _optional(values.cores),
+    "memory": _optional(values.mebibytes),
+    "gpu": _optional(values.gpus),
+    "timeout": values.seconds(),
+    "startup_timeout": _optional(values.seconds()),
+    "region": _optional(values.regions),
+    "cloud": _optional(values.cloud),
+    "env": values.variables,
+    "concurrency": _optional(values.count(1, MOST_INPUTS, "tasks that share a container", 4)),
+    "min_containers": _containers,
+    "max_containers": _optional(values.count(1, None, "containers", 20)),
+    "buffer_containers": _containers,
+    "scaledown_window": _optional(values.seconds(2, 3600, 60)),
+    "ephemeral_disk": _optional(values.count(1, None, "MiB of disk", 524_288)),
+    "preload": values.modules,
+    "memory_snapshot": values.flag,
+    "nonpreemptible": values.flag,
+    "image_has_airflow": values.flag,
+}
+
+#: What a container, and the executor, need to know of it.
+_GRANTED = ("cpu", "memory", "gpu", "timeout", "region", "cloud", "concurrency", "nonpreemptible")
+_PASSED_ON = (
+    "cpu",
+    "memory",
+    "timeout",
+    "startup_timeout",
+    "region",
+    "cloud",
+    "min_containers",
+    "max_containers",
+    "buffer_containers",
+    "scaledown_window",
+    "ephemeral_disk",
+    "nonpreemptible",
+)
+_NOT_TOLD = ("name", "image", "image_has_airflow", "secrets", "volumes", "env")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """A deployed Function with its defaults; None stands for Modal's own default. Wrong values raise ConfigError."""
+
+    name: str = field(default=DEFAULT_PROFILE, kw_only=False)
+    """What the Airflow `queue` of a task, or its `executor_config`, calls it."""
+    image: modal.Image | None = None
+    """What its containers have; None: the image of the Worker. Airflow is added unless ``image_has_airflow``."""
+    image_has_airflow: bool = False
+    """Leave ``image`` as it is: it has the Airflow of the scheduler, in the same minor version."""
+    cpu: float | Sequence[float] | None = None
+    """Cores, or (reserved, limit)."""
+    memory: int | str | Sequence[int | str] | None = None
+    """MiB, a text such as "4GiB", or (reserved, limit)."""
+    gpu: str | Sequence[str] | None = None
+    """A GPU, such as "H100:2", or several in the order in which they are tried."""
+    timeout: int = LONGEST_TIMEOUT
+    """Seconds that a function call may take."""
+    startup_timeout: int | None = None
+    """Seconds that a container may take to start."""
+    region: str | Sequence[str] | None = None
+    cloud: str | None = None
+    secrets: Sequence[modal.Secret] = ()
+    volumes: Mapping[str, modal.Volume | modal.CloudBucketMount] = field(default_factory=dict)
+    """Where what is mounted: path → Volume or CloudBucketMount."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment variables of its tasks. Plain values: they are recorded; what is secret is for ``secrets``."""
+    concurrency: int | None = None
+    """Tasks that share a container, each in processes of its own. None: 4, and 1 where there is a GPU."""
+    min_containers: int | None = None
+    max_containers: int | None = None
+    buffer_containers: int | None = None
+    scaledown_window: int | None = None
+    """Seconds that an idle container stays."""
+    ephemeral_disk: int | None = None
+    """MiB."""
+    preload: Sequence[str] = ()
+    """Modules that every container imports once, before its first task."""
+    memory_snapshot: bool = False
+    """Start containers from a snapshot of their memory."""
+    nonpreemptible: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str):
+            raise ConfigError("modalflow.Profile: name", self.name, "a text, e.g. 'gpu'")
+        for name, check in _CHECKS.items():
+            self._set(name, check(self._place(name), getattr(self, name)))
+        if self.concurrency is None:
+            self._set("concurrency", 1 if self.gpu else USUAL_CONCURRENCY)
+        self._check_objects()
+        self._check_containers()
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _place(self, name: str) -> str:
+        return f"{name} of modalflow.Profile({self.name!r})"
+
+    def _check_objects(self) -> None:
+        if self.image is not None and not isinstance(self.image, modal.Image):
+            raise ConfigError(self._place("image"), self.image, "a modal.Image, e.g. modal.Image.debian_slim()")
+        if not isinstance(self.secrets, list | tuple) or not all(isinstance(s, modal.Secret) for s in self.secrets):
+            raise ConfigError(
+                self._place("secrets"), self.secrets, "a list of modal.Secret, e.g. [modal.Secret.from_name('aws')]"
+            )
+        mountable = modal.Volume | modal.CloudBucketMount
+        if not isinstance(self.volumes, Mapping) or not all(isinstance(v, mountable) for v in self.volumes.values()):
+            expected = "a dict of paths and modal.Volume, e.g. {'/models': modal.Volume.from_name('models')}"
+            raise ConfigError(self._place("volumes"), self.volumes, expected)
+        place = self._place("volumes")
+        self._set("volumes", mounts.check_all(place, self.volumes))
+        self._set("secrets", tuple(self.secrets))
+
+    def _check_containers(self) -> None:
+        if self.min_containers and self.max_containers and self.min_containers > self.max_containers:
+            expected = f"at most its max_containers, {self.max_containers}"
+            raise ConfigError(self._place("min_containers"), self.min_containers, expected)
+        if self.nonpreemptible and self.gpu:
+            raise ConfigError(self._place("nonpreemptible"), True, "False where there is a GPU: Modal has none such")
+        if self.image is None and self.image_has_airflow:
+            raise ConfigError(self._place("image_has_airflow"), True, "False where no image is given")
+
+    def arguments(self) -> dict[str, Any]:
+        """What ``App.function`` is told of it, beside name, image, volumes and concurrency."""
+        passed = {name: getattr(self, name) for name in _PASSED_ON}
+        return passed | {
+            "gpu": list(self.gpu) if isinstance(self.gpu, tuple) else self.gpu,
+            "secrets": list(self.secrets),
+            "enable_memory_snapshot": self.memory_snapshot,
+        }
+
+    def granted(self) -> dict[str, Any]:
+        """What its tasks get, as JSON types: cpu, memory (MiB), gpu, timeout, region, cloud, concurrency."""
+        return {name: value for name in _GRANTED if (value := _plain(getattr(self, name)))}
+
+    def facts(self) -> dict[str, Any]:
+        """Everything about it that is worth a line when it changes, as JSON types. Of variables only a digest."""
+        told = {
+            f.name: _plain(value)
+            for f in dataclasses.fields(self)
+            if f.name not in _NOT_TOLD and (value := getattr(self, f.name)) not in (None, (), [], False)
+        }
+        if self.image is not None:
+            told["image"] = "its own" if self.image_has_airflow else "its own, with Airflow"
+        if self.secrets:
+            told["secrets"] = [secret.name or "(without a name)" for secret in self.secrets]
+        if self.volumes:
+            told["volumes"] = {path: _mounted(volume) for path, volume in self.volumes.items()}
+        if self.env:
+            told["env"] = {name: digest(value) for name, value in self.env.items()}
+        return told
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _mounted(volume: modal.Volume | modal.CloudBucketMount) -> str:
+    if isinstance(volume, modal.CloudBucketMount):
+        # Which one the SDK tells nobody.
+        return "a bucket"
+    return volume.name or "(without a name)"
+
+
+def digest(text: str) -> str:
+    """A few characters that change when a text does."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,0 +1,1 @@
+"""The log of a function call: written in parts, published by commits."""

@@ -1,0 +1,1 @@
+"""Running one workload or command in a process of its own."""

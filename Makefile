@@ -8,7 +8,7 @@
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
-#   make docs     generate the pages about RPCs and options anew
+#   make docs     generate the pages and tables that are made from the code
 #   make site     the documentation as a site, in build/site
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
@@ -98,6 +98,7 @@ demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
 
 docs: $(STAMP)
+	$(BIN)/python -m scripts.module_tables ARCHITECTURE.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.reasons import Cause
+from scripts.module_tables import filled, folders, summary
 
 CHECKOUT = Path(__file__).parents[2]
 SOURCES = CHECKOUT / "src" / "modalflow"
@@ -19,6 +20,7 @@ PAGES = set(
     subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "*.md"], cwd=CHECKOUT, text=True).split()
 )
 INDEX = "docs/index.md"
+ARCHITECTURE = (CHECKOUT / "ARCHITECTURE.md").read_text()
 TROUBLESHOOTING = (CHECKOUT / "docs/troubleshooting.md").read_text()
 GLOSSARY = (CHECKOUT / "docs/glossary.md").read_text()
 
@@ -154,3 +156,58 @@ def test_the_checks_that_are_named_are_those_of_the_doctor() -> None:
     assert len(named) > 10
     known = texts().splitlines()
     assert [name for name in named if name.strip("`") not in known] == []
+
+
+def test_the_tables_of_modules_are_those_of_the_source() -> None:
+    """ARCHITECTURE.md names every module, in the chapter of its folder. `make docs` writes it anew."""
+    assert filled(ARCHITECTURE) == ARCHITECTURE
+
+
+def test_a_folder_without_a_chapter_is_reported() -> None:
+    """Whoever adds or moves a folder is told which chapter to write."""
+    with pytest.raises(SystemExit, match="has no chapter of cost: add a heading"):
+        filled(ARCHITECTURE.replace("<!-- modules of cost -->", "<!-- modules gone -->"))
+    with pytest.raises(SystemExit, match="no such folder"):
+        filled(f"{ARCHITECTURE}<!-- modules of nowhere -->\n<!-- end of modules -->")
+
+
+def test_a_summary_is_the_first_sentence_as_markdown(tmp_path: Path) -> None:
+    """What follows the first sentence is not shown, and nothing in it is taken for markup."""
+    module = tmp_path / "module.py"
+    module.write_text('"""Keep ``a_b | c`` and a_b, e.g. these.\n\nOwns nothing.\n"""\n')
+    assert summary(module) == r"Keep `a_b \| c` and a\_b, e.g. these."
+    module.write_text('"""One\nsentence. Pure: no I/O."""\n')
+    assert summary(module) == "One sentence."
+
+
+def stories() -> dict[str, list[str]]:
+    """Return the stories of ARCHITECTURE.md with the files that each one opens."""
+    section = ARCHITECTURE.partition("\n## Three stories")[2].partition("\n## ")[0]
+    return {
+        story.partition("\n")[0]: re.findall(r"^\d+\. `([\w/]+\.py)`", story, re.MULTILINE)
+        for story in section.split("\n### ")[1:]
+    }
+
+
+@pytest.mark.parametrize("story", stories())
+def test_a_story_opens_few_files(story: str) -> None:
+    """Each of the three stories can be followed through at most 15 files."""
+    assert 5 <= len(stories()[story]) <= 15
+    assert len(stories()) == 3
+
+
+def test_the_files_that_the_architecture_names_exist() -> None:
+    """Neither a story nor a chapter sends a reader to a file that is gone."""
+    prose = re.sub(r"<!-- modules of .*?<!-- end of modules -->", "", ARCHITECTURE, flags=re.DOTALL)
+    named = set(re.findall(r"`([\w/]+\.(?:py|toml|md))`", prose))
+    beside = {path.name for path in SOURCES.rglob("*.py")}  # A chapter names its own modules without their folder.
+    lost = [name for name in named if not (SOURCES / name).exists() and not (CHECKOUT / name).exists()]
+    assert [name for name in lost if "/" in name or name not in beside] == []
+
+
+def test_the_folders_to_begin_a_change_in_exist() -> None:
+    """The table of changes names chapters."""
+    section = ARCHITECTURE.partition("| you want to change | begin in |")[2].partition("\n\n")[0]
+    named = {name for line in section.splitlines() for name in re.findall(r"`([a-z_/]+)`", line.rpartition(" | ")[2])}
+    assert named
+    assert named - set(folders()) == set()

@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.emulator.apps.versions import KEPT_VERSIONS
+from modalflow.emulator.calls.limits import MAX_SPAWNED_WAITING, MAX_WAITING
+from modalflow.emulator.options import Options
 from modalflow.reasons import Cause
 from scripts.module_tables import filled, folders, summary
 
@@ -211,3 +214,41 @@ def test_the_folders_to_begin_a_change_in_exist() -> None:
     named = {name for line in section.splitlines() for name in re.findall(r"`([a-z_/]+)`", line.rpartition(" | ")[2])}
     assert named
     assert named - set(folders()) == set()
+
+
+def rows(page: str, chapter: str) -> dict[str, list[str]]:
+    """Return the rows of a chapter's tables by their first cell; of rows that begin alike, the first."""
+    found: dict[str, list[str]] = {}
+    for line in page.partition(f"\n# {chapter}\n")[2].partition("\n# ")[0].splitlines():
+        if line.startswith("| "):
+            name, *cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+            found.setdefault(name, cells)
+    return found
+
+
+def test_the_figures_of_the_readme_are_those_that_were_measured() -> None:
+    """The three guarantees quote the last results of the benchmarks and of the fault tests."""
+    benchmarks = (CHECKOUT / "benchmarks/README.md").read_text()
+    readme = " ".join((CHECKOUT / "README.md").read_text().split())
+    executor = rows(benchmarks, "What the executor costs")
+    worker = rows(benchmarks, "What a task costs on the worker")
+    median = float(executor["heartbeat with 10,000 running, p50 (ms)"][1])
+    slowest = max(map(float, executor["the same, p99 (ms)"][1].split(", ")))
+    assert f"a heartbeat takes {median:g} ms (median) and at most {slowest:g} ms (99th percentile)" in readme
+    started = float(worker["12 no-op tasks in a row: queued to started, p50 (ms)"][1]) / 1000
+    assert f"starts a task in {started:.2f} s" in readme
+    _, ours, others, *_ = worker["the same: processor seconds a task, of the processes that run tasks"]
+    assert f"{ours} processor seconds; with LocalExecutor, {others}" in readme
+    faults = (CHECKOUT / "tests/chaos/README.md").read_text()
+    for here, there in (("196 combinations passed", "All 196 cells passed"), ("2,000 tasks", "Soak, 2,000 tasks")):
+        assert here in readme
+        assert there in faults
+    assert "doubled 0, lost 0" in faults
+
+
+def test_the_figures_of_the_differences_are_those_of_the_code() -> None:
+    """How the local control plane differs from Modal: its numbers are its constants."""
+    page = " ".join((CHECKOUT / "docs/differs-from-modal.md").read_text().split())
+    assert f"{MAX_WAITING:,} for `remote` and `map`, {MAX_SPAWNED_WAITING:,} for `spawn`" in page
+    assert f"The newest {KEPT_VERSIONS} versions of an app" in page
+    assert f"At most {Options().max_containers} run at the same time" in page

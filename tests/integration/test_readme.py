@@ -133,7 +133,7 @@ def test_what_a_task_may_ask_for() -> None:
 
 
 def named_options() -> list[str]:
-    listed = re.search(r"matter first:(.+?)\.\n", INDEX, re.DOTALL)
+    listed = re.search(r"most important options:(.+?)\.\n", INDEX, re.DOTALL)
     return re.findall(r"`(\w+)`", listed[1]) if listed else []
 
 

@@ -54,7 +54,7 @@ def navigation() -> dict[str, list[str]]:
     for line in nav.splitlines():
         if section := re.fullmatch(r"  - (.+):", line):
             sections[section[1]] = []
-        elif page := re.fullmatch(r" +- (\S+\.md)", line):
+        elif page := re.fullmatch(r" +- (?:.+: )?(\S+\.md)", line):
             list(sections.values())[-1].append(page[1])
     return sections
 

@@ -1,4 +1,4 @@
-"""What survives the end of a control plane, however it ends: records in a SQLite file, written before the answer.
+"""The journal: records in SQLite, written before the answer to a request is sent.
 
 Owns the file, its format and the order of writing. What a record means is its service's, which holds everything in
 memory and tells the journal what changed: ``put`` and ``discard`` cost nothing on disk until the end of the event

@@ -1,4 +1,4 @@
-"""Where the local control plane keeps files: one folder for its state, and files found by the hash of their content.
+"""The state folder, and files stored by the hash of their content.
 
 Owns the layout on disk and nothing of its meaning.
 """

@@ -1,4 +1,4 @@
-"""One Modal Volume, and one container that has it: what is held in memory of each."""
+"""One Volume, and one container attached to it, in memory."""
 
 from __future__ import annotations
 

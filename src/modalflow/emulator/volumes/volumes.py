@@ -1,4 +1,4 @@
-"""Modal Volumes: trees of files that containers mount, each in a view of its own, and that clients read and write.
+"""The RPCs of Volumes: mount, commit, reload.
 
 Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
 file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree

@@ -20,7 +20,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from modalflow.emulator.state.journal import RECORDS, Journal, StateError
+from modalflow.emulator.state.disk_space import StateError
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.journal_file import RECORDS
 from modalflow.emulator.state.scratch import Scratch
 from modalflow.emulator.state.trash import Trash, remove_or_hand_over
 

@@ -19,6 +19,7 @@ from modalflow.names import BUNDLES_ROOT, TaskTry
 from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
+from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
@@ -30,8 +31,8 @@ from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("worker-under-test") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "worker-under-test") as world:
         yield world
 
 

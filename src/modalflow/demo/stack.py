@@ -53,15 +53,13 @@ SEPARATE: Final[Mapping[str, Sequence[str]]] = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer",),
 }
-#: All of them started by Airflow's own command for trying it out.
-STANDALONE: Final[Mapping[str, Sequence[str]]] = {"standalone": ("standalone",)}
 
 
 class AirflowStack:
     """A running Airflow; a context manager that leaves neither a process nor a file behind.
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
-    process and wins over what the stack itself sets. ``processes`` are its processes, SEPARATE or STANDALONE, each
+    process and wins over what the stack itself sets. ``processes`` are its processes, each
     started again ``restarts`` times when something killed it. ``say`` gets a line per step.
     """
 

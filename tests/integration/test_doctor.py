@@ -203,15 +203,15 @@ def test_worker_that_knows_no_probes(clinic: Clinic) -> None:
             kind.from_name(name, create_if_missing=True, client=client).hydrate()
     failed = clinic.failures("--app", "old")
     assert list(failed) == ["container (default)"]
-    assert "does not know probes" in failed["container (default)"]["detail"]
+    assert "cannot answer" in failed["container (default)"]["detail"]
 
 
 @pytest.mark.parametrize(
     ("url", "detail", "mend"),
     [
-        ("http://127.0.0.1:1/execution/", "Connection refused", "is the API server up?"),
+        ("http://127.0.0.1:1/execution/", "Connection refused", "check that the API server is up?"),
         ("http://user:as-very-secret@airflow.invalid/execution/", "cannot reach http://airflow.invalid", "public name"),
-        ("{root}/nothing/", "answers the container with 404", "ends in /execution/"),
+        ("{root}/nothing/", "answers the container with 404", "/execution/ at its end"),
     ],
 )
 def test_execution_api_out_of_reach_of_the_container(clinic: Clinic, url: str, detail: str, mend: str) -> None:
@@ -268,7 +268,7 @@ def test_no_token_can_be_signed(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "mend"),
-    [(-3600.0, "set both by NTP"), (3600.0, "set the clocks of the scheduler")],
+    [(-3600.0, "synchronize both with NTP"), (3600.0, "synchronize the clocks of the scheduler")],
     ids=["late", "early"],
 )
 def test_an_api_server_with_another_time(clinic: Clinic, ahead: float, mend: str) -> None:

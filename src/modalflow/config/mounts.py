@@ -64,7 +64,7 @@ RESERVED: tuple[Reserved, ...] = (
 _PYTHON = re.compile(r"(/usr(?:/local)?/lib(?:64)?/python\d[^/]*)(?:/.*)?")
 
 _LISTED = (
-    f"Reserved with all that is inside: {', '.join(r.folder for r in RESERVED if r.with_inside)}. Reserved themselves: "
+    f"Reserved with everything inside: {', '.join(r.folder for r in RESERVED if r.with_inside)}. Reserved themselves: "
     f"/, {', '.join(r.folder for r in RESERVED if not r.with_inside)}"
 )
 
@@ -84,7 +84,7 @@ def normal_path(value: object) -> str:
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
-        raise ValueError("it has characters that UTF-8 cannot hold") from None
+        raise ValueError("it has characters outside UTF-8") from None
     if len(encoded) > LONGEST_PATH or any(len(name) > LONGEST_NAME for name in encoded.split(b"/")):
         raise ValueError(f"it is longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}")
     # POSIX lets two leading slashes mean something else, and so normpath keeps them.
@@ -126,7 +126,7 @@ def check(place: str, value: object) -> str:
     except ValueError as error:
         raise ConfigError(where, value, f"an absolute path, e.g. '/models': {error}") from error
     if problem := conflict(path):
-        raise ConfigError(where, value, f"a path that hides nothing, e.g. '/models': {problem}. {_LISTED}")
+        raise ConfigError(where, value, f"a free path, e.g. '/models': {problem}. {_LISTED}")
     return path
 
 
@@ -149,6 +149,6 @@ def hidden(resolved: str, folder: str) -> str:
     if not is_inside(resolved, MODAL_VOLUMES):
         return ""
     return (
-        f"{folder} is in a Volume of the profile's or the task's ({resolved}): a symbolic link of the image leads from "
-        "the path at which that is mounted to modalflow's own folder. Mount it at another path"
+        f"{folder} is in a Volume of the profile or of the task ({resolved}): a symbolic link of the image leads from "
+        "its mount path to modalflow's own folder. Mount it at another path"
     )

@@ -110,7 +110,7 @@ def _variables(place: str, raw: str) -> Mapping[str, str]:
     except ValueError as error:
         # Not the text: it may hold secrets.
         expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
-        raise ConfigError(place, Described("no JSON"), expected) from error
+        raise ConfigError(place, Described("not JSON"), expected) from error
     found = variables.texts(place, value)
     variables.check(place, found)
     return found
@@ -136,7 +136,7 @@ def execution_api_url(place: str, raw: str) -> str:
         raise ConfigError(
             place,
             raw,
-            "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
+            "a URL with scheme and host within reach of containers, e.g. https://airflow.example.com/execution/",
         )
     return url if url.endswith("/") else url + "/"
 

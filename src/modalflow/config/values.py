@@ -73,7 +73,7 @@ def _pair(place: str, value: Any, read: Callable[[Any], Any], expected: str) -> 
     if len(parts) not in (1, 2) or None in amounts:
         raise ConfigError(place, value, expected)
     if len(amounts) == 2 and amounts[1] < amounts[0]:
-        raise ConfigError(place, value, f"a limit that is not below what is reserved: {expected}")
+        raise ConfigError(place, value, f"a limit of at least the reservation: {expected}")
     return amounts if len(amounts) == 2 else amounts[0]
 
 
@@ -137,7 +137,7 @@ def unknown_gpu(value: str | Iterable[str] | None) -> str:
         return ""
     near = difflib.get_close_matches(unknown[0].partition(":")[0], KNOWN_GPUS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"GPU {unknown[0]!r} is none of those known to this modalflow ({hint}known: {', '.join(KNOWN_GPUS)})"
+    return f"GPU {unknown[0]!r} is unknown to this modalflow ({hint}known: {', '.join(KNOWN_GPUS)})"
 
 
 def seconds(low: int = 1, high: int = LONGEST_TIMEOUT, example: int = 3600) -> Check:

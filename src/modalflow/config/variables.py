@@ -20,7 +20,7 @@ LONGEST_ENVIRONMENT = 1 << 20
 #: Bytes of a pointer, which each variable needs beside its text.
 _POINTER = 8
 
-_INSTEAD = "put what is longer into a file, in the image or on a Volume"
+_INSTEAD = "put longer values into a file, in the image or on a Volume"
 
 
 def size(name: str, value: str) -> int:
@@ -57,7 +57,7 @@ def check(place: str, variables: Mapping[str, str]) -> None:
         if "\0" in value:
             raise ConfigError(where, Described("a text with null characters"), "one without")
         if not _is_utf8(name) or not _is_utf8(value):
-            raise ConfigError(where, Described("no text that UTF-8 can hold"), "one that it can")
+            raise ConfigError(where, Described("a text outside UTF-8"), "a valid text")
         if (length := size(name, value)) > LONGEST_VARIABLE:
             expected = f"at most {LONGEST_VARIABLE:,}: Linux starts no process with more; {_INSTEAD}"
             raise ConfigError(where, Described(f"{length:,} bytes long, with its name"), expected)
@@ -65,7 +65,7 @@ def check(place: str, variables: Mapping[str, str]) -> None:
         longest = max(variables, key=lambda name: size(name, variables[name]))
         raise ConfigError(
             place,
-            Described(f"{length:,} bytes in {len(variables):,} variables, the longest of which is {longest!r}"),
+            Described(f"{length:,} bytes in {len(variables):,} variables, the longest {longest!r}"),
             f"at most {LONGEST_ENVIRONMENT:,} bytes together; {_INSTEAD}",
         )
 
@@ -79,7 +79,7 @@ def problem(variables: Mapping[str, str], most: int) -> str:
         if (length := size(name, value)) > LONGEST_VARIABLE:
             return (
                 f"environment variable {name!r} is {length:,} bytes long, with its name, and Linux starts no process "
-                f"with one of more than {LONGEST_VARIABLE:,}. Whether it comes from a Secret, a profile or the task, "
+                f"with one of more than {LONGEST_VARIABLE:,}. It may come from a Secret, a profile or the task; "
                 f"{_INSTEAD}"
             )
     if (length := whole_size(variables)) > most:

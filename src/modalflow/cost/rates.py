@@ -98,7 +98,7 @@ class Rates:
 
 
 #: Where Modal itself is not asked.
-DATED = Rates({key: Decimal(value) for key, value in _TABLE.items()}, f"the rates that Modal had in {TABLE_DATE}")
+DATED = Rates({key: Decimal(value) for key, value in _TABLE.items()}, f"Modal's rates of {TABLE_DATE}")
 
 
 def exact(seconds: float) -> Decimal:

@@ -64,7 +64,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
         within(PATIENCE, lambda: ledger.pop(note, None))
         _tell(site, barrier)
         _cancel_call(site, work.function_call_id)
-        return Ended("had not begun, and will not", True)
+        return Ended("had not begun, and will not begin", True)
     began = time.monotonic()
     for function_call_id in {work.function_call_id, found.function_call_id}:
         _cancel_call(site, function_call_id)
@@ -73,7 +73,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
         if now is None or now.state is not State.RUNNING:
             return Ended(f"ended after {time.monotonic() - began:.1f} s", True)
         time.sleep(_POLL)
-    return Ended(f"was asked to end and has not within {END_TIMEOUT:g} s; its container may be gone", False)
+    return Ended(f"did not end within {END_TIMEOUT:g} s; its container may be gone", False)
 
 
 def _barrier(work: Work, by: str) -> Entry:

@@ -99,6 +99,6 @@ def current_rates(site: Site) -> tuple[Rates, str]:
         answer = within(PATIENCE, lambda: dict(workspace.billing.rates()))
         return Rates.told(answer, f"Modal's rates of {datetime.now(UTC):%Y-%m-%d}"), ""
     except AttributeError:
-        return DATED, f"modal {modal.__version__} cannot ask for them; 1.5.4 and newer can"
+        return DATED, f"modal {modal.__version__} cannot read them; 1.5.4 and newer can"
     except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:
         return DATED, f"Modal did not report its own: {words_of(error)}"

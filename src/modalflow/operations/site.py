@@ -108,14 +108,14 @@ def open_site(settings: Settings) -> Site:
         return Site(settings, within(patience, connected))
     except TimeoutError as error:
         raise ControlPlaneUnreachableError(
-            f"Modal at {server_url()} has not answered within {patience:g} s. {check_the_way()}"
+            f"Modal at {server_url()} did not answer within {patience:g} s. {check_the_way()}"
         ) from error
     except ModalflowError:
         raise
     except Exception as error:
         # The connection is in Airflow's database or in a secrets backend: whatever these raise ends here.
         raise CredentialsError(
-            f"The Airflow connection {settings.conn_id!r} could not be read ({describe(error)}). Make "
+            f"The Airflow connection {settings.conn_id!r} cannot be read ({describe(error)}). Make "
             "Airflow's database or secrets backend reachable from here, or set AIRFLOW_CONN_MODAL_DEFAULT=modal:// "
             "to use MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
         ) from error

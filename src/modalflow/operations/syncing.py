@@ -35,9 +35,11 @@ def local_folders(conf: Any | None) -> dict[str, Path]:
     bundles, dags_folder = of_airflow(conf)
     found = {bundle.name: bundle.folder(dags_folder) for bundle in bundles if bundle.is_local}
     if not found:
-        none = "no bundle of [dag_processor] dag_bundle_config_list is a local folder that does not ship itself"
+        none = "[dag_processor] dag_bundle_config_list has no local folder without its own shipping"
         why = WITHOUT_AIRFLOW if conf is None else none
-        raise BundleError(f"There is nothing to sync: {why}. Name one: `modalflow sync --dags-bundle NAME=FOLDER`.")
+        raise BundleError(
+            f"There is nothing to sync: {why}. Name a folder: `modalflow sync --dags-bundle NAME=FOLDER`."
+        )
     return found
 
 

@@ -70,8 +70,8 @@ def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
         unsure = [each.function_call_id or each.work_id for each in work if wanted.may_match(each)]
         if unsure and not found:
             raise NothingMatchesError(
-                f"{name!r} may be another task of the same name: modalflow 0.4 recorded it, which joined the DAG and "
-                f"the task with a dot. Name it by its id instead: {' or '.join(unsure)}."
+                f"{name!r} may be another task of the same name: modalflow 0.4 recorded it, and joined DAG and task "
+                f"with a dot. Use its id instead: {' or '.join(unsure)}."
             )
     else:
         # Work that Modal has not taken yet has no function call id: an empty text must not mean all of it.
@@ -79,10 +79,10 @@ def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
         near = nearest(wanted, (id_ for each in work for id_ in (each.work_id, each.function_call_id) if id_))
         name = wanted
     if not found:
-        hint = f" The nearest: {'; '.join(near)}." if near else " Nothing at all is." if not work else ""
+        hint = f" The nearest: {'; '.join(near)}." if near else " There is no other work." if not work else ""
         raise NothingMatchesError(
-            f"Nothing that matches {name!r} is under way on Modal.{hint} New submissions are listed after some "
-            "seconds, and ended work is no longer listed: see `modalflow status`."
+            f"No running or waiting work on Modal matches {name!r}.{hint} The list has new submissions after some "
+            "seconds, and no ended work: see `modalflow status`."
         )
     return found
 

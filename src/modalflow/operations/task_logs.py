@@ -121,7 +121,7 @@ def find(site: Site, target: Target) -> TaskLog:
     if waiting := _under_way(site, target):
         raise NoLogYetError(waiting)
     if tries:
-        raise NothingMatchesError(f"{target.label} has no log. The tries that have: {_listed(tries)}.")
+        raise NothingMatchesError(f"{target.label} has no log. Tries with a log: {_listed(tries)}.")
     raise NothingMatchesError(_nearest(site, target))
 
 
@@ -132,12 +132,10 @@ def _under_way(site: Site, target: Target) -> str:
             continue
         since = f"{time.time() - work.since:.0f} s"
         if work.state == RUNNING:
-            return (
-                f"{work.label} runs since {since} in container {work.container_id}, and has not published its log yet."
-            )
+            return f"{work.label} has run for {since} in container {work.container_id}, without a published log yet."
         if work.state == SUBMITTED:
             return f"{work.label} was submitted {since} ago as {work.function_call_id}, and waits for a container."
-        return f"{work.label} was handed over {since} ago, and waits for Modal to take it: see `modalflow status`."
+        return f"Modal has not accepted {work.label} yet, for {since}: see `modalflow status`."
     return ""
 
 
@@ -147,13 +145,13 @@ def _nearest(site: Site, target: Target) -> str:
     for parent, prefix, wanted, kind in (
         ("/", "dag_id=", target.dag_id, "DAGs"),
         (dag, "run_id=", target.run_id, f"runs of {target.dag_id}"),
-        (f"{dag}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of that run"),
+        (f"{dag}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of this run"),
     ):
         names = _names(site, parent if parent == "/" else stored_log_path(parent))
         there = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         if stored_log_path(f"{prefix}{wanted}").removeprefix(prefix) not in there:
             near = nearest(wanted, there) or sorted(there)[-3:]
-            hint = f" The nearest of the {kind} that have: {', '.join(near)}." if near else ""
+            hint = f" Nearest {kind} with a log: {', '.join(near)}." if near else ""
             return f"There is no log of {target.label} {where}.{hint}"
     return f"There is no log of {target.label} {where}."
 

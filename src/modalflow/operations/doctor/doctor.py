@@ -47,15 +47,15 @@ def _on_modal(
     finding, site = modal_side.connection(settings)
     yield finding
     if site is None:
-        yield skip("worker app", "Modal has to answer first")
-        yield from container_side.unavailable("Modal has to answer first")
+        yield skip("worker app", "needs an answer from Modal")
+        yield from container_side.unavailable("needs an answer from Modal")
         return
     yield modal_side.environment(site)
     findings, deployment, understands = modal_side.worker(site)
     yield from findings
     yield from dags_side.examine(site, conf, deployment)
     if not understands:
-        yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
+        yield from container_side.unavailable("needs a compatible deployed worker")
         return
     yield from modal_side.shared(site)
     yield from executor_side.examine(site, conf, env)

@@ -38,7 +38,7 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
         site, seconds = timed(lambda: open_site(settings))
     except CredentialsError as error:
         return fail(
-            "credentials", str(error), "Make a token with `modal token new`, and put it into the connection."
+            "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
         ), None
     except ModalflowError as error:
         return fail("control plane", str(error), check_the_way()), None
@@ -60,8 +60,8 @@ def environment(site: Site) -> Finding:
     if wanted and wanted not in names:
         return fail(
             "environment",
-            f"there is no Modal environment {wanted!r}; there are: {', '.join(names)}",
-            f"Mend [modal_executor] environment or the connection's extra, or `modal environment create {wanted}`.",
+            f"there is no Modal environment {wanted!r}; existing ones: {', '.join(names)}",
+            f"Fix [modal_executor] environment or the connection's extra, or run `modal environment create {wanted}`.",
         )
     return ok("environment", wanted or f"{default} (none is set)")
 
@@ -98,12 +98,10 @@ def _version(site: Site, record: Deployment) -> Finding:
     deployed = f"modalflow {record.version}, deployed {when}"
     mend = f"Deploy the worker of this modalflow: `{site.deploy_command}`."
     if record.protocol != PROTOCOL:
-        spoken = (
-            f"{deployed}, speaks protocol {record.protocol}; here it is modalflow {__version__}, protocol {PROTOCOL}"
-        )
+        spoken = f"{deployed}, has protocol {record.protocol}; this is modalflow {__version__}, protocol {PROTOCOL}"
         return fail("worker version", spoken, mend)
     if record.version != __version__:
-        return warn("worker version", f"{deployed}; here it is {__version__}: they understand each other", mend)
+        return warn("worker version", f"{deployed}; this is {__version__}: they are compatible", mend)
     return ok("worker version", deployed)
 
 
@@ -121,9 +119,9 @@ def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
     if not theirs:
         yield fail("Airflow versions", f"{pair}: it can run raw commands only", mend)
     elif _minor(theirs) != _minor(ours):
-        yield fail("Airflow versions", f"{pair}: one cannot read what the other writes", mend)
+        yield fail("Airflow versions", f"{pair}: they cannot read each other's data", mend)
     elif theirs != ours:
-        yield warn("Airflow versions", f"{pair}: the same minor version, so they understand each other", mend)
+        yield warn("Airflow versions", f"{pair}: the same minor version, so they are compatible", mend)
     else:
         yield ok("Airflow versions", pair)
     here = platform.python_version()
@@ -151,9 +149,8 @@ def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
         told = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
         yield fail(
             "queues",
-            f"[modal_executor] queues names profiles that are not deployed: {told}; deployed: "
-            f"{', '.join(record.profiles)}",
-            "Deploy them, or mend the option.",
+            f"[modal_executor] queues names undeployed profiles: {told}; deployed: {', '.join(record.profiles)}",
+            "Deploy them, or fix the option.",
         )
     elif queues:
         yield ok("queues", ", ".join(f"{queue} → {profile}" for queue, profile in queues.items()))
@@ -171,11 +168,13 @@ def _round_trip(name: str, what: str, trip: Callable[[], bool], site: Site) -> F
     try:
         same, seconds = timed(lambda: within(PATIENCE, trip))
     except exception.NotFoundError as error:
-        return fail(name, f"{what}: {words_of(error)}", f"It is made by `{site.deploy_command}`.")
+        return fail(name, f"{what}: {words_of(error)}", f"Create it: `{site.deploy_command}`.")
     except FAILURES as error:
         return fail(name, f"{what}: {_told(error)}", "Try again; Modal's status is at https://status.modal.com.")
     if not same:
-        return fail(name, f"{what}: what was read is not what was written", "Look for another program that uses it.")
+        return fail(
+            name, f"{what}: the value changed between write and read", "Find the other program with access to it."
+        )
     return ok(name, f"{what}: written, read and removed", seconds)
 
 

@@ -55,7 +55,7 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
     except ModalflowError as error:
         return None, warn(
             NAME,
-            f"none can be tried. {error}",
+            f"cannot sign a token. {error}",
             "Run the doctor with the scheduler's environment and airflow.cfg. A scheduler that cannot sign a token "
             "cannot queue a task.",
         )
@@ -70,17 +70,17 @@ def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
 
     url = env.get(_URL, "")
     if not url:
-        return skip(NAME, "not tried from here: the address of the Execution API is not known")
+        return skip(NAME, "not tested from here: the address of the Execution API is unknown")
     try:
         answer, seconds = timed(lambda: within(PATIENCE, lambda: try_token(url, trial.token, trial.ti_id)))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        return skip(NAME, f"not tried from here: {without_user(url)} cannot be reached ({describe(error)})")
+        return skip(NAME, f"not tested from here: cannot reach {without_user(url)} ({describe(error)})")
     assert isinstance(answer, Answer)
     if answer.accepted:
         return ok(NAME, _accepted(trial, url), seconds)
     refused = token_refusal(answer.status, answer.text, trial.token, answer.date)
     if refused is None:
-        return skip(NAME, f"not tried from here: {without_user(url)} answered {answer.status}")
+        return skip(NAME, f"not tested from here: {without_user(url)} answered {answer.status}")
     return _refused(NAME, trial, url, refused.cause, refused.said)
 
 
@@ -89,7 +89,9 @@ def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deplo
     if trial is None:
         return None
     if not isinstance(seen, dict):
-        return skip(IN_CONTAINER, f"the deployed worker is older and tries none; deploy it again: `{deploy_command}`")
+        return skip(
+            IN_CONTAINER, f"the deployed worker is older and has no such test; deploy it again: `{deploy_command}`"
+        )
     url = env.get(_URL, "")
     if seen.get("accepted") is True:
         return ok(IN_CONTAINER, _accepted(trial, url), float(seen.get("seconds") or 0))
@@ -97,15 +99,15 @@ def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deplo
         return _refused(IN_CONTAINER, trial, url, cause_of(seen["cause"]), str(seen.get("said"))[:500])
     # Why the API cannot be reached is a finding of the check of its health.
     why = str(seen.get("error") or f"it answered {seen.get('status')}")[:300]
-    return skip(IN_CONTAINER, f"not tried: {why}")
+    return skip(IN_CONTAINER, f"not tested: {why}")
 
 
 def _accepted(trial: Trial, url: str) -> str:
-    return f"{without_user(url)} accepts what this machine signs with {trial.origin}"
+    return f"{without_user(url)} accepts tokens signed by this machine with {trial.origin}"
 
 
 def _refused(name: str, trial: Trial, url: str, cause: Cause, said: str) -> Finding:
-    whose = f"a token that this machine signed with {trial.origin}"
+    whose = f"a token signed by this machine with {trial.origin}"
     if cause is Cause.PROXY_REFUSED:
-        whose = "a request with a task's token, or something in front of it did"
+        whose = "a request with a task's token, or a proxy in front of it did"
     return fail(name, f"{without_user(url)} refused {whose}: {said}", EXPLANATIONS[cause].do)

@@ -91,7 +91,7 @@ def _passage(path: str, line: int, text: str, kind: Kind = Kind.PARAGRAPH) -> It
 
 def _without_code(text: str) -> Iterator[str]:
     """Return the lines of a page, those of code blocks and HTML comments emptied."""
-    fence = ""
+    fence, before, in_list = "", "", False
     for line in re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), text, flags=re.DOTALL).split("\n"):
         mark = re.match(r"\s*(```+|~~~+)", line)
         if fence:
@@ -100,7 +100,12 @@ def _without_code(text: str) -> Iterator[str]:
         elif mark:
             fence = mark[1]
             yield ""
+        elif line.startswith("    ") and not before.strip() and not in_list:
+            yield ""  # An indented block; its next line finds an empty one before it.
         else:
+            if line.strip():
+                in_list = bool(_LIST_ITEM.match(line)) or (in_list and line.startswith(" "))
+            before = line
             yield line
 
 

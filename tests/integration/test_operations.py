@@ -284,8 +284,10 @@ def test_logs_that_are_not_there(desk: Desk) -> None:
         desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
     assert "Tries with a log: 1." in desk.run("logs", "driven", "done", done.run_id, "--try", "7", code=1).stderr
     wrong = done.run_id[:-1] + "x"
-    assert f"runs of driven that have: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
-    assert "DAGs that have: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
+    assert (
+        f"Nearest runs of driven with a log: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
+    )
+    assert "Nearest DAGs with a log: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
 
 
 def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
@@ -318,6 +320,6 @@ def test_what_is_in_the_way_is_told(desk: Desk, words: tuple[str, ...]) -> None:
     volumes = [volume.name for volume in modal.Volume.objects.list()]
     assert Names("nobody").logs not in volumes, "a command that reads creates nothing"
     away = {"MODAL_SERVER_URL": "http://127.0.0.1:1", "AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT": "1"}
-    assert "http://127.0.0.1:1 has not answered" in desk.run(*words, code=1, **away).stderr
+    assert "http://127.0.0.1:1 did not answer" in desk.run(*words, code=1, **away).stderr
     wrong = {"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT": "1h"}
     assert "task_timeout is '1h'" in desk.run(*words, code=1, **wrong).stderr

@@ -287,7 +287,7 @@ def test_logs_that_are_not_there(desk: Desk) -> None:
     assert (
         f"Nearest runs of driven with a log: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
     )
-    assert "Nearest DAGs with a log: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
+    assert "DAGs with a log: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
 
 
 def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:

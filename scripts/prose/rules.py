@@ -63,7 +63,7 @@ class Count:
 def sentences(text: str) -> list[str]:
     """Split a passage into sentences, at full stops, question marks and exclamation marks before a new beginning."""
     return [
-        part for part in re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(`]*(?:[A-Z0-9`]|modalflow\b))", text) if words(part)
+        part for part in re.split(r"(?<=[.!?])[\"')]*\s+(?=(?:→ )?[\"'(`]*(?:[A-Z0-9`]|modalflow\b))", text) if words(part)
     ]
 
 

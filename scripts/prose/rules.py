@@ -60,11 +60,12 @@ class Count:
         return self.figure >= limit if self.rule.minimum else self.figure <= limit
 
 
+_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=(?:→ )?[\"'(`]*(?:[A-Z0-9`]|modalflow\b))")
+
+
 def sentences(text: str) -> list[str]:
     """Split a passage into sentences, at full stops, question marks and exclamation marks before a new beginning."""
-    return [
-        part for part in re.split(r"(?<=[.!?])[\"')]*\s+(?=(?:→ )?[\"'(`]*(?:[A-Z0-9`]|modalflow\b))", text) if words(part)
-    ]
+    return [part for part in _END.split(text) if words(part)]
 
 
 def _any(*patterns: str) -> Callable[[Passage], Iterator[str]]:

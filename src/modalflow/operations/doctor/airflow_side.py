@@ -1,6 +1,6 @@
-"""What can be wrong on Airflow's side: options, executor, log reader, the address that containers are given, timeouts.
+"""Checks of Airflow's side: options, executor, log reader, the containers' address, timeouts.
 
-Reads this machine's configuration; asks nobody.
+Reads only this machine's configuration.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WITHOUT_AIRFLOW = "Airflow is not installed here; run this on the scheduler's ma
 
 
 def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Finding]:
-    """The options of ``[modal_executor]``."""
+    """Check the options of ``[modal_executor]``."""
     for mistake in mistakes:
         # Variables may be secrets.
         hidden = f"{mistake.where} is malformed; expected {mistake.expected}"
@@ -36,7 +36,7 @@ def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Find
 
 
 def airflow(conf: Any | None) -> Iterator[Finding]:
-    """The parts of Airflow's configuration without which tasks run and something is missed."""
+    """Check the parts of Airflow's configuration with silent effects on tasks."""
     if conf is None:
         yield skip("executor", WITHOUT_AIRFLOW)
         return
@@ -81,7 +81,7 @@ def _task_logs(conf: Any) -> Finding:
 
 
 def queued_timeout(conf: Any | None) -> float:
-    """Seconds after which Airflow takes a task back that has not begun."""
+    """Return the seconds until Airflow revokes a queued task."""
     if conf is None:
         return _USUAL_QUEUED_TIMEOUT
     return float(conf.get("scheduler", "task_queued_timeout", fallback=_USUAL_QUEUED_TIMEOUT))
@@ -100,7 +100,7 @@ def _queued_timeout(conf: Any) -> Finding:
 
 
 def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[str, str]]:
-    """The address that containers are given, and the variables that the executor would give them."""
+    """Return the finding on the containers' address, and the executor's variables for containers."""
     if conf is None:
         env = dict(read.worker_env)
         if not read.execution_api_url:

@@ -1,6 +1,6 @@
-"""What can be wrong in a container: a function call of the deployed worker is asked what it sees.
+"""Checks from inside a container: a function call of the deployed worker reports its view.
 
-What comes back is a container's word: plain data, of which every part may be missing.
+The report is untrusted plain data, and any part of it may be missing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.support.described import describe
 
-#: Seconds by which clocks may differ before Airflow's tokens are refused as not yet or no longer valid.
+#: Allowed difference of clocks in seconds. Beyond it, Airflow refuses tokens as not yet or no longer valid.
 _CLOCK_TOLERANCE = 10.0
 
 #: A larger number is no time in seconds since the epoch: the last second of the year 9999.
@@ -35,7 +35,7 @@ _REACH = (
 
 
 def no_profile(profile: str, deployed: Collection[str]) -> Finding:
-    """Return the finding for a profile that was asked about and is not deployed."""
+    """Return the finding for a requested profile without a deployment."""
     return fail(
         f"container ({profile})",
         f"profile {profile!r} is not deployed; deployed profiles: {', '.join(deployed)}",
@@ -113,7 +113,7 @@ def _forget(site: Site, work_id: str) -> None:
     try:
         within(PATIENCE, lambda: ledger.pop(work_id, None))
     except FAILURES:
-        # It expires by itself.
+        # It expires later.
         return
 
 
@@ -161,7 +161,7 @@ def _clock(seen: Mapping[str, Any], asked_at: float) -> Iterator[Finding]:
 
 
 def _number(seen: Any) -> float | None:
-    """A number as the container reported it; None for what is none, or one that no arithmetic takes."""
+    """Return a number from a container's report; None for anything else and for unusable numbers."""
     if isinstance(seen, bool) or not isinstance(seen, int | float) or not -math.inf < seen < math.inf:
         return None
     return float(seen) if abs(seen) < _LARGEST else None
@@ -194,7 +194,7 @@ def _execution_api(seen: Any) -> Finding:
 
 
 def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether the API server is of the container's version and has its time."""
+    """Check the version and the clock of the API server against the container's."""
     api, token = view.get("execution_api"), view.get("token")
     theirs, ours = str(api.get("version") or "") if isinstance(api, dict) else "", str(view.get("version") or "")
     if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
@@ -270,6 +270,6 @@ def _remote_logging(seen: Any, site: Site) -> Iterator[Finding]:
 
 
 def unavailable(why: str) -> Iterator[Finding]:
-    """What is not asked for, and why."""
+    """Return skipped findings with a reason."""
     for name in ("container", "execution API", "DAG bundles"):
         yield skip(name, why)

@@ -1,4 +1,4 @@
-"""What can be wrong between the DAG files of this machine and those on the Volume where the worker reads them.
+"""Checks of the DAG files on this machine against those on the worker's Volume.
 
 Reads both, changes neither.
 """
@@ -29,7 +29,7 @@ _SHIPS = (
 
 
 def examine(site: Site, conf: Any | None, deployment: Deployment | None) -> Iterator[Finding]:
-    """A finding for each bundle whose files are on a Volume."""
+    """Yield a finding for each bundle on a Volume."""
     try:
         bundles, dags_folder = of_airflow(conf)
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""What executors tell of themselves, as far as it can be wrong: what is in their way, and what waits for too long."""
+"""Checks of the executors' reports: their obstacles, and long waits."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from modalflow.operations.site import Site
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.support.described import describe
 
-#: The part of [scheduler] task_queued_timeout after which waiting for a container is worth a word.
+#: Part of [scheduler] task_queued_timeout. A longer wait for a container causes a warning.
 _LONG = 0.5
 
 
 def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Findings about every executor that lives, and about the longest wait."""
+    """Yield findings about every living executor, and about the longest wait."""
     try:
         inventory = take_inventory(site, profiles=False)
     except FAILURES as error:
@@ -49,7 +49,7 @@ def _executor(snapshot: Snapshot) -> Finding:
 
 
 def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether an executor has the settings of this machine, on which every other check rests."""
+    """Compare an executor's settings with this machine's, because all other checks use this machine's."""
     from modalflow.airflow_compat.tokens import SIGNING_SETTINGS, differences
     from modalflow.executor.worker_env import of_containers
 

@@ -1,6 +1,6 @@
-"""What can be wrong on Modal's side: credentials, environment, the deployed worker, and what it shares with executors.
+"""Checks of Modal's side: credentials, environment, the deployed worker, and the objects shared with executors.
 
-Every step is bounded in time. What it makes to try something out, it removes.
+Every step has a time limit. Every test object is removed.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from modalflow.support.described import describe, words_of
 
 FAILURES = (exception.Error, ModalflowError, OSError, TimeoutError)
 
-#: Where the Volume's round trip is tried; nothing of Airflow's writes there.
+#: Folder for the Volume's round trip. Airflow never writes there.
 _FOLDER = "modalflow-doctor"
 
 
 def connection(settings: Settings) -> tuple[Finding, Site | None]:
-    """Whether Modal answers and takes the credentials."""
+    """Check the connection to Modal and the credentials."""
     try:
         site, seconds = timed(lambda: open_site(settings))
     except CredentialsError as error:
@@ -47,7 +47,7 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
 
 
 def environment(site: Site) -> Finding:
-    """Whether the Modal environment exists."""
+    """Check the Modal environment."""
     from modal.environments import list_environments
 
     wanted = site.control_plane.environment
@@ -67,7 +67,7 @@ def environment(site: Site) -> Finding:
 
 
 def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
-    """Whether the app is deployed, and by whom: findings, its record, and whether a probe makes sense."""
+    """Check the deployed app. Return the findings, the record of the deployment, and whether it can answer a probe."""
     name = site.names.function(DEFAULT_PROFILE)
     try:
         function: Any = modal.Function.from_name(site.names.app, name, **site.scope)
@@ -142,7 +142,7 @@ def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
 
 
 def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
-    """Whether the profiles that queues are sent to are there."""
+    """Check the profiles of ``[modal_executor] queues``."""
     queues = site.settings.queues
     lost = {queue: profile for queue, profile in queues.items() if profile not in record.profiles}
     if lost:
@@ -157,7 +157,7 @@ def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
 
 
 def shared(site: Site) -> Iterator[Finding]:
-    """Round trips through what executors and workers share."""
+    """Test the objects shared by executors and workers with round trips."""
     mark = uuid.uuid4().hex
     yield _round_trip("ledger", f"Dict {site.names.ledger}", lambda: _ledger(site, mark), site)
     yield _round_trip("events", f"Modal Queue {site.names.events}", lambda: _events(site, mark), site)

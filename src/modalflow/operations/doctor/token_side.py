@@ -1,7 +1,7 @@
-"""Whether Airflow's API accepts the tokens that this machine signs, tried from here and from inside a container.
+"""Tests of Airflow's API with tokens of this machine, from this machine and from inside a container.
 
-A trial asks for the start of a task instance that does not exist, so it changes nothing. Its token lives for minutes
-and is good for nothing else. It goes to containers as a workload's token does.
+A trial requests the start of a missing task instance, so it changes nothing. Its token lives for minutes and has no
+other use. It goes to containers as a workload's token does.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ IN_CONTAINER = "task token in the container"
 
 _URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
-#: Seconds for which a token is valid beside the time that a container may take to answer.
+#: Validity of a token in seconds, in addition to the container's time limit.
 _SPARE = 60.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A token to try, and the task instance that it is for, which does not exist."""
+    """A token for a test, and its task instance, which does not exist."""
 
     ti_id: str
     origin: str
-    """Where this machine has its signing key from."""
+    """The source of this machine's signing key."""
     token: str = field(repr=False)
 
     def to_json(self) -> str:
@@ -44,7 +44,7 @@ class Trial:
 
 
 def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | None, Finding | None]:
-    """Sign a token as the scheduler of this machine's configuration does; otherwise return what prevents it."""
+    """Sign a token as the scheduler of this machine's configuration does; otherwise return the obstacle."""
     if conf is None:
         return None, skip(NAME, why_not)
     from modalflow.airflow_compat import tokens
@@ -63,7 +63,7 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
 
 
 def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
-    """Try it from this machine, which may not reach the address that containers are given."""
+    """Test the token from this machine. It may not reach the containers' address."""
     import httpx
 
     from modalflow.airflow_compat.tokens import Answer, try_token

@@ -1,11 +1,11 @@
-"""What a call occupied, in one line of its log. Pure."""
+"""Resources of a call in one line of its log. No I/O."""
 
 from __future__ import annotations
 
 from modalflow.cost.rates import Rates, UnknownRateError, gpu_of, money
 from modalflow.cost.usage import Record, Reserved
 
-#: Seconds that are worth telling.
+#: Shortest time to report, in seconds.
 _LEAST = 0.005
 
 

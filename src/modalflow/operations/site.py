@@ -86,7 +86,7 @@ def check_the_way() -> str:
 
 
 def read_settings(app: str = "", environment: str = "") -> Settings:
-    """Return the executor's settings on this machine, with a command line's on top. Raises ConfigError for a mistake."""
+    """Return this machine's executor settings, with a command line's on top. Raises ConfigError for a mistake."""
     return override(Settings.read(config_source()), app, environment)
 
 

@@ -25,11 +25,14 @@ DAGS_MOUNT = f"{OWN_FOLDER}/dags"
 #: The worker's path of the logs Volume for deployments without recorded mounts: one of the first versions of 0.4.
 FIRST_LOGS_MOUNT = "/vol/logs"
 
+#: The path of an Airflow API server's report on its modalflow, below the server's root (``airflow_plugin``).
+VERSION_PATH = "/modalflow/version"
+
 #: Prefixes of variables reserved by modalflow or Modal.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
-#: Variables of a worker's image, each a JSON text: the grants of its profile (``worker.profile.Profile.granted``), and
-#: the names of its variables from the profile or the deployment. They override the executor's.
+#: Variables of a worker's image, each a JSON text: the grants of its profile (``Profile.granted``), and the names of
+#: its variables from the profile or the deployment. They override the executor's.
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
 
@@ -54,6 +57,14 @@ MASKING_OPTIONS = (
     ("core", "sensitive_var_conn_names"),
     ("logging", "min_length_masked_secret"),
     ("logging", "secret_mask_adapter"),
+)
+
+#: Airflow's settings of the client with which a worker talks to the Execution API: (section, option).
+API_CLIENT_OPTIONS = (
+    ("workers", "execution_api_retries"),
+    ("workers", "execution_api_retry_wait_min"),
+    ("workers", "execution_api_retry_wait_max"),
+    ("workers", "execution_api_timeout"),
 )
 
 

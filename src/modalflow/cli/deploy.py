@@ -26,8 +26,8 @@ from modalflow.support.text import STORED, clean
 if TYPE_CHECKING:
     from modalflow.worker.deploy.changes import Change
     from modalflow.worker.deploy.dag_source import Bucket
-    from modalflow.worker.deploy.definition import Worker
     from modalflow.worker.deploy.deployment import Plan
+    from modalflow.worker.deploy.worker import Worker
 
 #: Options that belong into a Worker file, if there is one.
 _IN_FILE = ("requirements", "timeout", "concurrency", "max_containers", "cpu", "memory", "gpu")
@@ -128,9 +128,9 @@ def deploy(
 
     from modalflow.control_plane import server_url
     from modalflow.worker.deploy.dag_source import SourceKind
-    from modalflow.worker.deploy.definition import Worker, read_worker
     from modalflow.worker.deploy.deployment import configured, prepare
     from modalflow.worker.deploy.profile import Profile
+    from modalflow.worker.deploy.worker import Worker, read_worker
 
     if mirror and (requirements or no_mirror):
         raise click.UsageError("--mirror cannot be combined with --requirements or --no-mirror.")
@@ -155,7 +155,7 @@ def deploy(
             bucket=_bucket(bucket_name, bucket_prefix, bucket_secret, bucket_endpoint_url),
             worker=worker,
             whole=not no_mirror,
-            tell=say,
+            notify=say,
         )
         for line in _summary(plan, mirror):
             say(line)
@@ -168,7 +168,7 @@ def deploy(
         # The first build of an image takes minutes, and a user at a terminal wants to see it.
         watched = sys.stdout.isatty() and not as_json
         with modal.enable_output() if watched else contextlib.nullcontext():
-            deployment = plan.carry_out()
+            deployment = plan.apply()
     except ModalflowError as error:
         raise click.ClickException(clean(error, STORED)) from error
     if as_json:

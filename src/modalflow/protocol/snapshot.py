@@ -73,6 +73,8 @@ class Snapshot:
     trouble: str = ""
     """The executor's last warning or error in its log."""
     trouble_at: float = 0.0
+    installation: str = ""
+    """What is wrong with the modalflow that the executor's process imports; empty if nothing is."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings for the doctor's comparison with its own machine; see ``airflow_tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()

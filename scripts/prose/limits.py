@@ -19,7 +19,7 @@ LIMITS: dict[str, dict[str, float]] = {
         "tell, say, hear": 1.3,
         "that, which, what, who": 15,
         "where as a condition": 0.3,
-        "dialect": 1.6,
+        "dialect": 1.8,
         "sentences over 25 words": 2.0,
     },
     "guides": {

@@ -1,7 +1,7 @@
 """The limits: one table, by class of texts and by rule.
 
-The final figures are at or below the worst of the projects that modalflow is measured against: docket, procrastinate,
-stamina, starlette, svcs and uvicorn. Lower a limit when its figure improves. Never raise one.
+The final figures are at or below the worst of six projects with good prose: docket, procrastinate, stamina, starlette,
+svcs and uvicorn. Lower a limit when its figure improves. Never raise one.
 """
 
 from __future__ import annotations

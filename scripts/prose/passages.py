@@ -1,6 +1,6 @@
 """Passages of prose: paragraphs of Markdown, and docstrings, comments and messages of Python files.
 
-Owns what counts as prose: code blocks, HTML comments, addresses and fragments of programs do not.
+Owns the definition of prose: without code blocks, HTML comments, addresses and fragments of programs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 
 class Kind(Enum):
-    """Where a passage stands."""
+    """The place of a passage."""
 
     PARAGRAPH = "paragraph"
     TABLE = "table"
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of prose that a reader reads in one go."""
+    """A unit of prose: a paragraph, a docstring, a comment or a message."""
 
     path: str
     line: int
@@ -137,7 +137,7 @@ _LEAVES = {ast.Name, ast.Load, ast.Store, ast.Del, ast.alias, ast.Import, ast.Im
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Return every node that may hold a text, as ``ast.walk`` does in three times the time."""
+    """Return every node with a possible text, as ``ast.walk`` does in three times the time."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -185,7 +185,7 @@ def _kind_of_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Kind:
 
 
 def _fragments(node: ast.AST) -> Iterator[ast.AST]:
-    """Return the parts of an f-string, and the texts that are code: patterns and statements given to a call."""
+    """Return the parts of an f-string, and texts with code: patterns and statements in a call."""
     if isinstance(node, ast.JoinedStr):
         yield from (part for part in ast.walk(node) if part is not node)
     elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in _TAKES_CODE:

@@ -1,4 +1,4 @@
-"""The rules of the style sheet that can be counted, and the counting.
+"""The countable rules of the style sheet, and their counts.
 
 Owns the patterns. Knows nothing of limits or of where a passage comes from.
 """
@@ -17,7 +17,7 @@ LONGEST_LINE = 120
 
 @dataclass(frozen=True)
 class Hit:
-    """One place that a rule counts."""
+    """One place found by a rule."""
 
     passage: Passage
     found: str
@@ -27,13 +27,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is counted, and how the figure is made of the count."""
+    """A rule, and the formula of its figure."""
 
     name: str
     unit: str
     find: Callable[[Passage], Iterable[str]]
     total: Callable[[Passage], int]
-    """What the hits are divided by: words, sentences or functions."""
+    """The divisor of the hits: words, sentences or functions."""
     per: float = 1000
     minimum: bool = False
     """Whether a limit is the least, and not the most."""
@@ -103,7 +103,7 @@ _PRONOUNS = (
     "all anyone anything anywhere everyone everything everywhere nothing nowhere one or someone something somewhere "
     "what who"
 )
-#: "Nothing else" is English; "else" alone is not.
+#: "Nothing else" is standard English; "else" alone is not.
 _NO_PRONOUN = "".join(f"(?<!{word} )" for word in _PRONOUNS.split())
 
 RULES: tuple[Rule, ...] = (
@@ -156,7 +156,7 @@ RULES: tuple[Rule, ...] = (
 
 
 def long_lines(path: str, text: str) -> Iterator[Hit]:
-    """Return the lines of a page that are longer than 120 characters, except code, tables and lines of one word."""
+    """Return the lines of a page with more than 120 characters, except code, tables and lines of one word."""
     in_code = False
     for number, line in enumerate(text.split("\n"), 1):
         if re.match(r"\s*(```|~~~)", line):

@@ -123,7 +123,7 @@ def test_a_variable_that_no_process_can_have_is_named(world: World, kind: str) -
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason is not None
     assert "environment variable 'FROM_A_SECRET' is 180,014 bytes long" in entry.reason
-    assert "put what is longer into a file" in entry.reason and "hidden" not in entry.reason
+    assert "put longer values into a file" in entry.reason and "hidden" not in entry.reason
     assert entry.reason in work.log_with("FROM_A_SECRET")
 
 
@@ -387,7 +387,7 @@ def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
     work = world.task("hello", env=env)
     entry = work.ended()
     assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
-    assert url in (entry.reason or "") and "Nothing of the task has run" in work.log()
+    assert url in (entry.reason or "") and "No code of the task has run" in work.log()
 
 
 def test_a_slow_api_server_is_waited_for(world: World) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 
 import jwt
 
+from modalflow.names import VERSION_PATH
 from tests.airflows import AIRFLOW
 
 _RUN_CONTEXT = {
@@ -63,6 +64,8 @@ class StubExecutionApi:
     """Seconds by which its clock is ahead."""
     version: str = ""
     """The Airflow that it says it is; without one it serves nothing but the Execution API."""
+    modalflow: dict[str, Any] | None = None
+    """What it reports of its modalflow; without one it has none of this project."""
 
     def states(self) -> list[str]:
         """The states that task instances were put into, in order."""
@@ -95,6 +98,8 @@ class StubExecutionApi:
         _, _, name = path.rpartition("/")
         if path == "/api/v2/version" and self.version:
             return 200, {"version": self.version, "git_version": None}
+        if path == VERSION_PATH and self.modalflow is not None:
+            return 200, self.modalflow
         if path.endswith("/run") and self.requests[-1][2]["unixname"] == "modalflow-doctor":
             return 404, {"detail": {"reason": "not_found", "message": "Task Instance not found"}}
         if path.endswith("/run"):

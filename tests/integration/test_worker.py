@@ -61,6 +61,35 @@ def test_a_container_has_its_zygote_before_a_workload_needs_one(world: World) ->
     assert zygotes_in(container) == [zygote]
 
 
+#: Writes the name of every module that a process imports to a file of the container.
+RECORD_IMPORTS = """
+import sys
+
+class Recorder:
+    def find_spec(self, name, path=None, target=None):
+        with open("/tmp/imported", "a") as file:
+            file.write(name + "\\n")
+
+sys.meta_path.insert(0, Recorder())
+"""
+
+
+def test_a_container_imports_nothing_that_only_deploys(world: World, tmp_path: Path) -> None:
+    """No process of a container imports the code that deploys: not the main one, not the zygote, not a task's."""
+    (tmp_path / "sitecustomize.py").write_text(RECORD_IMPORTS)
+    file = tmp_path / "worker.py"
+    # With a variable of the interpreter, the local control plane starts a new one, which imports sitecustomize.
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "1"}
+    file.write_text(f"import modalflow\nworker = modalflow.Worker(env={env!r})\n")
+    recorded = world.deploy(str(file), "--app", "recorded")
+    assert recorded.task("hello").ended().final_state == "success"
+    work = recorded.command(("cat", "/tmp/imported"))
+    work.ended()
+    imported = {json.loads(line)["event"] for line in work.log().splitlines()}
+    assert {"modalflow.worker.call", "modalflow.worker.zygote.server", "modalflow.worker.run.supervised"} <= imported
+    assert not [name for name in imported if name.startswith("modalflow.worker.deploy")]
+
+
 def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
     """A string runs in a shell; its exit code is the outcome, and the log ends with the reason."""
     work = world.command("echo to stdout; echo to stderr >&2; exit 3")

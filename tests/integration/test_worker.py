@@ -386,7 +386,7 @@ def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
     work = world.task("hello", env=env)
     entry = work.ended()
     assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
-    assert url in (entry.reason or "") and "Nothing of the task has run" in work.log()
+    assert url in (entry.reason or "") and "No code of the task has run" in work.log()
 
 
 def test_a_slow_api_server_is_waited_for(world: World) -> None:

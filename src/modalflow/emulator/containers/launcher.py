@@ -32,7 +32,6 @@ from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
-from modalflow.emulator.processes.syscalls import family
 from modalflow.emulator.rpc.container_sockets import Doors
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.cloud_buckets import Buckets
@@ -42,6 +41,7 @@ from modalflow.emulator.state import disk_space as room
 from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
+from modalflow.support.linux import family, send, with_variable
 
 log = logging.getLogger(__name__)
 
@@ -418,8 +418,5 @@ def _has_bytecode() -> bool:
 
 def end_descendants(container_id: str) -> None:
     """Kill what a plain container started and left behind: it has the container's id among its variables."""
-    mark = f"MODAL_TASK_ID={container_id}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+    for pid in with_variable("MODAL_TASK_ID", container_id):
+        send(pid, signal.SIGKILL)

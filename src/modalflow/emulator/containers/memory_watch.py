@@ -15,7 +15,7 @@ from pathlib import Path
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.functions.definitions import Function
-from modalflow.emulator.processes.syscalls import family
+from modalflow.support.linux import family
 
 log = logging.getLogger(__name__)
 

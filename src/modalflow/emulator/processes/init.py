@@ -16,6 +16,7 @@ from typing import NoReturn
 from modalflow.emulator.images.layer_capture import Keeper
 from modalflow.emulator.processes import rootfs, syscalls
 from modalflow.emulator.processes.container_spec import Isolation, Room
+from modalflow.support import linux
 
 PASSED_ON = (signal.SIGINT, signal.SIGTERM)
 _AWAITED = frozenset((*PASSED_ON, signal.SIGCHLD))
@@ -44,7 +45,7 @@ def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tupl
         if isolation is Isolation.USER:
             _be_root(user, group)
         if isolation is Isolation.PLAIN:
-            syscalls.adopt_orphans()
+            linux.adopt_orphans()
         keeper, held = rootfs.enter(isolation, room)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (this process has nobody above it: what it does not say nobody knows)
@@ -82,14 +83,9 @@ def _live_and_die(parent: int) -> None:
 
     Asked of /proc, which is the host's still: in a new process namespace the template has no number.
     """
-    syscalls.die_with_parent()
-    try:
-        status = Path("/proc/self/stat").read_text()
-    except OSError:
-        alive = os.getppid() == parent
-    else:
-        alive = int(status.rpartition(")")[2].split()[1]) == parent
-    if not alive:
+    linux.die_with_parent()
+    us = linux.read("self")
+    if (os.getppid() if us is None else us.parent) != parent:
         os._exit(NO_ROOM)
 
 
@@ -121,26 +117,15 @@ def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
 
 def _reap(child: int) -> int | None:
     """Take in all that ended; return the child's exit code if it was among them, a signal's as a shell gives it."""
-    code = None
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if pid == 0:
-            return code
-        if pid == child:
-            ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+    codes = {ended.pid: ended.code for ended in linux.reaped()}
+    code = codes.get(child)
+    return 128 - code if code is not None and code < 0 else code
 
 
 def _end_all_below() -> None:
     """Kill children until there are none: those of a killed one become children here."""
-    while pids := syscalls.children(os.getpid()):
+    while pids := linux.children(os.getpid()):
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            linux.send(pid, signal.SIGKILL)
         _reap(0)
         time.sleep(0.001)

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from modalflow.emulator.processes.output import Lines
-from modalflow.emulator.processes.syscalls import children
+from modalflow.support.linux import children
 
 #: Seconds after which the beginning of a line is delivered although its end has not come: half of the second in which
 #: a person expects to see a prompt. A program that writes byte by byte makes two deliveries a second of it.

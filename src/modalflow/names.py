@@ -31,7 +31,7 @@ VERSION_PATH = "/modalflow/version"
 #: Beginnings of variables that are modalflow's own or Modal's.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
-#: Variables of a worker's image, each a JSON text: what its profile grants (``worker.profile.Profile.granted``), and
+#: Variables of a worker's image, each a JSON text: what its profile grants (``Profile.granted``), and
 #: the names of those of its variables that the profile or the deployment set: they count above the executor's.
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
@@ -57,6 +57,14 @@ MASKING_OPTIONS = (
     ("core", "sensitive_var_conn_names"),
     ("logging", "min_length_masked_secret"),
     ("logging", "secret_mask_adapter"),
+)
+
+#: Airflow's settings of the client with which a worker talks to the Execution API: (section, option).
+API_CLIENT_OPTIONS = (
+    ("workers", "execution_api_retries"),
+    ("workers", "execution_api_retry_wait_min"),
+    ("workers", "execution_api_retry_wait_max"),
+    ("workers", "execution_api_timeout"),
 )
 
 

@@ -138,7 +138,7 @@ def test_every_command_of_the_page(shell: Shell, tmp_path: Path, tmp_path_factor
     wheel = build_wheel(tmp_path_factory.mktemp("sources"))
     environment_with(wheel, tmp_path / ".venv", extra="airflow")
     shell.type(activate)
-    for line in commands("A Modal of your own"):
+    for line in commands("Start Modal on your machine"):
         shell.type(line)
     write_files(tmp_path)
     *settings, deploy, start, doctor = commands("Configure Airflow, deploy, start")

@@ -53,6 +53,8 @@ class StubExecutionApi:
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     refuse_run: tuple[int, dict[str, Any]] | None = None
     """Status and detail with which ``/run`` is refused."""
+    run_takes: float = 0.0
+    """Seconds before ``/run`` is answered."""
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is not as in every other connection, by id."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -131,6 +133,8 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.split("?")[0]
             api.requests.append((self.command, path, json.loads(body) if body else None))
+            if path.endswith("/run"):
+                time.sleep(api.run_takes)
             status, answer = api.refusal(self.headers.get("authorization") or "") or api.answer(path)
             data = b"" if answer is None else json.dumps(answer).encode()
             self.send_response(status)

@@ -25,7 +25,7 @@ from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.lifecycle.adopter import Adopter
 from modalflow.executor.lifecycle.airflow_state import Database, Enquiries
 from modalflow.executor.lifecycle.bounded_tasks import Chores
-from modalflow.executor.lifecycle.call import Policy
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.events import listen, listen_to_others
 from modalflow.executor.lifecycle.start_retry import Unbegun
 from modalflow.executor.lifecycle.sweeper import Sweeper

@@ -64,7 +64,7 @@ class Deployed:
 
     async def _look_for_profiles(self) -> None:
         try:
-            while waiting := list(self._tracker.unplaced):
+            while waiting := self._tracker.unplaced():
                 while not await self._look():
                     # Nobody is turned away because Modal does not answer.
                     await asyncio.sleep(self._pause)

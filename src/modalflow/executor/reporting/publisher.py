@@ -133,7 +133,7 @@ def _in_flight(call: Call) -> InFlight:
         work_id=call.work_id,
         label=call.label,
         state=_state(call),
-        since=round(call.taken_at, 1),
+        since=round(call.accepted_at, 1),
         function_call_id=call.function_call_id or "",
         profile=call.submission.profile if call.submission is not None else "",
         submissions=call.attempts,

@@ -44,7 +44,7 @@ class Process:
     is_zombie: bool
     """It has ended, and its parent has not collected it."""
     started: int
-    """Clock ticks between the start of the machine and that of the process."""
+    """Clock ticks between the start of the machine and that of the process; 0 if the kernel does not say."""
 
 
 class Ended(NamedTuple):
@@ -107,7 +107,9 @@ def read(pid: int | str) -> Process | None:
     number, _, _ = stat.partition(b" ")
     fields = stat[stat.rindex(b")") + 2 :].split()
     state, parent, group, session = fields[:4]
-    return Process(int(number), int(parent), int(group), int(session), state in b"ZX", int(fields[19]))
+    # A sandbox's kernel may have fewer fields.
+    started = int(fields[19]) if len(fields) > 19 else 0
+    return Process(int(number), int(parent), int(group), int(session), state in b"ZX", started)
 
 
 def is_running(pid: int) -> bool:

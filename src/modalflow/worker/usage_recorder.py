@@ -23,6 +23,7 @@ from modalflow.cost.rates import DATED
 from modalflow.cost.usage import LOST, Record, Reserved
 from modalflow.names import USAGE_FOLDER, TaskTry
 from modalflow.protocol.messages import Entry, Submission
+from modalflow.support import linux
 from modalflow.worker.zygote.protocol import Outcome, ProcessUsage
 
 log = logging.getLogger(__name__)
@@ -195,10 +196,7 @@ def _task_of_log(log_path: str) -> TaskTry | None:
 
 def age_of_this_process() -> float:
     """Return the seconds since this process, the container's main one, started; 0 if that is unknown."""
-    try:
-        stat = Path("/proc/self/stat").read_bytes()
-        ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+    process = linux.read("self")
+    if process is None or not process.started:
         return 0.0
-    return max(0.0, age)
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK"))

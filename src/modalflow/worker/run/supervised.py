@@ -20,13 +20,13 @@ from modalflow import airflow_compat
 from modalflow.config.settings import without_user
 from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.protocol.messages import State
+from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean, from_json
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
-from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 if TYPE_CHECKING:
@@ -227,12 +227,12 @@ def _notice_exit_promptly() -> None:
 
     def _service_subprocess(self: WatchedSubprocess, max_wait_time: float, *args: Any, **kwargs: Any) -> Any:
         if not self.selector.get_map():
-            if processes.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
+            if linux.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
                 return self._check_subprocess_exit(*args, **kwargs)
             max_wait_time = 0
         elif self._exit_code is not None:
             # The channels keep what these processes have written.
-            processes.kill_children_but(())
+            linux.kill_children_but(())
         return original(self, max_wait_time, *args, **kwargs)
 
     WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]
@@ -304,6 +304,6 @@ def _end_task_with_supervisor() -> None:
     def in_child() -> None:
         # Only in the task process: its children may be forked from a thread, and the thread's end would kill them.
         if os.getppid() == supervisor:
-            processes.die_with(supervisor)
+            linux.die_with(supervisor)
 
     os.register_at_fork(after_in_child=in_child)

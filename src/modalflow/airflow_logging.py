@@ -155,7 +155,7 @@ def _read(volume: LogVolume, relative_path: str, ti: Any) -> tuple[list[str], li
 
 def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
     """Where the log of a task instance is whose executor is not ModalExecutor; None for ModalExecutor's."""
-    from modalflow.airflow_compat import is_finished, other_executor_of
+    from modalflow.airflow_compat.task_logs import is_finished, other_executor_of
 
     executor = other_executor_of(ti)
     if executor is None:
@@ -200,7 +200,7 @@ def _is_expected(error: Exception) -> bool:
 
 def _teams_of(ti: Any) -> list[str | None]:
     """Whose worker apps may have a task instance's log: that of its DAG's team, if that has one, and everybody's."""
-    from modalflow.airflow_compat import team_of_dag
+    from modalflow.airflow_compat.task_logs import team_of_dag
 
     dag_id = getattr(ti, "dag_id", None)
     team = team_of_dag(dag_id) if dag_id else None
@@ -208,7 +208,7 @@ def _teams_of(ti: Any) -> list[str | None]:
 
 
 def _open(team: str | None) -> LogVolume:
-    from modalflow.airflow_compat import conf_of_team, modal_hook
+    from modalflow.airflow_compat.configuration import conf_of_team, modal_hook
     from modalflow.config.settings import Settings
     from modalflow.control_plane import connect
     from modalflow.logs.log_volume import LogVolume
@@ -220,7 +220,7 @@ def _open(team: str | None) -> LogVolume:
 
 def is_in_use() -> bool:
     """Whether Airflow reads task logs through this module."""
-    from modalflow.airflow_compat import remote_task_log
+    from modalflow.airflow_compat.task_logs import remote_task_log
 
     return isinstance(remote_task_log(), ModalVolumeLogIO)
 

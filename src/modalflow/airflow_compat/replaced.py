@@ -104,9 +104,32 @@ SUPERVISOR_WAIT: Final = ReplacedName(
     _SUPERVISOR,
     until="3.2",
 )
+_READ_AT_IMPORT: Final = "Airflow reads it at import; a zygote runs workloads with other values of the setting."
+API_TIMEOUT: Final = ReplacedName("airflow.sdk.api.client:API_TIMEOUT", _READ_AT_IMPORT, _SUPERVISOR, since="3.1")
+API_CLIENT_INIT: Final = ReplacedName(
+    "airflow.sdk.api.client:Client.__init__",
+    "Before Airflow 3.1.1 its clients have the timeout of httpx, 5 s, and no setting for it.",
+    _SUPERVISOR,
+    until="3.1",
+)
+API_RETRIES: Final = ReplacedName(
+    "airflow.sdk.api.client:Client.request.retry.stop.max_attempt_number", _READ_AT_IMPORT, _SUPERVISOR
+)
+API_WAIT_MIN_OF_3_0: Final = ReplacedName(
+    "airflow.sdk.api.client:Client._default_wait.min", _READ_AT_IMPORT, _SUPERVISOR, until="3.0"
+)
+API_WAIT_MAX_OF_3_0: Final = ReplacedName(
+    "airflow.sdk.api.client:Client._default_wait.max", _READ_AT_IMPORT, _SUPERVISOR, until="3.0"
+)
+API_WAIT_MIN: Final = ReplacedName(
+    "airflow.sdk.api.client:Client.request.retry.wait.min", _READ_AT_IMPORT, _SUPERVISOR, since="3.1"
+)
+API_WAIT_MAX: Final = ReplacedName(
+    "airflow.sdk.api.client:Client.request.retry.wait.max", _READ_AT_IMPORT, _SUPERVISOR, since="3.1"
+)
 HIDE_SENSITIVE_FIELDS: Final = ReplacedName(
     "airflow.settings:HIDE_SENSITIVE_VAR_CONN_FIELDS",
-    "Airflow reads it at import; a zygote runs workloads with other values of the setting.",
+    _READ_AT_IMPORT,
     _SUPERVISOR,
     until="3.1",
 )

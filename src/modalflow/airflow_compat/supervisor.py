@@ -100,6 +100,36 @@ def configure_masking() -> None:
     assign(rows.MASK_ADAPTER, masker._secrets_masker(), adapter)
 
 
+def configure_api_client() -> None:
+    """Make the Execution API's client wait and retry according to the present settings: Airflow reads them at import.
+
+    Raises AirflowConfigException for a value that is not a number.
+    """
+    conf = own_conf()
+    new = AIRFLOW_V_3_1_PLUS
+    replace(rows.API_RETRIES, conf.getint("workers", "execution_api_retries"))
+    wait_min = conf.getfloat("workers", "execution_api_retry_wait_min")
+    wait_max = conf.getfloat("workers", "execution_api_retry_wait_max")
+    replace(rows.API_WAIT_MIN if new else rows.API_WAIT_MIN_OF_3_0, wait_min)
+    replace(rows.API_WAIT_MAX if new else rows.API_WAIT_MAX_OF_3_0, wait_max)
+    timeout = conf.getfloat("workers", "execution_api_timeout", fallback=None)
+    if rows.API_TIMEOUT.exists():
+        replace(rows.API_TIMEOUT, timeout)
+    elif timeout is not None:
+        _set_timeout_of_clients(timeout)
+
+
+def _set_timeout_of_clients(timeout: float) -> None:
+    """Give the clients of Airflow before 3.1.1 a timeout: they have httpx's own, 5 s, and no setting for it."""
+    original = rows.API_CLIENT_INIT.original()
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("timeout", timeout)
+        original(self, *args, **kwargs)
+
+    replace(rows.API_CLIENT_INIT, __init__)
+
+
 def redacted(text: str) -> str:
     """Return a text with ``***`` for the secrets that this process knows."""
     name = "airflow.sdk.log" if AIRFLOW_V_3_1_PLUS else "airflow.sdk.execution_time.secrets_masker"

@@ -26,14 +26,14 @@ from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.lifecycle.adopter import Adopter
 from modalflow.executor.lifecycle.airflow_state import Database, Enquiries
 from modalflow.executor.lifecycle.bounded_tasks import Chores
-from modalflow.executor.lifecycle.call import Policy
+from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.events import listen, listen_to_others
 from modalflow.executor.lifecycle.start_retry import Unbegun
 from modalflow.executor.lifecycle.sweeper import Sweeper
 from modalflow.executor.lifecycle.tracker import Link, Tracker
 from modalflow.executor.mailbox import ENDS, Adoption, News, Order
 from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.deployed import Deployed
+from modalflow.executor.modal_api.deployed import Deployed, warn_of_another_version
 from modalflow.executor.modal_api.modal_api import FAILURES, Remote
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
@@ -304,6 +304,7 @@ class Engine:
         remote = await in_daemon_thread(self._open_remote)
         remote.counted = self._metrics.rpc
         self._link.deployment = await remote.deployment()
+        warn_of_another_version(self._link.deployment)
         self._link.remote = remote
         self._tracker.trouble = ""
         remote.refused = self.credentials_refused

@@ -34,7 +34,7 @@ from modalflow.executor.workloads import (
 from modalflow.logs.log_volume import LogVolume
 from modalflow.protocol.messages import Entry
 from modalflow.reasons import Cause
-from modalflow.support import forks
+from modalflow.support import forks, installation
 from modalflow.support.described import words_of
 from modalflow.support.text import ID, STORED, clean, one_line
 
@@ -110,6 +110,8 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         queue = configuration.default_queue(self.conf)
         self._engines[""] = engine = Engine(settings, self._open_remote, self._identity(), database, queue)
         engine.start()
+        if (problem := installation.problem()) is not None:
+            self.log.warning("%s", problem)
         if task_logs.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
@@ -143,7 +145,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         """Which executor this is, for an operator."""
         settings = tokens.settings_to_compare() | of_containers(self._env)
         job_id, team = getattr(self, "job_id", None), getattr(self, "team_name", None)
-        return Identity(str(job_id or ""), str(team or ""), settings)
+        return Identity(str(job_id or ""), str(team or ""), settings, str(installation.problem() or ""))
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """The Airflow configuration that a worker needs, above the variables that the user wants there."""

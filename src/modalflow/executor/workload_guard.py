@@ -44,7 +44,7 @@ def _fail(tracker: Tracker, work_id: str, reason: Reason) -> None:
         tracker.fail(call, reason)
     except Exception:  # The last resort: Airflow must learn that it ended.
         log.exception("%s could not be failed in order", call.label)
-        call.settled = True
+        call.settle()
         tracker.calls.discard(call)
         tracker.news.append(
             News(NewsKind.FAILED, call.key, call.origin, call.work_id, call.function_call_id, str(reason))

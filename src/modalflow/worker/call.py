@@ -28,6 +28,7 @@ from modalflow.worker.ledger import Claim
 from modalflow.worker.logs.first_line import first_line
 from modalflow.worker.logs.log_files import CallLog
 from modalflow.worker.probe import answer_probe
+from modalflow.worker.run.turn import seconds_until_turn
 from modalflow.worker.usage_recorder import CallUsage
 from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
@@ -175,6 +176,9 @@ class Call:
             command=list(command) if isinstance(command, tuple) else command,
         )
         zygote = await self.container.zygote_for(submission.kind, env)
+        if submission.start_after:
+            ready_at = await zygote.ready()
+            await asyncio.sleep(seconds_until_turn(submission, ready_at, time.time()))
         try:
             result = await zygote.fork(request)
         except asyncio.CancelledError:

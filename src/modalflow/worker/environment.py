@@ -7,7 +7,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
-from modalflow.names import LOGS_MOUNT, MASKING_OPTIONS, PRELOAD_VARIABLE, airflow_variable
+from modalflow.names import (
+    API_CLIENT_OPTIONS,
+    LOGS_MOUNT,
+    MASKING_OPTIONS,
+    PRELOAD_VARIABLE,
+    airflow_variable,
+)
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
@@ -25,10 +31,28 @@ READ_LIVE = (
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).
     *(airflow_variable(section, option) for section, option in MASKING_OPTIONS),
+    # The same (``configure_api_client``).
+    *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 _READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
 
+#: Seconds that a worker waits for an answer of the Execution API; Airflow's default is 5. A request that a client gives
+#: up is still carried out by the API server, and comes again: a server with a long queue gets more work by that.
+API_TIMEOUT = 30.0
+#: How often a worker sends a request before its task fails; Airflow's default is 5. If the API server refuses
+#: connections, that is 50 s on average instead of 10 s: enough to restart it. If it does not answer at all, the last
+#: attempt ends after about 290 s, when Airflow takes the task for dead ([scheduler] task_instance_heartbeat_timeout).
+API_ATTEMPTS = 8
+#: The longest pause between two of them, in seconds; Airflow's default is 90. Heartbeats go through the same retries,
+#: so a task must not sleep through the rest of that timeout once the API server is back.
+API_LONGEST_PAUSE = 30.0
+#: Below all that the host, the deployment or the task sets. The shortest pause stays Airflow's: 1 s.
+API_CLIENT_DEFAULTS: Mapping[str, str] = {
+    airflow_variable("workers", "execution_api_timeout"): str(API_TIMEOUT),
+    airflow_variable("workers", "execution_api_retries"): str(API_ATTEMPTS),
+    airflow_variable("workers", "execution_api_retry_wait_max"): str(API_LONGEST_PAUSE),
+}
 
 #: The values that Airflow accepts as true.
 _TRUE = frozenset({"t", "true", "1"})
@@ -62,6 +86,7 @@ def of_workload(
     """
     # Bundles that fetch their own files do so into this container's own folder.
     own = {
+        **API_CLIENT_DEFAULTS,
         LOAD_EXAMPLES: str(examples),
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",

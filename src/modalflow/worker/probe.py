@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from modalflow import __version__
 from modalflow.config import variables
 from modalflow.protocol.messages import PROTOCOL, Kind, Submission
 from modalflow.support.described import describe
+from modalflow.support.installation import imported_from, installed
 from modalflow.worker.container import Container
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
 from modalflow.worker.zygote.processes import most_for_variables
@@ -41,10 +43,12 @@ async def answer_probe(container: Container, submission: Submission) -> dict[str
         "time": time.time(),
         "container_id": container.id,
         "worker_version": __version__,
+        "imported_from": imported_from(),
         "protocol": PROTOCOL,
         "python_version": platform.python_version(),
         **{name: os.environ.get(variable, "") for name, variable in _MODAL_FACTS.items()},
         "baked_bundles": sorted(container.dag_bundles.fixed),
+        "installed": None if (package := installed()) is None else dataclasses.asdict(package),
         "airflow": {},
         "problem": "",
     }

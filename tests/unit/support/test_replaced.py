@@ -81,6 +81,7 @@ def test_nothing_else_of_another_project_is_assigned_to() -> None:
         "import modal._serialization as s\nt: Any = s.Unpickler\nt.find_class = None",
         "m = import_module('airflow.x').DagBag\nm.__init__ = None",
         "import modal\nsetattr(modal, 'x', 1)",
+        "import airflow.sdk\nwait = getattr(airflow.sdk.Client, 'wait', None)\nwait.min = 1",
         "from airflow import a\ndef f():\n    from airflow.b import C\n    C.d, x = 1, 2",
     ],
 )
@@ -151,6 +152,8 @@ def is_foreign(value: ast.expr, foreign: set[str]) -> bool:
         value = value.value
     if isinstance(value, ast.Call):
         called = value.func
+        if isinstance(called, ast.Name) and called.id == "getattr":
+            return is_foreign(value.args[0], foreign)
         name = called.attr if isinstance(called, ast.Attribute) else called.id if isinstance(called, ast.Name) else ""
         return name in LOOK_UPS
     return isinstance(value, ast.Name) and value.id in foreign

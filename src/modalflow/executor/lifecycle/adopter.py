@@ -12,14 +12,15 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.lifecycle.airflow_state import Answer, Enquiries, Question, Standing
-from modalflow.executor.lifecycle.call import Action, Call, Decision
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.mailbox import Adoption
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import Alike
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.workload_guard import alone
-from modalflow.protocol.messages import Kind, State
+from modalflow.protocol.messages import State
 from modalflow.reasons import Cause
 from modalflow.support.described import describe
 
@@ -45,16 +46,7 @@ class Adopter:
             if self._tracker.calls.get(adoption.work_id) is not None:
                 # Airflow took this very scheduler for dead.
                 continue
-            call = Call(
-                key=adoption.key,
-                work_id=adoption.work_id,
-                log_path=adoption.log_path,
-                label=adoption.label,
-                kind=Kind.WORKLOAD,
-                heard_at=0.0,
-                taken_at=time.time(),
-                function_call_id=adoption.function_call_id,
-            )
+            call = Call.adopted(adoption, time.time())
             self._tracker.calls.add(call)
             self._tracker.counts["adopted"] += 1
             if self._tracker.link.remote is not None:
@@ -92,38 +84,42 @@ class Adopter:
         """Nothing of the call can begin any more, or none is known: find out whether Airflow still wants the work."""
         if not self._enquiries.possible:
             self._tracker.fail(call, reason)
-        elif not call.asking:
-            call.asking = True
+        elif call.phase is not Phase.UNPLACED and not call.is_deciding:
+            call.checking()
             question = Question(call.key, call.origin, with_order=True)
             self._enquiries.ask(question, lambda answer: self._answered(call, reason, answer))
 
     def _answered(self, call: Call, reason: str, answer: Answer) -> None:
-        call.asking = False
         if call.settled:
             return
         if answer.standing is Standing.GONE:
             self._tracker.over(call)
+            return
+        if call.phase is not Phase.CHECKING:
+            # It has gone on meanwhile: a container has claimed it.
+            return
+        if answer.standing is Standing.RUNNING:
+            self._runs_unseen(call, reason)
         elif answer.order is not None:
             log.warning("%s is submitted again: %s", call.label, reason)
             self._tracker.submit_adopted(call, answer.order)
         elif answer.standing is Standing.WAITING:
             self._tracker.fail(call, f"{reason} It could not be submitted again: {answer.problem}")
-        elif answer.standing is Standing.RUNNING:
-            self._runs_unseen(call, reason)
         elif call.submission is not None:
             # Nobody knows: the database was away, or this is no task. Its submissions are counted then.
             again = call.attempts < self._tracker.policy.submit_attempts
             action = Action.SUBMIT_AGAIN if again else Action.FAIL
             self._tracker.apply(call, Decision(action, reason, Cause.NO_OUTCOME))
-        # Else the next sweep comes here again.
+        else:
+            # The next sweep asks again.
+            call.unanswered()
 
     def _runs_unseen(self, call: Call, reason: str) -> None:
         """Airflow has it as running, so it was claimed: perhaps since the ledger was read."""
         if call.function_call_id is None:
-            # Nobody to ask for its end but Airflow, whose heartbeat timeout ends what does not run.
-            return
-        if not call.begun_unseen:
-            call.begun_unseen = True
-            call.looks = 0
-            return
-        self._tracker.fail(call, f"It ran on Modal, and its outcome is no longer in the ledger: {reason}")
+            # Only Airflow can be asked for its end. Its heartbeat timeout ends what does not run.
+            call.unanswered()
+        elif not call.running_unseen:
+            call.airflow_runs_it()
+        else:
+            self._tracker.fail(call, f"It ran on Modal, and its outcome is no longer in the ledger: {reason}")

@@ -9,6 +9,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.workload_guard import alone
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -16,7 +17,8 @@ log = logger(__name__)
 #: Seconds of one long poll, just below the 50 s after which the SDK polls again by itself.
 WAIT = 45.0
 AT_ONCE = 500
-LONGEST_DELAY = 30.0
+#: Seconds before Modal is asked again after an error, doubling up to the second number.
+FIRST_DELAY, LONGEST_DELAY = 0.5, 30.0
 #: Seconds between two looks at whose work has been adopted.
 OTHERS_EVERY = 1.0
 
@@ -49,17 +51,16 @@ async def listen(tracker: Tracker, partition: str | None = None) -> None:
     A lost event is no harm: the sweep finds its outcome.
     """
     partition = partition or tracker.partition
-    delay = 0.0
+    backoff = Backoff(FIRST_DELAY, LONGEST_DELAY)
     while True:
         try:
             for entry in await tracker.link.made().next_events(partition, AT_ONCE, WAIT):
                 with alone(tracker, entry.work_id, "taking the event of its end"):
                     tracker.told(entry, partition)
-            delay = 0.0
+            backoff.reset()
             continue
         except FAILURES as error:
             log.warning("No events from Modal (%s); asking again", describe(error))
         except Exception:
             log.exception("Listening for events went wrong; asking again")
-        delay = min(max(delay * 2, 0.5), LONGEST_DELAY)
-        await asyncio.sleep(delay)
+        await asyncio.sleep(backoff.next())

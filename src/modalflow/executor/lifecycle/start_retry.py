@@ -7,16 +7,16 @@ meanwhile. Airflow's database says whether the task has begun after all: an answ
 from __future__ import annotations
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass
 
 from modalflow.executor.lifecycle.airflow_state import Answer, Enquiries, Question, Standing
-from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry
+from modalflow.support.backoff import Backoff
 
 log = logger(__name__)
 
@@ -38,29 +38,27 @@ class Unbegun:
         """Find out how Airflow stands to the work; deliver the failure where there is nobody to ask."""
         if not self.enquiries.possible:
             self.tracker.deliver(call, entry)
-        elif not call.asking:
-            call.asking = True
+        elif not call.is_deciding:
+            call.checking()
             question = Question(call.key, call.origin, with_order=call.submission is None)
             self.enquiries.ask(question, lambda answer: self._answered(call, entry, answer))
 
     def _answered(self, call: Call, entry: Entry, answer: Answer) -> None:
-        call.asking = False
         if call.settled:
             return
         if answer.standing is Standing.GONE:
             self.tracker.over(call)
+        elif call.phase is not Phase.CHECKING:
+            # It has gone on meanwhile. If this entry still counts, the next look-up finds it.
+            return
         elif answer.standing is Standing.WAITING and (call.submission is not None or answer.order is not None):
             self.tracker.run(self._again(call, entry, answer))
         else:
             self.tracker.deliver(call, entry)
 
     async def _again(self, call: Call, entry: Entry, answer: Answer) -> None:
-        pause = min(self.pause * 2**call.unbegun, LONGEST_PAUSE)
-        call.unbegun += 1
-        call.spent = entry.function_call_id
-        call.heard_at = time.monotonic() + pause
-        call.function_call_id, call.container_id, call.partition = None, "", ""
-        call.looks, call.due_at = 0, math.inf
+        pause = Backoff(self.pause, LONGEST_PAUSE).after(call.start_retries + 1)
+        call.start_again(entry, time.monotonic() + pause)
         self.tracker.counts["resubmitted"] += 1
         text = f"{entry.reason} It is submitted again in {pause:g} s, which costs it no retry."
         log.warning("%s: %s", call.label, text)
@@ -71,8 +69,7 @@ class Unbegun:
         if answer.order is not None:
             self.tracker.submit_adopted(call, answer.order)
             return
-        # That function call has ended in order; another one of the same work id may still be there if one was before.
-        call.attempts = max(call.attempts - 1, 0)
+        call.claim_removed()
         self.tracker.submit(call)
 
     async def _claim_is_gone(self, call: Call, entry: Entry, pause: float) -> bool:
@@ -92,7 +89,6 @@ class Unbegun:
                 log.warning("The claim of %s is still in the ledger (%s)", call.label, error)
                 await asyncio.sleep(pause)
             else:
-                call.function_call_id = taken.function_call_id
-                call.heard_at = time.monotonic()
+                call.claimed_elsewhere(taken, time.monotonic())
                 return False
         return False

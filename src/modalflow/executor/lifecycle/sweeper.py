@@ -7,7 +7,8 @@ import dataclasses
 import time
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.lifecycle.call import MOST_MISHAPS, PENDING, Action, Call, Decision, Verdict, decide
+from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
+from modalflow.executor.lifecycle.decision import PENDING, Action, Decision, Verdict, decide
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import Alike
@@ -58,7 +59,7 @@ class Sweeper:
         those that were silent for longest. So what looking costs does not grow with what runs."""
         now = time.monotonic()
         silent = self._tracker.calls.silent(now, self._interval)
-        calls = sorted(silent, key=lambda call: (now < call.due_at, call.heard_at))
+        calls = sorted(silent, key=lambda call: (now < call.due_at, call.updated_at))
         calls = calls[: max(CONCURRENCY, int(LOOKS_PER_SECOND * self._interval))]
         await asyncio.gather(*(self.look(call) for call in calls))
 
@@ -76,21 +77,21 @@ class Sweeper:
     async def _look(self, call: Call) -> None:
         try:
             async with self._bound:
+                phase = call.phase
                 decision, entry = await self.judge(call)
         except FAILURES as error:
             kind = type(error).__name__
             self._failed.warn(kind, "%s could not be looked up (%s)", call.label, describe(error))
             return
         except Exception:
-            call.mishaps += 1
-            if call.mishaps >= MOST_MISHAPS:
+            call.failed_unexpectedly()
+            if call.errors >= MAX_ERRORS:
                 raise
             log.exception("Looking up %s went wrong; it is looked up again", call.label)
             return
-        call.mishaps = 0
-        call.heard_at = time.monotonic()
-        call.looks += 1
-        if not call.settled:
+        call.looked_up(time.monotonic())
+        # What has changed phase meanwhile is no longer what was judged, unless it has ended.
+        if not call.settled and (call.phase is phase or decision.action is Action.DELIVER):
             self._tracker.apply_found(call, decision, entry)
 
     async def explain(self, call: Call, entry: Entry) -> None:
@@ -131,7 +132,7 @@ class Sweeper:
         decision, entry = await self._judge(call)
         if entry is not None and entry.state is State.RUNNING and entry.function_call_id != call.function_call_id:
             # Of several function calls for one work id the one that claimed it is the one that counts.
-            call.function_call_id = entry.function_call_id
+            call.claimed_by(entry.function_call_id)
             decision, entry = await self._judge(call)
         return decision, entry
 
@@ -140,7 +141,7 @@ class Sweeper:
         verdict: Verdict = PENDING
         if call.function_call_id is not None:
             verdict = await remote.verdict(call.function_call_id)
-            known = call.container_id and time.monotonic() < call.due_at and call.looks % LEDGER_EVERY
+            known = call.phase is Phase.RUNNING and time.monotonic() < call.due_at and call.checks % LEDGER_EVERY
             if known and not verdict.ended:
                 # It runs, as it did when it was last looked at: the ledger will hardly have more to say.
                 return Decision(Action.WAIT), None

@@ -19,7 +19,9 @@ from modal import exception
 
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.lifecycle.airflow_state import Enquiries
-from modalflow.executor.lifecycle.call import Action, Call, Calls, Decision, Policy, lost_after_claim
+from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.calls import Calls
+from modalflow.executor.lifecycle.decision import Action, Decision, Policy, lost_after_claim
 from modalflow.executor.lifecycle.failures import Failures
 from modalflow.executor.mailbox import News, NewsKind, Order
 from modalflow.executor.modal_api.modal_api import FAILURES, Remote
@@ -32,6 +34,7 @@ from modalflow.executor.submission.routing import Routing, UnknownProfileError
 from modalflow.executor.workload_guard import alone
 from modalflow.protocol.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import Cause, explain
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -44,8 +47,9 @@ LONGEST_PAUSE = 30.0
 #: Claims kept in the ledger of work that may be begun a second time; the oldest are forgotten here, and expire there.
 KEPT_CLAIMS = 10_000
 
-#: Seconds between attempts to remove an entry from the ledger.
-FORGET_PAUSES = (1.0, 5.0, 30.0)
+#: Attempts to remove an entry from the ledger, and seconds after the first of them, five times as long each.
+FORGET_TRIES = 3
+FORGET_PAUSE = 1.0
 
 KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
 
@@ -97,12 +101,8 @@ class Tracker:
     placer: Placer = field(default_factory=lambda: Placer(Routing(), OptionSets(0, time.monotonic)))
     look_at_deployed: Callable[[], None] | None = None
     """Has what is deployed read again, then calls ``place_unplaced``."""
-    unplaced: dict[str, Order] = field(default_factory=dict)
-    """Work id → order of what is not submitted before it is known what is deployed."""
     begin_anew: Callable[[Call, Entry], None] | None = None
     """Takes work that a container had and could not begin, because Airflow's API did not answer."""
-    _explained: set[str] = field(default_factory=set)
-    """Work ids whose explanation is under way."""
     _kept_claims: dict[str, None] = field(default_factory=dict)
     _refused: Alike = field(default_factory=lambda: Alike(log))
 
@@ -112,61 +112,49 @@ class Tracker:
     def take(self, orders: Sequence[Order]) -> None:
         """Take orders: each becomes a call, and is submitted."""
         for order in orders:
-            submission = order.submission
             self.counts["taken"] += 1
-            call = Call(
-                key=order.key,
-                work_id=submission.work_id,
-                log_path=submission.log_path,
-                label=submission.label,
-                kind=submission.kind,
-                heard_at=time.monotonic(),
-                taken_at=order.made_at,
-                submission=submission,
-                options=order.resources,
-            )
+            call = Call.accepted(order, time.monotonic())
             self.calls.add(call)
             with alone(self, call.work_id, "preparing its submission"):
-                self._submit_order(call, order)
+                self._submit_unplaced(call)
 
     def submit_adopted(self, call: Call, order: Order) -> None:
         """Submit adopted work again, by an order that was made anew: same work id, as it may still begin elsewhere."""
-        call.options = order.resources
-        call.function_call_id = None
-        call.spawned_unseen = True
-        call.looks = 0
-        call.heard_at = time.monotonic()
-        self._submit_order(call, order)
+        call.requested(order, time.monotonic())
+        self._submit_unplaced(call)
 
-    def _submit_order(self, call: Call, order: Order) -> None:
-        """Place an order and submit it; where its profile is not known, what is deployed is looked at first."""
-        self.unplaced[call.work_id] = order
+    def _submit_unplaced(self, call: Call) -> None:
+        """Place a call and submit it; where its profile is not known, what is deployed is looked at first."""
         if self.link.remote is None:
             # Nobody knows yet what is deployed.
             return
         try:
-            self._place(call, order)
+            self._place(call)
         except UnknownProfileError as error:
             if self.look_at_deployed is None:
                 self._turn_away(call, error)
             else:
                 self.look_at_deployed()
 
-    def place_unplaced(self, work_ids: Sequence[str] | None = None) -> None:
+    def unplaced(self) -> list[Call]:
+        """Return what is not submitted before it is known what is deployed."""
+        return [call for call in self.calls if call.phase is Phase.UNPLACED]
+
+    def place_unplaced(self, calls: Sequence[Call] | None = None) -> None:
         """Place these, or all that wait for that, now that it is known what is deployed; turn away what asks for
         something else."""
-        for work_id in list(self.unplaced) if work_ids is None else work_ids:
-            call, order = self.calls.get(work_id), self.unplaced.get(work_id)
-            if call is None or order is None:
-                self.unplaced.pop(work_id, None)
+        for call in self.unplaced() if calls is None else calls:
+            if call.phase is not Phase.UNPLACED:
                 continue
             with alone(self, call.work_id, "preparing its submission"):
                 try:
-                    self._place(call, order)
+                    self._place(call)
                 except UnknownProfileError as error:
                     self._turn_away(call, error)
 
-    def _place(self, call: Call, order: Order) -> None:
+    def _place(self, call: Call) -> None:
+        order = call.request
+        assert order is not None, "what is UNPLACED has a request"
         try:
             place = self.placer.place(order, self.link.deployment)
         except UnknownProfileError:
@@ -174,24 +162,21 @@ class Tracker:
         except WorkloadRejectedError as error:
             self._turn_away(call, error)
             return
-        del self.unplaced[call.work_id]
         if place.warning:
             self.say(call.log_path, place.warning, "warning")
-        call.options, call.most_attempts = place.options, order.submit_attempts
-        call.submission = dataclasses.replace(
+        submission = dataclasses.replace(
             order.submission, profile=place.profile, partition=self.partition, resources=place.granted
         )
+        call.placed(submission, place.options)
         self.submit(call)
 
     def _turn_away(self, call: Call, error: WorkloadRejectedError) -> None:
-        self.unplaced.pop(call.work_id, None)
         self.fail(call, explain(Cause.REJECTED, said=str(error)), Cause.REJECTED)
 
     def started(self, call: Call) -> None:
         """A spawn has returned its function call id."""
         self.trouble = ""
-        call.heard_at = time.monotonic()
-        self.timed(SUBMIT_LATENCY, time.time() - call.taken_at)
+        self.timed(SUBMIT_LATENCY, time.time() - call.accepted_at)
         if call.settled:
             self.run(self._cancel(call))
             return
@@ -205,7 +190,7 @@ class Tracker:
                 self.forget([entry.work_id])
             # Else another scheduler may have adopted it, and finds it in the ledger.
             return
-        call.heard_at = time.monotonic()
+        call.heard(time.monotonic())
         if entry.state is not State.RUNNING:
             self._ended(call, entry)
 
@@ -216,15 +201,14 @@ class Tracker:
         else:
             if entry is not None:
                 self.found_running(call, entry)
-            self.apply(call, decision)
+            if not call.is_deciding:
+                self.apply(call, decision)
 
     def found_running(self, call: Call, entry: Entry) -> None:
         """The ledger has the claim of a container: listen for its end where it will be told."""
-        call.heard_at = time.monotonic()
-        call.function_call_id = entry.function_call_id or call.function_call_id
-        call.container_id = entry.container_id
-        call.due_at = call.heard_at + entry.started_at + self.policy.task_timeout - time.time()
-        call.partition = entry.partition if entry.partition != self.partition else ""
+        now = time.monotonic()
+        due_at = now + entry.started_at + self.policy.task_timeout - time.time()
+        call.claimed(entry, now, due_at, entry.partition if entry.partition != self.partition else "")
 
     def others_partitions(self) -> set[str]:
         """The partitions of other executors on which the ends of calls arrive that are in flight here."""
@@ -235,9 +219,7 @@ class Tracker:
         if decision.action is Action.SUBMIT_AGAIN:
             self.counts["resubmitted"] += 1
             log.warning("%s is submitted again: %s", call.label, decision.reason)
-            call.function_call_id = None
-            call.looks = 0
-            call.heard_at = time.monotonic()
+            call.lost(time.monotonic())
             self.submit_later(call)
         elif decision.action is Action.RUN_AGAIN:
             self._run_again(call, decision.reason)
@@ -259,22 +241,9 @@ class Tracker:
         self._tell(NewsKind.OVER, call)
 
     def _run_again(self, call: Call, reason: str) -> None:
-        assert call.submission is not None
         log.warning("%s is run again: %s", call.label, reason)
         self._settle_call(call)
-        work_id = str(uuid.uuid4())
-        again = Call(
-            key=call.key,
-            work_id=work_id,
-            origin=call.origin,
-            log_path=call.log_path,
-            label=call.label,
-            kind=call.kind,
-            heard_at=time.monotonic(),
-            taken_at=time.time(),
-            submission=dataclasses.replace(call.submission, work_id=work_id, submitted_at=time.time()),
-            options=call.options,
-        )
+        again = call.successor(str(uuid.uuid4()), time.monotonic(), time.time())
         self.calls.add(again)
         policy = "It is run again, as [modal_executor] lost_command_policy says."
         self.add_reason(call.log_path, f"{reason} {policy}")
@@ -282,20 +251,19 @@ class Tracker:
         self.submit(again)
 
     def _ended(self, call: Call, entry: Entry) -> None:
-        if entry.function_call_id == call.spent and call.spent:
+        if entry.function_call_id == call.retired_call_id and call.retired_call_id:
             return
         if entry.cause == Cause.API_UNREACHABLE.value and not call.settled and self.begin_anew is not None:
             self.begin_anew(call, entry)
         elif entry.cause not in EXPLAINED or call.settled:
             self.deliver(call, entry)
-        elif call.work_id not in self._explained:
+        elif call.phase not in (Phase.EXPLAINING, Phase.RETRYING):
             assert self.explain is not None, "the engine sets it before there are calls"
-            self._explained.add(call.work_id)
+            call.explaining(entry)
             self.run(self.explain(call, entry))
 
     def deliver(self, call: Call, entry: Entry) -> None:
         """Tell the outcome that the ledger has."""
-        self._explained.discard(call.work_id)
         if call.settled:
             return
         failed = entry.state is State.FAILED
@@ -307,8 +275,7 @@ class Tracker:
             if decision.action is Action.RUN_AGAIN:
                 self._run_again(call, decision.reason)
                 return
-        self._settle_call(call)
-        call.function_call_id = call.function_call_id or entry.function_call_id
+        self._settle_call(call, entry.function_call_id)
         if entry.finished_at is not None:
             self.timed(OUTCOME_LATENCY, time.time() - entry.finished_at)
         if failed and entry.cause:
@@ -324,7 +291,7 @@ class Tracker:
             return
         self._lost(cause)
         self._settle_call(call)
-        adopted = call.submission is None
+        adopted = not call.has_request
         if (adopted or call.function_call_id is not None) and not call.may_start_again:
             # Whatever Modal said of it, a container that still gets it must find the claim taken.
             self._keep_claim(call)
@@ -346,8 +313,8 @@ class Tracker:
         while len(self._kept_claims) > KEPT_CLAIMS:
             del self._kept_claims[next(iter(self._kept_claims))]
 
-    def _settle_call(self, call: Call) -> None:
-        call.settled = True
+    def _settle_call(self, call: Call, function_call_id: str = "") -> None:
+        call.settle(function_call_id)
         if call.may_start_again:
             self._keep_claim(call)
         self.calls.discard(call)
@@ -371,7 +338,7 @@ class Tracker:
 
     async def _bar(self, call: Call, reason: str) -> None:
         """Take a work id that no worker has begun, so that none ever will."""
-        if not (call.attempts or call.spawned_unseen or call.submission is None):
+        if not (call.attempts or call.spawn_unconfirmed or not call.has_request):
             # Nobody on Modal was ever told of it.
             return
         entry = Entry(
@@ -386,10 +353,14 @@ class Tracker:
         await self._insist(lambda remote: remote.claim(entry), f"bar {call.label} from beginning")
 
     async def _insist(
-        self, ask: Callable[[Remote], Awaitable[object]], what: str, pause: float = FIRST_PAUSE, asked: float = 0.0
+        self,
+        ask: Callable[[Remote], Awaitable[object]],
+        what: str,
+        backoff: Backoff | None = None,
+        asked: float = 0.0,
     ) -> None:
         """Ask Modal for something until it does it, or there is no more use in it."""
-        asked = asked or time.monotonic()
+        asked, backoff = asked or time.monotonic(), backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             await ask(self.link.made())
         except exception.NotFoundError:
@@ -400,9 +371,8 @@ class Tracker:
                 return
             kind = type(error).__name__
             self._refused.warn((what.split()[0], kind), "Could not %s yet (%s)", what, describe(error))
-            longer = min(pause * 2, LONGEST_PAUSE)
             loop = asyncio.get_running_loop()
-            loop.call_later(pause, lambda: self.run(self._insist(ask, what, longer, asked)))
+            loop.call_later(backoff.next(), lambda: self.run(self._insist(ask, what, backoff, asked)))
 
     def forget(self, work_ids: Sequence[str]) -> None:
         """Remove entries, but those that keep a second function call for the same work from running it twice: they
@@ -417,11 +387,12 @@ class Tracker:
 
     async def _forget(self, work_id: str) -> None:
         """Remove an entry. Where Modal does not take that for long, it stays, until it expires by itself."""
-        for pause in FORGET_PAUSES:
+        backoff = Backoff(FORGET_PAUSE, LONGEST_PAUSE, factor=5.0)
+        while backoff.failures < FORGET_TRIES:
             with contextlib.suppress(*FAILURES):
                 return await self.link.made().forget(work_id)
             # Waiting here holds up other entries only, and is meant to: they would fare no better.
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.next())
         log.info("The ledger's entry of %s stays behind", work_id)
 
     def add_reason(self, log_path: str, reason: str) -> None:
@@ -433,9 +404,9 @@ class Tracker:
         now, wall_clock = time.monotonic(), time.time()
         lines = [f"Modal takes nothing at present: {self.trouble}"] if self.trouble else []
         return lines + [
-            f"{call.label}: {_state(call)} since {wall_clock - call.taken_at:.0f} s, function call "
+            f"{call.label}: {_state(call)} since {wall_clock - call.accepted_at:.0f} s, function call "
             f"{call.function_call_id or 'none yet'}, work id {call.work_id}, {call.attempts} submissions, silent for "
-            f"{now - call.heard_at:.0f} s, partition {call.partition or self.partition}"
+            f"{now - call.updated_at:.0f} s, partition {call.partition or self.partition}"
             for call in self.calls
         ]
 

@@ -10,7 +10,7 @@ import re
 
 from modal import exception
 
-from modalflow.executor.lifecycle.call import PENDING, RETURNED, Verdict
+from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Verdict
 from modalflow.reasons import Cause
 from modalflow.support.described import describe
 from modalflow.support.text import clean

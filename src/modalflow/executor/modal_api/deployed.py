@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 
+from modalflow import __version__
 from modalflow.errors import IncompatibleWorkerError, MalformedMessageError
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
+from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -22,6 +24,17 @@ INTERVAL = 30.0
 PAUSE = 5.0
 #: Seconds between two looks for unknown profiles, however many tasks want such.
 BREATH = 0.5
+
+
+def warn_of_another_version(deployment: Deployment | None) -> None:
+    """Log that containers import another version of modalflow than this executor, if they do."""
+    if deployment is not None and deployment.version != __version__:
+        log.warning(
+            "The deployed worker is modalflow %s, this executor is modalflow %s. They understand each other; to have "
+            "one version, deploy the worker of this one: `modalflow deploy`.",
+            deployment.version,
+            __version__,
+        )
 
 
 class Deployed:
@@ -51,7 +64,7 @@ class Deployed:
 
     async def _look_for_profiles(self) -> None:
         try:
-            while waiting := list(self._tracker.unplaced):
+            while waiting := self._tracker.unplaced():
                 while not await self._look():
                     # Nobody is turned away because Modal does not answer.
                     await asyncio.sleep(self._pause)

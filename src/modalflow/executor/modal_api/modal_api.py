@@ -26,7 +26,7 @@ from modalflow.errors import (
     NotDeployedError,
     WorkloadRejectedError,
 )
-from modalflow.executor.lifecycle.call import RETURNED, Verdict
+from modalflow.executor.lifecycle.decision import RETURNED, Verdict
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.modal_api.call_status import ENDINGS, verdict_of
 from modalflow.executor.modal_api.rate_limits import told_of_limits

@@ -48,6 +48,8 @@ class Identity:
     team: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What another machine may compare with its own settings."""
+    installation: str = ""
+    """What is wrong with the modalflow that this process imports; empty if nothing is."""
 
 
 class Publisher:
@@ -115,6 +117,7 @@ class Publisher:
             obstacle=one_line(self._tracker.trouble, _TROUBLE),
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
+            installation=self._identity.installation,
             settings=self._identity.settings,
             calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
@@ -130,7 +133,7 @@ def _in_flight(call: Call) -> InFlight:
         work_id=call.work_id,
         label=call.label,
         state=_state(call),
-        since=round(call.taken_at, 1),
+        since=round(call.accepted_at, 1),
         function_call_id=call.function_call_id or "",
         profile=call.submission.profile if call.submission is not None else "",
         submissions=call.attempts,

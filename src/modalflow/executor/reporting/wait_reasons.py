@@ -13,7 +13,7 @@ from functools import partial
 
 from modalflow.control_plane import server_url
 from modalflow.executor.lifecycle.airflow_state import Answer, Question, Standing
-from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.mailbox import News, NewsKind
 from modalflow.executor.modal_api.modal_api import FAILURES, Backlog
@@ -47,6 +47,8 @@ class Waiting:
         self._say = say
         self._look = look
         self._first = FIRST * interval
+        self._asked: set[str] = set()
+        """Work ids about which Airflow's database has not answered yet."""
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -61,11 +63,11 @@ class Waiting:
         """Look once at what waits."""
         now = time.time()
         waiting = sorted(
-            (call for call in self._tracker.calls if self._waits(call) and now - call.taken_at >= self._first),
-            key=lambda call: call.taken_at,
+            (call for call in self._tracker.calls if self._waits(call) and now - call.accepted_at >= self._first),
+            key=lambda call: call.accepted_at,
         )
         self._ask_airflow(waiting[:ASKED_AT_ONCE])
-        due = [call for call in waiting if now - call.taken_at >= self._first * RARER**call.notes][:AT_ONCE]
+        due = [call for call in waiting if now - call.accepted_at >= self._first * RARER**call.wait_reports][:AT_ONCE]
         await asyncio.gather(*(self._look(call) for call in due if call.function_call_id))
         backlogs: dict[tuple[str, Resources], Backlog | None] = {}
         told: dict[str, list[str]] = {}
@@ -79,28 +81,28 @@ class Waiting:
 
     @staticmethod
     def _waits(call: Call) -> bool:
-        return not call.settled and not call.container_id
+        return call.phase not in (Phase.RUNNING, Phase.EXPLAINING, Phase.SETTLED)
 
     def _ask_airflow(self, calls: Sequence[Call]) -> None:
         """A task that somebody marked or cleared while it was queued is ended here: Airflow tells no executor of it."""
         if self._tracker.link.remote is None or not self._tracker.enquiries.possible:
             return
         for call in calls:
-            if call.kind is Kind.WORKLOAD and call.function_call_id and not call.asking:
-                call.asking = True
+            if call.kind is Kind.WORKLOAD and call.function_call_id and call.work_id not in self._asked:
+                self._asked.add(call.work_id)
                 self._tracker.enquiries.ask(Question(call.key, call.origin), partial(self._answered, call))
 
     def _answered(self, call: Call, answer: Answer) -> None:
-        call.asking = False
+        self._asked.discard(call.work_id)
         if answer.standing is Standing.GONE and self._waits(call):
             self._tracker.over(call)
 
     async def _backlog(self, call: Call, known: dict[tuple[str, Resources], Backlog | None]) -> Backlog | None:
         """What Modal says of the Function of a call: asked once for all its calls."""
-        submission, resources = call.submission, call.options
-        if submission is None or not call.function_call_id or not isinstance(resources, Resources):
+        submission = call.submission
+        if submission is None or not call.function_call_id:
             return None
-        key = (submission.profile, resources)
+        key = (submission.profile, call.resources)
         if key not in known:
             try:
                 known[key] = await self._tracker.link.made().backlog(*key)
@@ -117,14 +119,14 @@ class Waiting:
 
     def _tell(self, call: Call, backlog: Backlog | None) -> str:
         text = self._text(call, backlog)
-        call.notes += 1
+        call.wait_reported()
         self._say(call.log_path, text, "info")
         news = News(NewsKind.WAITING, call.key, call.origin, call.work_id, call.function_call_id, text)
         self._tracker.news.append(news)
         return text
 
     def _text(self, call: Call, backlog: Backlog | None) -> str:
-        waited = f"{time.time() - call.taken_at:.0f} s"
+        waited = f"{time.time() - call.accepted_at:.0f} s"
         if call.function_call_id is None:
             why = self._tracker.trouble
             if not why and self._tracker.link.remote is None:
@@ -134,18 +136,18 @@ class Waiting:
                 why = f"no container has begun it in {times}, and the next one follows after a pause"
             why = why or "what was handed over before goes first"
             return f"Waiting for {waited} to be submitted to Modal: {why}. It is submitted by itself when this passes."
-        when = datetime.fromtimestamp(call.taken_at, UTC)
+        when = datetime.fromtimestamp(call.accepted_at, UTC)
         said = [
             f"Waiting for {waited} for a container on Modal: handed over at {when:%H:%M:%S} UTC, submitted as function "
             f"call {call.function_call_id}."
         ]
-        if backlog is not None and call.submission is not None and isinstance(call.options, Resources):
-            options = f", {call.options}" if call.options.options else ""
+        if backlog is not None and call.submission is not None:
+            options = f", {call.resources}" if call.resources.options else ""
             said.append(
                 f"Modal has {backlog.inputs} inputs waiting and {backlog.containers} containers for Function "
                 f"{Names.function(call.submission.profile)}{options}."
             )
-        if call.notes:
+        if call.wait_reports:
             said.append(
                 "A task that is queued for longer than [scheduler] task_queued_timeout is taken back by Airflow; raise "
                 "it where resources are scarce."

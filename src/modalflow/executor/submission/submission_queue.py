@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from modalflow.executor.lifecycle.call import Call
+from modalflow.support.backoff import Backoff
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -32,12 +33,12 @@ class Lane:
     """How many may be under way at once now."""
     under_way: int = 0
     resumes_at: float = 0.0
-    _pause: float = 0.0
     _narrowed_at: float = -1.0
     _waiting: list[tuple[int, Call]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.width = self.most
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=JITTER, rng=self.jitter)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -66,7 +67,7 @@ class Lane:
         """One that was under way was taken."""
         self.under_way -= 1
         self.width = min(self.most, self.width + 1)
-        self._pause = 0.0
+        self._backoff.reset()
 
     def failed(self, begun_at: float, *, stop: bool = False, seconds: float = 0.0) -> None:
         """One that was under way since ``begun_at`` was not taken; with ``stop`` nothing goes for a while, for at least
@@ -75,14 +76,13 @@ class Lane:
         Of those that were under way together one counts: the others tell nothing new.
         """
         self.under_way -= 1
-        if begun_at > self._narrowed_at:
+        counts = begun_at > self._narrowed_at
+        if counts:
             self._narrowed_at = self.clock()
             self.width = max(1, self.width // 2)
-            if stop:
-                self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         if stop:
-            pause = max(self._pause, seconds)
-            self.resumes_at = max(self.resumes_at, self._narrowed_at + pause * (1 + JITTER * self.jitter()))
+            pause = self._backoff.next(seconds) if counts else self._backoff.pause(seconds)
+            self.resumes_at = max(self.resumes_at, self._narrowed_at + pause)
 
     def dropped(self) -> None:
         """One that was under way had an end that says nothing about the lane."""
@@ -90,7 +90,8 @@ class Lane:
 
     def resume(self) -> None:
         """Whatever stopped it is mended."""
-        self.resumes_at, self._pause = 0.0, 0.0
+        self.resumes_at = 0.0
+        self._backoff.reset()
 
 
 class Lanes:

@@ -7,6 +7,7 @@ their place in line and cost no submission attempt.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -14,15 +15,18 @@ from typing import Any
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
-from modalflow.executor.lifecycle.call import MOST_MISHAPS, Call, lost_before_claim
+from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
+from modalflow.executor.lifecycle.decision import lost_before_claim
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.rate_limits import retry_after
 from modalflow.executor.reporting.log_dedup import Alike
 from modalflow.executor.reporting.loggers import logger
-from modalflow.executor.submission.resources import Resources
+from modalflow.executor.submission.bursts import Bursts
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
 from modalflow.executor.workload_guard import own_failure
+from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
@@ -70,10 +74,11 @@ class Submitter:
         self._places: dict[str, int] = {}
         self._present: set[str] = set()
         self._next_place = 0
-        self._delays: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._wakes_at = 0.0
         self._going = False
         self._refusals = Alike(log)
+        self._bursts = Bursts(time.time)
 
     @property
     def under_way(self) -> int:
@@ -90,14 +95,12 @@ class Submitter:
         gone, and Modal may or may not have taken it."""
         self._lanes = Lanes(self._concurrency, time.monotonic)
         self._present.clear()
-        self._delays.clear()
+        self._backoffs.clear()
         self._wakes_at = 0.0
         self._going = True
         for call in self._tracker.calls:
-            if call.work_id in self._tracker.unplaced:
-                continue
-            if call.function_call_id is None and call.submission is not None:
-                call.spawned_unseen = call.spawned_unseen or call.attempts > 0
+            call.interrupted()
+            if call.phase is Phase.QUEUED:
                 self.put(call)
 
     def stop(self) -> None:
@@ -112,8 +115,13 @@ class Submitter:
 
     def put(self, call: Call) -> None:
         """Submit a call as soon as its turn comes; one that waits already, or is being spawned, is left alone."""
-        if call.work_id in self._present:
-            return
+        if call.phase is not Phase.QUEUED:
+            if call.phase is not Phase.SPAWNING:
+                self._done(call)
+        elif call.work_id not in self._present:
+            self._enqueue(call)
+
+    def _enqueue(self, call: Call) -> None:
         self._present.add(call.work_id)
         place = self._places.get(call.work_id)
         if place is None:
@@ -124,9 +132,8 @@ class Submitter:
 
     def put_later(self, call: Call) -> None:
         """Submit a call after a delay that doubles each time."""
-        delay = min(self._delays.get(call.work_id, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
-        self._delays[call.work_id] = delay
-        self._later(delay, lambda: self.put(call))
+        backoff = self._backoffs.setdefault(call.work_id, Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+        self._later(backoff.next(), lambda: self.put(call))
 
     def _lane_of(self, call: Call) -> Lane:
         assert call.submission is not None, "only orders are submitted"
@@ -138,7 +145,7 @@ class Submitter:
             return
         while (lane := self._lanes.next()) is not None:
             call = lane.take()
-            if call.settled or call.function_call_id is not None:
+            if call.phase is not Phase.QUEUED:
                 lane.dropped()
                 self._present.discard(call.work_id)
                 self._done(call)
@@ -151,7 +158,7 @@ class Submitter:
 
     def _done(self, call: Call) -> None:
         self._places.pop(call.work_id, None)
-        self._delays.pop(call.work_id, None)
+        self._backoffs.pop(call.work_id, None)
 
     async def _submit(self, lane: Lane, call: Call) -> None:
         begun_at = time.monotonic()
@@ -172,14 +179,13 @@ class Submitter:
         except (exception.Error, ModalflowError) as error:
             lane.dropped()
             self._done(call)
-            call.attempts = call.most_attempts or self._tracker.policy.submit_attempts
+            call.exhausted(self._tracker.policy.submit_attempts)
             self._refuse(call, Cause.REFUSED, error)
         except Exception as error:
             # One call must not spoil the others, whatever is wrong with it, nor be tried forever.
             lane.failed(begun_at)
-            call.spawned_unseen = True
-            call.mishaps += 1
-            if call.mishaps < MOST_MISHAPS:
+            call.postponed(unexpected=True)
+            if call.phase is not Phase.QUEUED or call.errors < MAX_ERRORS:
                 log.exception("Submitting %s went wrong; it is tried again", call.label)
                 self.put_later(call)
             else:
@@ -190,7 +196,6 @@ class Submitter:
             lane.dropped()
             raise
         else:
-            call.mishaps = 0
             lane.succeeded()
             self._done(call)
             self._tracker.started(call)
@@ -199,22 +204,25 @@ class Submitter:
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
         assert submission is not None, "only orders are submitted"
-        resources = call.options
-        assert isinstance(resources, Resources)
-        call.attempts += 1
-        wire = submission.to_wire()
-        call.function_call_id = await self._tracker.link.made().spawn(submission.profile, resources, wire)
+        call.spawning()
+        if submission.kind is Kind.WORKLOAD:
+            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
+        remote, wire = self._tracker.link.made(), submission.to_wire()
+        function_call_id = await remote.spawn(submission.profile, call.resources, wire)
+        call.submitted(function_call_id, time.monotonic())
 
     def _refuse(self, call: Call, cause: Cause, error: BaseException) -> None:
+        if call.phase is not Phase.SPAWNING:
+            # An earlier spawn, whose answer was lost, has begun it or ended it.
+            self.put(call)
+            return
         # An error of our own ends in the advice that fits.
         policy, advice = self._tracker.policy, "" if isinstance(error, ModalflowError) else None
         self._tracker.apply(call, lost_before_claim(call, cause, words_of(error), policy, advice=advice))
 
     def _not_yet(self, call: Call, error: BaseException, *, with_lane: bool) -> None:
         """Modal did not take it, in a way that passes: again with its lane, or after a delay of its own."""
-        # Even before a rate limit: the SDK may have tried more than once, and lost the first answer.
-        call.spawned_unseen = True
-        call.attempts -= 1
+        call.postponed()
         refused = isinstance(error, exception.AuthError)
         self._tracker.trouble = f"{f'Modal refused the credentials: {words_of(error)}' if refused else describe(error)}"
         if isinstance(error, exception.AuthError):

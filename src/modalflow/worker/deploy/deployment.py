@@ -40,7 +40,7 @@ from modalflow.worker.deploy.dag_source import (
     without_provider,
 )
 from modalflow.worker.deploy.images import default_image, image_of
-from modalflow.worker.deploy.mirror import Mirror, mirror_environment
+from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
 from modalflow.worker.deploy.worker import Worker
 
@@ -123,6 +123,11 @@ def prepare(
     requirements = _requirements(worker)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+    if requirements is not None and (line := names_modalflow(requirements)):
+        notify(
+            f"{requirements} has {line!r}, and the package index has another program of that name. Remove the line: "
+            "`modalflow deploy` adds this project's code to every image."
+        )
     whole = whole and requirements is None
     control_plane = _connect(environment_name)
     mirror = mirror_environment()

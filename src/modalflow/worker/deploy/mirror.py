@@ -67,6 +67,12 @@ def mirror_environment(distributions: Iterable[metadata.Distribution] | None = N
     return Mirror(packages, left_out)
 
 
+def names_modalflow(requirements: Path) -> str:
+    """Return the line of a requirements file that asks for a package named modalflow; empty if none does."""
+    lines = map(str.strip, requirements.read_text(errors="replace").splitlines())
+    return next((line for line in lines if canonical(re.split(r"[^\w.-]", line, maxsplit=1)[0]) == "modalflow"), "")
+
+
 def _obstacle(distribution: metadata.Distribution) -> str:
     """Return why a package cannot be installed by its name and version; empty if it can."""
     if not distribution.version:

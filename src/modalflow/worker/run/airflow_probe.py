@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.config.settings import without_user
+from modalflow.names import VERSION_PATH
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 from modalflow.worker.environment import has_remote_logging
@@ -75,19 +76,32 @@ def _execution_api(url: str) -> dict[str, Any]:
         if response is not None:
             found = {"status": response.status_code, "text": ""}
     found["version"] = _api_version(url) if "error" not in found else ""
+    if found["version"]:
+        found |= _api_modalflow(url)
     return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
 
 
 def _api_version(url: str) -> str:
     """Return the Airflow version of the API server; empty if it does not report one."""
+    return str(_ask_root(url, "/api/v2/version").get("version") or "")[:40]
+
+
+def _api_modalflow(url: str) -> dict[str, Any]:
+    """Return the version of the modalflow that the API server imports, empty for none, and the package of that name."""
+    answer = _ask_root(url, VERSION_PATH)
+    return {"modalflow": str(answer.get("modalflow") or "")[:40], "installed": answer.get("installed")}
+
+
+def _ask_root(url: str, path: str) -> dict[str, Any]:
+    """Return the API server's answer at a path beside its Execution API; empty if it is not a JSON object."""
     import httpx
 
     root, execution, _ = url.rpartition("/execution")
     try:
-        answer: Any = httpx.get(f"{root}/api/v2/version", timeout=_REQUEST_TIMEOUT).json() if execution else {}
+        answer: Any = httpx.get(f"{root}{path}", timeout=_REQUEST_TIMEOUT).json() if execution else {}
     except (httpx.HTTPError, ValueError):
-        return ""
-    return str(answer.get("version") or "")[:40] if isinstance(answer, dict) else ""
+        return {}
+    return answer if isinstance(answer, dict) else {}
 
 
 def _token(trial: str, url: str) -> dict[str, Any]:

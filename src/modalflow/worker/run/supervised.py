@@ -21,6 +21,7 @@ from modalflow.airflow_compat import supervisor
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
 from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.settings import without_user
+from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 from modalflow.support.replaced import replace
@@ -59,6 +60,10 @@ def supervise(request: ForkRequest) -> Outcome:
         supervisor.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
         return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
+    try:
+        supervisor.configure_api_client()
+    except Exception as error:  # noqa: BLE001  A setting of the user's.
+        return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
     return _presentable(_with_log(request))
 
 
@@ -74,6 +79,14 @@ def _without_masking(error: Exception) -> str:
         "[logging] secret_mask_adapter and [logging] min_length_masked_secret require, so nothing was run "
         f"({describe(error)}). If the adapter's module cannot be imported, add it to the "
         "worker's image and deploy again: `modalflow deploy`."
+    )
+
+
+def _without_api_client(error: Exception) -> str:
+    options = ", ".join(f"[{section}] {option}" for section, option in API_CLIENT_OPTIONS)
+    return (
+        f"The worker cannot read one of {options} ({describe(error)}). Set a number on the Airflow host, in "
+        "[modal_executor] worker_env or in the profile's env, wherever you set it."
     )
 
 

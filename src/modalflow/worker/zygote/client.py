@@ -12,6 +12,7 @@ import logging
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
@@ -95,6 +96,10 @@ class _Connection:
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the zygote can fork, or has ended."""
+    ready_at: float = 0.0
+    """When it could, in seconds since the epoch."""
 
     def close(self) -> None:
         """Let the zygote read the end of its requests."""
@@ -130,6 +135,12 @@ class ZygoteClient:
             return await asyncio.shield(pending.result)
         except ConnectionError as error:
             raise ZygoteEndedError("The zygote ended before it received the request.") from error
+
+    async def ready(self) -> float:
+        """Wait until the zygote can fork, or has ended; return since when, in seconds since the epoch."""
+        connection = await self._connect()
+        await connection.ready.wait()
+        return connection.ready_at
 
     async def wait(self, request_id: str) -> ForkResult | None:
         """Wait for the end of a request; return None if it is not in progress, or if its result is unknown."""
@@ -193,6 +204,7 @@ class ZygoteClient:
         except ConnectionError:
             log.info("The connection to the zygote broke.")
         connection.close()
+        connection.ready.set()
         code = await connection.zygote.ended()
         if self._connection is connection:
             self._connection = None
@@ -208,6 +220,9 @@ class ZygoteClient:
 
 
 def _receive(connection: _Connection, message: Mapping[str, object]) -> None:
+    if message["event"] == "ready":
+        connection.ready_at = time.time()
+        connection.ready.set()
     pending = connection.pending.get(str(message.get("id")))
     if pending is None:
         return

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.worker.deploy.mirror import mirror_environment, pins
+from modalflow.worker.deploy.mirror import mirror_environment, names_modalflow, pins
 
 
 def installed(folder: Path, name: str, version: str = "1.0", origin: dict[str, Any] | None = None) -> None:
@@ -55,6 +55,16 @@ def test_the_systems_packages_are_left_out(tmp_path: Path) -> None:
     installed(tmp_path / "dist-packages", "python-apt", "2.6.0")
     mirror = mirror_environment(metadata.distributions(path=[str(tmp_path / "dist-packages")]))
     assert "the system's package manager" in mirror.left_out["python-apt"]
+
+
+@pytest.mark.parametrize("line", ["modalflow", "modalflow[airflow]", "Modalflow == 0.3.1  # from the index"])
+def test_requirements_that_name_the_other_program(tmp_path: Path, line: str) -> None:
+    """The line is found, however it is written; a package whose name only begins like it is another one."""
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"# modalflow\nmodalflow-extras\nhttpx\n{line}\n")
+    assert names_modalflow(requirements) == line
+    requirements.write_text("modalflow-extras\n")
+    assert not names_modalflow(requirements)
 
 
 def test_the_first_of_two_counts(tmp_path: Path) -> None:

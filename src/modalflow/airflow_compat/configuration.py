@@ -1,12 +1,14 @@
 """Airflow's configuration, as the executor, the worker, the API server and the commands read it.
 
-Cheap to import: Airflow's own modules are imported by the functions that need them.
+Cheap to import: Airflow's own modules are imported by the functions that need them. Without Airflow, the import of this
+module raises ImportError: commands run without Airflow too, and catch it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import modalflow.airflow_compat.versions  # noqa: F401  It imports Airflow: see the module's docstring.
 from modalflow.errors import CredentialsError
 
 

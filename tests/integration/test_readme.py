@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 import pytest
+from modalflow.worker.deploy.definition import read_worker
 
 import modalflow
 from modalflow.cli import main
 from modalflow.config.settings import OPTIONS
 from modalflow.executor.submission.resources import read_executor_config
-from modalflow.worker.deploy.definition import read_worker
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()

@@ -11,7 +11,7 @@ import pytest
 from modal.exception import AuthError, ConnectionError, ResourceExhaustedError, ServiceError
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.control import FaultControl, FaultError
+from modalflow.emulator.faults.fault_control import FaultControl, FaultError
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
 from tests.sdk import client_of, rpc

@@ -15,9 +15,9 @@ import signal
 import stat
 import sys
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane, ListenError
 from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane, ListenError
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.journal import StateError
 

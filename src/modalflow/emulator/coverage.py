@@ -10,10 +10,10 @@ import re
 import sys
 from collections import defaultdict
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.handlers import Handlers, rpc_table
-from modalflow.emulator.server import ControlPlane
 
 #: First word of an RPC's name → the resource that a Modal user knows; a word that is not here is a resource itself.
 RESOURCES = {
@@ -55,8 +55,8 @@ the live service: what it does was read off the SDK's source and Modal's documen
 neither of them says.
 
 Functions that ask for web endpoints, clusters or other things that are not emulated are refused with
-`UNIMPLEMENTED` when they are deployed (`definitions.py`), web endpoints before an image is built. Options that have no
-effect here have a line in the function's log (`effectless.py`).
+`UNIMPLEMENTED` when they are deployed (`function.py`), web endpoints before an image is built. Options that have no
+effect here have a line in the function's log (`ignored_options.py`).
 
 | resource | answered | `UNIMPLEMENTED` |
 |---|---|---|

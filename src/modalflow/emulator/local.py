@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from modalflow.emulator import sdk
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
 from modalflow.emulator.services.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state import scratch
@@ -159,7 +159,7 @@ class LocalModal:
         self._process: subprocess.Popen[bytes] | None = None
         self._address: Address | None = None
         self._stderr: IO[bytes] | None = None
-        self._default: sdk.Default | None = None
+        self._default: sdk.DefaultServer | None = None
         self._owner = 0
 
     def __repr__(self) -> str:

@@ -173,8 +173,8 @@ def _check_buckets(buckets: Sequence[str]) -> None:
 
 def _check_faults(latency: str | None, specs: Sequence[str]) -> None:
     # Only who wants faults pays for importing them.
-    from modalflow.emulator.faults.spec import parse
-    from modalflow.emulator.faults.values import DELAY
+    from modalflow.emulator.faults.spec.fault_spec import parse
+    from modalflow.emulator.faults.spec.values import DELAY
 
     if latency is not None:
         try:

@@ -34,7 +34,7 @@ class WrongServerError(RuntimeError):
 
 
 @dataclass(eq=False)
-class Default:
+class DefaultServer:
     """What a server is to the SDK: variables, configuration, default client. ``url`` is empty for what was before."""
 
     url: str = ""
@@ -47,12 +47,12 @@ class Default:
 
 
 _lock = threading.RLock()
-_before = Default()
-_stack: list[Default] = []
+_before = DefaultServer()
+_stack: list[DefaultServer] = []
 """The defaults of the running LocalModals; the last one holds."""
 _running: set[str] = set()
 """URLs of all LocalModals of this process, defaults or not."""
-_ended: dict[str, Default] = {}
+_ended: dict[str, DefaultServer] = {}
 """Of those that have ended: URL → what was before them."""
 
 
@@ -84,19 +84,19 @@ def ended(url: str, *, for_good: bool) -> None:
             _ended[url] = _before
 
 
-def enter(url: str, variables: Mapping[str, str]) -> Default:
+def enter(url: str, variables: Mapping[str, str]) -> DefaultServer:
     """Make a server the SDK's default, in this process and in those that it starts; RuntimeError as ``check``."""
     with _lock:
         check()
         if not _stack:
             _remember(variables)
-        mine = Default(url, dict(variables), config=_blank_config())
+        mine = DefaultServer(url, dict(variables), config=_blank_config())
         _exchange(_stack[-1] if _stack else _before, mine)
         _stack.append(mine)
         return mine
 
 
-def leave(mine: Default) -> None:
+def leave(mine: DefaultServer) -> None:
     """Take a default back: the one before it holds again, if it was the last one."""
     with _lock:
         was_last = _stack[-1] is mine
@@ -115,7 +115,7 @@ def _remember(variables: Mapping[str, str]) -> None:
     dead = _ended.get(os.environ.get("MODAL_SERVER_URL", "").rstrip("/"))
     # Something else, such as pytest's monkeypatch, may have put back the variables of a server that has ended.
     old = dead.variables if dead else {}
-    _before = Default(variables={name: old.get(name) if dead else os.environ.get(name) for name in variables})
+    _before = DefaultServer(variables={name: old.get(name) if dead else os.environ.get(name) for name in variables})
     module = _loaded("modal.config")
     _before.config = {name: getattr(module, name) for name in _CONFIG} if module else None
 
@@ -129,7 +129,7 @@ def _blank_config() -> dict[str, Any]:
     return {"user_config_path": os.devnull, "_user_config": {}, "_profile": "default"}
 
 
-def _apply(new: Default) -> None:
+def _apply(new: DefaultServer) -> None:
     """Set the variables, and what the SDK has read of such when it was imported."""
     for name, value in {**_before.variables, **new.variables}.items():
         if value is None:
@@ -152,7 +152,7 @@ def _apply(new: Default) -> None:
 # --- the SDK's default client ---
 
 
-def _exchange(old: Default, new: Default) -> None:
+def _exchange(old: DefaultServer, new: DefaultServer) -> None:
     """Put a default in another's place, while nothing makes a default client of the old variables."""
     if _loaded("modal.client") is None:
         _apply(new)
@@ -167,7 +167,7 @@ def _exchange(old: Default, new: Default) -> None:
         _exchange_now(old, new)
 
 
-def _exchange_now(old: Default, new: Default) -> None:
+def _exchange_now(old: DefaultServer, new: DefaultServer) -> None:
     client_class = _client_class()
     old.client, client_class._client_from_env = client_class._client_from_env, new.client
     getattr(_loaded("modal._environments"), "ENVIRONMENT_CACHE", {}).clear()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.calls.output_wait import Awaited
+from modalflow.emulator.calls.output_wait import OutputWait
 
 
 @dataclass
@@ -40,7 +40,7 @@ def test_it_finds_what_a_look_at_everything_finds(
 ) -> None:
     """However inputs, outputs and clearing come between two looks, nothing is missed and nothing told twice."""
     call = Call()
-    awaited = Awaited(call, after, first, last)
+    awaited = OutputWait(call, after, first, last)
 
     def within(idx: int) -> bool:
         return (first is None or idx >= first) and (last is None or idx <= last)

@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.functions import definitions, effectless
+from modalflow.emulator.functions import function, ignored_options
 from modalflow.emulator.rpc import unimplemented
 from modalflow.emulator.rpc.handlers import rpc_table
 from tests.unit.emulator.target import Target
@@ -86,9 +86,9 @@ EFFECTIVE = {
 @pytest.mark.parametrize(
     ("message", "lines"),
     [
-        (api_pb2.Function, {*effectless.OF_FUNCTION, *definitions._UNSUPPORTED}),
-        (api_pb2.Resources, set(effectless.OF_RESOURCES)),
-        (api_pb2.SchedulerPlacement, set(effectless.OF_PLACEMENT)),
+        (api_pb2.Function, {*ignored_options.OF_FUNCTION, *function._UNSUPPORTED}),
+        (api_pb2.Resources, set(ignored_options.OF_RESOURCES)),
+        (api_pb2.SchedulerPlacement, set(ignored_options.OF_PLACEMENT)),
         (api_pb2.Image, set()),
     ],
 )
@@ -127,7 +127,7 @@ def definition(**fields: Any) -> api_pb2.Function:
 )
 def test_each_option_without_effect_has_a_line(asked: api_pb2.Function, said: list[str]) -> None:
     """One line each, and none for an option that was not given."""
-    found = effectless.effectless(asked)
+    found = ignored_options.ignored_options(asked)
     assert len(found) == len(said)
     assert all(words in line for words, line in zip(said, found, strict=True))
 

@@ -25,7 +25,7 @@ _CANCELLED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
 
 @dataclass(frozen=True)
-class Restored:
+class RestoredCalls:
     """What an earlier control plane left."""
 
     calls: list[FunctionCall]
@@ -67,7 +67,7 @@ class CallRecords:
     def forgotten(self, call: FunctionCall) -> None:
         self._forget(call.call_id)
 
-    def load(self, functions: Functions) -> Restored:
+    def load(self, functions: Functions) -> RestoredCalls:
         """Return what an earlier control plane left. A call whose function is gone is dropped."""
         calls = self._load_calls(functions)
         waiting: list[Input] = []
@@ -84,7 +84,7 @@ class CallRecords:
         for call_id, _, body in self._chunks.load():
             if call_id in calls:
                 calls[call_id].data_out.append(api_pb2.DataChunk.FromString(body))
-        return Restored(list(calls.values()), waiting)
+        return RestoredCalls(list(calls.values()), waiting)
 
     def _load_calls(self, functions: Functions) -> dict[str, FunctionCall]:
         calls: dict[str, FunctionCall] = {}

@@ -19,8 +19,8 @@ from modalflow.emulator import clock
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.function_call import FunctionCall, Input
-from modalflow.emulator.calls.output_wait import Awaited
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.calls.output_wait import OutputWait
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.idempotency import CHANGE, READ, Delivery
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -45,7 +45,7 @@ def _delivers_outputs(request: api_pb2.FunctionGetOutputsRequest, answer: api_pb
     return bool(request.clear_on_success and answer.outputs)
 
 
-class Runner(Protocol):
+class InputRunner(Protocol):
     """What calls need of whatever runs their inputs."""
 
     def submit(self, *items: Input) -> None: ...
@@ -61,7 +61,7 @@ class Calls(Service):
     def __init__(
         self,
         functions: Functions,
-        runner: Runner,
+        runner: InputRunner,
         records: CallRecords,
         restored: Iterable[FunctionCall] = (),
         *,
@@ -205,7 +205,7 @@ class Calls(Service):
             return api_pb2.FunctionGetOutputsResponse()
         after = _place(request.last_entry_id)
         first = optional(request, "start_idx")
-        awaited = Awaited(call, after, first, optional(request, "end_idx"))
+        awaited = OutputWait(call, after, first, optional(request, "end_idx"))
         deadline = asyncio.get_running_loop().time() + request.timeout
         if await call.changed.until(awaited.look, request.timeout) and first is None:
             await _gather(call, deadline)

@@ -13,7 +13,7 @@ from typing import Protocol
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.broadcast import Changes

@@ -14,14 +14,14 @@ from typing import Protocol
 FEW = 200
 
 
-class HasIndex(Protocol):
+class AwaitedOutput(Protocol):
     """An output."""
 
     @property
     def idx(self) -> int: ...
 
 
-class HasEnd(Protocol):
+class AwaitedInput(Protocol):
     """An input."""
 
     @property
@@ -34,32 +34,32 @@ class HasEnd(Protocol):
     def place(self) -> int: ...
 
 
-class Call(Protocol):
+class AwaitedCall(Protocol):
     """What is looked at of a function call. Inputs and outputs are only ever added."""
 
     @property
-    def inputs(self) -> Mapping[str, HasEnd]: ...
+    def inputs(self) -> Mapping[str, AwaitedInput]: ...
 
     @property
-    def by_idx(self) -> Sequence[HasEnd] | None: ...
+    def by_idx(self) -> Sequence[AwaitedInput] | None: ...
 
     @property
-    def outputs(self) -> Sequence[HasIndex]: ...
+    def outputs(self) -> Sequence[AwaitedOutput]: ...
 
     @property
     def cleared(self) -> set[int]: ...
 
 
-class Awaited:
+class OutputWait:
     """The outputs of a call behind one place in them, of the inputs from ``first`` to ``last`` (None: no bound)."""
 
-    def __init__(self, call: Call, after: int, first: int | None, last: int | None) -> None:
+    def __init__(self, call: AwaitedCall, after: int, first: int | None, last: int | None) -> None:
         self._call = call
         self._first, self._last = first, last
         self._after = self._looked_at = after
         self._found: list[int] = []
         self._inputs_looked_at = 0
-        self._unfinished: list[HasEnd] = []
+        self._unfinished: list[AwaitedInput] = []
 
     def look(self) -> bool:
         """Whether there is an output, or, where inputs were asked for by their indices, none will come any more."""
@@ -92,7 +92,7 @@ class Awaited:
             self._unfinished.pop()
         return not self._unfinished
 
-    def _few(self) -> Sequence[HasEnd] | None:
+    def _few(self) -> Sequence[AwaitedInput] | None:
         """The inputs that were asked for, None if they are many or cannot be looked up."""
         by_idx, first, last = self._call.by_idx, self._first, self._last
         if by_idx is None or first is None or last is None or not 0 <= last - first < FEW:

@@ -33,7 +33,7 @@ from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.services.cloud_buckets import Buckets
+from modalflow.emulator.services.cloud_buckets import CloudBuckets
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state import disk_space
@@ -62,7 +62,7 @@ class Launcher:
         mounts: Mounts,
         secrets: Secrets,
         volumes: Volumes,
-        buckets: Buckets,
+        buckets: CloudBuckets,
         logs: Logs,
         fork_server: ForkServer,
         capacity: Capacity,

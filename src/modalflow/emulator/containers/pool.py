@@ -10,7 +10,7 @@ from collections import deque
 
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.container import Container, inputs_at_once
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 
 
 class Pool:

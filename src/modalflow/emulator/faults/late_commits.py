@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.spec.kinds import Scope
 
 
 class LateCommits:

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.spec import Spec, parse
+from modalflow.emulator.faults.injection import Injection
+from modalflow.emulator.faults.spec.fault_spec import FaultSpec, parse
+from modalflow.emulator.faults.spec.kinds import Scope
 
 log = logging.getLogger(__name__)
 
@@ -25,18 +26,7 @@ REMEMBERED = 100
 
 
 @dataclass(frozen=True)
-class Injection:
-    """One fault that happened."""
-
-    at: float
-    subject: str
-    occasion: int
-    """Which of the rule's occasions with that subject it was, from 1 on."""
-    what: str
-
-
-@dataclass(frozen=True)
-class Turn:
+class Occurrence:
     """A fault that is to happen: at which occasion of the subject, and with which random numbers."""
 
     subject: str
@@ -56,14 +46,14 @@ class Rule:
     """A specification with what it has done so far."""
 
     rule_id: str
-    spec: Spec
+    spec: FaultSpec
     seed: str
     last: deque[Injection] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     happened: int = 0
     seen: int = 0
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def happens(self, subject: str) -> Turn | None:
+    def happens(self, subject: str) -> Occurrence | None:
         """Count an occasion; return the fault that is to happen now, None if none is."""
         options = self.spec.options
         stream = self._streams.get(subject)
@@ -77,9 +67,9 @@ class Rule:
         if "p" in options and stream.random.random() >= options["p"]:
             return None
         stream.happened += 1
-        return Turn(subject, stream.seen, stream.random)
+        return Occurrence(subject, stream.seen, stream.random)
 
-    def note(self, turn: Turn, what: str) -> None:
+    def note(self, turn: Occurrence, what: str) -> None:
         """Keep and log that the fault happened."""
         self.happened += 1
         self.last.append(Injection(time.time(), turn.subject, turn.occasion, what))

@@ -17,7 +17,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.apps.version import KEPT_VERSIONS, Version
-from modalflow.emulator.functions.definitions import Function, refuse_unsupported
+from modalflow.emulator.functions.function import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc

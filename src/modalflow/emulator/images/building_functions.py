@@ -13,7 +13,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.functions.definitions import Building
+from modalflow.emulator.functions.function import Building
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.builder import Build, BuildFunctionError
 from modalflow.emulator.images.layer_capture import prune

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 
 #: Characters up to which pieces are joined to one line: a progress bar may go on for hours.
 LONGEST_JOINED = 64 * 1024
@@ -30,7 +30,7 @@ _Place: TypeAlias = tuple[str, int, str, str]
 _INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
-def _place(entry: Entry) -> _Place:
+def _place(entry: LogEntry) -> _Place:
     """Return what two pieces of one line have alike."""
     return entry.container_id, entry.source, entry.function_call_id, entry.input_id
 
@@ -41,7 +41,7 @@ class Unfinished:
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, int], tuple[_Place, int]] = {}
 
-    def marked(self, entry: Entry) -> Entry:
+    def marked(self, entry: LogEntry) -> LogEntry:
         """Return the entry, which is the next one, with the truth in ``continues``."""
         place = _place(entry)
         before, size = self._sizes.pop(place[:2], (place, 0))
@@ -53,9 +53,9 @@ class Unfinished:
         return replace(entry, continues=True) if continues else entry
 
 
-def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
+def joined(newest_first: Iterable[LogEntry]) -> Iterator[LogEntry]:
     """Yield whole lines, newest first; each has the number and the time of its first piece."""
-    rests: dict[_Place, list[Entry]] = {}
+    rests: dict[_Place, list[LogEntry]] = {}
     for entry in newest_first:
         if entry.continues:
             rests.setdefault(_place(entry), []).append(entry)
@@ -68,9 +68,9 @@ def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
         yield _one(rest[::-1], rest[-1].number)
 
 
-def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
+def merged(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
     """Join pieces of lines that follow each other at once. A joined one has the number of its last piece."""
-    pieces: list[Entry] = []
+    pieces: list[LogEntry] = []
     size = 0
     for entry in entries:
         if pieces and (pieces[-1].data.endswith("\n") or _place(entry) != _place(pieces[0]) or size >= LONGEST_MERGED):
@@ -82,15 +82,15 @@ def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield _one(pieces, pieces[-1].number)
 
 
-def _one(pieces: list[Entry], number: int) -> Entry:
+def _one(pieces: list[LogEntry], number: int) -> LogEntry:
     if len(pieces) == 1:
         return pieces[0]
     return replace(pieces[0], number=number, data="".join(piece.data for piece in pieces))
 
 
-def ended(entries: Iterable[Entry]) -> Iterator[Entry]:
+def ended(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
     """End lines that something of another place follows: the SDK prints entries one after another."""
-    before: Entry | None = None
+    before: LogEntry | None = None
     for entry in entries:
         if before is not None:
             has_end = before.data.endswith("\n") or _place(before) == _place(entry)
@@ -109,15 +109,15 @@ class Terminal:
     line overwrote itself is not sent: of carriage returns within a line the SDK's output shows nothing.
     """
 
-    def __init__(self, seen: Iterable[Entry] = ()) -> None:
+    def __init__(self, seen: Iterable[LogEntry] = ()) -> None:
         """``seen`` is what the reader has seen already, on a stream that has ended."""
         self._begun: dict[_Place, str] = {}
-        self._open: Entry | None = None
+        self._open: LogEntry | None = None
         for _ in self.shown(seen):
             pass
         self._open = None
 
-    def shown(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+    def shown(self, entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
         """Yield what to send for the next entries."""
         for entry in entries:
             place = _place(entry)
@@ -127,13 +127,13 @@ class Terminal:
             self._open = None
             yield replace(entry, data=self._with_end(entry, begun + entry.data))
 
-    def left(self) -> Iterator[Entry]:
+    def left(self) -> Iterator[LogEntry]:
         """Yield what to send before anything else is printed: the unfinished line keeps its row."""
         if self._open is not None:
             yield replace(self._open, data="\n")
             self._open = None
 
-    def _with_end(self, entry: Entry, data: str) -> str:
+    def _with_end(self, entry: LogEntry, data: str) -> str:
         text = data.rstrip("\r\n")
         end = data[len(text) :]
         shown = text.rpartition("\r")[2]
@@ -148,7 +148,7 @@ class Terminal:
         self._remember(entry, shown)
         return shown + "\r"
 
-    def _remember(self, entry: Entry, begun: str) -> None:
+    def _remember(self, entry: LogEntry, begun: str) -> None:
         self._open = entry
         self._begun[_place(entry)] = begun
         if len(self._begun) > MOST_UNFINISHED:

@@ -16,7 +16,7 @@ from modalflow.emulator.state.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LogEntry:
     """One line, or a piece of one: its beginning, or what came before the input's end."""
 
     number: int
@@ -35,7 +35,7 @@ class Entry:
 
 @dataclass(eq=False)
 class _Batch:
-    entries: list[Entry]
+    entries: list[LogEntry]
     is_written: bool = False
 
 
@@ -49,7 +49,7 @@ class LogRecords:
         self._last_numbers: dict[str, deque[tuple[bytes, int]]] = {}
         """Of each app: (key, number of the last entry) of its records, oldest first."""
 
-    def add(self, app_id: str, entry: Entry) -> None:
+    def add(self, app_id: str, entry: LogEntry) -> None:
         if not self._journal.is_durable or self._journal.is_short:
             # What little room there is on a full disk is for the state of calls.
             return
@@ -64,12 +64,12 @@ class LogRecords:
         self._last_numbers.setdefault(app_id, deque()).append((key, entry.number))
         self._table.put(app_id, key, batch)
 
-    def load(self, app_id: str) -> list[Entry]:
+    def load(self, app_id: str) -> list[LogEntry]:
         """Return what an earlier control plane kept of an app, oldest first."""
-        entries: list[Entry] = []
+        entries: list[LogEntry] = []
         records = self._last_numbers.setdefault(app_id, deque())
         for _, key, body in self._table.load(app_id):
-            batch = [Entry(*said, *about) for about, group in body for said in group]
+            batch = [LogEntry(*said, *about) for about, group in body for said in group]
             entries += batch
             records.append((key, batch[-1].number))
         return entries

@@ -16,12 +16,12 @@ MAX_ITEMS = 5_000
 MAX_BYTES = 64 * 1024 * 1024
 
 
-class Full(Exception):
+class PartitionFull(Exception):
     """The items do not fit. Its text says which limit is in the way."""
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """One item; later ones have higher numbers."""
 
     number: int
@@ -31,7 +31,7 @@ class Item:
 @dataclass
 class _Waiter:
     wanted: int
-    answer: asyncio.Future[list[Item]]
+    answer: asyncio.Future[list[QueueItem]]
 
 
 class Partition:
@@ -42,7 +42,7 @@ class Partition:
     """
 
     def __init__(self, numbers: Iterator[int]) -> None:
-        self._items: deque[Item] = deque()
+        self._items: deque[QueueItem] = deque()
         self._bytes = 0
         self._waiters: deque[_Waiter] = deque()
         self._watchers: set[asyncio.Future[None]] = set()
@@ -57,36 +57,38 @@ class Partition:
         """Whether nothing would be missed if the partition were forgotten."""
         return not (self._items or self._waiters or self._watchers)
 
-    def put(self, values: Iterable[bytes]) -> list[Item]:
-        """Add all values or, raising Full, none; return what they became."""
+    def put(self, values: Iterable[bytes]) -> list[QueueItem]:
+        """Add all values or, raising PartitionFull, none; return what they became."""
         new = list(values)
         size = sum(len(value) for value in new)
         if len(self._items) + len(new) > MAX_ITEMS:
-            raise Full(f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition")
+            raise PartitionFull(
+                f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition"
+            )
         if self._bytes + size > MAX_BYTES:
-            raise Full(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
-        items = [Item(next(self._numbers), value) for value in new]
+            raise PartitionFull(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
+        items = [QueueItem(next(self._numbers), value) for value in new]
         self._items.extend(items)
         self._bytes += size
         self._serve()
         return items
 
-    def restore(self, item: Item) -> None:
+    def restore(self, item: QueueItem) -> None:
         """Add an item that was in the partition before, after those restored so far."""
         self._items.append(item)
         self._bytes += len(item.value)
 
     @property
-    def newest(self) -> Item | None:
+    def newest(self) -> QueueItem | None:
         return self._items[-1] if self._items else None
 
-    def take(self, wanted: int) -> list[Item]:
+    def take(self, wanted: int) -> list[QueueItem]:
         """Remove and return up to so many items at once; none if others wait for them already."""
         if self._waiters:
             return []
         return self._pop(wanted)
 
-    async def take_within(self, wanted: int, seconds: float) -> list[Item]:
+    async def take_within(self, wanted: int, seconds: float) -> list[QueueItem]:
         """Like ``take``, but wait so long for the first item. A taker that is cancelled takes nothing."""
         taken = self.take(wanted)
         if taken or seconds <= 0:
@@ -104,13 +106,13 @@ class Partition:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def give_back(self, items: list[Item]) -> None:
+    def give_back(self, items: list[QueueItem]) -> None:
         """Put items that were taken but not delivered where they were: in front."""
         self._items.extendleft(reversed(items))
         self._bytes += sum(len(item.value) for item in items)
         self._serve()
 
-    async def after(self, number: int, limit: int, seconds: float) -> list[Item]:
+    async def after(self, number: int, limit: int, seconds: float) -> list[QueueItem]:
         """Return items that came after that number without removing them; wait so long for one."""
         found = self._newer(number, limit)
         if found or seconds <= 0:
@@ -123,14 +125,14 @@ class Partition:
             self._watchers.discard(watcher)
         return self._newer(number, limit)
 
-    def clear(self) -> list[Item]:
+    def clear(self) -> list[QueueItem]:
         """Forget all items, return them."""
         gone = list(self._items)
         self._items.clear()
         self._bytes = 0
         return gone
 
-    def expire(self, now: float) -> list[Item]:
+    def expire(self, now: float) -> list[QueueItem]:
         """Forget the items if their time is over, return those forgotten."""
         return self.clear() if self._items and self.expires_at <= now else []
 
@@ -153,10 +155,10 @@ class Partition:
             if not watcher.done():
                 watcher.set_result(None)
 
-    def _pop(self, wanted: int) -> list[Item]:
+    def _pop(self, wanted: int) -> list[QueueItem]:
         taken = [self._items.popleft() for _ in range(min(wanted, len(self._items)))]
         self._bytes -= sum(len(item.value) for item in taken)
         return taken
 
-    def _newer(self, number: int, limit: int) -> list[Item]:
+    def _newer(self, number: int, limit: int) -> list[QueueItem]:
         return list(itertools.islice((item for item in self._items if item.number > number), limit))

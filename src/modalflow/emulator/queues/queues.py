@@ -16,7 +16,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.queues.partition import MAX_ITEMS, Full, Item, Partition
+from modalflow.emulator.queues.partition import MAX_ITEMS, Partition, PartitionFull, QueueItem
 from modalflow.emulator.queues.queue_records import QueueRecords
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ, Anew
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -170,7 +170,7 @@ class Queues(Service):
         partition = self._partition(queue, request.partition_key)
         try:
             new = partition.put(request.values)
-        except Full as full:
+        except PartitionFull as full:
             # The SDK raises queue.Full for the status, and with block=True tries again (modal/queue.py). The words
             # are inferred, as all are in this file that no comment names a source of.
             label = queue.name or queue.object_id
@@ -290,7 +290,7 @@ def _drop_if_idle(queue: Queue, key: bytes) -> None:
         del queue.partitions[key]
 
 
-def _entry(item: Item) -> api_pb2.QueueItem:
+def _entry(item: QueueItem) -> api_pb2.QueueItem:
     return api_pb2.QueueItem(value=item.value, entry_id=str(item.number))
 
 

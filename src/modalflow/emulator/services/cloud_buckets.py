@@ -51,7 +51,7 @@ def parse(given: Sequence[str]) -> dict[str, Path]:
     return buckets
 
 
-class Buckets:
+class CloudBuckets:
     """The folders of all buckets."""
 
     def __init__(self, root: Path, given: Mapping[str, Path]) -> None:

@@ -38,7 +38,7 @@ USE_NOTED_AFTER = 3600.0
 
 
 @dataclass
-class Entry:
+class DictEntry:
     """One value and when it was last read or written."""
 
     value: bytes
@@ -49,39 +49,39 @@ class Entry:
     """Whether a record tells a later use than the one that holds the value: a read must not write a value anew."""
 
 
-class EntryRecords:
+class DictRecords:
     """The records of all entries of all Dicts: their values, and apart from them their later uses."""
 
     def __init__(self, journal: Journal) -> None:
-        self._values: Table[Entry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
+        self._values: Table[DictEntry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
         self._uses: Table[float] = journal.table("dict_uses", float)
 
-    def load(self) -> dict[str, list[tuple[bytes, Entry]]]:
+    def load(self) -> dict[str, list[tuple[bytes, DictEntry]]]:
         """Return the entries of each Dict id, the least recently used first."""
         uses = {(owner, key): used for owner, key, used in self._uses.load()}
-        found: dict[str, list[tuple[bytes, Entry]]] = {}
+        found: dict[str, list[tuple[bytes, DictEntry]]] = {}
         for owner, key, (value, written) in self._values.load():
             noted = uses.get((owner, key), written)
             # It may have been read until then without a word of it.
-            entry = Entry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
+            entry = DictEntry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
             found.setdefault(owner, []).append((key, entry))
         for entries in found.values():
             entries.sort(key=lambda item: item[1].used)
         return found
 
-    def put(self, owner: str, key: bytes, entry: Entry) -> None:
+    def put(self, owner: str, key: bytes, entry: DictEntry) -> None:
         self._values.put(owner, key, entry)
 
-    def used(self, owner: str, key: bytes, entry: Entry) -> None:
+    def used(self, owner: str, key: bytes, entry: DictEntry) -> None:
         if entry.used - entry.noted >= USE_NOTED_AFTER:
             entry.noted, entry.noted_apart = entry.used, True
             self._uses.put(owner, key, entry.used)
 
-    def discard(self, owner: str, key: bytes, entry: Entry) -> None:
+    def discard(self, owner: str, key: bytes, entry: DictEntry) -> None:
         self._values.discard(owner, key)
         self.value_replaced(owner, key, entry)
 
-    def value_replaced(self, owner: str, key: bytes, entry: Entry) -> None:
+    def value_replaced(self, owner: str, key: bytes, entry: DictEntry) -> None:
         if entry.noted_apart:
             self._uses.discard(owner, key)
 
@@ -90,22 +90,22 @@ class EntryRecords:
         self._uses.discard_all(owner)
 
 
-class Entries:
+class DictEntries:
     """The contents of one Dict. An entry is forgotten ENTRY_LIFETIME seconds after it was last read or written."""
 
     def __init__(
         self,
         clock: Callable[[], float] = clock.now,
-        records: EntryRecords | None = None,
+        records: DictRecords | None = None,
         owner: str = "",
-        kept: Iterable[tuple[bytes, Entry]] = (),
+        kept: Iterable[tuple[bytes, DictEntry]] = (),
     ) -> None:
         """``kept`` is what the records hold of ``owner``, as they give it."""
         self._clock = clock
-        self._records = records or EntryRecords(Journal())
+        self._records = records or DictRecords(Journal())
         self._owner = owner
         # In the order of last use, so that what expired is always at the front.
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict(kept)
+        self._entries: OrderedDict[bytes, DictEntry] = OrderedDict(kept)
         now = clock()
         for entry in self._entries.values():
             entry.used = min(entry.used, now)
@@ -132,7 +132,7 @@ class Entries:
         if replaced is not None:
             self._records.value_replaced(self._owner, key, replaced)
         now = self._clock()
-        entry = self._entries[key] = Entry(value, now, now)
+        entry = self._entries[key] = DictEntry(value, now, now)
         self._entries.move_to_end(key)
         self._records.put(self._owner, key, entry)
 
@@ -156,7 +156,7 @@ class Entries:
             self._use(key, entry)
         return [(key, entry.value) for key, entry in contents]
 
-    def _use(self, key: bytes, entry: Entry) -> None:
+    def _use(self, key: bytes, entry: DictEntry) -> None:
         entry.used = self._clock()
         self._entries.move_to_end(key)
         self._records.used(self._owner, key, entry)
@@ -175,7 +175,7 @@ class Entries:
 class Dict(Kept):
     """One Modal Dict."""
 
-    entries: Entries = field(default_factory=Entries)
+    entries: DictEntries = field(default_factory=DictEntries)
 
     @property
     def metadata(self) -> api_pb2.DictMetadata:
@@ -191,10 +191,10 @@ class Dicts(Service):
         journal = journal or Journal()
         self._clock = clock
         self._dicts = Registry("Dict", "di", Dict, environments, journal, clock=clock, on_delete=self._forget)
-        self._records = EntryRecords(journal)
+        self._records = DictRecords(journal)
         kept = self._records.load()
         for found in self._dicts.all():
-            found.entries = Entries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
+            found.entries = DictEntries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
 
     @rpc(repeat=CHANGE)
     async def DictGetOrCreate(
@@ -205,7 +205,7 @@ class Dicts(Service):
             request.deployment_name, request.environment_name, request.object_creation_type
         )
         if new:
-            found.entries = Entries(self._clock, self._records, found.object_id)
+            found.entries = DictEntries(self._clock, self._records, found.object_id)
             for entry in request.data:
                 found.entries.put(entry.key, entry.value)
         return message(api_pb2.DictGetOrCreateResponse, dict_id=found.object_id, metadata=found.metadata)
@@ -295,7 +295,7 @@ class Dicts(Service):
     def _forget(self, gone: Dict) -> None:
         self._records.discard_all(gone.object_id)
 
-    def _entries(self, dict_id: str) -> Entries:
+    def _entries(self, dict_id: str) -> DictEntries:
         return self._dicts.get(dict_id).entries
 
 

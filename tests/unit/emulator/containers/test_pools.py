@@ -19,7 +19,7 @@ from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import START_TRIES, Pools
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.support import backoff
 from tests.unit.emulator.parts import Notes, make_call
 

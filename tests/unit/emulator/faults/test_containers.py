@@ -15,10 +15,10 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.faults.containers import ContainerFaults
+from modalflow.emulator.faults.container_faults import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
-from modalflow.emulator.faults.spec import parse
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.faults.spec.fault_spec import parse
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.processes.process import Process
 from tests.unit.emulator.parts import Notes, make_call
 

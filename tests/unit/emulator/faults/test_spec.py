@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from modalflow.emulator.faults.kinds import KINDS
-from modalflow.emulator.faults.spec import FaultSpecError, parse
-from modalflow.emulator.faults.values import Delay, delay, duration, rate
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError, parse
+from modalflow.emulator.faults.spec.kinds import KINDS
+from modalflow.emulator.faults.spec.values import Delay, delay, duration, rate
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: f"{kind.scope.value}-{kind.name}")

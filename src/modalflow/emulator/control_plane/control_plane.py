@@ -11,11 +11,11 @@ from typing import Any
 
 from grpclib.server import Server
 
+from modalflow.emulator.control_plane.wiring import grpc_server, wire
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.serving import ClosingServer
+from modalflow.emulator.rpc.grpc_server import ClosingServer
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.wiring import grpc_server, wire
 
 
 class ListenError(RuntimeError):

@@ -49,7 +49,7 @@ OF_PLACEMENT: Mapping[str, str] = {
 _USUAL: Mapping[str, object] = {"runtime": "gvisor"}
 
 
-def effectless(definition: api_pb2.Function) -> list[str]:
+def ignored_options(definition: api_pb2.Function) -> list[str]:
     """Return a line for each option of the definition that has no effect here."""
     placement = optional(definition, "scheduler_placement") or api_pb2.SchedulerPlacement()
     said = [

@@ -12,23 +12,14 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
-from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.injection import Injection
+from modalflow.emulator.faults.spec.kinds import Scope
 
 SECONDS = 30.0
 
 
 class FaultError(RuntimeError):
     """The control plane did not do what it was asked. Its text says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Injection:
-    """One fault that happened: when (the system's time), to what, at which occasion, and how it showed."""
-
-    at: float
-    subject: str
-    occasion: int
-    what: str
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,9 @@ from grpclib import GRPCError, Status
 from grpclib.server import Stream
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls.limits import Bucket
-from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.rules import Rule, Rules, Turn
+from modalflow.emulator.calls.token_bucket import TokenBucket
+from modalflow.emulator.faults.rules import Occurrence, Rule, Rules
+from modalflow.emulator.faults.spec.kinds import Scope
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.rpc.handlers import Handlers
 from modalflow.emulator.rpc.service import Caller
@@ -40,11 +40,11 @@ _DICT_LOOKUPS = ("DictGet", "DictContains", "DictPop", "DictUpdate")
 
 
 @dataclass
-class Fate:
+class AnswerFault:
     """What becomes of a call's answer."""
 
     rule: Rule
-    turn: Turn
+    turn: Occurrence
     status: Status | None = None
     loss: str = ""
 
@@ -57,7 +57,7 @@ class RpcFaults:
         self._on_rpcs: tuple[Rule, ...] = ()
         self._on_queues: tuple[Rule, ...] = ()
         self._on_dicts: tuple[Rule, ...] = ()
-        self._buckets: dict[tuple[str, str], Bucket] = {}
+        self._buckets: dict[tuple[str, str], TokenBucket] = {}
         self._held: dict[asyncio.Future[None], Rule] = {}
 
     @property
@@ -73,9 +73,9 @@ class RpcFaults:
             if rule not in self._on_rpcs and not waiting.done():
                 waiting.set_result(None)
 
-    async def admit(self, name: str, request: Message, caller: Caller) -> Fate | None:
+    async def admit(self, name: str, request: Message, caller: Caller) -> AnswerFault | None:
         """Let the call through to its handler, late or changed where a rule says so, or raise what it gets instead."""
-        fate: Fate | None = None
+        fate: AnswerFault | None = None
         refusal: GRPCError | None = None
         late = 0.0
         # All rules draw before anything waits, whichever of them wins: so each one's numbers depend on no other.
@@ -99,9 +99,9 @@ class RpcFaults:
             elif refusal is not None or fate is not None:
                 continue
             elif kind == "lost-reply":
-                fate = Fate(rule, turn, loss=spec.value)
+                fate = AnswerFault(rule, turn, loss=spec.value)
             elif kind.endswith(_AFTER):
-                fate = Fate(rule, turn, status=_STATUSES[kind.removesuffix(_AFTER)])
+                fate = AnswerFault(rule, turn, status=_STATUSES[kind.removesuffix(_AFTER)])
             else:
                 refusal = _refusal(rule, turn, _STATUSES[kind])
         if late:
@@ -118,7 +118,7 @@ class RpcFaults:
         return fate
 
     async def release(
-        self, fate: Fate | None, request: Message, answer: Message | None, stream: Stream[Any, Any]
+        self, fate: AnswerFault | None, request: Message, answer: Message | None, stream: Stream[Any, Any]
     ) -> Message | None:
         """Return the answer to send, None if none is to be; raise what the caller gets in its place.
 
@@ -133,7 +133,7 @@ class RpcFaults:
             return api_pb2.QueueGetResponse(values=await self._kept("lose-get", request.queue_id, list(answer.values)))
         return answer
 
-    async def _lose(self, fate: Fate, stream: Stream[Any, Any]) -> None:
+    async def _lose(self, fate: AnswerFault, stream: Stream[Any, Any]) -> None:
         if fate.status is not None:
             fate.rule.note(fate.turn, f"{fate.status.name} after the effect")
             raise GRPCError(fate.status, f"On purpose, after the effect: {fate.rule.spec.text}")
@@ -151,13 +151,13 @@ class RpcFaults:
                 del self._held[waiting]
         await stream.cancel()
 
-    def _exceeded(self, rule: Rule, name: str) -> Turn | None:
+    def _exceeded(self, rule: Rule, name: str) -> Occurrence | None:
         """Count a call by its time; return a turn if it comes too fast."""
         turn = rule.happens(name)
         bucket = self._buckets.get((rule.rule_id, name))
         if bucket is None:
             rate: float = rule.spec.value
-            bucket = Bucket(rate, max(1.0, float(rule.spec.options.get("burst", rate))))
+            bucket = TokenBucket(rate, max(1.0, float(rule.spec.options.get("burst", rate))))
             self._buckets[rule.rule_id, name] = bucket
         return None if bucket.take() else turn
 
@@ -210,7 +210,7 @@ def _is_for(wanted: str | None, caller: Caller) -> bool:
     return wanted is None or (wanted == "containers") == (caller.container_id is not None)
 
 
-def _refusal(rule: Rule, turn: Turn, status: Status) -> GRPCError:
+def _refusal(rule: Rule, turn: Occurrence, status: Status) -> GRPCError:
     rule.note(turn, status.name)
     retry_after = rule.spec.options.get("retry-after")
     # The SDK waits as told by this detail and tries again without counting (`_utils/grpc_utils.py`).

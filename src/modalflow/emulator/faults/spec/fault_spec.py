@@ -11,8 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modalflow.emulator.faults.kinds import KINDS, OPTIONS, Kind, Scope, of_scope
-from modalflow.emulator.faults.values import Value, choice
+from modalflow.emulator.faults.spec.kinds import KINDS, OPTIONS, FaultKind, Scope, of_scope
+from modalflow.emulator.faults.spec.values import Value, choice
 from modalflow.emulator.rpc.handlers import rpc_table
 
 _WORLD = {scope.value: scope for scope in Scope if scope is not Scope.RPC}
@@ -23,11 +23,11 @@ class FaultSpecError(ValueError):
 
 
 @dataclass(frozen=True)
-class Spec:
+class FaultSpec:
     """A fault as it was specified."""
 
     text: str
-    kind: Kind
+    kind: FaultKind
     pattern: str
     """What it happens to, with wildcards: an RPC's name, or what follows the first slash."""
     value: Any = None
@@ -45,7 +45,7 @@ class Spec:
         return fnmatch.fnmatchcase(subject, self.pattern)
 
 
-def parse(text: str) -> Spec:
+def parse(text: str) -> FaultSpec:
     """Read a specification; FaultSpecError if it cannot be."""
     target, colon, rest = text.strip().partition(":")
     if not colon or not target or not rest:
@@ -64,7 +64,7 @@ def parse(text: str) -> Spec:
         )
     value = _value(text, kind, value_text if given else None)
     options, point = _options(text, kind, others)
-    return Spec(text.strip(), kind, pattern, value, point, options)
+    return FaultSpec(text.strip(), kind, pattern, value, point, options)
 
 
 def _target(text: str, target: str) -> tuple[Scope, str]:
@@ -85,7 +85,7 @@ def _target(text: str, target: str) -> tuple[Scope, str]:
     return Scope.RPC, target
 
 
-def _value(text: str, kind: Kind, given: str | None) -> Any:
+def _value(text: str, kind: FaultKind, given: str | None) -> Any:
     if kind.value is None:
         if given is not None:
             raise _error(text, f"{kind.name}={given}", f"{kind.name!r} takes no value", kind.example)
@@ -97,7 +97,7 @@ def _value(text: str, kind: Kind, given: str | None) -> Any:
     return _read(text, kind.name, kind.value, given, kind.example)
 
 
-def _options(text: str, kind: Kind, parts: Iterable[str]) -> tuple[dict[str, Any], str]:
+def _options(text: str, kind: FaultKind, parts: Iterable[str]) -> tuple[dict[str, Any], str]:
     known: dict[str, Value] = {name: OPTIONS[name].value for name in kind.options}
     if kind.points:
         known["at"] = choice(*kind.points)

@@ -14,8 +14,8 @@ from aiohttp import web
 
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.faults.service import Faults
-from modalflow.emulator.faults.spec import FaultSpecError
+from modalflow.emulator.faults.fault_injector import FaultInjector
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError
 from modalflow.emulator.rpc.credentials import Credentials
 
 FAULTS = "/control/faults"
@@ -30,10 +30,10 @@ def authorization(token_id: str, token_secret: str) -> str:
     return f"Bearer {token_id}:{token_secret}"
 
 
-class Endpoint:
+class ControlEndpoint:
     """Handlers for the HTTP server that is there anyway. A container, which has no token, is refused."""
 
-    def __init__(self, faults: Faults, containers: Containers, credentials: Credentials) -> None:
+    def __init__(self, faults: FaultInjector, containers: Containers, credentials: Credentials) -> None:
         self._faults, self._living = faults, containers
         self._expected = authorization(credentials.token_id, credentials.token_secret).encode()
 

@@ -14,7 +14,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
-from modalflow.emulator.calls.limits import Backlog
+from modalflow.emulator.calls.backlog import Backlog
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.cloud_buckets import check_mount

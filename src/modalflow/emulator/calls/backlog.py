@@ -1,20 +1,20 @@
-"""How many inputs may wait for a function, and how fast they may come, as Modal documents it.
+"""The unfinished inputs of a function, and Modal's documented limits on their number and rate.
 
-Owns the numbers and the counting: a count is kept as inputs come and go, nothing is searched. Who is refused reads
-which limit it was.
+Owns the limits and the counting: the counts change as inputs come and go, nothing is searched. A refusal names the
+limit.
 
-The numbers are those of Modal's guide, "Scaling out". That they count per function, or variant with options of its
-own, that spawned inputs are not in the 25,000, and the words of the errors are inferred.
+The numbers are from Modal's guide, "Scaling out". It is inferred that they count per function, or variant with options
+of its own, that spawned inputs do not count among the 25,000, and how the errors are worded.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
+
+from modalflow.emulator.calls.token_bucket import TokenBucket
 
 #: Inputs of `.remote` and `.map` that no container has yet, and those together with what runs.
 MAX_WAITING = 2_000
@@ -38,34 +38,12 @@ def is_spawn(invocation: int) -> bool:
     return invocation in _SPAWNED
 
 
-@dataclass
-class Bucket:
-    """Tokens that fill up at a rate, as many as ``most``."""
-
-    rate: float
-    most: float
-    clock: Callable[[], float] = time.monotonic
-
-    def __post_init__(self) -> None:
-        self._tokens, self._filled_at = self.most, self.clock()
-
-    def take(self, wanted: int = 1) -> bool:
-        """Take so many tokens; False, and none taken, if there are too few. Of a full one any number may be taken."""
-        now = self.clock()
-        self._tokens = min(self.most, self._tokens + (now - self._filled_at) * self.rate)
-        self._filled_at = now
-        if self._tokens < min(wanted, self.most):
-            return False
-        self._tokens -= wanted
-        return True
-
-
 class Backlog:
     """The unfinished inputs of one function: those that somebody waits for, and the spawned ones."""
 
     def __init__(self) -> None:
         self._unfinished = {False: 0, True: 0}
-        self._buckets: dict[bool, Bucket] = {}
+        self._buckets: dict[bool, TokenBucket] = {}
 
     def count(self, invocation: int, change: int) -> None:
         """So many more inputs of such calls are unfinished, or fewer."""
@@ -93,11 +71,11 @@ class Backlog:
             rate = self._bucket(spawn).rate
             raise _exhausted(f"inputs come faster than {rate:g} a second")
 
-    def _bucket(self, spawn: bool) -> Bucket:
+    def _bucket(self, spawn: bool) -> TokenBucket:
         bucket = self._buckets.get(spawn)
         if bucket is None:
             rate = SPAWN_RATE if spawn else RATE
-            bucket = self._buckets[spawn] = Bucket(rate, rate)
+            bucket = self._buckets[spawn] = TokenBucket(rate, rate)
         return bucket
 
 

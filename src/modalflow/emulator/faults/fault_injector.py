@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from modalflow.emulator import clock
-from modalflow.emulator.faults.containers import ContainerFaults
-from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.container_faults import ContainerFaults
 from modalflow.emulator.faults.late_commits import LateCommits
-from modalflow.emulator.faults.rpcs import RpcFaults
-from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.faults.spec import FaultSpecError, parse
+from modalflow.emulator.faults.rpc_faults import RpcFaults
+from modalflow.emulator.faults.rules import Occurrence, Rule, Rules
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError, parse
+from modalflow.emulator.faults.spec.kinds import Scope
 from modalflow.emulator.faults.stoppage import Stoppage
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 
 
-class Faults:
+class FaultInjector:
     """The rules, and the parts of the control plane that follow them. Close it before those parts."""
 
     def __init__(
@@ -125,7 +125,7 @@ class Faults:
         self._stops[task] = rule
         task.add_done_callback(self._stops.pop)
 
-    async def _stop(self, rule: Rule, turn: Turn) -> None:
+    async def _stop(self, rule: Rule, turn: Occurrence) -> None:
         if (wait := rule.spec.options.get("wait")) is not None:
             await asyncio.sleep(wait.draw(turn.random))
         seconds, frozen = rule.spec.value, rule.spec.options.get("containers") == "frozen"

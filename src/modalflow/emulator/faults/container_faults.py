@@ -11,9 +11,9 @@ from typing import Any, Protocol
 
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.faults.stopping import freeze, thaw
+from modalflow.emulator.faults.freezing import freeze, thaw
+from modalflow.emulator.faults.rules import Occurrence, Rule, Rules
+from modalflow.emulator.faults.spec.kinds import Scope
 
 #: Modal's guide, "Preemption" and "Container lifecycle hooks": exit handlers have 30 seconds after the interrupt.
 PREEMPTION_GRACE = 30.0
@@ -109,7 +109,7 @@ class ContainerFaults:
         self.give_up()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, rule: Rule, container: Container, turn: Turn) -> None:
+    def _begin(self, rule: Rule, container: Container, turn: Occurrence) -> None:
         wait = rule.spec.options.get("wait")
         self._spawn(rule, self._do(rule, container, turn, 0.0 if wait is None else wait.draw(turn.random)))
 
@@ -118,7 +118,7 @@ class ContainerFaults:
         self._tasks[task] = rule
         task.add_done_callback(self._tasks.pop)
 
-    async def _do(self, rule: Rule, container: Container, turn: Turn, wait: float) -> None:
+    async def _do(self, rule: Rule, container: Container, turn: Occurrence, wait: float) -> None:
         """Wait for the process and then for the time, act. Nothing happens to one that has ended by then."""
         while container.process is None and container.state is not State.ENDED:
             await asyncio.sleep(PROCESS_POLL)

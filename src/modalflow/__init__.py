@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     # For type checkers, editors and the API reference; at run time __getattr__ imports them.
     from modalflow.config.task_options import modal_config as modal_config
-    from modalflow.worker.deploy.definition import Worker as Worker
     from modalflow.worker.deploy.images import airflow_image as airflow_image
     from modalflow.worker.deploy.profile import Profile as Profile
+    from modalflow.worker.deploy.worker import Worker as Worker
 
 __version__ = "0.5.0.dev0"
 

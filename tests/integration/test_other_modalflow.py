@@ -76,7 +76,7 @@ def test_an_image_with_the_other_program(ward: Ward) -> None:
     """The worker runs this project's code; the finding names the other program, its folder and what to remove."""
     findings = ward.examine("mixed")
     assert f"modalflow {__version__}" in findings["container (default)"]["detail"]
-    found = findings["modalflow in the container"]
+    found = findings["container's modalflow"]
     assert found["status"] == "warn"
     assert "another program named modalflow, version 0.3.1, in /" in found["detail"]
     assert "imports this project's from /root/modalflow" in found["detail"]

@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 import pytest
-from modalflow.worker.deploy.definition import read_worker
 
 import modalflow
 from modalflow.cli import main
 from modalflow.config.settings import OPTIONS
 from modalflow.executor.submission.resources import read_executor_config
+from modalflow.worker.deploy.worker import read_worker
 
 CHECKOUT = Path(__file__).parents[2]
 README = (CHECKOUT / "README.md").read_text()
@@ -128,7 +128,7 @@ def test_what_a_task_may_ask_for() -> None:
         read_executor_config({"modal": {"no such key": 1}})
     known = re.search(r"known: ([\w, ]+)", str(refusal.value))
     assert known is not None
-    listed = CONFIGURATION.partition("## Per task")[2]
+    listed = CONFIGURATION.partition("## Options of a task")[2]
     assert set(re.findall(r"^\| `(\w+)` \|", listed, re.MULTILINE)) == set(known[1].split(", "))
 
 

@@ -50,14 +50,14 @@ def of_container(seen: Mapping[str, Any]) -> Finding | None:
     version, folder = str(package.get("version"))[:40], str(package.get("folder"))[:200]
     if package.get("ours") is not True:
         return warn(
-            "modalflow in the container",
+            "container's modalflow",
             f"the image has another program named modalflow, version {version}, in {folder}. The worker imports this "
             f"project's from {str(seen.get('imported_from'))[:200]}; programs that a task starts may import the other",
             _REMOVE_FROM_IMAGE,
         )
     if version != seen.get("worker_version"):
         return warn(
-            "modalflow in the container",
+            "container's modalflow",
             f"the image has modalflow {version} in {folder}, the worker imports {seen.get('worker_version')}",
             _REMOVE_FROM_IMAGE,
         )

@@ -66,7 +66,7 @@ def test_it_finds_what_a_look_at_everything_finds(
                 ]
                 pending = any(not i.done for i in call.inputs.values() if within(i.idx))
                 settled = first is not None and bool(call.inputs) and not pending
-                assert awaited.look() == (bool(expected) or settled)
+                assert awaited.is_over() == (bool(expected) or settled)
                 assert awaited.places() == expected
             case int(number):
                 for item in [i for i in call.inputs.values() if not i.done and i.idx == number]:

@@ -16,14 +16,14 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.calls.token_bucket import TokenBucket
 
-#: Inputs of `.remote` and `.map` that no container has yet, and those together with what runs.
+#: Inputs of `.remote` and `.map`: those that no container has yet, and all unfinished ones.
 MAX_WAITING = 2_000
 MAX_UNFINISHED = 25_000
 
 #: Inputs of `.spawn` and `.spawn_map` that no container has yet.
 MAX_SPAWNED_WAITING = 1_000_000
 
-#: Inputs per second, where they are limited at all; a second's worth may come at once (inferred).
+#: Inputs per second, if rates are limited; the inputs of one second may come at once (inferred).
 RATE = 200.0
 SPAWN_RATE = 1_500.0
 
@@ -34,38 +34,38 @@ _SPAWNED = (
 
 
 def is_spawn(invocation: int) -> bool:
-    """Whether a call is one that nobody waits for."""
+    """Return whether a call is a spawn, which no caller waits for."""
     return invocation in _SPAWNED
 
 
 class Backlog:
-    """The unfinished inputs of one function: those that somebody waits for, and the spawned ones."""
+    """The unfinished inputs of one function: those that a caller waits for, and the spawned ones."""
 
     def __init__(self) -> None:
         self._unfinished = {False: 0, True: 0}
         self._buckets: dict[bool, TokenBucket] = {}
 
     def count(self, invocation: int, change: int) -> None:
-        """So many more inputs of such calls are unfinished, or fewer."""
+        """Count more unfinished inputs of such calls, or fewer if ``change`` is negative."""
         self._unfinished[is_spawn(invocation)] += change
 
     def check(self, invocation: int, more: int, running: Callable[[], Iterable[int]], *, rates: bool) -> None:
-        """Raise RESOURCE_EXHAUSTED if so many more inputs are too many; ``running`` gives the invocations that run.
+        """Raise RESOURCE_EXHAUSTED if that many more inputs are over a limit; ``running`` yields running invocations.
 
-        Without RPCRetryPolicy: `.remote` and `.spawn` shall raise ResourceExhaustedError, as documented; `.map` and
-        `.spawn_map` try again of their own accord (the SDK's ``additional_status_codes``).
+        The error has no RPCRetryPolicy, so that `.remote` and `.spawn` raise ResourceExhaustedError, as documented;
+        `.map` and `.spawn_map` retry it in any case (the SDK's ``additional_status_codes``).
         """
         spawn = is_spawn(invocation)
         unfinished = self._unfinished[spawn] + more
         most = MAX_SPAWNED_WAITING if spawn else MAX_WAITING
-        # What runs is counted only where it can matter.
+        # Running inputs are counted only if they can matter.
         if unfinished > most:
             waiting = unfinished - sum(is_spawn(each) == spawn for each in running())
             if waiting > most:
-                raise _exhausted(f"{waiting - more} inputs wait for it and {more} more are over the limit of {most}")
+                raise _exhausted(f"{waiting - more} inputs wait, and {more} more are over the limit of {most}")
         if not spawn and unfinished > MAX_UNFINISHED:
             raise _exhausted(
-                f"{unfinished - more} inputs of it wait or run and {more} more are over the limit of {MAX_UNFINISHED}"
+                f"{unfinished - more} inputs wait or run, and {more} more are over the limit of {MAX_UNFINISHED}"
             )
         if rates and not self._bucket(spawn).take(more):
             rate = self._bucket(spawn).rate
@@ -82,5 +82,6 @@ class Backlog:
 def _exhausted(why: str) -> GRPCError:
     return GRPCError(
         Status.RESOURCE_EXHAUSTED,
-        f"Resource limit of the function exceeded: {why}; call it again later, or spawn what nobody waits for",
+        f"Resource limit of the function exceeded: {why}; call it again later, or use spawn if you do not need the "
+        "result at once",
     )

@@ -246,7 +246,7 @@ class Launcher:
             container.stderr_tail.append(line)
         if function.building is not None:
             # Told as the image's build; the app's log would tell it a second time.
-            function.building.said(line, source)
+            function.building.output.piece(line, source)
             return
         self._logs.of(function.app).add(
             line,

@@ -42,7 +42,7 @@ class BuildingFunctions:
         # One container, which ends with its one input: what it wrote is whole then.
         definition.max_inputs = 1
         definition.ClearField("retry_policy")
-        function.building = building = Building(build.piece, kept)
+        function.building = building = Building(build, kept)
         function.definition, function.revision = definition, 1
         call = FunctionCall(
             function=function,

@@ -21,7 +21,7 @@ from modalflow.emulator.rpc.wire import optional
 from modalflow.emulator.state.broadcast import Changes
 from modalflow.emulator.state.journal import Journal
 
-#: Entries kept per app, and characters in them; the oldest go first.
+#: The most entries of an app, and characters in them; the oldest are forgotten first.
 KEPT_ENTRIES = 200_000
 KEPT_SIZE = 64 * 2**20
 
@@ -30,7 +30,7 @@ LogsRequest: TypeAlias = api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest
 
 @dataclass(frozen=True)
 class LogFilter:
-    """Which entries a request asks for; an empty field is any."""
+    """The entries that a request asks for; an empty field matches any."""
 
     function_id: str = ""
     parametrized_function_id: str = ""
@@ -67,7 +67,7 @@ class LogFilter:
 
 
 class AppLog:
-    """One app's entries, oldest first: those of earlier control planes before those of this one."""
+    """The entries of one app, oldest first, with those of earlier control planes."""
 
     def __init__(self, app_id: str, records: LogRecords) -> None:
         self._app_id = app_id
@@ -116,14 +116,14 @@ class AppLog:
         self.grown.notify()
 
     def forget(self, before_ns: int) -> None:
-        """Forget what is older than that, and the oldest of what is too much."""
+        """Forget the entries that are older, and the oldest ones above the limits."""
         entries = self._entries
         while len(entries) > 1 and (
             len(entries) > KEPT_ENTRIES or self._size > KEPT_SIZE or entries[0].timestamp_ns < before_ns
         ):
             self._size -= len(entries.popleft().data)
         if entries:
-            # What it continued is gone.
+            # The line that it continued is gone.
             entries[0] = replace(entries[0], continues=False)
             self._records.forget_before(self._app_id, entries[0].number)
 
@@ -137,14 +137,14 @@ class AppLog:
         return newer
 
     def before(self, number: int, count: int) -> list[LogEntry]:
-        """Return that many entries up to that number, oldest first."""
+        """Return the last ``count`` entries up to that number, oldest first."""
         older = dropwhile(lambda entry: entry.number > number, reversed(self._entries))
         return list(islice(older, count))[::-1]
 
-    def between(self, since_ns: int, until_ns: int, wanted: LogFilter) -> Iterator[LogEntry]:
-        """Yield the wanted lines with since <= time of their first piece < until, newest first."""
+    def between(self, since_ns: int, until_ns: int, filter_: LogFilter) -> Iterator[LogEntry]:
+        """Yield the matching lines with since <= time of their first piece < until, newest first."""
         for entry in joined(reversed(self._entries)):
             if entry.timestamp_ns < since_ns:
                 return
-            if entry.timestamp_ns < until_ns and wanted.match(entry):
+            if entry.timestamp_ns < until_ns and filter_.match(entry):
                 yield entry

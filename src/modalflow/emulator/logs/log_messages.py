@@ -9,7 +9,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message
 
-#: Entries in one message of a stream or a fetch, and characters after which it gets no further ones.
+#: The most entries in one batch, and characters after which it gets no further ones.
 BATCH = 500
 BATCH_SIZE = 2**20
 

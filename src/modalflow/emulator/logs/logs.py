@@ -1,4 +1,4 @@
-"""What containers print: kept per app, found by function, call, container, time and text, and streamed as it comes.
+"""The output of containers: kept per app; found by function, call, container, time and text; streamed as it comes.
 
 Owns the RPCs about logs, and the log of each app. The launcher reads the pipes of containers, and knows which call a
 line belongs to.
@@ -30,18 +30,18 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.journal import Journal
 
-#: Seconds for which entries are kept: between the day of Modal's Starter plan and the thirty of its Team plan.
+#: Seconds for which entries are kept: between the 1 day of Modal's Starter plan and the 30 days of its Team plan.
 KEPT_SECONDS = 7 * 24 * 3600
 
-#: Entries before those that a stream goes on with among which the beginnings of unfinished lines are looked for.
+#: The number of earlier entries that a resumed stream searches for the beginnings of unfinished lines.
 LOOK_BACK = 1_000
 
-#: Buckets that one AppCountLogs is answered with: one each minute of Modal's longest retention (30 days). Inferred.
+#: The most buckets of one AppCountLogs: one for each minute of Modal's longest retention (30 days). Inferred.
 MOST_BUCKETS = 50_000
 
 
 class Logs(Service):
-    """Answers the RPCs about logs."""
+    """The RPCs about logs."""
 
     def __init__(self, apps: Apps, images: ImageStore, containers: Containers, journal: Journal) -> None:
         self._apps, self._images, self._containers = apps, images, containers
@@ -55,12 +55,12 @@ class Logs(Service):
         return log
 
     def forget_old(self) -> None:
-        """Forget entries older than they are kept; of an app that nobody asked about, when somebody does."""
+        """Forget expired entries. Logs that were not read since the start are trimmed when they are read."""
         for log in self._by_app.values():
             log.forget(clock.now_ns() - KEPT_SECONDS * NANOSECONDS)
 
     def note(self, function: Function, text: str) -> None:
-        """Write a line of the control plane's own into the log of a function."""
+        """Write a note of the control plane into the log of a function."""
         self.of(function.app).add(
             f"{text}\n",
             api_pb2.FILE_DESCRIPTOR_INFO,
@@ -85,8 +85,8 @@ class Logs(Service):
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app or the container is over.
 
-        The container, where the request names one and no app: ``modal container logs --follow`` ends with it. Who
-        follows one function call gets what it printed as it was printed, all others get it as a terminal needs it.
+        A request that names a container and no app ends with the container, as ``modal container logs --follow`` does.
+        A reader of one function call gets the text as it was printed; all others get it as a terminal needs it.
         """
         app = self._find_app(request)
         log, wanted = self.of(app), LogFilter.of(request)
@@ -97,7 +97,7 @@ class Logs(Service):
         deadline = time.monotonic() + request.timeout
 
         while True:
-            # Read before the entries: lines of a container that is being stopped come before its app is over.
+            # Before the entries: a container that is being stopped prints its last lines before its app is over.
             over = app.is_over or (not request.app_id and self._has_ended(request.task_id))
             entries = log.after(last)
             found = merged(filter(wanted.match, entries))
@@ -114,7 +114,7 @@ class Logs(Service):
                 return
             if remaining <= 0:
                 return
-            # What has stopped may print nothing more, so a second is the longest that its end goes unnoticed.
+            # A stopped app may print nothing more: check for its end every second.
             await log.grown.until(partial(log.after, last), min(remaining, 1.0))
 
     def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
@@ -125,7 +125,7 @@ class Logs(Service):
         for app in self._apps:
             if any(e.container_id == request.task_id for e in self.of(app).after(0)):
                 return app
-        raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
+        raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that has printed something")
 
     def _has_ended(self, container_id: str) -> bool:
         container = self._containers.find(container_id)
@@ -163,7 +163,7 @@ class Logs(Service):
         if (until_ns - since_ns) // NANOSECONDS // width > MOST_BUCKETS:
             raise GRPCError(
                 Status.INVALID_ARGUMENT,
-                f"Buckets of {width} s make more than {MOST_BUCKETS} of that time range; expected wider ones",
+                f"that time range has more than {MOST_BUCKETS} buckets of {width} s; expected wider ones",
             )
         counts: dict[int, list[int]] = {
             start: [0, 0, 0]

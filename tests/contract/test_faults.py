@@ -129,7 +129,7 @@ def test_a_delay_delays(faults: FaultControl, dict_: modal.Dict) -> None:
 
 
 def test_a_held_reply_comes_when_the_fault_is_gone(faults: FaultControl, dict_: modal.Dict, local: LocalModal) -> None:
-    """While it lasts nobody is told anything; cleared, the stream is reset and the SDK's next try is answered."""
+    """While it lasts it never comes; cleared, the stream is reset and the SDK's next try is answered."""
     held = faults.add("DictUpdate:lost-reply=held,count=1")
     writer = threading.Thread(target=dict_.put, args=("key", 1))
     writer.start()

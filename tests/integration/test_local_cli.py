@@ -123,7 +123,7 @@ def test_several_control_planes_have_names(environ: dict[str, str]) -> None:
             }
             assert len(urls) == 2
             again = modalflow(environ, "start", "--name", "one", code=1)
-            assert "runs already" in again.stderr and "--name" in again.stderr
+            assert "is already running" in again.stderr and "--name" in again.stderr
         finally:
             modalflow(environ, "stop", "--name", "two")
     finally:

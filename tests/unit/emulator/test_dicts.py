@@ -138,7 +138,10 @@ async def test_limits_are_for_the_whole_update(monkeypatch: pytest.MonkeyPatch) 
     assert (module.MAX_ITEM_BYTES, module.MAX_ENTRIES_PER_UPDATE) == (100 * 2**20, 10_000)
     monkeypatch.setattr(module, "MAX_ITEM_BYTES", 100)
     monkeypatch.setattr(module, "MAX_REPORTED_LENGTH", 3)
-    dicts, caller = Dicts(Environments()), Caller(container_id=None, client_version="", idempotency_key=None)
+    dicts, caller = (
+        Dicts(Environments(Journal()), Journal()),
+        Caller(container_id=None, client_version="", idempotency_key=None),
+    )
     made = await dicts.DictGetOrCreate(
         api_pb2.DictGetOrCreateRequest(
             deployment_name="d", object_creation_type=api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING

@@ -39,8 +39,8 @@ class PartitionMachine(RuleBasedStateMachine):
         del self.model[:wanted]
 
     @rule(wanted=st.integers(1, 4))
-    def take_and_give_back(self, wanted: int) -> None:
-        self.partition.give_back(self.partition.take(wanted))
+    def take_and_put_back(self, wanted: int) -> None:
+        self.partition.put_back(self.partition.take(wanted))
 
     @rule()
     def clear(self) -> None:

@@ -332,7 +332,5 @@ def _place(entry_id: str) -> int:
     """Return how many outputs a client has, from its ``last_entry_id``."""
     number = entry_id.partition("-")[0] or "0"
     if not (number.isascii() and number.isdecimal()):
-        raise GRPCError(
-            Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one of an earlier answer"
-        )
+        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one of an earlier answer")
     return int(number)

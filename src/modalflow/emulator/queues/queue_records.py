@@ -1,6 +1,6 @@
-"""What of Modal Queues is on disk: items, and what was delivered lately.
+"""The records of Modal Queues: items, and the latest deliveries.
 
-Owns how they are written. When an item comes and goes is queues.py's.
+Owns their form. `Queues` decides when an item comes and goes.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from modalflow.emulator.state.journal import Journal, Table
 
 
 class QueueRecords:
-    """The records of all Queues' items and of the deliveries that a repeated call gets again."""
+    """The records of all items, and of the deliveries that a repeated call gets again."""
 
     def __init__(self, journal: Journal) -> None:
         self._items: Table[tuple[bytes, bytes, float]] = journal.table("queue_items", list)

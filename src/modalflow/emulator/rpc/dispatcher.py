@@ -37,7 +37,7 @@ ANSWERS_TO_CONTAINERS = 2_000
 
 
 class RpcStatusDetails(StatusDetailsCodecBase):
-    """Encodes error details as the SDK decodes them (``modal.client.RPCStatus``)."""
+    """Encodes error details in the form that the SDK decodes (``modal.client.RPCStatus``)."""
 
     def encode(self, status: Status, message: str | None, details: Any) -> bytes:
         encoded = api_pb2.RPCStatus(code=status.value, message=message or "")
@@ -46,7 +46,7 @@ class RpcStatusDetails(StatusDetailsCodecBase):
         return encoded.SerializeToString()
 
     def decode(self, status: Status, message: str | None, data: bytes) -> Any:
-        raise NotImplementedError("the control plane sends statuses, it reads none")
+        raise NotImplementedError("the control plane sends statuses and reads none")
 
 
 class CallFaults(Protocol):

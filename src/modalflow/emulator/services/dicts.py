@@ -1,7 +1,7 @@
 """Modal Dicts: key-value stores whose keys and values are the client's serialized bytes.
 
-Owns the entries, their lifetime, their limits and their records. It never looks into a key or a value: two keys are
-the same where their bytes are.
+Owns the entries, their lifetime, their limits and their records. It never decodes a key or a value: keys with the same
+bytes are equal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
 from modalflow.emulator.state.registry import Kept, Registry
 
-#: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". That the key counts as well is inferred.
+#: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". It is inferred that the key counts too.
 MAX_ITEM_BYTES = 100 * 1024 * 1024
 MAX_ENTRIES_PER_UPDATE = 10_000
 
@@ -32,8 +32,8 @@ MAX_REPORTED_LENGTH = 100_000
 #: The docstring of the SDK's ``Dict``: "7 days of inactivity (no reads or writes)".
 ENTRY_LIFETIME = 7 * 24 * 3600.0
 
-#: That an entry was read is written when the last word on it is so old. Writing each read would make reading as dear as
-#: writing; a hundred and sixtieth of the lifetime is what an entry may live too long after a restart, never too short.
+#: A read is recorded only if the last recorded use is this old: otherwise a read would cost as much as a write. After a
+#: restart an entry may live longer by this time (0.6 % of its lifetime), never shorter.
 USE_NOTED_AFTER = 3600.0
 
 
@@ -44,13 +44,13 @@ class DictEntry:
     value: bytes
     used: float
     noted: float
-    """The time of use that its records tell."""
+    """The last recorded time of use."""
     noted_apart: bool = False
-    """Whether a record tells a later use than the one that holds the value: a read must not write a value anew."""
+    """Whether a later use is in a record of its own: a read must not write the value again."""
 
 
 class DictRecords:
-    """The records of all entries of all Dicts: their values, and apart from them their later uses."""
+    """The records of all entries of all Dicts: values, and separately later uses."""
 
     def __init__(self, journal: Journal) -> None:
         self._values: Table[DictEntry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
@@ -62,7 +62,7 @@ class DictRecords:
         found: dict[str, list[tuple[bytes, DictEntry]]] = {}
         for owner, key, (value, written) in self._values.load():
             noted = uses.get((owner, key), written)
-            # It may have been read until then without a word of it.
+            # It may have been read until then without a record.
             entry = DictEntry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
             found.setdefault(owner, []).append((key, entry))
         for entries in found.values():
@@ -100,11 +100,11 @@ class DictEntries:
         owner: str = "",
         kept: Iterable[tuple[bytes, DictEntry]] = (),
     ) -> None:
-        """``kept`` is what the records hold of ``owner``, as they give it."""
+        """``kept`` are the entries in the records of ``owner``."""
         self._clock = clock
         self._records = records or DictRecords(Journal())
         self._owner = owner
-        # In the order of last use, so that what expired is always at the front.
+        # In the order of last use, so that expired entries are always at the front.
         self._entries: OrderedDict[bytes, DictEntry] = OrderedDict(kept)
         now = clock()
         for entry in self._entries.values():
@@ -149,7 +149,7 @@ class DictEntries:
         self._records.discard_all(self._owner)
 
     def snapshot(self) -> list[tuple[bytes, bytes]]:
-        """Return every entry as it is now; this reads them all."""
+        """Return every entry as it is now; this counts as a read of all of them."""
         self._expire()
         contents = list(self._entries.items())
         for key, entry in contents:
@@ -183,12 +183,9 @@ class Dict(Kept):
 
 
 class Dicts(Service):
-    """Answers the Dict RPCs."""
+    """The Dict RPCs."""
 
-    def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
-    ) -> None:
-        journal = journal or Journal()
+    def __init__(self, environments: Environments, journal: Journal, *, clock: Callable[[], float] = clock.now) -> None:
         self._clock = clock
         self._dicts = Registry("Dict", "di", Dict, environments, journal, clock=clock, on_delete=self._forget)
         self._records = DictRecords(journal)
@@ -242,7 +239,7 @@ class Dicts(Service):
         self._dicts.heartbeat(request.dict_id)
         return Empty()
 
-    @rpc(repeat=CHANGE, inferred="an update over a limit changes nothing at all, rather than a part.")
+    @rpc(repeat=CHANGE, inferred="an update over a limit changes nothing at all.")
     async def DictUpdate(self, request: api_pb2.DictUpdateRequest, caller: Caller) -> api_pb2.DictUpdateResponse:
         entries = self._entries(request.dict_id)
         _check(request.updates)
@@ -258,9 +255,7 @@ class Dicts(Service):
 
     @rpc(
         repeat=READ,
-        inferred=(
-            "reading an entry, also by `DictContents`, makes it live longer; `DictContains` and `DictLen` do not."
-        ),
+        inferred=("reading an entry, also by `DictContents`, extends its life; `DictContains` and `DictLen` do not."),
     )
     async def DictGet(self, request: api_pb2.DictGetRequest, caller: Caller) -> api_pb2.DictGetResponse:
         value = self._entries(request.dict_id).get(request.key)
@@ -288,7 +283,7 @@ class Dicts(Service):
     async def DictContents(
         self, request: api_pb2.DictContentsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DictEntry]:
-        # Values always come with their key: the SDK names the key when it cannot read the value.
+        # Each value comes with its key: the SDK names the key if it cannot read the value.
         for key, value in self._entries(request.dict_id).snapshot():
             yield api_pb2.DictEntry(key=key, value=value if request.values else b"")
 
@@ -302,7 +297,7 @@ class Dicts(Service):
 def _check(updates: Iterable[api_pb2.DictEntry]) -> None:
     entries = list(updates)
     if len(entries) > MAX_ENTRIES_PER_UPDATE:
-        # Status and words are inferred.
+        # Status and wording are inferred.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An update of {len(entries)} entries is too large; expected at most {MAX_ENTRIES_PER_UPDATE}",

@@ -107,7 +107,7 @@ def definition(**fields: Any) -> api_pb2.Function:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (definition(i6pn_enabled=True), ["asks for i6pn and runs without it: containers here share the network of this"]),
+        (definition(i6pn_enabled=True), ["asks for i6pn and runs without it: containers here share the network"]),
         (definition(checkpointing_enabled=True, is_auto_snapshot=True), ["asks for memory snapshots"]),
         (definition(cloud_provider_str="aws"), ["asks for cloud=aws and runs on this machine"]),
         (

@@ -197,7 +197,7 @@ class Functions(Service):
         inferred=(
             "more cores or memory than the machine has are cut down to what it has, with a line in the log; a "
             "memory limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the "
-            "credentials of the mount are not looked at."
+            "credentials of the mount are ignored."
         ),
     )
     async def FunctionCreate(
@@ -252,7 +252,7 @@ class Functions(Service):
 
     @rpc(
         repeat=CHANGE,
-        inferred=("the same options and parameters are the same variant, with the same containers, whoever asks."),
+        inferred="the same options and parameters share a variant and its containers, for all callers.",
     )
     async def FunctionBindParams(
         self, request: api_pb2.FunctionBindParamsRequest, caller: Caller

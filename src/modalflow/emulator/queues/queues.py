@@ -293,7 +293,7 @@ def _entry(item: QueueItem) -> api_pb2.QueueItem:
 
 def _check_values(sizes: list[int]) -> None:
     if max(sizes, default=0) > MAX_ITEM_BYTES:
-        # The SDK's ``Queue.put`` looks for "status = '413'", which Modal's gateway answers.
+        # The SDK's ``Queue.put`` searches for "status = '413'", the answer of Modal's gateway.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An item of {max(sizes)} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",

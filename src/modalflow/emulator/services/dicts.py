@@ -304,7 +304,7 @@ def _check(updates: Iterable[api_pb2.DictEntry]) -> None:
         )
     largest = max((len(e.key) + len(e.value) for e in entries), default=0)
     if largest > MAX_ITEM_BYTES:
-        # The SDK's ``Dict.update`` and ``Dict.put`` look for "status = '413'", which Modal's gateway answers.
+        # The SDK's ``Dict.update`` and ``Dict.put`` search for "status = '413'", the answer of Modal's gateway.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An entry of {largest} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",

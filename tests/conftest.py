@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.command_line import CommandLine
 from tests.live import where
 from tests.scopes import Scopes
 from tests.support import descendants
@@ -63,6 +64,14 @@ def pytest_configure(config: pytest.Config) -> None:
     # A process whose parent ended comes to this one then, and the check below sees it.
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(scope="session")
+def modalflow_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """``modalflow …`` beside an Airflow that is not configured: no test sees the developer's own."""
+    home = tmp_path_factory.mktemp("airflow")
+    with CommandLine({"AIRFLOW_HOME": str(home), "MODAL_CONFIG_PATH": os.devnull}, "modalflow") as command_line:
+        yield command_line
 
 
 @pytest.fixture(autouse=True)

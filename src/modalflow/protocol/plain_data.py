@@ -1,8 +1,8 @@
-"""Reading what containers wrote without running it.
+"""Safe reading of containers' data, without running it.
 
-Modal's SDK unpickles the values of Dicts and Queues and the results of function calls in the process that reads them,
-so whoever can write them could run code in the scheduler. Within ``plain_data_only()`` the SDK's unpickler builds
-strings, numbers, lists and dicts, and refuses everything that would need a name to be imported.
+Modal's SDK unpickles the values of Dicts and Queues and the results of function calls in the reading process. So a
+writer could run code in the scheduler. Within ``plain_data_only()``, the SDK's unpickler builds strings, numbers, lists
+and dicts. It refuses everything with an import of a name.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _installed = False
 
 @contextlib.contextmanager
 def plain_data_only() -> Iterator[None]:
-    """Refuse any global in what the SDK unpickles for the calls made within; other code is not affected.
+    """Refuse any global in the SDK's unpickling for calls within the block. Other code is not affected.
 
     The mark is a context variable: asyncio and the SDK's own loop copy the caller's context with each call. A refusal
     arrives as the SDK's DeserializationError with an UntrustedDataError as its cause.

@@ -1,8 +1,8 @@
 """The process between the demo and each program it starts: nothing it has started outlives it.
 
-Runs as a script of its own, on the standard library alone (``python -I -S guard.py -- CMD …``). Its standard input is
-a pipe that nobody writes to: when that closes, whoever started it is gone, in whatever way, and so the program must go.
-It must not know what the program is.
+Runs as a separate script, with only the standard library (``python -I -S guard.py -- CMD …``). Its standard input is a
+pipe without a writer. If the pipe closes, the starter has ended in some way, so the program must end too. It must not
+know the program.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def prctl(option: int, value: int) -> None:
 
 
 def descendants(pid: int) -> list[int]:
-    """Every living process below ``pid``, whatever session it moved to; empty where there is no /proc."""
+    """Return every live process below ``pid``, in any session; empty without /proc."""
     children: dict[int, list[int]] = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         # The process may have ended since the listing; its name, between parentheses, may hold spaces.
@@ -58,7 +58,7 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
             os.setgroups([])
             os.setgid(user[1])
             os.setuid(user[0])
-        # After the change of user, which clears it.
+        # After the change of user, because that clears it.
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], list(command))
@@ -68,7 +68,7 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
 
 
 def reap(pid: int) -> int | None:
-    """Collect whoever has ended; the exit code of ``pid`` if it is among them."""
+    """Reap ended processes. Return the exit code of ``pid`` if it is among them."""
     code = None
     while True:
         try:
@@ -91,7 +91,7 @@ def kill_all(group: int) -> None:
         for pid in descendants(os.getpid()):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        # A process with threads can be a zombie that cannot be collected yet; left alone it would be somebody else's.
+        # A process with threads can be a zombie before it can be reaped. Otherwise it would go to another parent.
         reap(group)
         if not has_children():
             return
@@ -99,7 +99,7 @@ def kill_all(group: int) -> None:
 
 
 def has_children() -> bool:
-    """Whether a process, living or dead, is this one's to collect."""
+    """Return whether a process, live or dead, is a child of this one."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -116,9 +116,9 @@ def guard(
     pid_file: str,
     restarts: int,
 ) -> int:
-    """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code.
+    """Run the program until it ends, its starter ends, or a stop arrives. Return its exit code.
 
-    A program that something killed is started again, ``restarts`` times at most; one that fails by itself is not.
+    A killed program is started again, at most ``restarts`` times. A failed one is not.
     """
     readable, writable = os.pipe()
     os.set_blocking(writable, False)

@@ -1,4 +1,4 @@
-"""The few system calls that Python has no function for: mounts, namespaces, what becomes of orphans.
+"""System calls without a function in Python: mounts, namespaces, capabilities, reaping.
 
 Owns their names, numbers and errors; what they are called for is rooms.py's and template.py's. Linux alone has them.
 """

@@ -20,6 +20,7 @@ from modalflow.executor.dag_files import in_its_bundle, local_bundles
 from modalflow.executor.engine import Engine
 from modalflow.executor.mailbox import ENDS, News, NewsKind, Order
 from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.reporting.dropped_events import DroppedEvents
 from modalflow.executor.reporting.publisher import Identity
 from modalflow.executor.worker_env import of_containers, workload_env
 from modalflow.executor.workload_guard import own_failure
@@ -30,6 +31,7 @@ from modalflow.executor.workloads import (
     log_path_of_key,
     order_of_command,
     order_of_workload,
+    stored_work_id,
 )
 from modalflow.logs.log_volume import LogVolume
 from modalflow.protocol.messages import Entry
@@ -93,6 +95,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
         self._delivered: list[str] = []
+        self._dropped = DroppedEvents()
         self._logs: LogVolume | None = None
 
     # --- life ---
@@ -248,8 +251,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._engine.revive()
         self._engine.forget(self._delivered)
         self._delivered = []
+        begun = self._report_dropped_ids()
         untold, self._untold = [*self._untold, *self._engine.take_news(NEWS_AT_ONCE)], []
-        begun: set[Any] = set()
         told = []
         for news in untold:
             try:
@@ -259,6 +262,25 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
                 self.log.exception("The %s of %s could not be reported to Airflow", news.kind.name, label_of(news.key))
                 self._end_unheard(news, error)
         self._engine.delivered(told)
+
+    def _report_dropped_ids(self) -> set[Any]:
+        """Report the ids again that Airflow has not stored, and return their keys: the ends of these have to wait."""
+        again = set()
+        for key, stored in self._dropped.ids():
+            # Events of connection tests always stay there. Not of an earlier submission under the same key.
+            if not isinstance(key, TaskInstanceKey):
+                continue
+            if self._origins.get(key) == stored_work_id(stored) and key not in self.event_buffer:
+                self.running_state(key, stored)
+                again.add(key)
+        return again
+
+    def get_event_buffer(self, dag_ids: Any = None) -> dict[Any, tuple[Any, Any]]:
+        """As BaseExecutor's. What a scheduler does not take out of it, it has dropped."""
+        events: dict[Any, tuple[Any, Any]] = super().get_event_buffer(dag_ids)
+        if self.job_id is not None:
+            self._dropped.handed_over(events)
+        return events
 
     def _take(self, news: News, begun: set[Any]) -> bool:
         """Tell Airflow of news, or keep them for the next heartbeat; whether Airflow was told."""

@@ -13,7 +13,7 @@ from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.faults.rules import Rules
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.rpc.handlers import Handlers
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments

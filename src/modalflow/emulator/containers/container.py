@@ -17,7 +17,7 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import results
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.state.broadcast import Changes

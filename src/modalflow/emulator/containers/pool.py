@@ -20,7 +20,7 @@ from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container, State, inputs_at_once
 from modalflow.emulator.containers.launch import hints
-from modalflow.emulator.functions.definitions import Function, Scaling
+from modalflow.emulator.functions.function import Function, Scaling
 from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)

@@ -27,7 +27,7 @@ from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import Outcomes
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import Pool
-from modalflow.emulator.functions.definitions import Function, Scaling
+from modalflow.emulator.functions.function import Function, Scaling
 from modalflow.emulator.rpc.failures import described
 
 log = logging.getLogger(__name__)

@@ -40,7 +40,7 @@ from modalflow.emulator.images.image_store import SUCCESS, ImageStore, builder_a
 from modalflow.emulator.images.pip import InstallError, Programs
 from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
-from modalflow.emulator.logs.logs import item
+from modalflow.emulator.logs.log_messages import item
 from modalflow.emulator.rpc.failures import described
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc

@@ -20,7 +20,7 @@ from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import START_TRIES
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.support import backoff
 from tests.unit.emulator.parts import Notes, make_call
 

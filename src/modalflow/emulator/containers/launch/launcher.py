@@ -33,7 +33,7 @@ from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.services.cloud_buckets import Buckets
+from modalflow.emulator.services.cloud_buckets import CloudBuckets
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state import disk_space
@@ -63,7 +63,7 @@ class Launcher:
         mounts: Mounts,
         secrets: Secrets,
         volumes: Volumes,
-        buckets: Buckets,
+        buckets: CloudBuckets,
         logs: Logs,
         fork_server: ForkServer,
         capacity: Capacity,
@@ -247,7 +247,7 @@ class Launcher:
             container.stderr_tail.append(line)
         if function.building is not None:
             # Told as the image's build; the app's log would tell it a second time.
-            function.building.said(line, source)
+            function.building.output.piece(line, source)
             return
         self._logs.of(function.app).add(
             line,

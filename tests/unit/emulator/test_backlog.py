@@ -6,7 +6,8 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls.limits import MAX_SPAWNED_WAITING, MAX_UNFINISHED, MAX_WAITING, Backlog, Bucket
+from modalflow.emulator.calls.backlog import MAX_SPAWNED_WAITING, MAX_UNFINISHED, MAX_WAITING, Backlog
+from modalflow.emulator.calls.token_bucket import TokenBucket
 from tests.support import Clock
 
 SYNC = api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC
@@ -62,7 +63,7 @@ def test_rates_are_off_unless_wanted() -> None:
 def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
     """As many as the burst at once, then as many as the rate in each second, however long nothing came."""
     clock = Clock()
-    bucket = Bucket(10.0, 5.0, clock)
+    bucket = TokenBucket(10.0, 5.0, clock)
     assert [bucket.take() for _ in range(6)] == [True] * 5 + [False]
     clock.now = 0.2
     assert [bucket.take() for _ in range(3)] == [True, True, False]
@@ -73,7 +74,7 @@ def test_a_bucket_lets_through_its_rate_and_its_burst() -> None:
 def test_a_full_bucket_gives_more_than_it_holds() -> None:
     """One request for more than the burst gets through when nothing came for a while, and is paid for afterwards."""
     clock = Clock()
-    bucket = Bucket(10.0, 5.0, clock)
+    bucket = TokenBucket(10.0, 5.0, clock)
     assert bucket.take(15)
     clock.now = 1.0
     assert not bucket.take()

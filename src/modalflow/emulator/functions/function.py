@@ -1,28 +1,28 @@
-"""A function as it is defined: its definition, what options and parameters make of it, how it is described.
+"""A function: its definitions, the options and parameters bound to it, and its description for clients.
 
-Owns one function. Which functions there are is functions.py's; what is called and what runs calls.py's and pools.py's.
+Owns one function. `Functions` knows all of them; `Calls` and `Pools` call and run them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
-from modalflow.emulator.calls.limits import Backlog
+from modalflow.emulator.calls.backlog import Backlog
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.cloud_buckets import check_mount
 
-#: Fields of FunctionOptions that replace a field of another name in Function; the rest have the same name in both.
+#: Fields of FunctionOptions that replace a field of another name in Function; all others have the same name in both.
 _RENAMED_OPTIONS = {"buffer_containers": "_experimental_buffer_containers"}
 
-#: Options that the definition has twice: as a field of its own for old clients, and among its autoscaler settings.
+#: Options that a definition has twice: as a field for old clients, and among the autoscaler settings.
 _AUTOSCALER_OPTIONS = {
     "concurrency_limit": "max_containers",
     "task_idle_timeout_secs": "scaledown_window",
@@ -48,7 +48,7 @@ _SPECIAL_OPTIONS = frozenset(
 
 @dataclass(frozen=True)
 class Scaling:
-    """What the autoscaler of a function goes by. ``max_containers`` 0 is any number."""
+    """The autoscaler settings of a function. ``max_containers`` 0 means no limit."""
 
     min_containers: int
     max_containers: int
@@ -57,18 +57,26 @@ class Scaling:
     settings: api_pb2.AutoscalerSettings
 
 
+class BuildOutput(Protocol):
+    """The log of a build."""
+
+    def piece(self, text: str, source: int) -> None:
+        """Add a line, or the beginning of one, from a file descriptor."""
+        ...
+
+
 @dataclass(eq=False)
 class Building:
-    """What a function that builds an image (Image.run_function) is told of, and tells, while it does."""
+    """The build that a function runs for (Image.run_function)."""
 
-    said: Callable[[str, int], None]
-    """Gets what its container prints: a line or the beginning of one, and its file descriptor."""
+    output: BuildOutput
+    """Receives what its container prints."""
     kept: Path
-    """A folder for what its container writes."""
+    """A folder for the files that its container writes."""
     layer: Path | None = None
-    """The files that its container began with."""
+    """The files that its container started with."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when its container is gone."""
+    """Set when its container has ended."""
 
 
 @dataclass(eq=False)
@@ -86,15 +94,15 @@ class Function:
     options: api_pb2.FunctionOptions | None = None
     serialized_params: bytes = b""
     autoscaler: api_pb2.AutoscalerSettings = field(default_factory=api_pb2.AutoscalerSettings)
-    """What ``update_autoscaler`` set: it lasts until the next deployment."""
+    """The settings of ``update_autoscaler``; they last until the next deployment."""
     backlog: Backlog = field(default_factory=Backlog)
     fallbacks: list[api_pb2.Resources] = field(default_factory=list)
-    """What it runs with where what the definition asks for is not free: the rest of a list of GPUs."""
+    """Alternatives if the requested resources are not free: the rest of a list of GPUs."""
     removed: bool = False
     definitions: dict[int, api_pb2.Function] = field(default_factory=dict)
-    """What it was in which version of its app, for the versions that are kept."""
+    """Its definition in each kept version of its app."""
     pinned: int = 0
-    """The version of the app that its parent is taken from; 0 for the current one, whichever that is."""
+    """The version of the app that its parent is taken from; 0 for the current one."""
     building: Building | None = None
     _spec: tuple[int, api_pb2.Function] | None = None
     _scaling: tuple[int, float, Scaling] | None = None
@@ -111,12 +119,12 @@ class Function:
 
     @property
     def pinned_version(self) -> int:
-        """The version of the app that it belongs to whatever is deployed later, 0 if to none."""
+        """The version of the app that it is pinned to, 0 for none."""
         return self.pinned or (self.parent.pinned_version if self.parent is not None else 0)
 
     @property
     def spec(self) -> api_pb2.Function:
-        """The definition that new containers run, options applied."""
+        """The definition that new containers run, with options applied."""
         revision = self.current_revision
         if self._spec is None or self._spec[0] != revision:
             self._spec = (revision, self._effective())
@@ -124,7 +132,7 @@ class Function:
 
     @property
     def fallbacks_of_spec(self) -> list[api_pb2.Resources]:
-        """The fallbacks as far as no options ask for other resources."""
+        """The fallbacks, unless options ask for other resources."""
         if self.parent is None:
             return self.fallbacks
         if self.options is not None and self.options.HasField("resources"):
@@ -141,7 +149,7 @@ class Function:
         return ""
 
     def keep(self, number: int, copy_of: int, oldest: int) -> None:
-        """Let a version of the app have the definition that is staged, or that an earlier version had."""
+        """Give a version of the app the staged definition, or the one of the version that it copies."""
         if copy_of:
             self.definitions[number] = self.definitions[copy_of]
         else:
@@ -158,7 +166,7 @@ class Function:
         self.rescale(None)
 
     def rescale(self, settings: api_pb2.AutoscalerSettings | None) -> None:
-        """Take over what ``update_autoscaler`` says; None forgets what it said so far."""
+        """Apply the settings of ``update_autoscaler``; None resets them."""
         if settings is None:
             self.autoscaler = api_pb2.AutoscalerSettings()
         else:
@@ -168,7 +176,7 @@ class Function:
     def scaling(self, default_window: float) -> Scaling:
         """Return how many containers there may be and how long they may be idle.
 
-        As defined, or as ``update_autoscaler`` said since. Asked for each input, so that the answer is kept.
+        ``update_autoscaler`` overrides the definition. The result is cached: it is needed for each input.
         """
         revision = self.current_revision
         if self._scaling is None or self._scaling[:2] != (revision, default_window):
@@ -183,14 +191,14 @@ class Function:
             settings.max_containers = self.spec.concurrency_limit
         if not settings.HasField("buffer_containers"):
             settings.buffer_containers = self.spec._experimental_buffer_containers
-        said = settings.scaledown_window or self.spec.task_idle_timeout_secs
-        settings.scaledown_window = said or max(round(default_window), 1)
+        window = settings.scaledown_window or self.spec.task_idle_timeout_secs
+        settings.scaledown_window = window or max(round(default_window), 1)
         return Scaling(
-            # A variant is one of many: keeping containers of each would never end.
+            # An app may have any number of variants: containers would be kept for each.
             min_containers=settings.min_containers if self.parent is None else self.autoscaler.min_containers,
             max_containers=settings.max_containers,
             buffer_containers=settings.buffer_containers,
-            scaledown_window=said or default_window,
+            scaledown_window=window or default_window,
             settings=settings,
         )
 
@@ -238,7 +246,7 @@ class Function:
         return metadata
 
     def data(self, definition: api_pb2.Function | None = None) -> api_pb2.FunctionData:
-        """The same as the SDK describes functions with; it insists on at least one ranked function."""
+        """Return the definition as FunctionData; the SDK expects at least one ranked function."""
         spec = self.spec if definition is None else definition
         fields = {
             f.name: getattr(spec, f.name)
@@ -252,7 +260,7 @@ class Function:
 
 
 def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> None:
-    """Change the definition as ``with_options`` asks; what it does not name stays."""
+    """Apply the options of ``with_options`` to the definition; other fields stay."""
     if options.replace_secret_ids:
         spec.ClearField("secret_ids")
     spec.secret_ids.extend(options.secret_ids)
@@ -282,15 +290,15 @@ def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> N
             setattr(spec.autoscaler_settings, _AUTOSCALER_OPTIONS[option.name], value)
 
 
-#: Field of a definition → what it asks for. A function that needs one of these must not deploy and then not do it.
+#: Field of a definition → the feature that it asks for. Such a function is refused instead of deployed without it.
 _UNSUPPORTED = {
     "shared_volume_mounts": "network file systems: use a Volume",
-    "proxy_id": "proxies: what runs here has the addresses of this machine",
-    "is_server": "servers: run what serves outside of Modal",
-    "http_config": "servers: run what serves outside of Modal",
-    "is_sessioned": "servers with sessions: run what serves outside of Modal",
-    "s3_mounts": "mounts of an old kind: use a CloudBucketMount",
-    "schedule": "schedules: deploy without `schedule=` and call the function from a scheduler of your own",
+    "proxy_id": "proxies: containers here have the addresses of this machine",
+    "is_server": "servers: run your server outside of Modal",
+    "http_config": "servers: run your server outside of Modal",
+    "is_sessioned": "servers with sessions: run your server outside of Modal",
+    "s3_mounts": "mounts of the old kind: use a CloudBucketMount",
+    "schedule": "schedules: deploy without `schedule=` and call the function from your own scheduler",
     "block_network": "containers without a network: deploy without `block_network=True`",
     "untrusted": "containers without access to Modal's API: deploy without `restrict_modal_access=True`",
 }
@@ -301,7 +309,7 @@ _OPEN = (0, 1)
 
 
 def refuse_unsupported(definition: api_pb2.Function) -> None:
-    """Raise UNIMPLEMENTED for a definition that asks for what the local control plane does not do."""
+    """Raise UNIMPLEMENTED for a definition that asks for a feature that the local control plane lacks."""
     for name, what in _UNSUPPORTED.items():
         field = definition.DESCRIPTOR.fields_by_name.get(name)
         if field is None:
@@ -319,7 +327,7 @@ def refuse_unsupported(definition: api_pb2.Function) -> None:
     if access is not None and access.network_access_type not in _OPEN:
         raise GRPCError(
             Status.UNIMPLEMENTED,
-            "The local control plane does not have containers with less of a network: deploy without limits on it",
+            "The local control plane does not have containers with a limited network: deploy without limits on it",
         )
     for mount in definition.cloud_bucket_mounts:
         check_mount(mount)

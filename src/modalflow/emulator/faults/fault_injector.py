@@ -1,7 +1,7 @@
-"""All that can go wrong on purpose in one control plane: rules added, listed and cleared while it runs.
+"""The faults of one control plane: rules are added, listed and cleared while it runs.
 
-Owns which part of the control plane hears of which rules, the clock's skew, stops of the world and late commits. A
-part that no rule concerns is left as if this did not exist.
+Owns the skew of the clock, the stops of the world, and which parts follow the rules. A part without a rule behaves as
+if there were no faults.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from modalflow.emulator import clock
-from modalflow.emulator.faults.containers import ContainerFaults
-from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.container_faults import ContainerFaults
 from modalflow.emulator.faults.late_commits import LateCommits
-from modalflow.emulator.faults.rpcs import RpcFaults
-from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.faults.spec import FaultSpecError, parse
+from modalflow.emulator.faults.rpc_faults import RpcFaults
+from modalflow.emulator.faults.rules import Occurrence, Rule, Rules
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError, parse
+from modalflow.emulator.faults.spec.kinds import Scope
 from modalflow.emulator.faults.stoppage import Stoppage
 
 log = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 TICK = 1.0
 
 
-class Faults:
+class FaultInjector:
     """The rules, and the parts of the control plane that follow them. Close it before those parts."""
 
     def __init__(
@@ -37,7 +37,7 @@ class Faults:
         self._stops: dict[asyncio.Task[None], Rule] = {}
 
     def add(self, text: str) -> Rule:
-        """Add a rule, effective at once; FaultSpecError if it cannot be read."""
+        """Add a rule, effective at once; FaultSpecError for an invalid specification."""
         rule = self.rules.add(text)
         self._refresh()
         if rule.spec.scope is Scope.WORLD and rule.spec.point == "once":
@@ -47,21 +47,21 @@ class Faults:
     def clear(self, rule_ids: Iterable[str] | None = None) -> list[Rule]:
         """Remove rules, all if no ids are given; KeyError for an unknown id.
 
-        What they hold back goes on: a stopped world, frozen containers, late commits, lost replies that are held. What
-        they have planned does not happen. Without ids that holds for what was brought about by ``at_once`` too.
+        Everything that they hold back goes on: a stopped world, frozen containers, late commits, held replies. Planned
+        faults are dropped. Without ids, this includes the faults of ``inject``.
         """
         removed = self.rules.clear(rule_ids)
         self._refresh()
         for task, rule in self._stops.items():
             if rule_ids is None or rule in removed:
                 task.cancel()
-        self._containers.give_up(None if rule_ids is None else removed)
+        self._containers.cancel(None if rule_ids is None else removed)
         return removed
 
-    def at_once(self, text: str) -> list[str]:
-        """Do something now, once, without a rule; return the ids of the containers it was done to.
+    def inject(self, text: str) -> list[str]:
+        """Inject a fault now, once, without a rule; return the ids of the affected containers.
 
-        FaultSpecError for what cannot be done at a given moment, LookupError if no container is concerned.
+        FaultSpecError for a fault that needs a rule, LookupError if no container matches.
         """
         spec = parse(text)
         rule = Rule("now", spec, f"{self.rules.seed}/now/{text}")
@@ -70,12 +70,12 @@ class Faults:
             return []
         if spec.scope is not Scope.CONTAINER or spec.kind.name == "crash-start":
             raise FaultSpecError(
-                f"fault {text!r}: {spec.kind.name!r} is no event that can be brought about now; add it as a rule. "
+                f"fault {text!r}: {spec.kind.name!r} cannot be injected once; add it as a rule. "
                 "For example: container/etl/load:preempt"
             )
-        found = self._containers.at_once(rule)
+        found = self._containers.inject(rule)
         if not found:
-            raise LookupError(f"fault {text!r}: no living container is concerned")
+            raise LookupError(f"fault {text!r}: no living container matches")
         return found
 
     def report(self) -> list[dict[str, Any]]:
@@ -83,7 +83,7 @@ class Faults:
         return [rule.report() for rule in self.rules]
 
     async def close(self) -> None:
-        """Let everything go on that was held back; change nothing more."""
+        """Release everything that was held back, and inject nothing more."""
         tasks = [*self._stops, *([self._ticking] if self._ticking else [])]
         for task in tasks:
             task.cancel()
@@ -109,27 +109,27 @@ class Faults:
         while True:
             await asyncio.sleep(TICK)
             try:
-                self._containers.second()
+                self._containers.tick()
                 for rule in self.rules.of(Scope.WORLD):
                     if rule.spec.point == "second":
                         self._maybe_stop(rule)
             except Exception:
-                # A loop's boundary: the rules of the next second still count.
-                log.exception("a second's faults failed")
+                # A loop's boundary: the rules still apply in the next second.
+                log.exception("The faults of one second failed")
 
     def _maybe_stop(self, rule: Rule) -> None:
-        turn = rule.happens("world")
-        if turn is None:
+        occurrence = rule.draw("world")
+        if occurrence is None:
             return
-        task = asyncio.get_running_loop().create_task(self._stop(rule, turn))
+        task = asyncio.get_running_loop().create_task(self._stop(rule, occurrence))
         self._stops[task] = rule
         task.add_done_callback(self._stops.pop)
 
-    async def _stop(self, rule: Rule, turn: Turn) -> None:
+    async def _stop(self, rule: Rule, occurrence: Occurrence) -> None:
         if (wait := rule.spec.options.get("wait")) is not None:
-            await asyncio.sleep(wait.draw(turn.random))
+            await asyncio.sleep(wait.draw(occurrence.random))
         seconds, frozen = rule.spec.value, rule.spec.options.get("containers") == "frozen"
-        rule.note(turn, f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
+        rule.record(occurrence, f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
         over = asyncio.Event()
         self._stoppage.begin()
         if frozen:

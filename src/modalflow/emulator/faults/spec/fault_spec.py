@@ -1,6 +1,6 @@
 """Reading a fault's specification: ``TARGET:KIND[=VALUE][,OPTION=VALUE…]``.
 
-Owns the grammar and the words about what is wrong with a specification. What may stand in one is kinds.py's.
+Owns the grammar and the error messages. kinds.py has the kinds and their options.
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modalflow.emulator.faults.kinds import KINDS, OPTIONS, Kind, Scope, of_scope
-from modalflow.emulator.faults.values import Value, choice
+from modalflow.emulator.faults.spec.kinds import KINDS, OPTIONS, FaultKind, Scope, of_scope
+from modalflow.emulator.faults.spec.values import Value, choice
 from modalflow.emulator.rpc.handlers import rpc_table
 
 _WORLD = {scope.value: scope for scope in Scope if scope is not Scope.RPC}
 
 
 class FaultSpecError(ValueError):
-    """A specification cannot be read. Its text holds the specification, the place and an example."""
+    """A specification is invalid. The text holds the specification, the place and an example."""
 
 
 @dataclass(frozen=True)
-class Spec:
-    """A fault as it was specified."""
+class FaultSpec:
+    """The specification of one fault."""
 
     text: str
-    kind: Kind
+    kind: FaultKind
     pattern: str
-    """What it happens to, with wildcards: an RPC's name, or what follows the first slash."""
+    """The target, with wildcards: the name of an RPC, or the part behind the first slash."""
     value: Any = None
     point: str = ""
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -39,14 +39,14 @@ class Spec:
         return self.kind.scope
 
     def concerns(self, subject: str) -> bool:
-        """Whether it is about the RPC, object or ``APP/FUNCTION`` of that name."""
+        """Return whether it matches the RPC, object or ``APP/FUNCTION`` of that name."""
         if self.scope is Scope.CONTAINER and "/" not in self.pattern:
             return fnmatch.fnmatchcase(subject.partition("/")[0], self.pattern)
         return fnmatch.fnmatchcase(subject, self.pattern)
 
 
-def parse(text: str) -> Spec:
-    """Read a specification; FaultSpecError if it cannot be."""
+def parse(text: str) -> FaultSpec:
+    """Read a specification; FaultSpecError for an invalid one."""
     target, colon, rest = text.strip().partition(":")
     if not colon or not target or not rest:
         raise _error(text, text, "expected TARGET:KIND", "FunctionMap:unavailable,p=0.1")
@@ -64,7 +64,7 @@ def parse(text: str) -> Spec:
         )
     value = _value(text, kind, value_text if given else None)
     options, point = _options(text, kind, others)
-    return Spec(text.strip(), kind, pattern, value, point, options)
+    return FaultSpec(text.strip(), kind, pattern, value, point, options)
 
 
 def _target(text: str, target: str) -> tuple[Scope, str]:
@@ -79,13 +79,13 @@ def _target(text: str, target: str) -> tuple[Scope, str]:
         raise _error(
             text,
             target,
-            f"no RPC of the installed SDK is named {target!r}, and nothing else either; expected {expected}",
+            f"{target!r} is no RPC of the installed SDK and no other target; expected {expected}",
             "FunctionMap:unavailable,p=0.1",
         )
     return Scope.RPC, target
 
 
-def _value(text: str, kind: Kind, given: str | None) -> Any:
+def _value(text: str, kind: FaultKind, given: str | None) -> Any:
     if kind.value is None:
         if given is not None:
             raise _error(text, f"{kind.name}={given}", f"{kind.name!r} takes no value", kind.example)
@@ -97,7 +97,7 @@ def _value(text: str, kind: Kind, given: str | None) -> Any:
     return _read(text, kind.name, kind.value, given, kind.example)
 
 
-def _options(text: str, kind: Kind, parts: Iterable[str]) -> tuple[dict[str, Any], str]:
+def _options(text: str, kind: FaultKind, parts: Iterable[str]) -> tuple[dict[str, Any], str]:
     known: dict[str, Value] = {name: OPTIONS[name].value for name in kind.options}
     if kind.points:
         known["at"] = choice(*kind.points)
@@ -107,10 +107,10 @@ def _options(text: str, kind: Kind, parts: Iterable[str]) -> tuple[dict[str, Any
         if name not in known or not given:
             expected = _alternatives(name, known) if known else "none"
             raise _error(
-                text, part, f"{part!r} is no option of {kind.name!r}; expected NAME=VALUE of {expected}", kind.example
+                text, part, f"{part!r} is no option of {kind.name!r}; expected NAME=VALUE with {expected}", kind.example
             )
         if name in options:
-            raise _error(text, part, f"{name!r} stands there twice", kind.example)
+            raise _error(text, part, f"{name!r} is given twice", kind.example)
         options[name] = _read(text, name, known[name], value_text, kind.example)
     point = options.pop("at", kind.points[0] if kind.points else "")
     return options, point
@@ -126,7 +126,7 @@ def _read(text: str, name: str, value: Value, given: str, example: str) -> Any:
 
 
 def _split(text: str) -> Iterator[str]:
-    """Yield the parts between commas, those within parentheses left alone."""
+    """Yield the parts between commas; commas within parentheses do not count."""
     part, depth = "", 0
     for character in text:
         depth += (character == "(") - (character == ")")

@@ -1,6 +1,6 @@
-"""Telling a running control plane what to do wrong: the client's side of its control endpoint.
+"""The client of the control endpoint: it adds, lists and clears the faults of a running control plane.
 
-Owns requests and what they return. It needs nothing but an address and a token, so any process may use it.
+Owns requests and their results. It needs only an address and a token, so any process can use it.
 """
 
 from __future__ import annotations
@@ -12,28 +12,19 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import quote, urlsplit
 
-from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.injection import Injection
+from modalflow.emulator.faults.spec.kinds import Scope
 
 SECONDS = 30.0
 
 
 class FaultError(RuntimeError):
-    """The control plane did not do what it was asked. Its text says why, and what to do."""
-
-
-@dataclass(frozen=True)
-class Injection:
-    """One fault that happened: when (the system's time), to what, at which occasion, and how it showed."""
-
-    at: float
-    subject: str
-    occasion: int
-    what: str
+    """The control plane refused a request. The text says why, and what to do."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A rule, with what it saw and did so far; ``last`` holds its newest hundred injections."""
+    """A rule and its effects so far; ``last`` holds its newest hundred injections."""
 
     id: str
     spec: str
@@ -75,12 +66,12 @@ class FaultControl:
         return f"FaultControl({self._url!r})"
 
     def add(self, spec: str) -> Fault:
-        """Add a fault, effective at once; FaultError if it cannot be read."""
+        """Add a fault, effective at once; FaultError for an invalid specification."""
         return _fault(self._send("POST", "/control/faults", {"spec": spec}))
 
     def list(self) -> Faults:
-        """Return the faults in the order in which they were added, those of the command line first."""
-        return [_fault(said) for said in self._send("GET", "/control/faults")["faults"]]
+        """Return the faults, oldest first; those of the command line come before the others."""
+        return [_fault(each) for each in self._send("GET", "/control/faults")["faults"]]
 
     def clear(self, ids: Iterable[str] | None = None) -> Faults:
         """Remove the faults with these ids, or all; return them as they were at the end."""
@@ -88,7 +79,7 @@ class FaultControl:
         if chosen == []:
             return []
         query = "&".join(chosen or ())
-        return [_fault(said) for said in self._send("DELETE", f"/control/faults?{query}")["faults"]]
+        return [_fault(each) for each in self._send("DELETE", f"/control/faults?{query}")["faults"]]
 
     def now(
         self,
@@ -100,12 +91,12 @@ class FaultControl:
         function: str = "",
         **options: str | int,
     ) -> ContainerIds:
-        """Do something once, now: ``kill``, ``freeze`` or ``preempt`` containers, or ``stop`` the world.
+        """Inject a fault once, now: ``kill``, ``freeze`` or ``preempt`` containers, or ``stop`` the world.
 
-        Which containers, a container's id says, or the names of an app and of a function (wildcards allowed, ``C.*``
-        for a class). Options are those of the kind, with ``_`` for ``-``; ``count=1`` takes the oldest container alone.
-        Return the ids of the containers; FaultError if there is none. A whole specification is taken too, as the first
-        argument.
+        Name the containers by their id, or by the names of an app and a function (wildcards allowed, ``C.*`` for a
+        class). Options are those of the kind, with ``_`` for ``-``; ``count=1`` selects the oldest container only.
+        Return the ids of the containers; FaultError if there is none. You can also pass a whole specification as the
+        first argument.
         """
         if ":" in kind:
             spec = kind
@@ -123,8 +114,8 @@ class FaultControl:
 
     def containers(self) -> Containers:
         """Return the living containers, oldest first."""
-        said = self._send("GET", "/control/containers")["containers"]
-        return [RunningContainer(**{**each, "inputs": tuple(each["inputs"])}) for each in said]
+        found = self._send("GET", "/control/containers")["containers"]
+        return [RunningContainer(**{**each, "inputs": tuple(each["inputs"])}) for each in found]
 
     def _send(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         if not self._url:
@@ -134,15 +125,15 @@ class FaultControl:
         try:
             connection.request(method, path, json.dumps(body) if body is not None else None, self._headers)
             answer = connection.getresponse()
-            said = answer.read().decode()
+            text = answer.read().decode()
         except OSError as error:
             raise FaultError(f"The control endpoint at {self._url} does not answer ({error})") from error
         finally:
             connection.close()
         if answer.status != http.client.OK:
-            raise FaultError(said)
-        return json.loads(said)
+            raise FaultError(text)
+        return json.loads(text)
 
 
-def _fault(said: dict[str, Any]) -> Fault:
-    return Fault(**{**said, "last": tuple(Injection(**each) for each in said["last"])})
+def _fault(body: dict[str, Any]) -> Fault:
+    return Fault(**{**body, "last": tuple(Injection(**each) for each in body["last"])})

@@ -15,10 +15,10 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.faults.containers import ContainerFaults
+from modalflow.emulator.faults.container_faults import ContainerFaults
 from modalflow.emulator.faults.rules import Rule, Rules
-from modalflow.emulator.faults.spec import parse
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.faults.spec.fault_spec import parse
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.processes.process import Process
 from tests.unit.emulator.parts import Notes, make_call
 
@@ -86,7 +86,7 @@ async def test_a_second_counts_for_every_container_that_works() -> None:
     fleet, made = Fleet("container/app/f:kill,at=second,after=2,count=1"), function()
     first, other = await fleet.call(made), await fleet.call(function("g"))
     for expected in ([False, False], [False, False], [True, False], [True, False]):
-        fleet.faults.second()
+        fleet.faults.tick()
         await fleet.settle()
         assert killed(first, other) == expected
     await fleet.close()
@@ -106,7 +106,7 @@ async def test_now_takes_the_oldest_first() -> None:
     """With `count=1` one container is chosen: the one that was started first."""
     fleet, made = Fleet(), function()
     first, second = await fleet.call(made), await fleet.call(made)
-    chosen = fleet.faults.at_once(Rule("now", parse("container:kill,count=1"), "1"))
+    chosen = fleet.faults.inject(Rule("now", parse("container:kill,count=1"), "1"))
     await fleet.settle()
     assert chosen == [first.container_id]
     assert killed(first, second) == [True, False]

@@ -1,6 +1,6 @@
 """Faults of containers: killed, frozen, preempted, or never got to work.
 
-Owns when and how. What the end of a container means for its inputs is decided where it always is, in pools.py.
+Owns the time and the manner. Pools decides what the end of a container means for its inputs, as for any other end.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any, Protocol
 
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.faults.stopping import freeze, thaw
+from modalflow.emulator.faults.freezing import freeze, thaw
+from modalflow.emulator.faults.rules import Occurrence, Rule, Rules
+from modalflow.emulator.faults.spec.kinds import Scope
 
 #: Modal's guide, "Preemption" and "Container lifecycle hooks": exit handlers have 30 seconds after the interrupt.
 PREEMPTION_GRACE = 30.0
 
-#: How often a container that starts is looked at for its process.
+#: Seconds between two checks whether a starting container has its process.
 PROCESS_POLL = 0.005
 
 _CRASH = "crash-start"
@@ -34,7 +34,7 @@ class ContainerLauncher(Protocol):
 
 
 class ContainerFaults:
-    """Runs containers for the pools, and lets happen to them what the rules say."""
+    """Runs containers for the pools, and applies the rules to them."""
 
     def __init__(self, rules: Rules, containers: Containers, launcher: ContainerLauncher) -> None:
         self._rules, self._containers, self._launcher = rules, containers, launcher
@@ -43,7 +43,7 @@ class ContainerFaults:
 
     @property
     def has_seconds(self) -> bool:
-        """Whether some rule looks at containers every second."""
+        """Whether a rule applies to containers every second."""
         return any(rule.spec.point == "second" for rule in self._now)
 
     def refresh(self) -> None:
@@ -54,9 +54,9 @@ class ContainerFaults:
         for rule in self._now:
             if rule.spec.kind.name != _CRASH or not _concerns(rule, container):
                 continue
-            turn = rule.happens(_subject(container))
-            if turn is not None:
-                rule.note(turn, f"{container.container_id} ended while it started")
+            occurrence = rule.draw(_subject(container))
+            if occurrence is not None:
+                rule.record(occurrence, f"{container.container_id} ended while it started")
                 container.stderr_tail.append(f"(ended on purpose: {rule.spec.text})\n")
                 return 1
         self._reached("start", container)
@@ -73,22 +73,22 @@ class ContainerFaults:
     def _reached(self, point: str, container: Container) -> None:
         for rule in self._now:
             if rule.spec.point == point and rule.spec.kind.name != _CRASH and _concerns(rule, container):
-                turn = rule.happens(_subject(container))
-                if turn is not None:
-                    self._begin(rule, container, turn)
+                occurrence = rule.draw(_subject(container))
+                if occurrence is not None:
+                    self._begin(rule, container, occurrence)
 
-    def second(self) -> None:
+    def tick(self) -> None:
         """Apply the rules for one more second in the life of every ready container."""
         for container in self._containers:
             if container.state is State.READY:
                 self._reached("second", container)
 
-    def at_once(self, rule: Rule) -> list[str]:
-        """Do it now to the living containers that the rule concerns, oldest first; return their ids."""
+    def inject(self, rule: Rule) -> list[str]:
+        """Apply a rule now to the living containers that it concerns, oldest first; return their ids."""
         chosen = []
         for container in self._containers:
-            if _concerns(rule, container) and (turn := rule.happens(_subject(container))) is not None:
-                self._begin(rule, container, turn)
+            if _concerns(rule, container) and (occurrence := rule.draw(_subject(container))) is not None:
+                self._begin(rule, container, occurrence)
                 chosen.append(container.container_id)
         return chosen
 
@@ -97,39 +97,39 @@ class ContainerFaults:
         for container in self._containers:
             self._spawn(None, self._freeze(container, over.wait))
 
-    def give_up(self, rules: Iterable[Rule] | None = None) -> None:
-        """Let what those rules froze go on, and do nothing more that they planned; without any, of whatever rule."""
+    def cancel(self, rules: Iterable[Rule] | None = None) -> None:
+        """Thaw the containers that those rules froze, and drop what they planned. Without ``rules``, of all rules."""
         chosen = None if rules is None else list(rules)
         for task, rule in list(self._tasks.items()):
             if chosen is None or rule in chosen:
                 task.cancel()
 
     async def close(self) -> None:
-        """Give up everything and wait until it is so."""
-        self.give_up()
+        """Cancel everything, and wait until it has ended."""
+        self.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _begin(self, rule: Rule, container: Container, turn: Turn) -> None:
+    def _begin(self, rule: Rule, container: Container, occurrence: Occurrence) -> None:
         wait = rule.spec.options.get("wait")
-        self._spawn(rule, self._do(rule, container, turn, 0.0 if wait is None else wait.draw(turn.random)))
+        self._spawn(rule, self._do(rule, container, occurrence, 0.0 if wait is None else wait.draw(occurrence.random)))
 
     def _spawn(self, rule: Rule | None, work: Coroutine[Any, Any, None]) -> None:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._tasks[task] = rule
         task.add_done_callback(self._tasks.pop)
 
-    async def _do(self, rule: Rule, container: Container, turn: Turn, wait: float) -> None:
-        """Wait for the process and then for the time, act. Nothing happens to one that has ended by then."""
+    async def _do(self, rule: Rule, container: Container, occurrence: Occurrence, wait: float) -> None:
+        """Wait for the process and then for the time, then act; a container that has ended by then is left alone."""
         while container.process is None and container.state is not State.ENDED:
             await asyncio.sleep(PROCESS_POLL)
         if wait:
             await asyncio.sleep(wait)
         if container.state is State.ENDED or container.process is None:
-            rule.note(turn, f"{container.container_id} had ended already")
+            rule.record(occurrence, f"{container.container_id} had ended already")
             return
         kind = rule.spec.kind.name
         running = ", ".join(container.inputs) or "no input"
-        rule.note(turn, f"{container.container_id} {_DONE[kind]} while it ran {running}")
+        rule.record(occurrence, f"{container.container_id} {_DONE[kind]} while it ran {running}")
         if kind == "kill":
             container.process.kill()
         elif kind == "preempt":

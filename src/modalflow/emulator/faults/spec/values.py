@@ -1,6 +1,6 @@
 """The values in a fault's specification: durations, delays that vary, rates, probabilities.
 
-Owns how they are written, read and drawn. It knows no fault.
+Owns their notation, parsing and random draws. It knows no fault.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CALL = re.compile(r"([a-z]+)\((.*)\)")
 
 @dataclass(frozen=True)
 class Delay:
-    """Seconds that are drawn anew each time."""
+    """A distribution of seconds, drawn for each use."""
 
     shape: str
     numbers: tuple[float, ...]
@@ -123,7 +123,7 @@ def positive(text: str) -> int:
 
 
 def one_of(*words: str) -> Callable[[str], str]:
-    """Return what reads one of these words."""
+    """Return a function that reads one of these words."""
 
     def read(text: str) -> str:
         if text not in words:
@@ -135,7 +135,7 @@ def one_of(*words: str) -> Callable[[str], str]:
 
 @dataclass(frozen=True)
 class Value:
-    """How something is written and read: the word for it in a table, what is expected, an example."""
+    """A notation: its word in tables, a description for errors, an example and its parser."""
 
     word: str
     expected: str
@@ -159,5 +159,5 @@ POSITIVE = Value("N", "a whole number of 1 or more", "3", positive)
 
 
 def choice(*words: str) -> Value:
-    """A value that is one of these words."""
+    """Return the notation of a value that is one of these words."""
     return Value("|".join(words), "one of " + ", ".join(words), words[0], one_of(*words))

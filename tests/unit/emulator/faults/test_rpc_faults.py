@@ -8,7 +8,7 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.rpcs import RpcFaults
+from modalflow.emulator.faults.rpc_faults import RpcFaults
 from modalflow.emulator.faults.rules import Rules
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.rpc.handlers import Handlers

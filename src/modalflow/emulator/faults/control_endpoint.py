@@ -1,6 +1,6 @@
 """The control endpoint: faults added, listed and cleared over HTTP while the control plane runs.
 
-Owns paths, authentication and the plain data that goes there and back. It answers during a stop of the world.
+Owns paths, authentication and the JSON bodies. It answers during a stop of the world, too.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from aiohttp import web
 
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.faults.service import Faults
-from modalflow.emulator.faults.spec import FaultSpecError
+from modalflow.emulator.faults.fault_injector import FaultInjector
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError
 from modalflow.emulator.rpc.credentials import Credentials
 
 FAULTS = "/control/faults"
@@ -26,14 +26,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def authorization(token_id: str, token_secret: str) -> str:
-    """Return the header with which a client proves that it has the token."""
+    """Return the header that authenticates a client."""
     return f"Bearer {token_id}:{token_secret}"
 
 
-class Endpoint:
-    """Handlers for the HTTP server that is there anyway. A container, which has no token, is refused."""
+class ControlEndpoint:
+    """The handlers of the control endpoint, for the HTTP server. Containers are refused: they have no token."""
 
-    def __init__(self, faults: Faults, containers: Containers, credentials: Credentials) -> None:
+    def __init__(self, faults: FaultInjector, containers: Containers, credentials: Credentials) -> None:
         self._faults, self._living = faults, containers
         self._expected = authorization(credentials.token_id, credentials.token_secret).encode()
 
@@ -69,12 +69,12 @@ class Endpoint:
         try:
             removed = self._faults.clear(ids or None)
         except KeyError as error:
-            raise web.HTTPNotFound(text=f"There is no fault {error.args[0]!r}; `list` names those there are") from error
+            raise web.HTTPNotFound(text=f"There is no fault {error.args[0]!r}; `list` shows all faults") from error
         return web.json_response({"faults": [rule.report() for rule in removed]})
 
     async def _at_once(self, request: web.Request) -> web.Response:
         try:
-            return web.json_response({"containers": self._faults.at_once(await _spec(request))})
+            return web.json_response({"containers": self._faults.inject(await _spec(request))})
         except FaultSpecError as error:
             raise web.HTTPBadRequest(text=str(error)) from error
         except LookupError as error:

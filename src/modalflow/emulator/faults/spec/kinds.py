@@ -9,7 +9,7 @@ import enum
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from modalflow.emulator.faults.values import (
+from modalflow.emulator.faults.spec.values import (
     DELAY,
     DURATION,
     POSITIVE,
@@ -47,24 +47,24 @@ TARGETS: Mapping[Scope, tuple[str, str]] = {
 
 
 @dataclass(frozen=True)
-class Option:
+class FaultOption:
     """An option of a fault."""
 
     value: Value
     help: str
 
 
-OPTIONS: Mapping[str, Option] = {
-    "p": Option(PROBABILITY, "The probability each time, from the fault's own random numbers."),
-    "after": Option(WHOLE, "Skips the first N times."),
-    "every": Option(POSITIVE, "Happens every N-th time, beginning with the first."),
-    "count": Option(POSITIVE, "Happens N times at most."),
-    "for": Option(choice("clients", "containers"), "Only for calls from these."),
-    "retry-after": Option(DURATION, "Adds an RPCRetryPolicy: the SDK waits for this time, and retries forever."),
-    "burst": Option(POSITIVE, "How many calls may come at once. Default: the calls of one second."),
-    "wait": Option(DELAY, "Delay between the point in time and the fault."),
-    "containers": Option(choice("running", "frozen"), "State of the containers during the fault."),
-    "grace": Option(
+OPTIONS: Mapping[str, FaultOption] = {
+    "p": FaultOption(PROBABILITY, "The probability each time, from the fault's own random numbers."),
+    "after": FaultOption(WHOLE, "Skips the first N times."),
+    "every": FaultOption(POSITIVE, "Happens every N-th time, beginning with the first."),
+    "count": FaultOption(POSITIVE, "Happens N times at most."),
+    "for": FaultOption(choice("clients", "containers"), "Only for calls from these."),
+    "retry-after": FaultOption(DURATION, "Adds an RPCRetryPolicy: the SDK waits for this time, and retries forever."),
+    "burst": FaultOption(POSITIVE, "How many calls may come at once. Default: the calls of one second."),
+    "wait": FaultOption(DELAY, "Delay between the point in time and the fault."),
+    "containers": FaultOption(choice("running", "frozen"), "State of the containers during the fault."),
+    "grace": FaultOption(
         DURATION, "Time for the exit handlers of a preempted container. Default: 30s, as in Modal's documentation."
     ),
 }
@@ -84,7 +84,7 @@ WORLD_POINTS = ("once", "second")
 
 
 @dataclass(frozen=True)
-class Kind:
+class FaultKind:
     """One kind of fault. Without ``value`` it takes none; ``default`` is its default value."""
 
     name: str
@@ -98,9 +98,9 @@ class Kind:
     """Values of ``at``; the first is the default."""
 
 
-def _rpc_kinds() -> Iterator[Kind]:
+def _rpc_kinds() -> Iterator[FaultKind]:
     by_caller = (*COUNTING, "for")
-    yield Kind(
+    yield FaultKind(
         "delay",
         Scope.RPC,
         "Delays the call. Several delays add up.",
@@ -110,21 +110,21 @@ def _rpc_kinds() -> Iterator[Kind]:
     )
     for name in ("unavailable", "internal", "unknown", "cancelled", "deadline-exceeded"):
         words = name.replace("-", "_").upper()
-        yield Kind(
+        yield FaultKind(
             name,
             Scope.RPC,
             f"{words} instead of an answer. The call has no effect. The SDK retries three times.",
             f"FunctionMap:{name},p=0.1",
             options=by_caller,
         )
-        yield Kind(
+        yield FaultKind(
             f"{name}-after",
             Scope.RPC,
             f"{words} instead of an answer, but the call has its effect. Of a stream, the first message arrives.",
             f"FunctionMap:{name}-after,count=1",
             options=by_caller,
         )
-    yield Kind(
+    yield FaultKind(
         "lost-reply",
         Scope.RPC,
         "The call has its effect, but its answer never comes. `reset` resets the stream, as a failing proxy does. "
@@ -134,7 +134,7 @@ def _rpc_kinds() -> Iterator[Kind]:
         default="reset",
         options=by_caller,
     )
-    yield Kind(
+    yield FaultKind(
         "resource-exhausted",
         Scope.RPC,
         "RESOURCE_EXHAUSTED. The call has no effect. The SDK raises ResourceExhaustedError at once, unless you set "
@@ -142,7 +142,7 @@ def _rpc_kinds() -> Iterator[Kind]:
         "QueuePut:resource-exhausted,retry-after=2s,count=5",
         options=(*by_caller, "retry-after"),
     )
-    yield Kind(
+    yield FaultKind(
         "rate",
         Scope.RPC,
         "RESOURCE_EXHAUSTED for calls above this rate. It depends on the clock and not on the seed.",
@@ -150,7 +150,7 @@ def _rpc_kinds() -> Iterator[Kind]:
         RATE,
         options=("for", "burst", "retry-after"),
     )
-    yield Kind(
+    yield FaultKind(
         "unauthenticated",
         Scope.RPC,
         "UNAUTHENTICATED, as after a rotation of the token. The SDK raises AuthError. The call has no effect.",
@@ -159,21 +159,21 @@ def _rpc_kinds() -> Iterator[Kind]:
     )
 
 
-def _world_kinds() -> Iterator[Kind]:
-    yield Kind("lose-put", Scope.QUEUE, "Loses an item after its put. Counts items.", "queue:lose-put,p=0.01")
-    yield Kind(
+def _world_kinds() -> Iterator[FaultKind]:
+    yield FaultKind("lose-put", Scope.QUEUE, "Loses an item after its put. Counts items.", "queue:lose-put,p=0.01")
+    yield FaultKind(
         "lose-get",
         Scope.QUEUE,
         "Loses an item on its way to a reader. Counts items.",
         "queue/events:lose-get,count=1",
     )
-    yield Kind(
+    yield FaultKind(
         "expire",
         Scope.DICT,
         "An entry counts as expired at a request (get, contains, pop, a claim). Counts requests.",
         "dict/claims:expire,p=0.05",
     )
-    yield Kind(
+    yield FaultKind(
         "delay-commit",
         Scope.VOLUME,
         "Delays an explicit or background commit. Until then, other readers see the old files.",
@@ -181,7 +181,7 @@ def _world_kinds() -> Iterator[Kind]:
         DELAY,
     )
     points, options = CONTAINER_POINTS, (*COUNTING, "wait")
-    yield Kind(
+    yield FaultKind(
         "kill",
         Scope.CONTAINER,
         "The container ends with SIGKILL, as on a lost machine or without memory.",
@@ -189,7 +189,7 @@ def _world_kinds() -> Iterator[Kind]:
         options=options,
         points=points,
     )
-    yield Kind(
+    yield FaultKind(
         "freeze",
         Scope.CONTAINER,
         "All processes of the container stop for this time (SIGSTOP), with their heartbeats.",
@@ -198,7 +198,7 @@ def _world_kinds() -> Iterator[Kind]:
         options=options,
         points=points,
     )
-    yield Kind(
+    yield FaultKind(
         "preempt",
         Scope.CONTAINER,
         "SIGINT, time for exit handlers, SIGKILL. Then the same inputs run again in another container. Has no effect "
@@ -207,13 +207,13 @@ def _world_kinds() -> Iterator[Kind]:
         options=(*options, "grace"),
         points=points,
     )
-    yield Kind(
+    yield FaultKind(
         "crash-start",
         Scope.CONTAINER,
         "A container ends with exit code 1 before its first input, as in a crash loop.",
         "container/etl/load:crash-start,count=2",
     )
-    yield Kind(
+    yield FaultKind(
         "skew",
         Scope.CLOCK,
         "Moves the clock of the control plane: timestamps, and lifetimes of results, Dict entries and partitions. "
@@ -222,7 +222,7 @@ def _world_kinds() -> Iterator[Kind]:
         SIGNED_DURATION,
         options=(),
     )
-    yield Kind(
+    yield FaultKind(
         "stop",
         Scope.WORLD,
         "Holds back all answers over gRPC and HTTP for this time.",
@@ -233,9 +233,11 @@ def _world_kinds() -> Iterator[Kind]:
     )
 
 
-KINDS: Mapping[tuple[Scope, str], Kind] = {(kind.scope, kind.name): kind for kind in (*_rpc_kinds(), *_world_kinds())}
+KINDS: Mapping[tuple[Scope, str], FaultKind] = {
+    (kind.scope, kind.name): kind for kind in (*_rpc_kinds(), *_world_kinds())
+}
 
 
-def of_scope(scope: Scope) -> dict[str, Kind]:
+def of_scope(scope: Scope) -> dict[str, FaultKind]:
     """Return the kinds of one scope by name."""
     return {kind.name: kind for kind in KINDS.values() if kind.scope is scope}

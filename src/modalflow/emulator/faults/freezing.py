@@ -1,6 +1,6 @@
-"""Making processes stand still, and letting them go on.
+"""Freezing and thawing the processes of a container.
 
-Owns the signals. It is given the first process of a container, and takes all that descend from it.
+Owns the signals. A container is given by its first process; all descendants are included.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from modalflow.support.linux import family, send
 
 
 def freeze(root: int) -> list[int]:
-    """Stop the process and all below it; return them. A stopped one starts no more, so this comes to an end."""
+    """Stop the process and its descendants; return them. Stopped processes start no others, so the loop ends."""
     stopped: list[int] = []
     while new := [pid for pid in family(root) if pid not in stopped]:
         for pid in new:
@@ -21,6 +21,6 @@ def freeze(root: int) -> list[int]:
 
 
 def thaw(pids: list[int]) -> None:
-    """Let stopped processes go on; those that ended meanwhile are left alone."""
+    """Continue stopped processes; skip those that ended meanwhile."""
     for pid in reversed(pids):
         send(pid, signal.SIGCONT)

@@ -1,6 +1,6 @@
-"""What has to be done from time to time: ending idle containers, noticing silent ones, forgetting the old.
+"""Periodic work: it ends idle and silent containers, stops abandoned apps and forgets old data.
 
-Owns the clock of these policies and nothing else.
+Owns the schedule of these policies.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ log = logging.getLogger(__name__)
 
 TICK = 0.5
 
-#: A container that was silent for this long hangs, or its process was stopped. The runtime heartbeats every 15 seconds
-#: (``heartbeat_interval`` in modal/config.py); when Modal gives one up is inferred.
+#: A container that sent no heartbeat for this long hangs, or its process was stopped. The runtime sends one every 15
+#: seconds (``heartbeat_interval`` in modal/config.py); Modal's limit is inferred.
 SILENT_AFTER = 120.0
 
-#: A function's timeout is its startup timeout too unless it says otherwise, and may be a second; that a laptop under
-#: load takes longer to start a process is not the app's fault.
+#: By default the timeout of a function is its startup timeout too, and may be one second. On a laptop under load, the
+#: start of a process takes longer than that.
 SHORTEST_STARTUP_TIMEOUT = 30.0
 
 #: Ticks between two rounds of forgetting.
@@ -37,7 +37,7 @@ FORGET_EVERY = 600
 
 
 class Housekeeping:
-    """Ticks until it is stopped."""
+    """Runs the periodic work until it is cancelled."""
 
     def __init__(
         self,
@@ -60,30 +60,30 @@ class Housekeeping:
             self.tick(time.monotonic(), forget=ticks % FORGET_EVERY == 0)
 
     def tick(self, now: float, *, forget: bool = False) -> None:
-        chores: list[Callable[[], object]] = [
+        tasks: list[Callable[[], object]] = [
             self._apps.stop_abandoned,
             self._apps.stop_finished,
-            *(partial(self._look_after, container, now) for container in self._containers),
+            *(partial(self._check, container, now) for container in self._containers),
             partial(self._pools.scale_down, now),
             self._pools.placing.tell,
         ]
         if forget:
-            chores += [
+            tasks += [
                 self._calls.forget_expired,
                 self._apps.forget_stopped,
                 self._logs.forget_old,
                 partial(self._blobs.remove_unused, self._calls.blobs),
                 self._volumes.remove_unused,
             ]
-        for chore in chores:
+        for task in tasks:
             try:
-                chore()
+                task()
             except Exception:
-                # A loop's boundary: one chore that fails each time must not keep containers from ending.
-                log.exception("upkeep failed at %s", chore)
+                # A loop's boundary: one task that fails each time must not keep containers from ending.
+                log.exception("Periodic work failed at %s", task)
 
     @staticmethod
-    def _look_after(container: Container, now: float) -> None:
+    def _check(container: Container, now: float) -> None:
         if container.process is None:
             return
         silent = now - container.last_heard
@@ -92,5 +92,5 @@ class Housekeeping:
             container.stderr_tail.append(f"(it took longer than its startup timeout of {startup:g} s)\n")
             container.process.kill()
         elif container.state is State.READY and silent > SILENT_AFTER:
-            log.warning("container %s sent no heartbeat for %.0f s and is killed", container.container_id, silent)
+            log.warning("Container %s sent no heartbeat for %.0f s and is killed", container.container_id, silent)
             container.process.kill()

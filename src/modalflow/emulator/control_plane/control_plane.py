@@ -11,11 +11,11 @@ from typing import Any
 
 from grpclib.server import Server
 
+from modalflow.emulator.control_plane.wiring import grpc_server, wire
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.serving import ClosingServer
+from modalflow.emulator.rpc.grpc_server import ClosingServer
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.wiring import grpc_server, wire
 
 
 class ListenError(RuntimeError):
@@ -60,8 +60,8 @@ class ControlPlane:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise ListenError(
-                f"nothing can listen on port {self.options.port} of {host} ({reason}); "
-                "stop what does, or give another --port"
+                f"cannot listen on port {self.options.port} of {host} ({reason}); "
+                "stop the program that does, or choose another --port"
             ) from error
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{_port(server)}"
         return server

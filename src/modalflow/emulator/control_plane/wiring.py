@@ -24,16 +24,16 @@ from modalflow.emulator.containers.launch.memory_watch import MemoryWatch
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
-from modalflow.emulator.faults.containers import ContainerFaults
-from modalflow.emulator.faults.endpoint import Endpoint
+from modalflow.emulator.control_plane.housekeeping import Housekeeping
+from modalflow.emulator.faults.container_faults import ContainerFaults
+from modalflow.emulator.faults.control_endpoint import ControlEndpoint
+from modalflow.emulator.faults.fault_injector import FaultInjector
 from modalflow.emulator.faults.late_commits import LateCommits
-from modalflow.emulator.faults.rpcs import RpcFaults
+from modalflow.emulator.faults.rpc_faults import RpcFaults
 from modalflow.emulator.faults.rules import Rules
-from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.functions.layouts import Layouts
-from modalflow.emulator.housekeeping import Housekeeping
 from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
@@ -46,13 +46,13 @@ from modalflow.emulator.queues.queues import Queues
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.rpc.credentials import Credentials
 from modalflow.emulator.rpc.dispatcher import Dispatcher, RpcStatusDetails
+from modalflow.emulator.rpc.grpc_server import ClosingServer
 from modalflow.emulator.rpc.handlers import Handlers
 from modalflow.emulator.rpc.service import Service
-from modalflow.emulator.rpc.serving import ClosingServer
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.clients import Clients
-from modalflow.emulator.services.cloud_buckets import Buckets, parse
+from modalflow.emulator.services.cloud_buckets import CloudBuckets, parse
 from modalflow.emulator.services.dicts import Dicts
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.file_server import FileServer
@@ -114,7 +114,7 @@ class Front:
 
     images: Images
     handlers: Handlers
-    faults: Faults
+    faults: FaultInjector
     dispatcher: Dispatcher
     file_server: FileServer
 
@@ -205,7 +205,7 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         storage.mounts,
         storage.secrets,
         storage.volumes,
-        Buckets(base.state.folder("buckets"), parse(options.buckets)),
+        CloudBuckets(base.state.folder("buckets"), parse(options.buckets)),
         logs,
         base.fork_server,
         capacity,
@@ -233,14 +233,14 @@ def _front(options: Options, base: Base, storage: Storage, execution: Execution)
     )
     handlers = Handlers(_services(base, storage, execution, images))
     rpc_faults = RpcFaults(base.rules, handlers, base.stoppage)
-    faults = Faults(base.rules, base.stoppage, rpc_faults, execution.container_faults, base.late_commits)
+    faults = FaultInjector(base.rules, base.stoppage, rpc_faults, execution.container_faults, base.late_commits)
     dispatcher = Dispatcher(handlers, base.credentials, base.state.journal, rpc_faults, base.stoppage)
     file_server = FileServer(
         base.state,
         options.host,
         base.addresses,
         receivers={"blob": storage.blobs, "block": storage.volumes},
-        routes=Endpoint(faults, base.containers, base.credentials).routes(),
+        routes=ControlEndpoint(faults, base.containers, base.credentials).routes(),
         stoppage=base.stoppage,
     )
     return Front(images, handlers, faults, dispatcher, file_server)

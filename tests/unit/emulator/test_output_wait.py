@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.calls.output_wait import Awaited
+from modalflow.emulator.calls.output_wait import OutputWait
 
 
 @dataclass
@@ -40,7 +40,7 @@ def test_it_finds_what_a_look_at_everything_finds(
 ) -> None:
     """However inputs, outputs and clearing come between two looks, nothing is missed and nothing told twice."""
     call = Call()
-    awaited = Awaited(call, after, first, last)
+    awaited = OutputWait(call, after, first, last)
 
     def within(idx: int) -> bool:
         return (first is None or idx >= first) and (last is None or idx <= last)
@@ -66,7 +66,7 @@ def test_it_finds_what_a_look_at_everything_finds(
                 ]
                 pending = any(not i.done for i in call.inputs.values() if within(i.idx))
                 settled = first is not None and bool(call.inputs) and not pending
-                assert awaited.look() == (bool(expected) or settled)
+                assert awaited.is_over() == (bool(expected) or settled)
                 assert awaited.places() == expected
             case int(number):
                 for item in [i for i in call.inputs.values() if not i.done and i.idx == number]:

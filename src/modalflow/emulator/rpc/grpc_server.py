@@ -1,6 +1,6 @@
-"""grpclib's server as this control plane needs it: one that ends, and that writes as seldom as it can.
+"""The gRPC server: grpclib's, with an end that closes all connections, and with fewer writes.
 
-Owns connections. What is answered on them is rpc.py's.
+Owns the connections. The dispatcher answers on them.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from grpclib.server import Server
 
 
 class GatheringTransport:
-    """A connection's transport that sends all that was written in one turn of the event loop at once.
+    """A transport that sends everything written in one turn of the event loop at once.
 
-    An answer is three frames (headers, message, trailers), each of which grpclib writes as it comes: sending them is
-    most of the work of a short call, and each waking of the other side costs that a turn.
+    An answer has three frames (headers, message, trailers), and grpclib writes each one separately. Sending is most of
+    the work of a short call, and each write wakes the other side.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -44,7 +44,7 @@ class GatheringTransport:
 
 
 class GatheringProtocol(H2Protocol):
-    """One connection."""
+    """The protocol of one connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gathering: Any = GatheringTransport(transport)  # type: ignore[arg-type]
@@ -52,10 +52,10 @@ class GatheringProtocol(H2Protocol):
 
 
 class ClosingServer(Server):
-    """A server that ends its connections as well when it ends.
+    """A server that closes its connections when it ends.
 
-    Since Python 3.12 an asyncio server is closed only when its last connection is, and a client keeps its own for as
-    long as it lives.
+    Since Python 3.12 an asyncio server is closed only with its last connection, and clients keep their connections
+    open.
     """
 
     def __init__(self, *args: Any, **how: Any) -> None:
@@ -63,7 +63,7 @@ class ClosingServer(Server):
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
     def protocol(self) -> H2Protocol:
-        """Return what serves one connection, of whichever socket."""
+        """Return a protocol for one connection, through any socket."""
         made = super()._protocol_factory()
         protocol = GatheringProtocol(made.handler, made.config, made.h2_config)
         self._protocols.add(protocol)
@@ -72,7 +72,7 @@ class ClosingServer(Server):
     _protocol_factory = protocol
 
     async def wait_closed(self) -> None:
-        """Wait until all that is being answered has ended, and all connections with it."""
+        """Wait for the end of all calls under way, then close all connections."""
         await asyncio.gather(*(handler.wait_closed() for handler in self._handlers))
         for protocol in self._protocols:
             protocol.connection.close()

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from modalflow.support import linux
+from tests.command_line import CommandLine
 from tests.live import where
 from tests.scopes import Scopes
 from tests.support import descendants
@@ -60,6 +61,14 @@ def pytest_configure(config: pytest.Config) -> None:
         signal.signal(number, signal.SIG_DFL)
     # A process whose parent ended comes to this one then, and the check below sees it.
     linux.adopt_orphans()
+
+
+@pytest.fixture(scope="session")
+def modalflow_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """``modalflow …`` beside an Airflow that is not configured: no test sees the developer's own."""
+    home = tmp_path_factory.mktemp("airflow")
+    with CommandLine({"AIRFLOW_HOME": str(home), "MODAL_CONFIG_PATH": os.devnull}, "modalflow") as command_line:
+        yield command_line
 
 
 @pytest.fixture(autouse=True)

@@ -68,7 +68,7 @@ def ward(other: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward
             .pip_install("modalflow==0.3.1", find_links="/wheels", extra_options="--no-index")
         )
         deploy(Names("mixed"), bundles={}, worker=Worker([Profile(image=image, image_has_airflow=True)]))
-        with CommandLine(variables, modalflow=True) as command:
+        with CommandLine(variables, "modalflow") as command:
             yield Ward(api, command)
 
 

@@ -19,6 +19,7 @@ from modalflow.names import BUNDLES_ROOT, TaskTry
 from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
+from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
@@ -30,8 +31,8 @@ from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("worker-under-test") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "worker-under-test") as world:
         yield world
 
 
@@ -122,7 +123,7 @@ def test_a_variable_that_no_process_can_have_is_named(world: World, kind: str) -
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason is not None
     assert "environment variable 'FROM_A_SECRET' is 180,014 bytes long" in entry.reason
-    assert "put what is longer into a file" in entry.reason and "hidden" not in entry.reason
+    assert "put longer values into a file" in entry.reason and "hidden" not in entry.reason
     assert entry.reason in work.log_with("FROM_A_SECRET")
 
 
@@ -386,7 +387,7 @@ def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
     work = world.task("hello", env=env)
     entry = work.ended()
     assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
-    assert url in (entry.reason or "") and "Nothing of the task has run" in work.log()
+    assert url in (entry.reason or "") and "No code of the task has run" in work.log()
 
 
 def test_a_slow_api_server_is_waited_for(world: World) -> None:
@@ -429,8 +430,10 @@ def test_a_setting_of_the_api_client_that_is_no_number_is_named(world: World) ->
 
 
 def test_a_task_of_a_burst_waits_for_its_turn(world: World) -> None:
-    """It stays behind the first one for as long as the executor says, if it has not waited for a container already."""
-    late = world.task("hello", burst_began_at=time.time(), start_after=2.0).ended()
+    """It stays behind the first one for as long as the executor asks for, and its log explains a long wait."""
+    work = world.task("hello", burst_began_at=time.time(), start_after=2.0)
+    late = work.ended()
+    assert "the tasks of a burst ask Airflow's API server one after the other" in work.log()
     assert late.finished_at is not None and late.finished_at - late.started_at >= 1.5
     assert late.final_state == "success"
 

@@ -1,5 +1,5 @@
-"""DAG bundles that live on a Modal Volume: content-addressed, versioned, brought to where a task runs.
+"""DAG bundles on a Modal Volume: content-addressed and versioned, for the place of a task's run.
 
-``manifest`` says what a version is, ``scan`` reads one off a folder, ``store`` keeps versions on the Volume, ``trees``
-turns them into folders again, ``volume`` is Airflow's view of it all. Only ``volume`` imports Airflow.
+``manifest`` defines a version, ``scan`` reads one from a folder, ``store`` keeps versions on the Volume, ``trees``
+turns them into folders again, ``volume`` is Airflow's view. Only ``volume`` imports Airflow.
 """

@@ -27,21 +27,22 @@ class Configured:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder on the Airflow host that nothing but modalflow brings to the worker."""
+        """Whether it is a folder on the Airflow host, and only modalflow can bring it to the worker."""
         return self.classpath == LOCAL_BUNDLE
 
     @property
     def ships_itself(self) -> bool:
-        """Whether it is a folder on the Airflow host that the DAG processor brings to the worker."""
+        """Whether it is a folder on the Airflow host, and the DAG processor brings it to the worker."""
         return self.classpath == VOLUME_BUNDLE
 
     def folder(self, dags_folder: str) -> Path:
-        """The folder on the Airflow host; ``dags_folder`` is where it is if nothing is said."""
+        """Return the folder on the Airflow host; ``dags_folder`` is the default."""
         return Path(str(self.kwargs.get("path") or dags_folder)).expanduser()
 
 
 def read(listed: str) -> list[Configured]:
-    """The bundles in the text of ``[dag_processor] dag_bundle_config_list``; ConfigError for what is no such list."""
+    """Return the bundles in the text of ``[dag_processor] dag_bundle_config_list``. Raises ConfigError for an invalid
+    list."""
     try:
         bundles: Any = json.loads(listed)
     except ValueError as error:

@@ -25,16 +25,16 @@ class Files(Protocol):
     """A flat view of a tree of files."""
 
     def put(self, contents: Mapping[str, bytes]) -> None:
-        """Write files, over what is there; all have arrived when this returns."""
+        """Write files, and overwrite existing ones. All have arrived at the return."""
 
     def read(self, path: str) -> bytes:
-        """A file's content; FileNotFoundError where there is none."""
+        """Return a file's content. Raises FileNotFoundError for a missing file."""
 
     def list(self, folder: str) -> list[Entry]:
         """All files below a folder; none where there is no folder."""
 
     def remove(self, path: str) -> None:
-        """Remove a file, which need not be there."""
+        """Remove a file. It may be missing."""
 
 
 class VolumeFiles:

@@ -1,4 +1,4 @@
-"""Which versions of DAG bundles Airflow still has a use for. Reads Airflow's database, writes nothing."""
+"""Versions of DAG bundles in use by Airflow. Only reads Airflow's database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modalflow.support.described import describe
 
 
 def versions_in_use() -> Mapping[str, set[str]]:
-    """Bundle → versions of DAG runs that have not ended; BundleError where Airflow cannot be asked."""
+    """Return bundle → versions of unfinished DAG runs. Raises BundleError if Airflow's database is out of reach."""
     try:
         from airflow.models.dag import DagModel
         from airflow.models.dagrun import DagRun

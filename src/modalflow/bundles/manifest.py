@@ -1,7 +1,7 @@
-"""What a version of a DAG bundle is: its files by content. Pure.
+"""A version of a DAG bundle: its files by content. No I/O.
 
-The version is the hash of the manifest, and the manifest holds the hashes of the files: who knows a version can check
-every byte that somebody claims to be of it.
+The version is the hash of the manifest, and the manifest holds the hashes of the files. So a reader of the version can
+check every byte of it.
 """
 
 from __future__ import annotations
@@ -27,22 +27,22 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def digest(content: bytes) -> str:
-    """The name of a content."""
+    """Return the name of a content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def is_version(text: str) -> bool:
-    """Whether a text can be a version at all."""
+    """Return whether a text can be a version."""
     return _HASH.fullmatch(text) is not None
 
 
 def folder_name(bundle: str) -> str:
-    """Return a bundle's name as that of a folder; whatever it is, it leads nowhere else, and is no other bundle's."""
+    """Return a bundle's name as a folder name. For any name, it leads nowhere else, and no other bundle has it."""
     return file_name(quote(bundle, safe="").replace(".", "%2E"))
 
 
 def bundle_of_folder(folder: str) -> str | None:
-    """Return the bundle that ``folder_name`` made a folder's name of; None if that is too short to have all of it."""
+    """Return the bundle of a folder name; None if the name is too short to contain it."""
     bundle = unquote(folder)
     return bundle if folder_name(bundle) == folder else None
 
@@ -59,7 +59,7 @@ class File:
 
 @dataclass(frozen=True)
 class Changes:
-    """What makes one version another: paths, in order."""
+    """The difference between two versions: paths, in order."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -91,7 +91,7 @@ class Manifest:
         return sum(file.size for file in self.files.values())
 
     def since(self, older: Manifest) -> Changes:
-        """What is different here."""
+        """Return the differences to another version."""
         before, now = older.files, self.files
         return Changes(
             added=tuple(sorted(now.keys() - before.keys())),
@@ -101,7 +101,7 @@ class Manifest:
 
     @classmethod
     def read(cls, content: bytes, version: str) -> Manifest:
-        """Read ``content`` of the manifest of ``version``; BundleError for anything else than that."""
+        """Read ``content`` as the manifest of ``version``. Raises BundleError for any other content."""
         if digest(content) != version:
             raise BundleError(f"What is stored as DAG version {version} is something else. Ship it again.")
         try:
@@ -121,7 +121,7 @@ class Manifest:
         return cls(files)
 
 
-#: What no folder has become yet.
+#: The manifest of no folder.
 NOTHING = Manifest({})
 
 

@@ -1,8 +1,7 @@
-"""Removing old versions of DAG bundles from the Volume, and the contents that no version has any more.
+"""Removal of old versions of DAG bundles from the Volume, and of contents without a version.
 
-A version goes when it is not the current one, not among the newest, older than a number of days, and when nobody who
-was asked needs it. A content goes a day after it was uploaded at the earliest, since whoever ships a version uploads
-its contents first. Blocks.
+A version is removed if it is not the current one, not among the newest, older than a number of days, and not in use. A
+content is removed at the earliest a day after its upload, because a shipment uploads contents first. Blocks.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ _AT_ONCE = 16
 
 @dataclass(frozen=True)
 class Keep:
-    """Which versions stay."""
+    """The rules for versions to keep."""
 
     newest: int = 10
     """Of each bundle."""
     days: float = 30.0
     needed: Mapping[str, Collection[str]] | None = None
-    """Bundle → versions that unfinished DAG runs have."""
+    """Bundle → versions of unfinished DAG runs."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What was removed, or would be."""
+    """The removed versions and contents, or those to remove."""
 
     versions: Mapping[str, tuple[str, ...]]
     """Bundle → versions."""
@@ -42,12 +41,12 @@ class Pruned:
 
 
 def prune(store: Store, keep: Keep, *, dry_run: bool = False) -> Pruned:
-    """Remove what is old; BundleError, and nothing removed, where the store cannot be understood."""
+    """Remove old versions. Raises BundleError, and removes nothing, if the store is invalid."""
     now = time.time()
     old = {bundle: _old(store, bundle, keep, now) for bundle in store.bundles()}
     contents = _unused(store, old, now)
     if not dry_run:
-        # Manifests first: what lacks contents must not be seen.
+        # Manifests first: a version without its contents must not be visible.
         _remove(store, [entry for entries in old.values() for entry in entries])
         _remove(store, contents)
     versions = {bundle: tuple(map(_last, entries)) for bundle, entries in old.items() if entries}
@@ -71,7 +70,7 @@ def _unused(store: Store, old: Mapping[str, list[Entry]], now: float) -> list[En
         for entry in store.versions(bundle)
         if entry not in entries
     ]
-    # Listed before the manifests are read: what is shipped from now on is too young to be removed.
+    # Listed before the manifests are read: later shipments are too young for removal.
     contents = store.contents()
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="modalflow-dags") as pool:
         manifests = pool.map(lambda each: store.manifest(*each), kept)

@@ -1,6 +1,6 @@
-"""Reading a local folder as a version of a DAG bundle: what is shipped, what is left out, what is refused.
+"""Reads a local folder as a version of a DAG bundle: shipped, skipped and refused files.
 
-Reads files, changes none. ``.airflowignore`` says what is no DAG file, not what is not needed: it plays no part here.
+Reads files and changes none. ``.airflowignore`` has no effect: it marks files without DAGs, not unneeded files.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from pathlib import Path
 from modalflow.bundles.manifest import File, Manifest, digest
 from modalflow.errors import BundleError
 
-#: Left out: caches, version control, and what editors leave while a file is being edited.
+#: Skipped: caches, version control, and temporary files of editors.
 IGNORED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn"})
 IGNORED_FILES = ("*.pyc", "*.pyo", "*.swp", "*~", ".#*")
 
-#: What a folder of DAGs can have: files, bytes of one file, bytes of all.
+#: Limits of a folder of DAGs: files, bytes of one file, bytes in total.
 MOST_FILES = 20_000
 LARGEST_FILE = 64 << 20
 LARGEST_FOLDER = 1 << 30
 
-#: Seconds for which a file that has just changed may change again without looking different.
+#: Seconds in which a changed file may change again with the same file status.
 _TOO_FRESH = 2.0
 
 _Look = tuple[int, int, int, int]
@@ -44,14 +44,15 @@ class FolderChangedError(BundleError):
 
 
 class Folder:
-    """A local folder of DAGs. Remembers what it read, so that looking again costs one look per file."""
+    """A local folder of DAGs. Remembers read files, so another check costs one stat call per file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, _Known] = {}
 
     def manifest(self) -> Manifest:
-        """What the folder holds now; BundleError for what cannot be shipped, FolderChangedError if it changes."""
+        """Return the folder's manifest. Raises BundleError for an unshippable file, and FolderChangedError after a
+        change."""
         root = _resolved(self.path)
         now = time.time()
         known: dict[str, _Known] = {}
@@ -67,7 +68,7 @@ class Folder:
         return Manifest({path: each.file for path, each in sorted(known.items())})
 
     def read(self, path: str, sha256: str) -> bytes:
-        """The content of a file that ``manifest`` told of; FolderChangedError if it is no longer that."""
+        """Return the content of a file in ``manifest``. Raises FolderChangedError if it has changed."""
         try:
             content = (_resolved(self.path) / path).read_bytes()
         except OSError as error:
@@ -108,7 +109,7 @@ def _resolved(folder: Path) -> Path:
 
 
 def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below ``folder`` that is to be shipped, links within ``root`` followed: path, how it looks."""
+    """Yield every file below ``folder`` to ship, with links within ``root``: path, file status."""
     if (real := folder.resolve()) in above:
         raise BundleError(f"{folder} is a link to a folder that it is in. Remove it.")
     try:

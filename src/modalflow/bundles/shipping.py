@@ -1,4 +1,4 @@
-"""Bringing a folder's version to the store, whatever its owner is doing to the folder meanwhile. Blocks."""
+"""Shipment of a folder's version to the store, for any changes during it. Blocks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from modalflow.bundles.scan import Folder, FolderChangedError
 from modalflow.bundles.store import Store
 from modalflow.errors import BundleError
 
-#: How often a folder is read anew that changes while it is read, and the seconds between.
+#: Reads of a changing folder, and the seconds between them.
 _TRIES = 5
 _PAUSE = 0.2
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """What was shipped of a bundle, or would be."""
+    """A shipment of a bundle, done or only computed."""
 
     bundle: str
     manifest: Manifest
     changes: Changes
-    """Since the version that was current on the Volume."""
+    """The changes since the current version on the Volume."""
     uploaded: int
     """Bytes."""
     seconds: float
 
 
 def undisturbed(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manifest, int]:
-    """Do something with a folder's manifest, again where a file changes meanwhile; the manifest and what came of it."""
+    """Call a function with a folder's manifest, again after a file changes; return the manifest and the result."""
     for attempt in range(_TRIES):
         try:
             manifest = folder.manifest()
@@ -43,7 +43,7 @@ def undisturbed(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manife
 
 
 def ship(store: Store, bundle: str, folder: Folder, *, dry_run: bool = False) -> Shipment:
-    """Make what a folder holds now the current version of a bundle; with ``dry_run``, only see what that would take."""
+    """Make the folder's files the current version of a bundle. With ``dry_run``, only compute the changes."""
     began = time.monotonic()
 
     def work(manifest: Manifest) -> int:
@@ -62,5 +62,5 @@ def _current(store: Store, bundle: str) -> Manifest:
         current = store.current(bundle)
         return NOTHING if current is None else store.manifest(bundle, current.version)
     except BundleError:
-        # Damaged: what is shipped now takes its place.
+        # Damaged: this shipment replaces it.
         return NOTHING

@@ -1,12 +1,12 @@
 """The versions of DAG bundles on a Volume: contents by their hash, one manifest for each version, one pointer a bundle.
 
-    v1/blobs/ab/abcd…                         a content, shared by all that have it
+    v1/blobs/ab/abcd…                         a content, shared by all its versions
     v1/bundles/<bundle>/versions/<version>    a manifest
-    v1/bundles/<bundle>/current               the version that whoever asks for none gets
+    v1/bundles/<bundle>/current               the default version
 
-Written in this order, contents first, so that a version that can be seen is complete. Nothing is ever changed, so
-readers need no lock. Two who ship at once write the same bytes; the later pointer wins. Blocks; does not decide what is
-old.
+Writes go in this order, contents first, so a visible version is complete. Nothing is ever changed, so readers need no
+lock. Two parallel shipments write the same bytes, and the later pointer wins. Blocks; does not decide the age of a
+version.
 """
 
 from __future__ import annotations
@@ -27,29 +27,30 @@ from modalflow.support.described import describe
 
 _BLOBS, _BUNDLES = "v1/blobs", "v1/bundles"
 
-#: Seconds after which a content that no manifest names may be removed. Whoever ships it meanwhile writes it anew once
-#: half of them are over.
+#: Seconds until a content without a manifest may be removed. After half of them, a parallel shipment writes the content
+#: again.
 GRACE = 24 * 3600.0
 
-#: Bytes that are held in memory for one upload, and how many contents may be uploaded without asking what is there:
-#: the SDK itself sends only blocks that the Volume lacks, but asks for each.
+#: Bytes in memory for one upload, and the number of contents to upload without a check: the SDK itself sends only
+#: missing blocks, but asks for each.
 _BATCH = 32 << 20
 _FEW = 32
 
 
 def open_store(names: Names, **scope: Any) -> Store:
-    """The store of a worker app; ``scope`` holds the SDK's client and environment where they are not the process's."""
+    """Return the store of a worker app. ``scope`` holds the SDK's client and environment, if they are not the
+    process's."""
     volume = modal.Volume.from_name(names.dags, create_if_missing=True, version=2, **scope)
     return Store(VolumeFiles(volume), names.dags)
 
 
 class UnknownVersionError(BundleError):
-    """The Volume does not have a version that somebody needs."""
+    """The Volume lacks a requested version."""
 
 
 @dataclass(frozen=True)
 class Current:
-    """What a bundle's pointer says."""
+    """The content of a bundle's pointer."""
 
     version: str
     shipped_at: float
@@ -62,13 +63,13 @@ class Store:
         self.files, self.name = files, name
 
     def bundles(self) -> list[str]:
-        """The bundles that have a pointer."""
+        """Return the bundles with a pointer."""
         paths = (each.path.split("/") for each in self.files.list(_BUNDLES))
         folders = [parts[2] for parts in paths if len(parts) == 4 and parts[3] == "current"]
         return sorted(bundle_of_folder(folder) or self._named_by_pointer(folder) for folder in folders)
 
     def _named_by_pointer(self, folder: str) -> str:
-        """Return the bundle of a folder whose name has not all of the bundle's, which is too long for one."""
+        """Return the bundle of a folder with a shortened name."""
         try:
             return str(json.loads(self.files.read(f"{_BUNDLES}/{folder}/current"))["bundle"])
         except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
@@ -78,7 +79,7 @@ class Store:
             ) from error
 
     def current(self, bundle: str) -> Current | None:
-        """The pointer of a bundle; None where none was ever shipped."""
+        """Return the pointer of a bundle; None without any shipment."""
         try:
             wire = json.loads(self.files.read(f"{_folder(bundle)}/current"))
             pointer = Current(str(wire["version"]), float(wire["shipped_at"]))
@@ -94,7 +95,7 @@ class Store:
         return pointer
 
     def manifest(self, bundle: str, version: str) -> Manifest:
-        """A version's files; UnknownVersionError where it was never shipped, or has been removed."""
+        """Return a version's files. Raises UnknownVersionError if it was never shipped, or removed."""
         if not is_version(version):
             raise UnknownVersionError(
                 f"{version!r} is no version of DAG bundle {bundle!r}: expected 64 hexadecimal digits. A DAG run that "
@@ -110,7 +111,7 @@ class Store:
             ) from error
 
     def content(self, file: File) -> bytes:
-        """What a manifest calls by this hash; BundleError where that is not to be had."""
+        """Return the content with this hash. Raises BundleError if it is unavailable."""
         try:
             content = self.files.read(_blob(file.sha256))
         except FileNotFoundError as error:
@@ -122,7 +123,7 @@ class Store:
         return content
 
     def missing(self, bundle: str, manifest: Manifest) -> dict[str, str]:
-        """The contents that would have to be uploaded for a version: hash → a path that has it."""
+        """Return the contents to upload for a version: hash → a path with it."""
         wanted = {file.sha256: path for path, file in manifest.files.items()}
         for file in self._latest(bundle).files.values():
             wanted.pop(file.sha256, None)
@@ -135,9 +136,9 @@ class Store:
         return wanted
 
     def ship(self, bundle: str, manifest: Manifest, read: Callable[[str, str], bytes]) -> int:
-        """Make a version the current one, uploading what is missing; the bytes that were uploaded.
+        """Make a version the current one, with an upload of missing contents. Return the uploaded bytes.
 
-        ``read`` returns the content of a path that has a hash, and raises where it has changed; then nothing changes.
+        ``read`` returns the content of a path with a hash. It raises if the file has changed; then nothing changes.
         """
         uploaded = 0
         for batch in _batches(manifest, self.missing(bundle, manifest), read):
@@ -149,7 +150,7 @@ class Store:
         return uploaded
 
     def versions(self, bundle: str) -> list[Entry]:
-        """The manifests of a bundle, the newest first; each one's path ends in its version."""
+        """Return the manifests of a bundle, the newest first. Each path ends in its version."""
         found = self.files.list(f"{_folder(bundle)}/versions")
         return sorted(found, key=lambda each: each.changed_at, reverse=True)
 
@@ -158,7 +159,7 @@ class Store:
         return self.files.list(_BLOBS)
 
     def _latest(self, bundle: str) -> Manifest:
-        """What is certainly there: nothing that the pointer names is ever removed."""
+        """Return the contents that certainly exist: nothing in the pointer's version is ever removed."""
         try:
             current = self.current(bundle)
             return self.manifest(bundle, current.version) if current is not None else NOTHING

@@ -1,7 +1,7 @@
 """Versions of DAG bundles as folders: made once, complete before they can be seen, removed when there are too many.
 
-Each is a copy of its own, so that a task that scribbles over its DAG files harms no other version; a content that an
-older folder still has as it was is taken from there. Blocks.
+Each is a separate copy, so a task with writes to its DAG files harms no other version. An unchanged content of an older
+folder is copied from there. Blocks.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _Key = tuple[str, str]
 
 
 def write_tree(folder: Path, manifest: Manifest, content_of: Callable[[str, File], bytes]) -> None:
-    """Make a folder of a version, or nothing: whoever looks sees all of it. One that is there is left alone."""
+    """Make a folder of a version, or nothing: a reader sees all of it. An existing folder stays unchanged."""
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_tree(folder: Path, manifest: Manifest, content_of: Callable[[str, File
             write = _Writer(unfinished, content_of)
             for future in [pool.submit(write, path, file) for path, file in manifest.files.items()]:
                 future.result()
-        # Somebody else may have been faster: theirs is the same.
+        # Another process may have been faster. Its folder is the same.
         with contextlib.suppress(OSError):
             unfinished.rename(folder)
     finally:
@@ -79,9 +79,9 @@ class Trees:
     def use(
         self, bundle: str, version: str, manifest: Callable[[], Manifest], content: Callable[[File], bytes]
     ) -> Iterator[Path]:
-        """The folder of a version, which stays for as long as the context does.
+        """Yield the folder of a version. It stays until the end of the context.
 
-        ``manifest`` and ``content`` are called for what is not there yet.
+        ``manifest`` and ``content`` are called for missing parts.
         """
         key = (bundle, version)
         folder = self._folder(bundle, version)
@@ -116,7 +116,7 @@ class Trees:
         return self._root / folder_name(bundle) / version
 
     def _copies(self, bundle: str) -> Mapping[str, Path]:
-        """Where contents of a bundle are already: hash → file."""
+        """Return the local places of a bundle's contents: hash → file."""
         return {
             file.sha256: self._folder(name, version) / path
             for (name, version), manifest in self._manifests.items()
@@ -150,9 +150,9 @@ def _unharmed(copies: Mapping[str, Path], file: File) -> bytes | None:
 
 
 def follow(folder: Folder, manifest: Manifest, read: Callable[[str, str], bytes]) -> None:
-    """Make a folder hold the files of a version and nothing else, touching only what is different.
+    """Make a folder hold exactly the files of a version, and write only the differences.
 
-    File by file: whoever reads meanwhile may see some of the old and some of the new.
+    File by file: a parallel reader may see old and new files.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     changes = manifest.since(folder.manifest())
@@ -171,7 +171,7 @@ def follow(folder: Folder, manifest: Manifest, read: Callable[[str, str], bytes]
 
 
 def _remove_emptied(root: Path, removed: Iterable[str]) -> None:
-    """Remove the folders that have nothing but caches any more, the deepest first."""
+    """Remove the folders with only caches, the deepest first."""
     folders = {parent for path in removed for parent in Path(path).parents if parent != Path()}
     for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
         path = root / folder

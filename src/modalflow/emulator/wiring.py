@@ -19,8 +19,8 @@ from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.calls import Calls
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.containers.launcher import Launcher, common_variables
-from modalflow.emulator.containers.memory_watch import MemoryWatch
+from modalflow.emulator.containers.launch.launcher import Launcher, common_variables
+from modalflow.emulator.containers.launch.memory_watch import MemoryWatch
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime

@@ -45,6 +45,9 @@ TERM_GRACE = 5.0
 #: Seconds that a zygote has to report the end of a process that it was asked to kill.
 KILL_GRACE = 5.0
 
+#: Seconds of a wait that the task's log explains.
+_NOTED_WAIT = 1.0
+
 #: The exit code of a shell for a program that cannot be executed. A command with it was not lost.
 _NOT_EXECUTABLE = 126
 
@@ -177,8 +180,7 @@ class Call:
         )
         zygote = await self.container.zygote_for(submission.kind, env)
         if submission.start_after:
-            ready_at = await zygote.ready()
-            await asyncio.sleep(seconds_until_turn(submission, ready_at, time.time()))
+            await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
             result = await zygote.fork(request)
         except asyncio.CancelledError:
@@ -335,6 +337,13 @@ def _command_outcome(result: ForkResult) -> Outcome:
         return Outcome(State.SUCCESS, 0)
     code = result.return_code if result.return_code > 0 else _SIGNAL_BASE - result.return_code
     return Outcome(State.FAILED, code, reason=f"The command ended with {linux.describe_exit(result.return_code)}.")
+
+
+async def _wait_for_turn(submission: Submission, ready_at: float, call_log: CallLog) -> None:
+    wait = seconds_until_turn(submission, ready_at, time.time())
+    if wait >= _NOTED_WAIT:
+        call_log.info(f"Starts in {wait:.1f} s: the tasks of a burst ask Airflow's API server one after the other")
+    await asyncio.sleep(wait)
 
 
 async def _stop(zygote: ZygoteClient, request_id: str) -> ForkResult | None:

@@ -19,7 +19,8 @@ from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes.volumes import ContainerMounts, Volumes
+from modalflow.emulator.volumes.container_mounts import ContainerMounts
+from modalflow.emulator.volumes.volumes import Volumes
 
 
 class NoMounts:

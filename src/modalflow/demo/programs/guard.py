@@ -1,8 +1,8 @@
 """The process between the demo and each program it starts: nothing it has started outlives it.
 
-Runs as a program of its own, on the standard library and ``support.linux`` alone (``command_line``). Its standard input
-is a pipe that nothing is written to: when that closes, the process that started the guard is gone, in whatever way, and
-the program must go, too. It must not know what the program is.
+Runs as a separate program, with only the standard library and ``support.linux`` (``command_line``). Its standard input
+is a pipe without a writer. If the pipe closes, the starter has ended in some way, so the program must end too. It must
+not know the program.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
             os.setgroups([])
             os.setgid(user[1])
             os.setuid(user[0])
-        # After the change of user, which clears it.
+        # After the change of user, because that clears it.
         linux.die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], list(command))
@@ -50,7 +50,7 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
 
 
 def reap(pid: int) -> int | None:
-    """Collect every process that has ended; return the exit code of ``pid`` if it is among them."""
+    """Reap ended processes. Return the exit code of ``pid`` if it is among them."""
     return {ended.pid: ended.code for ended in linux.reaped()}.get(pid)
 
 
@@ -61,7 +61,7 @@ def kill_all(group: int) -> None:
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:
         linux.kill_children_but(())
-        # A process with threads can be a zombie that cannot be collected yet; left alone it would be somebody else's.
+        # A process with threads can be a zombie before it can be reaped. Otherwise it would go to another parent.
         reap(group)
         if not linux.has_children():
             return
@@ -77,9 +77,9 @@ def guard(
     pid_file: str,
     restarts: int,
 ) -> int:
-    """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code.
+    """Run the program until it ends, its starter ends, or a stop arrives. Return its exit code.
 
-    A program that something killed is started again, ``restarts`` times at most; one that fails by itself is not.
+    A killed program is started again, at most ``restarts`` times. A failed one is not.
     """
     readable, writable = os.pipe()
     os.set_blocking(writable, False)

@@ -1,4 +1,4 @@
-"""Whether another container of a function may start now, what it waits for if not, and who has to make way for it.
+"""Capacity decisions: start another container of a function now, make it wait, or retire others for it.
 
 Owns the order among functions that wait: whoever waits longest is not overtaken for ever, and no function waits for its
 first container while others have several. It starts and ends nothing itself: that is pools.py's.

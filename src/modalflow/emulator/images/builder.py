@@ -1,4 +1,4 @@
-"""One build: a recipe's steps done one after another, and all that is said meanwhile.
+"""One image build: execute the steps of a recipe and log their output.
 
 Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
 builds there are images.py's.

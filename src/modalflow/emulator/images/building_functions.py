@@ -1,4 +1,4 @@
-"""Image.run_function: a function that builds a layer by running once, in a container of the image so far.
+"""Image.run_function: build a layer by running a function once in a container of the image.
 
 Owns that one run: the call, what the function prints, what it leaves behind. Which layer it becomes is images.py's.
 """

@@ -1,4 +1,4 @@
-"""The few system calls that Python has no function for: mounts, namespaces, capabilities.
+"""System calls without a function in Python: mounts, namespaces, capabilities.
 
 Owns their names, numbers and errors; what they are called for is rooms.py's and template.py's. Linux alone has them.
 """

@@ -1,4 +1,4 @@
-"""The template: a process that has imported Modal's runtime, and of which every container is a fork.
+"""The template: a process that has imported Modal's runtime and is forked for each container.
 
 Owns the process: its loop, its children, what it says to the control plane. It has one thread, no event loop and no
 connection but the socket to the control plane, so that a fork of it is as good as new. It ends with the control plane,

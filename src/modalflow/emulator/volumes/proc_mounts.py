@@ -1,4 +1,4 @@
-"""What /proc tells of the volumes in running containers: where they are mounted, and which of their files are open.
+"""Volumes among a process's mounts, and its open files.
 
 Owns the reading of /proc. What follows from an open file is Volumes' matter.
 """

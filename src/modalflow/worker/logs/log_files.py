@@ -42,6 +42,10 @@ class CallLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._add("info", event, context)
 
+    def info(self, event: str) -> None:
+        """Add a line of level info."""
+        self._try_to_add("info", event, {})
+
     def warning(self, event: str) -> None:
         """Add a line of level warning."""
         self._try_to_add("warning", event, {})

@@ -1,4 +1,4 @@
-"""How a container comes to be and is cleared away: its arguments, variables, files, volumes and process.
+"""Start and clean up a container: arguments, variables, files, Volumes, process.
 
 Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
 pools.py says when.
@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.image_store import ImageStore

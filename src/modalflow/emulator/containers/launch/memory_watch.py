@@ -1,4 +1,4 @@
-"""Memory limits: a container that has more than its function allows is killed, and told so.
+"""Memory limits: kill a container that exceeds the limit of its function, and report it.
 
 Owns the measuring. A limit is what ``memory=(request, limit)`` says; a mere request is none (the SDK's docstring of
 ``App.function``). The memory that is counted is that of all the container's processes, pages that several share in

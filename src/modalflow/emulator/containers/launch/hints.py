@@ -1,4 +1,4 @@
-"""What a user reads about steps of an image that were not executed: in the function's log, and in errors they explain.
+"""Hints for users about image steps that were not executed, in logs and in errors that they explain.
 
 Owns the words, and how they get into an exception that a container sends: nothing of that is unpickled here.
 """

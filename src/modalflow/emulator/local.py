@@ -254,7 +254,7 @@ def _first_line(process: subprocess.Popen[bytes], deadline: float) -> str:
     while b"\n" not in said:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            raise TimeoutError(f"it said nothing for {START_SECONDS:g} seconds")
+            raise TimeoutError(f"it printed nothing for {START_SECONDS:g} seconds")
         part = os.read(descriptor, 65536)
         if not part:
             process.wait(STOP_SECONDS)

@@ -38,35 +38,37 @@ class Options:
     port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
     state_dir: Path | None = _option(  # noqa: RUF009
         None,
-        "Folder that keeps all of the state over restarts (Secrets in the clear) and the token; else nothing is kept.",
+        "Folder for the state and the token, to survive restarts (Secrets in plain text). Default: nothing survives.",
         type=Path,
     )
-    max_containers: int = _option(32, "Most containers that run at once, over all functions.")
-    cpus: float | None = _option(None, "Cores that containers may ask for; else the machine's.", type=float)
-    memory: int | None = _option(None, "MiB of memory that containers may ask for; else the machine's.", type=int)
+    max_containers: int = _option(32, "Largest number of containers, over all functions.")
+    cpus: float | None = _option(None, "Cores for containers. Default: the machine's.", type=float)
+    memory: int | None = _option(None, "Memory for containers in MiB. Default: the machine's.", type=int)
     gpus: Sequence[str] | Mapping[str, int] = _option(
         (),
-        "GPUs that containers may ask for, e.g. H100=2; repeatable. Without any, all run without.",
+        "GPUs for containers, e.g. H100=2. You can repeat it. Default: functions run without their GPU.",
         flag="--gpu",
         many=True,
     )
-    scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
-    fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
-    rate_limits: bool = _option(False, "Refuse inputs that come faster than on Modal: 200 a second, 1500 spawned.")
+    scaledown_window: float = _option(
+        60.0, "Seconds to keep an idle container, unless its function sets another value."
+    )
+    fork_server: bool = _option(True, "Fork containers from one process. Otherwise each is a new interpreter.")
+    rate_limits: bool = _option(False, "Refuse inputs above Modal's rates: 200 a second, 1500 spawned.")
     buckets: Sequence[str] = _option(
         (),
-        "A folder that a cloud bucket is, NAME=FOLDER. Repeatable; else one in the state.",
+        "Folder of a cloud bucket, NAME=FOLDER. You can repeat it. Default: a folder in the state.",
         flag="--bucket",
         many=True,
     )
-    log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
+    log_level: str = _option("warning", "Level of the control plane's log on stderr.", choices=LOG_LEVELS)
     latency: str | None = _option(
-        None, "How much later a client's calls are answered, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
+        None, "Delay of a client's calls, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
     )
     faults: Sequence[str] = _option(
-        (), "What goes wrong on purpose, e.g. 'FunctionMap:unavailable,p=0.1'. Repeatable.", flag="--fault", many=True
+        (), "A fault, e.g. 'FunctionMap:unavailable,p=0.1'. You can repeat it.", flag="--fault", many=True
     )
-    fault_seed: int = _option(0, "The same seed gives the same faults.")
+    fault_seed: int = _option(0, "Seed of the faults. The same seed gives the same faults.")
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
     token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
     token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})

@@ -65,7 +65,7 @@ def check() -> None:
         raise RuntimeError(
             f"The LocalModal at {_stack[-1].url} is the SDK's default server, started by thread {owner.name!r}. The "
             "SDK has one default for the whole process: stop that one first, or start this one as "
-            "LocalModal(as_default=False) and use it from a process that gets its `env`."
+            "LocalModal(as_default=False) and use it from a process with its `env`."
         )
 
 
@@ -252,13 +252,13 @@ def _refusal(url: str) -> str:
         return ""
     if url in _ended:
         return (
-            f"This handle or client is of the LocalModal at {url}, which has ended. Make it anew where it is used, "
+            f"This handle or client belongs to the LocalModal at {url}, and that has ended. Create it again, "
             "for example with modal.Function.from_name(…)."
         )
     if _stack:
         return (
-            f"The LocalModal at {_stack[-1].url} is the SDK's default server, but this handle or client was made for "
-            f"{url}. Make it anew while the LocalModal runs, for example with modal.Function.from_name(…), or stop "
+            f"The LocalModal at {_stack[-1].url} is the SDK's default server, but this handle or client belongs to "
+            f"{url}. Create it again while the LocalModal runs, for example with modal.Function.from_name(…), or stop "
             "the LocalModal first."
         )
     return ""

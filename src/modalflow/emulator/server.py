@@ -60,8 +60,8 @@ class ControlPlane:
         except OSError as error:
             reason = os.strerror(error.errno) if error.errno else error
             raise ListenError(
-                f"nothing can listen on port {self.options.port} of {host} ({reason}); "
-                "stop what does, or give another --port"
+                f"cannot listen on port {self.options.port} of {host} ({reason}); "
+                "stop the other program, or choose another --port"
             ) from error
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{_port(server)}"
         return server

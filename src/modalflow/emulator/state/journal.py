@@ -355,7 +355,7 @@ def _fold(path: Path, modes: tuple[str, ...]) -> None:
 
 
 def _damaged(path: Path | None, how: str) -> StateError:
-    return StateError(f"{path} cannot be read ({how}); move it away to begin anew")
+    return StateError(f"{path} cannot be read ({how}); move it away to start again")
 
 
 def _locked(folder: Path) -> IO[bytes]:
@@ -365,7 +365,7 @@ def _locked(folder: Path) -> IO[bytes]:
     except OSError:
         lock.close()
         raise StateError(
-            f"the state folder {folder} is in use by another local control plane; stop that one, or give another folder"
+            f"the state folder {folder} is in use by another local control plane; stop that one, or use another folder"
         ) from None
     return lock
 
@@ -418,8 +418,8 @@ def _migrate(connection: sqlite3.Connection, path: Path, found: int) -> None:
         if step not in MIGRATIONS:
             connection.execute("ROLLBACK")
             raise StateError(
-                f"{path} was written by an older modalflow (format {found}), which this one cannot read; "
-                "give another state folder"
+                f"{path} was written by an older modalflow (format {found}), and this one cannot read it; "
+                "choose another state folder"
             )
         MIGRATIONS[step](connection)
     connection.execute(f"PRAGMA user_version = {FORMAT}")

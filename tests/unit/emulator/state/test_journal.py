@@ -149,7 +149,7 @@ def test_an_older_format_without_a_way_is_refused(tmp_path: Path, monkeypatch: p
     journal.table("things", int)
     journal.close()
     monkeypatch.setattr(journals, "FORMAT", 2)
-    with pytest.raises(StateError, match=r"older modalflow \(format 1\).*give another state folder"):
+    with pytest.raises(StateError, match=r"older modalflow \(format 1\).*choose another state folder"):
         Journal(tmp_path)
 
 

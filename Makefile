@@ -16,6 +16,7 @@
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
+#   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -40,7 +41,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst constraints clean
 
 setup: $(STAMP)
 
@@ -114,6 +115,7 @@ docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md
+	$(BIN)/python -m modalflow.airflow_compat.replaced docs/upstream-notes.md
 	$(BIN)/python -m modalflow.executor.lifecycle.call_diagram ARCHITECTURE.md
 	$(BIN)/python -m modalflow.executor.reporting.metrics > docs/metrics.md
 
@@ -136,6 +138,9 @@ bench-logs: $(STAMP)
 
 bench-worker: $(STAMP)
 	@$(BIN)/python -m benchmarks.worker $(BENCH)
+
+bench-burst: $(STAMP)
+	@$(BIN)/python -m benchmarks.burst $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

@@ -169,7 +169,7 @@ def beat(executor: Any) -> float:
     began = time.perf_counter()
     executor.heartbeat()
     took = time.perf_counter() - began
-    executor.get_event_buffer()
+    executor.get_event_buffer().clear()
     executor._task_event_logs.clear()
     return took
 

@@ -97,7 +97,6 @@ class Sources:
         """Write the first version of each."""
         for folder, name in ((self.shipped, "pinned"), (self.repository, "committed")):
             folder.mkdir()
-            (folder / f"{name}.py").write_text(DAG.format(dag_id=name, helper=f"code_of_{name}"))
             self.edit(folder, name, "one")
         if HAS_GIT:
             self._git("init", "-q", "-b", "main")
@@ -125,8 +124,13 @@ class Sources:
         return False
 
     def edit(self, folder: Path, name: str, code: str) -> None:
-        """Change what the second task says, in a file beside the DAG's."""
+        """Change what the second task returns, in a file beside the DAG's, and a comment in the DAG's file.
+
+        Airflow parses a file that changed at once, and a file of a new version within ``min_file_process_interval``.
+        """
         (folder / f"code_of_{name}.py").write_text(f"CODE = {code!r}\n")
+        dag = DAG.format(dag_id=name, helper=f"code_of_{name}")
+        (folder / f"{name}.py").write_text(f"# Version {code} of this file.\n{dag}")
 
     def commit(self, code: str) -> None:
         """As edit, and commit it."""

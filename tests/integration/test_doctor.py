@@ -79,7 +79,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
         deploy(Names("patient"), bundles={"tests": DAGS})
-        with CommandLine(variables, modalflow=True) as command:
+        with CommandLine(variables, "modalflow") as command:
             yield Clinic(local, api, command)
 
 

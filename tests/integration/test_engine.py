@@ -17,7 +17,8 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import scheduler
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import engine as engine_module
 from modalflow.executor import modal_executor
@@ -146,7 +147,9 @@ def test_burst_of_news_is_told_in_several_heartbeats(driver: Driver, monkeypatch
     told: list[int] = []
     while len(told) < 3:
         driver.executor.heartbeat()
-        told.append(len(driver.executor.get_event_buffer()))
+        events = driver.executor.get_event_buffer()
+        told.append(len(events))
+        events.clear()
     assert told == [4, 4, 2]
     assert set(keys) <= driver.executor.running
 
@@ -221,7 +224,7 @@ def test_metrics_are_sent_by_the_engine(driver: Driver, monkeypatch: pytest.Monk
     def take(stat: str, *args: Any, **kwargs: Any) -> None:
         sent.setdefault(threading.current_thread().name, set()).add(stat)
 
-    stats = airflow_compat.stats()
+    stats = scheduler.stats()
     for kind in ("incr", "gauge", "timing"):
         monkeypatch.setattr(stats, kind, take)
     key = driver.submit("counted", ["true"])

@@ -11,7 +11,7 @@ import modal
 import pytest
 
 from modalflow import __version__, control_plane
-from modalflow.airflow_compat import AIRFLOW_VERSION
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import (

@@ -84,7 +84,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
 
 @pytest.fixture(scope="module")
 def command(local: LocalModal) -> Iterator[CommandLine]:
-    with CommandLine({}, modalflow=True) as command:
+    with CommandLine({}, "modalflow") as command:
         yield command
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
 
 pytestmark = pytest.mark.timeout(300)
@@ -44,15 +44,14 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(dags: Path) -> Iterator[World]:
+def world(modalflow_cli: CommandLine, dags: Path) -> Iterator[World]:
     arguments = ("--dags-source", "volume", "--max-containers", "1", "--dags-bundle", f"mine={dags}")
-    with deployed_worker(APP, *arguments) as world:
+    with deployed_worker(modalflow_cli, APP, *arguments) as world:
         yield world
 
 
 def modalflow(world: World, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modalflow.cli", *arguments]
-    return subprocess.run(command, env={**os.environ, **world.variables, **(env or {})}, capture_output=True, text=True)
+    return world.modalflow_cli.run(*arguments, environ={**os.environ, **world.variables, **(env or {})})
 
 
 def sync(world: World, dags: Path, *arguments: str) -> str:

@@ -19,6 +19,7 @@ from modalflow.names import BUNDLES_ROOT, TaskTry
 from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
+from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
@@ -30,8 +31,8 @@ from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("worker-under-test") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "worker-under-test") as world:
         yield world
 
 
@@ -429,8 +430,10 @@ def test_a_setting_of_the_api_client_that_is_no_number_is_named(world: World) ->
 
 
 def test_a_task_of_a_burst_waits_for_its_turn(world: World) -> None:
-    """It stays behind the first one for as long as the executor says, if it has not waited for a container already."""
-    late = world.task("hello", burst_began_at=time.time(), start_after=2.0).ended()
+    """It stays behind the first one for as long as the executor asks for, and its log explains a long wait."""
+    work = world.task("hello", burst_began_at=time.time(), start_after=2.0)
+    late = work.ended()
+    assert "the tasks of a burst ask Airflow's API server one after the other" in work.log()
     assert late.finished_at is not None and late.finished_at - late.started_at >= 1.5
     assert late.final_state == "success"
 

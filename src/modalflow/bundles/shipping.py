@@ -30,7 +30,7 @@ class Shipment:
 
 
 def undisturbed(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manifest, int]:
-    """Call a function with a folder's manifest, again after a change of a file. Return the manifest and the result."""
+    """Call a function with a folder's manifest, again after a file changes; return the manifest and the result."""
     for attempt in range(_TRIES):
         try:
             manifest = folder.manifest()

@@ -116,7 +116,7 @@ class ModalStack:
         calls = [stored.get(instance.id, "") for instance in instances]
         for position, instance in enumerate(instances):
             # If a task instance is locked, Airflow drops the executor's event. The log has the id too.
-            if instance.state == "success" and not calls[position].startswith(CALL):
+            if instance.hostname and not calls[position].startswith(CALL):
                 calls[position] = self._call_in_log(dag_id, run_id, instance)
         confirmed = {} if self._control_plane_ended() else containers_of(calls, self.local.env)
         return [

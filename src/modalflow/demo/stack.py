@@ -52,15 +52,13 @@ SEPARATE: Final[Mapping[str, Sequence[str]]] = {
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer",),
 }
-#: All of them started by Airflow's own command for trying it out.
-STANDALONE: Final[Mapping[str, Sequence[str]]] = {"standalone": ("standalone",)}
 
 
 class AirflowStack:
     """A running Airflow; a context manager without leftover processes or files.
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
-    process and overrides the stack's own settings. ``processes`` are its processes, SEPARATE or STANDALONE. Each is
+    process and overrides the stack's own settings. ``processes`` are its processes, each
     started again ``restarts`` times after a kill. ``say`` gets a line per step.
     """
 

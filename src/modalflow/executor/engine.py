@@ -19,7 +19,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import scheduler
 from modalflow.config.settings import Settings
 from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.lifecycle.adopter import Adopter
@@ -83,7 +84,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._chores = Chores(CHORES, self._spawn)
         self._cleaning = Chores(CLEANING, self._spawn)
-        self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
+        self._metrics = Metrics(scheduler.stats, team=identity.team if identity else "")
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}",
             policy,

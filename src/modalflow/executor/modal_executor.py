@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, control_plane
-from modalflow.airflow_compat import tokens
+from modalflow import airflow_logging, control_plane
+from modalflow.airflow_compat import configuration, scheduler, task_logs, tokens
 from modalflow.config.settings import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.airflow_database import AirflowDatabase
@@ -20,6 +20,7 @@ from modalflow.executor.dag_files import in_its_bundle, local_bundles
 from modalflow.executor.engine import Engine
 from modalflow.executor.mailbox import ENDS, News, NewsKind, Order
 from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.reporting.dropped_events import DroppedEvents
 from modalflow.executor.reporting.publisher import Identity
 from modalflow.executor.worker_env import of_containers, workload_env
 from modalflow.executor.workload_guard import own_failure
@@ -30,6 +31,7 @@ from modalflow.executor.workloads import (
     log_path_of_key,
     order_of_command,
     order_of_workload,
+    stored_work_id,
 )
 from modalflow.logs.log_volume import LogVolume
 from modalflow.protocol.messages import Entry
@@ -68,7 +70,7 @@ def _is_told(news: News) -> bool:
     return news.kind is not NewsKind.OVER and (news.entry is None or not is_untold(news.entry))
 
 
-class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
+class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
     """Runs every Airflow workload as one call of a deployed Modal Function.
 
     ``start`` raises what is wrong with the configuration, each error naming the setting and how to mend it. After
@@ -93,6 +95,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._unsaved_events: list[Any] = []
         self._untold: list[News] = []
         self._delivered: list[str] = []
+        self._dropped = DroppedEvents()
         self._logs: LogVolume | None = None
 
     # --- life ---
@@ -103,16 +106,16 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = self._workload_env(settings)
         self._bundles = local_bundles(
-            airflow_compat.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
+            configuration.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
         )
         # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
         database = AirflowDatabase(self._order_again) if self.job_id is not None else None
-        queue = airflow_compat.default_queue(self.conf)
+        queue = configuration.default_queue(self.conf)
         self._engines[""] = engine = Engine(settings, self._open_remote, self._identity(), database, queue)
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)
-        if airflow_compat.remote_task_log() is None:
+        if task_logs.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the logs of ended tasks, because no remote task log is configured. Set "
                 "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
@@ -131,14 +134,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
 
     def _order_again(self, ti: TaskInstance) -> Order:
         """The order of a task instance whose scheduler died. Not called on the scheduler's thread."""
-        return order_of_workload(airflow_compat.task_workload(ti, self), ti.key, None, self._env)
+        return order_of_workload(scheduler.task_workload(ti, self), ti.key, None, self._env)
 
     def _open_remote(self) -> Remote:
         return Remote(self._control_plane(), self.settings.names)
 
     def _control_plane(self) -> control_plane.ControlPlane:
         return control_plane.connect(
-            conn_id=self.settings.conn_id, environment=self.settings.environment, hook=airflow_compat.modal_hook
+            conn_id=self.settings.conn_id, environment=self.settings.environment, hook=configuration.modal_hook
         )
 
     def _identity(self) -> Identity:
@@ -187,12 +190,12 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     def _process_workloads(self, workloads: Sequence[Any]) -> None:
         orders = []
         for workload in workloads:
-            key = airflow_compat.workload_key(self, workload)
-            for queued in airflow_compat.queued_workloads(self):
+            key = scheduler.workload_key(self, workload)
+            for queued in scheduler.queued_workloads(self):
                 queued.pop(key, None)
             self.running.add(key)
             try:
-                work_id = airflow_compat.pre_assigned_id(self, workload)
+                work_id = scheduler.pre_assigned_id(self, workload)
                 workload = in_its_bundle(workload, self._bundles)
                 orders.append(order_of_workload(workload, key, work_id, self._env))
             except Exception as error:
@@ -248,8 +251,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._engine.revive()
         self._engine.forget(self._delivered)
         self._delivered = []
+        begun = self._report_dropped_ids()
         untold, self._untold = [*self._untold, *self._engine.take_news(NEWS_AT_ONCE)], []
-        begun: set[Any] = set()
         told = []
         for news in untold:
             try:
@@ -259,6 +262,25 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
                 self.log.exception("The %s of %s could not be reported to Airflow", news.kind.name, label_of(news.key))
                 self._end_unheard(news, error)
         self._engine.delivered(told)
+
+    def _report_dropped_ids(self) -> set[Any]:
+        """Report the ids again that Airflow has not stored, and return their keys: the ends of these have to wait."""
+        again = set()
+        for key, stored in self._dropped.ids():
+            # Events of connection tests always stay there. Not of an earlier submission under the same key.
+            if not isinstance(key, TaskInstanceKey):
+                continue
+            if self._origins.get(key) == stored_work_id(stored) and key not in self.event_buffer:
+                self.running_state(key, stored)
+                again.add(key)
+        return again
+
+    def get_event_buffer(self, dag_ids: Any = None) -> dict[Any, tuple[Any, Any]]:
+        """As BaseExecutor's. What a scheduler does not take out of it, it has dropped."""
+        events: dict[Any, tuple[Any, Any]] = super().get_event_buffer(dag_ids)
+        if self.job_id is not None:
+            self._dropped.handed_over(events)
+        return events
 
     def _take(self, news: News, begun: set[Any]) -> bool:
         """Tell Airflow of news, or keep them for the next heartbeat; whether Airflow was told."""
@@ -290,7 +312,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         try:
             if _is_told(news):
                 if key in self.running or key not in self.event_buffer:
-                    airflow_compat.tell_failed(self, key, own_failure(error, "reporting its end to Airflow"))
+                    scheduler.report_failed(self, key, own_failure(error, "reporting its end to Airflow"))
             else:
                 self.running.discard(key)
         except Exception:  # There is nothing left to try.
@@ -299,7 +321,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     def _tell_again(self, news: News) -> None:
         """Airflow took no notice of a failure; unless the key is in use again, that is all there is to say of it."""
         key: Any = news.key
-        if key not in self.running and not any(key in queued for queued in airflow_compat.queued_workloads(self)):
+        if key not in self.running and not any(key in queued for queued in scheduler.queued_workloads(self)):
             self.fail(key, news.reason)
 
     def _tell(self, news: News) -> None:
@@ -311,14 +333,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
         elif not _is_told(news):
-            airflow_compat.let_go(self, key)
+            scheduler.release(self, key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))
 
     def _tell_failed(self, key: Any, reason: str) -> None:
         reason = clean(reason, STORED)
         self.log_task_event(event=FAILED_EVENT, extra=reason, ti_key=key)
-        airflow_compat.tell_failed(self, key, reason)
+        scheduler.report_failed(self, key, reason)
 
     def log_task_event(self, *, event: str, extra: str, ti_key: Any) -> None:
         """As BaseExecutor's, with text that every database takes. Airflow's event log is no reason to fail anything."""
@@ -347,9 +369,9 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._let_go(key, "the connection test took too long")
 
     def _let_go(self, key: Any, reason: str) -> None:
-        for queued in airflow_compat.queued_workloads(self):
+        for queued in scheduler.queued_workloads(self):
             queued.pop(key, None)
-        airflow_compat.let_go(self, key)
+        scheduler.release(self, key)
         if self._origins.pop(key, None) is not None and self._engine is not None:
             self._engine.end_call(key, reason)
 
@@ -360,14 +382,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         id: nothing on Modal can be known by it."""
         if self._engine is None:
             return tis
-        airflow_compat.load_for_adoption(tis)
+        scheduler.load_for_adoption(tis)
         adoptions = []
         unknown = []
         for ti in tis:
             adoption = adoption_of(ti)
             if adoption is None:
                 unknown.append(ti)
-            elif not any(adoption.key in queued for queued in airflow_compat.queued_workloads(self)):
+            elif not any(adoption.key in queued for queued in scheduler.queued_workloads(self)):
                 self.running.add(ti.key)
                 self._origins[adoption.key] = adoption.work_id
                 adoptions.append(adoption)

@@ -21,6 +21,7 @@ from modalflow.config import variables
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
+from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.container import Container
@@ -30,7 +31,6 @@ from modalflow.worker.logs.log_files import CallLog
 from modalflow.worker.probe import answer_probe
 from modalflow.worker.run.turn import seconds_until_turn
 from modalflow.worker.usage_recorder import CallUsage
-from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
 from modalflow.worker.zygote.isolation import temporary_folder
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, Outcome
@@ -44,6 +44,9 @@ TERM_GRACE = 5.0
 
 #: Seconds that a zygote has to report the end of a process that it was asked to kill.
 KILL_GRACE = 5.0
+
+#: Seconds of a wait that the task's log explains.
+_NOTED_WAIT = 1.0
 
 #: The exit code of a shell for a program that cannot be executed. A command with it was not lost.
 _NOT_EXECUTABLE = 126
@@ -162,7 +165,7 @@ class Call:
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _fork(self, env: Mapping[str, str], submission: Submission, call_log: CallLog) -> Outcome:
-        if problem := variables.problem(env, processes.most_for_variables()):
+        if problem := variables.problem(env, linux.most_for_variables()):
             reason = f"Nothing can be started in container {self.container.id}: {problem}."
             return Outcome(State.FAILED, return_code=_NOT_EXECUTABLE, reason=reason)
         command = submission.command
@@ -177,8 +180,7 @@ class Call:
         )
         zygote = await self.container.zygote_for(submission.kind, env)
         if submission.start_after:
-            ready_at = await zygote.ready()
-            await asyncio.sleep(seconds_until_turn(submission, ready_at, time.time()))
+            await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
             result = await zygote.fork(request)
         except asyncio.CancelledError:
@@ -201,7 +203,7 @@ class Call:
         if outcome is not None:
             return outcome
         hint = " It may have run out of memory." if result.return_code == -9 else ""
-        how = f"{processes.describe_exit(result.return_code)} without reporting an outcome"
+        how = f"{linux.describe_exit(result.return_code)} without reporting an outcome"
         return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
 
     def _explain(self, cause: Cause, detail: str = "") -> Reason:
@@ -334,7 +336,14 @@ def _command_outcome(result: ForkResult) -> Outcome:
     if result.return_code == 0:
         return Outcome(State.SUCCESS, 0)
     code = result.return_code if result.return_code > 0 else _SIGNAL_BASE - result.return_code
-    return Outcome(State.FAILED, code, reason=f"The command ended with {processes.describe_exit(result.return_code)}.")
+    return Outcome(State.FAILED, code, reason=f"The command ended with {linux.describe_exit(result.return_code)}.")
+
+
+async def _wait_for_turn(submission: Submission, ready_at: float, call_log: CallLog) -> None:
+    wait = seconds_until_turn(submission, ready_at, time.time())
+    if wait >= _NOTED_WAIT:
+        call_log.info(f"Starts in {wait:.1f} s: the tasks of a burst ask Airflow's API server one after the other")
+    await asyncio.sleep(wait)
 
 
 async def _stop(zygote: ZygoteClient, request_id: str) -> ForkResult | None:

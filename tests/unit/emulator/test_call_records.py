@@ -16,13 +16,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
-from modalflow.emulator.calls.call_records import CallRecords, Restored
+from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.calls import RESULTS_KEPT, Calls
 from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.addresses import Addresses
@@ -72,7 +72,7 @@ class Kept:
         self.records = CallRecords(self.journal)
         self.runner = Waiting()
         functions = OneFunction()
-        self.restored: Restored = self.records.load(functions)
+        self.restored = self.records.load(functions)
         self.calls = Calls(functions, self.runner, self.records, self.restored.calls, clock=clock or Clock())
 
     async def map(self, *contents: bytes, parent: str = "") -> FunctionCall:

@@ -18,13 +18,13 @@ from grpclib.const import Cardinality
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.images import images
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc import failures
 from modalflow.emulator.rpc.handlers import rpc_table
 from modalflow.emulator.rpc.service import Caller
-from modalflow.emulator.server import ControlPlane
 from tests.unit.emulator.target import SERVICE, Target
 
 #: Seconds for an error to arrive; it takes milliseconds where the machine is not overloaded.

@@ -23,9 +23,10 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import scheduler
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.executor.reporting.dropped_events import TIMES
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from tests.airflows import AIRFLOW
 from tests.support import wait_until
@@ -122,7 +123,7 @@ class Stage:
     @property
     def key(self) -> Any:
         """What Airflow's own workload of KEY goes by: KEY, but in the newest versions."""
-        return airflow_compat.workload_key(self.executor, workload())
+        return scheduler.workload_key(self.executor, workload())
 
     def event(self, key: Any = KEY) -> tuple[Any, Any]:
         """Wait for the terminal event of a key and return (state, info)."""
@@ -254,10 +255,10 @@ class TestExecuteAsync:
     def test_workload_is_in_the_running_set(self, stage: Stage) -> None:
         """From submission to outcome the key is in ``running``, and no longer queued."""
         stage.executor.queue_workload(workload(), MagicMock())
-        assert any(stage.key in queued for queued in airflow_compat.queued_workloads(stage.executor))
+        assert any(stage.key in queued for queued in scheduler.queued_workloads(stage.executor))
         stage.executor.heartbeat()
         assert stage.key in stage.executor.running
-        assert not any(stage.key in queued for queued in airflow_compat.queued_workloads(stage.executor))
+        assert not any(stage.key in queued for queued in scheduler.queued_workloads(stage.executor))
 
 
 class TestSyncHappyPath:
@@ -287,6 +288,44 @@ class TestSyncHappyPath:
             told += stage.executor.get_event_buffer().values()
         external_id = f"{stage.function.call_ids[0]}/{stage.function.submissions[0].work_id}"
         assert told == [(TaskInstanceState.RUNNING, external_id), (TaskInstanceState.SUCCESS, external_id)]
+
+    def test_an_id_that_airflow_has_dropped_is_reported_again(self, stage: Stage) -> None:
+        """A scheduler leaves an event in the buffer whose row is locked; the end waits until the id is stored."""
+        stage.executor.job_id = 1
+        stage.executor.queue_workload(workload(), MagicMock())
+        stage.report(stage.submitted(), State.SUCCESS, return_code=0)
+        stage.until(lambda: stage.key in stage.executor.event_buffer)
+        dropped = stage.executor.get_event_buffer()
+        stage.executor.heartbeat()
+        again = stage.executor.get_event_buffer()
+        assert again == dropped and again.pop(stage.key)[0] is TaskInstanceState.RUNNING
+        stage.until(lambda: stage.key in stage.executor.event_buffer)
+        assert stage.executor.get_event_buffer()[stage.key][0] is TaskInstanceState.SUCCESS
+
+    def test_an_id_that_airflow_never_stores_holds_up_no_end(self, stage: Stage) -> None:
+        """Its row may be gone: after a few times the end is reported."""
+        stage.executor.job_id = 1
+        stage.executor.queue_workload(workload(), MagicMock())
+        stage.report(stage.submitted(), State.SUCCESS, return_code=0)
+        states: list[Any] = []
+
+        def ended() -> bool:
+            states.extend(state for state, _ in stage.executor.get_event_buffer().values())
+            return TaskInstanceState.SUCCESS in states
+
+        stage.until(ended)
+        assert states == [TaskInstanceState.RUNNING] * (1 + TIMES) + [TaskInstanceState.SUCCESS]
+
+    def test_an_id_of_an_earlier_submission_is_not_reported_again(self, stage: Stage) -> None:
+        """A rescheduled task is back under its key: the id that Airflow has stored meanwhile stays."""
+        stage.executor.job_id = 1
+        stage.executor.queue_workload(workload(), MagicMock())
+        stage.submitted()
+        stage.until(lambda: stage.key in stage.executor.event_buffer)
+        stage.executor.get_event_buffer()
+        stage.executor._origins[stage.key] = "the-next-one"
+        stage.executor.heartbeat()
+        assert stage.key not in stage.executor.get_event_buffer()
 
     def test_deferred_task_ends_without_an_event(self, stage: Stage) -> None:
         """A deferred task will come back under the same key, so its first half ends silently."""

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from modalflow.emulator import daemon as daemons
-from modalflow.emulator.faults.control import Fault, FaultControl, FaultError
+from modalflow.emulator.faults.fault_control import Fault, FaultControl, FaultError
 
 _name = click.option("--name", default=daemons.DEFAULT_NAME, show_default=True, help="Name of the control plane.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")

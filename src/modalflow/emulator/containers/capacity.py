@@ -1,4 +1,4 @@
-"""What this machine has for containers, which of them has what of it, and why another one has to wait.
+"""The capacity of this machine, what each container has of it, and the reason why another one waits.
 
 Owns cores, memory and GPUs as numbers. When a container starts or ends is pools.py's; that it keeps to its memory limit
 is memory.py's.

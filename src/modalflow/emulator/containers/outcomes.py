@@ -1,4 +1,4 @@
-"""What becomes of an input that a container had: its result, another try, or the reason why there is none.
+"""The outcome of an input after its container reported or ended: a result, another try, or a failure.
 
 Owns retries, timeouts, cancellation and lost containers, as far as the input is concerned. Where it runs next is
 pools.py's, which gives the two ways back to it.
@@ -61,7 +61,7 @@ class Outcomes:
         timer = self._timers.pop(item.input_id, None)
         if timer is not None:
             timer.cancel()
-        container.take_back(item)
+        container.release_input(item)
 
     def settle(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
         """Resolve the input, or try it again where the function's retry policy says so."""
@@ -120,8 +120,8 @@ class Outcomes:
             timer.cancel()
 
     def _tell_to_end(self, container: Container, item: Input, grace: float, what: str) -> None:
-        container.news.notify()
-        if container.room > 1:
+        container.changes.notify()
+        if container.concurrency > 1:
             # One cancelled synchronous input ends the whole container: the others are not to blame.
             container.blameless_until = time.monotonic() + grace
         reason = f"it {what} input {item.input_id} for {grace:g} s"

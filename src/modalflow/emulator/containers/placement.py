@@ -1,4 +1,4 @@
-"""Whether another container of a function may start now, what it waits for if not, and who has to make way for it.
+"""Capacity decisions: start another container of a function now, make it wait, or retire others for it.
 
 Owns the order among functions that wait: whoever waits longest is not overtaken for ever, and no function waits for its
 first container while others have several. It starts and ends nothing itself: that is pools.py's.
@@ -14,8 +14,8 @@ from typing import Protocol
 
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
-from modalflow.emulator.functions.definitions import Function
-from modalflow.emulator.functions.effectless import effectless
+from modalflow.emulator.functions.function import Function
+from modalflow.emulator.functions.ignored_options import ignored_options
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Placement:
     def take(self, container: Container, need: Need) -> None:
         function = container.function
         self.capacity.take(container.container_id, need, function.tag)
-        for note in (*self.capacity.notes(need), *effectless(function.spec)):
+        for note in (*self.capacity.notes(need), *ignored_options(function.spec)):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
                 self._function_log.note(function, f"{function.tag} {note}")

@@ -1,4 +1,4 @@
-"""The RPCs that the container runtime calls, and those with which people look at containers.
+"""The RPCs of the container runtime, and those that inspect containers.
 
 Owns the translation between the protocol and pools.py, which does the deciding.
 """
@@ -14,8 +14,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.calls.function_call import Input
-from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.idempotency import CHANGE, READ, Anew, Delivery
@@ -59,7 +59,7 @@ class Runtime(Service):
     async def ContainerHello(self, request: Empty, caller: Caller) -> Empty:
         container = self._container(caller)
         container.last_heard = time.monotonic()
-        self._pools.said_hello(container)
+        container.on_hello()
         return Empty()
 
     @rpc(
@@ -72,7 +72,7 @@ class Runtime(Service):
         """Answer when there is something to cancel, or after a while."""
         container = self._container(caller)
         container.last_heard = time.monotonic()
-        await container.news.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
+        await container.changes.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
         container.last_heard = time.monotonic()
         cancelled = container.cancellations()
         if not cancelled:

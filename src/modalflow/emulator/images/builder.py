@@ -1,4 +1,4 @@
-"""One build: a recipe's steps done one after another, and all that is said meanwhile.
+"""One image build: execute the steps of a recipe and log their output.
 
 Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
 builds there are images.py's.
@@ -20,7 +20,7 @@ from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
 from modalflow.emulator.images.layers import Draft, ImageLayers
 from modalflow.emulator.images.recipe import Copy, Recipe, Source
 from modalflow.emulator.logs.log_lines import Unfinished
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message, sendable
 from modalflow.emulator.services.mounts import make_parents
 from modalflow.emulator.state.broadcast import Changes
@@ -91,11 +91,11 @@ class Build:
         self.result = message(api_pb2.GenericResult, status=status, exception=self.blotted(exception))
         self.changed.notify()
 
-    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[Entry]:
+    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[LogEntry]:
         """Return some lines as entries of a log, marked by what ``unfinished`` knows of those before."""
         unfinished = unfinished or Unfinished()
         return [
-            unfinished.marked(Entry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
+            unfinished.marked(LogEntry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
             for number, line in enumerate(self.lines[since:until], since + 1)
         ]
 

@@ -1,4 +1,4 @@
-"""Image.run_function: a function that builds a layer by running once, in a container of the image so far.
+"""Image.run_function: build a layer by running a function once in a container of the image.
 
 Owns that one run: the call, what the function prints, what it leaves behind. Which layer it becomes is images.py's.
 """
@@ -13,7 +13,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.functions.definitions import Building
+from modalflow.emulator.functions.function import Building
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.builder import Build, BuildFunctionError
 from modalflow.emulator.images.layer_capture import prune
@@ -42,7 +42,7 @@ class BuildingFunctions:
         # One container, which ends with its one input: what it wrote is whole then.
         definition.max_inputs = 1
         definition.ClearField("retry_policy")
-        function.building = building = Building(build.piece, kept)
+        function.building = building = Building(build, kept)
         function.definition, function.revision = definition, 1
         call = FunctionCall(
             function=function,

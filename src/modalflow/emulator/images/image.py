@@ -1,4 +1,4 @@
-"""One image: a layer with all that those below it add up to, and its record.
+"""One image: its layer, the sum of all layers below, and its record in the journal.
 
 Owns the state of an image. Which ones there are, and how one comes to be, is images.py's.
 """

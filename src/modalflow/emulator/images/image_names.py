@@ -1,4 +1,4 @@
-"""Named images: which image stands behind ``name:tag`` in which environment, and which ones did before.
+"""Named images: the image behind ``name:tag`` in an environment, and earlier ones.
 
 Owns names and their history. Images themselves are images.py's.
 """

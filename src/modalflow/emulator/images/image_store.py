@@ -14,7 +14,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.images.image import Image, decode, encode
 from modalflow.emulator.images.layers import ImageLayers
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.state.store import StateDir
 
 SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
@@ -70,7 +70,7 @@ class ImageStore:
             yield current
             current = self._images.get(current.settings.base)
 
-    def build_log(self, app_id: str) -> list[Entry] | None:
+    def build_log(self, app_id: str) -> list[LogEntry] | None:
         """Return the log of the build that an app id stands for, None for the id of an app."""
         image = self._images.get(app_id.replace("ap-", "im-", 1))
         if image is None or app_id != builder_app_id(image.image_id):

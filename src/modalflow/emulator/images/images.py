@@ -1,4 +1,4 @@
-"""Images: the RPCs about them, which ones there are, and which one a definition stands for.
+"""The RPCs of images, and the image for a definition.
 
 Owns images as records: chains of layers, what they add up to, their builds. A layer's definition is read by recipes.py
 and made by building.py; names are image_names.py's. A container runs in the Python of the host, with the image's
@@ -23,7 +23,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.containers.hints import unexecuted
+from modalflow.emulator.containers.launch.hints import unexecuted
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.images.builder import (
     Build,
@@ -40,7 +40,7 @@ from modalflow.emulator.images.image_store import SUCCESS, ImageStore, builder_a
 from modalflow.emulator.images.pip import InstallError, Programs
 from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
-from modalflow.emulator.logs.logs import item
+from modalflow.emulator.logs.log_messages import item
 from modalflow.emulator.rpc.failures import described
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc

@@ -1,4 +1,4 @@
-"""Installing into an image's environment: pip, run in a room like a container's.
+"""Run pip in an image's environment, isolated like a container.
 
 Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
 a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See

@@ -1,4 +1,4 @@
-"""What a layer's definition asks for, step by step, and which of it happens here.
+"""The recipe of a layer: the steps of its definition, and which of them are executed here.
 
 Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
 and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.

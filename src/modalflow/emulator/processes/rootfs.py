@@ -1,4 +1,4 @@
-"""A container's view of the file system, made by its first process for itself.
+"""A container's root file system, set up by its first process.
 
 Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
 root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a

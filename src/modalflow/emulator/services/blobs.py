@@ -78,8 +78,8 @@ class Blobs(Service):
         return b""
 
     @rpc(
-        repeat=Anew("an address that nobody uploads to costs nothing; one made before a restart would be a dead one"),
-        inferred="one address, never a multipart upload, whatever the size.",
+        repeat=Anew("an unused address costs nothing; one from before a restart would be dead"),
+        inferred="one address of any size, never a multipart upload.",
     )
     async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
         if request.content_length <= disk_space.SMALL:

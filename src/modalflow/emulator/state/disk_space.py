@@ -1,4 +1,4 @@
-"""Whether there is room for what is to be kept, the words where there is none, and a reserve for when it runs out.
+"""Free disk space: checks, error texts, and a reserve for a full disk.
 
 Owns the file of the reserve and what counts as a disk that cannot be written to. It refuses nothing itself.
 """

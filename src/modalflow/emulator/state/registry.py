@@ -1,4 +1,4 @@
-"""Objects found by name within an environment, or by id: what Dict, Queue, Volume and Secret have in common.
+"""Objects found by name in an environment or by id: the common part of Dicts, Queues, Volumes and Secrets.
 
 Owns names, ids, the creation modes, ephemeral lifetimes, the order of listings and the records of all this. What an
 object holds beyond the fields that its record names is its service's.

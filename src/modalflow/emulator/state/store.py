@@ -1,4 +1,4 @@
-"""Where the local control plane keeps files: one folder for its state, and files found by the hash of their content.
+"""The state folder, and files stored by the hash of their content.
 
 Owns the layout on disk and nothing of its meaning.
 """
@@ -20,7 +20,9 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from modalflow.emulator.state.journal import RECORDS, Journal, StateError
+from modalflow.emulator.state.disk_space import StateError
+from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.journal_file import RECORDS
 from modalflow.emulator.state.scratch import Scratch
 from modalflow.emulator.state.trash import Trash, remove_or_hand_over
 

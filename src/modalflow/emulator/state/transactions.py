@@ -1,4 +1,4 @@
-"""Writing records to a disk that may be full: one transaction at a time, with a reserve for when there is no room.
+"""Transactions of the journal, one at a time, with a reserve for a full disk.
 
 Owns the reserve and the knowledge of whether the disk takes what is written. Which records changed, and when they are
 written, is journal.py's.

@@ -1,4 +1,4 @@
-"""How clients read and write a volume's files from outside: listing, upload, download, copy, removal.
+"""Client access to a Volume's files: list, upload, download, copy, remove.
 
 Owns those RPCs, for both versions of volumes, over a tree that volumes.py holds. File content never passes through an
 RPC here: version 1 uploads come by MountPutFile, version 2 uploads in blocks over HTTP, downloads always over HTTP.

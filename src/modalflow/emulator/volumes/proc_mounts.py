@@ -1,4 +1,4 @@
-"""What /proc tells of the volumes in running containers: where they are mounted, and which of their files are open.
+"""Volumes among a process's mounts, and its open files.
 
 Owns the reading of /proc. What follows from an open file is Volumes' matter.
 """
@@ -13,7 +13,7 @@ from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.processes import mountinfo
 from modalflow.emulator.processes.container_spec import VOLUMES
 from modalflow.emulator.processes.fork_server import ForkServer
-from modalflow.emulator.processes.syscalls import family
+from modalflow.support.linux import family
 
 
 class ProcMounts:

@@ -1,4 +1,4 @@
-"""What of Modal Volumes is on disk beside their blocks: a record for each path.
+"""The records of Volumes in the journal: one for each path.
 
 Owns how a node is written. A change of a tree writes the paths that it changed and no others.
 """

@@ -1,4 +1,4 @@
-"""What a volume holds, as a value: a table of paths. No file is touched here.
+"""The content of a Volume as a value: a table of paths, without I/O.
 
 Owns the rules of the tree (every parent is a directory, what may overwrite what) and the path arithmetic. Paths are
 relative and without ``.``: ``a/b``; the root is ``""``.

@@ -1,19 +1,18 @@
-"""Modal Volumes: trees of files that containers mount, each in a view of its own, and that clients read and write.
+"""The RPCs of Volumes: mount, commit, reload.
 
-Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
-file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree
-is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, files.py's.
+Owns the Volumes and the synchronisation of views. A commit merges a container's changes file by file; the last writer
+wins. A reload adds the commits of others. Readers see every commit immediately. ``tree`` is a Volume's content,
+``views`` its copies on disk, ``files`` the access of clients.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -30,6 +29,7 @@ from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.blocks import BlockStore
+from modalflow.emulator.volumes.container_mounts import ContainerMounts
 from modalflow.emulator.volumes.files import VolumeFiles
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
@@ -40,50 +40,23 @@ from modalflow.emulator.volumes.volume import Attached, Volume
 
 log = logging.getLogger(__name__)
 
-#: Modal commits what a running container wrote "every few seconds" without being asked (Modal's guide, "Volumes"; how
-#: many seconds is inferred).
+#: Modal commits the writes of a running container "every few seconds" in the background (Modal's guide, "Volumes"; the
+#: number is inferred).
 BACKGROUND_COMMIT_SECONDS = 5.0
 
 
-#: Between two background commits of a container there is at least this, however many inputs it finishes.
+#: The minimum number of seconds between two background commits of a container, also after finished inputs.
 COMMIT_GAP_SECONDS = 0.5
 
-#: Paths that one call changed from which on it lays them out itself, instead of the next container's start.
+#: The number of paths from which a call lays out its changes itself, and the next container need not do it.
 SETTLE_AT = 200
 
-#: A file of several blocks is put together when it has not changed for so long (it may be growing still), or when a
-#: container starts.
+#: Seconds without a change before a file of several blocks is put together, because it may still be growing. The start
+#: of a container also does it.
 SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 
-#: Paths of one commit that are entered in one turn of the event loop: some 20 ms, records included.
+#: Paths of one commit per turn of the event loop: about 20 ms, including their records.
 PATHS_PER_TURN = 500
-
-
-def _nothing() -> None:
-    """A copy needs nothing of the volume."""
-
-
-class ContainerMounts(Protocol):
-    """What Volumes need to know of the containers that mount them."""
-
-    async def overlays(self) -> str:
-        """Return, once it is known, in which name space overlay mounts over the state's files keep their attributes.
-
-        Empty if containers cannot have such mounts.
-        """
-        ...
-
-    def mounted_at(self, container_id: str, volume_id: str) -> Path | None:
-        """Return where the control plane can write to a running container's volume, None if it cannot."""
-        ...
-
-    def open_files(self, container_id: str) -> Collection[str]:
-        """Return the open files of a container: ``VOLUMES/<volume id>/<path>``, or ``/proc/<pid>/fd/<n>`` links."""
-        ...
-
-    def written_files(self, container_id: str) -> Collection[str]:
-        """Return those of the open files that the container can write to."""
-        ...
 
 
 class Volumes(VolumeFiles):
@@ -114,25 +87,25 @@ class Volumes(VolumeFiles):
         self._blocks.clear_orphans(state.orphaned_before)
 
     def start(self) -> None:
-        """Lay out what an earlier control plane left, beside all other work."""
+        """Lay out in the background what an earlier control plane did not."""
         for volume in self._volumes.all():
             if volume.layers is not None and volume.layers.unsettled:
                 volume.layers.settle(0.0)
 
     async def close(self) -> None:
-        """Stop what goes on beside calls. Containers have ended."""
+        """Stop background work, after the containers have ended."""
         await asyncio.gather(*(v.layers.close() for v in self._volumes.all() if v.layers is not None))
 
     def _hold(self, volume: Volume, nodes: Mapping[str, Node]) -> None:
-        """Give a volume its tree, each change of which is recorded, and laid out in time."""
+        """Create the tree of a Volume, whose changes are recorded and laid out."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
         volume.layers = VolumeLayers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
 
     async def _changed(self, volume_id: str, paths: int) -> None:
-        """So many of the volume's files changed: lay them out, later if that can wait.
+        """Lay out a number of changed files, later if there are few.
 
-        Many new files are laid out as part of what made them: otherwise the next container waits for it.
+        Many new files are laid out by the call that added them; otherwise the next container would wait for it.
         """
         layers = self._volumes.get(volume_id).layers
         if layers is None:
@@ -148,11 +121,10 @@ class Volumes(VolumeFiles):
     async def attach(
         self, volume_id: str, container_id: str, *, background_commits: bool = True, points: Collection[str] = ()
     ) -> View:
-        """Return the container's own writable view of the volume's files, as they were last committed.
+        """Return the container's own writable view of the Volume at its last commit.
 
-        The same view for the same container however often it is called. With ``background_commits`` what the
-        container writes is committed every few seconds without its asking. ``points`` are paths in the volume at which
-        the container has something else mounted.
+        Repeated calls for one container return the same view. With ``background_commits``, the container's writes are
+        committed every few seconds. ``points`` are paths in the Volume that carry other mounts of the container.
         """
         volume = self._volumes.get(volume_id)
         key = (volume_id, container_id)
@@ -169,17 +141,17 @@ class Volumes(VolumeFiles):
         if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
             await asyncio.to_thread(copy.update, copy.behind(), None, {})
-            return Attached(copy, _nothing)
+            return Attached(copy)
         lower = await volume.layers.lower()
         try:
             view = OverlayView(folder, volume.tree, lower, self._blocks, attributes)
-            return Attached(view, functools.partial(volume.layers.release, lower))
+            return Attached(view, volume.layers, lower)
         except BaseException:
             volume.layers.release(lower)
             raise
 
     async def detach(self, volume_id: str, container_id: str) -> None:
-        """Commit what the container, now ended, left uncommitted and remove its view. Repeating it is harmless."""
+        """Commit the last changes of an ended container and remove its view. You may repeat the call."""
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             return
@@ -282,8 +254,8 @@ class Volumes(VolumeFiles):
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
             if await asyncio.to_thread(self._has_open_files, attached.view, volume_id, container_id):
-                # The SDK's ``Volume.reload`` looks for "there are open files preventing the operation" before it goes
-                # and finds out which file it is. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
+                # The SDK's ``Volume.reload`` searches the text for "there are open files preventing the operation"
+                # before it names the file. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
@@ -294,7 +266,7 @@ class Volumes(VolumeFiles):
             try:
                 await asyncio.to_thread(attached.view.update, wanted, mounted, done)
             finally:
-                # If the rest could not be brought in: otherwise the next commit would take this for the container's.
+                # Also after a partial update: the next commit would treat it as the container's changes.
                 attached.view.agree(done)
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
@@ -305,9 +277,9 @@ class Volumes(VolumeFiles):
         await self._to_the_end(self._commit_now(volume_id, container_id, growing))
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await something that goes on if the caller hangs up.
+        """Await work that continues if the caller disconnects.
 
-        Cancelled half-way, it would forget changes that the view already counts as committed.
+        If it were cancelled, changes would be lost that the view already counts as committed.
         """
         task = asyncio.ensure_future(work)
         self._under_way.add(task)
@@ -327,7 +299,7 @@ class Volumes(VolumeFiles):
         except OSError as error:
             if not disk_space.unwritable(error):
                 raise
-            # The view is as it was: the next commit finds the same changes.
+            # The view is unchanged: the next commit finds the same changes.
             raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
         if not changes:
             return
@@ -336,9 +308,9 @@ class Volumes(VolumeFiles):
         await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
-        """Enter the changes of a view, leaving the event loop to others now and then."""
+        """Apply the changes of a view in several turns of the event loop."""
         gone: list[Node] = []
-        # What is in a directory goes before the directory, and comes after it.
+        # Remove the content of a directory before the directory, and add it after the directory.
         removed = sorted((path for path, node in changes.items() if node is None), reverse=True)
         paths = [*removed, *sorted(path for path, node in changes.items() if node is not None)]
         for first in range(0, len(paths), PATHS_PER_TURN):
@@ -360,16 +332,16 @@ class Volumes(VolumeFiles):
         return attached
 
     def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
-        """Whether something that the container has open is in the view."""
+        """Return whether the container has an open file in the view."""
         opened = self._mounts.open_files(container_id)
         mounted = f"{VOLUMES}/{volume_id}/"
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
-        # By inode if the container sees it under another name, as it does a copy.
+        # Compare inodes if the container sees another path, as for a copy.
         return isinstance(view, CopiedView) and bool(opened) and view.holds(opened)
 
     def commit_soon(self, container_id: str) -> None:
-        """The container has finished an input: what that wrote need not wait for the next background commit."""
+        """Commit soon, because the container has finished an input."""
         for (_, holder), attached in self._attached.items():
             if holder == container_id:
                 attached.finished.set()
@@ -389,7 +361,7 @@ class Volumes(VolumeFiles):
                 log.info("no more background commits of %s: %s", volume_id, error.message)
                 return
             except Exception:
-                # A loop's boundary: the next commit may succeed, and the one at the end reports.
+                # The boundary of a loop: the next commit may succeed, and the last one reports errors.
                 log.exception("background commit of volume %s by container %s failed", volume_id, container_id)
             await asyncio.sleep(COMMIT_GAP_SECONDS)
 

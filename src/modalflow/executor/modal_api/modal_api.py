@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import modal
 from modal import exception
 
-from modalflow.airflow_compat import AIRFLOW_VERSION
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane, in_environment
 from modalflow.errors import (
     CredentialsError,

@@ -9,7 +9,7 @@ from modalflow.emulator.containers import placement as placing_module
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.placement import Placement
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from tests.support import Clock
 from tests.unit.emulator.parts import Notes
 

@@ -18,8 +18,9 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.placement import Placement
-from modalflow.emulator.containers.pools import START_TRIES, Pools
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers.pool import START_TRIES
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.functions.function import Function
 from modalflow.support import backoff
 from tests.unit.emulator.parts import Notes, make_call
 
@@ -399,4 +400,4 @@ def test_a_closed_event_loop_starts_nothing_anew(caplog: pytest.LogCaptureFixtur
     assert coroutine is not None
     coroutine.close()
     assert len(fleet.started) == 1
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.name.startswith("modalflow")] == []

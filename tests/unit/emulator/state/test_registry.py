@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def environments() -> Environments:
-    return Environments()
+    return Environments(Journal())
 
 
 @pytest.fixture

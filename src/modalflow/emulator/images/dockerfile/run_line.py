@@ -1,4 +1,4 @@
-"""What a RUN comes to here: the parts of it that install, the parts that are not executed, and whether it must fail.
+"""The effect of a ``RUN`` line: its installations, the commands not executed, and failures.
 
 Owns the judgement of one RUN line. Nothing but pip is ever executed, and only where it is certain what the line would
 have it do: what may change that (``source``, a shell's syntax) leaves the rest unexecuted and named.

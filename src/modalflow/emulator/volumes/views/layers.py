@@ -1,4 +1,4 @@
-"""What a volume holds as directories on disk: layers that lie over each other, none of which ever changes.
+"""The content of a Volume as immutable directories, for overlay mounts.
 
 Owns the layers of one volume: a new one for what changed since the last, two of similar size merged into one beside
 all other work, old ones removed when no container has them. A container's view is an overlay mount over them, so what

@@ -1,4 +1,4 @@
-"""Directories that hold a volume's files as layers of overlayfs: how one is made, and how several become one.
+"""Create the directory of a layer, and merge several into one.
 
 Owns what is in a layer: hard links to the files that keep the content, folders, symlinks, and whiteouts for what was
 removed. A layer never changes once it is made. These functions work in whichever thread calls them.

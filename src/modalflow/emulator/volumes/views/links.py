@@ -1,4 +1,4 @@
-"""Following links within a volume, as the kernel does in a container that mounts it.
+"""Resolve symlinks inside a Volume as the kernel does in a container.
 
 Pure: asks what stands at a path. Only relative links can be followed from outside, because no path outside of the
 volume means anything here; which status each refusal has is inferred.

@@ -1,4 +1,4 @@
-"""A container's view of a volume as an overlay mount: what the container wrote lies over what was committed.
+"""A view as an overlay mount: a container's writes above the committed layers.
 
 Owns the directory of what the container wrote (overlayfs's upper layer), and what it says: which files changed since
 the view was last in step, what was removed, moved, or changed in its mode or time alone. It reads no file whose status

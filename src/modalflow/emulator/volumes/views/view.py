@@ -1,4 +1,4 @@
-"""A container's own writable view of a volume, and the kind of it that is a copy.
+"""A writable view of a Volume, and its variant that is a copy.
 
 ``View`` is all that the rest knows of one. ``CopiedView`` is a plain directory, filled when the container starts, for
 containers that can have no overlay mount (overlay.py). It owns the directory: laying a tree out in it, finding what the

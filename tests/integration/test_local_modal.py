@@ -209,7 +209,7 @@ def test_a_handle_outlives_its_server(configured: Address) -> None:
         url = local.url
         local.stop()
         for handle in (unnamed, explicit):
-            with pytest.raises(WrongServerError, match=f"{url}, and that has ended"):
+            with pytest.raises(WrongServerError, match=f"{url}, which has ended"):
                 handle.put("a", 1)
 
 

@@ -166,7 +166,7 @@ def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
         return f"{executor} runs this task on {host}, not ModalExecutor: its log is there until the task has ended"
     return (
         f"{executor} ran this task, not ModalExecutor, and its log is not on Volume {volume}: it is in {relative_path} "
-        f"below [logging] base_log_folder on {host}, and the last lines there say why it was not copied"
+        f"below [logging] base_log_folder on {host}, and its last lines have the reason"
     )
 
 
@@ -185,7 +185,7 @@ def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None
         with local.open("ab") as file:
             file.write(Line.now(str(local), text, "error").content)
     except OSError as unwritable:
-        log.error("That could not be added to %s itself: %s", local, unwritable)
+        log.error("The previous message could not be added to %s: %s", local, unwritable)
 
 
 def _is_expected(error: Exception) -> bool:

@@ -78,8 +78,8 @@ class ModalVolumeDagBundle(BaseDagBundle):
     def _ship(self) -> None:
         if APP_VARIABLE in os.environ:
             raise BundleError(
-                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, and this is a container of "
-                "the worker's: it has the versions that its tasks need. Ship it from the host."
+                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, but this is a worker's "
+                "container, with only the versions of its tasks. Ship it from the host."
             )
         from modalflow.bundles.shipping import undisturbed
         from modalflow.bundles.trees import follow

@@ -67,7 +67,7 @@ def check() -> None:
         raise RuntimeError(
             f"The LocalModal at {_stack[-1].url} is the SDK's default server, started by thread {owner.name!r}. The "
             "SDK has one default for the whole process: stop that one first, or start this one as "
-            "LocalModal(as_default=False) and use it from a process that gets its `env`."
+            "LocalModal(as_default=False) and use it from a process with its `env`."
         )
 
 

@@ -146,9 +146,7 @@ class Engine:
         try:
             self._ready.result(self._settings.connect_timeout)
         except FutureTimeoutError:
-            log.error(
-                "Modal has not answered within %s s; workloads wait until it does", self._settings.connect_timeout
-            )
+            log.error("Modal did not answer within %s s; workloads wait until it does", self._settings.connect_timeout)
         except ControlPlaneUnreachableError as error:
             log.error("%s Workloads wait until it answers.", error)
 
@@ -243,7 +241,7 @@ class Engine:
             self._loop.run_until_complete(self._main())
             self._stopped = True
         except BaseException as error:
-            log.exception("The engine's thread ends; what is submitted waits until it is started again")
+            log.exception("The engine's thread ends; new workloads wait until it is started again")
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:

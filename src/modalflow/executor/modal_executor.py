@@ -117,7 +117,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
             self.log.warning("%s", problem)
         if task_logs.remote_task_log() is None:
             self.log.warning(
-                "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
+                "Airflow will not show the logs of ended tasks, because no remote task log is configured. Set "
                 "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
             )
 
@@ -183,7 +183,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         try:
             super().heartbeat()
         except Exception:
-            self.log.exception("The heartbeat went wrong; the next one goes on")
+            self.log.exception("The heartbeat failed; the next one continues")
         # The scheduler saves them next, letting go of each before SQLAlchemy, which has weak references only, reads it.
         self._unsaved_events = list(self._task_event_logs)
 
@@ -357,7 +357,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         A final state that someone else decides on (for a task without a heartbeat, say) also ends the function call.
         """
         if remove_running and self._origins.pop(key, None) is not None and self._engine is not None:
-            self._engine.end_call(key, f"it is {state} there, without this executor having said so")
+            self._engine.end_call(key, f"it is {state} there, without a report of this executor")
         super().change_state(key, state, None if info is None else clean(info, STORED), remove_running)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:

@@ -31,7 +31,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL that containers on Modal can reach; a loopback address means the container itself there",
+            "a URL within reach of containers on Modal; there, a loopback address is the container itself",
         )
     env = {
         **masking_env(conf),

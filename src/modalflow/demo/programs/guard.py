@@ -134,13 +134,11 @@ def guard(
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Read the command line, run the program, end with its exit code (128 + n for signal n)."""
     parser = argparse.ArgumentParser(prog="guard")
-    parser.add_argument("--stop-signal", default="TERM", help="what the program is asked to end with")
+    parser.add_argument("--stop-signal", default="TERM", help="signal for the program's end")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds it is given to do so")
     parser.add_argument("--user", default="", help="uid:gid to run it as")
     parser.add_argument("--pid-file", default="", help="where to write its pid")
-    parser.add_argument(
-        "--restarts", type=int, default=0, help="how often it is started again when something killed it"
-    )
+    parser.add_argument("--restarts", type=int, default=0, help="restarts after a kill")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     user: tuple[int, int] | None = None

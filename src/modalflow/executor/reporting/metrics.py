@@ -1,7 +1,7 @@
-"""What the executor counts and times, and how it reaches Airflow's stats (StatsD, Datadog or OpenTelemetry).
+"""What the executor counts and times, and how it gets into Airflow's stats (StatsD, Datadog or OpenTelemetry).
 
-Nothing is sent where something happens: the engine's thread sends what has come together, once a second.
-docs/metrics.md is made from the table: ``python -m modalflow.executor.reporting.metrics > docs/metrics.md``.
+The engine's thread sends the collected figures once a second; nothing is sent at the moment when it is counted.
+docs/metrics.md is generated from the table: ``python -m modalflow.executor.reporting.metrics > docs/metrics.md``.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ log = logger(__name__)
 
 PREFIX = "modal_executor"
 
-#: Seconds between two times of sending.
+#: Seconds between two transmissions.
 INTERVAL = 1.0
 
-#: Durations kept until they are sent; of more than that a second the oldest are not sent.
+#: Durations kept until they are sent. If there are more in a second, the oldest are dropped.
 KEPT_TIMINGS = 10_000
 
 
@@ -44,12 +44,12 @@ class Result(StrEnum):
     ERROR = "error"
 
 
-#: The first that fits counts.
+#: The first row that matches counts.
 RESULTS: tuple[tuple[tuple[type[BaseException], ...], Result, str], ...] = (
     ((exception.ResourceExhaustedError,), Result.EXHAUSTED, "a rate limit, or a full backlog"),
     ((exception.AuthError, exception.PermissionDeniedError), Result.REFUSED, "credentials"),
     ((exception.NotFoundError,), Result.NOT_FOUND, "an app, a Function or a function call that is not there"),
-    # An OSError, too.
+    # Before OSError, of which it is a kind.
     ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's bound"),
     ((exception.ServiceError, exception.ConnectionError, OSError), Result.UNAVAILABLE, "network, or Modal is down"),
     ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped meanwhile"),
@@ -57,7 +57,7 @@ RESULTS: tuple[tuple[tuple[type[BaseException], ...], Result, str], ...] = (
 
 
 def result_of(error: BaseException | None) -> Result:
-    """The result of a call of Modal's API that raised this, or nothing."""
+    """Return the result of a call of Modal's API that raised this error, or none."""
     if error is None:
         return Result.OK
     return next((result for kinds, result, _ in RESULTS if isinstance(error, kinds)), Result.ERROR)
@@ -71,8 +71,9 @@ class Metric:
     kind: str
     meaning: str
     tag: str = ""
-    """The tag it comes with besides ``team_name``; its value is also the end of the plain name."""
+    """Its tag besides ``team_name``, whose value is also appended to the plain name."""
     values: str = ""
+    """The values of that tag, for the page."""
 
 
 SUBMIT_LATENCY = "submit_latency"
@@ -86,37 +87,39 @@ RPC = "rpc"
 _RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
 
 METRICS: tuple[Metric, ...] = (
-    Metric(SUBMIT_LATENCY, "timer", "From the heartbeat that handed a workload over to its function call id."),
+    Metric(SUBMIT_LATENCY, "timer", "From the heartbeat that submitted a workload to its function call id."),
     Metric(
         OUTCOME_LATENCY,
         "timer",
-        "From the end of the work, by its container's clock, to when the executor knows of it.",
+        "From the end of the work, by its container's clock, until the executor knows of it.",
     ),
-    Metric(DELIVERY_LATENCY, "timer", "From when the executor knows of an end to the heartbeat that tells Airflow."),
-    Metric(IN_FLIGHT, "gauge", "Workloads that have no outcome yet."),
-    Metric(WAITING, "gauge", "Of them, those that Modal has not taken yet."),
-    Metric(UNDELIVERED, "gauge", "What the executor knows and Airflow has not been told yet."),
-    Metric("taken", "counter", "Workloads that a heartbeat handed over."),
-    Metric("started", "counter", "Workloads that Modal took: they have a function call."),
-    Metric("success", "counter", "Workloads whose supervisor ended in order, whatever became of the task."),
-    Metric("failed", "counter", "Workloads that ended as failed, for whatever reason."),
+    Metric(
+        DELIVERY_LATENCY, "timer", "From when the executor knows of an end to the heartbeat that reports it to Airflow."
+    ),
+    Metric(IN_FLIGHT, "gauge", "Workloads without an outcome so far."),
+    Metric(WAITING, "gauge", "Of them, those that Modal has not accepted yet."),
+    Metric(UNDELIVERED, "gauge", "Updates that have not been reported to Airflow yet."),
+    Metric("taken", "counter", "Workloads that Airflow submitted to the executor."),
+    Metric("started", "counter", "Workloads that Modal accepted: they have a function call."),
+    Metric("success", "counter", "Workloads whose supervisor ended normally, whatever the state of the task."),
+    Metric("failed", "counter", "Workloads that failed, for whatever reason."),
     Metric("over", "counter", "Workloads that Airflow no longer waited for when they ended."),
-    Metric("adopted", "counter", "Workloads taken over from another scheduler."),
-    Metric("resubmitted", "counter", "Submitted again before a container had begun them; no retry is used."),
+    Metric("adopted", "counter", "Workloads adopted from another scheduler."),
+    Metric("resubmitted", "counter", "Submissions repeated before a container had begun the work; they use no retry."),
     Metric(
         "lost",
         "counter",
-        "Workloads that ended otherwise than by themselves, by cause.",
+        "Workloads that were ended by something other than their own code, by cause.",
         "cause",
-        "the names in [that table](lost-work.md), e.g. `out-of-memory`; `other` for what a newer worker says",
+        "the names in [this table](lost-work.md), e.g. `out-of-memory`; `other` for one that only a newer worker has",
     ),
     Metric("engine_restarts", "counter", "How often the engine's thread ended and was started again."),
     Metric(
         RPC,
         "counter",
-        "Calls of Modal's API by the executor; what the SDK tries again by itself counts once.",
+        "Calls of Modal's API by the executor. Retries inside the SDK are not counted.",
         "result",
-        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (else)",
+        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (anything else)",
     ),
 )
 
@@ -125,20 +128,20 @@ _COUNTERS = {metric.name for metric in METRICS if metric.kind == "counter"}
 
 @dataclass
 class Metrics:
-    """What has come together since the last time of sending. ``time`` and ``count`` may be called on any thread."""
+    """The figures since the last transmission. ``time`` may be called on any thread."""
 
     stats: Callable[[], Any]
-    """Returns what has Airflow's ``incr``, ``gauge`` and ``timing``; called on the engine's thread."""
+    """Returns the object with Airflow's ``incr``, ``gauge`` and ``timing``; called on the engine's thread."""
     team: str = ""
     counts: Counter[str] = field(default_factory=Counter)
-    """By name, or name and tag's value with a dot between: all that happened so far."""
+    """All that happened so far, by name, or by name and the tag's value with a dot between them."""
     rpcs: Counter[tuple[str, Result]] = field(default_factory=Counter)
     _timings: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
     _sent: Counter[str] = field(default_factory=Counter)
     _rpcs_sent: Counter[tuple[str, Result]] = field(default_factory=Counter)
 
     def time(self, name: str, seconds: float) -> None:
-        """Remember a duration; a clock that is behind another one is taken to be even with it."""
+        """Record a duration. A negative one, from two clocks that differ, counts as 0."""
         self._timings.append((name, max(0.0, seconds)))
 
     def rpc(self, name: str, error: BaseException | None) -> None:
@@ -146,7 +149,7 @@ class Metrics:
         self.rpcs[name, result_of(error)] += 1
 
     async def run(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        """Send until cancelled, and once more then."""
+        """Send until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(INTERVAL)
@@ -155,11 +158,11 @@ class Metrics:
             self.send(gauges())
 
     def send(self, gauges: Mapping[str, float]) -> None:
-        """Send what has come together. A metric that cannot be sent is nobody's failure."""
+        """Send the collected figures. If that fails, it is logged, and nothing else is affected."""
         try:
             self._send(gauges)
         except Exception:
-            log.exception("Metrics could not be sent; the next ones may be")
+            log.exception("Metrics could not be sent; the next transmission tries again")
 
     def _send(self, gauges: Mapping[str, float]) -> None:
         stats = self.stats()
@@ -180,8 +183,7 @@ class Metrics:
                 self._incr(stats, RPC, new, tags, {"rpc": rpc, "result": result.value})
 
     def _incr(self, stats: Any, name: str, number: int, tags: Mapping[str, str], own: Mapping[str, str]) -> None:
-        """Count under the plain name with tags, and under a name of its own for each of their values: StatsD without
-        tags would see one sum only."""
+        """Count under the plain name with tags, and under a name for each tag value: plain StatsD drops the tags."""
         stats.incr(f"{PREFIX}.{name}", number, tags={**tags, **own})
         if own:
             stats.incr(".".join((PREFIX, name, *own.values())), number, tags=dict(tags))
@@ -199,27 +201,27 @@ class Stopwatch:
 
 _HEAD = """# Metrics
 
-This page is generated: `make docs` writes it from the table that the code sends by.
+This page is generated: `make docs` writes it from the table in the code.
 
-Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`, and
-since Airflow 3.3 `scheduler.executor_heartbeat_duration`) are there as with any other. Those below go with them
-through Airflow's stats, so to wherever `[metrics]` sends them:
-StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a second, never the scheduler's own thread.
+You get Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`,
+and since Airflow 3.3 `scheduler.executor_heartbeat_duration`) as with any other executor. The metrics below go with
+them through Airflow's stats, to where `[metrics]` sends them: StatsD, Datadog or OpenTelemetry. The executor's engine
+sends them once a second, never from the scheduler's own thread.
 
-Every metric has the tag `team_name` where the executor is a team's. A counter with a tag of its own is sent twice: by
-its plain name with the tag, and with the tag's value at the end of the name, for a StatsD that drops tags.
+If the executor belongs to a team, every metric has the tag `team_name`. A counter with a tag of its own is sent twice:
+under its plain name with the tag, and with the tag's value appended to the name, for a StatsD that drops tags.
 
-Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, before that gauges of the
-last value; and the SDK writes all names in small letters, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
-(`airflow.` by default) before every name.
+Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, and gauges of the last value
+before that; the SDK writes all names in lower case, such as `modal_executor.rpc.functionmap.ok`. Airflow puts its
+prefix (`airflow.` by default) in front of every name.
 
-| metric | kind | | its values |
+| metric | kind | meaning | values of the tag |
 |---|---|---|---|
 """
 
 
 def page() -> str:
-    """docs/metrics.md."""
+    """Return docs/metrics.md."""
     lines = []
     for metric in METRICS:
         name = f"`{PREFIX}.{metric.name}`"

@@ -49,14 +49,14 @@ def _executor(snapshot: Snapshot) -> Finding:
 def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
     """Whether an executor has the settings of this machine, on which every other check rests."""
     from modalflow.airflow_compat.tokens import SIGNING_SETTINGS, differences
-    from modalflow.executor.worker_env import of_containers
+    from modalflow.executor.worker_env import comparable_settings
 
     name, who = "executor's settings", f"{snapshot.host} (process {snapshot.pid})"
     theirs: Any = snapshot.settings
     if not isinstance(theirs, dict) or not theirs:
         yield skip(name, f"{who} is of an older modalflow and does not publish what could be compared")
         return
-    different = differences(theirs, of_containers(env))
+    different = differences(theirs, comparable_settings(env))
     signing = [setting for setting in different if setting in SIGNING_SETTINGS]
     if signing:
         yield fail(

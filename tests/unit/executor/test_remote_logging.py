@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modalflow import airflow_compat, airflow_logging
-from modalflow.executor.remote_logging import remote_logging_env
+from modalflow.executor.worker_env import remote_logging_env
 
 S3 = {
     "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",

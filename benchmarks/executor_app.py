@@ -2,7 +2,7 @@
 
 Ten thousand real containers do not fit on a machine. So one stub input holds the only container of ``run-default`` for
 ever, and whatever else the executor submits is queued; ``play`` says of it what a worker would, with the worker's own
-code for it (``worker.report``), from a real container.
+code for it (``worker.ledger``), from a real container.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
     import time
 
     from modalflow.protocol.messages import Entry, State
-    from modalflow.worker.ledger import Report
+    from modalflow.worker.ledger import Ledger
 
-    report = Report(modal.Dict.from_name(NAMES.ledger), modal.Queue.from_name(NAMES.events))
+    ledger = Ledger(modal.Dict.from_name(NAMES.ledger), modal.Queue.from_name(NAMES.events))
     # One that runs: who looks at silent work asks Modal what became of it.
     call = modal.current_function_call_id() or ""
 
     async def one(turn: int, work_id: str) -> tuple[str, float, float]:
         begun = Entry(work_id, State.RUNNING, call, "ta-played", work_id, partition=partition)
-        await report.claim(begun)
+        await ledger.claim(begun)
         await asyncio.sleep(turn * every)
         ended = time.time()
         outcome = Entry(
@@ -61,7 +61,7 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
             finished_at=ended,
             final_state="success",
         )
-        await report.finish(outcome)
+        await ledger.finish(outcome)
         return work_id, ended, time.time()
 
     return list(await asyncio.gather(*(one(turn, work_id) for turn, work_id in enumerate(work_ids))))

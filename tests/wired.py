@@ -46,8 +46,7 @@ def wired(
         raise AssertionError("a test connects by itself")
 
     wiring = Wiring(wanted, open_api, identity or Identity(), database, "default", loop or asyncio.get_running_loop())
-    wiring.connection.api = api
-    wiring.connection.deployment = Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0)
+    wiring.connection.made(api, Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0))
     return wiring
 
 

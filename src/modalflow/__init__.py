@@ -5,13 +5,20 @@ this package must stay free of Airflow, of Modal and of side effects, as every c
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.4.0"
+if TYPE_CHECKING:
+    # For type checkers, editors and the API reference; at run time __getattr__ imports them.
+    from modalflow.config.task_options import modal_config as modal_config
+    from modalflow.worker.deploy.images import airflow_image as airflow_image
+    from modalflow.worker.deploy.profile import Profile as Profile
+    from modalflow.worker.deploy.worker import Worker as Worker
+
+__version__ = "0.5.0.dev0"
 
 #: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
 _WHERE = {
-    "Worker": "modalflow.worker.deploy.definition",
+    "Worker": "modalflow.worker.deploy.worker",
     "Profile": "modalflow.worker.deploy.profile",
     "airflow_image": "modalflow.worker.deploy.images",
     "modal_config": "modalflow.config.task_options",

@@ -25,10 +25,13 @@ DAGS_MOUNT = f"{OWN_FOLDER}/dags"
 #: Where a worker has the logs Volume whose deployment recorded no mounts: one of the first versions of 0.4.
 FIRST_LOGS_MOUNT = "/vol/logs"
 
+#: Where an Airflow API server reports which modalflow it imports, below its root (``airflow_plugin``).
+VERSION_PATH = "/modalflow/version"
+
 #: Beginnings of variables that are modalflow's own or Modal's.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
-#: Variables of a worker's image, each a JSON text: what its profile grants (``worker.profile.Profile.granted``), and
+#: Variables of a worker's image, each a JSON text: what its profile grants (``Profile.granted``), and
 #: the names of those of its variables that the profile or the deployment set: they count above the executor's.
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
@@ -54,6 +57,14 @@ MASKING_OPTIONS = (
     ("core", "sensitive_var_conn_names"),
     ("logging", "min_length_masked_secret"),
     ("logging", "secret_mask_adapter"),
+)
+
+#: Airflow's settings of the client with which a worker talks to the Execution API: (section, option).
+API_CLIENT_OPTIONS = (
+    ("workers", "execution_api_retries"),
+    ("workers", "execution_api_retry_wait_min"),
+    ("workers", "execution_api_retry_wait_max"),
+    ("workers", "execution_api_timeout"),
 )
 
 

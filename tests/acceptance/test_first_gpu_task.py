@@ -131,13 +131,14 @@ def test_the_page_unsets_every_variable_of_the_local_control_plane() -> None:
 def test_every_command_of_the_page(shell: Shell, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a user does with it, in the order of the page: the wheel, a GPU task in an image of its own, its log while
     it runs, and what it cost."""
-    make, activate, install = commands("Install")
-    assert make == "python3 -m venv .venv" and install == "pip install 'modalflow[airflow]'"
+    build, make, activate, install = commands("Install")
+    assert build == 'make -C "$CHECKOUT" wheel' and make == "python3 -m venv .venv"
+    assert install == 'pip install "$(ls "$CHECKOUT"/dist/modalflow-*.whl)[airflow]"'
     # The same by a faster installer: the wheel of this checkout, on the versions that were tested.
     wheel = build_wheel(tmp_path_factory.mktemp("sources"))
     environment_with(wheel, tmp_path / ".venv", extra="airflow")
     shell.type(activate)
-    for line in commands("A Modal of your own"):
+    for line in commands("Start Modal on your machine"):
         shell.type(line)
     write_files(tmp_path)
     *settings, deploy, start, doctor = commands("Configure Airflow, deploy, start")

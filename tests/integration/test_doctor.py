@@ -103,7 +103,8 @@ def test_it_reads_well_and_says_how_many_failed(clinic: Clinic) -> None:
     """For a human: a line each, what mends it below, and a sum at the end."""
     done = clinic.command.run("doctor", env={"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOT": "5"})
     assert done.returncode == 1
-    first, mend, *rest = done.stdout.splitlines()
+    imported, first, mend, *rest = done.stdout.splitlines()
+    assert imported.startswith("ok    modalflow")
     assert first.startswith("fail  options") and "did you mean 'task_timeout'?" in first
     assert "→ Mend [modal_executor] task_timeot" in mend
     assert rest[-1].endswith("checks: 1 failed, 1 skipped.")

@@ -74,7 +74,7 @@ def test_a_wait_is_explained_and_ends_with_its_revocation(driver: Driver, local:
 
     for task in (key, blocker):
         driver.executor.revoke_task(ti=SimpleNamespace(key=task))  # type: ignore[arg-type]
-        driver.log_has(task, "Airflow took this back")
+        driver.log_has(task, "Airflow revoked this workload")
     call = modal.FunctionCall.from_id(fc, client=driver.scope["client"])
     driver.until(lambda: call.get_call_graph()[0].status.name == "TERMINATED")
     driver.until(lambda: not inputs(local))

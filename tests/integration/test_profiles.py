@@ -221,6 +221,14 @@ class TestFile:
         ]
         assert "apache-airflow-core" in again["packages"]
 
+    def test_requirements_that_name_modalflow_are_reported(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
+        """The package index has another program of that name, and no image needs it."""
+        (tmp_path / "requirements.txt").write_text("modalflow==0.3.1\n")
+        file.write_text(FILE.replace("REQUIREMENTS", repr(str(tmp_path / "requirements.txt"))).replace("GPU", "T4"))
+        shown = self.run(file, "--dry-run")
+        assert shown.exit_code == 0, shown.output
+        assert "has 'modalflow==0.3.1', and the package index has another program of that name" in shown.output
+
     def test_what_is_wrong_is_a_line(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
         """A GPU that nobody knows, a missing file of requirements, an option that the file has to say."""
         file.write_text(FILE.replace("REQUIREMENTS", "None").replace("GPU", "H10"))

@@ -14,6 +14,7 @@ CHECKOUT = Path(__file__).parents[2]
 LAYERS = "Imports point one way"
 ALONE = "The local control plane knows nothing"
 BORDER = "Airflow is imported at its border alone"
+NO_DEPLOY = "What a container imports does not import what deploys"
 
 SOURCES = CHECKOUT / "src" / "modalflow"
 
@@ -33,11 +34,15 @@ WITHOUT_AIRFLOW = (
     "worker/zygote/server.py",
 )
 
+#: One module of each folder that a container imports.
+IN_CONTAINERS = ("worker/app.py", "worker/zygote/server.py", "worker/run/supervised.py", "worker/logs/log_files.py")
+
 #: file → a line that must never stand in it, and the contract that says so.
 FORBIDDEN = [
     ("executor/__init__.py", "import modalflow.cli", LAYERS),
     ("executor/__init__.py", "import modalflow.worker", LAYERS),
     ("worker/__init__.py", "import modalflow.executor", LAYERS),
+    *((file, "import modalflow.worker.deploy.profile", NO_DEPLOY) for file in IN_CONTAINERS),
     ("messages.py", "import modalflow.control_plane", LAYERS),
     ("control_plane.py", "import modalflow.airflow_compat", LAYERS),
     ("plain_data.py", "import modalflow.logs.log_volume", LAYERS),

@@ -508,6 +508,37 @@ def configure_masking() -> None:
     known["_mask_adapter"] = own_conf().getimport("logging", "secret_mask_adapter", fallback=None)
 
 
+def configure_api_client() -> None:
+    """Have the Execution API's client wait and retry as the settings say now: Airflow reads them when it is imported.
+
+    Raises AirflowConfigException for a value that is no number.
+    """
+    client: Any = import_module("airflow.sdk.api.client")
+    conf = own_conf()
+    retrying = client.Client.request.retry
+    retrying.stop.max_attempt_number = conf.getint("workers", "execution_api_retries")
+    # 3.0 has one wait for several kinds of errors.
+    wait = getattr(client.Client, "_default_wait", retrying.wait)
+    wait.min = conf.getfloat("workers", "execution_api_retry_wait_min")
+    wait.max = conf.getfloat("workers", "execution_api_retry_wait_max")
+    timeout = conf.getfloat("workers", "execution_api_timeout", fallback=None)
+    if hasattr(client, "API_TIMEOUT"):
+        client.API_TIMEOUT = timeout
+    elif timeout is not None:
+        _set_timeout_of_clients(client.Client, timeout)
+
+
+def _set_timeout_of_clients(client: Any, timeout: float) -> None:
+    """Give the clients of Airflow before 3.1.1 a timeout: they have httpx's own, 5 s, and no setting for it."""
+    original = client.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs.setdefault("timeout", timeout)
+        original(self, *args, **kwargs)
+
+    client.__init__ = __init__
+
+
 def redacted(text: str) -> str:
     """Return a text with ``***`` for the secrets that this process knows of."""
     name = "airflow.sdk.log" if AIRFLOW_V_3_1_PLUS else "airflow.sdk.execution_time.secrets_masker"

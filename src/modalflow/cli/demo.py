@@ -6,6 +6,8 @@ import sys
 
 import click
 
+from modalflow.support.installation import PAGE, install_command
+
 
 @click.command()
 @click.option("--keep", is_flag=True, help="Leave everything up after the run, until Ctrl-C.")
@@ -32,8 +34,8 @@ def demo(keep: bool, timeout: float) -> None:
         if (error.name or "").startswith("modalflow"):
             raise
         raise click.ClickException(
-            f"the demo needs {error.name}, which is not installed; "
-            'install the demo\'s extra: pip install "modalflow[demo]"'
+            f"the demo needs {error.name}, which is not installed. Install modalflow's wheel with the extra `demo`: "
+            f"{install_command('demo')} ({PAGE})"
         ) from error
     # Narrower than its table, a terminal-less output would be folded beyond reading.
     console = Console() if sys.stdout.isatty() else Console(width=140)

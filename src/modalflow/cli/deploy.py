@@ -26,8 +26,8 @@ from modalflow.support.text import STORED, clean
 if TYPE_CHECKING:
     from modalflow.worker.deploy.changes import Change
     from modalflow.worker.deploy.dag_source import Bucket
-    from modalflow.worker.deploy.definition import Worker
     from modalflow.worker.deploy.deployment import Plan
+    from modalflow.worker.deploy.worker import Worker
 
 #: Options that a file says itself.
 _IN_FILE = ("requirements", "timeout", "concurrency", "max_containers", "cpu", "memory", "gpu")
@@ -127,9 +127,9 @@ def deploy(
 
     from modalflow.control_plane import server_url
     from modalflow.worker.deploy.dag_source import SourceKind
-    from modalflow.worker.deploy.definition import Worker, read_worker
     from modalflow.worker.deploy.deployment import configured, prepare
     from modalflow.worker.deploy.profile import Profile
+    from modalflow.worker.deploy.worker import Worker, read_worker
 
     if mirror and (requirements or no_mirror):
         raise click.UsageError("--mirror excludes --requirements and --no-mirror: choose what the image gets.")
@@ -154,7 +154,7 @@ def deploy(
             bucket=_bucket(bucket_name, bucket_prefix, bucket_secret, bucket_endpoint_url),
             worker=worker,
             whole=not no_mirror,
-            tell=say,
+            notify=say,
         )
         for line in _told(plan, mirror):
             say(line)
@@ -167,7 +167,7 @@ def deploy(
         # The build of an image takes minutes the first time: whoever watches wants to see it.
         watched = sys.stdout.isatty() and not as_json
         with modal.enable_output() if watched else contextlib.nullcontext():
-            deployment = plan.carry_out()
+            deployment = plan.apply()
     except ModalflowError as error:
         raise click.ClickException(clean(error, STORED)) from error
     if as_json:

@@ -152,7 +152,7 @@ OPTIONS: tuple[Option, ...] = (
         "app_name",
         "string",
         DEFAULT_APP,
-        "Name of the deployed worker app. Its Dict, Modal Queue and Volume are named after it.",
+        "Name of the deployed worker app. Its Dict, Modal Queue and Volume have this prefix.",
         "modalflow-prod",
         app_name,
     ),
@@ -160,8 +160,8 @@ OPTIONS: tuple[Option, ...] = (
         "conn_id",
         "string",
         "modal_default",
-        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the environment "
-        "variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml are used.",
+        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the executor uses "
+        "the environment variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml.",
         "modal_default",
         _text,
     ),
@@ -169,7 +169,8 @@ OPTIONS: tuple[Option, ...] = (
         "environment",
         "string",
         "",
-        "Modal environment of the worker app. Empty: the connection's, else the credentials' default.",
+        "Modal environment of the worker app. If empty: the environment of the connection, otherwise the default of "
+        "the credentials.",
         "main",
         _text,
     ),
@@ -177,7 +178,7 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api_url",
         "string",
         "",
-        "URL at which containers reach Airflow's Execution API. Empty: `[core] execution_api_server_url`.",
+        "URL of Airflow's Execution API for containers. If empty: `[core] execution_api_server_url`.",
         "https://airflow.example.com/execution/",
         execution_api_url,
     ),
@@ -185,8 +186,8 @@ OPTIONS: tuple[Option, ...] = (
         "submit_concurrency",
         "integer",
         "128",
-        "How many spawns are under way at once: 128 are up to 1,280 a second where Modal answers within 0.1 s. Modal "
-        "takes 1,500 a second.",
+        "How many spawns run at once. If Modal answers within 0.1 s, 128 allow 1,280 spawns a second. Modal accepts "
+        "1,500 a second.",
         "128",
         _whole(1, 1000, "128"),
         unit="spawns",
@@ -195,7 +196,7 @@ OPTIONS: tuple[Option, ...] = (
         "submit_attempts",
         "integer",
         "3",
-        "How many times a workload is submitted before the executor gives up, where no container has begun it.",
+        "How many times the executor submits a workload before it gives up, as long as no container has begun it.",
         "3",
         _whole(1, 100, "3"),
         unit="submissions",
@@ -204,7 +205,7 @@ OPTIONS: tuple[Option, ...] = (
         "task_timeout",
         "float",
         str(LONGEST_TIMEOUT),
-        "Seconds that a workload may run before the executor cancels it. Waiting for a container does not count.",
+        "After this time in a container, the executor cancels a workload. The wait for a container does not count.",
         "3600",
         _seconds(1, LONGEST_TIMEOUT, "3600"),
         unit="seconds",
@@ -213,8 +214,8 @@ OPTIONS: tuple[Option, ...] = (
         "lost_command_policy",
         "string",
         "fail",
-        "What happens to a raw command that timed out or whose container was lost while it ran: fail, or retry (it is "
-        "submitted again, so it must bear being run twice). Workloads of Airflow's own follow the task's retries.",
+        "If a raw command times out or loses its container: fail it, or retry it (the executor submits it again, so it "
+        "must tolerate running twice). Airflow's own workloads use the task's retries.",
         "fail",
         _one_of("fail", "retry"),
     ),
@@ -222,7 +223,8 @@ OPTIONS: tuple[Option, ...] = (
         "sweep_interval",
         "float",
         "10",
-        "Seconds after which a workload that has said nothing is looked up. The looks at a long task get rarer.",
+        "If the executor has no news of a workload for this time, it checks the workload. It checks long tasks less "
+        "often.",
         "10",
         _seconds(0.1, 3600, "10"),
         unit="seconds",
@@ -231,7 +233,7 @@ OPTIONS: tuple[Option, ...] = (
         "connect_timeout",
         "float",
         "30",
-        "Seconds that the executor waits for Modal when it starts.",
+        "How long the executor waits for Modal at its start.",
         "30",
         _seconds(1, 600, "30"),
         unit="seconds",
@@ -240,8 +242,8 @@ OPTIONS: tuple[Option, ...] = (
         "status_interval",
         "float",
         "10",
-        "How often the executor tells what it has in flight, for `modalflow status`, if that has changed: one RPC "
-        "each time, however many run. 0: never.",
+        "How often the executor reports its work for `modalflow status`, if it has changed. Each report is one RPC, "
+        "for any number of tasks. 0: never.",
         "10",
         _seconds(0, 3600, "10"),
         unit="seconds",
@@ -250,9 +252,9 @@ OPTIONS: tuple[Option, ...] = (
         "queues",
         "string",
         "",
-        "Airflow queue → profile, as a JSON object, for queues that are not called as their profile; `*` is every "
-        "other queue without one. A task whose queue has no profile is turned away, but for Airflow's default queue: "
-        "that goes to `default`.",
+        "Airflow queue → profile, as a JSON object, if a queue and its profile have different names. `*` means every "
+        "other queue without a profile. Airflow's default queue uses `default`. If another queue has no profile, the "
+        "executor rejects its tasks.",
         '{"gpu-queue": "gpu", "*": "default"}',
         _queues,
         version_added="0.5.0",
@@ -261,8 +263,8 @@ OPTIONS: tuple[Option, ...] = (
         "max_option_sets",
         "integer",
         "32",
-        "How many different sets of options the `executor_config` of a profile's tasks may ask for within an hour. "
-        "Each is a container pool of its own; a task that would be one more is turned away. 0: any number.",
+        "How many different sets of options the tasks of a profile may use in their `executor_config` within an hour. "
+        "Each set is a separate container pool. Beyond the limit, the executor rejects a task. 0: no limit.",
         "32",
         _whole(0, 10_000, "32"),
         unit="sets",
@@ -272,8 +274,8 @@ OPTIONS: tuple[Option, ...] = (
         "worker_env",
         "string",
         "",
-        "Environment variables of every workload, as a JSON object; below those of the deployment, of its profile and "
-        "of the task itself.",
+        "Environment variables of every workload, as a JSON object. The variables of the deployment, its profile and "
+        "the task override them.",
         '{"TZ": "UTC"}',
         _variables,
     ),

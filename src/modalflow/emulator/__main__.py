@@ -36,7 +36,7 @@ async def serve(options: Options) -> None:
         loop.add_signal_handler(number, over.set)
     parent = os.getppid()
     control_plane = ControlPlane(options)
-    credentials = control_plane.credentials
+    credentials = control_plane.parts.base.credentials
     try:
         await control_plane.start()
         # What is here stays: the collector need not look at it each time.
@@ -48,7 +48,7 @@ async def serve(options: Options) -> None:
             "token_secret": credentials.token_secret,
             "pid": os.getpid(),
             "state_dir": str(control_plane.state.root),
-            "control_url": control_plane.blobs.url,
+            "control_url": control_plane.parts.base.addresses.url,
         }
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()

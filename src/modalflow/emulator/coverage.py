@@ -1,7 +1,7 @@
-"""The page that tells which of Modal's RPCs the local control plane answers: ``python -m modalflow.emulator.coverage``.
+"""The page of Modal's RPCs that the local control plane answers: ``python -m modalflow.emulator.coverage``.
 
-Owns the page's text. What is on it comes from the code: the RPCs from the dispatcher, what was inferred about them from
-the services' own declarations (``Service.inferred``).
+Owns the text of the page. Its content comes from the handlers: which RPCs they answer, and what they declare about them
+(``@rpc(inferred=…)``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections import defaultdict
 
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.dispatcher import Dispatcher, rpc_table
+from modalflow.emulator.rpc.handlers import Handlers, rpc_table
 from modalflow.emulator.server import ControlPlane
 
 #: First word of an RPC's name → the resource that a Modal user knows; a word that is not here is a resource itself.
@@ -72,27 +72,27 @@ def resource(rpc: str) -> str:
     return RESOURCES.get(first, first)
 
 
-def page(dispatcher: Dispatcher, version: str) -> str:
+def page(handlers: Handlers, version: str) -> str:
     """Return the page, in Markdown."""
-    answered, inferred = dispatcher.implemented, dispatcher.inferred
+    answered, inferred = handlers.implemented, handlers.inferred
     groups: dict[str, list[str]] = defaultdict(list)
     for name in sorted(rpc_table()):
         groups[resource(name)].append(name)
     parts = [_HEAD.format(version=version, answered=len(answered), all=len(rpc_table()))]
     for title, names in sorted(groups.items()):
-        there = sum(name in answered for name in names)
-        parts.append(f"| {title} | {there} | {len(names) - there} |\n")
+        count = sum(name in answered for name in names)
+        parts.append(f"| {title} | {count} | {len(names) - count} |\n")
     for title, names in sorted(groups.items()):
         parts.append(f"\n## {title}\n")
-        there_names = [name for name in names if name in answered]
+        answered_names = [name for name in names if name in answered]
         missing = [name for name in names if name not in answered]
-        if there_names:
-            parts.append("\nAnswered: " + ", ".join(f"`{n}`" for n in there_names) + ".\n")
+        if answered_names:
+            parts.append("\nAnswered: " + ", ".join(f"`{n}`" for n in answered_names) + ".\n")
         if missing:
             parts.append("\n`UNIMPLEMENTED`: " + ", ".join(f"`{n}`" for n in missing) + ".\n")
-        said = [f"- `{name}`: {inferred[name]}\n" for name in names if name in inferred]
-        if said:
-            parts.append("\nInferred:\n\n" + "".join(said))
+        items = [f"- `{name}`: {inferred[name]}\n" for name in names if name in inferred]
+        if items:
+            parts.append("\nInferred:\n\n" + "".join(items))
     return "".join(parts)
 
 
@@ -100,10 +100,9 @@ def current_page(version: str) -> str:
     """Return the page of a control plane as it would be started here."""
     control_plane = ControlPlane(Options(), isolation=Isolation.PLAIN)
     try:
-        return page(control_plane.dispatcher, version)
+        return page(control_plane.parts.front.handlers, version)
     finally:
-        control_plane.doors.close()
-        control_plane.state.close()
+        control_plane.release()
 
 
 if __name__ == "__main__":

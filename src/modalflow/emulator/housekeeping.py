@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.apps.app_lifecycle import AppLifecycle
 from modalflow.emulator.calls.calls import Calls
 from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.services.blobs import Blobs
@@ -35,12 +36,21 @@ SHORTEST_STARTUP_TIMEOUT = 30.0
 FORGET_EVERY = 600
 
 
-class Upkeep:
+class Housekeeping:
     """Ticks until it is stopped."""
 
-    def __init__(self, apps: Apps, calls: Calls, pools: Pools, logs: Logs, blobs: Blobs, volumes: Volumes) -> None:
-        self._apps, self._calls, self._pools, self._logs = apps, calls, pools, logs
-        self._blobs, self._volumes = blobs, volumes
+    def __init__(
+        self,
+        apps: AppLifecycle,
+        calls: Calls,
+        containers: Containers,
+        pools: Pools,
+        logs: Logs,
+        blobs: Blobs,
+        volumes: Volumes,
+    ) -> None:
+        self._apps, self._calls, self._containers, self._pools = apps, calls, containers, pools
+        self._logs, self._blobs, self._volumes = logs, blobs, volumes
 
     async def run(self) -> None:
         ticks = 0
@@ -53,7 +63,7 @@ class Upkeep:
         chores: list[Callable[[], object]] = [
             self._apps.stop_abandoned,
             self._apps.stop_finished,
-            *(partial(self._look_after, container, now) for container in self._pools.live()),
+            *(partial(self._look_after, container, now) for container in self._containers),
             partial(self._pools.scale_down, now),
             self._pools.placing.tell,
         ]

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modalflow import control_plane
+from modalflow import __version__, control_plane
 from modalflow.errors import ControlPlaneUnreachableError, IncompatibleWorkerError, MalformedMessageError
 from modalflow.executor.loop_tasks import LoopTasks
 from modalflow.executor.modal_api.blocking import in_daemon_thread
@@ -42,6 +42,10 @@ class Connection:
         """Return the API; for use by whatever runs after the first connection only."""
         assert self.api is not None, "nothing that needs Modal runs before the first connection"
         return self.api
+
+    def made(self, api: ModalApi, deployment: Deployment | None) -> None:
+        """Record a new connection, over which Modal accepts work."""
+        self.api, self.deployment, self.obstacle = api, deployment, ""
 
     def blocked(self, obstacle: str) -> None:
         """Record why Modal accepts no work."""
@@ -127,12 +131,12 @@ class Connector(ApiObserver):
     async def _connect(self) -> None:
         try:
             api = await in_daemon_thread(lambda: self._open_api(self))
-            self._connection.deployment = await api.deployment()
+            deployment = await api.deployment()
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))
             raise
-        self._connection.api = api
-        self._connection.accepted()
+        _warn_of_another_version(deployment)
+        self._connection.made(api, deployment)
 
     async def _renew(self) -> None:
         try:
@@ -145,3 +149,14 @@ class Connector(ApiObserver):
         finally:
             await asyncio.sleep(RECONNECT)
             self._renewing = False
+
+
+def _warn_of_another_version(deployment: Deployment | None) -> None:
+    """Log that containers import another version of modalflow than this executor, if they do."""
+    if deployment is not None and deployment.version != __version__:
+        log.warning(
+            "The deployed worker is modalflow %s, this executor is modalflow %s. They understand each other; to have "
+            "one version, deploy the worker of this one: `modalflow deploy`.",
+            deployment.version,
+            __version__,
+        )

@@ -33,7 +33,7 @@ from modalflow.executor.workloads import (
     request_of_workload,
 )
 from modalflow.logs.log_volume import LogVolume
-from modalflow.support import forks
+from modalflow.support import forks, installation
 from modalflow.support.described import words_of
 from modalflow.support.text import ID, STORED, clean, one_line
 
@@ -94,6 +94,8 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         queue = airflow_compat.default_queue(self.conf)
         self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue)
         engine.start()
+        if (problem := installation.problem()) is not None:
+            self.log.warning("%s", problem)
         if airflow_compat.remote_task_log() is None:
             self.log.warning(
                 "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
@@ -127,7 +129,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         """Return what identifies this executor to an operator."""
         settings = tokens.settings_to_compare() | comparable_settings(self._env)
         job_id, team = getattr(self, "job_id", None), getattr(self, "team_name", None)
-        return Identity(str(job_id or ""), str(team or ""), settings)
+        return Identity(str(job_id or ""), str(team or ""), settings, str(installation.problem() or ""))
 
     def _workload_env(self, settings: Settings) -> Mapping[str, str]:
         """Return the Airflow configuration that a worker needs, and the variables that the user wants there."""

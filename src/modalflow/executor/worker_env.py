@@ -7,6 +7,7 @@ the Airflow in a container uploads a task's log to where the API server looks fo
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from modalflow import airflow_compat, airflow_logging, control_plane
 from modalflow.config import variables
 from modalflow.config.settings import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
-from modalflow.names import MASKING_OPTIONS, airflow_variable
+from modalflow.names import API_CLIENT_OPTIONS, MASKING_OPTIONS, airflow_variable
 
 _URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
@@ -55,6 +56,7 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         )
     env = {
         **masking_env(conf),
+        **api_client_env(conf),
         **settings.worker_env,
         **airflow_compat.names_of_executors(),
         **remote_logging_env(),
@@ -92,6 +94,22 @@ def masking_env(conf: Any) -> Mapping[str, str]:
     if everyone and set_here.get(names) != everyone:
         set_here[names] = f"{everyone},{set_here[names]}" if set_here.get(names) else everyone
     return set_here
+
+
+def api_client_env(conf: Any) -> Mapping[str, str]:
+    """Return the variables with the host's settings of the Execution API's client, if the host has any of its own.
+
+    Workers have longer defaults than Airflow (``worker.environment.API_CLIENT_DEFAULTS``). Airflow writes its defaults
+    into ``airflow.cfg``, so a default there is no decision of the user's; the same value in a variable is.
+    """
+    found = {}
+    for section, option in API_CLIENT_OPTIONS:
+        value = airflow_compat.setting_if_set(conf, section, option)
+        if value is None:
+            value = os.environ.get(airflow_variable(section, option))
+        if value is not None:
+            found[airflow_variable(section, option)] = value
+    return found
 
 
 def remote_logging_env() -> Mapping[str, str]:

@@ -82,6 +82,10 @@ class Submission:
 
     note: str = ""
     """A warning for the log: the worker writes it below its first line, which costs no upload of the executor's."""
+    burst_began_at: float = 0.0
+    """When the executor submitted the first task of the burst that this one belongs to, in seconds since the epoch."""
+    start_after: float = 0.0
+    """Seconds that it stays behind the first: the tasks of a burst ask the Execution API one after the other."""
 
     @property
     def task_try(self) -> TaskTry | None:
@@ -119,9 +123,18 @@ class Submission:
             values["kind"] = Kind(values["kind"])
             values["own_env"] = tuple(values.get("own_env") or ())
             values["task"] = TaskTry.read(values.get("task"))
+            values |= _times(values, "burst_began_at", "start_after")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
+
+
+def _times(values: Mapping[str, Any], *names: str) -> dict[str, float]:
+    """Return those of the values that are times; TypeError or ValueError names them if one is no time."""
+    try:
+        return {name: _plain_float(values.get(name, 0.0)) for name in names}
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{' and '.join(names)} are not both seconds") from None
 
 
 _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))

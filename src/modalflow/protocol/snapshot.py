@@ -74,6 +74,8 @@ class Snapshot:
     trouble: str = ""
     """The last warning or error that the executor logged."""
     trouble_at: float = 0.0
+    installation: str = ""
+    """What is wrong with the modalflow that the executor's process imports; empty if nothing is."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What the doctor compares with the settings of its own machine; see ``airflow_tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()

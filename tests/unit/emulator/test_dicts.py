@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services import dicts as module
 from modalflow.emulator.services.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
 from modalflow.emulator.services.environments import Environments

@@ -12,7 +12,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.functions import definitions, effectless
 from modalflow.emulator.rpc import unimplemented
-from modalflow.emulator.rpc.dispatcher import rpc_table
+from modalflow.emulator.rpc.handlers import rpc_table
 from tests.unit.emulator.target import Target
 
 
@@ -25,7 +25,7 @@ def target() -> Iterator[Target]:
 
 def test_each_refusal_says_what_the_user_did(target: Target) -> None:
     """No RPC is refused with its name alone; the name is there for a report."""
-    for name in sorted(set(rpc_table()) - target.plane.dispatcher.implemented):
+    for name in sorted(set(rpc_table()) - target.plane.parts.front.handlers.implemented):
         assert any(name.startswith(beginning) for beginning in unimplemented.DONE), f"{name}: what did the user do?"
         assert target.send(name, target.request(name), as_container=False, patience=30.0) is Status.UNIMPLEMENTED
         assert "not supported by the local control plane yet" in target.said
@@ -34,7 +34,7 @@ def test_each_refusal_says_what_the_user_did(target: Target) -> None:
 
 def test_nothing_that_is_answered_is_called_unsupported(target: Target) -> None:
     """The table has no whole name of an RPC that some service answers."""
-    assert not set(unimplemented.DONE) & target.plane.dispatcher.implemented
+    assert not set(unimplemented.DONE) & target.plane.parts.front.handlers.implemented
 
 
 @pytest.mark.parametrize(
@@ -134,7 +134,7 @@ def test_each_option_without_effect_has_a_line(asked: api_pb2.Function, said: li
 
 def test_a_web_endpoint_is_refused_before_an_image_is_built(target: Target) -> None:
     """The SDK announces each function before it builds the images: the refusal comes there, and leaves nothing."""
-    before = len(list(target.plane.functions))
+    before = len(list(target.plane.parts.execution.functions))
     web = api_pb2.WebhookConfig(type=api_pb2.WEBHOOK_TYPE_FUNCTION)
     methods = {"m": api_pb2.MethodDefinition(function_name="C.m", webhook_config=web)}
     for asked in ({"webhook_config": web}, {"method_definitions": methods}):
@@ -143,4 +143,4 @@ def test_a_web_endpoint_is_refused_before_an_image_is_built(target: Target) -> N
                 target.call("FunctionPrecreate", app_id=target.known["app_id"][0], function_name="w", **asked)
             )
         assert refused.value.status is Status.UNIMPLEMENTED
-    assert len(list(target.plane.functions)) == before
+    assert len(list(target.plane.parts.execution.functions)) == before

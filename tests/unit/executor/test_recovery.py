@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import pytest
 
-from modalflow.executor.lifecycle import recovery
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
 from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.mailbox import UpdateKind
 from modalflow.protocol.messages import Entry, State
 from modalflow.reasons import Cause
+from modalflow.support import backoff
 from tests.wired import kinds, notes, submitted, wired
 
 
@@ -78,8 +78,9 @@ class World:
 
 
 @pytest.fixture(autouse=True)
-def short_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recovery, "PAUSE", 0.001)
+def short_pause() -> Iterator[None]:
+    with backoff.testing(0.001):
+        yield
 
 
 async def test_it_is_submitted_again_once_its_claim_is_gone() -> None:

@@ -80,8 +80,11 @@ def test_nothing_asked(config: Any) -> None:
 @pytest.mark.parametrize(
     ("config", "parts"),
     [
-        ({"pod_override": object()}, ["'pod_override'", "Instead of 'pod_override': for resources use modal_config("]),
-        ({"KubernetesExecutor": {"image": "x"}, "modal": {"gpu": "T4"}}, ["'KubernetesExecutor'", "deploy a profile"]),
+        ({"pod_override": object()}, ["'pod_override'", "Instead of 'pod_override': use modal_config("]),
+        (
+            {"KubernetesExecutor": {"image": "x"}, "modal": {"gpu": "T4"}},
+            ["'KubernetesExecutor'", "a profile for an image"],
+        ),
         ({"overrides": {}, "CeleryExecutor": {}}, ["'overrides', 'CeleryExecutor'", "modal_config(cpu=…, memory=…"]),
         ({"gpu": "T4", "env": {}}, ["'gpu' belongs under 'modal'; 'env' belongs under 'modal'", "modal_config(…)"]),
         ({"ModalExecutor": {"gpu": "T4"}}, ["the key is 'modal'"]),
@@ -115,7 +118,7 @@ def test_what_is_no_dict_is_rejected(config: Any) -> None:
     ("wanted", "message"),
     [
         ({"gpus": "T4"}, "'gpus'.*did you mean 'gpu'"),
-        ({"image": "python"}, "deploy a profile with it"),
+        ({"image": "python"}, "deploy a profile with the image"),
         ({"memory": "lots"}, "MiB from 128 up"),
         ({"memory": 0.5}, "MiB from 128 up"),
         ({"memory": 64}, "MiB from 128 up"),
@@ -150,8 +153,8 @@ def test_what_is_no_dict_is_rejected(config: Any) -> None:
         ({"cloud": "a" * 65}, "at most 64 characters"),
         ({"region": "us\0east"}, "a region or a list of regions"),
         ({"submit_attempts": 0}, "submissions from 1 to 100"),
-        ({"retries": 3}, "'submit_attempts' is for what no container has begun"),
-        ({"max_containers": 3}, "the same for all tasks of a profile"),
+        ({"retries": 3}, "'submit_attempts' applies before it"),
+        ({"max_containers": 3}, "Set it in a profile for all its tasks"),
         ("T4", "a dict such as"),
     ],
 )

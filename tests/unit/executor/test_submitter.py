@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import pytest
 from modal import exception
 
 from modalflow.executor.mailbox import UpdateKind
-from modalflow.executor.submission import submitter
 from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Kind
+from modalflow.support import backoff
 from tests.wired import request, wired
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
@@ -24,10 +24,12 @@ class PlayedApi:
     def __init__(self, answer: Answer) -> None:
         self.answer = answer
         self.spawned: list[str] = []
+        self.wires: list[dict[str, Any]] = []
         self.under_way = self.most = 0
 
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
         self.spawned.append(wire["label"])
+        self.wires.append(wire)
         self.under_way += 1
         self.most = max(self.most, self.under_way)
         try:
@@ -62,9 +64,9 @@ class Stage:
 
 
 @pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(submitter, "FIRST_PAUSE", 0.01)
+def short_pauses() -> Iterator[None]:
+    with backoff.testing(0.01):
+        yield
 
 
 async def taken(profile: str, name: str) -> str:
@@ -80,6 +82,19 @@ async def test_many_at_once_within_the_bound_and_in_order() -> None:
     assert stage.api.spawned == names
     assert stage.api.most == 8
     assert stage.submitter.waiting == 0
+
+
+async def test_workloads_that_are_submitted_together_get_turns() -> None:
+    """Each stays further behind the first, which starts at once. A command asks nothing of Airflow and gets no turn."""
+    stage = Stage(taken)
+    stage.submit("command")
+    stage.wiring.intake.accept([request(name) for name in ("first", "second", "third")])
+    await stage.started("command", "first", "second", "third")
+    wires = {wire["label"]: wire for wire in stage.api.wires}
+    assert [wires[name]["start_after"] for name in ("command", "first")] == [0.0, 0.0]
+    assert 0.0 < wires["second"]["start_after"] < wires["third"]["start_after"] < 1.0
+    assert wires["command"]["burst_began_at"] == 0.0
+    assert wires["first"]["burst_began_at"] == wires["third"]["burst_began_at"] > 0.0
 
 
 async def test_one_that_always_fails_spoils_no_other() -> None:
@@ -101,10 +116,8 @@ async def test_one_that_always_fails_spoils_no_other() -> None:
     assert stage.calls.of_key("bad") is not None
 
 
-async def test_exhausted_function_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exhausted_function_is_not_hammered() -> None:
     """While one Function's limit is reached, its submissions pause together; another Function's go through."""
-    # Long enough for the other Function's, however busy the machine is.
-    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 1.0)
     open_again = asyncio.Event()
 
     async def answer(profile: str, name: str) -> str:
@@ -114,9 +127,11 @@ async def test_exhausted_function_is_not_hammered(monkeypatch: pytest.MonkeyPatc
 
     stage = Stage(answer)
     waiting = [f"gpu-{n}" for n in range(200)]
-    stage.submit(*waiting, profile="gpu")
-    stage.submit("one", "two")
-    await stage.started("one", "two")
+    # Long enough for the other Function's, however busy the machine is.
+    with backoff.testing(1.0):
+        stage.submit(*waiting, profile="gpu")
+        stage.submit("one", "two")
+        await stage.started("one", "two")
     assert len(stage.api.spawned) <= 8 + 2, "the rest waits for the pause"
     open_again.set()
     await stage.started(*waiting)

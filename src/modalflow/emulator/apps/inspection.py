@@ -13,7 +13,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.clients import WORKSPACE
 from modalflow.emulator.services.environments import Environments
@@ -35,6 +36,7 @@ class Inspection(Service):
         self._apps, self._functions, self._pools, self._environments = apps, functions, pools, environments
         self._token_id = token_id
 
+    @rpc(repeat=READ)
     async def AppGetInfo(self, request: api_pb2.AppGetInfoRequest, caller: Caller) -> api_pb2.AppGetInfoResponse:
         app = self._apps.get(request.app_id)
         answer = message(api_pb2.AppGetInfoResponse, info=app.handle_metadata)
@@ -47,6 +49,7 @@ class Inspection(Service):
                 summary.gpu_config.append(gpu)
         return answer
 
+    @rpc(repeat=READ)
     async def FunctionGetSchedulingParams(
         self, request: api_pb2.FunctionGetSchedulingParamsRequest, caller: Caller
     ) -> api_pb2.FunctionGetSchedulingParamsResponse:
@@ -61,6 +64,7 @@ class Inspection(Service):
             ),
         )
 
+    @rpc(repeat=READ)
     async def EnvironmentGetRoles(
         self, request: api_pb2.EnvironmentGetRolesRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetRolesResponse:
@@ -78,6 +82,7 @@ class Inspection(Service):
         )
         return answer
 
+    @rpc(repeat=READ)
     async def TokenInfoGet(self, request: api_pb2.TokenInfoGetRequest, caller: Caller) -> api_pb2.TokenInfoGetResponse:
         return message(
             api_pb2.TokenInfoGetResponse,
@@ -88,6 +93,7 @@ class Inspection(Service):
             user_identity=api_pb2.UserIdentity(user_id=USER_ID, username=WORKSPACE),
         )
 
+    @rpc(repeat=READ)
     async def WorkspaceMembersList(self, request: Empty, caller: Caller) -> api_pb2.WorkspaceMembersListResponse:
         owner = message(
             api_pb2.WorkspaceMembersListItem,
@@ -97,6 +103,7 @@ class Inspection(Service):
         )
         return api_pb2.WorkspaceMembersListResponse(members=[owner])
 
+    @rpc(repeat=READ)
     async def ObjectSuggest(
         self, request: api_pb2.ObjectSuggestRequest, caller: Caller
     ) -> api_pb2.ObjectSuggestResponse:

@@ -10,14 +10,14 @@ ended yet is restored with that ending, one that was out of time is not: its tim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls.function_call import CLEARED, NO_CONTENT, FunctionCall, Input, Keeper
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.calls.function_call import CLEARED, NO_CONTENT, FunctionCall, Input
+from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.state.journal import Journal
 
 #: How an input ends that was cancelled, as ``Input.ending`` says before it is.
@@ -33,7 +33,7 @@ class Restored:
     """What is to run, in the order in which it came, over all calls."""
 
 
-class CallRecords(Keeper):
+class CallRecords:
     """Keeps calls in a journal."""
 
     def __init__(self, journal: Journal) -> None:
@@ -67,12 +67,9 @@ class CallRecords(Keeper):
     def forgotten(self, call: FunctionCall) -> None:
         self._forget(call.call_id)
 
-    def load(self, function: Callable[[str], Function | None]) -> Restored:
-        """Return what an earlier control plane left; ``function`` finds the function of an id.
-
-        A call whose function is gone is dropped.
-        """
-        calls = self._load_calls(function)
+    def load(self, functions: Functions) -> Restored:
+        """Return what an earlier control plane left. A call whose function is gone is dropped."""
+        calls = self._load_calls(functions)
         waiting: list[Input] = []
         for call_id, _, body in self._inputs.load():
             if call_id in calls:
@@ -89,11 +86,11 @@ class CallRecords(Keeper):
                 calls[call_id].data_out.append(api_pb2.DataChunk.FromString(body))
         return Restored(list(calls.values()), waiting)
 
-    def _load_calls(self, function: Callable[[str], Function | None]) -> dict[str, FunctionCall]:
+    def _load_calls(self, functions: Functions) -> dict[str, FunctionCall]:
         calls: dict[str, FunctionCall] = {}
         gone: list[str] = []
         for _, call_id, body in self._calls.load():
-            found = function(body["function_id"])
+            found = functions.find(body["function_id"])
             if found is None:
                 gone.append(call_id)
                 continue
@@ -104,7 +101,7 @@ class CallRecords(Keeper):
                 invocation=body["invocation"],
                 parent_input_id=body["parent_input_id"],
                 created_at=body["created_at"],
-                keeper=self,
+                observer=self,
             )
         for call_id in gone:
             self._forget(call_id)

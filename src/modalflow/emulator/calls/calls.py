@@ -7,21 +7,23 @@ input, and when again, is pools.py's; how calls outlive the control plane is cal
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.apps.apps import App
-from modalflow.emulator.calls.function_call import FORGETFUL, FunctionCall, Input, Keeper
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.calls.call_records import CallRecords
+from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.calls.output_wait import Awaited
 from modalflow.emulator.functions.definitions import Function
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ, Delivery
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 
 #: As on Modal: a result can be fetched for a week (Modal's guide, "Job processing"). Counted, inferred, from the last
@@ -39,6 +41,10 @@ MAX_INPUTS_OUTSTANDING = 1000
 OUTPUTS_GATHERED = 0.05
 
 
+def _delivers_outputs(request: api_pb2.FunctionGetOutputsRequest, answer: api_pb2.FunctionGetOutputsResponse) -> bool:
+    return bool(request.clear_on_success and answer.outputs)
+
+
 class Runner(Protocol):
     """What calls need of whatever runs their inputs."""
 
@@ -52,51 +58,31 @@ class Runner(Protocol):
 class Calls(Service):
     """Answers the RPCs with which clients call functions and follow the calls."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "FunctionGetOutputs": (
-            "the seven days for which results are kept count from the last result of the call; an input that was "
-            "running when the control plane ended runs again, with its whole time; outputs of a map that come within "
-            "50 ms of the last answer share the next one."
-        ),
-        "FunctionMap": (
-            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
-        ),
-        "FunctionPutInputs": (
-            "the limits on waiting inputs count per function, or variant with options of its own; which words they "
-            "are refused with."
-        ),
-        "FunctionCallPutDataOut": (
-            "a generator that runs again after its container was lost yields each value once to its client."
-        ),
-    }
-
     def __init__(
         self,
         functions: Functions,
         runner: Runner,
-        keeper: Keeper = FORGETFUL,
-        clock: Callable[[], float] = clock.now,
+        records: CallRecords,
+        restored: Iterable[FunctionCall] = (),
         *,
+        clock: Callable[[], float] = clock.now,
         rate_limits: bool = False,
     ) -> None:
-        """With ``rate_limits`` inputs that come faster than Modal lets them are refused."""
-        self._functions = functions
-        self._runner = runner
-        self._keeper = keeper
+        """``restored`` are the calls of an earlier control plane.
+
+        With ``rate_limits``, inputs that come faster than Modal accepts them are refused.
+        """
+        self._functions, self._runner, self._records = functions, runner, records
         self._clock = clock
         self._rate_limits = rate_limits
-        self._calls: dict[str, FunctionCall] = {}
+        self._calls: dict[str, FunctionCall] = {call.call_id: call for call in restored}
+        self.forget_expired()
 
     def get(self, call_id: str) -> FunctionCall:
         call = self._find(call_id)
         if call is None:
             raise GRPCError(Status.NOT_FOUND, f"Function call {call_id!r} not found")
         return call
-
-    def restore(self, calls: Iterable[FunctionCall]) -> None:
-        """Take over the calls of an earlier control plane."""
-        self._calls.update((call.call_id, call) for call in calls)
-        self.forget_expired()
 
     def has_unfinished(self, app: App) -> bool:
         """Whether a call of a function of the app is not over."""
@@ -105,7 +91,7 @@ class Calls(Service):
     def forget_expired(self) -> None:
         for call in [c for c in self._calls.values() if self._is_expired(c)]:
             del self._calls[call.call_id]
-            self._keeper.forgotten(call)
+            self._records.forgotten(call)
 
     def blobs(self) -> set[str]:
         """The blobs that arguments, results and yielded values are in."""
@@ -123,6 +109,12 @@ class Calls(Service):
     def _is_expired(self, call: FunctionCall) -> bool:
         return not call.unfinished and max(call.created_at, call.last_result_at) < self._clock() - RESULTS_KEPT
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
+        ),
+    )
     async def FunctionMap(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
         function = self._functions.get(request.function_id)
         if function.callable_reason:
@@ -133,10 +125,10 @@ class Calls(Service):
             kind=request.function_call_type,
             invocation=request.function_call_invocation_type,
             parent_input_id=request.parent_input_id,
-            keeper=self._keeper,
+            observer=self._records,
         )
         self._calls[call.call_id] = call
-        self._keeper.called(call)
+        self._records.called(call)
         return message(
             api_pb2.FunctionMapResponse,
             function_call_id=call.call_id,
@@ -148,6 +140,14 @@ class Calls(Service):
             max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
         )
 
+    @rpc(
+        repeat=CHANGE,
+        retried_forever=True,
+        inferred=(
+            "the limits on waiting inputs count per function, or variant with options of its own; which words "
+            "they are refused with."
+        ),
+    )
     async def FunctionPutInputs(
         self, request: api_pb2.FunctionPutInputsRequest, caller: Caller
     ) -> api_pb2.FunctionPutInputsResponse:
@@ -182,10 +182,19 @@ class Calls(Service):
             for new in put
         ]
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
         self.get(request.function_call_id)
         return Empty()
 
+    @rpc(
+        repeat=Delivery(_delivers_outputs),
+        inferred=(
+            "the seven days for which results are kept count from the last result of the call; an input that was "
+            "running when the control plane ended runs again, with its whole time; outputs of a map that come "
+            "within 50 ms of the last answer share the next one."
+        ),
+    )
     async def FunctionGetOutputs(
         self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
@@ -214,6 +223,7 @@ class Calls(Service):
             call.clear(places)
         return answer
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
         cancelled = [i for i in call.inputs.values() if not i.done]
@@ -223,11 +233,13 @@ class Calls(Service):
                 item.save()
         return Empty()
 
+    @rpc(repeat=READ)
     async def FunctionCallGetInfo(
         self, request: api_pb2.FunctionCallGetInfoRequest, caller: Caller
     ) -> api_pb2.FunctionCallGetInfoResponse:
         return api_pb2.FunctionCallGetInfoResponse(info=self.get(request.function_call_id).info)
 
+    @rpc(repeat=READ)
     async def FunctionCallFromId(
         self, request: api_pb2.FunctionCallFromIdRequest, caller: Caller
     ) -> api_pb2.FunctionCallFromIdResponse:
@@ -239,6 +251,7 @@ class Calls(Service):
             answer.metadata.app_id = call.function.app.app_id
         return answer
 
+    @rpc(repeat=READ)
     async def FunctionCallList(
         self, request: api_pb2.FunctionCallListRequest, caller: Caller
     ) -> api_pb2.FunctionCallListResponse:
@@ -246,6 +259,7 @@ class Calls(Service):
             function_calls=[c.info for c in self._calls.values() if c.function.object_id == request.function_id]
         )
 
+    @rpc(repeat=READ)
     async def FunctionGetCallGraph(
         self, request: api_pb2.FunctionGetCallGraphRequest, caller: Caller
     ) -> api_pb2.FunctionGetCallGraphResponse:
@@ -273,6 +287,10 @@ class Calls(Service):
                 queue += children.get(item.input_id, ())
         return answer
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=("a generator that runs again after its container was lost yields each value once to its client."),
+    )
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
         """Take what a generator yields from the container that runs it; what comes from another one is dropped, as is a
         result: its own was taken from it meanwhile, or it never had it."""
@@ -283,6 +301,7 @@ class Calls(Service):
             call.yielded(request.data_chunks)
         return Empty()
 
+    @rpc(repeat=READ)
     async def FunctionCallGetDataOut(
         self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DataChunk]:

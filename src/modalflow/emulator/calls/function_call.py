@@ -1,6 +1,6 @@
 """One function call and its inputs: what is asked, how far it got, what came of it.
 
-Owns their state, and tells a Keeper of every change. The RPCs about calls are calls.py's, running inputs is pools.py's.
+Owns their state, and notifies an observer of every change. `Calls` has the RPCs about calls, `Pools` runs inputs.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from modal_proto import api_pb2
 
@@ -25,8 +26,8 @@ NO_CONTENT = api_pb2.FunctionInput()
 CLEARED = api_pb2.FunctionGetOutputsItem()
 
 
-class Keeper:
-    """Hears of what changes in calls, and keeps nothing: the base of what does."""
+class CallObserver(Protocol):
+    """Is notified of every change of a call, and records it."""
 
     def called(self, call: FunctionCall) -> None:
         """The call is new."""
@@ -41,13 +42,10 @@ class Keeper:
         """A generator yielded."""
 
     def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
-        """Those outputs were taken and are not wanted any more."""
+        """A client has taken those outputs and does not want them kept."""
 
     def forgotten(self, call: FunctionCall) -> None:
-        """Nobody can ask about the call any more."""
-
-
-FORGETFUL = Keeper()
+        """No caller can ask about the call any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -76,7 +74,7 @@ class Input:
 
     def save(self) -> None:
         """Its counts or its ending changed: what they are now outlives the control plane."""
-        self.call.keeper.changed(self)
+        self.call.observer.changed(self)
 
 
 @dataclass(eq=False)
@@ -86,6 +84,7 @@ class FunctionCall:
     function: Function
     kind: int
     invocation: int
+    observer: CallObserver = field(repr=False)
     parent_input_id: str = ""
     call_id: str = field(default_factory=lambda: new_id("fc"))
     created_at: float = field(default_factory=clock.now)
@@ -104,14 +103,13 @@ class FunctionCall:
     """Notified when no input is unfinished any more."""
     handed_over_at: float = -math.inf
     """When a client was last given outputs, by the clock of the event loop."""
-    keeper: Keeper = field(default=FORGETFUL, repr=False)
     last_result_at: float = 0.0
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
         new = Input(self, item.idx, item.input, len(self.inputs))
         self.add(new)
         self.count(1)
-        self.keeper.changed(new)
+        self.observer.changed(new)
         return new
 
     def add(self, item: Input) -> None:
@@ -151,7 +149,7 @@ class FunctionCall:
                 output_created_at=item.finished_at,
             )
         )
-        self.keeper.resolved(item)
+        self.observer.resolved(item)
         self.changed.notify()
         if not self.unfinished:
             self.over.notify()
@@ -166,7 +164,7 @@ class FunctionCall:
         for chunk in chunks:
             if not self.data_out or chunk.index > self.data_out[-1].index:
                 self.data_out.append(chunk)
-                self.keeper.yielded(self, chunk)
+                self.observer.yielded(self, chunk)
         self.changed.notify()
 
     def clear(self, places: Collection[int]) -> None:
@@ -178,7 +176,7 @@ class FunctionCall:
                 # The client may be about to download a blob, which is removed once no output names it.
                 if not self.outputs[place].result.data_blob_id:
                     self.outputs[place] = CLEARED
-            self.keeper.cleared(self, new)
+            self.observer.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
         """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""

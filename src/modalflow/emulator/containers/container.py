@@ -64,6 +64,8 @@ class Container:
     end_reason: str = ""
     """Why the control plane ended it, empty if it ended by itself."""
     process: Process | None = None
+    is_plain: bool = True
+    """Whether it has no root of its own: it starts with Isolation.PLAIN."""
     missing: tuple[str, ...] = ()
     """The steps of its image that were not executed."""
     inputs: dict[str, Input] = field(default_factory=dict)
@@ -173,6 +175,16 @@ class Container:
         self.retiring = True
         if self.process is not None and self.state is not State.ENDED:
             self.process.kill()
+
+    def stop(self, reason: str, grace: float) -> None:
+        """Ask it to end, and kill it if it has not ended within ``grace`` seconds."""
+        self.end_reason = self.end_reason or reason
+        self.retiring = True
+        if self.process is None or self.state is State.STARTING:
+            self.kill(reason)
+            return
+        self.process.interrupt()
+        asyncio.get_running_loop().call_later(grace, self.kill, reason)
 
     def cancellations(self) -> list[str]:
         """The inputs that the container shall stop running and was not told of lately; then it counts as told."""

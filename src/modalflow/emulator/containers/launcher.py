@@ -15,7 +15,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from modal_proto import api_pb2
@@ -23,22 +23,20 @@ from modal_proto import api_pb2
 from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
-from modalflow.emulator.functions.functions import Functions
+from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
-from modalflow.emulator.images.images import Images
+from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
-from modalflow.emulator.processes import mountinfo
-from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
-from modalflow.emulator.processes.syscalls import family
-from modalflow.emulator.rpc.container_sockets import Doors
+from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.cloud_buckets import Buckets
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state import disk_space as room
+from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
@@ -58,9 +56,9 @@ class Launcher:
     def __init__(
         self,
         state: StateDir,
-        doors: Doors,
-        functions: Functions,
-        images: Images,
+        sockets: ContainerSockets,
+        layouts: Layouts,
+        images: ImageStore,
         mounts: Mounts,
         secrets: Secrets,
         volumes: Volumes,
@@ -70,12 +68,11 @@ class Launcher:
         capacity: Capacity,
     ) -> None:
         self._state = state
-        self._doors = doors
-        self._functions, self._images, self._mounts = functions, images, mounts
+        self._sockets = sockets
+        self._layouts, self._images, self._mounts = layouts, images, mounts
         self._secrets, self._volumes, self._buckets, self._logs = secrets, volumes, buckets, logs
         self._fork_server = fork_server
         self._capacity = capacity
-        self._isolation = Isolation.PLAIN
         self._told: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
@@ -84,7 +81,7 @@ class Launcher:
         try:
             return await self._run(container)
         except OSError as error:
-            if not room.unwritable(error):
+            if not disk_space.unwritable(error):
                 raise
             raise StateError(self._state.journal.words(error)) from error
 
@@ -100,8 +97,8 @@ class Launcher:
             lent = clearing.enter_context(contextlib.ExitStack())
             clearing.callback(self._shut, container)
             folder.mkdir()
-            self._isolation = await self._fork_server.isolation()
-            door = await self._doors.open(container.container_id)
+            container.is_plain = await self._fork_server.isolation() is Isolation.PLAIN
+            door = await self._sockets.open(container.container_id)
             views = await self._attach(container, attached, lent)
             if container.was_ended():
                 return 0
@@ -112,14 +109,14 @@ class Launcher:
             return await process.wait()
 
     def _shut(self, container: Container) -> None:
-        self._doors.shut(container.container_id)
-        if self._isolation is Isolation.PLAIN:
+        self._sockets.close_socket(container.container_id)
+        if container.is_plain:
             end_descendants(container.container_id)
 
     async def _kept(self, container: Container, folder: Path) -> None:
         """Keep for an image what a plain container wrote; other kinds keep it themselves."""
         building = container.function.building
-        if building is not None and self._isolation is Isolation.PLAIN and (folder / "root").is_dir():
+        if building is not None and container.is_plain and (folder / "root").is_dir():
             await asyncio.to_thread(shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True)
 
     @staticmethod
@@ -168,18 +165,18 @@ class Launcher:
         if building is not None:
             building.layer = layer
             building.ended.clear()
-        room = Room(
+        rootfs = Rootfs(
             folder=folder,
             layer=layer,
             hidden=self._state.root,
-            also_hidden=self._doors.elsewhere,
+            also_hidden=self._sockets.outside_state,
             shown=(arguments, door, *bytecode_folders(self._state)),
             lent=() if packages is None else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
         )
-        home = "/root" if self._isolation is not Isolation.PLAIN else str(plain_home(room))
+        home = str(plain_home(rootfs)) if container.is_plain else "/root"
         variables = common_variables(self._state)
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
@@ -202,8 +199,8 @@ class Launcher:
         }
         container.last_heard = time.monotonic()
         return await self._fork_server.launch(
-            Start(
-                room,
+            ContainerSpec(
+                rootfs,
                 variables,
                 python=None if packages is None else python_envs.python(packages),
                 site=() if packages is None else tuple(python_envs.packages(packages)),
@@ -237,7 +234,7 @@ class Launcher:
             function_def=container.spec,
             serialized_params=function.serialized_params,
             environment_name=function.app.environment,
-            app_layout=self._functions.layout(
+            app_layout=self._layouts.layout(
                 function.app, [d.object_id for d in container.spec.object_dependencies], function.pinned_version
             ),
         )
@@ -261,36 +258,6 @@ class Launcher:
             input_id=item.input_id if item else "",
         )
 
-    def open_files(self, container: Container, *, only_written: bool = False) -> set[str]:
-        """Return the paths of files that the container has open, those in volumes as ``VOLUMES/<volume id>/<path>``.
-
-        With ``only_written``, those that it can write to.
-        """
-        if container.process is None:
-            return set()
-        points = volume_points(container.process.pid)
-        found: set[str] = set()
-        # Without the first process, which holds on to what it needs itself.
-        for pid in family(container.process.pid)[1:]:
-            folder = Path(f"/proc/{pid}")
-            try:
-                links = [*(folder / "fd").iterdir(), *(() if only_written else (folder / "cwd",))]
-            except OSError:
-                continue
-            for link in links:
-                try:
-                    target = str(link.readlink())
-                    place = in_volume(target, points)
-                    if place is None and self._isolation is not Isolation.PLAIN:
-                        continue
-                    if only_written and not _is_writable(folder / "fdinfo" / link.name):
-                        continue
-                except OSError:
-                    continue
-                # Of a plain one: its volumes are symlinks to their views, which are known by their inodes.
-                found.add(place or target)
-        return found
-
 
 async def detach_all(volumes: Volumes, container_id: str, attached: Iterable[str]) -> None:
     """Commit and detach each of the volumes, whatever goes wrong with another one."""
@@ -299,78 +266,12 @@ async def detach_all(volumes: Volumes, container_id: str, attached: Iterable[str
             each.push_async_callback(volumes.detach, volume_id, container_id)
 
 
-def mounted_at(pid: int, volume_id: str) -> Path | None:
-    """Return where the control plane can write to a volume that a container, whose first process this is, has.
-
-    It is what the first process holds, found by the mount's own name: what a path of the container leads to is the
-    container's choice. None if there is no such mount.
-    """
-    try:
-        named = {m.mount_id for m in mountinfo.mounts(pid) if (m.kind, m.source) == ("overlay", volume_id)}
-        for link in Path(f"/proc/{pid}/fd").iterdir():
-            if _mount_of(Path(f"/proc/{pid}/fdinfo/{link.name}")) in named:
-                return link
-    except OSError:
-        # It has ended.
-        return None
-    return None
-
-
-def _mount_of(fdinfo: Path) -> str:
-    try:
-        lines = fdinfo.read_text().splitlines()
-    except OSError:
-        # Closed meanwhile.
-        return ""
-    return next((line.split()[1] for line in lines if line.startswith("mnt_id:")), "")
-
-
 def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:
     """Return where in a volume other mount paths of the container lie."""
     whole = PurePosixPath("/", mount_path.strip("/"))
     below = (PurePosixPath("/", other.strip("/")) for other in others)
     inside = (path.relative_to(whole) for path in below if path != whole and path.is_relative_to(whole))
     return [str(PurePosixPath(sub_path.strip("/")) / path) for path in inside]
-
-
-def volume_points(pid: int) -> dict[str, str]:
-    """Return where a container has volumes mounted: mount point → ``VOLUMES/<volume id>``, with the part if only one.
-
-    One that is mounted inside another volume has a second mount there.
-    """
-    points: dict[str, str] = {}
-    places: list[tuple[str, str, str]] = []
-    try:
-        mounts = mountinfo.mounts(pid)
-    except OSError:
-        return points
-    for mounted in mounts:
-        device, part, point = mounted.device, mounted.part, mounted.point
-        if point.startswith(f"{VOLUMES}/") and "/" not in point[len(VOLUMES) + 1 :]:
-            places.append((device, part.rstrip("/"), point))
-            points[point] = point
-            continue
-        for of_device, whole, place in places:
-            if device == of_device and f"{part.rstrip('/')}/".startswith(f"{whole}/"):
-                points[point] = place + part.rstrip("/")[len(whole) :]
-    return points
-
-
-def in_volume(target: str, points: Mapping[str, str]) -> str | None:
-    """Return what a path in a container is in the volume that is mounted nearest above it, None if there is none."""
-    # A path of another mount namespace may have something before it.
-    target = target[max(target.find(f"{VOLUMES}/"), 0) :]
-    for point in sorted(points, key=len, reverse=True):
-        if f"{target}/".startswith(f"{point}/"):
-            return points[point] + (target[len(point) :] or "/")
-    return None
-
-
-def _is_writable(fdinfo: Path) -> bool:
-    for line in fdinfo.read_text().splitlines():
-        if line.startswith("flags:"):
-            return bool(int(line.split()[1], 8) & (os.O_WRONLY | os.O_RDWR))
-    return False
 
 
 def common_variables(state: StateDir) -> dict[str, str]:

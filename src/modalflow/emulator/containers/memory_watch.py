@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers.containers import Containers
+from modalflow.emulator.containers.placement import FunctionLog
 from modalflow.emulator.processes.syscalls import family
 
 log = logging.getLogger(__name__)
@@ -29,13 +29,12 @@ IDLE_INTERVAL = 0.5
 class MemoryWatch:
     """Measures until it is stopped."""
 
-    def __init__(self, living: Callable[[], Iterable[Container]], note: Callable[[Function, str], None]) -> None:
-        """``note`` is told what the people behind a function should know."""
-        self._living, self._note = living, note
+    def __init__(self, containers: Containers, log: FunctionLog) -> None:
+        self._containers, self._function_log = containers, log
 
     async def run(self) -> None:
         while True:
-            watched = [c for c in self._living() if c.spec.resources.memory_mb_max and c.process is not None]
+            watched = [c for c in self._containers if c.spec.resources.memory_mb_max and c.process is not None]
             for container in watched:
                 try:
                     self.look(container)
@@ -52,7 +51,7 @@ class MemoryWatch:
         if used <= limit or container.death is not None:
             return
         container.death = results.out_of_memory(container.container_id, used, limit)
-        self._note(container.function, container.death.exception)
+        self._function_log.note(container.function, container.death.exception)
         container.process.kill()
 
 

@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
+from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 #: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
 CRASH_TRIES = 3
 
-#: Seconds until an input whose container was lost is tried again; doubled each time.
-CRASH_BACKOFF = 0.25
+#: The pauses until an input whose container was lost is tried again.
+CRASH_BACKOFF = Backoff(0.25, 30.0)
 
 #: Seconds for an input that ran out of time to end on its own, before its container is killed. Inferred.
 TIMEOUT_GRACE = 5.0
@@ -94,7 +95,7 @@ class Outcomes:
         reason = f"container {container.container_id} {ending} while running this input"
         log.info("%s (%s, loss %d)", reason, item.input_id, item.crashes)
         if item.call.function.app.is_deployed and item.crashes < CRASH_TRIES:
-            self._later(CRASH_BACKOFF * 2 ** (item.crashes - 1), item)
+            self._later(CRASH_BACKOFF.after(item.crashes), item)
             return
         if item.crashes > 1:
             reason += f"; it was the last of {item.crashes} containers lost to it"

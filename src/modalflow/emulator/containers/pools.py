@@ -11,23 +11,26 @@ import contextlib
 import logging
 import os
 import time
-from collections import OrderedDict, deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Protocol
 
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.apps.apps import App
+from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import hints, results
-from modalflow.emulator.containers.capacity import Capacity, Need
+from modalflow.emulator.containers.capacity import Need
 from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.containers.placing import Placing
+from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pool import Pool
 from modalflow.emulator.functions.definitions import Function, Scaling
 from modalflow.emulator.rpc.failures import described
+from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -43,16 +46,26 @@ STARTING_AT_ONCE = max(20, 8 * (os.cpu_count() or 1))
 #: well then (Modal's guide, "Timeouts"), and may be a second.
 SHORTEST_STARTUP_TIMEOUT = 30
 
-#: Seconds before the second start after a failed one; it doubles with each.
-START_BACKOFF = 0.25
-LONGEST_START_BACKOFF = 30.0
+#: The pauses before a start after failed ones.
+START_BACKOFF = Backoff(0.25, 30.0)
 
 #: Seconds that a container has to end on its own when its app is stopped, or it is: Modal's guide, "Container lifecycle
 #: hooks", gives exit handlers that long.
 STOP_GRACE = 30.0
 
-#: Containers that ended and can still be asked about.
-REMEMBERED_CONTAINERS = 500
+
+class ContainerRunner(Protocol):
+    """Runs containers, and is notified of what happens to them."""
+
+    async def run(self, container: Container) -> int:
+        """Run a container to its end and return its exit code."""
+        ...
+
+    def on_ready(self, container: Container) -> None:
+        """The container has asked for an input for the first time."""
+
+    def on_input(self, container: Container) -> None:
+        """The container has got inputs."""
 
 
 class Pools:
@@ -60,22 +73,17 @@ class Pools:
 
     def __init__(
         self,
-        launch: Callable[[Container], Awaitable[int]],
-        capacity: Capacity,
+        containers: Containers,
+        placing: Placement,
+        runner: ContainerRunner,
         *,
         scaledown_window: float,
     ) -> None:
-        """``launch`` runs a container to its end and returns its exit code."""
-        self._launch = launch
-        self.placing = Placing(capacity)
+        self._containers, self.placing, self._runner = containers, placing, runner
         self._scaledown_window = scaledown_window
         self._pools: dict[str, Pool] = {}
-        self._living: dict[str, Container] = {}
-        self._ended_lately: OrderedDict[str, Container] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._closing = False
-        self.on_event: Callable[[str, Container], None] | None = None
-        """Told when a container is "ready" for the first time, and when it has an "input"; None costs nothing."""
         self.outcomes = Outcomes(self.submit, self._requeue)
 
     # What others ask
@@ -87,14 +95,7 @@ class Pools:
         return pool
 
     def container(self, container_id: str | None) -> Container | None:
-        if not container_id:
-            return None
-        return self._living.get(container_id) or self._ended_lately.get(container_id)
-
-    def app_of(self, container_id: str) -> tuple[App, bool] | None:
-        """Return a container's app, and whether the container has ended."""
-        container = self.container(container_id)
-        return None if container is None else (container.function.app, container.state is State.ENDED)
+        return self._containers.find(container_id)
 
     def running(self, function: Function) -> Iterator[Input]:
         """The inputs of the function that containers have."""
@@ -102,7 +103,7 @@ class Pools:
         return (item for c in pool.containers.values() for item in c.inputs.values()) if pool else iter(())
 
     def live(self) -> list[Container]:
-        return list(self._living.values())
+        return list(self._containers)
 
     def scaling(self, function: Function) -> Scaling:
         return function.scaling(self._scaledown_window)
@@ -152,7 +153,7 @@ class Pools:
             if item.done:
                 continue
             ending = item.ending = item.ending or results.terminated(f"Input {item.input_id} was cancelled by a user")
-            container = self._living.get(item.container_id)
+            container = self._containers.find(item.container_id)
             if container is not None and item.input_id in container.inputs:
                 self.outcomes.cancel(container, item, terminate_container=terminate_containers)
             else:
@@ -196,7 +197,7 @@ class Pools:
             for container in list(pool.containers.values()):
                 for item in container.inputs.values():
                     item.ending = item.ending or results.terminated(reason)
-                self._stop(container, reason)
+                container.stop(reason, STOP_GRACE)
 
     def forget_app(self, app: App) -> None:
         """The app was stopped long ago, and nobody can ask about it any more."""
@@ -207,11 +208,7 @@ class Pools:
         if graceful:
             self._retire(container)
         else:
-            self._stop(container, "a user stopped the container")
-
-    def preempt(self, container: Container, reason: str, grace: float) -> None:
-        """Interrupt the container, as Modal does when it needs the machine; its inputs run again in another one."""
-        self._stop(container, reason, grace)
+            container.stop("a user stopped the container", STOP_GRACE)
 
     def scale_down(self, now: float) -> None:
         """Retire what was idle for too long, and keep as many containers as functions say."""
@@ -238,8 +235,7 @@ class Pools:
             container.state = State.READY
             container.started_at = clock.now()
             container.idle_since = time.monotonic()
-            if self.on_event is not None:
-                self.on_event("ready", container)
+            self._runner.on_ready(container)
         pool = self.pool(container.function)
         pool.askers[container.container_id] = container
         pool.failed_starts = 0
@@ -331,8 +327,7 @@ class Pools:
             container.retiring = True
         for item in items:
             self.outcomes.begun(container, item)
-        if self.on_event is not None:
-            self.on_event("input", container)
+        self._runner.on_input(container)
         return items
 
     def _scale(self, pool: Pool) -> None:
@@ -356,12 +351,12 @@ class Pools:
             self._fail_pending(pool, results.cannot_start(function.tag, reason))
             return
         for _ in range(wanted):
-            if sum(c.state is State.STARTING for c in self._living.values()) >= STARTING_AT_ONCE:
+            if self._containers.starting >= STARTING_AT_ONCE:
                 return
             need = self.placing.fitting(function)
             if need is None:
                 if pool.pending:
-                    for container in self.placing.in_the_way(function, self._living.values()):
+                    for container in self.placing.in_the_way(function, self._containers):
                         self._retire(container)
                 return
             self._start(Container(function), pool, need)
@@ -373,24 +368,25 @@ class Pools:
     def _start(self, container: Container, pool: Pool, need: Need) -> None:
         self.placing.take(container, need)
         pool.containers[container.container_id] = container
-        self._living[container.container_id] = container
+        self._containers.add(container)
         task = asyncio.get_running_loop().create_task(self._run(container, pool))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, container: Container, pool: Pool) -> None:
-        returncode, ending = -1, "could not be run"
         try:
-            returncode = await self._launch(container)
-            ending = results.describe_ending(returncode)
+            returncode = await self._runner.run(container)
+        except GeneratorExit:
+            # The event loop was closed before the container ended: nothing waits any more, and nothing can be started.
+            raise
         except BaseException as error:
             # A task's boundary: inputs wait for this container, whatever ended it.
             log.exception("container %s could not be run", container.container_id)
-            returncode, ending = -1, f"could not be run ({described(error)})"
+            self._ended(container, pool, -1, f"could not be run ({described(error)})")
             if isinstance(error, KeyboardInterrupt):
                 raise
-        finally:
-            self._ended(container, pool, returncode, ending)
+        else:
+            self._ended(container, pool, returncode, results.describe_ending(returncode))
 
     def _ended(self, container: Container, pool: Pool, returncode: int, ending: str) -> None:
         was_starting = container.state is State.STARTING
@@ -399,11 +395,8 @@ class Pools:
         container.release()
         pool.containers.pop(container.container_id, None)
         pool.askers.pop(container.container_id, None)
-        self._living.pop(container.container_id, None)
+        self._containers.end(container)
         self.placing.ended(container)
-        self._ended_lately[container.container_id] = container
-        if len(self._ended_lately) > REMEMBERED_CONTAINERS:
-            self._ended_lately.popitem(last=False)
         for item in list(container.inputs.values()):
             self._lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:
@@ -446,8 +439,7 @@ class Pools:
             return
         pool.last_failed_start = clock.now()
         pool.failed_starts += 1
-        backoff = min(START_BACKOFF * 2 ** (pool.failed_starts - 1), LONGEST_START_BACKOFF)
-        pool.start_not_before = time.monotonic() + backoff
+        pool.start_not_before = time.monotonic() + START_BACKOFF.after(pool.failed_starts)
         if pool.failed_starts >= START_TRIES and pool.pending:
             # What comes later gets tries of its own; min_containers alone goes on with a growing backoff.
             result = container.start_failure or hints.explained(
@@ -467,21 +459,11 @@ class Pools:
         if container.state is State.STARTING:
             container.kill("it is no longer needed")
 
-    def _stop(self, container: Container, reason: str, grace: float = STOP_GRACE) -> None:
-        """Ask the container to end, and end it if it does not."""
-        container.end_reason = container.end_reason or reason
-        container.retiring = True
-        if container.process is None or container.state is State.STARTING:
-            container.kill(reason)
-            return
-        container.process.interrupt()
-        asyncio.get_running_loop().call_later(grace, container.kill, reason)
-
     async def close(self, grace: float = 3.0) -> None:
         """End all containers and wait until they are gone."""
         self._closing = True
         for container in self.live():
-            self._stop(container, "the local control plane is stopping", grace)
+            container.stop("the local control plane is stopping", grace)
         while self._tasks:
             await asyncio.wait(set(self._tasks))
         self.outcomes.close()

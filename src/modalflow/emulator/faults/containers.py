@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Any
+from typing import Any, Protocol
 
 from modalflow.emulator.containers.container import Container, State
-from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.stopping import freeze, thaw
@@ -25,19 +25,21 @@ _CRASH = "crash-start"
 _DONE = {"kill": "killed", "freeze": "frozen", "preempt": "preempted"}
 
 
-class ContainerFaults:
-    """Stands between the pools and the launcher, and hears of what containers do."""
+class ContainerLauncher(Protocol):
+    """Starts containers without any fault."""
 
-    def __init__(self, rules: Rules, launch: Callable[[Container], Awaitable[int]]) -> None:
-        self._rules, self._launch = rules, launch
+    async def run(self, container: Container) -> int:
+        """Run a container to its end and return its exit code."""
+        ...
+
+
+class ContainerFaults:
+    """Runs containers for the pools, and lets happen to them what the rules say."""
+
+    def __init__(self, rules: Rules, containers: Containers, launcher: ContainerLauncher) -> None:
+        self._rules, self._containers, self._launcher = rules, containers, launcher
         self._now: tuple[Rule, ...] = ()
         self._tasks: dict[asyncio.Task[None], Rule | None] = {}
-        self.pools: Pools | None = None
-        """Set once they are there; they are made with ``launch``."""
-
-    @property
-    def is_active(self) -> bool:
-        return bool(self._now)
 
     @property
     def has_seconds(self) -> bool:
@@ -47,7 +49,7 @@ class ContainerFaults:
     def refresh(self) -> None:
         self._now = self._rules.of(Scope.CONTAINER)
 
-    async def launch(self, container: Container) -> int:
+    async def run(self, container: Container) -> int:
         """Run the container to its end; return its exit code."""
         for rule in self._now:
             if rule.spec.kind.name != _CRASH or not _concerns(rule, container):
@@ -57,11 +59,18 @@ class ContainerFaults:
                 rule.note(turn, f"{container.container_id} ended while it started")
                 container.stderr_tail.append(f"(ended on purpose: {rule.spec.text})\n")
                 return 1
-        self.heard("start", container)
-        return await self._launch(container)
+        self._reached("start", container)
+        return await self._launcher.run(container)
 
-    def heard(self, point: str, container: Container) -> None:
-        """The container is at that point of its life: see which rules were waiting for it."""
+    def on_ready(self, container: Container) -> None:
+        """Apply the rules for a container that is ready for its first input."""
+        self._reached("ready", container)
+
+    def on_input(self, container: Container) -> None:
+        """Apply the rules for a container that has got inputs."""
+        self._reached("input", container)
+
+    def _reached(self, point: str, container: Container) -> None:
         for rule in self._now:
             if rule.spec.point == point and rule.spec.kind.name != _CRASH and _concerns(rule, container):
                 turn = rule.happens(_subject(container))
@@ -69,25 +78,23 @@ class ContainerFaults:
                     self._begin(rule, container, turn)
 
     def second(self) -> None:
-        """A second went by in the life of every container that works."""
-        assert self.pools is not None
-        for container in list(self.pools.live()):
+        """Apply the rules for one more second in the life of every ready container."""
+        for container in self._containers:
             if container.state is State.READY:
-                self.heard("second", container)
+                self._reached("second", container)
 
     def at_once(self, rule: Rule) -> list[str]:
         """Do it now to the living containers that the rule concerns, oldest first; return their ids."""
-        assert self.pools is not None
         chosen = []
-        for container in self.pools.live():
+        for container in self._containers:
             if _concerns(rule, container) and (turn := rule.happens(_subject(container))) is not None:
                 self._begin(rule, container, turn)
                 chosen.append(container.container_id)
         return chosen
 
-    def freeze(self, containers: Iterable[Container], over: asyncio.Event) -> None:
-        """Freeze containers until that event."""
-        for container in containers:
+    def freeze(self, over: asyncio.Event) -> None:
+        """Freeze every living container until that event."""
+        for container in self._containers:
             self._spawn(None, self._freeze(container, over.wait))
 
     def give_up(self, rules: Iterable[Rule] | None = None) -> None:
@@ -126,9 +133,8 @@ class ContainerFaults:
         if kind == "kill":
             container.process.kill()
         elif kind == "preempt":
-            assert self.pools is not None
             grace = rule.spec.options.get("grace", PREEMPTION_GRACE)
-            self.pools.preempt(container, f"it was preempted on purpose ({rule.spec.text})", grace)
+            container.stop(f"it was preempted on purpose ({rule.spec.text})", grace)
         else:
             await self._freeze(container, lambda: asyncio.sleep(rule.spec.value))
 

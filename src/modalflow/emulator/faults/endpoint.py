@@ -13,10 +13,10 @@ from typing import Any
 from aiohttp import web
 
 from modalflow.emulator.containers.container import Container
-from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.faults.service import Faults
 from modalflow.emulator.faults.spec import FaultSpecError
-from modalflow.emulator.rpc.dispatcher import Credentials
+from modalflow.emulator.rpc.credentials import Credentials
 
 FAULTS = "/control/faults"
 NOW = "/control/faults/now"
@@ -33,8 +33,8 @@ def authorization(token_id: str, token_secret: str) -> str:
 class Endpoint:
     """Handlers for the HTTP server that is there anyway. A container, which has no token, is refused."""
 
-    def __init__(self, faults: Faults, pools: Pools, credentials: Credentials) -> None:
-        self._faults, self._pools = faults, pools
+    def __init__(self, faults: Faults, containers: Containers, credentials: Credentials) -> None:
+        self._faults, self._living = faults, containers
         self._expected = authorization(credentials.token_id, credentials.token_secret).encode()
 
     def routes(self) -> list[web.RouteDef]:
@@ -81,7 +81,7 @@ class Endpoint:
             raise web.HTTPNotFound(text=str(error.args[0])) from error
 
     async def _containers(self, request: web.Request) -> web.Response:
-        return web.json_response({"containers": [_described(container) for container in self._pools.live()]})
+        return web.json_response({"containers": [_described(container) for container in self._living]})
 
 
 async def _spec(request: web.Request) -> str:

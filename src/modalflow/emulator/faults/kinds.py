@@ -1,6 +1,6 @@
-"""The kinds of faults there are: one table, from which specifications are read and the user's page is made.
+"""The kinds of faults: one table for the parser of specifications and for the user's page.
 
-Owns names, values, options and what each fault is said to do. What it does is in rpcs.py, containers.py and world.py.
+Owns names, values, options and descriptions of the faults. rpcs.py, containers.py and world.py carry them out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from modalflow.emulator.faults.values import (
 
 
 class Scope(enum.Enum):
-    """What a fault happens to."""
+    """The target of a fault."""
 
     RPC = "rpc"
     QUEUE = "queue"
@@ -34,9 +34,9 @@ class Scope(enum.Enum):
     WORLD = "world"
 
 
-#: Scope → (how its target is written, what is counted and has a random stream of its own).
+#: Scope → (form of its target, the unit with its own counter and random numbers).
 TARGETS: Mapping[Scope, tuple[str, str]] = {
-    Scope.RPC: ("RPC's name, with wildcards: `FunctionMap`, `Queue*`, `*`", "each RPC"),
+    Scope.RPC: ("name of an RPC, with wildcards: `FunctionMap`, `Queue*`, `*`", "each RPC"),
     Scope.QUEUE: ("`queue` or `queue/NAME`", "each Queue"),
     Scope.DICT: ("`dict` or `dict/NAME`", "each Dict"),
     Scope.VOLUME: ("`volume` or `volume/NAME`", "each Volume"),
@@ -48,34 +48,36 @@ TARGETS: Mapping[Scope, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Option:
-    """What may follow a kind."""
+    """An option of a fault."""
 
     value: Value
     help: str
 
 
 OPTIONS: Mapping[str, Option] = {
-    "p": Option(PROBABILITY, "Happens with this probability each time, by the rule's own random stream."),
+    "p": Option(PROBABILITY, "The probability each time, from the fault's own random numbers."),
     "after": Option(WHOLE, "Skips the first N times."),
-    "every": Option(POSITIVE, "Happens at every N-th time only, beginning with the first."),
-    "count": Option(POSITIVE, "Happens N times, and then no more."),
-    "for": Option(choice("clients", "containers"), "Only if one of these calls."),
-    "retry-after": Option(DURATION, "Comes with an RPCRetryPolicy: the SDK waits so long, and tries again for ever."),
-    "burst": Option(POSITIVE, "How many may come at once; as many as come in a second where it is not given."),
-    "wait": Option(DELAY, "Happens so long after what it is told to happen at."),
-    "containers": Option(choice("running", "frozen"), "What becomes of the containers meanwhile."),
-    "grace": Option(DURATION, "How long a preempted container has for its exit handlers; 30s, as Modal says."),
+    "every": Option(POSITIVE, "Happens every N-th time, beginning with the first."),
+    "count": Option(POSITIVE, "Happens N times at most."),
+    "for": Option(choice("clients", "containers"), "Only for calls from these."),
+    "retry-after": Option(DURATION, "Adds an RPCRetryPolicy: the SDK waits for this time, and retries forever."),
+    "burst": Option(POSITIVE, "How many calls may come at once. Default: the calls of one second."),
+    "wait": Option(DELAY, "Delay between the point in time and the fault."),
+    "containers": Option(choice("running", "frozen"), "State of the containers during the fault."),
+    "grace": Option(
+        DURATION, "Time for the exit handlers of a preempted container. Default: 30s, as in Modal's documentation."
+    ),
 }
 
 COUNTING = ("p", "after", "every", "count")
 
-#: What ``at`` takes: when a fault of a container, or of the world, may happen.
+#: Values of ``at``: the point in time of a fault of a container or of the world.
 POINTS: Mapping[str, str] = {
-    "input": "A container is given inputs (before they reach it; see `wait`).",
-    "start": "A container's process has been started, and has not asked for an input yet.",
-    "ready": "A container asks for its first input.",
-    "second": "Each second: of a container that works, or of the control plane. With `p`, a rate of failure.",
-    "once": "When the fault is added.",
+    "input": "A container gets inputs. The fault comes before they arrive; see `wait`.",
+    "start": "A container's process has started, before its first request for an input.",
+    "ready": "A container requests its first input.",
+    "second": "Each second of a working container, or of the control plane. With `p`, you get a failure rate.",
+    "once": "Once, when you add the fault.",
 }
 CONTAINER_POINTS = ("input", "start", "ready", "second")
 WORLD_POINTS = ("once", "second")
@@ -83,7 +85,7 @@ WORLD_POINTS = ("once", "second")
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of fault. Without ``value`` it takes none; ``default`` is what it is where none is given."""
+    """One kind of fault. Without ``value`` it takes none; ``default`` is its default value."""
 
     name: str
     scope: Scope
@@ -93,7 +95,7 @@ class Kind:
     default: str | None = None
     options: tuple[str, ...] = COUNTING
     points: tuple[str, ...] = ()
-    """Words that ``at`` takes, the first being the default."""
+    """Values of ``at``; the first is the default."""
 
 
 def _rpc_kinds() -> Iterator[Kind]:
@@ -101,7 +103,7 @@ def _rpc_kinds() -> Iterator[Kind]:
     yield Kind(
         "delay",
         Scope.RPC,
-        "The call is carried out so much later. Several rules add up.",
+        "Delays the call. Several delays add up.",
         "*:delay=80ms±20ms,for=clients",
         DELAY,
         options=by_caller,
@@ -111,23 +113,22 @@ def _rpc_kinds() -> Iterator[Kind]:
         yield Kind(
             name,
             Scope.RPC,
-            f"{words} instead of an answer; the call had no effect. The SDK tries again three times.",
+            f"{words} instead of an answer. The call has no effect. The SDK retries three times.",
             f"FunctionMap:{name},p=0.1",
             options=by_caller,
         )
         yield Kind(
             f"{name}-after",
             Scope.RPC,
-            f"{words} instead of an answer, although the call had its effect. Of a stream, its first message arrives.",
+            f"{words} instead of an answer, but the call has its effect. Of a stream, the first message arrives.",
             f"FunctionMap:{name}-after,count=1",
             options=by_caller,
         )
     yield Kind(
         "lost-reply",
         Scope.RPC,
-        "The call has its effect and its answer never comes: the stream is reset, as by a proxy that goes away; "
-        "`disconnect` ends the whole connection with all that is under way on it; `held` says nothing until the client "
-        "gives up, as a network that drops packets.",
+        "The call has its effect, but its answer never comes. `reset` resets the stream, as a failing proxy does. "
+        "`disconnect` ends the connection with all its calls. `held` never answers, as a network without packets.",
         "DictUpdate:lost-reply,count=1",
         choice("reset", "disconnect", "held"),
         default="reset",
@@ -136,14 +137,15 @@ def _rpc_kinds() -> Iterator[Kind]:
     yield Kind(
         "resource-exhausted",
         Scope.RPC,
-        "RESOURCE_EXHAUSTED; the call had no effect. ResourceExhaustedError at once, unless `retry-after` is given.",
+        "RESOURCE_EXHAUSTED. The call has no effect. The SDK raises ResourceExhaustedError at once, unless you set "
+        "`retry-after`.",
         "QueuePut:resource-exhausted,retry-after=2s,count=5",
         options=(*by_caller, "retry-after"),
     )
     yield Kind(
         "rate",
         Scope.RPC,
-        "RESOURCE_EXHAUSTED for what comes faster. By the clock, so it depends on time and not on the seed.",
+        "RESOURCE_EXHAUSTED for calls above this rate. It depends on the clock and not on the seed.",
         "FunctionMap:rate=200/s,burst=1000,for=clients",
         RATE,
         options=("for", "burst", "retry-after"),
@@ -151,30 +153,30 @@ def _rpc_kinds() -> Iterator[Kind]:
     yield Kind(
         "unauthenticated",
         Scope.RPC,
-        "UNAUTHENTICATED, as for a token that was rotated: AuthError in the SDK. The call had no effect.",
+        "UNAUTHENTICATED, as after a rotation of the token. The SDK raises AuthError. The call has no effect.",
         "*:unauthenticated,for=clients",
         options=by_caller,
     )
 
 
 def _world_kinds() -> Iterator[Kind]:
-    yield Kind("lose-put", Scope.QUEUE, "An item that was put is not there. Counted by item.", "queue:lose-put,p=0.01")
+    yield Kind("lose-put", Scope.QUEUE, "Loses an item after its put. Counts items.", "queue:lose-put,p=0.01")
     yield Kind(
         "lose-get",
         Scope.QUEUE,
-        "An item that was taken reaches nobody. Counted by item.",
+        "Loses an item on its way to a reader. Counts items.",
         "queue/events:lose-get,count=1",
     )
     yield Kind(
         "expire",
         Scope.DICT,
-        "An entry is found to have expired when it is asked for (get, contains, pop, a claim). Counted by request.",
+        "An entry counts as expired at a request (get, contains, pop, a claim). Counts requests.",
         "dict/claims:expire,p=0.05",
     )
     yield Kind(
         "delay-commit",
         Scope.VOLUME,
-        "A commit, asked for or in the background, is carried out so much later; until then others see the old files.",
+        "Delays an explicit or background commit. Until then, other readers see the old files.",
         "volume/logs:delay-commit=3s",
         DELAY,
     )
@@ -182,7 +184,7 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "kill",
         Scope.CONTAINER,
-        "The container ends as by SIGKILL: a lost machine, or a process out of memory.",
+        "The container ends with SIGKILL, as on a lost machine or without memory.",
         "container/etl/load:kill,at=input,after=2,count=1",
         options=options,
         points=points,
@@ -190,7 +192,7 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "freeze",
         Scope.CONTAINER,
-        "All processes of the container stand still so long (SIGSTOP), heartbeats included.",
+        "All processes of the container stop for this time (SIGSTOP), with their heartbeats.",
         "container/etl:freeze=20s,at=input,p=0.1",
         DURATION,
         options=options,
@@ -199,8 +201,8 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "preempt",
         Scope.CONTAINER,
-        "SIGINT, the grace for exit handlers, SIGKILL; the same inputs then run again in another container. "
-        "Not of functions with `nonpreemptible=True`.",
+        "SIGINT, time for exit handlers, SIGKILL. Then the same inputs run again in another container. Has no effect "
+        "on functions with `nonpreemptible=True`.",
         "container/etl/load:preempt,wait=200ms,count=1",
         options=(*options, "grace"),
         points=points,
@@ -208,14 +210,14 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "crash-start",
         Scope.CONTAINER,
-        "A container ends with exit code 1 before it takes an input: a crash loop.",
+        "A container ends with exit code 1 before its first input, as in a crash loop.",
         "container/etl/load:crash-start,count=2",
     )
     yield Kind(
         "skew",
         Scope.CLOCK,
-        "What the control plane calls now is off by so much: timestamps, and the lifetimes of results, Dict entries "
-        "and partitions. Timeouts and idle windows are measured by another clock and do not change.",
+        "Moves the clock of the control plane: timestamps, and lifetimes of results, Dict entries and partitions. "
+        "Timeouts and idle windows use another clock and do not change.",
         "clock:skew=8d",
         SIGNED_DURATION,
         options=(),
@@ -223,7 +225,7 @@ def _world_kinds() -> Iterator[Kind]:
     yield Kind(
         "stop",
         Scope.WORLD,
-        "For so long nothing is answered, over gRPC or HTTP; then everything is.",
+        "Holds back all answers over gRPC and HTTP for this time.",
         "world:stop=5s,containers=frozen",
         DURATION,
         options=(*COUNTING, "wait", "containers"),

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +19,9 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.limits import Bucket
 from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.faults.stoppage import Stoppage
+from modalflow.emulator.rpc.handlers import Handlers
+from modalflow.emulator.rpc.service import Caller
 
 _STATUSES: dict[str, Status] = {
     "unavailable": Status.UNAVAILABLE,
@@ -49,21 +50,19 @@ class Fate:
 
 
 class RpcFaults:
-    """The dispatcher's view of the rules. It is asked only while ``is_active``."""
+    """What the dispatcher asks about each call while ``is_active``."""
 
-    def __init__(self, rules: Rules, ask: Callable[[str, Message], Awaitable[Any]]) -> None:
-        """``ask`` carries out an RPC within the control plane."""
-        self._rules, self._ask = rules, ask
+    def __init__(self, rules: Rules, handlers: Handlers, stoppage: Stoppage) -> None:
+        self._rules, self._handlers, self._stoppage = rules, handlers, stoppage
         self._on_rpcs: tuple[Rule, ...] = ()
         self._on_queues: tuple[Rule, ...] = ()
         self._on_dicts: tuple[Rule, ...] = ()
         self._buckets: dict[tuple[str, str], Bucket] = {}
         self._held: dict[asyncio.Future[None], Rule] = {}
-        self._stopped: asyncio.Event | None = None
 
     @property
     def is_active(self) -> bool:
-        return bool(self._on_rpcs or self._on_queues or self._on_dicts or self._stopped)
+        return bool(self._on_rpcs or self._on_queues or self._on_dicts or self._stoppage.is_active)
 
     def refresh(self) -> None:
         """The rules changed. What a rule that is gone still holds back is reset."""
@@ -73,21 +72,6 @@ class RpcFaults:
         for waiting, rule in self._held.items():
             if rule not in self._on_rpcs and not waiting.done():
                 waiting.set_result(None)
-
-    def stop(self) -> None:
-        """From now on nothing is answered."""
-        self._stopped = self._stopped or asyncio.Event()
-
-    def go_on(self) -> None:
-        """Answer again, what was held back first."""
-        if self._stopped is not None:
-            self._stopped.set()
-            self._stopped = None
-
-    async def passage(self) -> None:
-        """Wait while nothing is answered."""
-        while self._stopped is not None:
-            await self._stopped.wait()
 
     async def admit(self, name: str, request: Message, caller: Caller) -> Fate | None:
         """Let the call through to its handler, late or changed where a rule says so, or raise what it gets instead."""
@@ -122,7 +106,7 @@ class RpcFaults:
                 refusal = _refusal(rule, turn, _STATUSES[kind])
         if late:
             await asyncio.sleep(late)
-            await self.passage()
+            await self._stoppage.passage()
         if refusal is not None:
             raise refusal
         if self._on_queues and isinstance(request, api_pb2.QueuePutRequest):
@@ -140,7 +124,7 @@ class RpcFaults:
 
         An ``answer`` of None stands for a failure that was about to be sent, or for the rest of a stream.
         """
-        await self.passage()
+        await self._stoppage.passage()
         if fate is not None:
             await self._lose(fate, stream)
             return None
@@ -208,13 +192,15 @@ class RpcFaults:
                 if turn is None:
                     continue
                 with contextlib.suppress(GRPCError):
-                    popped = await self._ask("DictPop", api_pb2.DictPopRequest(dict_id=request.dict_id, key=key))
+                    popped = await self._handlers.carry_out(
+                        "DictPop", api_pb2.DictPopRequest(dict_id=request.dict_id, key=key)
+                    )
                     rule.note(turn, "an entry has expired" if popped.found else "there was no entry to expire")
 
     async def _name(self, rpc: str, request: Message) -> str:
         """The name of a Queue or Dict, empty for one that has none or is not there: an id is new each time."""
         try:
-            found = await self._ask(rpc, request)
+            found = await self._handlers.carry_out(rpc, request)
         except GRPCError:
             return ""
         return str(found.metadata.name)

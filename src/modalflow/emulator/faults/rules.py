@@ -10,7 +10,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -99,10 +99,8 @@ class Rule:
 class Rules:
     """All rules of a control plane, in the order in which they were added."""
 
-    def __init__(self, seed: int, changed: Callable[[], None]) -> None:
-        """``changed`` is called after the rules did."""
+    def __init__(self, seed: int) -> None:
         self.seed = seed
-        self._changed = changed
         self._rules: dict[str, Rule] = {}
         self._numbers = itertools.count(1)
 
@@ -121,7 +119,6 @@ class Rules:
         same = sum(rule.spec.text == spec.text for rule in self._rules.values())
         rule = Rule(f"f{next(self._numbers)}", spec, f"{self.seed}/{spec.text}/{same}")
         self._rules[rule.rule_id] = rule
-        self._changed()
         return rule
 
     def clear(self, rule_ids: Iterable[str] | None = None) -> list[Rule]:
@@ -130,5 +127,4 @@ class Rules:
         removed = [self._rules[rule_id] for rule_id in chosen]
         for rule in removed:
             del self._rules[rule.rule_id]
-        self._changed()
         return removed

@@ -7,21 +7,18 @@ part that no rule concerns is left as if this did not exist.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from modalflow.emulator import clock
-from modalflow.emulator.containers.container import Container
-from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.faults.containers import ContainerFaults
 from modalflow.emulator.faults.kinds import Scope
+from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.faults.rpcs import RpcFaults
 from modalflow.emulator.faults.rules import Rule, Rules, Turn
 from modalflow.emulator.faults.spec import FaultSpecError, parse
-from modalflow.emulator.rpc.dispatcher import Dispatcher
-from modalflow.emulator.volumes.volumes import Volumes
+from modalflow.emulator.faults.stoppage import Stoppage
 
 log = logging.getLogger(__name__)
 
@@ -29,27 +26,20 @@ TICK = 1.0
 
 
 class Faults:
-    """Make it, give ``launch`` to the pools, ``attach`` it to the rest, ``close`` it before them."""
+    """The rules, and the parts of the control plane that follow them. Close it before those parts."""
 
-    def __init__(self, seed: int, launch: Callable[[Container], Awaitable[int]]) -> None:
-        self.rules = Rules(seed, self._changed)
-        self.containers = ContainerFaults(self.rules, launch)
-        self.launch = self.containers.launch
-        self._rpcs: RpcFaults | None = None
+    def __init__(
+        self, rules: Rules, stoppage: Stoppage, rpcs: RpcFaults, containers: ContainerFaults, late_commits: LateCommits
+    ) -> None:
+        self.rules = rules
+        self._stoppage, self._rpcs, self._containers, self._late_commits = stoppage, rpcs, containers, late_commits
         self._ticking: asyncio.Task[None] | None = None
         self._stops: dict[asyncio.Task[None], Rule] = {}
-        self._stopped = 0
-        self._no_late_commits = asyncio.Event()
-
-    def attach(self, dispatcher: Dispatcher, pools: Pools, volumes: Volumes) -> None:
-        """Say what the rules are about."""
-        self._dispatcher, self._pools, self._volumes = dispatcher, pools, volumes
-        self.containers.pools = pools
-        self._rpcs = RpcFaults(self.rules, dispatcher.carry_out)
 
     def add(self, text: str) -> Rule:
         """Add a rule, effective at once; FaultSpecError if it cannot be read."""
         rule = self.rules.add(text)
+        self._refresh()
         if rule.spec.scope is Scope.WORLD and rule.spec.point == "once":
             self._maybe_stop(rule)
         return rule
@@ -61,10 +51,11 @@ class Faults:
         they have planned does not happen. Without ids that holds for what was brought about by ``at_once`` too.
         """
         removed = self.rules.clear(rule_ids)
+        self._refresh()
         for task, rule in self._stops.items():
             if rule_ids is None or rule in removed:
                 task.cancel()
-        self.containers.give_up(None if rule_ids is None else removed)
+        self._containers.give_up(None if rule_ids is None else removed)
         return removed
 
     def at_once(self, text: str) -> list[str]:
@@ -82,7 +73,7 @@ class Faults:
                 f"fault {text!r}: {spec.kind.name!r} is no event that can be brought about now; add it as a rule. "
                 "For example: container/etl/load:preempt"
             )
-        found = self.containers.at_once(rule)
+        found = self._containers.at_once(rule)
         if not found:
             raise LookupError(f"fault {text!r}: no living container is concerned")
         return found
@@ -91,59 +82,34 @@ class Faults:
         """Describe all rules in plain data."""
         return [rule.report() for rule in self.rules]
 
-    async def passage(self) -> None:
-        """Wait while the world is stopped."""
-        if self._rpcs is not None:
-            await self._rpcs.passage()
-
     async def close(self) -> None:
         """Let everything go on that was held back; change nothing more."""
         tasks = [*self._stops, *([self._ticking] if self._ticking else [])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.containers.close()
+        await self._containers.close()
         self.rules.clear()
+        self._refresh()
 
-    def _changed(self) -> None:
-        if self._rpcs is None:
-            return
+    def _refresh(self) -> None:
+        """Let every part follow the rules as they are now."""
         self._rpcs.refresh()
-        self._listen()
-        self.containers.refresh()
-        self._pools.on_event = self.containers.heard if self.containers.is_active else None
-        self._volumes.before_commit = self._late_commit if self.rules.of(Scope.VOLUME) else None
-        if self._volumes.before_commit is None:
-            self._no_late_commits.set()
-        else:
-            self._no_late_commits.clear()
+        self._containers.refresh()
+        self._late_commits.refresh()
         clock.skew(sum(rule.spec.value for rule in self.rules.of(Scope.CLOCK)))
-        ticks = self.containers.has_seconds or any(r.spec.point == "second" for r in self.rules.of(Scope.WORLD))
+        ticks = self._containers.has_seconds or any(r.spec.point == "second" for r in self.rules.of(Scope.WORLD))
         if ticks and self._ticking is None:
             self._ticking = asyncio.get_running_loop().create_task(self._tick())
         elif not ticks and self._ticking is not None:
             self._ticking.cancel()
             self._ticking = None
 
-    def _listen(self) -> None:
-        assert self._rpcs is not None
-        self._dispatcher.faults = self._rpcs if self._rpcs.is_active else None
-
-    async def _late_commit(self, volume: str) -> None:
-        late = 0.0
-        for rule in self.rules.of(Scope.VOLUME):
-            if rule.spec.concerns(volume) and (turn := rule.happens(volume)) is not None:
-                seconds = rule.spec.value.draw(turn.random)
-                rule.note(turn, f"a commit comes {seconds:.3f} s late")
-                late += seconds
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._no_late_commits.wait(), late)
-
     async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK)
             try:
-                self.containers.second()
+                self._containers.second()
                 for rule in self.rules.of(Scope.WORLD):
                     if rule.spec.point == "second":
                         self._maybe_stop(rule)
@@ -160,23 +126,18 @@ class Faults:
         task.add_done_callback(self._stops.pop)
 
     async def _stop(self, rule: Rule, turn: Turn) -> None:
-        assert self._rpcs is not None
         if (wait := rule.spec.options.get("wait")) is not None:
             await asyncio.sleep(wait.draw(turn.random))
         seconds, frozen = rule.spec.value, rule.spec.options.get("containers") == "frozen"
         rule.note(turn, f"stopped for {seconds:g} s{', containers too' if frozen else ''}")
         over = asyncio.Event()
-        self._stopped += 1
-        self._rpcs.stop()
-        self._listen()
+        self._stoppage.begin()
         if frozen:
-            self.containers.freeze(self._pools.live(), over)
+            self._containers.freeze(over)
         try:
             await asyncio.sleep(seconds)
         finally:
             over.set()
-            self._stopped -= 1
-            if not self._stopped:
-                self._rpcs.go_on()
-                self._listen()
-                log.info("the world goes on")
+            self._stoppage.end()
+            if not self._stoppage.is_active:
+                log.info("The world goes on")

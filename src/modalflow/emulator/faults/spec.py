@@ -13,7 +13,7 @@ from typing import Any
 
 from modalflow.emulator.faults.kinds import KINDS, OPTIONS, Kind, Scope, of_scope
 from modalflow.emulator.faults.values import Value, choice
-from modalflow.emulator.rpc.dispatcher import rpc_table
+from modalflow.emulator.rpc.handlers import rpc_table
 
 _WORLD = {scope.value: scope for scope in Scope if scope is not Scope.RPC}
 

@@ -1,6 +1,6 @@
-"""The tables of docs/faults.md and of ``modalflow local fault kinds``, made from what the code knows.
+"""The tables of docs/faults.md and of ``modalflow local fault kinds``, generated from the kinds in the code.
 
-Run as a program it brings a page up to date: ``python -m modalflow.emulator.faults.tables docs/faults.md``.
+To update the page, run ``python -m modalflow.emulator.faults.tables docs/faults.md``.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def markdown() -> str:
     for scope in Scope:
         target, counted = TARGETS[scope]
         lines += [f"### {_TITLES[scope]}", "", f"Target: {target}."]
-        lines[-1] += f" Counted, and drawn for, by {counted}." if counted != "-" else ""
-        lines += ["", "| kind | what happens | options | example |", "|---|---|---|---|"]
+        lines[-1] += f"\nCounters and random numbers are separate for {counted}." if counted != "-" else ""
+        lines += ["", "| kind | effect | options | example |", "|---|---|---|---|"]
         lines += [
             f"| `{_written(kind)}` | {kind.help} | {', '.join(_options(kind))} | `{kind.example}` |"
             for kind in of_scope(scope).values()
@@ -39,11 +39,11 @@ def markdown() -> str:
         lines.append("")
     lines += ["### Options", "", "| option | meaning |", "|---|---|"]
     lines += [f"| `{name}={_cell(option.value.word)}` | {option.help} |" for name, option in OPTIONS.items()]
-    lines += ["", "### Points in time", "", "| `at` | what is counted |", "|---|---|"]
+    lines += ["", "### Points in time", "", "| `at` | event |", "|---|---|"]
     lines += [f"| `{point}` | {meaning} |" for point, meaning in POINTS.items()]
     values = {kind.value.word: kind.value for scope in Scope for kind in of_scope(scope).values() if kind.value}
     values |= {option.value.word: option.value for option in OPTIONS.values()}
-    lines += ["", "### Values", "", "| value | how it is written | example |", "|---|---|---|"]
+    lines += ["", "### Values", "", "| value | form | example |", "|---|---|---|"]
     lines += [
         f"| `{word}` | {value.expected} | `{value.example}` |" for word, value in values.items() if "|" not in word
     ]
@@ -62,7 +62,7 @@ def text() -> str:
 
 
 def updated(page: str) -> str:
-    """Return the page with its tables as they should be; ValueError if it has no place for them."""
+    """Return the page with current tables. Raises ValueError if it has no marks for them."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -13,7 +13,7 @@ from pathlib import Path
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import App
+from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.limits import Backlog
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message, optional

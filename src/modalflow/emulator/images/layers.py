@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _DRAFT, _LAYER = "draft-", "layer-"
 
 
-class Layers:
+class ImageLayers:
     """The layers of one control plane."""
 
     def __init__(self, state: StateDir) -> None:

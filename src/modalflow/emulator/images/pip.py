@@ -21,7 +21,7 @@ from typing import Protocol
 
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.dockerfile.pip_commands import Install
-from modalflow.emulator.processes.container_spec import Isolation, Room, Start
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs
 from modalflow.emulator.processes.output import LONGEST_LINE
 from modalflow.emulator.processes.process import Process
 
@@ -110,7 +110,7 @@ class Programs(Protocol):
     async def isolation(self) -> Isolation: ...
 
     async def launch(
-        self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+        self, start: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
     ) -> Process: ...
 
 
@@ -158,7 +158,7 @@ async def install(
     folder, nothing = temporary / "room", temporary / "nothing"
     for made in (folder, nothing, cache):
         made.mkdir(exist_ok=True)
-    room = Room(
+    rootfs = Rootfs(
         folder=folder,
         layer=nothing,
         hidden=hidden,
@@ -168,7 +168,9 @@ async def install(
     )
     program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
     process = await programs.launch(
-        Start(room, given, program=program), functools.partial(said, "stdout"), functools.partial(said, "stderr")
+        ContainerSpec(rootfs, given, program=program),
+        functools.partial(said, "stdout"),
+        functools.partial(said, "stderr"),
     )
     try:
         code = await process.wait()

@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import dropwhile, islice
-from typing import ClassVar, TypeAlias
+from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.apps.apps import App, Apps
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.containers.container import State
+from modalflow.emulator.containers.containers import Containers
+from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, ended, joined, merged
 from modalflow.emulator.logs.log_records import Entry, LogRecords
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.state.broadcast import Changes
 from modalflow.emulator.state.journal import Journal
@@ -175,26 +181,10 @@ class AppLog:
 class Logs(Service):
     """Answers the RPCs about logs."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "AppGetLogs": (
-            "an unfinished line is sent after half a second, ends with a carriage return and is sent again with what "
-            "follows it, except to a reader of one function call, who gets the text as it was printed."
-        ),
-        "AppFetchLogs": (
-            "a line that came in pieces is one entry, with the time of its beginning; how long entries are kept: "
-            "between the day and the thirty days of Modal's plans, and no more than a bounded number."
-        ),
-    }
-
-    def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
-        self._apps = apps
-        self._records = LogRecords(journal or Journal())
+    def __init__(self, apps: Apps, images: ImageStore, containers: Containers, journal: Journal) -> None:
+        self._apps, self._images, self._containers = apps, images, containers
+        self._records = LogRecords(journal)
         self._by_app: dict[str, AppLog] = {}
-        self.of_build: Callable[[str], list[Entry] | None] = lambda _app_id: None
-        """What an image's build said, where that is what an app's id stands for."""
-        self.container: Callable[[str], tuple[App, bool] | None] = lambda _container_id: None
-        """A container's app, and whether it has ended; None for one that nobody remembers."""
-        apps.on_forget.append(self._forget)
 
     def of(self, app: App) -> AppLog:
         log = self._by_app.get(app.app_id)
@@ -207,10 +197,27 @@ class Logs(Service):
         for log in self._by_app.values():
             log.forget(clock.now_ns() - KEPT_SECONDS * NANOSECONDS)
 
-    def _forget(self, app: App) -> None:
+    def note(self, function: Function, text: str) -> None:
+        """Write a line of the control plane's own into the log of a function."""
+        self.of(function.app).add(
+            f"{text}\n",
+            api_pb2.FILE_DESCRIPTOR_INFO,
+            function_id=function.object_id,
+            root_function_id=function.root.object_id,
+        )
+
+    def forget_app(self, app: App) -> None:
+        """Forget the log of an app that no caller can ask about any more."""
         self._by_app.pop(app.app_id, None)
         self._records.forget(app.app_id)
 
+    @rpc(
+        repeat=READ,
+        inferred=(
+            "an unfinished line is sent after half a second, ends with a carriage return and is sent again with "
+            "what follows it, except to a reader of one function call, who gets the text as it was printed."
+        ),
+    )
     async def AppGetLogs(
         self, request: api_pb2.AppGetLogsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
@@ -251,21 +258,28 @@ class Logs(Service):
     def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
         if request.app_id:
             return self._apps.get(request.app_id)
-        if (known := self.container(request.task_id)) is not None:
-            return known[0]
+        if (container := self._containers.find(request.task_id)) is not None:
+            return container.function.app
         for app in self._apps:
             if any(e.container_id == request.task_id for e in self.of(app).after(0)):
                 return app
         raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
 
     def _has_ended(self, container_id: str) -> bool:
-        known = self.container(container_id)
-        return known is None or known[1]
+        container = self._containers.find(container_id)
+        return container is None or container.state is State.ENDED
 
     def _fetched(self, app_id: str) -> AppLog:
-        entries = self.of_build(app_id)
+        entries = self._images.build_log(app_id)
         return self.of(self._apps.get(app_id)) if entries is None else AppLog.of_entries(entries)
 
+    @rpc(
+        repeat=READ,
+        inferred=(
+            "a line that came in pieces is one entry, with the time of its beginning; how long entries are kept: "
+            "between the day and the thirty days of Modal's plans, and no more than a bounded number."
+        ),
+    )
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, caller: Caller) -> api_pb2.AppFetchLogsResponse:
         """Return the newest ``limit`` entries of the time range, oldest first."""
         log = self._fetched(request.app_id)
@@ -279,6 +293,7 @@ class Logs(Service):
             oldest_first = ended(oldest_first)
         return api_pb2.AppFetchLogsResponse(batches=batches(oldest_first))
 
+    @rpc(repeat=READ)
     async def AppCountLogs(self, request: api_pb2.AppCountLogsRequest, caller: Caller) -> api_pb2.AppCountLogsResponse:
         log = self._fetched(request.app_id)
         width = max(request.bucket_secs, 1)

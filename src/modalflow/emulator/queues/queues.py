@@ -7,7 +7,7 @@ what of all this is on disk queue_records.py's.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -18,7 +18,8 @@ from modal_proto import api_pb2
 from modalflow.emulator import clock
 from modalflow.emulator.queues.partition import MAX_ITEMS, Full, Item, Partition
 from modalflow.emulator.queues.queue_records import QueueRecords
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ, Anew
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
@@ -92,15 +93,6 @@ class Deliveries:
 class Queues(Service):
     """Answers the Queue RPCs."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "QueueGet": (
-            "who waits at a partition is served in the order of coming; a repeated call gets what it was given."
-        ),
-        "QueuePut": (
-            "a put that does not fit in whole changes nothing; an empty partition does not count towards the limit."
-        ),
-    }
-
     def __init__(
         self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
     ) -> None:
@@ -117,6 +109,7 @@ class Queues(Service):
                 partition.restore(item)
                 partition.expires_at = expires_at
 
+    @rpc(repeat=CHANGE)
     async def QueueGetOrCreate(
         self, request: api_pb2.QueueGetOrCreateRequest, caller: Caller
     ) -> api_pb2.QueueGetOrCreateResponse:
@@ -127,10 +120,12 @@ class Queues(Service):
             queue.numbers = self._numbers(queue)
         return message(api_pb2.QueueGetOrCreateResponse, queue_id=queue.object_id, metadata=queue.metadata)
 
+    @rpc(repeat=READ)
     async def QueueGetById(self, request: api_pb2.QueueGetByIdRequest, caller: Caller) -> api_pb2.QueueGetByIdResponse:
         queue = self._queues.get(request.queue_id)
         return api_pb2.QueueGetByIdResponse(queue_id=queue.object_id, metadata=queue.metadata)
 
+    @rpc(repeat=READ)
     async def QueueList(self, request: api_pb2.QueueListRequest, caller: Caller) -> api_pb2.QueueListResponse:
         return message(
             api_pb2.QueueListResponse,
@@ -149,14 +144,23 @@ class Queues(Service):
             ],
         )
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def QueueDelete(self, request: api_pb2.QueueDeleteRequest, caller: Caller) -> Empty:
         self._queues.delete(request.queue_id)
         return Empty()
 
+    @rpc(repeat=HEARTBEAT)
     async def QueueHeartbeat(self, request: api_pb2.QueueHeartbeatRequest, caller: Caller) -> Empty:
         self._queues.heartbeat(request.queue_id)
         return Empty()
 
+    @rpc(
+        repeat=CHANGE,
+        retried_forever=True,
+        inferred=(
+            "a put that does not fit in whole changes nothing; an empty partition does not count towards the limit."
+        ),
+    )
     async def QueuePut(self, request: api_pb2.QueuePutRequest, caller: Caller) -> Empty:
         queue = self._queues.get(request.queue_id)
         _check_values([len(value) for value in request.values])
@@ -178,6 +182,12 @@ class Queues(Service):
         self._records.put(queue.object_id, request.partition_key, new, partition.expires_at)
         return Empty()
 
+    @rpc(
+        repeat=Anew(
+            "who hangs up while it waits must not take an item; what was delivered, the service remembers itself"
+        ),
+        inferred=("who waits at a partition is served in the order of coming; a repeated call gets what it was given."),
+    )
     async def QueueGet(self, request: api_pb2.QueueGetRequest, caller: Caller) -> api_pb2.QueueGetResponse:
         queue = self._queues.get(request.queue_id)
         repeated = self._deliveries.recall(caller.idempotency_key)
@@ -194,6 +204,7 @@ class Queues(Service):
         self._deliveries.remember(caller.idempotency_key, values)
         return api_pb2.QueueGetResponse(values=values)
 
+    @rpc(repeat=READ)
     async def QueueNextItems(
         self, request: api_pb2.QueueNextItemsRequest, caller: Caller
     ) -> api_pb2.QueueNextItemsResponse:
@@ -207,6 +218,7 @@ class Queues(Service):
         _drop_if_idle(queue, request.partition_key)
         return api_pb2.QueueNextItemsResponse(items=[_entry(item) for item in items])
 
+    @rpc(repeat=READ)
     async def QueueLen(self, request: api_pb2.QueueLenRequest, caller: Caller) -> api_pb2.QueueLenResponse:
         queue = self._queues.get(request.queue_id)
         if request.total:
@@ -214,6 +226,7 @@ class Queues(Service):
         partition = self._live(queue).get(request.partition_key)
         return api_pb2.QueueLenResponse(len=0 if partition is None else len(partition))
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def QueueClear(self, request: api_pb2.QueueClearRequest, caller: Caller) -> Empty:
         queue = self._queues.get(request.queue_id)
         for key, partition in queue.partitions.items():

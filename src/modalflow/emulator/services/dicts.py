@@ -7,16 +7,16 @@ the same where their bytes are.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
@@ -185,13 +185,6 @@ class Dict(Kept):
 class Dicts(Service):
     """Answers the Dict RPCs."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "DictGet": (
-            "reading an entry, also by `DictContents`, makes it live longer; `DictContains` and `DictLen` do not."
-        ),
-        "DictUpdate": "an update over a limit changes nothing at all, rather than a part.",
-    }
-
     def __init__(
         self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
     ) -> None:
@@ -203,6 +196,7 @@ class Dicts(Service):
         for found in self._dicts.all():
             found.entries = Entries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
 
+    @rpc(repeat=CHANGE)
     async def DictGetOrCreate(
         self, request: api_pb2.DictGetOrCreateRequest, caller: Caller
     ) -> api_pb2.DictGetOrCreateResponse:
@@ -216,10 +210,12 @@ class Dicts(Service):
                 found.entries.put(entry.key, entry.value)
         return message(api_pb2.DictGetOrCreateResponse, dict_id=found.object_id, metadata=found.metadata)
 
+    @rpc(repeat=READ)
     async def DictGetById(self, request: api_pb2.DictGetByIdRequest, caller: Caller) -> api_pb2.DictGetByIdResponse:
         found = self._dicts.get(request.dict_id)
         return api_pb2.DictGetByIdResponse(dict_id=found.object_id, metadata=found.metadata)
 
+    @rpc(repeat=READ)
     async def DictList(self, request: api_pb2.DictListRequest, caller: Caller) -> api_pb2.DictListResponse:
         return message(
             api_pb2.DictListResponse,
@@ -236,14 +232,17 @@ class Dicts(Service):
             ],
         )
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def DictDelete(self, request: api_pb2.DictDeleteRequest, caller: Caller) -> Empty:
         self._dicts.delete(request.dict_id)
         return Empty()
 
+    @rpc(repeat=HEARTBEAT)
     async def DictHeartbeat(self, request: api_pb2.DictHeartbeatRequest, caller: Caller) -> Empty:
         self._dicts.heartbeat(request.dict_id)
         return Empty()
 
+    @rpc(repeat=CHANGE, inferred="an update over a limit changes nothing at all, rather than a part.")
     async def DictUpdate(self, request: api_pb2.DictUpdateRequest, caller: Caller) -> api_pb2.DictUpdateResponse:
         entries = self._entries(request.dict_id)
         _check(request.updates)
@@ -257,24 +256,35 @@ class Dicts(Service):
             entries.put(entry.key, entry.value)
         return api_pb2.DictUpdateResponse(created=True)
 
+    @rpc(
+        repeat=READ,
+        inferred=(
+            "reading an entry, also by `DictContents`, makes it live longer; `DictContains` and `DictLen` do not."
+        ),
+    )
     async def DictGet(self, request: api_pb2.DictGetRequest, caller: Caller) -> api_pb2.DictGetResponse:
         value = self._entries(request.dict_id).get(request.key)
         return api_pb2.DictGetResponse(found=value is not None, value=value)
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def DictPop(self, request: api_pb2.DictPopRequest, caller: Caller) -> api_pb2.DictPopResponse:
         value = self._entries(request.dict_id).pop(request.key)
         return api_pb2.DictPopResponse(found=value is not None, value=value)
 
+    @rpc(repeat=READ)
     async def DictContains(self, request: api_pb2.DictContainsRequest, caller: Caller) -> api_pb2.DictContainsResponse:
         return api_pb2.DictContainsResponse(found=request.key in self._entries(request.dict_id))
 
+    @rpc(repeat=READ)
     async def DictLen(self, request: api_pb2.DictLenRequest, caller: Caller) -> api_pb2.DictLenResponse:
         return api_pb2.DictLenResponse(len=min(len(self._entries(request.dict_id)), MAX_REPORTED_LENGTH))
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def DictClear(self, request: api_pb2.DictClearRequest, caller: Caller) -> Empty:
         self._entries(request.dict_id).clear()
         return Empty()
 
+    @rpc(repeat=READ)
     async def DictContents(
         self, request: api_pb2.DictContentsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DictEntry]:

@@ -12,16 +12,16 @@ import posixpath
 import shutil
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import ClassVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ, Anew
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.environments import Environments
@@ -65,12 +65,6 @@ def _listed(files: list[api_pb2.MountFile]) -> bytes:
 class Mounts(Service):
     """Answers the Mount RPCs and materialises mounts."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "MountGetOrCreate": (
-            "Modal's own mounts (its client, a standalone Python) are empty: containers have the host's packages."
-        ),
-    }
-
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self._files = state.files
         self._trees = state.folder("layers")
@@ -84,7 +78,7 @@ class Mounts(Service):
         self._files.clear_orphans(
             {file.sha256_hex for files in self._mounts.values() for file in files}, state.orphaned_before
         )
-        environments.subscribe(self._environment_changed)
+        environments.subscribe(self)
 
     def tree(self, placed: Iterable[tuple[str, str]], image: Path | None = None) -> Path:
         """Return a directory that holds the mounts' files as they lie in a container's root.
@@ -127,6 +121,12 @@ class Mounts(Service):
             raise GRPCError(Status.NOT_FOUND, f"Mount {mount_id!r} not found")
         return files
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "Modal's own mounts (its client, a standalone Python) are empty: containers have the host's packages."
+        ),
+    )
     async def MountGetOrCreate(
         self, request: api_pb2.MountGetOrCreateRequest, caller: Caller
     ) -> api_pb2.MountGetOrCreateResponse:
@@ -164,7 +164,7 @@ class Mounts(Service):
             self._mounts[mount_id] = files
             self._records.put(mount_id, files)
 
-    def _environment_changed(self, old: str, new: str | None) -> None:
+    def environment_changed(self, old: str, new: str | None) -> None:
         for key in [key for key in self._named if key[1] == old]:
             mount_id = self._named.pop(key)
             self._records.unname(key)
@@ -194,6 +194,7 @@ class Mounts(Service):
             handle_metadata=api_pb2.MountHandleMetadata(content_checksum_sha256_hex=digest.hexdigest()),
         )
 
+    @rpc(repeat=Anew("a file is known by its content: the repetition finds it there"))
     async def MountPutFile(self, request: api_pb2.MountPutFileRequest, caller: Caller) -> api_pb2.MountPutFileResponse:
         """Keep the file; without content, say whether it is there. The SDK asks again until the answer is yes."""
         which = request.WhichOneof("data_oneof")
@@ -210,6 +211,7 @@ class Mounts(Service):
                 raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} is not it")
         return message(api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now())
 
+    @rpc(repeat=READ)
     async def MountBatchedCheckExistence(
         self, request: api_pb2.MountBatchedCheckExistenceRequest, caller: Caller
     ) -> api_pb2.MountBatchedCheckExistenceResponse:

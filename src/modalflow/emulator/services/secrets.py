@@ -6,7 +6,7 @@ nothing here writes one to a log.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -15,7 +15,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
@@ -49,10 +50,6 @@ class Secret(Kept):
 class Secrets(Service):
     """Answers the Secret RPCs; ``values`` is for the service that starts containers."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "SecretUpdate": "containers that run keep the values that they were started with.",
-    }
-
     def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
         self._secrets = Registry("Secret", "st", Secret, environments, journal or Journal())
 
@@ -64,6 +61,7 @@ class Secrets(Service):
             self._secrets.save(secret)
         return dict(secret.values)
 
+    @rpc(repeat=CHANGE)
     async def SecretGetOrCreate(
         self, request: api_pb2.SecretGetOrCreateRequest, caller: Caller
     ) -> api_pb2.SecretGetOrCreateResponse:
@@ -77,11 +75,13 @@ class Secrets(Service):
         _require(secret, request.required_keys)
         return message(api_pb2.SecretGetOrCreateResponse, secret_id=secret.object_id, metadata=secret.metadata)
 
+    @rpc(repeat=READ)
     async def SecretGetInfo(
         self, request: api_pb2.SecretGetInfoRequest, caller: Caller
     ) -> api_pb2.SecretGetInfoResponse:
         return api_pb2.SecretGetInfoResponse(metadata=self._secrets.get(request.secret_id).metadata)
 
+    @rpc(repeat=CHANGE, inferred="containers that run keep the values that they were started with.")
     async def SecretUpdate(self, request: api_pb2.SecretUpdateRequest, caller: Caller) -> Empty:
         secret = self._secrets.get(request.secret_id)
         for update in request.updates:
@@ -93,6 +93,7 @@ class Secrets(Service):
         self._secrets.save(secret)
         return Empty()
 
+    @rpc(repeat=READ)
     async def SecretList(self, request: api_pb2.SecretListRequest, caller: Caller) -> api_pb2.SecretListResponse:
         return message(
             api_pb2.SecretListResponse,
@@ -111,6 +112,7 @@ class Secrets(Service):
             ],
         )
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def SecretDelete(self, request: api_pb2.SecretDeleteRequest, caller: Caller) -> Empty:
         self._secrets.delete(request.secret_id)
         return Empty()

@@ -100,7 +100,7 @@ def short_of(folder: Path, size: int) -> str:
     return words(folder, f"{os.strerror(errno.ENOSPC)}: it takes {size:,} bytes, {left:,} are left")
 
 
-class Reserve:
+class DiskReserve:
     """A file of nothing, which is removed when the disk is full, so that what must be written can be.
 
     It outlives the control plane, so that the next one can start on a full disk.

@@ -386,7 +386,7 @@ def _opened(path: Path) -> sqlite3.Connection:
                     "make room there, then start again"
                 ) from error
             # What an earlier control plane set aside for this.
-            disk_space.Reserve(path.parent).release()
+            disk_space.DiskReserve(path.parent).release()
     raise AssertionError("the loop returns or raises")
 
 

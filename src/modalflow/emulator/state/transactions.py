@@ -31,7 +31,7 @@ class Transactions:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self._reserve = disk_space.Reserve(path.parent)
+        self._reserve = disk_space.DiskReserve(path.parent)
         self._reserve.hold()
         self.trouble = ""
         """Why the last transaction failed, empty if it did not."""

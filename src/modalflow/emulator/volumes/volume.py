@@ -12,7 +12,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.registry import Kept
 from modalflow.emulator.volumes.tree import Tree
-from modalflow.emulator.volumes.views.layers import Layers
+from modalflow.emulator.volumes.views.layers import VolumeLayers
 from modalflow.emulator.volumes.views.view import View
 
 
@@ -24,7 +24,7 @@ class Volume(Kept):
 
     version: int = api_pb2.VOLUME_FS_VERSION_V1
     tree: Tree = field(default_factory=Tree)
-    layers: Layers | None = None
+    layers: VolumeLayers | None = None
     """The tree as directories, for overlay mounts."""
     changing: asyncio.Lock = field(default_factory=asyncio.Lock)
     """Held while the tree changes, and never while files are read or written."""

@@ -11,18 +11,20 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.processes.container_spec import VOLUMES
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ
+from modalflow.emulator.rpc.service import Caller, rpc
 from modalflow.emulator.rpc.wire import message, optional
-from modalflow.emulator.services.blobs import Blobs
+from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
@@ -31,7 +33,7 @@ from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.files import VolumeFiles
 from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.views.layers import Layers
+from modalflow.emulator.volumes.views.layers import VolumeLayers
 from modalflow.emulator.volumes.views.overlay import OverlayView
 from modalflow.emulator.volumes.views.view import CopiedView, View
 from modalflow.emulator.volumes.volume import Attached, Volume
@@ -57,67 +59,52 @@ SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 PATHS_PER_TURN = 500
 
 
-async def _no_overlays() -> str:
-    return ""
-
-
 def _nothing() -> None:
     """A copy needs nothing of the volume."""
+
+
+class ContainerMounts(Protocol):
+    """What Volumes need to know of the containers that mount them."""
+
+    async def overlays(self) -> str:
+        """Return, once it is known, in which name space overlay mounts over the state's files keep their attributes.
+
+        Empty if containers cannot have such mounts.
+        """
+        ...
+
+    def mounted_at(self, container_id: str, volume_id: str) -> Path | None:
+        """Return where the control plane can write to a running container's volume, None if it cannot."""
+        ...
+
+    def open_files(self, container_id: str) -> Collection[str]:
+        """Return the open files of a container: ``VOLUMES/<volume id>/<path>``, or ``/proc/<pid>/fd/<n>`` links."""
+        ...
+
+    def written_files(self, container_id: str) -> Collection[str]:
+        """Return those of the open files that the container can write to."""
+        ...
 
 
 class Volumes(VolumeFiles):
     """Answers the Volume RPCs; ``attach`` and ``detach`` are for the service that starts containers."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "VolumeReload": (
-            "what the container wrote is committed first, so that a reload loses nothing; either "
-            "version refuses it while a file is open."
-        ),
-        "VolumePutFiles2": (
-            "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory of a "
-            "version 2 volume 262,144."
-        ),
-        "VolumeGetFile2": (
-            "links are followed at every name of a path, in all RPCs; not those with an absolute target, which means "
-            "something in a container alone."
-        ),
-        "VolumeListFiles2": "a link to a directory shows what is in that, as ls does; any other link shows itself.",
-        "VolumeCopyFiles2": "links are treated as cp treats them: a recursive copy keeps them.",
-        "VolumeRemoveFile2": "a link is removed, never what it points at.",
-        "VolumeCommit": (
-            "the last writer wins per file; what a container did not touch is not part of its commit; modes and times "
-            "are kept, owners and extended attributes are not. A background commit also follows a finished input; of "
-            "a file that is still open for writing and has only grown, it reads what was added."
-        ),
-    }
-
     def __init__(
         self,
         state: StateDir,
-        blobs: Blobs,
+        addresses: Addresses,
         environments: Environments,
-        *,
-        overlays: Callable[[], Awaitable[str]] = _no_overlays,
-        mounted_at: Callable[[str, str], Path | None] = lambda _container_id, _volume_id: None,
-        written_files: Callable[[str], Collection[str]] = lambda _container_id: (),
+        mounts: ContainerMounts,
+        late_commits: LateCommits,
     ) -> None:
-        """``overlays`` returns, once it is known, in which name space overlay mounts over files of ``state`` keep their
-        attributes, empty if containers cannot have such mounts; ``mounted_at`` where a running container's (its id
-        first) volume can be written to from here; ``written_files`` what a container has open for writing, as
-        ``VOLUMES/<volume id>/<path>``.
-        """
-        self.open_files: Callable[[str], Collection[str]] | None = None
-        """Told a container id, returns what it has open: paths as it sees them, or ``/proc/<pid>/fd/<n>`` links."""
-        self.before_commit: Callable[[str], Awaitable[None]] | None = None
-        """Awaited with the volume's name before every commit; None costs nothing."""
-        self._overlays, self._mounted_at, self._written_files = overlays, mounted_at, written_files
+        self._mounts, self._late_commits = mounts, late_commits
         self._volumes = Registry("Volume", "vo", Volume, environments, state.journal, on_delete=self._release_all)
         self._records = VolumeRecords(state.journal)
         self._attached: dict[tuple[str, str], Attached] = {}
         self._views, self._trees = state.folder("views"), state.folder("trees")
         self._journal, self._trash = state.journal, state.trash
         self._under_way: set[asyncio.Task[None]] = set()
-        super().__init__(state.files, BlockStore(state.folder("blocks")), blobs)
+        super().__init__(state.files, BlockStore(state.folder("blocks")), addresses)
         kept = self._records.load()
         for volume in self._volumes.all():
             nodes = kept.get(volume.object_id, {})
@@ -140,7 +127,7 @@ class Volumes(VolumeFiles):
         """Give a volume its tree, each change of which is recorded, and laid out in time."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
-        volume.layers = Layers(folder, volume.tree, self._blocks, self._trash, self._overlays)
+        volume.layers = VolumeLayers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
 
     async def _changed(self, volume_id: str, paths: int) -> None:
         """So many of the volume's files changed: lay them out, later if that can wait.
@@ -178,7 +165,7 @@ class Volumes(VolumeFiles):
         return self._attached[key].view
 
     async def _made(self, volume: Volume, folder: Path, points: Collection[str]) -> Attached:
-        attributes = await self._overlays()
+        attributes = await self._mounts.overlays()
         if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
             await asyncio.to_thread(copy.update, copy.behind(), None, {})
@@ -207,6 +194,7 @@ class Volumes(VolumeFiles):
             self._trash.put(self._views / volume_id / container_id)
             attached.release()
 
+    @rpc(repeat=CHANGE)
     async def VolumeGetOrCreate(
         self, request: api_pb2.VolumeGetOrCreateRequest, caller: Caller
     ) -> api_pb2.VolumeGetOrCreateResponse:
@@ -224,12 +212,14 @@ class Volumes(VolumeFiles):
             metadata=volume.metadata,
         )
 
+    @rpc(repeat=READ)
     async def VolumeGetById(
         self, request: api_pb2.VolumeGetByIdRequest, caller: Caller
     ) -> api_pb2.VolumeGetByIdResponse:
         volume = self._volumes.get(request.volume_id)
         return api_pb2.VolumeGetByIdResponse(volume_id=volume.object_id, metadata=volume.metadata)
 
+    @rpc(repeat=READ)
     async def VolumeList(self, request: api_pb2.VolumeListRequest, caller: Caller) -> api_pb2.VolumeListResponse:
         return message(
             api_pb2.VolumeListResponse,
@@ -246,24 +236,43 @@ class Volumes(VolumeFiles):
             ],
         )
 
+    @rpc(repeat=CHANGE)
     async def VolumeRename(self, request: api_pb2.VolumeRenameRequest, caller: Caller) -> Empty:
         self._volumes.rename(request.volume_id, request.name)
         return Empty()
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def VolumeDelete(self, request: api_pb2.VolumeDeleteRequest, caller: Caller) -> Empty:
         self._volumes.delete(request.volume_id)
         return Empty()
 
+    @rpc(repeat=HEARTBEAT)
     async def VolumeHeartbeat(self, request: api_pb2.VolumeHeartbeatRequest, caller: Caller) -> Empty:
         self._volumes.heartbeat(request.volume_id)
         return Empty()
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "the last writer wins per file; what a container did not touch is not part of its commit; modes and "
+            "times are kept, owners and extended attributes are not. A background commit also follows a finished "
+            "input; of a file that is still open for writing and has only grown, it reads what was added."
+        ),
+    )
     async def VolumeCommit(self, request: api_pb2.VolumeCommitRequest, caller: Caller) -> api_pb2.VolumeCommitResponse:
         container_id = caller.container_id or optional(request, "container_id") or ""
         await self._commit(request.volume_id, container_id)
         # Without this the SDK reloads, which fails while a file is open: a log could never be committed as it grows.
         return message(api_pb2.VolumeCommitResponse, skip_reload=True)
 
+    @rpc(
+        repeat=CHANGE,
+        needs_room=False,
+        inferred=(
+            "what the container wrote is committed first, so that a reload loses nothing; either version refuses "
+            "it while a file is open."
+        ),
+    )
     async def VolumeReload(self, request: api_pb2.VolumeReloadRequest, caller: Caller) -> Empty:
         await self._to_the_end(self._reload(request.volume_id, caller.container_id or ""))
         return Empty()
@@ -279,7 +288,7 @@ class Volumes(VolumeFiles):
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
             await self._merge(volume, attached)
-            mounted = await asyncio.to_thread(self._mounted_at, container_id, volume_id)
+            mounted = await asyncio.to_thread(self._mounts.mounted_at, container_id, volume_id)
             wanted = attached.view.behind()
             done: dict[str, Node | None] = {}
             try:
@@ -307,8 +316,7 @@ class Volumes(VolumeFiles):
 
     async def _commit_now(self, volume_id: str, container_id: str, growing: Collection[str]) -> None:
         volume = self._volumes.get(volume_id)
-        if self.before_commit is not None:
-            await self.before_commit(volume.name)
+        await self._late_commits.wait(volume.name)
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
             await self._merge(volume, attached, growing)
@@ -353,7 +361,7 @@ class Volumes(VolumeFiles):
 
     def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
         """Whether something that the container has open is in the view."""
-        opened = self.open_files(container_id) if self.open_files is not None else ()
+        opened = self._mounts.open_files(container_id)
         mounted = f"{VOLUMES}/{volume_id}/"
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
@@ -388,7 +396,7 @@ class Volumes(VolumeFiles):
     async def _growing(self, volume_id: str, container_id: str) -> set[str]:
         """Return the paths of the volume's files that the container has open for writing."""
         mounted = f"{VOLUMES}/{volume_id}/"
-        written = await asyncio.to_thread(self._written_files, container_id)
+        written = await asyncio.to_thread(self._mounts.written_files, container_id)
         return {path[len(mounted) :] for path in written if path.startswith(mounted)}
 
     def _release_all(self, volume: Volume) -> None:

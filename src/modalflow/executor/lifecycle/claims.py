@@ -19,6 +19,7 @@ from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry, State
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -32,8 +33,9 @@ LONGEST_PAUSE = 30.0
 #: Modal removes them after seven days.
 KEPT_CLAIMS = 10_000
 
-#: Seconds between attempts to remove an entry from the ledger.
-FORGET_PAUSES = (1.0, 5.0, 30.0)
+#: Attempts to remove an entry from the ledger, and seconds after the first of them, five times as long after each next.
+REMOVE_ATTEMPTS = 3
+REMOVE_PAUSE = 1.0
 
 #: RPCs under way at once: for cancelling and barring, and for removing entries.
 CONCURRENCY = 32
@@ -106,11 +108,12 @@ class Claims:
         self,
         ask: Callable[[ModalApi], Awaitable[object]],
         what: str,
-        pause: float = FIRST_PAUSE,
+        backoff: Backoff | None = None,
         began_at: float | None = None,
     ) -> None:
         """Ask Modal for something until it is done, or there is no more use in it."""
         began_at = time.monotonic() if began_at is None else began_at
+        backoff = backoff or Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         try:
             await ask(self._connection.get())
         except exception.NotFoundError:
@@ -121,14 +124,14 @@ class Claims:
                 return
             kind = type(error).__name__
             self._failed.warn((what.split()[0], kind), "Could not %s yet (%s)", what, describe(error))
-            longer = min(pause * 2, LONGEST_PAUSE)
-            self._rpcs.later(pause, lambda: self._rpcs.spawn(self._insist(ask, what, longer, began_at)))
+            self._rpcs.later(backoff.next(), lambda: self._rpcs.spawn(self._insist(ask, what, backoff, began_at)))
 
     async def _remove(self, work_id: str) -> None:
         """Remove an entry. If Modal refuses for long, the entry stays until it expires."""
-        for pause in FORGET_PAUSES:
+        backoff = Backoff(REMOVE_PAUSE, LONGEST_PAUSE, factor=5.0)
+        while backoff.failures < REMOVE_ATTEMPTS:
             with contextlib.suppress(*FAILURES):
                 return await self._connection.get().forget(work_id)
             # This holds up the removal of other entries, which would fail as well.
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.next())
         log.info("The ledger's entry of %s stays behind", work_id)

@@ -11,6 +11,7 @@ from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -19,8 +20,8 @@ log = logger(__name__)
 WAIT = 45.0
 #: The most events of one answer.
 BATCH = 500
-FIRST_PAUSE = 0.5
-LONGEST_PAUSE = 30.0
+#: Seconds before Modal is asked again after an error, doubling up to the second number.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 #: Seconds between two checks of whose work has been adopted.
 OTHERS_INTERVAL = 1.0
 
@@ -56,20 +57,19 @@ class EventListener:
             await _end(listening.values())
 
     async def _listen(self, partition: str) -> None:
-        pause = 0.0
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
                 for entry in await self._connection.get().next_events(partition, BATCH, WAIT):
                     with self._outcomes.guarding(entry.work_id, "dealing with its event"):
                         self._tracker.on_event(entry, partition)
-                pause = 0.0
+                backoff.reset()
                 continue
             except FAILURES as error:
                 log.warning("No events from Modal (%s); asking again", describe(error))
             except Exception:
                 log.exception("Listening for events failed; asking again")
-            pause = min(max(pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+            await asyncio.sleep(backoff.next())
 
 
 async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:

@@ -23,6 +23,7 @@ from modalflow.executor.submission.intake import Intake
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Entry
 from modalflow.reasons import Cause
+from modalflow.support.backoff import Backoff
 
 log = logger(__name__)
 
@@ -137,7 +138,7 @@ class Recovery:
             self._outcomes.ended(call, entry)
 
     def _retire(self, call: Call, entry: Entry, request: SubmitRequest | None) -> None:
-        pause = min(PAUSE * 2**call.start_retries, LONGEST_PAUSE)
+        pause = Backoff(PAUSE, LONGEST_PAUSE).after(call.start_retries + 1)
         call.start_again(entry, time.monotonic() + pause)
         self._metrics.counts["resubmitted"] += 1
         text = f"{entry.reason} It is submitted again in {pause:g} s, which costs it no retry."

@@ -1,7 +1,7 @@
-"""What the executor counts and times, and how it gets into Airflow's stats (StatsD, Datadog or OpenTelemetry).
+"""The executor's metrics, and their way to Airflow's stats (StatsD, Datadog or OpenTelemetry).
 
-The engine's thread sends the collected figures once a second; nothing is sent at the moment when it is counted.
-docs/metrics.md is generated from the table: ``python -m modalflow.executor.reporting.metrics > docs/metrics.md``.
+The engine's thread sends all new values once a second, so no other code waits for a send. ``make docs`` writes
+docs/metrics.md from the table.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ log = logger(__name__)
 
 PREFIX = "modal_executor"
 
-#: Seconds between two transmissions.
+#: Seconds between two times of sending.
 INTERVAL = 1.0
 
-#: Durations kept until they are sent. If there are more in a second, the oldest are dropped.
+#: Durations kept until they are sent; of more than that a second the oldest are not sent.
 KEPT_TIMINGS = 10_000
 
 
@@ -44,20 +44,24 @@ class Result(StrEnum):
     ERROR = "error"
 
 
-#: The first row that matches counts.
+#: The first that fits counts.
 RESULTS: tuple[tuple[tuple[type[BaseException], ...], Result, str], ...] = (
     ((exception.ResourceExhaustedError,), Result.EXHAUSTED, "a rate limit, or a full backlog"),
     ((exception.AuthError, exception.PermissionDeniedError), Result.REFUSED, "credentials"),
-    ((exception.NotFoundError,), Result.NOT_FOUND, "an app, a Function or a function call that is not there"),
-    # Before OSError, of which it is a kind.
-    ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's bound"),
-    ((exception.ServiceError, exception.ConnectionError, OSError), Result.UNAVAILABLE, "network, or Modal is down"),
-    ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped meanwhile"),
+    ((exception.NotFoundError,), Result.NOT_FOUND, "a missing app, Function or function call"),
+    # An OSError, too.
+    ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's limit"),
+    (
+        (exception.ServiceError, exception.ConnectionError, OSError),
+        Result.UNAVAILABLE,
+        "network failure, or Modal outage",
+    ),
+    ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped during the call"),
 )
 
 
 def result_of(error: BaseException | None) -> Result:
-    """Return the result of a call of Modal's API that raised this error, or none."""
+    """The result of a call of Modal's API that raised this, or nothing."""
     if error is None:
         return Result.OK
     return next((result for kinds, result, _ in RESULTS if isinstance(error, kinds)), Result.ERROR)
@@ -71,9 +75,8 @@ class Metric:
     kind: str
     meaning: str
     tag: str = ""
-    """Its tag besides ``team_name``, whose value is also appended to the plain name."""
+    """The tag it comes with besides ``team_name``; its value is also the end of the plain name."""
     values: str = ""
-    """The values of that tag, for the page."""
 
 
 SUBMIT_LATENCY = "submit_latency"
@@ -87,39 +90,43 @@ RPC = "rpc"
 _RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
 
 METRICS: tuple[Metric, ...] = (
-    Metric(SUBMIT_LATENCY, "timer", "From the heartbeat that submitted a workload to its function call id."),
+    Metric(SUBMIT_LATENCY, "timer", "From a workload's heartbeat to its function call id."),
     Metric(
         OUTCOME_LATENCY,
         "timer",
-        "From the end of the work, by its container's clock, until the executor knows of it.",
+        "From the end of the work, by its container's clock, to its arrival in the executor.",
     ),
     Metric(
-        DELIVERY_LATENCY, "timer", "From when the executor knows of an end to the heartbeat that reports it to Airflow."
+        DELIVERY_LATENCY,
+        "timer",
+        "From the arrival of an outcome in the executor to the heartbeat with its report to Airflow.",
     ),
-    Metric(IN_FLIGHT, "gauge", "Workloads without an outcome so far."),
-    Metric(WAITING, "gauge", "Of them, those that Modal has not accepted yet."),
-    Metric(UNDELIVERED, "gauge", "Updates that have not been reported to Airflow yet."),
-    Metric("taken", "counter", "Workloads that Airflow submitted to the executor."),
-    Metric("started", "counter", "Workloads that Modal accepted: they have a function call."),
-    Metric("success", "counter", "Workloads whose supervisor ended normally, whatever the state of the task."),
-    Metric("failed", "counter", "Workloads that failed, for whatever reason."),
-    Metric("over", "counter", "Workloads that Airflow no longer waited for when they ended."),
+    Metric(IN_FLIGHT, "gauge", "Workloads without an outcome."),
+    Metric(WAITING, "gauge", "Workloads not yet accepted by Modal."),
+    Metric(UNDELIVERED, "gauge", "Outcomes not yet reported to Airflow."),
+    Metric("taken", "counter", "Workloads received from the scheduler."),
+    Metric("started", "counter", "Workloads accepted by Modal, with a function call."),
+    Metric("success", "counter", "Workloads with a normal end of their supervisor, for any state of the task."),
+    Metric("failed", "counter", "Failed workloads, for any reason."),
+    Metric("over", "counter", "Workloads no longer expected by Airflow at their end."),
     Metric("adopted", "counter", "Workloads adopted from another scheduler."),
-    Metric("resubmitted", "counter", "Submissions repeated before a container had begun the work; they use no retry."),
+    Metric(
+        "resubmitted", "counter", "Workloads submitted again before a container had begun them. This uses no retry."
+    ),
     Metric(
         "lost",
         "counter",
-        "Workloads that were ended by something other than their own code, by cause.",
+        "Workloads with an abnormal end, by cause.",
         "cause",
-        "the names in [this table](lost-work.md), e.g. `out-of-memory`; `other` for one that only a newer worker has",
+        "the causes in [Lost work](lost-work.md), e.g. `out-of-memory`; `other` for unknown causes from a newer worker",
     ),
-    Metric("engine_restarts", "counter", "How often the engine's thread ended and was started again."),
+    Metric("engine_restarts", "counter", "Restarts of the engine's thread after a failure."),
     Metric(
         RPC,
         "counter",
-        "Calls of Modal's API by the executor. Retries inside the SDK are not counted.",
+        "Calls of Modal's API by the executor. A call with the SDK's automatic retries counts once.",
         "result",
-        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (anything else)",
+        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (all others)",
     ),
 )
 
@@ -128,20 +135,20 @@ _COUNTERS = {metric.name for metric in METRICS if metric.kind == "counter"}
 
 @dataclass
 class Metrics:
-    """The figures since the last transmission. ``time`` may be called on any thread."""
+    """What has come together since the last time of sending. ``time`` and ``count`` may be called on any thread."""
 
     stats: Callable[[], Any]
-    """Returns the object with Airflow's ``incr``, ``gauge`` and ``timing``; called on the engine's thread."""
+    """Returns what has Airflow's ``incr``, ``gauge`` and ``timing``; called on the engine's thread."""
     team: str = ""
     counts: Counter[str] = field(default_factory=Counter)
-    """All that happened so far, by name, or by name and the tag's value with a dot between them."""
+    """By name, or name and tag's value with a dot between: all that happened so far."""
     rpcs: Counter[tuple[str, Result]] = field(default_factory=Counter)
     _timings: deque[tuple[str, float]] = field(default_factory=lambda: deque(maxlen=KEPT_TIMINGS))
     _sent: Counter[str] = field(default_factory=Counter)
     _rpcs_sent: Counter[tuple[str, Result]] = field(default_factory=Counter)
 
     def time(self, name: str, seconds: float) -> None:
-        """Record a duration. A negative one, from two clocks that differ, counts as 0."""
+        """Remember a duration; a clock that is behind another one is taken to be even with it."""
         self._timings.append((name, max(0.0, seconds)))
 
     def rpc(self, name: str, error: BaseException | None) -> None:
@@ -149,7 +156,7 @@ class Metrics:
         self.rpcs[name, result_of(error)] += 1
 
     async def run(self, gauges: Callable[[], Mapping[str, float]]) -> None:
-        """Send until cancelled, and once more at the end."""
+        """Send until cancelled, and once more then."""
         try:
             while True:
                 await asyncio.sleep(INTERVAL)
@@ -158,11 +165,11 @@ class Metrics:
             self.send(gauges())
 
     def send(self, gauges: Mapping[str, float]) -> None:
-        """Send the collected figures. If that fails, it is logged, and nothing else is affected."""
+        """Send what has come together. A metric that cannot be sent is nobody's failure."""
         try:
             self._send(gauges)
         except Exception:
-            log.exception("Metrics could not be sent; the next transmission tries again")
+            log.exception("Metrics could not be sent; the next ones may be")
 
     def _send(self, gauges: Mapping[str, float]) -> None:
         stats = self.stats()
@@ -183,7 +190,8 @@ class Metrics:
                 self._incr(stats, RPC, new, tags, {"rpc": rpc, "result": result.value})
 
     def _incr(self, stats: Any, name: str, number: int, tags: Mapping[str, str], own: Mapping[str, str]) -> None:
-        """Count under the plain name with tags, and under a name for each tag value: plain StatsD drops the tags."""
+        """Count under the plain name with tags, and under a name of its own for each of their values: StatsD without
+        tags would see one sum only."""
         stats.incr(f"{PREFIX}.{name}", number, tags={**tags, **own})
         if own:
             stats.incr(".".join((PREFIX, name, *own.values())), number, tags=dict(tags))
@@ -201,19 +209,20 @@ class Stopwatch:
 
 _HEAD = """# Metrics
 
-This page is generated: `make docs` writes it from the table in the code.
+`make docs` generates this page from the table in the code.
 
-You get Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`,
-and since Airflow 3.3 `scheduler.executor_heartbeat_duration`) as with any other executor. The metrics below go with
-them through Airflow's stats, to where `[metrics]` sends them: StatsD, Datadog or OpenTelemetry. The executor's engine
-sends them once a second, never from the scheduler's own thread.
+You also get Airflow's own metrics of an executor: `executor.open_slots`, `executor.queued_tasks`,
+`executor.running_tasks`, and `scheduler.executor_heartbeat_duration` since Airflow 3.3. The metrics below go through
+Airflow's stats to the target in `[metrics]`: StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a
+second, never the scheduler's thread.
 
-If the executor belongs to a team, every metric has the tag `team_name`. A counter with a tag of its own is sent twice:
-under its plain name with the tag, and with the tag's value appended to the name, for a StatsD that drops tags.
+If an executor belongs to a team, its metrics have the tag `team_name`. The executor sends a counter with its own tag
+twice: under its plain name with the tag, and with the value of the tag at the end of its name. So you can use a StatsD
+without tags.
 
-Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, and gauges of the last value
-before that; the SDK writes all names in lower case, such as `modal_executor.rpc.functionmap.ok`. Airflow puts its
-prefix (`airflow.` by default) in front of every name.
+Timers are in milliseconds. With OpenTelemetry, they are histograms since Airflow 3.3, and gauges of the last value
+before. OpenTelemetry's SDK writes all names in lower case, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
+(`airflow.` by default) before every name.
 
 | metric | kind | meaning | values of the tag |
 |---|---|---|---|

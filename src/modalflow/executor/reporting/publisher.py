@@ -50,6 +50,8 @@ class Identity:
     team: str = ""
     settings: Mapping[str, str] = field(default_factory=dict)
     """What another machine may compare with its own settings."""
+    installation: str = ""
+    """What is wrong with the modalflow that this process imports; empty if nothing is."""
 
 
 class Publisher:
@@ -128,6 +130,7 @@ class Publisher:
             obstacle=one_line(self._connection.obstacle, _TROUBLE),
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
+            installation=self._identity.installation,
             settings=self._identity.settings,
             calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),

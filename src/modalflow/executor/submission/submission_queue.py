@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from modalflow.executor.lifecycle.call import Call
+from modalflow.support.backoff import Backoff
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
@@ -32,12 +33,12 @@ class FunctionQueue:
     """How many may be under way at once now."""
     under_way: int = 0
     resumes_at: float = 0.0
-    _pause: float = 0.0
     _reduced_at: float = -1.0
     _waiting: list[tuple[int, Call]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.limit = self.max_concurrency
+        self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=JITTER, rng=self.jitter)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -64,7 +65,7 @@ class FunctionQueue:
         """Note that Modal accepted a call that was under way."""
         self.under_way -= 1
         self.limit = min(self.max_concurrency, self.limit + 1)
-        self._pause = 0.0
+        self._backoff.reset()
 
     def refused(self, began_at: float, *, stop: bool = False, seconds: float = 0.0) -> None:
         """Note that Modal did not accept a call that was under way since ``began_at``.
@@ -73,14 +74,13 @@ class FunctionQueue:
         only the first one counts: the others say nothing new.
         """
         self.under_way -= 1
-        if began_at > self._reduced_at:
+        counts = began_at > self._reduced_at
+        if counts:
             self._reduced_at = self.clock()
             self.limit = max(1, self.limit // 2)
-            if stop:
-                self._pause = min(max(self._pause * 2, FIRST_PAUSE), LONGEST_PAUSE)
         if stop:
-            pause = max(self._pause, seconds)
-            self.resumes_at = max(self.resumes_at, self._reduced_at + pause * (1 + JITTER * self.jitter()))
+            pause = self._backoff.next(seconds) if counts else self._backoff.pause(seconds)
+            self.resumes_at = max(self.resumes_at, self._reduced_at + pause)
 
     def released(self) -> None:
         """Note that a call that was under way ended in a way that says nothing about the Function."""
@@ -88,7 +88,8 @@ class FunctionQueue:
 
     def resume(self) -> None:
         """End a pause: its cause is fixed."""
-        self.resumes_at, self._pause = 0.0, 0.0
+        self.resumes_at = 0.0
+        self._backoff.reset()
 
 
 class SubmissionQueue:

@@ -6,6 +6,7 @@ A call that Modal refuses for a transient reason keeps its place in the queue an
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 
 from modal import exception
@@ -21,8 +22,11 @@ from modalflow.executor.modal_api.rate_limits import retry_after
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
+from modalflow.executor.submission.bursts import Bursts
 from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, FunctionQueue, SubmissionQueue
+from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
@@ -70,10 +74,11 @@ class Submitter:
         self._metrics = metrics
         self._tasks = tasks
         self._queue = SubmissionQueue(concurrency, time.monotonic)
-        self._delays: dict[str, float] = {}
+        self._backoffs: dict[str, Backoff] = {}
         self._wakes_at = 0.0
         self._running = False
         self._refusals = DedupLogger(log)
+        self._bursts = Bursts(time.time)
 
     @property
     def under_way(self) -> int:
@@ -88,7 +93,7 @@ class Submitter:
     def start(self) -> None:
         """Begin to spawn, with all that is QUEUED. Resume what an earlier thread was doing when it ended."""
         self._queue.clear()
-        self._delays.clear()
+        self._backoffs.clear()
         self._wakes_at = 0.0
         self._running = True
         for call in self._calls:
@@ -115,9 +120,8 @@ class Submitter:
 
     def put_later(self, call: Call) -> None:
         """Submit a call after a delay that doubles each time."""
-        delay = min(self._delays.get(call.work_id, FIRST_PAUSE / 2) * 2, LONGEST_PAUSE)
-        self._delays[call.work_id] = delay
-        self._tasks.later(delay, lambda: self.put(call))
+        backoff = self._backoffs.setdefault(call.work_id, Backoff(FIRST_PAUSE, LONGEST_PAUSE))
+        self._tasks.later(backoff.next(), lambda: self.put(call))
 
     def submit_again(self, call: Call, reason: str) -> None:
         """Submit a call once more that no container has begun."""
@@ -144,7 +148,7 @@ class Submitter:
 
     def _done(self, call: Call) -> None:
         self._queue.remove(call)
-        self._delays.pop(call.work_id, None)
+        self._backoffs.pop(call.work_id, None)
 
     async def _submit(self, function: FunctionQueue, call: Call) -> None:
         began_at = time.monotonic()
@@ -178,10 +182,13 @@ class Submitter:
         self._fill()
 
     async def _spawn(self, call: Call) -> None:
-        assert call.submission is not None, "what is QUEUED has been placed"
+        submission = call.submission
+        assert submission is not None, "what is QUEUED has been placed"
         call.spawning()
-        api, wire = self._connection.get(), call.submission.to_wire()
-        function_call_id = await api.spawn(call.submission.profile, call.resources, wire)
+        if submission.kind is Kind.WORKLOAD:
+            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
+        api, wire = self._connection.get(), submission.to_wire()
+        function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 
     def _refuse(self, call: Call, cause: Cause, error: BaseException) -> None:

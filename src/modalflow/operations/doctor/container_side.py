@@ -16,6 +16,7 @@ import modal
 
 from modalflow import __version__
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.doctor.token_side import Trial, from_container
 from modalflow.operations.site import PATIENCE, Site, within
@@ -66,6 +67,8 @@ def examine(
     where = " ".join(dict.fromkeys(place for place in places if place))
     versions = f"modalflow {seen.get('worker_version')}, Python {seen.get('python_version')}"
     yield ok(name, f"{seen.get('container_id')}{f' in {where}' if where else ''}: {versions}", time.monotonic() - began)
+    if (foreign := of_container(seen)) is not None:
+        yield foreign
     yield from _clock(seen, asked_at)
     view = seen.get("airflow")
     if seen.get("problem") or not isinstance(view, dict) or not view:
@@ -75,6 +78,7 @@ def examine(
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
         yield from _api_server(view)
+        yield from of_api_server(view)
         if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
             yield finding
         yield from _bundles(view.get("bundles"), site)

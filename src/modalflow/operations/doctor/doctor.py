@@ -10,7 +10,15 @@ from typing import Any
 
 from modalflow.config.settings import Settings
 from modalflow.names import DEFAULT_PROFILE
-from modalflow.operations.doctor import airflow_side, container_side, dags_side, executor_side, modal_side, token_side
+from modalflow.operations.doctor import (
+    airflow_side,
+    container_side,
+    dags_side,
+    executor_side,
+    installation_side,
+    modal_side,
+    token_side,
+)
 from modalflow.operations.doctor.findings import Finding, skip
 from modalflow.operations.site import airflow_conf, config_source, override
 
@@ -22,6 +30,7 @@ def examine(
     source, conf = config_source(), airflow_conf()
     settings, mistakes = Settings.examine(source)
     settings = override(settings, app, environment)
+    yield installation_side.here()
     yield from airflow_side.settings(source, mistakes)
     yield from airflow_side.airflow(conf)
     address, env = airflow_side.execution_api(settings, conf)

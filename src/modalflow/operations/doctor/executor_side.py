@@ -9,11 +9,13 @@ from typing import Any
 from modalflow import __version__
 from modalflow.operations.doctor.airflow_side import queued_timeout
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.doctor.installation_side import of_executor
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.inventory import RUNNING, Inventory, take_inventory
 from modalflow.operations.site import Site
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.support.described import describe
+from modalflow.support.installation import PAGE
 
 #: The part of [scheduler] task_queued_timeout after which waiting for a container is worth a word.
 _LONG = 0.5
@@ -27,9 +29,15 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
         yield fail("executors", f"they could not be asked: {describe(error)}", "Try again.")
         return
     if not inventory.living:
-        yield skip("executors", "none has told of itself lately: start the scheduler, then ask again")
+        yield skip(
+            "executors",
+            "none has reported lately: start the scheduler, then run the doctor again. If it runs, its environment may "
+            f"have another program named modalflow; see {PAGE}",
+        )
     for snapshot in inventory.living:
         yield _executor(snapshot)
+        if (finding := of_executor(snapshot)) is not None:
+            yield finding
         if conf is not None:
             yield from _settings(snapshot, env)
     yield from _longest_wait(inventory, queued_timeout(conf))

@@ -18,7 +18,7 @@ from modalflow.operations.doctor.findings import Finding, fail, ok, skip, timed,
 from modalflow.operations.site import PATIENCE, within
 from modalflow.reasons import EXPLANATIONS, Cause, cause_of
 from modalflow.support.described import describe
-from modalflow.worker.run.token_refusals import token_refusal
+from modalflow.worker.run.api_errors import token_refusal
 
 NAME = "task token"
 IN_CONTAINER = "task token in the container"
@@ -81,7 +81,7 @@ def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
     refused = token_refusal(answer.status, answer.text, trial.token, answer.date)
     if refused is None:
         return skip(NAME, f"not tried from here: {without_user(url)} answered {answer.status}")
-    return _refused(NAME, trial, url, refused.cause, refused.said)
+    return _refused(NAME, trial, url, refused.cause, refused.detail)
 
 
 def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deploy_command: str) -> Finding | None:

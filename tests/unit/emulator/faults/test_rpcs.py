@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -11,18 +10,21 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.faults.rpcs import RpcFaults
 from modalflow.emulator.faults.rules import Rules
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.faults.stoppage import Stoppage
+from modalflow.emulator.rpc.handlers import Handlers
+from modalflow.emulator.rpc.service import Caller
 
 CLIENT, CONTAINER = Caller(None, "", None), Caller("ta-1", "", None)
 
 
-class Objects:
-    """Stands for the services that are asked about a Queue or a Dict."""
+class Objects(Handlers):
+    """Stands for the services that answer about a Queue or a Dict."""
 
     def __init__(self) -> None:
+        super().__init__([])
         self.entries = {b"k": b"v"}
 
-    async def ask(self, name: str, request: Any) -> Any:
+    async def carry_out(self, name: str, request: Any) -> Any:
         if name == "QueueGetById":
             return api_pb2.QueueGetByIdResponse(metadata=api_pb2.QueueMetadata(name=request.queue_id))
         if name == "DictGetById":
@@ -33,10 +35,11 @@ class Objects:
 
 def faults(*specs: str) -> tuple[RpcFaults, Rules, Objects]:
     objects = Objects()
-    rules = Rules(1, lambda: made.refresh())
-    made = RpcFaults(rules, objects.ask)
+    rules = Rules(1)
+    made = RpcFaults(rules, objects, Stoppage())
     for spec in specs:
         rules.add(spec)
+    made.refresh()
     return made, rules, objects
 
 
@@ -102,15 +105,3 @@ async def test_an_entry_expires_before_it_is_looked_up() -> None:
     await made.admit("DictGet", api_pb2.DictGetRequest(dict_id="claims", key=b"k"), CLIENT)
     assert not objects.entries
     assert [rule.happened for rule in rules] == [1]
-
-
-async def test_nothing_passes_while_the_world_is_stopped() -> None:
-    """What waits goes on when the world does."""
-    made, _, _ = faults()
-    made.stop()
-    passing = asyncio.ensure_future(made.passage())
-    done, _ = await asyncio.wait({passing}, timeout=0.01)
-    assert not done
-    assert made.is_active
-    made.go_on()
-    await asyncio.wait_for(passing, 1.0)

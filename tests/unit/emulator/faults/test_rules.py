@@ -14,7 +14,7 @@ SPECS = ["*:unavailable,p=0.3", "Queue*:internal,p=0.5,after=2", "*:lost-reply,e
 
 
 def rules(*specs: str, seed: int = 1) -> Rules:
-    made = Rules(seed, lambda: None)
+    made = Rules(seed)
     for spec in specs:
         made.add(spec)
     return made

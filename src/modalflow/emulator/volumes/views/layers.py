@@ -51,7 +51,7 @@ class Lower:
     """The same, to be changed by the view."""
 
 
-class Layers:
+class VolumeLayers:
     """The layers of one volume. Its methods are called on the event loop."""
 
     def __init__(

@@ -16,7 +16,7 @@ from grpclib import GRPCError, Status
 MAX_LINKS_FOLLOWED = 40
 
 
-class Standing(Protocol):
+class ResolvedPath(Protocol):
     """What stands at a path."""
 
     @property
@@ -45,7 +45,7 @@ class _Step:
 
 
 def followed(
-    get: Callable[[str], Standing | None], path: str, *, last: bool = True, may_be_missing: bool = False
+    get: Callable[[str], ResolvedPath | None], path: str, *, last: bool = True, may_be_missing: bool = False
 ) -> str:
     """Return the path without links on the way to it.
 

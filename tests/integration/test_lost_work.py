@@ -239,7 +239,7 @@ def test_result_that_has_expired(driver: Driver, local: LocalModal) -> None:
     assert (status.ended, status.cause) == (True, Cause.OUTPUT_EXPIRED)
     ti: Any = SimpleNamespace(key=key, external_executor_id=stored)
     assert driver.executor.try_adopt_task_instances([ti]) == []
-    driver.told(key, f"Modal no longer keeps the result of function call {stored.partition('/')[0]}", "seven days")
+    driver.told(key, f"Modal no longer has the result of function call {stored.partition('/')[0]}", "seven days")
 
 
 def test_worker_of_another_protocol_in_flight(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

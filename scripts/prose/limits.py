@@ -53,4 +53,4 @@ LIMITS: dict[str, dict[str, float]] = {
         "sentences over 25 words": 1.8,
     },
 }
-LONG_LINES = 5
+LONG_LINES = 0

@@ -1,7 +1,7 @@
-"""The tokens with which tasks speak to Airflow's API: how this machine signs them, and whether an API server takes one.
+"""Tokens of tasks for Airflow's API: their signature on this machine, and their acceptance by an API server.
 
-An API server accepts what a scheduler with the same settings signs, so these settings can be compared, without showing
-a secret. Never logs or stores a token, and returns one only to the caller that asked for it.
+An API server accepts the tokens of a scheduler with the same settings, so these settings can be compared, without
+showing a secret. Never logs or stores a token, and returns one only to its caller.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSIO
 from modalflow.errors import ModalflowError
 from modalflow.support.described import describe
 
-#: Which random text a fingerprint is made with. It is no setting.
+#: The name of a fingerprint's random text. It is not a setting.
 SALT = "salt"
 SECRET = "[api_auth] jwt_secret"  # noqa: S105  A setting's name.
 PRIVATE_KEY = "[api_auth] jwt_private_key_path"
-#: The settings that API server and scheduler must have in common.
+#: The common settings of API server and scheduler.
 SIGNING_SETTINGS = (
     SECRET,
     PRIVATE_KEY,
@@ -32,10 +32,10 @@ SIGNING_SETTINGS = (
     "[execution_api] jwt_audience",
 )
 
-#: Seconds for one request: an API server that has just started makes its routes at the first one.
+#: Seconds for one request: a new API server makes its routes at the first one.
 REQUEST_TIMEOUT = 30.0
 _NOT_FOUND, _UNPROCESSABLE = 404, 422
-#: Who the API server's log names as the sender of a trial.
+#: The sender of a trial in the API server's log.
 _SENDER = "modalflow-doctor"
 
 
@@ -48,7 +48,7 @@ class Answer:
     date: str
     """Its `Date` header."""
     accepted: bool
-    """Whether it looked for the task instance, which it does with a valid token alone."""
+    """Whether it searched for the task instance. It does so only with a valid token."""
 
 
 def trial_token(ti_id: str, valid_for: float) -> str:
@@ -58,15 +58,15 @@ def trial_token(ti_id: str, valid_for: float) -> str:
     """
     signer = _signer()
     signer.valid_for = valid_for
-    # From 3.2 on a workload's token is good for the start alone, and says so.
+    # From 3.2 on, a workload's token is only for the start, and has this scope.
     scope = {"scope": "workload"} if AIRFLOW_V_3_2_PLUS else {}
     return str(signer.generate({"sub": ti_id, **scope}))
 
 
 def try_token(url: str, token: str, ti_id: str) -> Answer:
-    """Ask the Execution API at ``url`` to start a task instance that does not exist.
+    """Ask the Execution API at ``url`` to start a missing task instance.
 
-    It checks the token first, then answers that there is none, and changes nothing. Raises what httpx raises.
+    It checks the token first, then answers "not found", and changes nothing. Raises httpx's errors.
     """
     import httpx
     from airflow.sdk.api.client import Client
@@ -93,10 +93,10 @@ def try_token(url: str, token: str, ti_id: str) -> Answer:
 
 
 def settings_to_compare(salt: str = "") -> dict[str, str]:
-    """Return what another machine can compare with its own: setting → value; of a secret a fingerprint.
+    """Return settings for comparison on another machine: setting → value; for a secret, a fingerprint.
 
-    A fingerprint says no more of a secret than the signature of any token does. Signing settings are left out if this
-    machine cannot sign.
+    A fingerprint reveals no more of a secret than a token's signature does. If this machine cannot sign, signing
+    settings are missing.
     """
     salt = salt or secrets.token_hex(8)
     told = {SALT: salt, "the version of Airflow": AIRFLOW_VERSION}
@@ -116,10 +116,10 @@ def settings_to_compare(salt: str = "") -> dict[str, str]:
 
 
 def differences(theirs: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names of the settings in which another machine differs from this one.
+    """Return the names of another machine's different settings.
 
-    ``theirs`` is what ``settings_to_compare`` returned there, and ``more`` what is compared beside that. A machine of
-    another version may compare less.
+    ``theirs`` is the result of ``settings_to_compare`` there, and ``more`` has further settings. A machine with another
+    version may compare fewer.
     """
     salt = theirs.get(SALT)
     if not isinstance(salt, str) or not salt:

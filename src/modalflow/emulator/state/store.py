@@ -175,8 +175,8 @@ class FileStore:
             self.add(sha256, data)
         return sha256
 
-    def add(self, sha256: str, data: bytes, dress: Callable[[int], None] = lambda _descriptor: None) -> None:
-        """Write a file that is not there yet. ``dress`` is called with it before it can be seen.
+    def add(self, sha256: str, data: bytes, prepare: Callable[[int], None] = lambda _descriptor: None) -> None:
+        """Write a file that is not there yet. ``prepare`` is called with it before it can be seen.
 
         In few system calls: a volume may have a hundred thousand small files.
         """
@@ -191,7 +191,7 @@ class FileStore:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                dress(descriptor)
+                prepare(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(incoming, target)  # noqa: PTH105
@@ -208,7 +208,7 @@ class FileStore:
                 size += len(chunk)
                 file.write(chunk)
             file.flush()
-            return self._settle(name, digest.hexdigest()), size
+            return self._add_whole(name, digest.hexdigest()), size
 
     def put_file(self, path: Path) -> tuple[str, int]:
         """Keep a copy of a file, return its SHA-256 and the size of what was copied."""
@@ -221,7 +221,7 @@ class FileStore:
             with path.open("rb") as source:
                 found = hashlib.file_digest(source, "sha256").hexdigest()
             if found == sha256:
-                self._settle(path, sha256)
+                self._add_whole(path, sha256)
             return found == sha256
         except FileNotFoundError:
             # The same call, repeated, may have moved it meanwhile.
@@ -258,7 +258,7 @@ class FileStore:
         finally:
             path.unlink(missing_ok=True)
 
-    def _settle(self, incoming: Path, sha256: str) -> str:
+    def _add_whole(self, incoming: Path, sha256: str) -> str:
         target = self.path(sha256)
         target.parent.mkdir(exist_ok=True)
         incoming.replace(target)

@@ -11,8 +11,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.registry import Kept
 from modalflow.emulator.volumes.tree import Tree
-from modalflow.emulator.volumes.views.layers import Lower, VolumeLayers
 from modalflow.emulator.volumes.views.view import View
+from modalflow.emulator.volumes.views.volume_layers import Lower, VolumeLayers
 
 
 @dataclass(kw_only=True)

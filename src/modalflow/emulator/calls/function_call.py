@@ -16,7 +16,7 @@ from modalflow.emulator import clock
 from modalflow.emulator.functions.definitions import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
@@ -95,11 +95,11 @@ class FunctionCall:
     """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
     """What a generator yielded."""
-    changed: Changes = field(default_factory=Changes)
+    changed: Broadcast = field(default_factory=Broadcast)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
     """Places in ``outputs`` that a client took and does not want kept: no results are left there."""
-    over: Changes = field(default_factory=Changes)
+    over: Broadcast = field(default_factory=Broadcast)
     """Notified when no input is unfinished any more."""
     handed_over_at: float = -math.inf
     """When a client was last given outputs, by the clock of the event loop."""

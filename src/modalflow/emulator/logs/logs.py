@@ -30,7 +30,7 @@ from modalflow.emulator.logs.log_records import Entry, LogRecords
 from modalflow.emulator.rpc.idempotency import READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 from modalflow.emulator.state.journal import Journal
 
 #: Entries kept per app, and characters in them; the oldest go first.
@@ -104,7 +104,7 @@ class AppLog:
         self._entries = deque(map(self._unfinished.marked, self._records.load(app_id)))
         self._size = sum(len(entry.data) for entry in self._entries)
         self._next = self._entries[-1].number + 1 if self._entries else 1
-        self.grown = Changes()
+        self.grown = Broadcast()
 
     @classmethod
     def of_entries(cls, entries: Iterable[Entry]) -> AppLog:

@@ -251,9 +251,9 @@ class ForkServer:
             log.info("isolation %r does not work here: %s", kind, problem)
         if isolation is Isolation.PLAIN and problems:
             log.warning(
-                "containers are plain processes here, for want of namespaces: "
-                "volumes and files at absolute mount paths other than /root are not where the app says, "
-                "and a container can read and signal whatever this user can"
+                "containers are plain processes, because this machine has no namespaces. "
+                "Volumes and files at absolute mount paths other than /root are at other paths. "
+                "A container has this user's rights to files and processes."
             )
         self._isolation.set_result(isolation)
 

@@ -29,7 +29,7 @@ _LOCK = "state.lock"
 
 def damaged(path: Path | None, how: str) -> StateError:
     """Return the error for a file that cannot be read."""
-    return StateError(f"{path} cannot be read ({how}); move it away to begin anew")
+    return StateError(f"{path} cannot be read ({how}); move it away to start with an empty state")
 
 
 def locked(folder: Path) -> IO[bytes]:

@@ -300,7 +300,7 @@ class Volumes(VolumeFiles):
             if not disk_space.unwritable(error):
                 raise
             # The view is unchanged: the next commit finds the same changes.
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.error_text(error)) from error
         if not changes:
             return
         async with volume.changing:

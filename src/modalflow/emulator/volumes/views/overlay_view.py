@@ -22,7 +22,7 @@ from modalflow.emulator.volumes.block_store import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.tree import Node, NodeKind, Snapshot, Tree, join, parent
 from modalflow.emulator.volumes.views import safe_paths
 from modalflow.emulator.volumes.views.layer_files import set_mode_and_time
-from modalflow.emulator.volumes.views.view import RACY_NS, VANISHED, Signature, fits, make_way, put, statuses
+from modalflow.emulator.volumes.views.view import RACY_NS, VANISHED, Signature, fits, put, remove_replaced, statuses
 from modalflow.emulator.volumes.views.volume_layers import Lower
 
 #: The temporary name of a file being written into a container's view.
@@ -131,7 +131,7 @@ class OverlayView:
         if root is None:
             raise OSError(errno.ESTALE, "the container is not running, so its volume cannot be updated")
         for path in sorted(wanted, reverse=True):
-            if make_way(root, path, self._step.get(path), wanted[path]):
+            if remove_replaced(root, path, self._step.get(path), wanted[path]):
                 done[path] = None
             self._shown.discard(path)
         touched: set[str] = set()

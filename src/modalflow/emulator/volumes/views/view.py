@@ -181,7 +181,7 @@ class CopiedView:
         nodes = {path: node for path, node in wanted.items() if node is not None and not self._is_hidden(path)}
         stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
-            make_way(self.root, path, self._known.pop(path).node, nodes.get(path))
+            remove_replaced(self.root, path, self._known.pop(path).node, nodes.get(path))
         touched = {parent(path) for path in stale}
         for path in sorted(nodes):
             if path not in self._known:
@@ -291,7 +291,7 @@ def _remove(name: str, above: int) -> None:
         os.unlink(name, dir_fd=above)
 
 
-def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
+def remove_replaced(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
     """Remove the old node below ``root`` unless the new one replaces it; return whether it was removed."""
     if old is None or (new is not None and (new.kind is NodeKind.DIRECTORY) == (old.kind is NodeKind.DIRECTORY)):
         # A file with new content is replaced in one step, after it is written.

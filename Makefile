@@ -1,18 +1,22 @@
 # Everything rests on `make setup`, which is a no-op where nothing changed.
 #
 #   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up)
-#   make check    style, types and the direction of imports
+#   make check    style, types, the direction of imports, the prose, sizes, and the documentation's links
+#   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
-#   make docs     generate the pages about RPCs and options anew
+#   make wheel    build dist/modalflow-<version>-py3-none-any.whl, which docs/install.md installs
+#   make docs     generate the pages and tables that are made from the code
+#   make site     the documentation as a site, in build/site
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
+#   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 
 SHELL := /bin/bash
@@ -37,7 +41,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check test test-oldest-sdk matrix durability chaos soak demo docs bench bench-executor bench-worker bench-logs constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst constraints clean
 
 setup: $(STAMP)
 
@@ -55,6 +59,12 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/figures --check
+	$(BIN)/python -m scripts.prose
+	@$(MAKE) --no-print-directory site
+
+prose: $(STAMP)
+	@$(BIN)/python -m scripts.prose $(if $(LIST),--list $(LIST))
 
 test: $(STAMP)
 	$(BIN)/pytest --integration -n $(WORKERS) $(TESTS)
@@ -95,11 +105,28 @@ soak: $(STAMP)
 demo: $(STAMP)
 	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
 
+# By the pinned build backend, from this checkout. One wheel is left, so that dist/modalflow-*.whl names it.
+wheel: $(STAMP)
+	rm -f dist/modalflow-*.whl
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > /dev/null
+	ls dist/modalflow-*.whl
+
 docs: $(STAMP)
+	$(BIN)/python -m scripts.module_tables ARCHITECTURE.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md
+	$(BIN)/python -m modalflow.airflow_compat.replaced docs/upstream-notes.md
+	$(BIN)/python -m modalflow.executor.reporting.call_diagram ARCHITECTURE.md
 	$(BIN)/python -m modalflow.executor.reporting.metrics > docs/metrics.md
+
+# The pages lie there as in the repository. Messages without colours, which would be one sequence for each character.
+site: $(STAMP)
+	@rm -rf build/pages build/site
+	mkdir -p build/pages
+	git ls-files -co --exclude-standard '*.md' | xargs cp --parents -t build/pages
+	$(BIN)/zensical build --strict --clean -f mkdocs.yml 2>&1 | sed 's/\x1b\[[0-9;]*m//g'
+	$(BIN)/python -m scripts.check_site build/site
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks.local_control_plane $(BENCH)
@@ -112,6 +139,9 @@ bench-logs: $(STAMP)
 
 bench-worker: $(STAMP)
 	@$(BIN)/python -m benchmarks.worker $(BENCH)
+
+bench-burst: $(STAMP)
+	@$(BIN)/python -m benchmarks.burst $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:
@@ -130,7 +160,7 @@ constraints:
 	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .venv-airflow-* .matrix $(TOOLS) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .ONESHELL:

@@ -1,6 +1,6 @@
-"""What is measured of the executor, each with the real executor, engine and SDK on a local control plane.
+"""Measurements of the executor, each with the real executor, engine and SDK on a local control plane.
 
-Each function returns figures by title; ``executor.MEASURES`` has their goals and where the naive executor's go.
+Each function returns figures by title. ``executor.MEASURES`` has their goals and the naive executor's figures.
 """
 
 from __future__ import annotations
@@ -28,11 +28,10 @@ Figures = dict[str, float]
 
 @contextmanager
 def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
-    """An executor whose news carry the moment at which they came, which is when the next ``sync`` may tell them."""
+    """An executor with arrival times in its updates: the next ``sync`` may report them then."""
     executor = stage.executor()
     news = Stamped()
-    executor._engine._tracker.news = news
-    executor._engine._tracker.__post_init__()
+    executor._engine.wiring.outbox.updates = news
     try:
         yield executor, news
     finally:
@@ -40,7 +39,7 @@ def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
 
 
 def submission(stage: Stage, number: int) -> Figures:
-    """From the heartbeat that hands so many workloads over to the function call id of the last."""
+    """Measure from the heartbeat with all workloads to the function call id of the last."""
     with started(stage) as (executor, news):
         queue(executor, 10, "first")
         beat_until(executor, lambda: len(news.at) >= 10, PATIENCE, PAUSE)
@@ -55,7 +54,7 @@ def submission(stage: Stage, number: int) -> Figures:
 
 
 def running(stage: Stage, number: int, ends: int) -> Figures:
-    """With so many running, of which one ends, and another begins, about every second heartbeat."""
+    """Measure with this many running: every second heartbeat, one ends and another begins."""
     with started(stage) as (executor, news):
         for _ in range(0, number, 1000):
             queue(executor, min(1000, number), "running")
@@ -63,7 +62,7 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
         beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
         ids = queue(executor, ends, "ending")
         beat_until(executor, lambda: len(news.at) >= number + ends, PATIENCE)
-        partition = executor._engine._tracker.partition
+        partition = executor._engine.wiring.partition
         stage.function("play").remote(["warm"], partition, 0.0)
         stage.count_from_now()
         playing = stage.function("play").spawn(ids, partition, 2 * PAUSE)
@@ -96,11 +95,11 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
 
 
 def burst(stage: Stage, number: int) -> Figures:
-    """So many outcomes known at once: the longest heartbeat until Airflow has been told of all."""
+    """Measure with this many known outcomes: the longest heartbeat until all are reported to Airflow."""
     with started(stage) as (executor, news):
         ids = queue(executor, number, "burst")
         beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        stage.function("tell").remote(ids, executor._engine._tracker.partition)
+        stage.function("tell").remote(ids, executor._engine.wiring.partition)
         deadline = time.monotonic() + PATIENCE
         while not all((each, "SUCCESS") in news.at for each in ids) and time.monotonic() < deadline:
             time.sleep(PAUSE)
@@ -113,7 +112,7 @@ def burst(stage: Stage, number: int) -> Figures:
 
 
 def memory(stage: Stage, number: int) -> Figures:
-    """What the Python objects of a running workload take, Airflow's own of it included."""
+    """Measure the Python objects of a running workload, including Airflow's."""
     with started(stage) as (executor, news):
         queue(executor, 100, "warm")
         beat_until(executor, lambda: len(news.at) >= 100, PATIENCE)
@@ -136,9 +135,9 @@ def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, f
         while done < number:
             ids = queue(executor, wave, f"wave-{done}")
             beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(news.at)) >= wave, PATIENCE)
-            stage.function("tell").remote(ids, executor._engine._tracker.partition)
+            stage.function("tell").remote(ids, executor._engine.wiring.partition)
             beat_until(executor, lambda: not executor.running, PATIENCE)
-            beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE)
+            beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE)
             news.at.clear()
             done += wave
             gc.collect()
@@ -146,7 +145,7 @@ def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, f
 
 
 def naive(stage: Stage, number: int) -> Figures:
-    """The naive executor with so many workloads. They all run while one heartbeat is timed, and one of them ends."""
+    """Measure the naive executor with this many workloads. All run during the timed heartbeat, and one ends."""
     executor = NaiveExecutor(stage.client, 1_000_000)
     queue(executor, 1, "first")
     beat(executor)

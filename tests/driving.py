@@ -87,8 +87,10 @@ class Driver:
 
     def beat(self) -> None:
         self.executor.heartbeat()
-        for key, event in self.executor.get_event_buffer().items():
-            self.events.setdefault(key, []).append(event)
+        buffer = self.executor.get_event_buffer()
+        for key in list(buffer):
+            # Taken out, as a scheduler does: what stays in it was dropped.
+            self.events.setdefault(key, []).append(buffer.pop(key))
         while self.executor._task_event_logs:
             log = self.executor._task_event_logs.popleft()
             self.task_events.append((str(log.run_id), str(log.event), str(log.extra)))

@@ -14,14 +14,19 @@ CHECKOUT = Path(__file__).parents[1]
 SOURCES = ("src", "examples", "pyproject.toml", "README.md", "LICENSE")
 
 
-def build_wheel(folder: Path) -> Path:
-    """Build the project's wheel in that folder, from a copy of the sources by the pinned build backend."""
+def copy_sources(folder: Path) -> None:
+    """Copy into that folder what goes into a build."""
     for name in SOURCES:
         source = CHECKOUT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, folder)
+
+
+def build_wheel(folder: Path) -> Path:
+    """Build the project's wheel in that folder, from a copy of the sources by the pinned build backend."""
+    copy_sources(folder)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(folder)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -60,3 +65,12 @@ def make_wheel(folder: Path, name: str, version: str) -> Path:
         for file, content in files.items():
             wheel.writestr(file, content)
     return path
+
+
+def install_other_modalflow(folder: Path) -> Path:
+    """Install the other program named modalflow into a folder, as its version 0.3.1 is on the package index."""
+    wheel = make_wheel(folder, "modalflow", "0.3.1")
+    site = folder / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site

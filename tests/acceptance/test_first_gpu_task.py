@@ -151,12 +151,13 @@ def _environment(folder: Path, port: int) -> dict[str, str]:
 
 
 def _type_until_ready(shell: Shell, folder: Path, sources: Path) -> None:
-    make, activate, install = commands("Install")
-    assert make == "python3 -m venv .venv" and install == "pip install 'modalflow[airflow]'"
+    build, make, activate, install = commands("Install")
+    assert build == 'make -C "$CHECKOUT" wheel' and make == "python3 -m venv .venv"
+    assert install == 'pip install "$(ls "$CHECKOUT"/dist/modalflow-*.whl)[airflow]"'
     # The same by a faster installer: the wheel of this checkout, on the versions that were tested.
     environment_with(build_wheel(sources), folder / ".venv", extra="airflow")
     shell.type(activate)
-    for line in commands("A Modal of your own"):
+    for line in commands("Start Modal on your machine"):
         shell.type(line)
     write_files(folder)
     *settings, deploy, start, _ = commands("Configure Airflow, deploy, start")

@@ -36,5 +36,5 @@ def test_every_name_runs_and_its_log_is_shown(stack: ModalStack, started: dict[s
     instance = the_task(stack, dag_id, run_id)
     log = "\n".join(stack.airflow.api.log(dag_id, run_id, instance))
     assert f"this is run {run_id}" in log
-    assert "ModalExecutor does not read these keys of the task's executor_config: 'pod_override'" in log
+    assert "ModalExecutor ignores these keys of the task's executor_config: 'pod_override'" in log
     assert stack.airflow.api.xcom(dag_id, run_id, instance.task_id) == "ü"

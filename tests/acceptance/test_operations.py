@@ -51,7 +51,13 @@ def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
     assert not_well == ({f"DAG bundle {GIT}": "skip"} if HAS_GIT else {})
     findings = {finding["name"]: finding for finding in told["findings"]}
     assert stack.airflow.execution_api_url in findings["execution API"]["detail"]
-    for name in ("task token", "task token in the container", "executor's settings", "API server"):
+    for name in (
+        "task token",
+        "task token in the container",
+        "executor's settings",
+        "API server",
+        "API server's modalflow",
+    ):
         assert findings[name]["status"] == "ok", findings[name]
     assert "Python files in /opt/modalflow/bundles" in findings["DAG bundle modalflow-demo"]["detail"]
 

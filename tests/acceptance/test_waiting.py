@@ -90,5 +90,5 @@ def test_all_looks_of_a_sensor_are_summed(stack: ModalStack, modalflow: CommandL
     assert total["tasks"] == 4 and total["function_calls"] == sum(number for _, number in calls.values())
     assert total["running_seconds"] > 0 and total["memory_used_mib"] > 50 and float(total["dollars"]) > 0
     page = operate(stack, *IN_AIRFLOW, "cost", "--dag", "patient", "--since", "1h").stdout
-    assert f"  patient  {run_id}  4 " in page and "Dollars are an estimate" in page, page
+    assert f"  patient  {run_id}  4 " in page and "The dollars are an estimate" in page, page
     assert said(log_of(stack, "patient", run_id, "go_on"), "Occupied 0.125 cores, 128 MiB for ") == 1

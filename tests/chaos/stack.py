@@ -33,7 +33,7 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.ports import free_port
 from modalflow.demo.programs.program import Program
 from modalflow.demo.stack import SEPARATE
-from modalflow.emulator.faults.control import FaultError
+from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.emulator.options import Options
 from modalflow.names import Names
 from modalflow.protocol.messages import Entry

@@ -10,10 +10,7 @@ from google.protobuf.empty_pb2 import Empty
 from modal.exception import UnimplementedError
 
 from modalflow.emulator.coverage import current_page
-from modalflow.emulator.options import Options
-from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.dispatcher import rpc_table
-from modalflow.emulator.server import ControlPlane
+from modalflow.emulator.rpc.handlers import rpc_table
 from tests.sdk import needs_sdk, rpc
 
 PAGE = Path(__file__).parents[2] / "docs" / "local-control-plane-rpcs.md"
@@ -25,17 +22,6 @@ def test_the_page_is_up_to_date() -> None:
     page = PAGE.read_text()
     assert page == current_page(modal.__version__), "run `make docs`"
     assert [name for name in rpc_table() if f"`{name}`" not in page] == []
-
-
-async def test_inferred_behaviour_is_of_rpcs_that_are_answered() -> None:
-    """Nothing is said about an RPC that its service does not have, on any SDK that has the RPC."""
-    control_plane = ControlPlane(Options(), isolation=Isolation.PLAIN)
-    try:
-        for service in control_plane.dispatcher.services:
-            assert [name for name in service.inferred if not hasattr(service, name)] == []
-    finally:
-        control_plane.doors.close()
-        control_plane.state.close()
 
 
 @pytest.mark.local_only

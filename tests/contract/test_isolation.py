@@ -9,7 +9,7 @@ import pytest
 from modal.exception import RemoteError
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.processes.container_spec import Isolation
 from tests.contract.deploying import Deployed, load
 from tests.contract.isolated import problem_with, running
@@ -28,7 +28,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
         pytest.skip(problem)
     with running(isolation, tmp_path / ("deep" * 30)) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
-        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
+        credentials = (control_plane.parts.base.credentials.token_id, control_plane.parts.base.credentials.token_secret)
         with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
             before = descendants()
             app = Deployed("compute_app", "isolated", client)
@@ -39,7 +39,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
                 assert "".join(e.message for e in call.logs.fetch(source="stdout")).startswith("line 0 on stdout\n")
             with pytest.raises(RemoteError, match="signal 9"):
                 app.call("dies", "notes", 99, "kill")
-            faults = FaultControl(control_plane.blobs.url, *credentials)
+            faults = FaultControl(control_plane.parts.base.addresses.url, *credentials)
             faults.add("container/isolated/longest_pause:freeze=400ms,at=input,wait=200ms,count=1")
             assert app.call("longest_pause", 0.6) >= 0.3
             app.call("leaves_a_child_behind")
@@ -77,7 +77,7 @@ def test_an_image_has_its_packages(isolation: Isolation, monkeypatch: pytest.Mon
     tell, read, spoil = (app.function(name=f.__name__)(f) for f in (module.tell, module.read_home, module.spoil))
     with running(isolation) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
-        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
+        credentials = (control_plane.parts.base.credentials.token_id, control_plane.parts.base.credentials.token_secret)
         client = modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials)
         with client, app.run(client=client):
             assert tell.remote("tinypkg") == {"here": "1.0", "below": "1.0", "script": "tinypkg 1.0"}

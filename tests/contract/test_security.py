@@ -35,7 +35,7 @@ def test_a_container_keeps_to_itself(isolation: Isolation, monkeypatch: pytest.M
     outside = tmp_path / "outside"
     with running(isolation, state) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
-        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
+        credentials = (control_plane.parts.base.credentials.token_id, control_plane.parts.base.credentials.token_secret)
         with modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials) as client:
             app = Deployed("hostile_app", "hostile", client)
             notes = modal.Queue.from_name("notes", create_if_missing=True, client=client).hydrate(client)
@@ -44,14 +44,14 @@ def test_a_container_keeps_to_itself(isolation: Isolation, monkeypatch: pytest.M
 
             seen = app.call("files_below", str(state))
             strangers = [path for path in seen if "bytecode" not in Path(path).parts and "arguments.bin" not in path]
-            doors = app.call("files_below", str(control_plane.doors.folder))
+            doors = app.call("files_below", str(control_plane.parts.base.sockets.folder))
             assert len(doors) == 1 and set(strangers) <= set(doors)
             assert sum("arguments.bin" in path for path in seen) == 1
             assert not {"state.sqlite", "token.json", "blobs", "files"} & set(app.call("uncover", str(state)))
             assert app.call("whoever_knows", credentials[1]) == []
             assert app.call("files_below", "/dev/shm") == []
 
-            alive = [container.process for container in control_plane.pools.live()]
+            alive = [container.process for container in control_plane.parts.execution.pools.live()]
             pids = [os.getpid(), *(process.pid for process in alive if process is not None)]
             assert app.call("signal_others", pids) == []
             assert app.call("processes") <= 3
@@ -62,7 +62,7 @@ def test_a_container_keeps_to_itself(isolation: Isolation, monkeypatch: pytest.M
             assert not any(os.path.lexists(path) for path in paths)
 
             asked = [
-                app.call("ask", f"{control_plane.blobs.url}{path}", token)
+                app.call("ask", f"{control_plane.parts.base.addresses.url}{path}", token)
                 for path, token in (("/control/containers", ""), ("/control/faults", "ak-guess:as-guess"))
             ]
             assert asked == [401, 401]
@@ -117,7 +117,7 @@ def test_a_package_that_is_built_writes_into_its_image_only(
     version = app.function(name="version")(load("image_app").version)
     with running(isolation, state) as control_plane:
         monkeypatch.setenv("MODAL_SERVER_URL", control_plane.url)
-        credentials = (control_plane.credentials.token_id, control_plane.credentials.token_secret)
+        credentials = (control_plane.parts.base.credentials.token_id, control_plane.parts.base.credentials.token_secret)
         client = modal.Client(control_plane.url, api_pb2.CLIENT_TYPE_CLIENT, credentials)
         with client, app.run(client=client):
             assert version.remote("sly") == "1.0"

@@ -18,6 +18,7 @@ from typing import Any
 
 import jwt
 
+from modalflow.names import VERSION_PATH
 from tests.airflows import AIRFLOW
 
 _RUN_CONTEXT = {
@@ -52,6 +53,8 @@ class StubExecutionApi:
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
     refuse_run: tuple[int, dict[str, Any]] | None = None
     """Status and detail with which ``/run`` is refused."""
+    run_takes: float = 0.0
+    """Seconds before ``/run`` is answered."""
     connections: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What is not as in every other connection, by id."""
     variables: dict[str, str] = field(default_factory=dict)
@@ -61,6 +64,8 @@ class StubExecutionApi:
     """Seconds by which its clock is ahead."""
     version: str = ""
     """The Airflow that it says it is; without one it serves nothing but the Execution API."""
+    modalflow: dict[str, Any] | None = None
+    """What it reports of its modalflow; without one it has none of this project."""
 
     def states(self) -> list[str]:
         """The states that task instances were put into, in order."""
@@ -93,6 +98,8 @@ class StubExecutionApi:
         _, _, name = path.rpartition("/")
         if path == "/api/v2/version" and self.version:
             return 200, {"version": self.version, "git_version": None}
+        if path == VERSION_PATH and self.modalflow is not None:
+            return 200, self.modalflow
         if path.endswith("/run") and self.requests[-1][2]["unixname"] == "modalflow-doctor":
             return 404, {"detail": {"reason": "not_found", "message": "Task Instance not found"}}
         if path.endswith("/run"):
@@ -126,6 +133,8 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.split("?")[0]
             api.requests.append((self.command, path, json.loads(body) if body else None))
+            if path.endswith("/run"):
+                time.sleep(api.run_takes)
             status, answer = api.refusal(self.headers.get("authorization") or "") or api.answer(path)
             data = b"" if answer is None else json.dumps(answer).encode()
             self.send_response(status)

@@ -10,7 +10,8 @@ from typing import Any
 import modal
 import pytest
 
-from modalflow import control_plane
+from modalflow import __version__, control_plane
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import (
@@ -23,7 +24,9 @@ from modalflow.errors import (
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
+from modalflow.protocol.messages import PROTOCOL, Deployment
 from modalflow.worker.deploy.deployment import deploy
+from tests.wheels import install_other_modalflow
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +69,36 @@ def refusal(kind: type[ModalflowError]) -> str:
 def test_right_configuration_starts(settings: pytest.MonkeyPatch) -> None:
     """The configuration that the other tests spoil is right."""
     start()
+
+
+def test_another_program_of_the_same_name_is_reported(
+    settings: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The log of the scheduler names it, its folder, and how to install this project instead."""
+    site = install_other_modalflow(tmp_path)
+    settings.syspath_prepend(site)
+    start()
+    logged = capsys.readouterr().out
+    assert f"Another program named modalflow, version 0.3.1, is installed in {site}" in logged
+    assert "pip uninstall modalflow" in logged and f"modalflow-{__version__}-py3-none-any.whl" in logged
+
+
+def test_a_right_installation_is_not_mentioned(
+    settings: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A scheduler with this project alone, beside a worker of the same version, logs nothing about either."""
+    start()
+    assert "named modalflow" not in capsys.readouterr().out and "The deployed worker is" not in caplog.text
+
+
+def test_a_worker_of_another_version_is_reported(
+    settings: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of version 0.4.0 still works, and the log says that the two differ."""
+    record = Deployment("0.4.0", PROTOCOL, AIRFLOW_VERSION, "3.11.7", ("default",), {}, 1.0)
+    settings.setattr(LogVolume, "deployment", lambda _: record)
+    start()
+    assert f"The deployed worker is modalflow 0.4.0, this executor is modalflow {__version__}" in caplog.text
 
 
 def test_no_credentials(settings: pytest.MonkeyPatch) -> None:
@@ -136,7 +169,7 @@ def test_execution_api_url_without_host(settings: pytest.MonkeyPatch) -> None:
 def test_loopback_url_for_containers_elsewhere(settings: pytest.MonkeyPatch) -> None:
     """On Modal, a loopback address is the container's own: no task could ever report."""
     settings.setenv("MODAL_SERVER_URL", "https://api.modal.com")
-    assert "loopback address means the container itself" in refusal(ConfigError)
+    assert "loopback address is the container itself" in refusal(ConfigError)
 
 
 def test_bad_number_and_unknown_option(settings: pytest.MonkeyPatch) -> None:
@@ -156,7 +189,7 @@ def test_modal_out_of_reach_is_no_reason_to_stop_a_scheduler(
     settings.setenv("MODAL_SERVER_URL", "http://127.0.0.1:1")
     settings.setenv("AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT", "1")
     start()
-    assert "Modal has not answered within 1.0 s" in caplog.text
+    assert "Modal did not answer within 1.0 s" in caplog.text
 
 
 def test_unstarted_executor_has_no_side_effects(settings: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
+import dataclasses
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,8 +12,8 @@ from typing import Any
 import modal
 import pytest
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
 from tests.sdk import client_of
 
 #: Without these nothing runs at all: one kind of call shows it.
@@ -41,9 +41,9 @@ class InProcess:
         await self.plane.close()
 
     def break_handler(self, name: str) -> Callable[[], None]:
-        """Let a handler raise from now on; return what mends it."""
-        methods = self.plane.dispatcher._methods
-        handler = methods[name]
+        """Let a handler raise from now on; return the function that repairs it."""
+        handlers = self.plane.parts.front.handlers._by_name
+        handler = handlers[name]
 
         async def unary(*_: Any) -> Any:
             raise ValueError("broken on purpose")
@@ -53,8 +53,8 @@ class InProcess:
                 raise ValueError("broken on purpose")
             yield
 
-        methods[name] = stream if inspect.isasyncgenfunction(handler) else unary
-        return lambda: methods.__setitem__(name, handler)
+        handlers[name] = dataclasses.replace(handler, method=stream if handler.is_stream else unary)
+        return lambda: handlers.__setitem__(name, handler)
 
     def close(self) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
@@ -70,7 +70,7 @@ def broken() -> Iterator[InProcess]:
 
 @pytest.fixture(scope="module")
 def client(broken: InProcess) -> Iterator[modal.Client]:
-    credentials = broken.plane.credentials
+    credentials = broken.plane.parts.base.credentials
     token = {"MODAL_TOKEN_ID": credentials.token_id, "MODAL_TOKEN_SECRET": credentials.token_secret}
     with client_of(broken.plane.url, token) as connected:
         yield connected

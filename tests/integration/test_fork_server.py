@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.processes.container_spec import Isolation, Room, Start
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs
 from modalflow.emulator.processes.fork_server import ForkServer, TemplateError
 
 
@@ -38,9 +38,9 @@ async def test_a_room_that_cannot_be_made(tmp_path: Path) -> None:
     said: list[str] = []
     try:
         for _ in range(2):
-            room = Room(tmp_path / "a-file", tmp_path / "layer", hidden=tmp_path)
+            rootfs = Rootfs(tmp_path / "a-file", tmp_path / "layer", hidden=tmp_path)
             (tmp_path / "a-file").touch()
-            process = await server.launch(Start(room, {}), said.append, said.append)
+            process = await server.launch(ContainerSpec(rootfs, {}), said.append, said.append)
             async with asyncio.timeout(30):
                 assert await process.wait() == 126
         assert "could not be made" in said[0]
@@ -48,4 +48,4 @@ async def test_a_room_that_cannot_be_made(tmp_path: Path) -> None:
     finally:
         server.close()
     with pytest.raises(TemplateError):
-        await server.launch(Start(room, {}), said.append, said.append)
+        await server.launch(ContainerSpec(rootfs, {}), said.append, said.append)

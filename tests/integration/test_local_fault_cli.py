@@ -57,7 +57,7 @@ def test_a_mistake_is_told(modalflow: CommandLine) -> None:
     said = run(modalflow, "start", "--name", "other", "--fault", "DictGet:unavailabel", code=2)
     assert "expected unavailable" in said
     assert "Traceback" not in said
-    assert "Start it: modalflow local start" in run(modalflow, "fault", "list", "--name", "nobody", code=1)
+    assert "Start one: modalflow local start" in run(modalflow, "fault", "list", "--name", "nobody", code=1)
 
 
 def test_containers_and_kinds_can_be_looked_up(modalflow: CommandLine) -> None:

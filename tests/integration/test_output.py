@@ -10,7 +10,7 @@ import pytest
 
 from modalflow.names import BUNDLES_ROOT
 from modalflow.protocol.messages import State
-from modalflow.worker.logs.parts import PART_SIZE
+from modalflow.worker.logs.log_files import PART_SIZE
 from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker, processes_in
 from tests.support import wait_until

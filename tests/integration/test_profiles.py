@@ -136,7 +136,7 @@ def test_a_volume_at_vol_is_the_users_alone(driver: Driver, config: dict[str, An
 def test_something_that_modal_does_not_have(driver: Driver, options: dict[str, Any]) -> None:
     """The reason names what the task asks for, one environment, and one way to fix it."""
     key = driver.submit("missing", ["true"], **options)
-    reason = driver.told(key, "asks for something that Modal does not have", "'no-such-one' not found in environment")
+    reason = driver.told(key, "Modal does not have an object of this task", "'no-such-one' not found in environment")
     assert reason.lower().count("environment") == 1 and "'default'" not in reason
     assert reason.endswith("Create it, or change the task's executor_config.") and reason.count("executor_config") == 1
 
@@ -220,6 +220,14 @@ class TestFile:
             {"kind": "changed", "what": "profile", "name": "gpu", "detail": "timeout 600 → 900"}
         ]
         assert "apache-airflow-core" in again["packages"]
+
+    def test_requirements_that_name_modalflow_are_reported(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
+        """The package index has another program of that name, and no image needs it."""
+        (tmp_path / "requirements.txt").write_text("modalflow==0.3.1\n")
+        file.write_text(FILE.replace("REQUIREMENTS", repr(str(tmp_path / "requirements.txt"))).replace("GPU", "T4"))
+        shown = self.run(file, "--dry-run")
+        assert shown.exit_code == 0, shown.output
+        assert "has 'modalflow==0.3.1', and the package index has another program of that name" in shown.output
 
     def test_what_is_wrong_is_a_line(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
         """A GPU that nobody knows, a missing file of requirements, an option that the file has to say."""

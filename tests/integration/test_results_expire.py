@@ -13,8 +13,8 @@ import pytest
 from modal.exception import OutputExpiredError, RemoteError
 
 from modalflow.emulator.calls.calls import RESULTS_KEPT
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
 from tests.sdk import client_of
 from tests.support import Clock
 
@@ -37,7 +37,7 @@ async def test_a_result_expires(tmp_path: Path, restart: bool) -> None:
             plane = ControlPlane(dataclasses.replace(options, port=int(plane.url.rpartition(":")[2])))
             await plane.start()
         clock = Clock(time.time() + RESULTS_KEPT - 60)
-        plane.calls._clock = clock
+        plane.parts.execution.calls._clock = clock
         with pytest.raises(RemoteError, match="cancelled"):
             await asyncio.to_thread(call.get, timeout=0)
         clock.now += 120

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.wheels import CHECKOUT, build_wheel, environment_with
+from modalflow.support.installation import wheel_name
+from tests.wheels import CHECKOUT, build_wheel, copy_sources, environment_with
 
 pytestmark = pytest.mark.timeout(240)
 
@@ -58,11 +60,11 @@ def test_the_local_control_plane_works(venv: Path, tmp_path: Path) -> None:
     assert "LocalModal" in imported.stdout, imported.stderr
 
 
-def test_the_demo_says_what_it_lacks(venv: Path, tmp_path: Path) -> None:
-    """Without the extra, the demo names it and ends."""
+def test_the_demo_says_what_it_lacks(wheel: Path, venv: Path, tmp_path: Path) -> None:
+    """Without the extra, the demo names the wheel with it, and ends."""
     told = run(venv, tmp_path, "modalflow", "demo")
     assert told.returncode == 1
-    assert 'pip install "modalflow[demo]"' in told.stderr
+    assert f"pip install 'dist/{wheel.name}[demo]'" in told.stderr
 
 
 def test_the_example_dags_are_in_it(venv: Path, tmp_path: Path) -> None:
@@ -87,6 +89,19 @@ def test_it_is_typed(venv: Path, tmp_path: Path) -> None:
     )
     assert 'Revealed type is "str"' in checked.stdout.replace("builtins.str", "str"), checked.stdout + checked.stderr
     assert checked.returncode == 0, checked.stdout
+
+
+def test_make_wheel_leaves_one_wheel_of_this_version(tmp_path: Path) -> None:
+    """Its name is what errors and docs/install.md tell a user to install; an older wheel is gone."""
+    copy_sources(tmp_path)
+    shutil.copy(CHECKOUT / "Makefile", tmp_path)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "modalflow-0.4.0-py3-none-any.whl").touch()
+    # With the tools of this environment, which is set up.
+    command = ["make", "wheel", f"BIN={Path(sys.executable).parent}", "--old-file=.venv/.setup-done"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    assert [path.name for path in (tmp_path / "dist").iterdir()] == [wheel_name()]
 
 
 def test_nothing_of_the_machine_is_in_it(wheel: Path) -> None:

@@ -62,6 +62,35 @@ def test_a_container_has_its_zygote_before_a_workload_needs_one(world: World) ->
     assert zygotes_in(container) == [zygote]
 
 
+#: Writes the name of every module that a process imports to a file of the container.
+RECORD_IMPORTS = """
+import sys
+
+class Recorder:
+    def find_spec(self, name, path=None, target=None):
+        with open("/tmp/imported", "a") as file:
+            file.write(name + "\\n")
+
+sys.meta_path.insert(0, Recorder())
+"""
+
+
+def test_a_container_imports_nothing_that_only_deploys(world: World, tmp_path: Path) -> None:
+    """No process of a container imports the code that deploys: not the main one, not the zygote, not a task's."""
+    (tmp_path / "sitecustomize.py").write_text(RECORD_IMPORTS)
+    file = tmp_path / "worker.py"
+    # With a variable of the interpreter, the local control plane starts a new one, which imports sitecustomize.
+    env = {"PYTHONPATH": str(tmp_path), "PYTHONHASHSEED": "1"}
+    file.write_text(f"import modalflow\nworker = modalflow.Worker(env={env!r})\n")
+    recorded = world.deploy(str(file), "--app", "recorded")
+    assert recorded.task("hello").ended().final_state == "success"
+    work = recorded.command(("cat", "/tmp/imported"))
+    work.ended()
+    imported = {json.loads(line)["event"] for line in work.log().splitlines()}
+    assert {"modalflow.worker.call", "modalflow.worker.zygote.server", "modalflow.worker.run.supervised"} <= imported
+    assert not [name for name in imported if name.startswith("modalflow.worker.deploy")]
+
+
 def test_a_failing_shell_command_keeps_its_exit_code(world: World) -> None:
     """A string runs in a shell; its exit code is the outcome, and the log ends with the reason."""
     work = world.command("echo to stdout; echo to stderr >&2; exit 3")
@@ -94,7 +123,7 @@ def test_a_variable_that_no_process_can_have_is_named(world: World, kind: str) -
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason is not None
     assert "environment variable 'FROM_A_SECRET' is 180,014 bytes long" in entry.reason
-    assert "put what is longer into a file" in entry.reason and "hidden" not in entry.reason
+    assert "put longer values into a file" in entry.reason and "hidden" not in entry.reason
     assert entry.reason in work.log_with("FROM_A_SECRET")
 
 
@@ -358,7 +387,66 @@ def test_a_task_that_cannot_reach_airflow_has_not_begun(world: World) -> None:
     work = world.task("hello", env=env)
     entry = work.ended()
     assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
-    assert url in (entry.reason or "") and "Nothing of the task has run" in work.log()
+    assert url in (entry.reason or "") and "No code of the task has run" in work.log()
+
+
+def test_a_slow_api_server_is_waited_for(world: World) -> None:
+    """A worker does not repeat a request that Airflow's own default gives up after 5 s."""
+    asked = len(world.api.hostnames())
+    world.api.run_takes = 5.5
+    try:
+        entry = world.task("hello").ended()
+    finally:
+        world.api.run_takes = 0.0
+    assert (entry.state, entry.final_state) == (State.SUCCESS, "success")
+    assert len(world.api.hostnames()) == asked + 1
+
+
+def test_the_hosts_settings_of_the_api_client_count(world: World) -> None:
+    """They come with the workload, and the process that has imported Airflow applies them without another import."""
+    (zygote,) = zygotes_in(world.task("hello").ended().container_id)
+    asked = len(world.api.hostnames())
+    settings = {
+        "TIMEOUT": "0.2",
+        "RETRIES": "2",
+        "RETRY_WAIT_MIN": "0",
+        "RETRY_WAIT_MAX": "0.1",
+    }
+    world.api.run_takes = 2.0
+    try:
+        env = {f"AIRFLOW__WORKERS__EXECUTION_API_{name}": value for name, value in settings.items()}
+        entry = world.task("hello", env=env).ended()
+    finally:
+        world.api.run_takes = 0.0
+    assert (entry.state, entry.cause) == (State.FAILED, "api-unreachable")
+    assert len(world.api.hostnames()) == asked + 2
+    assert zygotes_in(entry.container_id) == [zygote]
+
+
+def test_a_setting_of_the_api_client_that_is_no_number_is_named(world: World) -> None:
+    """The task fails with a reason that lists the settings that one of them is."""
+    entry = world.task("hello", env={"AIRFLOW__WORKERS__EXECUTION_API_RETRIES": "many"}).ended()
+    assert entry.state is State.FAILED and "[workers] execution_api_retries" in (entry.reason or "")
+
+
+def test_a_task_of_a_burst_waits_for_its_turn(world: World) -> None:
+    """It stays behind the first one for as long as the executor asks for, and its log explains a long wait."""
+    work = world.task("hello", burst_began_at=time.time(), start_after=2.0)
+    late = work.ended()
+    assert "the tasks of a burst ask Airflow's API server one after the other" in work.log()
+    assert late.finished_at is not None and late.finished_at - late.started_at >= 1.5
+    assert late.final_state == "success"
+
+
+def test_a_task_of_a_burst_can_be_cancelled_while_it_waits(world: World) -> None:
+    """Its wait ends at once, and nothing of it has run."""
+    asked = len(world.api.hostnames())
+    work = world.task("hello", burst_began_at=time.time(), start_after=60.0)
+    work.running()
+    work.calls[0].cancel()
+    entry = work.ended()
+    assert (entry.state, entry.cause) == (State.FAILED, "cancelled")
+    assert len(world.api.hostnames()) == asked
 
 
 def test_a_task_that_was_marked_meanwhile_is_not_run(world: World) -> None:

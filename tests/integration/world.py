@@ -18,7 +18,7 @@ import modal
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.control_plane import ControlPlane
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
 from modalflow.logs.log_volume import LogVolume

@@ -36,11 +36,28 @@ NUMBERS = st.integers(-1, 2**31 - 1)
         command=st.none() | st.text() | st.lists(st.text()).map(tuple),
         env=st.dictionaries(st.text(), st.text()),
         task=st.none() | st.builds(TaskTry, st.text(), st.text(), st.text(), NUMBERS, NUMBERS),
+        start_after=st.floats(0.0, 60.0),
     )
 )
 def test_submission_survives_the_wire(submission: Submission) -> None:
     """What is read is what was written, even through JSON."""
     assert Submission.from_wire(json.loads(json.dumps(submission.to_wire()))) == submission
+
+
+def test_older_and_newer_executors_are_understood() -> None:
+    """One that knows of no bursts sends no turn, which is a turn at once; what a newer one adds is left out."""
+    wire = Submission("w", Kind.WORKLOAD, "l", "p", "x", burst_began_at=7.0, start_after=1.0).to_wire()
+    older = {name: value for name, value in wire.items() if name not in ("burst_began_at", "start_after")}
+    assert (Submission.from_wire(older).burst_began_at, Submission.from_wire(older).start_after) == (0.0, 0.0)
+    assert Submission.from_wire(wire | {"of_a_newer_version": 1}).start_after == 1.0
+
+
+@pytest.mark.parametrize("turn", ["soon", None, float("nan"), float("inf")])
+def test_a_turn_that_is_no_time_is_malformed(turn: object) -> None:
+    """It is named rather than waited for."""
+    wire = Submission("w", Kind.WORKLOAD, "l", "p", "x").to_wire()
+    with pytest.raises(MalformedMessageError, match="start_after"):
+        Submission.from_wire(wire | {"start_after": turn})
 
 
 def test_an_entry_names_its_try() -> None:

@@ -1,8 +1,7 @@
 """The settings of the executor: one table, read once, validated before anything starts.
 
-The table ``OPTIONS`` is at the same time Airflow's provider metadata and the documentation, so that the three cannot
-differ. Knows nothing of Airflow: it reads from anything that answers ``get`` and ``getsection`` as Airflow's
-configuration does.
+The table ``OPTIONS`` is also Airflow's provider metadata and the documentation, so the three cannot differ. Knows
+nothing of Airflow: it reads from any object with ``get`` and ``getsection`` as in Airflow's configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _N = TypeVar("_N", int, float)
 
 
 class ConfigSource(Protocol):
-    """What settings are read from: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
+    """A source of settings: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
 
     def get(self, section: str, key: str, *, fallback: Any = None) -> str | None: ...
 
@@ -43,9 +42,9 @@ class Option:
     description: str
     example: str
     parse: Callable[[str, str], Any]
-    """Called with (where, raw text); returns the value or raises ConfigError."""
+    """Called with (place, raw text); returns the value or raises ConfigError."""
     unit: str = ""
-    """What a number counts; empty where the value is no number."""
+    """The unit of a number; empty for other values."""
     version_added: str = "0.4.0"
 
     @property
@@ -54,12 +53,12 @@ class Option:
         return f"{self.description} Unit: {self.unit}." if self.unit else self.description
 
     def variable(self, team: str = "") -> str:
-        """The environment variable that sets it, for one team only where a team is named."""
+        """Return its environment variable, for one team if one is named."""
         return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
 
 
 def where(name: str) -> str:
-    """How an error names an option."""
+    """Return an option's name for an error."""
     return f"[{SECTION}] {name}"
 
 
@@ -110,7 +109,7 @@ def _variables(place: str, raw: str) -> Mapping[str, str]:
     except ValueError as error:
         # Not the text: it may hold secrets.
         expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
-        raise ConfigError(place, Described("no JSON"), expected) from error
+        raise ConfigError(place, Described("not JSON"), expected) from error
     found = variables.texts(place, value)
     variables.check(place, found)
     return found
@@ -127,7 +126,7 @@ def _queues(place: str, raw: str) -> Mapping[str, str]:
 
 
 def execution_api_url(place: str, raw: str) -> str:
-    """Check a URL of Airflow's Execution API; an empty text means that it is Airflow's own setting that counts."""
+    """Check a URL of Airflow's Execution API. An empty text selects Airflow's own setting."""
     url = raw.strip()
     if not url:
         return ""
@@ -136,13 +135,13 @@ def execution_api_url(place: str, raw: str) -> str:
         raise ConfigError(
             place,
             raw,
-            "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
+            "a URL with scheme and host within reach of containers, e.g. https://airflow.example.com/execution/",
         )
     return url if url.endswith("/") else url + "/"
 
 
 def without_user(url: str) -> str:
-    """A URL as it may be shown: without the name and password that it may hold."""
+    """Return a URL for display, without name and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -152,7 +151,7 @@ OPTIONS: tuple[Option, ...] = (
         "app_name",
         "string",
         DEFAULT_APP,
-        "Name of the deployed worker app. Its Dict, Modal Queue and Volume are named after it.",
+        "Name of the deployed worker app. Its Dict, Modal Queue and Volume have this prefix.",
         "modalflow-prod",
         app_name,
     ),
@@ -160,8 +159,8 @@ OPTIONS: tuple[Option, ...] = (
         "conn_id",
         "string",
         "modal_default",
-        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the environment "
-        "variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml are used.",
+        "Airflow connection of type `modal` with the credentials. If the default one does not exist, the executor uses "
+        "the environment variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml.",
         "modal_default",
         _text,
     ),
@@ -169,7 +168,8 @@ OPTIONS: tuple[Option, ...] = (
         "environment",
         "string",
         "",
-        "Modal environment of the worker app. Empty: the connection's, else the credentials' default.",
+        "Modal environment of the worker app. If empty: the environment of the connection, otherwise the default of "
+        "the credentials.",
         "main",
         _text,
     ),
@@ -177,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api_url",
         "string",
         "",
-        "URL at which containers reach Airflow's Execution API. Empty: `[core] execution_api_server_url`.",
+        "URL of Airflow's Execution API for containers. If empty: `[core] execution_api_server_url`.",
         "https://airflow.example.com/execution/",
         execution_api_url,
     ),
@@ -185,8 +185,8 @@ OPTIONS: tuple[Option, ...] = (
         "submit_concurrency",
         "integer",
         "128",
-        "How many spawns are under way at once: 128 are up to 1,280 a second where Modal answers within 0.1 s. Modal "
-        "takes 1,500 a second.",
+        "How many spawns run at once. If Modal answers within 0.1 s, 128 allow 1,280 spawns a second. Modal accepts "
+        "1,500 a second.",
         "128",
         _whole(1, 1000, "128"),
         unit="spawns",
@@ -195,7 +195,7 @@ OPTIONS: tuple[Option, ...] = (
         "submit_attempts",
         "integer",
         "3",
-        "How many times a workload is submitted before the executor gives up, where no container has begun it.",
+        "How many times the executor submits a workload before it gives up, as long as no container has begun it.",
         "3",
         _whole(1, 100, "3"),
         unit="submissions",
@@ -204,7 +204,7 @@ OPTIONS: tuple[Option, ...] = (
         "task_timeout",
         "float",
         str(LONGEST_TIMEOUT),
-        "Seconds that a workload may run before the executor cancels it. Waiting for a container does not count.",
+        "After this time in a container, the executor cancels a workload. The wait for a container does not count.",
         "3600",
         _seconds(1, LONGEST_TIMEOUT, "3600"),
         unit="seconds",
@@ -213,8 +213,8 @@ OPTIONS: tuple[Option, ...] = (
         "lost_command_policy",
         "string",
         "fail",
-        "What happens to a raw command that timed out or whose container was lost while it ran: fail, or retry (it is "
-        "submitted again, so it must bear being run twice). Workloads of Airflow's own follow the task's retries.",
+        "If a raw command times out or loses its container: fail it, or retry it (the executor submits it again, so it "
+        "must tolerate running twice). Airflow's own workloads use the task's retries.",
         "fail",
         _one_of("fail", "retry"),
     ),
@@ -222,7 +222,8 @@ OPTIONS: tuple[Option, ...] = (
         "sweep_interval",
         "float",
         "10",
-        "Seconds after which a workload that has said nothing is looked up. The looks at a long task get rarer.",
+        "If the executor has no news of a workload for this time, it checks the workload. It checks long tasks less "
+        "often.",
         "10",
         _seconds(0.1, 3600, "10"),
         unit="seconds",
@@ -231,7 +232,7 @@ OPTIONS: tuple[Option, ...] = (
         "connect_timeout",
         "float",
         "30",
-        "Seconds that the executor waits for Modal when it starts.",
+        "How long the executor waits for Modal at its start.",
         "30",
         _seconds(1, 600, "30"),
         unit="seconds",
@@ -240,8 +241,8 @@ OPTIONS: tuple[Option, ...] = (
         "status_interval",
         "float",
         "10",
-        "How often the executor tells what it has in flight, for `modalflow status`, if that has changed: one RPC "
-        "each time, however many run. 0: never.",
+        "How often the executor reports its work for `modalflow status`, if it has changed. Each report is one RPC, "
+        "for any number of tasks. 0: never.",
         "10",
         _seconds(0, 3600, "10"),
         unit="seconds",
@@ -250,9 +251,9 @@ OPTIONS: tuple[Option, ...] = (
         "queues",
         "string",
         "",
-        "Airflow queue → profile, as a JSON object, for queues that are not called as their profile; `*` is every "
-        "other queue without one. A task whose queue has no profile is turned away, but for Airflow's default queue: "
-        "that goes to `default`.",
+        "Airflow queue → profile, as a JSON object, if a queue and its profile have different names. `*` means every "
+        "other queue without a profile. Airflow's default queue uses `default`. If another queue has no profile, the "
+        "executor rejects its tasks.",
         '{"gpu-queue": "gpu", "*": "default"}',
         _queues,
         version_added="0.5.0",
@@ -261,8 +262,8 @@ OPTIONS: tuple[Option, ...] = (
         "max_option_sets",
         "integer",
         "32",
-        "How many different sets of options the `executor_config` of a profile's tasks may ask for within an hour. "
-        "Each is a container pool of its own; a task that would be one more is turned away. 0: any number.",
+        "How many different sets of options the tasks of a profile may use in their `executor_config` within an hour. "
+        "Each set is a separate container pool. Beyond the limit, the executor rejects a task. 0: no limit.",
         "32",
         _whole(0, 10_000, "32"),
         unit="sets",
@@ -272,8 +273,8 @@ OPTIONS: tuple[Option, ...] = (
         "worker_env",
         "string",
         "",
-        "Environment variables of every workload, as a JSON object; below those of the deployment, of its profile and "
-        "of the task itself.",
+        "Environment variables of every workload, as a JSON object. The variables of the deployment, its profile and "
+        "the task override them.",
         '{"TZ": "UTC"}',
         _variables,
     ),
@@ -305,7 +306,7 @@ class Settings:
 
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:
-        """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
+        """Read and check every option. Raises ConfigError for the first wrong or unknown one."""
         settings, mistakes = cls.examine(source)
         for mistake in mistakes:
             raise mistake
@@ -313,7 +314,7 @@ class Settings:
 
     @classmethod
     def examine(cls, source: ConfigSource) -> tuple[Settings, list[ConfigError]]:
-        """Read every option; return the settings, with the default in place of what is wrong, and what is wrong."""
+        """Read every option. Return the settings, with defaults for wrong values, and the mistakes."""
         known = {option.name for option in OPTIONS}
         mistakes = [
             ConfigError(where(name), value, a_known_name(name, known))
@@ -331,7 +332,7 @@ class Settings:
 
     @classmethod
     def defaults(cls, **changes: Any) -> Settings:
-        """The defaults with some values changed, for programs that run without an Airflow configuration."""
+        """Return the defaults with some changed values, for programs without an Airflow configuration."""
         values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
         return cls(**(values | changes))
 
@@ -357,7 +358,7 @@ def _raw(source: ConfigSource, option: Option) -> str:
 
 
 def provider_config() -> dict[str, Any]:
-    """The option table in the form of Airflow's provider metadata."""
+    """Return the option table in the form of Airflow's provider metadata."""
     return {
         SECTION: {
             "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",

@@ -1,6 +1,6 @@
-"""The page docs/configuration.md, written from the tables that the code reads: ``python -m … > docs/configuration.md``.
+"""The page docs/configuration.md, generated from the tables in the code.
 
-Owns its words only; every option, default, unit and key is config.OPTIONS' and resources.KEYS'.
+Owns only the frame of the page. Options, defaults, units and keys come from ``OPTIONS`` and ``KEYS``.
 """
 
 from __future__ import annotations
@@ -13,52 +13,51 @@ from modalflow.config.task_options import KEYS
 
 _HEAD = f"""# Configuration
 
-This page is generated: `make docs` writes it from the tables that the code itself reads.
+`make docs` generates this page from the tables in the code.
 
 ## `[{SECTION}]`
 
-Set them in `airflow.cfg`, or each by its environment variable. `airflow config list --section {SECTION}
---include-descriptions --include-examples` shows them with what is set; `modalflow doctor` checks them. The scheduler
-reads them once, at its start, and an option that is unknown or has an impossible value stops it with a message that
-names the option.
+Set the options in `airflow.cfg` or through environment variables. To check your settings, run `modalflow doctor`. To
+list them, run `airflow config list --section {SECTION} --include-descriptions --include-examples`. The scheduler reads
+them once, at its start. If an option is unknown or has an invalid value, the scheduler stops with an error about it.
 
-| option | type | default | unit | |
+| option | type | default | unit | meaning |
 |---|---|---|---|---|
 """
 
 _TEAMS = """
-### By environment variable, and for one team
+### Environment variables and teams
 
-With `[core] multi_team` and `[core] executor = …;team1=modalflow.executor.modal_executor.ModalExecutor` each team's
-executor reads its own: section `[team1={section}]` of `airflow.cfg`, or the variable with the team's name and three
-underscores. A team inherits nothing from `[{section}]`: what is not set for it has its default. Two teams that are to
-be apart on Modal need an `app_name` (or an `environment`) each.
+With `[core] multi_team` and `[core] executor = …;team1=modalflow.executor.modal_executor.ModalExecutor`, each team's
+executor reads its own options. Put them into the section `[team1={section}]` of `airflow.cfg`. In a variable,
+write the name of the team and three underscores. A team inherits nothing from `[{section}]`: a missing option
+has its default. To separate two teams on Modal, give each its own `app_name` or `environment`.
 
 | option | environment variable | for the team `team1` |
 |---|---|---|
 """
 
 _KEYS = """
-## Per task: `executor_config={{"modal": {{…}}}}`
+## Options of a task: `executor_config={{"modal": {{…}}}}`
 
 ```python
 @task(executor_config={{"modal": {{{all_keys}}}}})
 def embed(batch): ...
 ```
 
-`modalflow.modal_config(gpu="H100:2", …)` returns the same, checked while the DAG file is parsed.
+`modalflow.modal_config(gpu="H100:2", …)` returns the same, and checks it when Airflow parses the DAG file.
 
-All keys are optional. Each distinct set of them, `env`, `profile` and `submit_attempts` aside, is a container pool of
-its own on Modal, and `max_option_sets` bounds how many. A key that is unknown or has an impossible value fails that one
-task, with the reason in its log and in Airflow's event log. [What profiles are](profiles.md) is a page of its own.
+All keys are optional. Each distinct set of keys (without `env`, `profile` and `submit_attempts`) is a separate
+container pool on Modal. `max_option_sets` limits their number. If a key is unknown or has an invalid value, only this
+task fails. You find the reason in its log and in Airflow's event log. [Profiles](profiles.md) has the rules.
 
-| key | unit | example | |
+| key | unit | example | meaning |
 |---|---|---|---|
 """
 
 
 def page() -> str:
-    """The whole page."""
+    """Return the whole page."""
     return "".join([_HEAD, *_options(), _TEAMS.format(section=SECTION), *_variables(), *_keys()])
 
 

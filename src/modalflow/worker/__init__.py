@@ -1,5 +1,5 @@
-"""What lives in a Modal container: claims work, runs it, reports its outcome.
+"""The code that runs in a Modal container: it claims work, executes it and reports the outcome.
 
-Shares nothing with the executor except ``modalflow.protocol`` and ``modalflow.names``: the two may run different
-versions.
+Shares only ``modalflow.protocol`` and ``modalflow.names`` with the executor: the two may run different versions. A
+container imports everything here except ``deploy``, which runs where the worker is deployed.
 """

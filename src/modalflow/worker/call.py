@@ -1,6 +1,6 @@
-"""One function call of the worker, from the submission to the outcome: claim, run, report.
+"""One function call of the worker, from the submission to the outcome: claim, execute, report.
 
-Never raises but for cancellation: what a container raises would be unpickled in the scheduler's process. Every outcome
+Raises nothing except a cancellation: the scheduler's process would unpickle an exception of a container. Every outcome
 is a dict of plain values.
 """
 
@@ -21,36 +21,40 @@ from modalflow.config import variables
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
+from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.container import Container
 from modalflow.worker.ledger import Claim
-from modalflow.worker.logs.first_line import header
-from modalflow.worker.logs.segments import Segment
-from modalflow.worker.probe import answer
-from modalflow.worker.usage import Account
-from modalflow.worker.zygote import processes
-from modalflow.worker.zygote.client import Nursery, ZygoteEndedError
-from modalflow.worker.zygote.protocol import Ending, Order, Outcome
-from modalflow.worker.zygote.scratch import scratch
+from modalflow.worker.logs.first_line import first_line
+from modalflow.worker.logs.log_files import CallLog
+from modalflow.worker.probe import answer_probe
+from modalflow.worker.run.turn import seconds_until_turn
+from modalflow.worker.usage_recorder import CallUsage
+from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
+from modalflow.worker.zygote.isolation import temporary_folder
+from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, Outcome
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
-#: Seconds between asking what runs to end and killing it. The supervisor gives a task as long to run its on_kill().
+#: Seconds between SIGTERM and SIGKILL. Airflow's supervisor gives a task as long to run its on_kill().
 TERM_GRACE = 5.0
 
-#: Seconds that a zygote has to tell the end of what it was told to kill.
+#: Seconds that a zygote has to report the end of a process that it was asked to kill.
 KILL_GRACE = 5.0
 
-#: What a shell reports for a program that cannot be executed. A command that has it was not lost.
+#: Seconds of a wait that the task's log explains.
+_NOTED_WAIT = 1.0
+
+#: The exit code of a shell for a program that cannot be executed. A command with it was not lost.
 _NOT_EXECUTABLE = 126
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
 
-#: The tasks of this container that are function calls.
+#: The asyncio tasks of this container that perform function calls.
 _performing: WeakSet[asyncio.Task[Any]] = WeakSet()
 
 
@@ -60,17 +64,17 @@ class Call:
 
     container: Container
     function_call_id: str
-    account: Account
-    """It is closed where the work is over."""
+    usage: CallUsage
+    """It is closed when the work is over."""
 
     async def perform(self, wire: object) -> dict[str, Any]:
-        """Do what the submission asks for, once, and return the outcome."""
+        """Carry out the submission, once, and return the outcome."""
         try:
-            return await self._perform(wire)
+            return await self._claim_and_execute(wire)
         finally:
-            self.account.drop()
+            self.usage.drop()
 
-    async def _perform(self, wire: object) -> dict[str, Any]:
+    async def _claim_and_execute(self, wire: object) -> dict[str, Any]:
         if (task := asyncio.current_task()) is not None:
             _performing.add(task)
         claim = self._unclaimed(wire)
@@ -81,136 +85,139 @@ class Call:
             refused = dataclasses.replace(claim, reason=str(error), cause=Cause.INCOMPATIBLE.value)
             return await self._refuse(refused, str(log_path or ""))
         if submission.kind is Kind.PROBE:
-            return await answer(self.container, submission)
+            return await answer_probe(self.container, submission)
         if self.container.problem:
-            # Without a log: what is written where logs should be would land in a user's Volume.
+            # Without a log: the folder for logs is not the logs Volume, but a Volume of the user.
             failure = f"Nothing can run in container {self.container.id}: {self.container.problem}."
             return await self._refuse(dataclasses.replace(claim, reason=failure), "")
         claim = dataclasses.replace(claim, state=State.RUNNING, task=submission.task_try)
         try:
-            what, found = await self.container.report.claim(claim)
+            result, found = await self.container.ledger.claim(claim)
         except asyncio.CancelledError:
             reason = self._why_cancelled()
             refused = dataclasses.replace(claim, reason=str(reason), cause=reason.cause.value)
             await _uninterrupted(self._refuse(refused, submission.log_path))
             raise
-        except Exception as error:  # noqa: BLE001  The border of the container: see the module's docstring.
+        except Exception as error:  # noqa: BLE001  Nothing may be raised: see the module's docstring.
             failure = f"The worker could not claim the work in {self._where()}: {describe(error)}"
             return await self._refuse(dataclasses.replace(claim, reason=failure), submission.log_path)
-        if what is Claim.OURS:
-            return await self._run_claimed(submission, claim)
-        if what is Claim.LOST:
-            return await self._give_up_lost(submission, claim, found)
-        if what is Claim.ENDED:
-            await self.container.report.send(found)
+        if result is Claim.OURS:
+            return await self._execute(submission, claim)
+        if result is Claim.LOST:
+            return await self._settle_lost(submission, claim, found)
+        if result is Claim.ENDED:
+            await self.container.ledger.send(found)
             return _to_wire(found)
-        log.info("%s is with another function call: nothing to do here", submission.label)
+        log.info("Another function call has %s: there is nothing to do here", submission.label)
         return {"work_id": submission.work_id, "state": "duplicate"}
 
-    async def _run_claimed(self, submission: Submission, claim: Entry) -> dict[str, Any]:
+    async def _execute(self, submission: Submission, claim: Entry) -> dict[str, Any]:
+        """Execute claimed work and record its outcome."""
         try:
-            segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
-            outcome = await self._run(submission, segment)
+            call_log = CallLog(self.container.log_root, submission.log_path, self.function_call_id)
+            outcome = await self._execute_logged(submission, call_log)
         except asyncio.CancelledError:
             await _uninterrupted(self._finish(_ended(claim, self._cancelled())))
             raise
-        except Exception as error:  # The border of the container: see the module's docstring.
+        except Exception as error:  # Nothing may be raised: see the module's docstring.
             log.exception("%s failed in the worker", submission.label)
             reason = f"The worker failed in {self._where()} with {describe(error)}"
             outcome = Outcome(State.FAILED, reason=reason)
         return await _uninterrupted(self._finish(_ended(claim, outcome)))
 
-    async def _run(self, submission: Submission, segment: Segment) -> Outcome:
-        text, where = header(
+    async def _execute_logged(self, submission: Submission, call_log: CallLog) -> Outcome:
+        text, fields = first_line(
             function_call_id=self.function_call_id,
             profile=submission.profile,
             resources=self.container.granted(submission),
             environ=self.container.variables,
         )
-        segment.open(
+        call_log.open(
             text,
             function_call_id=self.function_call_id,
             container_id=self.container.id,
             profile=submission.profile,
-            **where,
+            **fields,
             work_id=submission.work_id,
             worker_version=__version__,
         )
         if submission.note:
-            segment.warning(submission.note)
+            call_log.warning(submission.note)
         outcome: Outcome | None = None
         try:
-            with self.container.commits.watching(segment):
-                outcome = await self._run_in_process(submission, segment)
+            with self.container.log_publisher.watching(call_log):
+                outcome = await self._execute_in_environment(submission, call_log)
             return outcome
         except asyncio.CancelledError:
             outcome = self._cancelled()
             raise
         finally:
-            # Whoever sees the end of the work must be able to see the whole log, so this comes before the ledger.
-            await _uninterrupted(self._close(submission, segment, outcome))
+            # Before the ledger: a reader who sees the end of the work must be able to read the whole log.
+            await _uninterrupted(self._close_log(submission, call_log, outcome))
 
-    async def _run_in_process(self, submission: Submission, segment: Segment) -> Outcome:
+    async def _execute_in_environment(self, submission: Submission, call_log: CallLog) -> Outcome:
         try:
-            async with self.container.env_of(submission) as shared:
-                with scratch(shared) as env:
-                    return await self._run_with(env, submission, segment)
+            async with self.container.environment_for(submission) as shared:
+                with temporary_folder(shared) as env:
+                    return await self._fork(env, submission, call_log)
         except BundleError as error:
             reason = self._explain(Cause.DAGS_UNAVAILABLE, str(error))
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
-    async def _run_with(self, env: Mapping[str, str], submission: Submission, segment: Segment) -> Outcome:
-        if problem := variables.problem(env, processes.most_for_variables()):
+    async def _fork(self, env: Mapping[str, str], submission: Submission, call_log: CallLog) -> Outcome:
+        if problem := variables.problem(env, linux.most_for_variables()):
             reason = f"Nothing can be started in container {self.container.id}: {problem}."
             return Outcome(State.FAILED, return_code=_NOT_EXECUTABLE, reason=reason)
         command = submission.command
-        order = Order(
+        request = ForkRequest(
             id=uuid.uuid4().hex,
             kind=submission.kind,
-            segment=str(segment.path),
+            log_file=str(call_log.path),
             log_root=str(self.container.log_root),
             env=env,
             workload=submission.workload,
             command=list(command) if isinstance(command, tuple) else command,
         )
-        nursery = await self.container.nursery_for(submission.kind, env)
+        zygote = await self.container.zygote_for(submission.kind, env)
+        if submission.start_after:
+            await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
-            ending = await nursery.run(order)
+            result = await zygote.fork(request)
         except asyncio.CancelledError:
-            stopped = await _uninterrupted(_stop(nursery, order.id))
-            self.account.used = stopped.used if stopped is not None else None
+            stopped = await _uninterrupted(_stop(zygote, request.id))
+            self.usage.processes = stopped.usage if stopped is not None else None
             raise
         except ZygoteEndedError as error:
             return Outcome(
                 State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
             )
-        self.account.used = ending.used
-        return _command_outcome(ending) if submission.kind is Kind.COMMAND else self._workload_outcome(ending)
+        self.usage.processes = result.usage
+        return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
 
-    def _workload_outcome(self, ending: Ending) -> Outcome:
-        """The outcome of one of Airflow's workloads: what its supervisor told, if it could."""
-        outcome = ending.outcome
+    def _workload_outcome(self, result: ForkResult) -> Outcome:
+        """Return the outcome of one of Airflow's workloads: the one that its supervisor reported, if it could."""
+        outcome = result.outcome
         if outcome is not None and outcome.cause:
             reason = self._explain(Cause(outcome.cause), outcome.reason or "")
             return dataclasses.replace(outcome, reason=str(reason))
         if outcome is not None:
             return outcome
-        hint = " It may have run out of memory." if ending.return_code == -9 else ""
-        how = f"{processes.describe_exit(ending.return_code)} without telling an outcome"
+        hint = " It may have run out of memory." if result.return_code == -9 else ""
+        how = f"{linux.describe_exit(result.return_code)} without reporting an outcome"
         return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
 
-    def _explain(self, cause: Cause, said: str = "") -> Reason:
-        return explain(cause, said=said, container=self.container.id, call=self.function_call_id)
+    def _explain(self, cause: Cause, detail: str = "") -> Reason:
+        return explain(cause, said=detail, container=self.container.id, call=self.function_call_id)
 
     def _where(self) -> str:
         return f"container {self.container.id}, function call {self.function_call_id},"
 
     def _why_cancelled(self) -> Reason:
-        """Whether this call alone was cancelled, or the container is being stopped.
+        """Return whether this call alone was cancelled, or the container is being stopped.
 
-        A stopped container gets SIGINT, upon which Modal's runtime cancels its task that fetches inputs, and with it
-        those of the inputs (modal/_runtime/user_code_event_loop.py). Of a container that takes one input at a time this
-        cannot be told.
+        A stopped container gets SIGINT. Modal's runtime then cancels its task that fetches inputs, and with it those
+        of the inputs (modal/_runtime/user_code_event_loop.py). In a container that takes one input at a time, the two
+        cases look the same.
         """
         stopped = any(task.cancelling() for task in asyncio.all_tasks() if task not in _performing)
         return self._explain(Cause.CONTAINER_STOPPED if stopped else Cause.CANCELLED)
@@ -219,34 +226,35 @@ class Call:
         reason = self._why_cancelled()
         return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
-    async def _close(self, submission: Submission, segment: Segment, outcome: Outcome | None) -> None:
-        if occupied := self.account.close(submission, outcome, self.container.granted):
-            segment.footer(occupied)
+    async def _close_log(self, submission: Submission, call_log: CallLog, outcome: Outcome | None) -> None:
+        if footer := self.usage.record(submission, outcome, self.container.granted):
+            call_log.footer(footer)
         if outcome is not None and outcome.reason:
-            segment.error(outcome.reason)
-        if not await self.container.commits.publish():
-            log.warning("The end of %s is not published yet; Modal publishes it when the container ends", segment.path)
+            call_log.error(outcome.reason)
+        if not await self.container.log_publisher.publish():
+            log.warning("The end of %s is not published yet; Modal publishes it when the container ends", call_log.path)
 
-    async def _give_up_lost(self, submission: Submission, claim: Entry, found: Entry) -> dict[str, Any]:
+    async def _settle_lost(self, submission: Submission, claim: Entry, found: Entry) -> dict[str, Any]:
+        """Record the failure of work whose container was lost."""
         reason = explain(Cause.CONTAINER_LOST, container=found.container_id, call=self.function_call_id)
         lost = Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
         ended = _ended(dataclasses.replace(claim, started_at=found.started_at), lost)
         try:
-            segment = Segment(self.container.log_root, submission.log_path, self.function_call_id)
-            if occupied := self.account.lost(submission, found, self.container.granted):
-                segment.footer(occupied)
-            segment.error(reason)
-            await self.container.commits.publish()
-            await self.container.report.take_over(ended)
-        except Exception:  # The border of the container: see the module's docstring.
+            call_log = CallLog(self.container.log_root, submission.log_path, self.function_call_id)
+            if footer := self.usage.record_lost(submission, found, self.container.granted):
+                call_log.footer(footer)
+            call_log.error(reason)
+            await self.container.log_publisher.publish()
+            await self.container.ledger.take_over(ended)
+        except Exception:  # Nothing may be raised: see the module's docstring.
             log.exception("The end of %s could not be recorded", submission.label)
         return _to_wire(ended)
 
     async def _finish(self, ended: Entry) -> dict[str, Any]:
-        """Record the outcome of claimed work; where that is impossible, what is returned still tells it."""
+        """Record the outcome of claimed work and return it; if recording fails, the return value still has it."""
         try:
-            await self.container.report.finish(ended)
-        except Exception:  # The border of the container: see the module's docstring.
+            await self.container.ledger.finish(ended)
+        except Exception:  # Nothing may be raised: see the module's docstring.
             log.exception("The outcome of %s could not be recorded", ended.label)
         return _to_wire(ended)
 
@@ -255,19 +263,19 @@ class Call:
         ended = _ended(claim, Outcome(State.FAILED, reason=claim.reason))
         try:
             if log_path and claim.reason:
-                Segment(self.container.log_root, log_path, self.function_call_id).error(claim.reason)
-                await self.container.commits.publish()
+                CallLog(self.container.log_root, log_path, self.function_call_id).error(claim.reason)
+                await self.container.log_publisher.publish()
         except (MalformedMessageError, OSError) as error:
             log.warning("The log of %s could not be written: %s", ended.label, error)
         try:
             if claim.work_id:
-                await self.container.report.refuse(ended)
-        except Exception:  # The border of the container: see the module's docstring.
+                await self.container.ledger.refuse(ended)
+        except Exception:  # Nothing may be raised: see the module's docstring.
             log.exception("The outcome of %s could not be recorded", ended.label)
         return _to_wire(ended)
 
     def _unclaimed(self, wire: object) -> Entry:
-        """What can be said of a submission that may be unreadable."""
+        """Return the entry of a submission that may be unreadable."""
         values: dict[str, Any] = wire if isinstance(wire, dict) else {}
         return Entry(
             work_id=str(values.get("work_id") or ""),
@@ -290,7 +298,7 @@ def _read(wire: object) -> Submission:
     theirs = wire.get("protocol") if isinstance(wire, dict) else None
     if isinstance(wire, dict) and theirs != PROTOCOL:
         raise _WrongProtocolError(
-            f"The executor (modalflow {wire.get('executor_version') or 'unknown'}) speaks protocol {theirs}, "
+            f"The executor (modalflow {wire.get('executor_version') or 'unknown'}) uses protocol {theirs}, "
             f"the deployed worker (modalflow {__version__}) protocol {PROTOCOL}. Deploy the worker with the modalflow "
             "that the scheduler runs: `modalflow deploy`."
         )
@@ -321,34 +329,41 @@ def _to_wire(ended: Entry) -> dict[str, Any]:
     }
 
 
-def _command_outcome(ending: Ending) -> Outcome:
-    """The outcome of a raw command: its exit code decides."""
-    if ending.outcome is not None:
-        return ending.outcome
-    if ending.return_code == 0:
+def _command_outcome(result: ForkResult) -> Outcome:
+    """Return the outcome of a raw command: its exit code decides."""
+    if result.outcome is not None:
+        return result.outcome
+    if result.return_code == 0:
         return Outcome(State.SUCCESS, 0)
-    code = ending.return_code if ending.return_code > 0 else _SIGNAL_BASE - ending.return_code
-    return Outcome(State.FAILED, code, reason=f"The command ended with {processes.describe_exit(ending.return_code)}.")
+    code = result.return_code if result.return_code > 0 else _SIGNAL_BASE - result.return_code
+    return Outcome(State.FAILED, code, reason=f"The command ended with {linux.describe_exit(result.return_code)}.")
 
 
-async def _stop(nursery: Nursery, order_id: str) -> Ending | None:
-    await nursery.interrupt(order_id)
+async def _wait_for_turn(submission: Submission, ready_at: float, call_log: CallLog) -> None:
+    wait = seconds_until_turn(submission, ready_at, time.time())
+    if wait >= _NOTED_WAIT:
+        call_log.info(f"Starts in {wait:.1f} s: the tasks of a burst ask Airflow's API server one after the other")
+    await asyncio.sleep(wait)
+
+
+async def _stop(zygote: ZygoteClient, request_id: str) -> ForkResult | None:
+    await zygote.interrupt(request_id)
     try:
         async with asyncio.timeout(TERM_GRACE):
-            return await nursery.wait(order_id)
+            return await zygote.wait(request_id)
     except TimeoutError:
-        await nursery.kill(order_id)
+        await zygote.kill(request_id)
         try:
             async with asyncio.timeout(KILL_GRACE):
-                return await nursery.wait(order_id)
+                return await zygote.wait(request_id)
         except TimeoutError:
-            # Stopped, perhaps, by what it ran.
-            nursery.kill_zygote()
-            return await nursery.wait(order_id)
+            # The work may have stopped the zygote (SIGSTOP).
+            zygote.kill_zygote()
+            return await zygote.wait(request_id)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:
-    """Carry something through although the surrounding task is being cancelled, perhaps several times."""
+    """Complete some work although the surrounding task is being cancelled, perhaps several times."""
     task = asyncio.ensure_future(work)
     while not task.done():
         try:

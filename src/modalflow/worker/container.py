@@ -1,4 +1,4 @@
-"""What exists once per container: its identity, its handles on Modal, its zygotes, its log commits and its accounts."""
+"""What exists once for each container: its identity, its Modal objects, its zygotes, its log publisher, its usage."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from modalflow.names import (
 )
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.worker import environment
-from modalflow.worker.dag_bundles import Dags, wanted_by
+from modalflow.worker.dag_bundles import DagBundles, bundles_of
 from modalflow.worker.hostname import container_id
-from modalflow.worker.ledger import Report
-from modalflow.worker.logs.commits import Commits
-from modalflow.worker.usage import Accounts, age_of_this_process
+from modalflow.worker.ledger import Ledger
+from modalflow.worker.logs.log_publisher import LogPublisher
+from modalflow.worker.usage_recorder import UsageRecorder, age_of_this_process
 from modalflow.worker.zygote import prestart
-from modalflow.worker.zygote.client import Nursery
+from modalflow.worker.zygote.client import ZygoteClient
 
-#: Zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
+#: The most zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
 _KEPT_ZYGOTES = 2
 
 
@@ -43,47 +43,47 @@ class Container:
     """The container of this process."""
 
     id: str
-    report: Report
-    commits: Commits
-    accounts: Accounts
+    ledger: Ledger
+    log_publisher: LogPublisher
+    usage: UsageRecorder
     log_root: Path
     home: str
     """A folder that only this container uses: Airflow's home."""
-    dags: Dags
+    dag_bundles: DagBundles
     variables: Mapping[str, str]
     """The container's own environment variables."""
     profile: Mapping[str, Any] = field(default_factory=dict)
-    """What its profile grants, as in ``Submission.resources``, and the name of it as ``profile``."""
+    """What its profile grants, as in ``Submission.resources``, and the profile's name as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
-    """Those of the variables that the profile or the deployment set."""
+    """The variables that the profile or the deployment set."""
     problem: str = ""
-    """Why nothing can run here, whatever it is."""
-    _commands: Nursery | None = None
-    _workloads: dict[tuple[tuple[str, str], ...], Nursery] = field(default_factory=dict)
+    """The reason why nothing can run here; empty if there is none."""
+    _commands: ZygoteClient | None = None
+    _workloads: dict[tuple[tuple[str, str], ...], ZygoteClient] = field(default_factory=dict)
 
     @classmethod
-    def here(cls) -> Container:
-        """The container that this process is the main process of. Makes no remote call."""
+    def of_this_process(cls) -> Container:
+        """Return the container that has this process as its main process. Makes no remote call."""
         names = Names(os.environ.get(APP_VARIABLE, DEFAULT_APP))
         volume = modal.Volume.from_name(names.logs)
-        ledger = modal.Dict.from_name(names.ledger)
+        entries = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
-        begun = prestart.take()
+        started = prestart.pop()
         workloads = {}
-        if begun.zygote is not None:
-            nursery = Nursery(begun.env, airflow=True, started=begun.zygote)
-            workloads[environment.read_at_import(begun.env)] = nursery
+        if started.zygote is not None:
+            zygote = ZygoteClient(started.env, airflow=True, started=started.zygote)
+            workloads[environment.read_at_import(started.env)] = zygote
         return cls(
             id=container_id(),
-            report=Report(ledger, events),
-            commits=Commits(volume.commit.aio),
-            accounts=Accounts(Path(begun.log_root), container_id(), age=_age()),
-            log_root=Path(begun.log_root),
-            home=begun.home,
-            dags=Dags(
+            ledger=Ledger(entries, events),
+            log_publisher=LogPublisher(volume.commit.aio),
+            usage=UsageRecorder(Path(started.log_root), container_id(), age=_age()),
+            log_root=Path(started.log_root),
+            home=started.home,
+            dag_bundles=DagBundles(
                 open_store(names),
-                Trees(Path(begun.home, "dags")),
-                begun.baked,
+                Trees(Path(started.home, "dags")),
+                started.baked,
                 frozenset(json.loads(os.environ.get(SYNCED_VARIABLE, "[]"))),
             ),
             variables=dict(os.environ),
@@ -96,10 +96,10 @@ class Container:
         )
 
     @asynccontextmanager
-    async def env_of(self, submission: Submission) -> AsyncIterator[dict[str, str]]:
-        """The complete environment of what a submission runs; the DAG files that it names stay for as long.
+    async def environment_for(self, submission: Submission) -> AsyncIterator[dict[str, str]]:
+        """Yield the complete environment for a submission; the DAG files that it names exist within the context.
 
-        Raises BundleError where these cannot be had.
+        Raises BundleError if they cannot be fetched.
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.kind is Kind.COMMAND:
@@ -108,12 +108,12 @@ class Container:
         listed = submitted.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
         bundles = environment.classes_of_bundles(listed)
         if submission.kind is Kind.PROBE:
-            wanted = await self.dags.newest(bundles)
+            requested = await self.dag_bundles.newest(bundles)
         else:
-            wanted = wanted_by(submission.workload)
-        async with self.dags.folders_for(wanted, bundles) as folders:
-            # Nobody configures the bundles of examples: Airflow adds them itself, where they are wanted.
-            examples = any(each.name not in (bundles or folders) for each in wanted)
+            requested = bundles_of(submission.workload)
+        async with self.dag_bundles.folders_for(requested, bundles) as folders:
+            # The bundles of examples are never in the configuration: Airflow adds them if they are enabled.
+            examples = any(each.name not in (bundles or folders) for each in requested)
             yield environment.of_workload(
                 self.variables,
                 submitted,
@@ -124,33 +124,36 @@ class Container:
             )
 
     def granted(self, submission: Submission) -> dict[str, Any]:
-        """What a submission is granted here: the keys of ``Submission.resources``, and ``profile``."""
+        """Return what a submission is granted here: the keys of ``Submission.resources``, and ``profile``."""
         return {"profile": submission.profile, **self.profile, **submission.resources}
 
-    async def nursery_for(self, kind: Kind, env: Mapping[str, str]) -> Nursery:
-        """The zygote that can run this: one for all commands, one per set of settings that Airflow reads at import."""
+    async def zygote_for(self, kind: Kind, env: Mapping[str, str]) -> ZygoteClient:
+        """Return the zygote for a process: one for all commands, one for each set of settings read at import."""
         if kind is Kind.COMMAND:
             if self._commands is None:
-                self._commands = Nursery(self.variables, airflow=False)
+                self._commands = ZygoteClient(self.variables, airflow=False)
             return self._commands
         key = environment.read_at_import(env)
-        nursery = self._workloads.pop(key, None)
-        if nursery is None:
-            nursery = Nursery(environment.of_zygote(self.variables, env), airflow=True)
-        self._workloads[key] = nursery  # The last is the most recently used.
-        await self._drop_old_zygotes()
-        return nursery
+        zygote = self._workloads.pop(key, None)
+        if zygote is None:
+            zygote = ZygoteClient(environment.of_zygote(self.variables, env), airflow=True)
+        self._workloads[key] = zygote  # The last is the most recently used.
+        await self._close_old_zygotes()
+        return zygote
 
-    async def _drop_old_zygotes(self) -> None:
-        for key, nursery in list(self._workloads.items())[:-1]:
+    async def _close_old_zygotes(self) -> None:
+        for key, zygote in list(self._workloads.items())[:-1]:
             if len(self._workloads) <= _KEPT_ZYGOTES:
                 return
-            if not nursery.is_busy:
+            if not zygote.is_busy:
                 del self._workloads[key]
-                await nursery.close()
+                await zygote.close()
 
 
 def _age() -> float:
-    """For how long this container has been there. One made of a snapshot has its processes from another; they cannot
-    tell since when they are here, which was a moment ago."""
+    """Return the age of this container in seconds.
+
+    A container restored from a snapshot has the processes of another container. Their age says nothing, and it was
+    restored a moment ago.
+    """
     return 0.0 if os.environ.get(prestart.SNAPSHOT_VARIABLE) == "1" else age_of_this_process()

@@ -1,7 +1,7 @@
 """The hostname that Airflow sees: the container's own id.
 
-Airflow takes an equal (hostname, user, PID) for a repeated request, so two containers must never share one.
-Named in ``[core] hostname_callable``; must not import anything but the standard library.
+Airflow treats an equal (hostname, user, PID) as a repeated request, so two containers must never share a hostname.
+``[core] hostname_callable`` names the function. This module may import only the standard library.
 """
 
 from __future__ import annotations
@@ -11,5 +11,5 @@ import socket
 
 
 def container_id() -> str:
-    """The id Modal gave this container ("ta-…"), or the machine's name outside of one."""
+    """Return the id that Modal gave this container ("ta-…"), or the machine's name outside of a container."""
     return os.environ.get("MODAL_TASK_ID") or socket.gethostname()

@@ -1,7 +1,7 @@
-"""What the worker tells the world: the claim and the outcome in the ledger, and the event that points to it.
+"""The ledger and the events of one worker app, as a container uses them: claims, outcomes, and hints at both.
 
-The ledger is the truth: writing it is tried for minutes. An event is a hint: it is tried briefly, and its loss is
-nobody's failure.
+The ledger is the truth, so a write is retried for minutes. An event only points to the ledger: it is retried briefly,
+and losing one is harmless.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from modalflow.errors import MalformedMessageError
 from modalflow.protocol.messages import Entry, State
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logging.getLogger(__name__)
@@ -24,51 +25,51 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class Patience:
-    """How long a remote call is tried, in seconds."""
+class RetryPolicy:
+    """How long a remote call is retried, in seconds."""
 
-    whole: float
+    total: float
     one_try: float
     pause: float = 0.2
     longest_pause: float = 10.0
 
 
-CLAIM_PATIENCE = Patience(whole=120, one_try=20)
-LEDGER_PATIENCE = Patience(whole=600, one_try=30)
-EVENT_PATIENCE = Patience(whole=10, one_try=5)
+CLAIM_RETRY = RetryPolicy(total=120, one_try=20)
+LEDGER_RETRY = RetryPolicy(total=600, one_try=30)
+EVENT_RETRY = RetryPolicy(total=10, one_try=5)
 
 
 class Claim(Enum):
-    """What came of a claim."""
+    """The result of a claim."""
 
     OURS = auto()
     LOST = auto()
-    """An earlier container had claimed it for this same function call, and is gone."""
+    """An earlier container claimed the work for this function call, and is gone."""
     ENDED = auto()
-    """It has already come to its end."""
+    """The work has already ended."""
     DUPLICATE = auto()
-    """Another function call has it."""
+    """Another function call has the work."""
 
 
-class Report:
-    """The ledger and the events of one worker app. ``ledger`` is its ``modal.Dict``, ``events`` its ``modal.Queue``."""
+class Ledger:
+    """The ledger and the events of one worker app, which are a ``modal.Dict`` and a ``modal.Queue``."""
 
-    def __init__(self, ledger: Any, events: Any, *, patience: Patience = LEDGER_PATIENCE) -> None:
-        self._ledger = ledger
+    def __init__(self, entries: Any, events: Any, *, retry: RetryPolicy = LEDGER_RETRY) -> None:
+        self._entries = entries
         self._events = events
-        self._patience = patience
+        self._retry = retry
 
     async def claim(self, entry: Entry) -> tuple[Claim, Entry]:
-        """Claim a work id; return the entry that is in the ledger now."""
+        """Claim a work id; return the entry that the ledger has now."""
         text = entry.to_json()
-        created = await persist(
-            lambda: self._ledger.put.aio(entry.work_id, text, skip_if_exists=True), CLAIM_PATIENCE, "claim the work id"
+        created = await retried(
+            lambda: self._entries.put.aio(entry.work_id, text, skip_if_exists=True), CLAIM_RETRY, "claim the work id"
         )
         if created:
             return Claim.OURS, entry
         found = await self._read(entry.work_id)
         if found is None:
-            # It was there a moment ago: the executor has taken the outcome and removed it.
+            # The entry existed a moment ago: the executor has received the outcome and removed it.
             return Claim.DUPLICATE, entry
         if found.owner == entry.owner:
             # Our own claim, whose answer was lost on the way.
@@ -82,12 +83,12 @@ class Report:
     async def finish(self, entry: Entry) -> None:
         """Write the outcome of a work id that the entry's owner claimed, and send its event.
 
-        Nothing is written where somebody else has ended it meanwhile (this container was taken for lost), or where the
-        executor has forgotten it.
+        Nothing is written if another owner has ended it meanwhile (because this container seemed to be lost), or if the
+        executor has removed it.
         """
         found = await self._read(entry.work_id)
         if found is not None and found.owner != entry.owner:
-            log.warning("%s was ended by somebody else meanwhile: %s", entry.label, found.reason)
+            log.warning("%s was ended by another owner meanwhile: %s", entry.label, found.reason)
             return
         if found is not None:
             await self._write(entry)
@@ -99,10 +100,10 @@ class Report:
         await self.send(entry)
 
     async def refuse(self, entry: Entry) -> None:
-        """Write the outcome of a work id that nobody claimed, unless somebody did meanwhile, and send its event."""
+        """Write the outcome of an unclaimed work id and send its event; do nothing if it has been claimed meanwhile."""
         text = entry.to_json()
-        created = await persist(
-            lambda: self._ledger.put.aio(entry.work_id, text, skip_if_exists=True), self._patience, "write the ledger"
+        created = await retried(
+            lambda: self._entries.put.aio(entry.work_id, text, skip_if_exists=True), self._retry, "write the ledger"
         )
         if created:
             await self.send(entry)
@@ -112,20 +113,20 @@ class Report:
         if not entry.partition:
             return
         try:
-            await persist(
+            await retried(
                 lambda: self._events.put.aio(entry.to_json(), block=False, partition=entry.partition),
-                EVENT_PATIENCE,
+                EVENT_RETRY,
                 "send the event",
             )
-        except Exception as error:  # noqa: BLE001  The executor looks at the ledger when it hears nothing.
+        except Exception as error:  # noqa: BLE001  The executor checks the ledger when no event arrives.
             log.warning("The event of %s could not be sent: %s", entry.label, describe(error))
 
     async def _write(self, entry: Entry) -> None:
         text = entry.to_json()
-        await persist(lambda: self._ledger.put.aio(entry.work_id, text), self._patience, "write the ledger")
+        await retried(lambda: self._entries.put.aio(entry.work_id, text), self._retry, "write the ledger")
 
     async def _read(self, work_id: str) -> Entry | None:
-        text = await persist(lambda: self._ledger.get.aio(work_id), self._patience, "read the ledger")
+        text = await retried(lambda: self._entries.get.aio(work_id), self._retry, "read the ledger")
         if text is None:
             return None
         try:
@@ -135,18 +136,18 @@ class Report:
             return None
 
 
-async def persist(call: Callable[[], Awaitable[_T]], patience: Patience, what: str) -> _T:
-    """Try a remote call until it succeeds or patience runs out; then raise what it raised last."""
-    deadline = time.monotonic() + patience.whole
-    pause = patience.pause
+async def retried(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, what: str) -> _T:
+    """Retry a remote call until it succeeds or the time is over; then raise its last error."""
+    deadline = time.monotonic() + policy.total
+    backoff = Backoff(policy.pause, policy.longest_pause)
     while True:
         try:
             # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
-            async with asyncio.timeout(patience.one_try):
+            async with asyncio.timeout(policy.one_try):
                 return await call()
         except Exception as error:
+            pause = backoff.next()
             if time.monotonic() + pause > deadline:
                 raise
             log.warning("Could not %s, trying again: %s", what, describe(error))
         await asyncio.sleep(pause)
-        pause = min(pause * 2, patience.longest_pause)

@@ -1,10 +1,10 @@
-"""Variables whose values a Dockerfile cannot hold, packed into text that it can.
+"""Values of variables that a Dockerfile cannot hold, encoded as text that it can hold.
 
-``modal.Image.env`` writes a line of a Dockerfile for each variable, and a line cannot have a line break in it (moby
-issue 19906). A ``modal.Secret`` could, but the Secrets that a task asks for replace those of its Function
-(``replace_secret_ids`` in modal/_function_variants.py), and a variable of the deployment must not vanish with them. So
-such a value is a variable of the image all the same, packed, and unpacked before anything in the container reads it.
-Must stay cheap to import: a container does so before its first input.
+``modal.Image.env`` writes one Dockerfile line for each variable, and such a line cannot contain a line break (moby
+issue 19906). A ``modal.Secret`` could contain one. But the Secrets that a task asks for replace those of its Function
+(``replace_secret_ids`` in modal/_function_variants.py), and a deployment's variables must not vanish with them.
+So the image sets the encoded value, and the container decodes it before anything reads it. Must stay cheap to import:
+a container imports this module before its first input.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Mapping, MutableMapping
 
 from modalflow.names import PACKED_VARIABLE
 
-#: What a packed value begins with. A value of the same name that a Secret sets does not, and stays as it is.
+#: The beginning of a packed value. If a Secret sets the same variable, its value lacks this and stays unchanged.
 _MARK = "modalflow-packed:"
 
 
 def packed(variables: Mapping[str, str]) -> dict[str, str]:
-    """Return the variables as an image can have them."""
+    """Return the variables in a form that an image can set."""
     names = [name for name, value in variables.items() if not value.isprintable()]
     if not names:
         return dict(variables)
@@ -29,7 +29,7 @@ def packed(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def unpack(environ: MutableMapping[str, str]) -> None:
-    """Give the variables of this container the values that they had before ``packed``."""
+    """Restore the values that the variables of this container had before ``packed``."""
     for name in json.loads(environ.pop(PACKED_VARIABLE, "[]")):
         value = environ.get(name, "")
         if value.startswith(_MARK):

@@ -11,16 +11,15 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpclib import GRPCError, Status
 from grpclib.client import Channel
-from grpclib.encoding.proto import ProtoCodec
 from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientStub
 
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.control_plane.control_plane import ControlPlane
+from modalflow.emulator.control_plane.wiring import grpc_server
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.dispatcher import RpcStatusDetails
-from modalflow.emulator.rpc.serving import ClosingServer
-from modalflow.emulator.server import ControlPlane
+from modalflow.emulator.rpc.grpc_server import ClosingServer
 
 SERVICE: ServiceDescriptor = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
 
@@ -45,22 +44,20 @@ class Target:
     async def _start(self) -> None:
         options = Options()
         self.plane = ControlPlane(options, isolation=Isolation.PLAIN)
-        await self.plane.blobs.start()
+        await self.plane.parts.front.file_server.start()
         # What is hostile here are requests; a program would have the machine for itself anyway.
-        self.plane.pools._launch = self._launch
-        self._server = ClosingServer(
-            [self.plane.dispatcher], codec=ProtoCodec(), status_details_codec=RpcStatusDetails()
-        )
+        vars(self.plane.parts.execution.container_faults)["run"] = self._launch
+        self._server = grpc_server(self.plane.parts.front.dispatcher)
         await self._server.start("127.0.0.1", 0)
-        self.plane.doors.lead_to(self._server.protocol)
+        self.plane.parts.base.sockets.serve(self._server.protocol)
         self._channels = [Channel("127.0.0.1", _port(self._server))]
         self.client = ModalClientStub(self._channels[0])
-        credentials = self.plane.credentials
+        credentials = self.plane.parts.base.credentials
         self._token = {"x-modal-token-id": credentials.token_id, "x-modal-token-secret": credentials.token_secret}
         await self._furnish()
 
     async def _launch(self, container: Container) -> int:
-        self._started.put_nowait((container, await self.plane.doors.open(container.container_id)))
+        self._started.put_nowait((container, await self.plane.parts.base.sockets.open(container.container_id)))
         await asyncio.get_running_loop().create_future()
         return 0
 
@@ -159,9 +156,8 @@ class Target:
                 channel.close()
             self._server.close()
             await self._server.wait_closed()
-            self.plane.doors.close()
-            await self.plane.blobs.close()
-            self.plane.state.close()
+            await self.plane.parts.front.file_server.close()
+            self.plane.release()
 
         self.loop.run_until_complete(end())
         self.loop.close()

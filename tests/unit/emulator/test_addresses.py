@@ -14,7 +14,7 @@ from modalflow.emulator.state.store import StateDir
 def made(folder: Path | None) -> Addresses:
     state = StateDir(folder)
     found = Addresses(state)
-    found.keep(4711)
+    found.listen("127.0.0.1", 4711)
     state.close()
     return found
 

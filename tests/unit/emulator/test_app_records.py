@@ -8,12 +8,24 @@ import pytest
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import CLIENT_LOST_AFTER, STOPPED_KEPT, Apps
-from modalflow.emulator.apps.versions import Versions, history
+from modalflow.emulator.apps.app_lifecycle import CLIENT_LOST_AFTER, STOPPED_KEPT, AppLifecycle
+from modalflow.emulator.apps.app_service import AppService
+from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.apps.rollbacks import Rollbacks
+from modalflow.emulator.calls.call_records import CallRecords
+from modalflow.emulator.calls.calls import Calls
+from modalflow.emulator.containers.capacity import Capacity
+from modalflow.emulator.containers.containers import Containers
+from modalflow.emulator.containers.placement import Placement
+from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.images.image_store import ImageStore
+from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
+from modalflow.emulator.state.store import StateDir
+from tests.unit.emulator.parts import Runner
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
 
@@ -23,12 +35,19 @@ class Deployments:
 
     def __init__(self, folder: Path) -> None:
         self.journal = Journal(folder)
-        self.apps = Apps(Environments(), self.journal)
+        environments, containers = Environments(self.journal), Containers()
+        self.apps = Apps(environments, self.journal)
         self.functions = Functions(self.apps, self.journal)
+        logs = Logs(self.apps, ImageStore(StateDir()), containers, self.journal)
+        capacity = Capacity(1000.0, 1_000_000, 10)
+        pools = Pools(containers, Placement(capacity, logs), Runner(), scaledown_window=60.0)
+        calls = Calls(self.functions, pools, CallRecords(self.journal))
+        self.lifecycle = AppLifecycle(environments, self.apps, self.functions, calls, pools, logs)
+        self.service = AppService(environments, self.apps, self.lifecycle, containers)
 
     async def create(self, state: int = api_pb2.APP_STATE_INITIALIZING) -> str:
         request = api_pb2.AppCreateRequest(description="d", app_state=state, tags={"team": "a"})  # type: ignore[arg-type]
-        return (await self.apps.AppCreate(request, CALLER)).app_id
+        return (await self.service.AppCreate(request, CALLER)).app_id
 
     async def function(self, app_id: str, name: str, existing: str = "", **definition: object) -> str:
         made = api_pb2.Function(function_name=name, **definition)  # type: ignore[arg-type]
@@ -44,7 +63,7 @@ class Deployments:
             function_ids=functions,
             class_ids=classes or {},
         )
-        await self.apps.AppPublish(request, CALLER)
+        await self.service.AppPublish(request, CALLER)
 
     async def bind(self, function_id: str, params: bytes = b"", **options: object) -> str:
         request = api_pb2.FunctionBindParamsRequest(function_id=function_id, serialized_params=params)
@@ -72,13 +91,13 @@ async def test_an_app_is_as_it_was(first: Deployments) -> None:
     function_id = await first.function(app_id, "f")
     for _ in range(2):
         await first.publish(app_id, {"f": function_id}, {"C": "cs-1"})
-    await first.apps.AppSetTags(api_pb2.AppSetTagsRequest(app_id=app_id, tags={"team": "b"}), CALLER)
+    await first.service.AppSetTags(api_pb2.AppSetTagsRequest(app_id=app_id, tags={"team": "b"}), CALLER)
     before = first.apps.get(app_id)
     after = (await first.restart()).apps.deployed("app", "main")
     assert after.app_id == app_id and after.tags == {"team": "b"}
     assert after.lifecycle == before.lifecycle
     assert after.function_ids == {"f": function_id} and after.class_ids == {"C": "cs-1"}
-    assert history(after) == history(before) and len(after.versions) == 2
+    assert after.history == before.history and len(after.versions) == 2
 
 
 async def test_functions_are_as_they_were(first: Deployments) -> None:
@@ -130,7 +149,9 @@ async def test_versions_are_there_to_go_back_to(first: Deployments) -> None:
     assert await second.bind(function_id, pinned_app_version=1) == pinned
     assert second.functions.get(pinned).spec.timeout_secs == 7
     assert second.functions.get(function_id).spec.timeout_secs == 9
-    await Versions(second.apps).AppRollback(api_pb2.AppRollbackRequest(app_id=app_id, version=1), CALLER)
+    await Rollbacks(second.apps, second.lifecycle).AppRollback(
+        api_pb2.AppRollbackRequest(app_id=app_id, version=1), CALLER
+    )
     third = await second.restart()
     assert third.functions.get(function_id).spec.timeout_secs == 7
     assert third.apps.get(app_id).version == 3
@@ -149,10 +170,10 @@ async def test_an_ephemeral_app_waits_for_its_client(first: Deployments) -> None
     """After a restart its client has as long as after any silence to be heard again; then the app is stopped."""
     app_id = await first.create(api_pb2.APP_STATE_EPHEMERAL)
     second = await first.restart()
-    second.apps.stop_abandoned()
-    await second.apps.AppHeartbeat(api_pb2.AppHeartbeatRequest(app_id=app_id), CALLER)
-    second.apps.get(app_id).last_heard -= CLIENT_LOST_AFTER + 1
-    second.apps.stop_abandoned()
+    second.lifecycle.stop_abandoned()
+    await second.service.AppHeartbeat(api_pb2.AppHeartbeatRequest(app_id=app_id), CALLER)
+    second.apps.get(app_id).last_heartbeat -= CLIENT_LOST_AFTER + 1
+    second.lifecycle.stop_abandoned()
     assert second.apps.get(app_id).is_over
 
 
@@ -161,9 +182,9 @@ async def test_what_was_stopped_stays_stopped(first: Deployments, how: str) -> N
     """An app that ended has ended, with the time and the one who stopped it."""
     app_id = await first.create(api_pb2.APP_STATE_EPHEMERAL)
     if how == "stop":
-        await first.apps.AppStop(api_pb2.AppStopRequest(app_id=app_id), CALLER)
+        await first.service.AppStop(api_pb2.AppStopRequest(app_id=app_id), CALLER)
     else:
-        await first.apps.AppClientDisconnect(api_pb2.AppClientDisconnectRequest(app_id=app_id), CALLER)
+        await first.service.AppClientDisconnect(api_pb2.AppClientDisconnectRequest(app_id=app_id), CALLER)
     lifecycle = first.apps.get(app_id).lifecycle
     assert (await first.restart()).apps.get(app_id).lifecycle == lifecycle
 
@@ -175,9 +196,9 @@ async def test_stopped_apps_are_forgotten_in_the_end(first: Deployments) -> None
     other_id = await first.function(running, "f")
     await first.publish(stopped, {"f": function_id})
     variant = await first.bind(function_id, timeout_secs=3)
-    await first.apps.AppStop(api_pb2.AppStopRequest(app_id=stopped), CALLER)
+    await first.service.AppStop(api_pb2.AppStopRequest(app_id=stopped), CALLER)
     first.apps.get(stopped).stopped_at -= STOPPED_KEPT + 1
-    first.apps.forget_stopped()
+    first.lifecycle.forget_stopped()
     for second in (first, await first.restart()):
         for gone in (function_id, variant):
             with pytest.raises(GRPCError):

@@ -15,16 +15,17 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import App
-from modalflow.emulator.calls.call_records import CallRecords, Restored
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.calls import RESULTS_KEPT, Calls
 from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.service import Caller
+from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.store import StateDir
@@ -70,9 +71,9 @@ class Kept:
         self.journal = Journal(folder)
         self.records = CallRecords(self.journal)
         self.runner = Waiting()
-        self.calls = Calls(OneFunction(), self.runner, self.records, clock or Clock())
-        self.restored: Restored = self.records.load(self.calls._functions.find)
-        self.calls.restore(self.restored.calls)
+        functions = OneFunction()
+        self.restored = self.records.load(functions)
+        self.calls = Calls(functions, self.runner, self.records, self.restored.calls, clock=clock or Clock())
 
     async def map(self, *contents: bytes, parent: str = "") -> FunctionCall:
         request = api_pb2.FunctionMapRequest(
@@ -232,7 +233,8 @@ async def test_blobs_live_as_long_as_what_they_hold(tmp_path: Path) -> None:
     """A large argument or result is kept while its call may need it, over restarts; one of nobody's goes."""
     first = Kept(tmp_path / "records")
     names = ("bl-argument", "bl-result", "bl-chunk", "bl-done", "bl-old", "bl-new")
-    blobs = Blobs(StateDir(tmp_path / "state"))
+    state = StateDir(tmp_path / "state")
+    blobs = Blobs(state, Addresses(state))
     for name in names:
         (tmp_path / "state" / "blobs" / name).touch()
         if name != "bl-new":

@@ -39,7 +39,7 @@ def test_a_container_gives_results_for_its_own_inputs_only(target: Target) -> No
         inputs = [api_pb2.FunctionPutInputsItem(idx=0, input=api_pb2.FunctionInput(args=b"y"))]
         await target.call("FunctionMap", function_id=made.function_id, pipelined_inputs=inputs)
         _, stranger = await target.next_container()
-        call = target.plane.calls.get(call_id)
+        call = target.plane.parts.execution.calls.get(call_id)
 
         await stranger.FunctionPutOutputs(outputs)
         await stranger.FunctionCallPutDataOut(yielded)
@@ -85,7 +85,7 @@ def test_a_client_cannot_pass_for_a_container(target: Target) -> None:
 
 def test_every_rpc_asks_for_a_token(target: Target) -> None:
     """Without a token, or with a wrong one, each RPC of Modal's protocol is UNAUTHENTICATED, known here or not."""
-    right = target.plane.credentials
+    right = target.plane.parts.base.credentials
     for metadata in (
         {},
         {"x-modal-token-id": right.token_id},
@@ -96,6 +96,6 @@ def test_every_rpc_asks_for_a_token(target: Target) -> None:
             right.check(metadata, None)
         assert refused.value.status is Status.UNAUTHENTICATED
     target.forget_token()
-    for name in target.plane.dispatcher.implemented:
+    for name in target.plane.parts.front.handlers.implemented:
         request = target.request(name)
         assert target.send(name, request, as_container=False, patience=30.0) is Status.UNAUTHENTICATED, name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,12 +18,13 @@ from grpclib.const import Cardinality
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.images import images
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc import failures
-from modalflow.emulator.rpc.dispatcher import Caller, rpc_table
-from modalflow.emulator.server import ControlPlane
+from modalflow.emulator.rpc.handlers import rpc_table
+from modalflow.emulator.rpc.service import Caller
 from tests.unit.emulator.target import SERVICE, Target
 
 #: Seconds for an error to arrive; it takes milliseconds where the machine is not overloaded.
@@ -97,9 +99,9 @@ def test_each_handler_that_raises_is_an_error_at_once(
     target: Target, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """No kind of exception, in no handler, leaves a caller without an answer, and none ends the server."""
-    for name in sorted(target.plane.dispatcher.implemented if fault in IN_EACH_HANDLER else A_FEW):
+    for name in sorted(target.plane.parts.front.handlers.implemented if fault in IN_EACH_HANDLER else A_FEW):
         with monkeypatch.context() as broken:
-            broken.setitem(target.plane.dispatcher._methods, name, _raising(name, FAULTS[fault]))
+            _replace(broken, target, name, _raising(name, FAULTS[fault]))
             said = _assert_fails_at_once(target, name)
             assert 0 < len(said.encode()) <= failures.LONGEST_MESSAGE
     assert target.send("EnvironmentList", target.request("EnvironmentList"), as_container=False) is Status.OK
@@ -107,13 +109,13 @@ def test_each_handler_that_raises_is_an_error_at_once(
 
 def test_an_error_names_the_rpc_and_the_reason(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the caller reads says what failed, and the SDK does not send the call again."""
-    monkeypatch.setitem(target.plane.dispatcher._methods, "AppList", _raising("AppList", ValueError("why")))
+    _replace(monkeypatch, target, "AppList", _raising("AppList", ValueError("why")))
     assert _assert_fails_at_once(target, "AppList") == "AppList failed in the local control plane: ValueError: why"
 
 
 def test_an_answer_that_cannot_be_encoded_is_an_error(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer of the wrong type, or none, is a failure of the handler's."""
-    for name in sorted(target.plane.dispatcher.implemented):
+    for name in sorted(target.plane.parts.front.handlers.implemented):
         for wrong in (None, "text", api_pb2.GenericResult()):
 
             async def unary(_request: Any, _caller: Any, wrong: Any = wrong) -> Any:
@@ -124,14 +126,14 @@ def test_an_answer_that_cannot_be_encoded_is_an_error(target: Target, monkeypatc
 
             with monkeypatch.context() as broken:
                 handler = stream if _is_stream(name) else unary
-                broken.setitem(target.plane.dispatcher._methods, name, handler)
+                _replace(broken, target, name, handler)
                 _assert_fails_at_once(target, name)
 
 
 def test_a_stream_that_fails_half_way_is_an_error(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
     """After the first message as well, and the handler's generator is closed."""
     closed: list[str] = []
-    for name in sorted(filter(_is_stream, target.plane.dispatcher.implemented)):
+    for name in sorted(filter(_is_stream, target.plane.parts.front.handlers.implemented)):
 
         async def half(_request: Any, _caller: Any, name: str = name) -> AsyncIterator[Message]:
             try:
@@ -141,9 +143,14 @@ def test_a_stream_that_fails_half_way_is_an_error(target: Target, monkeypatch: p
                 closed.append(name)
 
         with monkeypatch.context() as broken:
-            broken.setitem(target.plane.dispatcher._methods, name, half)
+            _replace(broken, target, name, half)
             assert "half-way" in _assert_fails_at_once(target, name)
         assert closed[-1:] == [name]
+
+
+def _replace(patch: pytest.MonkeyPatch, target: Target, name: str, method: Callable[..., Any]) -> None:
+    handlers = target.plane.parts.front.handlers._by_name
+    patch.setitem(handlers, name, dataclasses.replace(handlers[name], method=method))
 
 
 def _empty_answer(name: str) -> Message:
@@ -192,9 +199,9 @@ def test_a_build_that_fails_in_any_way_ends(
         if broken in ("packages", "read"):
             context.setattr(images, broken, fails)
         elif broken == "make":
-            context.setattr(target.plane.images._builder, broken, fails_later)
+            context.setattr(target.plane.parts.front.images._builder, broken, fails_later)
         else:
-            context.setattr(target.plane.images, broken, fails)
+            context.setattr(target.plane.parts.front.images, broken, fails)
         if broken in ("_context", "read"):
             with pytest.raises(GRPCError) as refused:
                 target.loop.run_until_complete(built(target, **request))
@@ -232,20 +239,21 @@ def test_an_input_that_cannot_be_run_ends(
         ask = None
         with monkeypatch.context() as context:
             if broken == "launch":
-                context.setattr(target.plane.pools, "_launch", fails_later)
+                context.setattr(target.plane.parts.execution.container_faults, "run", fails_later)
             elif broken == "placing":
-                context.setattr(target.plane.pools.placing, "fitting", fails)
+                context.setattr(target.plane.parts.execution.pools.placing, "fitting", fails)
             elif broken == "hold":
                 context.setattr(Container, "hold", fails)
             else:
-                context.setattr(target.plane.pools.outcomes, "lost", fails)
+                context.setattr(target.plane.parts.execution.pools.outcomes, "lost", fails)
             called = await target.call("FunctionMap", function_id=made.function_id, pipelined_inputs=inputs)
             if broken in ("hold", "lost"):
                 container, stub = await target.next_container()
                 ask = asyncio.create_task(stub.FunctionGetInputs(api_pb2.FunctionGetInputsRequest()))
                 if broken == "lost":
                     await ask
-                    target.plane.pools._ended(container, target.plane.pools.pool(container.function), 1, "ended")
+                    pools = target.plane.parts.execution.pools
+                    pools._ended(container, pools.pool(container.function), 1, "ended")
             got = await target.call("FunctionGetOutputs", function_call_id=called.function_call_id, timeout=30)
         assert [output.result.status == SUCCESS for output in got.outputs] == [False]
         assert got.outputs[0].result.exception
@@ -267,7 +275,7 @@ def test_a_call_whose_inputs_cannot_be_put_leaves_nothing_waiting(
     async def scene() -> None:
         function_id = target.known["function_id"][0]
         inputs = [api_pb2.FunctionPutInputsItem(idx=n, input=api_pb2.FunctionInput(args=b"x")) for n in range(3)]
-        submit, calls = target.plane.pools.submit, target.plane.calls
+        submit, calls = target.plane.parts.execution.pools.submit, target.plane.parts.execution.calls
         before = set(calls._calls)
 
         def fails_at_the_second(*items: Any) -> None:
@@ -277,7 +285,7 @@ def test_a_call_whose_inputs_cannot_be_put_leaves_nothing_waiting(
                 submit(item)
 
         with monkeypatch.context() as context:
-            context.setattr(target.plane.pools, "submit", fails_at_the_second)
+            context.setattr(target.plane.parts.execution.pools, "submit", fails_at_the_second)
             with pytest.raises(GRPCError, match="not this one"):
                 await target.call("FunctionMap", function_id=function_id, pipelined_inputs=inputs)
         assert [call.unfinished for call_id, call in calls._calls.items() if call_id not in before] == [0]
@@ -321,32 +329,31 @@ async def test_an_image_that_was_being_built_is_built_after_a_kill(
         await asyncio.get_running_loop().create_future()
 
     try:
-        monkeypatch.setattr(plane.images._builder, "make", never)
-        begun = await plane.images.ImageGetOrCreate(request, caller)
+        monkeypatch.setattr(plane.parts.front.images._builder, "make", never)
+        begun = await plane.parts.front.images.ImageGetOrCreate(request, caller)
         assert not begun.result.status
         await plane.state.journal.settled()
         # What a kill leaves.
         shutil.copytree(tmp_path / "state", tmp_path / "left")
     finally:
-        await plane.images.close()
+        await plane.parts.front.images.close()
         _end(plane)
 
     plane = ControlPlane(Options(state_dir=tmp_path / "left"), isolation=Isolation.PLAIN)
     try:
         join = api_pb2.ImageJoinStreamingRequest(image_id=begun.image_id, timeout=55)
         async with asyncio.timeout(AT_ONCE):
-            (said,) = [answer async for answer in plane.images.ImageJoinStreaming(join, caller)]
+            (said,) = [answer async for answer in plane.parts.front.images.ImageJoinStreaming(join, caller)]
         assert said.result.status == api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
-        again = await plane.images.ImageGetOrCreate(request, caller)
+        again = await plane.parts.front.images.ImageGetOrCreate(request, caller)
         assert again.image_id != begun.image_id
         join.image_id = again.image_id
-        results = [answer.result.status async for answer in plane.images.ImageJoinStreaming(join, caller)]
+        results = [answer.result.status async for answer in plane.parts.front.images.ImageJoinStreaming(join, caller)]
         assert results[-1] == SUCCESS
     finally:
-        await plane.images.close()
+        await plane.parts.front.images.close()
         _end(plane)
 
 
 def _end(plane: ControlPlane) -> None:
-    plane.doors.close()
-    plane.state.close()
+    plane.release()

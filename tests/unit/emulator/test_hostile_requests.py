@@ -51,7 +51,7 @@ def test_no_request_is_a_bug(target: Target) -> None:
     """Missing parts, negative numbers, unknown enums, NULs and paths upwards get a reason, never INTERNAL or UNKNOWN;
     after all of them the control plane answers as before."""
     hostile, strange = Hostile(target.known), Hostile({"app_id": [target.spare_app_id]})
-    names = sorted(target.plane.dispatcher.implemented)
+    names = sorted(target.plane.parts.front.handlers.implemented)
     requests = st.sampled_from(names).flatmap(
         lambda name: st.tuples(
             st.just(name), (strange if name in ENDING else hostile).requests(SERVICE.methods_by_name[name].input_type)

@@ -15,7 +15,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.queues import queues as module
 from modalflow.emulator.queues.queues import REPEAT_WITHIN_SECONDS, Queues
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from tests.support import Clock, killed
@@ -26,6 +26,7 @@ def caller(key: str | None = None) -> Caller:
 
 
 async def made(clock: Clock, journal: Journal | None = None) -> tuple[Queues, str]:
+    journal = journal or Journal()
     queues = Queues(Environments(journal), journal, clock=clock)
     created = await queues.QueueGetOrCreate(
         api_pb2.QueueGetOrCreateRequest(

@@ -11,7 +11,8 @@ from google.protobuf.wrappers_pb2 import StringValue
 from grpclib import GRPCError
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.service import Caller
+from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.dicts import Dicts
 from modalflow.emulator.services.environments import Environments
@@ -19,8 +20,8 @@ from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME
 from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import Clock, killed
+from tests.unit.emulator.parts import make_volumes
 
 CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
 EPHEMERAL = api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL
@@ -36,9 +37,8 @@ class Services:
         self.environments = Environments(journal)
         self.secrets = Secrets(self.environments, journal)
         self.dicts = Dicts(self.environments, journal, **({"clock": clock} if clock else {}))
-        blobs = Blobs(self.state)
-        self.mounts = Mounts(self.state, blobs, self.environments)
-        self.volumes = Volumes(self.state, blobs, self.environments)
+        self.mounts = Mounts(self.state, Blobs(self.state, Addresses(self.state)), self.environments)
+        self.volumes = make_volumes(self.state, environments=self.environments)
 
     async def killed(self, clock: Clock | None = None) -> Services:
         """Return what finds the folder as a kill at this moment leaves it."""

@@ -55,6 +55,15 @@ def test_the_worker_has_the_last_word_on_what_only_it_can_know() -> None:
     assert BUNDLE_LIST not in env
 
 
+def test_a_worker_is_more_patient_with_the_api_server_than_airflow() -> None:
+    """Below whatever anyone sets, so that a container's first process has it before there is a workload."""
+    timeout, attempts = "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT", "AIRFLOW__WORKERS__EXECUTION_API_RETRIES"
+    own = environment.of_workload({}, {}, home="/private", folders={})
+    assert (float(own[timeout]), int(own[attempts])) == (environment.API_TIMEOUT, environment.API_ATTEMPTS)
+    env = environment.of_workload({timeout: "7"}, {attempts: "9"}, home="/private", folders={})
+    assert (env[timeout], env[attempts]) == ("7", "9")
+
+
 def test_workloads_share_a_zygote_unless_airflow_may_have_read_the_difference_at_import() -> None:
     """URL, bundles, connections and ordinary variables do not need a zygote of their own; Airflow settings do."""
     plain = environment.read_at_import({"X": "1"})

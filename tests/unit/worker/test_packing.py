@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from modalflow.errors import ConfigError
 from modalflow.names import PACKED_VARIABLE, Names
-from modalflow.worker.app import build_app
+from modalflow.worker.deploy.app_builder import build_app
 from modalflow.worker.deploy.dag_source import DagSource
 from modalflow.worker.deploy.profile import Profile
 from modalflow.worker.packing import packed, unpack

@@ -1,6 +1,6 @@
-"""What people ask about apps, functions, tokens and the workspace, mostly through ``modal``'s own commands.
+"""Questions about apps, functions, tokens and the workspace, mostly from ``modal``'s own commands.
 
-Owns answers that change nothing. What it tells belongs to other services.
+Owns answers that change nothing; other services own their content.
 """
 
 from __future__ import annotations
@@ -13,21 +13,22 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.clients import WORKSPACE
 from modalflow.emulator.services.environments import Environments
 
-#: The one user there is, and the workspace, by ids in Modal's form.
+#: The ids of the only user and of the workspace, in Modal's form.
 USER_ID = "us-local"
 WORKSPACE_ID = "ac-local"
 
-#: Inferred: the SDK shows what it is given.
+#: Inferred: the SDK shows every suggestion that it gets.
 MOST_SUGGESTIONS = 10
 
 
 class Inspection(Service):
-    """Answers questions."""
+    """The RPCs that only inspect."""
 
     def __init__(
         self, apps: Apps, functions: Functions, pools: Pools, environments: Environments, token_id: str
@@ -35,6 +36,7 @@ class Inspection(Service):
         self._apps, self._functions, self._pools, self._environments = apps, functions, pools, environments
         self._token_id = token_id
 
+    @rpc(repeat=READ)
     async def AppGetInfo(self, request: api_pb2.AppGetInfoRequest, caller: Caller) -> api_pb2.AppGetInfoResponse:
         app = self._apps.get(request.app_id)
         answer = message(api_pb2.AppGetInfoResponse, info=app.handle_metadata)
@@ -47,6 +49,7 @@ class Inspection(Service):
                 summary.gpu_config.append(gpu)
         return answer
 
+    @rpc(repeat=READ)
     async def FunctionGetSchedulingParams(
         self, request: api_pb2.FunctionGetSchedulingParamsRequest, caller: Caller
     ) -> api_pb2.FunctionGetSchedulingParamsResponse:
@@ -61,10 +64,11 @@ class Inspection(Service):
             ),
         )
 
+    @rpc(repeat=READ)
     async def EnvironmentGetRoles(
         self, request: api_pb2.EnvironmentGetRolesRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetRolesResponse:
-        """There is one user, who may do everything."""
+        """Return the only user, who may do everything."""
         environment = self._environments.by_id(request.environment_id)
         answer = message(api_pb2.EnvironmentGetRolesResponse, name=environment.name, created_at=environment.created_at)
         answer.principal_roles.append(
@@ -78,16 +82,18 @@ class Inspection(Service):
         )
         return answer
 
+    @rpc(repeat=READ)
     async def TokenInfoGet(self, request: api_pb2.TokenInfoGetRequest, caller: Caller) -> api_pb2.TokenInfoGetResponse:
         return message(
             api_pb2.TokenInfoGetResponse,
             token_id=self._token_id,
-            token_name="local control plane",  # noqa: S106 (what it is called)
+            token_name="local control plane",  # noqa: S106 (a name)
             workspace_id=WORKSPACE_ID,
             workspace_name=WORKSPACE,
             user_identity=api_pb2.UserIdentity(user_id=USER_ID, username=WORKSPACE),
         )
 
+    @rpc(repeat=READ)
     async def WorkspaceMembersList(self, request: Empty, caller: Caller) -> api_pb2.WorkspaceMembersListResponse:
         owner = message(
             api_pb2.WorkspaceMembersListItem,
@@ -97,10 +103,11 @@ class Inspection(Service):
         )
         return api_pb2.WorkspaceMembersListResponse(members=[owner])
 
+    @rpc(repeat=READ)
     async def ObjectSuggest(
         self, request: api_pb2.ObjectSuggestRequest, caller: Caller
     ) -> api_pb2.ObjectSuggestResponse:
-        """Return names close to one that was not found. How close is inferred."""
+        """Return names similar to one that was not found. How similar is inferred."""
         environment = self._environments.resolve(request.environment_name)
         apps = [a for a in self._apps if a.name and a.environment == environment and not a.is_over]
         known: dict[str, api_pb2.ObjectSuggestion] = {}

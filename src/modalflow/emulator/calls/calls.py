@@ -1,27 +1,28 @@
-"""Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
+"""Function calls as their callers see them: inputs, outputs, cancellation, status.
 
-Owns the RPCs about calls, and which calls there are. What one call is, function_calls.py says; which container runs an
-input, and when again, is pools.py's; how calls outlive the control plane is call_records.py's.
+Owns the RPCs about calls, and which calls exist. Pools decides which container runs an input, and when it runs again.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.apps.apps import App
-from modalflow.emulator.calls.function_call import FORGETFUL, FunctionCall, Input, Keeper
-from modalflow.emulator.calls.output_wait import Awaited
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.calls.call_records import CallRecords
+from modalflow.emulator.calls.function_call import FunctionCall, Input
+from modalflow.emulator.calls.output_wait import OutputWait
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ, Delivery
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 
 #: As on Modal: a result can be fetched for a week (Modal's guide, "Job processing"). Counted, inferred, from the last
@@ -29,18 +30,22 @@ from modalflow.emulator.rpc.wire import message, optional
 RESULTS_KEPT = 7 * 24 * 3600.0
 
 #: Inputs of one map that a client may have outstanding: the SDK's ``MAX_INPUTS_OUTSTANDING_DEFAULT``
-#: (modal/parallel_map.py), which it takes where it is told none.
+#: (modal/parallel_map.py), its default.
 MAX_INPUTS_OUTSTANDING = 1000
 
 
-#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map asks
-#: again at once, and lists up to ``MAX_INPUTS_OUTSTANDING`` jwts each time: one answer for each output would cost both
-#: sides more than the rest of the map. The first output after a pause is not held.
+#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map sends
+#: the next request at once, with up to ``MAX_INPUTS_OUTSTANDING`` jwts: one answer for each output would cost both
+#: sides more than the rest of the map. The first output after a pause is not held back.
 OUTPUTS_GATHERED = 0.05
 
 
-class Runner(Protocol):
-    """What calls need of whatever runs their inputs."""
+def _delivers_outputs(request: api_pb2.FunctionGetOutputsRequest, answer: api_pb2.FunctionGetOutputsResponse) -> bool:
+    return bool(request.clear_on_success and answer.outputs)
+
+
+class InputRunner(Protocol):
+    """Runs the inputs of calls."""
 
     def submit(self, *items: Input) -> None: ...
 
@@ -50,42 +55,27 @@ class Runner(Protocol):
 
 
 class Calls(Service):
-    """Answers the RPCs with which clients call functions and follow the calls."""
-
-    inferred: ClassVar[Mapping[str, str]] = {
-        "FunctionGetOutputs": (
-            "the seven days for which results are kept count from the last result of the call; an input that was "
-            "running when the control plane ended runs again, with its whole time; outputs of a map that come within "
-            "50 ms of the last answer share the next one."
-        ),
-        "FunctionMap": (
-            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
-        ),
-        "FunctionPutInputs": (
-            "the limits on waiting inputs count per function, or variant with options of its own; which words they "
-            "are refused with."
-        ),
-        "FunctionCallPutDataOut": (
-            "a generator that runs again after its container was lost yields each value once to its client."
-        ),
-    }
+    """The RPCs with which clients call functions and follow the calls."""
 
     def __init__(
         self,
         functions: Functions,
-        runner: Runner,
-        keeper: Keeper = FORGETFUL,
-        clock: Callable[[], float] = clock.now,
+        runner: InputRunner,
+        records: CallRecords,
+        restored: Iterable[FunctionCall] = (),
         *,
+        clock: Callable[[], float] = clock.now,
         rate_limits: bool = False,
     ) -> None:
-        """With ``rate_limits`` inputs that come faster than Modal lets them are refused."""
-        self._functions = functions
-        self._runner = runner
-        self._keeper = keeper
+        """``restored`` are the calls of an earlier control plane.
+
+        With ``rate_limits``, inputs that come faster than Modal accepts them are refused.
+        """
+        self._functions, self._runner, self._records = functions, runner, records
         self._clock = clock
         self._rate_limits = rate_limits
-        self._calls: dict[str, FunctionCall] = {}
+        self._calls: dict[str, FunctionCall] = {call.call_id: call for call in restored}
+        self.forget_expired()
 
     def get(self, call_id: str) -> FunctionCall:
         call = self._find(call_id)
@@ -93,22 +83,17 @@ class Calls(Service):
             raise GRPCError(Status.NOT_FOUND, f"Function call {call_id!r} not found")
         return call
 
-    def restore(self, calls: Iterable[FunctionCall]) -> None:
-        """Take over the calls of an earlier control plane."""
-        self._calls.update((call.call_id, call) for call in calls)
-        self.forget_expired()
-
     def has_unfinished(self, app: App) -> bool:
-        """Whether a call of a function of the app is not over."""
+        """Return whether the app has a call with unfinished inputs."""
         return any(call.unfinished for call in self._calls.values() if call.function.app is app)
 
     def forget_expired(self) -> None:
         for call in [c for c in self._calls.values() if self._is_expired(c)]:
             del self._calls[call.call_id]
-            self._keeper.forgotten(call)
+            self._records.forgotten(call)
 
     def blobs(self) -> set[str]:
-        """The blobs that arguments, results and yielded values are in."""
+        """Return the blobs that hold arguments, results and yielded values."""
         found: set[str] = set()
         for call in self._calls.values():
             found.update(item.content.args_blob_id for item in call.inputs.values() if not item.done)
@@ -123,6 +108,12 @@ class Calls(Service):
     def _is_expired(self, call: FunctionCall) -> bool:
         return not call.unfinished and max(call.created_at, call.last_result_at) < self._clock() - RESULTS_KEPT
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "one idempotency key makes one call, over restarts too; whether the live service deduplicates is not known."
+        ),
+    )
     async def FunctionMap(self, request: api_pb2.FunctionMapRequest, caller: Caller) -> api_pb2.FunctionMapResponse:
         function = self._functions.get(request.function_id)
         if function.callable_reason:
@@ -133,21 +124,29 @@ class Calls(Service):
             kind=request.function_call_type,
             invocation=request.function_call_invocation_type,
             parent_input_id=request.parent_input_id,
-            keeper=self._keeper,
+            observer=self._records,
         )
         self._calls[call.call_id] = call
-        self._keeper.called(call)
+        self._records.called(call)
         return message(
             api_pb2.FunctionMapResponse,
             function_call_id=call.call_id,
             function_call_jwt=call.call_id,
             pipelined_inputs=self._put(call, request.pipelined_inputs),
             retry_policy=function.spec.retry_policy,
-            # Retries are this side's: so they happen for a spawn as well, whose caller may be gone.
+            # The control plane retries: a spawn is retried too, although its caller may be gone.
             sync_client_retries_enabled=False,
             max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
         )
 
+    @rpc(
+        repeat=CHANGE,
+        retried_forever=True,
+        inferred=(
+            "the limits on waiting inputs count per function, or variant with options of its own; which words "
+            "they are refused with."
+        ),
+    )
     async def FunctionPutInputs(
         self, request: api_pb2.FunctionPutInputsRequest, caller: Caller
     ) -> api_pb2.FunctionPutInputsResponse:
@@ -173,32 +172,41 @@ class Calls(Service):
                 put.append(call.put(item))
             self._runner.submit(*put)
         except BaseException:
-            # The caller's error says that nothing was put: what was ends, and waits for nothing.
+            # The error tells the caller that no input was accepted: those put so far are cancelled.
             self._runner.cancel(put, terminate_containers=False)
             raise
         return [
-            # The SDK sends the jwts of all outstanding inputs with each FunctionGetOutputs: a short one is cheap.
+            # Short jwts are cheap: the SDK sends those of all outstanding inputs with each FunctionGetOutputs.
             api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=str(new.number))
             for new in put
         ]
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def FunctionFinishInputs(self, request: api_pb2.FunctionFinishInputsRequest, caller: Caller) -> Empty:
         self.get(request.function_call_id)
         return Empty()
 
+    @rpc(
+        repeat=Delivery(_delivers_outputs),
+        inferred=(
+            "the seven days for which results are kept count from the last result of the call; an input that was "
+            "running when the control plane ended runs again, with its whole time; outputs of a map that come "
+            "within 50 ms of the last answer share the next one."
+        ),
+    )
     async def FunctionGetOutputs(
         self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Wait up to ``timeout`` seconds for outputs; neither outputs nor unfinished inputs means that they expired."""
+        """Wait up to ``timeout`` seconds for outputs. No outputs and no unfinished inputs mean that they expired."""
         call = self._find(request.function_call_id)
         if call is None:
-            # The SDK makes OutputExpiredError of it.
+            # The SDK turns this into OutputExpiredError.
             return api_pb2.FunctionGetOutputsResponse()
         after = _place(request.last_entry_id)
         first = optional(request, "start_idx")
-        awaited = Awaited(call, after, first, optional(request, "end_idx"))
+        awaited = OutputWait(call, after, first, optional(request, "end_idx"))
         deadline = asyncio.get_running_loop().time() + request.timeout
-        if await call.changed.until(awaited.look, request.timeout) and first is None:
+        if await call.changed.until(awaited.is_over, request.timeout) and first is None:
             await _gather(call, deadline)
         places = awaited.places()[: request.max_values or None]
         answer = message(
@@ -214,6 +222,7 @@ class Calls(Service):
             call.clear(places)
         return answer
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def FunctionCallCancel(self, request: api_pb2.FunctionCallCancelRequest, caller: Caller) -> Empty:
         call = self.get(request.function_call_id)
         cancelled = [i for i in call.inputs.values() if not i.done]
@@ -223,11 +232,13 @@ class Calls(Service):
                 item.save()
         return Empty()
 
+    @rpc(repeat=READ)
     async def FunctionCallGetInfo(
         self, request: api_pb2.FunctionCallGetInfoRequest, caller: Caller
     ) -> api_pb2.FunctionCallGetInfoResponse:
         return api_pb2.FunctionCallGetInfoResponse(info=self.get(request.function_call_id).info)
 
+    @rpc(repeat=READ)
     async def FunctionCallFromId(
         self, request: api_pb2.FunctionCallFromIdRequest, caller: Caller
     ) -> api_pb2.FunctionCallFromIdResponse:
@@ -239,6 +250,7 @@ class Calls(Service):
             answer.metadata.app_id = call.function.app.app_id
         return answer
 
+    @rpc(repeat=READ)
     async def FunctionCallList(
         self, request: api_pb2.FunctionCallListRequest, caller: Caller
     ) -> api_pb2.FunctionCallListResponse:
@@ -246,6 +258,7 @@ class Calls(Service):
             function_calls=[c.info for c in self._calls.values() if c.function.object_id == request.function_id]
         )
 
+    @rpc(repeat=READ)
     async def FunctionGetCallGraph(
         self, request: api_pb2.FunctionGetCallGraphRequest, caller: Caller
     ) -> api_pb2.FunctionGetCallGraphResponse:
@@ -273,9 +286,15 @@ class Calls(Service):
                 queue += children.get(item.input_id, ())
         return answer
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=("a generator that runs again after its container was lost yields each value once to its client."),
+    )
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
-        """Take what a generator yields from the container that runs it; what comes from another one is dropped, as is a
-        result: its own was taken from it meanwhile, or it never had it."""
+        """Add the chunks that a generator yields, from the container that runs it.
+
+        Chunks from another container are dropped, as results are: the input was taken from it, or it never had it.
+        """
         if caller.container_id is None:
             raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
         call = self.get(request.function_call_id)
@@ -283,10 +302,11 @@ class Calls(Service):
             call.yielded(request.data_chunks)
         return Empty()
 
+    @rpc(repeat=READ)
     async def FunctionCallGetDataOut(
         self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DataChunk]:
-        """Stream what a generator yields, until nothing is left to come."""
+        """Stream the chunks of a generator until the last one."""
         call = self.get(request.function_call_id)
         sent = 0
         while True:
@@ -301,7 +321,7 @@ class Calls(Service):
 
 
 async def _gather(call: FunctionCall, deadline: float) -> None:
-    """Wait for further outputs if the last ones were handed over a moment ago; not longer than until ``deadline``."""
+    """Wait for further outputs if a client got some a moment ago, until ``deadline`` at most."""
     until = min(call.handed_over_at + OUTPUTS_GATHERED, deadline)
     remaining = until - asyncio.get_running_loop().time()
     if remaining > 0:
@@ -309,8 +329,8 @@ async def _gather(call: FunctionCall, deadline: float) -> None:
 
 
 def _place(entry_id: str) -> int:
-    """Return how many outputs a client has, read off the ``last_entry_id`` that it was given."""
+    """Return how many outputs a client has, from its ``last_entry_id``."""
     number = entry_id.partition("-")[0] or "0"
     if not (number.isascii() and number.isdecimal()):
-        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one from an earlier answer")
+        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one of an earlier answer")
     return int(number)

@@ -1,4 +1,4 @@
-"""What becomes of an input that a container had: its result, another try, or the reason why there is none.
+"""The outcome of an input after its container reported or ended: a result, another try, or a failure.
 
 Owns retries, timeouts, cancellation and lost containers, as far as the input is concerned. Where it runs next is
 pools.py's, which gives the two ways back to it.
@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
+from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,8 @@ log = logging.getLogger(__name__)
 #: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
 CRASH_TRIES = 3
 
-#: Seconds until an input whose container was lost is tried again; doubled each time.
-CRASH_BACKOFF = 0.25
+#: The pauses until an input whose container was lost is tried again.
+CRASH_BACKOFF = Backoff(0.25, 30.0)
 
 #: Seconds for an input that ran out of time to end on its own, before its container is killed. Inferred.
 TIMEOUT_GRACE = 5.0
@@ -60,7 +61,7 @@ class Outcomes:
         timer = self._timers.pop(item.input_id, None)
         if timer is not None:
             timer.cancel()
-        container.take_back(item)
+        container.release_input(item)
 
     def settle(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
         """Resolve the input, or try it again where the function's retry policy says so."""
@@ -94,7 +95,7 @@ class Outcomes:
         reason = f"container {container.container_id} {ending} while running this input"
         log.info("%s (%s, loss %d)", reason, item.input_id, item.crashes)
         if item.call.function.app.is_deployed and item.crashes < CRASH_TRIES:
-            self._later(CRASH_BACKOFF * 2 ** (item.crashes - 1), item)
+            self._later(CRASH_BACKOFF.after(item.crashes), item)
             return
         if item.crashes > 1:
             reason += f"; it was the last of {item.crashes} containers lost to it"
@@ -119,8 +120,8 @@ class Outcomes:
             timer.cancel()
 
     def _tell_to_end(self, container: Container, item: Input, grace: float, what: str) -> None:
-        container.news.notify()
-        if container.room > 1:
+        container.changes.notify()
+        if container.concurrency > 1:
             # One cancelled synchronous input ends the whole container: the others are not to blame.
             container.blameless_until = time.monotonic() + grace
         reason = f"it {what} input {item.input_id} for {grace:g} s"

@@ -1,4 +1,4 @@
-"""The results that the control plane gives in a container's stead, and how a process's end reads in them.
+"""Results that the control plane creates for a container, and descriptions of exit codes.
 
 Owns the words that a user reads when nothing of theirs could report: timeouts, cancellations, crashes. What a status is
 raised as is the SDK's ``_process_result`` (modal/_utils/function_utils.py); it reads no words, and all are inferred.

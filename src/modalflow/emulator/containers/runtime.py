@@ -1,4 +1,4 @@
-"""The RPCs that the container runtime calls, and those with which people look at containers.
+"""The RPCs of the container runtime, and those that inspect containers.
 
 Owns the translation between the protocol and pools.py, which does the deciding.
 """
@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.calls.function_call import Input
-from modalflow.emulator.containers import hints
 from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.functions.functions import Functions
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ, Anew, Delivery
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.state.disk_space import SMALL
+from modalflow.emulator.volumes.volumes import Volumes
 
 #: Seconds for which a heartbeat is held. The runtime gives up on one after 15.1 s and sends the next 15 s after the
 #: last, so this leaves a second in which a cancellation has to wait.
@@ -31,31 +33,21 @@ HEARTBEAT_HELD = 14.0
 LINGER_STEP = 0.01
 
 
+def _delivers_inputs(_request: Message, answer: api_pb2.FunctionGetInputsResponse) -> bool:
+    return bool(answer.inputs)
+
+
+def _is_large_result(request: api_pb2.FunctionPutOutputsRequest) -> bool:
+    """Return whether there is a result that a full disk refuses: the container reports that as a small failure."""
+    succeeded = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
+    return request.ByteSize() > SMALL and any(o.result.status == succeeded for o in request.outputs)
+
+
 class Runtime(Service):
     """Answers containers."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "ContainerHeartbeat": "held until there is something to cancel, at most 14 s.",
-        "TaskResult": (
-            "three containers that end before they took an input, one after another, fail the inputs that wait: of a "
-            "deployed app too, for which Modal would go on trying."
-        ),
-        "ContainerStop": "what the container ran is started again in another one, as the same input.",
-        "FunctionGetDynamicConcurrency": "the target is the answer: no load is measured.",
-    }
-
-    def __init__(
-        self,
-        functions: Functions,
-        pools: Pools,
-        environments: Environments,
-        on_output: Callable[[str], None] = lambda _container_id: None,
-    ) -> None:
-        """``on_output`` is called with the id of a container that has finished an input."""
-        self._on_output = on_output
-        self._functions = functions
-        self._pools = pools
-        self._environments = environments
+    def __init__(self, environments: Environments, functions: Functions, pools: Pools, volumes: Volumes) -> None:
+        self._environments, self._functions, self._pools, self._volumes = environments, functions, pools, volumes
 
     def _container(self, caller: Caller) -> Container:
         container = self._pools.container(caller.container_id)
@@ -63,25 +55,31 @@ class Runtime(Service):
             raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
         return container
 
+    @rpc(repeat=READ)
     async def ContainerHello(self, request: Empty, caller: Caller) -> Empty:
         container = self._container(caller)
         container.last_heard = time.monotonic()
-        self._pools.said_hello(container)
+        container.on_hello()
         return Empty()
 
+    @rpc(
+        repeat=Anew("it is held until there is news, and news is told until the container acts on it"),
+        inferred="held until there is something to cancel, at most 14 s.",
+    )
     async def ContainerHeartbeat(
         self, request: api_pb2.ContainerHeartbeatRequest, caller: Caller
     ) -> api_pb2.ContainerHeartbeatResponse:
         """Answer when there is something to cancel, or after a while."""
         container = self._container(caller)
         container.last_heard = time.monotonic()
-        await container.news.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
+        await container.changes.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
         container.last_heard = time.monotonic()
         cancelled = container.cancellations()
         if not cancelled:
             return api_pb2.ContainerHeartbeatResponse()
         return api_pb2.ContainerHeartbeatResponse(cancel_input_event=api_pb2.CancelInputEvent(input_ids=cancelled))
 
+    @rpc(repeat=Delivery(_delivers_inputs))
     async def FunctionGetInputs(
         self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetInputsResponse:
@@ -112,12 +110,14 @@ class Runtime(Service):
                 break
             await asyncio.sleep(LINGER_STEP)
 
+    @rpc(repeat=READ, inferred="the target is the answer: no load is measured.")
     async def FunctionGetDynamicConcurrency(
         self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
     ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
         """A container runs its target number of inputs; more containers take the rest."""
         return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
 
+    @rpc(repeat=CHANGE, needs_room=_is_large_result, retried_forever=True)
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         container = self._container(caller)
         if container.process is not None:
@@ -129,9 +129,17 @@ class Runtime(Service):
                 continue
             result = hints.explained(output.result, container.missing)
             self._pools.put(container, item, result, output.data_format)
-        self._on_output(container.container_id)
+        self._volumes.commit_soon(container.container_id)
         return Empty()
 
+    @rpc(
+        repeat=CHANGE,
+        needs_room=False,
+        inferred=(
+            "three containers that end before they took an input, one after another, fail the inputs that wait: "
+            "of a deployed app too, for which Modal would go on trying."
+        ),
+    )
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
         """The container could not import or enter the user's code, or failed while it left it."""
         container = self._container(caller)
@@ -139,6 +147,11 @@ class Runtime(Service):
             container.start_failure = hints.explained(request.result, container.missing)
         return Empty()
 
+    @rpc(
+        repeat=CHANGE,
+        needs_room=False,
+        inferred="what the container ran is started again in another one, as the same input.",
+    )
     async def ContainerStop(
         self, request: api_pb2.ContainerStopRequest, caller: Caller
     ) -> api_pb2.ContainerStopResponse:
@@ -148,6 +161,7 @@ class Runtime(Service):
         self._pools.stop_container(container, graceful=bool(optional(request, "graceful")))
         return api_pb2.ContainerStopResponse()
 
+    @rpc(repeat=READ)
     async def TaskList(self, request: api_pb2.TaskListRequest, caller: Caller) -> api_pb2.TaskListResponse:
         environment = self._environments.resolve(request.environment_name)
         app_id = optional(request, "app_id")
@@ -166,6 +180,7 @@ class Runtime(Service):
             ]
         )
 
+    @rpc(repeat=READ)
     async def TaskGetInfo(self, request: api_pb2.TaskGetInfoRequest, caller: Caller) -> api_pb2.TaskGetInfoResponse:
         container = self._pools.container(request.task_id)
         if container is None:
@@ -182,6 +197,7 @@ class Runtime(Service):
             ),
         )
 
+    @rpc(repeat=READ)
     async def FunctionGetCurrentStats(
         self, request: api_pb2.FunctionGetCurrentStatsRequest, caller: Caller
     ) -> api_pb2.FunctionStats:
@@ -194,6 +210,7 @@ class Runtime(Service):
             input_headroom=sum(c.free for c in pool.current),
         )
 
+    @rpc(repeat=CHANGE)
     async def FunctionUpdateSchedulingParams(
         self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:

@@ -1,24 +1,25 @@
 """The functions and classes of apps: made by a deployment, found by name, bound to options and parameters.
 
-Owns which ones there are. A deployment stages definitions, and publishing the app makes them current, all at once. One
-function is definitions.py's.
+Owns which ones exist. A deployment stages definitions; publishing the app makes them current, all at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import App, Apps
-from modalflow.emulator.apps.versions import KEPT_VERSIONS, Version, kept_version
-from modalflow.emulator.functions.definitions import Function, refuse_unsupported
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.apps.apps import Apps
+from modalflow.emulator.apps.version import KEPT_VERSIONS, Version
+from modalflow.emulator.functions.function import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.cloud_buckets import check_mount
 from modalflow.emulator.state.journal import Journal, Table
@@ -27,7 +28,7 @@ from modalflow.emulator.state.records import Record
 
 @dataclass(eq=False)
 class Class:
-    """A class of an app. Its calls go to the function ``<tag>.*``, which has all its methods."""
+    """A class of an app. Its calls go to the function ``<tag>.*``, with all its methods."""
 
     app: App
     object_id: str = field(default_factory=lambda: new_id("cs"))
@@ -41,46 +42,28 @@ def _encode(function: Function) -> dict[str, Any]:
 
 
 class Functions(Service):
-    """Answers the RPCs about functions and classes as definitions."""
+    """The RPCs about the definitions of functions and classes."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "FunctionCreate": (
-            "more cores or memory than the machine has are cut down to what it has, with a line in the log; a memory "
-            "limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the credentials "
-            "of the mount are not looked at."
-        ),
-        "FunctionBindParams": (
-            "the same options and parameters are the same variant, with the same containers, whoever asks."
-        ),
-    }
-
-    def __init__(self, apps: Apps, journal: Journal | None = None) -> None:
+    def __init__(self, apps: Apps, journal: Journal) -> None:
         self._apps = apps
         self._by_id: dict[str, Function] = {}
         self._classes: dict[str, Class] = {}
         self._variants: dict[tuple[str, bytes, bytes], Function] = {}
         self._pinned: dict[tuple[str, int], Function] = {}
-        journal = journal or Journal()
         self._records = journal.table("functions", _encode)
         self._definitions = journal.table("definitions", api_pb2.Function.SerializeToString)
         self._class_records: Table[Class] = journal.table("classes", lambda _class: None)
-        self.on_publish: list[Callable[[Function], None]] = []
-        """Called for every function whose definition changed or that left its app, after an app was published."""
-        self.volume_metadata: Callable[[str], api_pb2.VolumeMetadata] = lambda _id: api_pb2.VolumeMetadata()
-        apps.on_version.append(self._kept)
-        apps.on_publish.append(self._published)
-        apps.on_forget.append(self._forget)
         self._restore()
 
     def __iter__(self) -> Iterator[Function]:
         return iter(self._by_id.values())
 
     def save(self, function: Function) -> None:
-        """The function changed: what it is now outlives the control plane."""
+        """Record the function as it is now."""
         self._records.put(function.app.app_id, function.object_id, function)
 
     def _restore(self) -> None:
-        # In the order in which they were made: a variant comes after what it is a variant of.
+        # Oldest first: a variant comes after its parent.
         for app_id, function_id, body in self._records.load():
             parent = self._by_id.get(body["parent_id"])
             function = _RECORD.decode(body, app=self._apps.get(app_id), parent=parent)
@@ -94,7 +77,8 @@ class Functions(Service):
         for app_id, class_id, _ in self._class_records.load():
             self._classes[class_id] = Class(self._apps.get(app_id), class_id)
 
-    def _forget(self, app: App) -> None:
+    def forget_app(self, app: App) -> None:
+        """Forget the functions and classes of an app that no caller can ask about any more."""
         for function in [f for f in self._by_id.values() if f.app is app]:
             del self._by_id[function.object_id]
             self._definitions.discard_all(function.object_id)
@@ -114,36 +98,12 @@ class Functions(Service):
         return function
 
     def variants(self, root: Function) -> list[Function]:
-        """The function and everything bound to it."""
+        """Return the function and everything bound to it."""
         bound = [*self._pinned.values(), *self._variants.values()]
         return [root, *(v for v in bound if v.root is root)]
 
-    def layout(self, app: App, dependencies: list[str] | None = None, version: int = 0) -> api_pb2.AppLayout:
-        """What the app consists of, or did in a version; ``dependencies`` are ids of what else a container looks for.
-
-        A function of a version calls the others of its app as they are now. Inferred: their ids stay the same over all
-        versions.
-        """
-        parts = app.versions[version] if version else app
-        layout = api_pb2.AppLayout(function_ids=parts.function_ids, class_ids=parts.class_ids)
-        for function_id in parts.function_ids.values():
-            layout.objects.add(
-                object_id=function_id, function_handle_metadata=self._by_id[function_id].handle_metadata()
-            )
-        for class_id in parts.class_ids.values():
-            layout.objects.add(object_id=class_id, class_handle_metadata=api_pb2.ClassHandleMetadata())
-        listed = {o.object_id for o in layout.objects}
-        for object_id in dependencies or ():
-            if object_id in listed:
-                continue
-            listed.add(object_id)
-            if object_id.startswith("vo-"):
-                layout.objects.add(object_id=object_id, volume_metadata=self.volume_metadata(object_id))
-            else:
-                layout.objects.add(object_id=object_id)
-        return layout
-
-    def _kept(self, app: App, version: Version) -> None:
+    def keep(self, version: Version) -> None:
+        """Keep the staged definitions of a version's functions; NOT_FOUND, with nothing changed, for an unknown id."""
         for function in [self.get(function_id) for function_id in version.function_ids.values()]:
             before = set(function.definitions)
             function.keep(version.number, version.copy_of, version.number - KEPT_VERSIONS + 1)
@@ -152,7 +112,11 @@ class Functions(Service):
                 self._definitions.discard(function.object_id, str(expired))
             self.save(function)
 
-    def _published(self, app: App, removed: set[str]) -> None:
+    def publish(self, app: App, removed: set[str]) -> list[Function]:
+        """Make the app's production version current; return every function that changed or left the app.
+
+        ``removed`` are the ids that the app's layout no longer has.
+        """
         changed: list[Function] = []
         for function_id in app.function_ids.values():
             function = self._by_id[function_id]
@@ -164,12 +128,11 @@ class Functions(Service):
             changed += self.variants(function)
         for function in changed:
             self.save(function)
-            for listener in self.on_publish:
-                listener(function)
+        return changed
 
     def _find(self, app_name: str, environment_name: str, tag: str, version: int = 0) -> Function:
         app = self._apps.deployed(app_name, environment_name)
-        parts = kept_version(app, version) if version else app
+        parts = app.kept_version(version) if version else app
         function_id = parts.function_ids.get(tag)
         if function_id is None:
             if tag in parts.class_ids:
@@ -179,12 +142,12 @@ class Functions(Service):
         return self._pin(self._by_id[function_id], version)
 
     def _pin(self, function: Function, version: int) -> Function:
-        """Return the function as it is in that version of its app, whatever is deployed later; itself for 0."""
+        """Return the function pinned to that version of its app; itself for 0."""
         if not version:
             return function
         root = function.root
         if version not in root.definitions:
-            kept_version(root.app, version)
+            root.app.kept_version(version)
             raise GRPCError(Status.NOT_FOUND, f"Version v{version} of the app has no function {root.tag!r}")
         pinned = self._pinned.get((root.object_id, version))
         if pinned is None:
@@ -204,6 +167,7 @@ class Functions(Service):
         self._by_id[function.object_id] = function
         return function
 
+    @rpc(repeat=CHANGE)
     async def FunctionPrecreate(
         self, request: api_pb2.FunctionPrecreateRequest, caller: Caller
     ) -> api_pb2.FunctionPrecreateResponse:
@@ -218,7 +182,7 @@ class Functions(Service):
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
-        # Before an image is built for it, as far as the SDK says so early what the function is.
+        # Before an image is built for it, as far as the SDK describes the function this early.
         refuse_unsupported(sketch)
         function = self._existing_or_new(app, request.function_name, request.existing_function_id)
         if not function.revision:
@@ -228,6 +192,14 @@ class Functions(Service):
             function_id=function.object_id, handle_metadata=function.handle_metadata(sketch)
         )
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "more cores or memory than the machine has are cut down to what it has, with a line in the log; a "
+            "memory limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the "
+            "credentials of the mount are ignored."
+        ),
+    )
     async def FunctionCreate(
         self, request: api_pb2.FunctionCreateRequest, caller: Caller
     ) -> api_pb2.FunctionCreateResponse:
@@ -260,6 +232,7 @@ class Functions(Service):
             handle_metadata=function.handle_metadata(definition),
         )
 
+    @rpc(repeat=READ)
     async def FunctionGet(self, request: api_pb2.FunctionGetRequest, caller: Caller) -> api_pb2.FunctionGetResponse:
         version = optional(request, "app_version") or 0
         function = self._find(request.app_name, request.environment_name, request.object_tag, version)
@@ -270,16 +243,21 @@ class Functions(Service):
             function=function.data(),
         )
 
+    @rpc(repeat=READ)
     async def FunctionGetById(
         self, request: api_pb2.FunctionGetByIdRequest, caller: Caller
     ) -> api_pb2.FunctionGetByIdResponse:
         function = self.get(request.function_id)
         return api_pb2.FunctionGetByIdResponse(function=function.data(), handle_metadata=function.handle_metadata())
 
+    @rpc(
+        repeat=CHANGE,
+        inferred="the same options and parameters share a variant and its containers, for all callers.",
+    )
     async def FunctionBindParams(
         self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
     ) -> api_pb2.FunctionBindParamsResponse:
-        """Return the variant with these options and parameters: the same one, and its containers, for the same ones."""
+        """Return the variant with these options and parameters; the same ones share a variant and its containers."""
         options = request.function_options
         for mount in options.cloud_bucket_mounts:
             check_mount(mount)
@@ -302,9 +280,7 @@ class Functions(Service):
             bound_function_id=variant.object_id, handle_metadata=variant.handle_metadata()
         )
 
-    async def AppGetLayout(self, request: api_pb2.AppGetLayoutRequest, caller: Caller) -> api_pb2.AppGetLayoutResponse:
-        return api_pb2.AppGetLayoutResponse(app_layout=self.layout(self._apps.get(request.app_id)))
-
+    @rpc(repeat=CHANGE)
     async def ClassCreate(self, request: api_pb2.ClassCreateRequest, caller: Caller) -> api_pb2.ClassCreateResponse:
         app = self._apps.live(request.app_id)
         existing = self._classes.get(request.existing_class_id)
@@ -314,10 +290,11 @@ class Functions(Service):
             self._class_records.put(app.app_id, existing.object_id, existing)
         return api_pb2.ClassCreateResponse(class_id=existing.object_id, handle_metadata=api_pb2.ClassHandleMetadata())
 
+    @rpc(repeat=READ)
     async def ClassGet(self, request: api_pb2.ClassGetRequest, caller: Caller) -> api_pb2.ClassGetResponse:
         app = self._apps.deployed(request.app_name, request.environment_name)
         version = optional(request, "app_version") or 0
-        parts = kept_version(app, version) if version else app
+        parts = app.kept_version(version) if version else app
         class_id = parts.class_ids.get(request.object_tag)
         if class_id is None:
             raise GRPCError(Status.NOT_FOUND, f"App {request.app_name!r} has no class {request.object_tag!r}")
@@ -325,11 +302,11 @@ class Functions(Service):
 
 
 def _key(parent: Function, params: bytes, options: api_pb2.FunctionOptions | None) -> tuple[str, bytes, bytes]:
-    """What a variant is found again by."""
+    """Return the key of a variant."""
     return parent.object_id, params, b"" if options is None else options.SerializeToString(deterministic=True)
 
 
 def _class_lookup_details() -> list[Message]:
-    """What the SDK recognises a lookup of a class as a function by, where it knows such a message."""
+    """Return the details by which the SDK recognises a lookup of a class as a function, if it knows that message."""
     kind = getattr(api_pb2, "FunctionLookupError", None)
     return [] if kind is None else [kind(reason=kind.REASON_CLASS_NAME_USED)]

@@ -1,4 +1,4 @@
-"""One build: a recipe's steps done one after another, and all that is said meanwhile.
+"""One image build: execute the steps of a recipe and log their output.
 
 Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
 builds there are images.py's.
@@ -17,10 +17,10 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.images import pip, python_envs
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
-from modalflow.emulator.images.layers import Draft, Layers
+from modalflow.emulator.images.layers import Draft, ImageLayers
 from modalflow.emulator.images.recipe import Copy, Recipe, Source
 from modalflow.emulator.logs.log_lines import Unfinished
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message, sendable
 from modalflow.emulator.services.mounts import make_parents
 from modalflow.emulator.state.broadcast import Changes
@@ -91,11 +91,11 @@ class Build:
         self.result = message(api_pb2.GenericResult, status=status, exception=self.blotted(exception))
         self.changed.notify()
 
-    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[Entry]:
+    def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[LogEntry]:
         """Return some lines as entries of a log, marked by what ``unfinished`` knows of those before."""
         unfinished = unfinished or Unfinished()
         return [
-            unfinished.marked(Entry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
+            unfinished.marked(LogEntry(number, line.timestamp_ns, line.data, line.file_descriptor, "", "", "", "", ""))
             for number, line in enumerate(self.lines[since:until], since + 1)
         ]
 
@@ -114,7 +114,7 @@ def _begun_secret(text: str, secrets: tuple[str, ...]) -> int:
 
 
 @dataclass(frozen=True)
-class Made:
+class BuildResult:
     """Which layers an image's files and packages are in; empty: the host's alone."""
 
     files: str = ""
@@ -124,14 +124,14 @@ class Made:
 class Builder:
     """Does what recipes say."""
 
-    def __init__(self, state: StateDir, layers: Layers, programs: pip.Programs) -> None:
+    def __init__(self, state: StateDir, layers: ImageLayers, programs: pip.Programs) -> None:
         self._layers = layers
         self._content = state.files
         self._cache = state.root / "pip-cache"
         self._hidden = state.root
         self._programs = programs
 
-    async def make(self, name: str, recipe: Recipe, below: Made, build: Build) -> Made:
+    async def make(self, name: str, recipe: Recipe, below: BuildResult, build: Build) -> BuildResult:
         """Make the layer, under that name; InstallError if pip cannot."""
         if self._layers.has(name):
             self._tell_steps(recipe, build)
@@ -150,7 +150,7 @@ class Builder:
             work.discard()
             raise
 
-    def adopt(self, name: str, below: Made, written: Path) -> Made:
+    def adopt(self, name: str, below: BuildResult, written: Path) -> BuildResult:
         """Make the layer of what a function wrote: a tree of files that lies over those below."""
         if not any(written.iterdir()):
             return below
@@ -162,8 +162,8 @@ class Builder:
             work.discard()
             raise
 
-    def _found(self, name: str, below: Made) -> Made:
-        return Made(
+    def _found(self, name: str, below: BuildResult) -> BuildResult:
+        return BuildResult(
             files=name if self._layers.files(name).is_dir() else below.files,
             python=name if self._layers.python(name).is_dir() else below.python,
         )
@@ -216,7 +216,7 @@ class Builder:
 class _Work:
     """A layer while it is made: nothing on disk until a step needs it."""
 
-    def __init__(self, layers: Layers, name: str, below: Made) -> None:
+    def __init__(self, layers: ImageLayers, name: str, below: BuildResult) -> None:
         self._layers, self._name, self._below = layers, name, below
         self._draft: Draft | None = None
 
@@ -245,10 +245,10 @@ class _Work:
     def own_python(self) -> Path:
         return self._begun().take_python(self._layers.python(self._below.python) if self._below.python else None)
 
-    def settle(self) -> Made:
+    def settle(self) -> BuildResult:
         if self._draft is None:
             return self._below
-        made = Made(
+        made = BuildResult(
             files=self._name if self._draft.files.exists() else self._below.files,
             python=self._name if self._draft.python.exists() else self._below.python,
         )
@@ -282,6 +282,6 @@ def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
         target.chmod(source.mode or 0o644)
 
 
-def packages(layers: Layers, made: Made) -> dict[str, str]:
+def packages(layers: ImageLayers, made: BuildResult) -> dict[str, str]:
     """The packages that an image has over the host's: name → version."""
     return python_envs.installed(layers.python(made.python)) if made.python else {}

@@ -1,4 +1,4 @@
-"""Image.run_function: a function that builds a layer by running once, in a container of the image so far.
+"""Image.run_function: build a layer by running a function once in a container of the image.
 
 Owns that one run: the call, what the function prints, what it leaves behind. Which layer it becomes is images.py's.
 """
@@ -10,12 +10,14 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.pools import Pools
-from modalflow.emulator.functions.definitions import Building
+from modalflow.emulator.functions.function import Building
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.builder import Build, BuildFunctionError
 from modalflow.emulator.images.layer_capture import prune
+from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.store import StateDir
 
 #: How often the end of the container, or of the call, is looked for at the latest.
@@ -27,6 +29,8 @@ class BuildingFunctions:
 
     def __init__(self, state: StateDir, functions: Functions, pools: Pools) -> None:
         self._state, self._functions, self._pools = state, functions, pools
+        # A build that the end of the control plane interrupts is not resumed: its calls are not on disk.
+        self._records = CallRecords(Journal())
 
     async def run(self, function_id: str, content: api_pb2.FunctionInput, build: Build, kept: Path) -> None:
         """Run the function; ``kept`` holds afterwards what it wrote. BuildFunctionError if it fails."""
@@ -38,12 +42,13 @@ class BuildingFunctions:
         # One container, which ends with its one input: what it wrote is whole then.
         definition.max_inputs = 1
         definition.ClearField("retry_policy")
-        function.building = building = Building(build.piece, kept)
+        function.building = building = Building(build, kept)
         function.definition, function.revision = definition, 1
         call = FunctionCall(
             function=function,
             kind=api_pb2.FUNCTION_CALL_TYPE_UNARY,
             invocation=api_pb2.FUNCTION_CALL_INVOCATION_TYPE_SYNC,
+            observer=self._records,
         )
         item = call.put(api_pb2.FunctionPutInputsItem(idx=0, input=content))
         try:

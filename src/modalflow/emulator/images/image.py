@@ -1,4 +1,4 @@
-"""One image: a layer with all that those below it add up to, and its record.
+"""One image: its layer, the sum of all layers below, and its record in the journal.
 
 Owns the state of an image. Which ones there are, and how one comes to be, is images.py's.
 """
@@ -13,8 +13,8 @@ from typing import Any
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.builder import Build, Made
-from modalflow.emulator.images.recipe import Settings
+from modalflow.emulator.images.builder import Build, BuildResult
+from modalflow.emulator.images.recipe import ImageSettings
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 
@@ -29,8 +29,8 @@ class Image:
     image_id: str
     identity: str
     """A hash of what the layer and those below it are made from."""
-    settings: Settings = field(default_factory=Settings)
-    made: Made = field(default_factory=Made)
+    settings: ImageSettings = field(default_factory=ImageSettings)
+    made: BuildResult = field(default_factory=BuildResult)
     bases: tuple[str, ...] = ()
     builder_version: str = IMAGE_BUILDER_VERSION
     packages: Mapping[str, str] = field(default_factory=dict)
@@ -95,8 +95,8 @@ def decode(image_id: str, record: Mapping[str, Any]) -> Image:
     return Image(
         image_id=image_id,
         identity=record["identity"],
-        settings=Settings(variables, record["workdir"], record["base"], tuple(record.get("missing", ()))),
-        made=Made(record["files"], record["python"]),
+        settings=ImageSettings(variables, record["workdir"], record["base"], tuple(record.get("missing", ()))),
+        made=BuildResult(record["files"], record["python"]),
         bases=tuple(record["bases"]),
         builder_version=record["builder_version"],
         packages=record["packages"],

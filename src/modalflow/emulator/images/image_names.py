@@ -1,4 +1,4 @@
-"""Named images: which image stands behind ``name:tag`` in which environment, and which ones did before.
+"""Named images: the image behind ``name:tag`` in an environment, and earlier ones.
 
 Owns names and their history. Images themselves are images.py's.
 """
@@ -6,17 +6,17 @@ Owns names and their history. Images themselves are images.py's.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.images.images import Images
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.images.image_store import ImageStore
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.registry import CREATED_BY
@@ -38,20 +38,16 @@ class Revision:
 class ImageNames(Service):
     """Answers the RPCs about named images."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "ImageListTags": "what page tokens look like.",
-        "ImagePublish": "a name that is published again keeps its earlier images as revisions, all of them.",
-    }
-
-    def __init__(self, state: StateDir, environments: Environments, images: Images) -> None:
+    def __init__(self, state: StateDir, environments: Environments, images: ImageStore) -> None:
         self._environments, self._images = environments, images
         self._revisions: dict[tuple[str, str], list[Revision]] = {}
         """By environment and ``name:tag``, oldest first."""
         self._table = state.journal.table("image_names", _encode)
         for environment, tag, revisions in self._table.load():
             self._revisions[environment, tag] = [Revision(*revision) for revision in revisions]
-        environments.subscribe(self._environment_changed)
+        environments.subscribe(self)
 
+    @rpc(repeat=CHANGE, inferred="a name that is published again keeps its earlier images as revisions, all of them.")
     async def ImagePublish(self, request: api_pb2.ImagePublishRequest, caller: Caller) -> api_pb2.ImagePublishResponse:
         self._images.get(request.image_id)
         where = self._place(request.tag, request.environment_name)
@@ -60,12 +56,14 @@ class ImageNames(Service):
         self._table.put(*where, self._revisions[where])
         return message(api_pb2.ImagePublishResponse, image_id=request.image_id, revision_id=revision.revision_id)
 
+    @rpc(repeat=READ)
     async def ImageGetByTag(
         self, request: api_pb2.ImageGetByTagRequest, caller: Caller
     ) -> api_pb2.ImageGetByTagResponse:
         image = self._images.get(self._published(*self._place(request.tag, request.environment_name))[-1].image_id)
         return message(api_pb2.ImageGetByTagResponse, image_id=image.image_id, metadata=image.metadata)
 
+    @rpc(repeat=READ, inferred="what page tokens look like.")
     async def ImageListTags(
         self, request: api_pb2.ImageListTagsRequest, caller: Caller
     ) -> api_pb2.ImageListTagsResponse:
@@ -102,6 +100,7 @@ class ImageNames(Service):
             environment_name=environment,
         )
 
+    @rpc(repeat=READ)
     async def ImageTagRevisions(
         self, request: api_pb2.ImageTagRevisionsRequest, caller: Caller
     ) -> api_pb2.ImageTagRevisionsResponse:
@@ -128,6 +127,7 @@ class ImageNames(Service):
             environment_name=environment,
         )
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def ImageNameDelete(self, request: api_pb2.ImageNameDeleteRequest, caller: Caller) -> Empty:
         where = self._place(request.tag, "")
         self._published(*where)
@@ -148,7 +148,7 @@ class ImageNames(Service):
             raise GRPCError(Status.NOT_FOUND, f"No image is published as {tag!r} in environment {environment!r}")
         return revisions
 
-    def _environment_changed(self, old: str, new: str | None) -> None:
+    def environment_changed(self, old: str, new: str | None) -> None:
         for where, tag in [key for key in self._revisions if key[0] == old]:
             revisions = self._revisions.pop((where, tag))
             self._table.discard(where, tag)

@@ -1,4 +1,4 @@
-"""Images: the RPCs about them, which ones there are, and which one a definition stands for.
+"""The RPCs of images, and the image for a definition.
 
 Owns images as records: chains of layers, what they add up to, their builds. A layer's definition is read by recipes.py
 and made by building.py; names are image_names.py's. A container runs in the Python of the host, with the image's
@@ -15,35 +15,35 @@ import secrets as random
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.containers.hints import unexecuted
+from modalflow.emulator.containers.launch.hints import unexecuted
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.images.builder import (
     Build,
     Builder,
     BuildFunctionError,
-    Made,
+    BuildResult,
     StepError,
     packages,
     secrets_to_blot,
 )
-from modalflow.emulator.images.image import Image, decode, encode
-from modalflow.emulator.images.layers import Layers
+from modalflow.emulator.images.building_functions import BuildingFunctions
+from modalflow.emulator.images.image import Image
+from modalflow.emulator.images.image_store import SUCCESS, ImageStore, builder_app_id
 from modalflow.emulator.images.pip import InstallError, Programs
-from modalflow.emulator.images.recipe import Recipe, RecipeError, Settings, Source, read
+from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
-from modalflow.emulator.logs.log_records import Entry
-from modalflow.emulator.logs.logs import item
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.logs.log_messages import item
 from modalflow.emulator.rpc.failures import described
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.services.mounts import Mounts
@@ -52,58 +52,26 @@ from modalflow.emulator.state.store import StateDir
 
 log = logging.getLogger(__name__)
 
-SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 FAILURE = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
-
-#: Runs the function of Image.run_function: its id, its input, the build that tells of it, and a folder for what it
-#: writes. Raises BuildFunctionError.
-RunFunction = Callable[[str, api_pb2.FunctionInput, Build, Path], Awaitable[None]]
 
 
 class Images(Service):
     """Answers the Image RPCs that are not about names."""
 
-    inferred: ClassVar[Mapping[str, str]] = {
-        "ImageGetOrCreate": (
-            "`debian_slim` and `from_registry` mean the host's Python; of RUN only what installs packages is executed, "
-            "and every other step is named in the logs of the build and of the function."
-        ),
-        "ImageDelete": "containers that run keep the image until they end.",
-        "ImageBuildChainGet": "the layers from the lowest up, each with the app that its log is fetched from.",
-    }
-
-    def __init__(self, state: StateDir, mounts: Mounts, secrets: Secrets, programs: Programs) -> None:
-        self._layers = Layers(state)
+    def __init__(
+        self,
+        state: StateDir,
+        store: ImageStore,
+        mounts: Mounts,
+        secrets: Secrets,
+        programs: Programs,
+        functions: BuildingFunctions,
+    ) -> None:
+        self._store, self._mounts, self._secrets, self._functions = store, mounts, secrets, functions
         self._folder = state.folder("images")
-        self._builder = Builder(state, self._layers, programs)
-        self._mounts, self._secrets = mounts, secrets
-        self._images: dict[str, Image] = {}
-        self._cached: dict[str, str] = {}
-        """By identity, the image that it stands for."""
+        self._builder = Builder(state, store.layers, programs)
         self._builds: set[asyncio.Task[None]] = set()
-        self.run_function: RunFunction | None = None
-        self._table = state.journal.table("images", encode)
-        self._cache_table = state.journal.table("image_cache", str)
-        for _, image_id, record in self._table.load():
-            self._images[image_id] = decode(image_id, record)
-        for _, identity, image_id in self._cache_table.load():
-            self._cached[identity] = image_id
-        self._layers.sweep({name for i in self._images.values() for name in (i.made.files, i.made.python)})
-
-    def get(self, image_id: str) -> Image:
-        image = self._images.get(image_id)
-        if image is None:
-            raise GRPCError(Status.NOT_FOUND, f"Image {image_id!r} not found")
-        return image
-
-    def files(self, image: Image) -> Path | None:
-        """The tree of files that lies over the host's root, None where the image has none."""
-        return self._layers.files(image.made.files) if image.made.files else None
-
-    def python(self, image: Image) -> Path | None:
-        """The image's environment, None where it has no packages of its own."""
-        return self._layers.python(image.made.python) if image.made.python else None
 
     async def close(self) -> None:
         """End what is being built; nothing of it stays."""
@@ -112,12 +80,19 @@ class Images(Service):
         while self._builds:
             await asyncio.wait(set(self._builds))
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "`debian_slim` and `from_registry` mean the host's Python; of RUN only what installs packages is "
+            "executed, and every other step is named in the logs of the build and of the function."
+        ),
+    )
     async def ImageGetOrCreate(
         self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
         """Return the image of that definition, its result absent while it is being built."""
         identity = self._identity(request)
-        image = None if request.force_build or request.ignore_cache else self._known(identity)
+        image = None if request.force_build or request.ignore_cache else self._store.cached(identity)
         if image is None:
             image = self._begin(request, identity)
         answer = message(api_pb2.ImageGetOrCreateResponse, image_id=image.image_id)
@@ -126,11 +101,12 @@ class Images(Service):
             answer.metadata.CopyFrom(image.metadata)
         return answer
 
+    @rpc(repeat=READ)
     async def ImageJoinStreaming(
         self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
         """Stream the build's log as it comes, then its result; after ``timeout`` seconds the SDK asks again."""
-        image = self.get(request.image_id)
+        image = self._store.get(request.image_id)
         build = image.build
         number = request.last_entry_id.partition("-")[0]
         sent = int(number) if number.isdecimal() else 0
@@ -160,58 +136,36 @@ class Images(Service):
                 return
             await build.changed.until(partial(build.has_news, sent), left)
 
+    @rpc(repeat=READ)
     async def ImageFromId(self, request: api_pb2.ImageFromIdRequest, caller: Caller) -> api_pb2.ImageFromIdResponse:
-        image = self.get(request.image_id)
+        image = self._store.get(request.image_id)
         return message(api_pb2.ImageFromIdResponse, image_id=image.image_id, metadata=image.metadata)
 
+    @rpc(repeat=READ, inferred="the layers from the lowest up, each with the app that its log is fetched from.")
     async def ImageBuildChainGet(
         self, request: api_pb2.ImageBuildChainGetRequest, caller: Caller
     ) -> api_pb2.ImageBuildChainGetResponse:
         """Return the layers from the lowest up, each with where its log is fetched from (inferred: as of an app)."""
-        chain: list[Image] = []
-        image: Image | None = self.get(request.image_id)
-        while image is not None:
-            chain.insert(0, image)
-            image = self._images.get(image.settings.base)
         answer = api_pb2.ImageBuildChainGetResponse()
-        for layer in chain:
+        for layer in reversed(list(self._store.chain(self._store.get(request.image_id)))):
             step = answer.build_steps.add(
-                image_id=layer.image_id, builder_app_id=_builder(layer.image_id), builder_task_id=""
+                image_id=layer.image_id, builder_app_id=builder_app_id(layer.image_id), builder_task_id=""
             )
             step.started_at.FromNanoseconds(int((layer.build.started_at - 1) * 1e9))
             step.finished_at.FromNanoseconds(int(((layer.build.finished_at or time.time()) + 1) * 1e9))
         return answer
 
-    def entries(self, app_id: str) -> list[Entry] | None:
-        """What was said in the build that an app's id stands for, None for an app that is one."""
-        image = self._images.get(app_id.replace("ap-", "im-", 1))
-        if image is None or app_id != _builder(image.image_id):
-            return None
-        return image.build.entries()
-
+    @rpc(repeat=CHANGE, needs_room=False, inferred="containers that run keep the image until they end.")
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
-        """Forget the image. Its layers go at the next start, if no other image has them: containers may run in them."""
-        if self.get(request.image_id).build.result is None:
+        image = self._store.get(request.image_id)
+        if image.build.result is None:
             raise GRPCError(Status.FAILED_PRECONDITION, f"Image {request.image_id!r} is being built")
-        del self._images[request.image_id]
-        self._table.discard("", request.image_id)
-        for identity in [i for i, image_id in self._cached.items() if image_id == request.image_id]:
-            del self._cached[identity]
-            self._cache_table.discard("", identity)
+        self._store.delete(image)
         return Empty()
-
-    def _known(self, identity: str) -> Image | None:
-        """The image of that identity, if it is being built or can be used."""
-        image = self._images.get(self._cached.get(identity, ""))
-        if image is None or (image.build.result is not None and image.build.result.status != SUCCESS):
-            return None
-        if any(not self._layers.has(name) for name in (image.made.files, image.made.python) if name):
-            return None
-        return image
 
     def _begin(self, request: api_pb2.ImageGetOrCreateRequest, identity: str) -> Image:
         definition = request.image
-        bases = {base.docker_tag: self.get(base.image_id) for base in definition.base_images}
+        bases = {base.docker_tag: self._store.get(base.image_id) for base in definition.base_images}
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
             values |= self._secrets.values(secret_id)
@@ -222,7 +176,7 @@ class Images(Service):
                 definition,
                 is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
                 bases={
-                    tag: Settings(base.variables, base.workdir, base.image_id, base.settings.missing)
+                    tag: ImageSettings(base.variables, base.workdir, base.image_id, base.settings.missing)
                     for tag, base in bases.items()
                 },
                 context=self._context(definition),
@@ -242,18 +196,16 @@ class Images(Service):
             image.build.end(FAILURE, str(recipe))
         else:
             self._make(image, recipe, request)
-        self._images[image.image_id] = image
+        self._store.add(image)
         if not request.ignore_cache:
-            self._cached[identity] = image.image_id
-            self._cache_table.put("", identity, image.image_id)
-        self._table.put("", image.image_id, image)
+            self._store.cache(identity, image)
         return image
 
     def _make(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
         """Begin the build, or end it where there is nothing to do."""
         image.settings = recipe.settings
-        below = self._images.get(recipe.settings.base)
-        image.made = below.made if below is not None else Made()
+        below = self._store.find(recipe.settings.base)
+        image.made = below.made if below is not None else BuildResult()
         image.packages = below.packages if below is not None else {}
         if not recipe.has_work and not request.image.HasField("build_function"):
             image.build.end(SUCCESS)
@@ -276,7 +228,7 @@ class Images(Service):
                 image.made = await self._built_by_function(image, request)
             else:
                 image.made = await self._builder.make(image.identity, recipe, image.made, build)
-            image.packages = await asyncio.to_thread(packages, self._layers, image.made)
+            image.packages = await asyncio.to_thread(packages, self._store.layers, image.made)
             build.say(f"Built image {image.image_id}\n")
             build.end(SUCCESS)
         except InstallError as error:
@@ -295,16 +247,16 @@ class Images(Service):
             if isinstance(error, KeyboardInterrupt):
                 raise
         finally:
-            if image.image_id in self._images:
-                self._table.put("", image.image_id, image)
+            self._store.save(image)
 
-    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> Made:
-        if self.run_function is None or not request.build_function_id:
+    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> BuildResult:
+        if not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
         image.build.say("=> Step 0: running the function\n")
         with tempfile.TemporaryDirectory(prefix="draft-", dir=self._folder) as name:
             written = Path(name)
-            await self.run_function(request.build_function_id, request.image.build_function.input, image.build, written)
+            content = request.image.build_function.input
+            await self._functions.run(request.build_function_id, content, image.build, written)
             return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
 
     def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
@@ -323,7 +275,7 @@ class Images(Service):
         plain.CopyFrom(request.image)
         parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]
         for base in plain.base_images:
-            base.image_id = self.get(base.image_id).identity
+            base.image_id = self._store.get(base.image_id).identity
         for secret_id in plain.secret_ids:
             parts += [f"{name}={value}" for name, value in sorted(self._secrets.values(secret_id).items())]
         plain.ClearField("secret_ids")
@@ -332,11 +284,6 @@ class Images(Service):
             parts += sorted(f"{file.filename}\0{file.sha256_hex}\0{file.mode}" for file in files)
             plain.ClearField("context_mount_id")
         return _hash(plain.SerializeToString(deterministic=True).hex(), *parts)
-
-
-def _builder(image_id: str) -> str:
-    """The id of the app that built an image; there is none, so it is the image's own."""
-    return image_id.replace("im-", "ap-", 1)
 
 
 def _hash(*parts: str) -> str:

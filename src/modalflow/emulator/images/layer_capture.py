@@ -1,7 +1,8 @@
-"""What a container wrote into its private layer, kept for an image: copied at its end, without what was there before.
+"""The files that a container wrote, captured as a layer of an image.
 
-Owns the copy, made by the container's first process, which alone still sees the layer (``Keeper``), and the selection,
-made by the control plane afterwards (``prune``). Kept are files, folders and symlinks; what a function removed is not.
+The container's first process makes the copy (``LayerCapture``): only it still sees the private layer when the container
+ends. Afterwards the control plane removes what was there before (``prune``). Files, folders and symlinks are kept; what
+a function removed stays in the image.
 """
 
 from __future__ import annotations
@@ -11,12 +12,12 @@ import shutil
 import stat
 from pathlib import Path
 
-#: At the root of a container, what is no part of an image.
+#: Folders at a container's root that are not part of an image.
 _NOT_KEPT = frozenset({"__modal", ".modalflow-host", "dev", "proc", "run", "sys"})
 
 
-class Keeper:
-    """Holds on to the private layer, which has no path any more once the room is entered, and to where it goes."""
+class LayerCapture:
+    """The private layer, which has no path once the root is entered, and the folder that receives the copy."""
 
     def __init__(self, layer: Path, target: Path) -> None:
         self._layer = os.open(layer, os.O_RDONLY | os.O_DIRECTORY)
@@ -28,10 +29,10 @@ class Keeper:
         os.close(self._target)
 
     def keep(self) -> None:
-        """Copy the layer. In the room, where /proc is, when the container's own process has ended."""
+        """Copy the layer. Call it inside the container's root, after the container's own process has ended."""
         target = Path(f"/proc/self/fd/{self._target}")
         here = list(Path(f"/proc/self/fd/{self._layer}").iterdir())
-        # In a user namespace, what the host has no folder for lies in the root itself.
+        # In a user namespace, folders that the host does not have lie in the root itself.
         seen = self._host.union(path.name for path in here)
         here += [path for path in Path("/").iterdir() if path.name not in seen]
         for path in here:
@@ -40,7 +41,7 @@ class Keeper:
 
 
 def prune(written: Path, layer: Path, hidden: Path) -> None:
-    """Remove from a kept layer what it began with, unchanged, and what was only there to mount something on."""
+    """Remove from a captured layer the unchanged files of the layer below, and empty mount points."""
     for name in _NOT_KEPT:
         shutil.rmtree(written / name, ignore_errors=True)
     shutil.rmtree(written / str(hidden).lstrip("/"), ignore_errors=True)
@@ -63,7 +64,7 @@ def _same(one: os.stat_result, other: os.stat_result) -> bool:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """Copy a folder or file, without the marks that an overlay makes on it."""
+    """Copy a folder or file, without the attributes that overlayfs adds."""
     status = source.lstat()
     if stat.S_ISLNK(status.st_mode):
         target.symlink_to(source.readlink())

@@ -1,4 +1,4 @@
-"""What images consist of on disk: one folder a layer, named by what the layer and those below it are made from.
+"""Image layers on disk: one folder each, named by its definition and the layers below.
 
 Owns the folders: how one comes to be, at once and whole, and which are removed. In a layer's folder are, if the layer
 changed them, ``files`` (what lies over the host's root, of all layers below it too) and ``python`` (an environment of
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _DRAFT, _LAYER = "draft-", "layer-"
 
 
-class Layers:
+class ImageLayers:
     """The layers of one control plane."""
 
     def __init__(self, state: StateDir) -> None:

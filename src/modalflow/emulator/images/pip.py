@@ -1,4 +1,4 @@
-"""Installing into an image's environment: pip, run in a room like a container's.
+"""Run pip in an image's environment, isolated like a container.
 
 Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
 a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
@@ -21,7 +21,7 @@ from typing import Protocol
 
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.dockerfile.pip_commands import Install
-from modalflow.emulator.processes.container_spec import Isolation, Room, Start
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs
 from modalflow.emulator.processes.output import LONGEST_LINE
 from modalflow.emulator.processes.process import Process
 
@@ -54,8 +54,8 @@ _WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
 _LAST_WORDS = 12
 
 OFFLINE = (
-    "If this machine has no way to a package index: name a folder with wheels (find_links=), point pip to a mirror "
-    "(PIP_INDEX_URL, pip.conf), or install the package into the Python that runs `modalflow local`, whose packages "
+    "If this machine cannot reach a package index, name a folder with wheels (find_links=), point pip to a mirror "
+    "(PIP_INDEX_URL, pip.conf), or install the package into the Python of `modalflow local`, whose packages "
     "every image has."
 )
 
@@ -110,7 +110,7 @@ class Programs(Protocol):
     async def isolation(self) -> Isolation: ...
 
     async def launch(
-        self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+        self, start: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
     ) -> Process: ...
 
 
@@ -158,7 +158,7 @@ async def install(
     folder, nothing = temporary / "room", temporary / "nothing"
     for made in (folder, nothing, cache):
         made.mkdir(exist_ok=True)
-    room = Room(
+    rootfs = Rootfs(
         folder=folder,
         layer=nothing,
         hidden=hidden,
@@ -168,7 +168,9 @@ async def install(
     )
     program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
     process = await programs.launch(
-        Start(room, given, program=program), functools.partial(said, "stdout"), functools.partial(said, "stderr")
+        ContainerSpec(rootfs, given, program=program),
+        functools.partial(said, "stdout"),
+        functools.partial(said, "stderr"),
     )
     try:
         code = await process.wait()
@@ -188,7 +190,7 @@ def _explained(code: int, last: Iterable[str]) -> str:
     said = "".join(last).strip()
     errors = [line for line in said.splitlines() if line.startswith("ERROR")]
     hint = f"\n{OFFLINE}" if _UNREACHABLE.search(said) else ""
-    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it said nothing") + hint
+    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it printed nothing") + hint
 
 
 def _pip() -> list[str]:

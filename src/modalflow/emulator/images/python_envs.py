@@ -1,4 +1,4 @@
-"""Python environments in folders: packages of an image's own, over those of the host's Python.
+"""Python environments in folders: an image's packages, in front of the host's.
 
 Owns what such a folder consists of: a virtual environment without pip, in which the host's packages are found after
 its own. What is installed into one is installing.py's; where the folders are, and how long, layers.py's.

@@ -1,4 +1,4 @@
-"""What a layer's definition asks for, step by step, and which of it happens here.
+"""The recipe of a layer: the steps of its definition, and which of them are executed here.
 
 Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
 and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.
@@ -81,7 +81,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ImageSettings:
     """What a layer adds up to with those below it, apart from files."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -96,7 +96,7 @@ class Settings:
 class Recipe:
     """A layer as it is to be made."""
 
-    settings: Settings
+    settings: ImageSettings
     steps: tuple[Step, ...]
 
     @property
@@ -109,7 +109,7 @@ def read(
     definition: api_pb2.Image,
     *,
     is_global: bool,
-    bases: Mapping[str, Settings],
+    bases: Mapping[str, ImageSettings],
     context: Mapping[str, Source],
     secrets: Mapping[str, str],
 ) -> Recipe:
@@ -137,7 +137,7 @@ def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
 class _Stage:
     """What an image or an earlier stage hands on to a stage that is made from it."""
 
-    settings: Settings
+    settings: ImageSettings
     actions: Mapping[int, tuple[Action, ...]] = field(default_factory=dict)
 
 
@@ -146,14 +146,14 @@ class _Reader:
         self,
         definition: api_pb2.Image,
         is_global: bool,
-        bases: Mapping[str, Settings],
+        bases: Mapping[str, ImageSettings],
         context: Mapping[str, Source],
         secrets: Mapping[str, str],
     ) -> None:
         self.steps: list[Step] = []
         self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
         # A layer without FROM is one with run_function: it has nothing but the image below it.
-        self.settings = next(iter(bases.values()), Settings())
+        self.settings = next(iter(bases.values()), ImageSettings())
         self._has_stage = False
         self._actions: dict[int, tuple[Action, ...]] = {}
         """Of the steps of this stage and of those that it is made from, by their place among ``steps``."""
@@ -200,7 +200,7 @@ class _Reader:
         if self._stage_name:
             self._stages[self._stage_name] = _Stage(self.settings, self._actions)
         found = self._stages.get(image.lower())
-        self.settings, self._actions = (found.settings, dict(found.actions)) if found else (Settings(), {})
+        self.settings, self._actions = (found.settings, dict(found.actions)) if found else (ImageSettings(), {})
         # Of an earlier stage that this one is not made from, nothing is in the image but what COPY --from takes of it.
         self.steps = [replace(step, actions=self._actions.get(at, ())) for at, step in enumerate(self.steps)]
         self._has_stage = True

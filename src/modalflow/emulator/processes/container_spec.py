@@ -1,7 +1,7 @@
-"""What the control plane tells the template of a container that it shall start.
+"""The request to start a container, as the control plane sends it to the template.
 
-Owns the request and its way through a file; imports nothing that a new process would not have at once, because the
-template holds it for every container. launching.py fills it in, rooms.py and becoming.py carry it out.
+Owns the request and its encoding. Imports only what every new process has, because the template holds this module for
+all containers. ``launcher`` fills it in; ``rootfs`` and ``exec_runtime`` carry it out.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ VOLUMES = "/__modal/volumes"
 
 
 class Isolation(enum.Enum):
-    """How containers are kept apart."""
+    """How containers are isolated from each other."""
 
     ROOT = "root"
     USER = "user"
@@ -27,99 +27,99 @@ class Isolation(enum.Enum):
 
 @dataclass(frozen=True)
 class VolumeView:
-    """A volume as one container sees it."""
+    """A Volume as one container sees it."""
 
     volume_id: str
     view: Path
-    """The directory with the volume's files, on the host; with ``layers``, the one with ``upper`` and ``work``."""
+    """The directory of the Volume's files on the host; with ``layers``, the directory of ``upper`` and ``work``."""
     mount_path: str
     sub_path: str = ""
     read_only: bool = False
     layers: tuple[Path, ...] = ()
-    """Directories of one folder that an overlay mount shows below what the container writes, the uppermost first."""
+    """Directories of one folder, uppermost first: an overlay mount shows them below the container's own writes."""
 
 
 @dataclass(frozen=True)
-class Room:
-    """All that a container's file system is made of. Every path of the host in it is absolute and without symlinks."""
+class Rootfs:
+    """The parts of a container's file system. All host paths are absolute and free of symlinks."""
 
     folder: Path
-    """A folder of the container's own, on the host."""
+    """The container's own folder on the host."""
     layer: Path
-    """A tree of files that lies over the host's root."""
+    """A tree of files, laid over the host's root."""
     hidden: Path
-    """The state folder: the container finds it empty but for what is in ``shown`` and ``lent``."""
+    """The state folder: empty for the container, except for the paths in ``shown`` and ``lent``."""
     also_hidden: tuple[Path, ...] = ()
-    """Further folders of the control plane's, elsewhere."""
+    """Other folders of the control plane, outside the state folder."""
     shown: tuple[Path, ...] = ()
-    """Folders and files of the host that the container sees at the same path as they are, not as private copies:
-    its arguments, bytecode, the Python environment of its image. They may lie in ``hidden``."""
+    """Host paths that the container shares without a private copy: its arguments, bytecode, the Python environment
+    of its image. They may lie in ``hidden``."""
     lent: tuple[Path, ...] = ()
-    """The same, but only to be read: an image's environment, which others have too."""
+    """As ``shown``, read-only: the environment of an image, which other containers use as well."""
     volumes: tuple[VolumeView, ...] = ()
     cwd: str = "/root"
     kept: Path | None = None
-    """A folder of the host for what the container wrote into its private layer, copied there when it ends."""
+    """A host folder that receives a copy of the container's private layer when the container ends."""
 
 
 @dataclass(frozen=True)
-class Start:
+class ContainerSpec:
     """One container to start.
 
-    A container's process is a fork of the template, which has imported Modal's runtime, wherever it then is as a
-    new process would be: none of the folders that come first on its path has a module of a name that the template has
-    imported, and no variable differs that was read while it imported them or that only a starting interpreter reads.
-    Else, and with ``fresh``, it is a new interpreter.
+    The container is a fork of the template, which has imported Modal's runtime, if the fork cannot be distinguished
+    from a new process. That holds if no folder at the front of its path has a module that the template has imported,
+    and no variable differs that was read during those imports or is read only when an interpreter starts. Otherwise,
+    and with ``fresh``, the container is a new interpreter.
 
-    An image with packages of its own gives ``python`` and ``site``. ``python``, run by itself in the container (the
-    folder must be in ``room.shown`` if it is below the state folder), must find the image's packages and, behind
-    them, the host's (Modal's SDK with all it needs is there): a new interpreter, or a subprocess of a fork, gets no
-    further help. ``site`` are the folders where the image's packages lie, in order: a fork puts them before the host's
-    packages and behind the app's own files, and has ``sys.executable`` and ``sys.prefix`` point to ``python``.
+    An image with its own packages gives ``python`` and ``site``. ``python`` must find the image's packages and, after
+    them, the host's, which include Modal's SDK: a new interpreter or a subprocess of a fork gets no other help. If its
+    folder is below the state folder, ``rootfs.shown`` must list it. ``site`` lists the folders of the image's packages
+    in order: a fork inserts them after the app's own files and before the host's packages, and points
+    ``sys.executable`` and ``sys.prefix`` to ``python``.
     """
 
-    room: Room
+    rootfs: Rootfs
     variables: dict[str, str]
-    """The whole environment of the process."""
+    """All environment variables of the process."""
     python: Path | None = None
     site: tuple[Path, ...] = ()
     limits: dict[str, int] = field(default_factory=dict)
-    """Resource limits by their names in the resource module, e.g. ``RLIMIT_DATA``: soft and hard alike."""
+    """Soft and hard resource limits by their names in the ``resource`` module, e.g. ``RLIMIT_DATA``."""
     fresh: bool = False
-    """A new interpreter, even where a fork would do."""
+    """Start a new interpreter even if a fork would be possible."""
     program: tuple[str, ...] = ()
-    """A program with its arguments to run in the room, instead of Modal's runtime."""
+    """A program and its arguments, run in place of Modal's runtime."""
 
     def dumps(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), default=str).encode()
 
     @classmethod
-    def loads(cls, data: bytes) -> Start:
-        said = json.loads(data)
-        python = said.pop("python")
+    def loads(cls, data: bytes) -> ContainerSpec:
+        fields = json.loads(data)
+        python = fields.pop("python")
         return cls(
             **{
-                **said,
-                "room": _room(said["room"]),
+                **fields,
+                "rootfs": _rootfs(fields["rootfs"]),
                 "python": None if python is None else Path(python),
-                "site": tuple(map(Path, said["site"])),
-                "program": tuple(said["program"]),
+                "site": tuple(map(Path, fields["site"])),
+                "program": tuple(fields["program"]),
             }
         )
 
 
-def _room(said: dict[str, Any]) -> Room:
-    return Room(
-        folder=Path(said["folder"]),
-        layer=Path(said["layer"]),
-        hidden=Path(said["hidden"]),
-        also_hidden=tuple(map(Path, said["also_hidden"])),
-        shown=tuple(map(Path, said["shown"])),
-        lent=tuple(map(Path, said["lent"])),
+def _rootfs(fields: dict[str, Any]) -> Rootfs:
+    return Rootfs(
+        folder=Path(fields["folder"]),
+        layer=Path(fields["layer"]),
+        hidden=Path(fields["hidden"]),
+        also_hidden=tuple(map(Path, fields["also_hidden"])),
+        shown=tuple(map(Path, fields["shown"])),
+        lent=tuple(map(Path, fields["lent"])),
         volumes=tuple(
             VolumeView(**{**volume, "view": Path(volume["view"]), "layers": tuple(map(Path, volume["layers"]))})
-            for volume in said["volumes"]
+            for volume in fields["volumes"]
         ),
-        cwd=said["cwd"],
-        kept=None if said["kept"] is None else Path(said["kept"]),
+        cwd=fields["cwd"],
+        kept=None if fields["kept"] is None else Path(fields["kept"]),
     )

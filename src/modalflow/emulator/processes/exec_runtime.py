@@ -1,7 +1,7 @@
-"""How a process that was forked from the template becomes Modal's container runtime, as if newly started.
+"""Turn a fork of the template into Modal's container runtime, as if newly started.
 
-Owns what a new process has of its own: environment, module path, ``__main__``, arguments; and the judgement whether a
-fork can be told from a new process at all. Where it could, a new interpreter takes its place, in the same room.
+Owns the state of a new process (environment, module path, ``__main__``, arguments) and the check for differences
+between a fork and a new process. If there is a difference, a new interpreter replaces the fork in the same root.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from modalflow.emulator.processes.container_spec import Start
+from modalflow.emulator.processes.container_spec import ContainerSpec
 
 RUNTIME = "modal._container_entrypoint"
 
-#: What the runtime imports only once it is at work, besides itself.
+#: Modules that the runtime imports late.
 ALSO_NEEDED = (
     "asyncio",
     "concurrent.futures.thread",
@@ -36,33 +36,33 @@ ALSO_NEEDED = (
     "ssl",
 )
 
-#: Read by the interpreter, the loader or the C library when a process starts, and at no later time.
+#: Prefixes of variables that the interpreter, the loader or the C library reads only when a process starts.
 _READ_AT_START = ("PYTHON", "LD_", "LC_", "LANG", "MALLOC_", "GLIBC_TUNABLES")
 
-#: Of those and of what is read while modules are imported: without effect there, or given its effect here.
+#: Variables from either group that have no effect there, or whose effect this module reproduces.
 _GIVEN_EFFECT = ("PYTHONPATH", "HOME")
 
 
 @dataclass(frozen=True)
 class Preloaded:
-    """What the template has imported, and what that depends on."""
+    """The imports of the template and their conditions."""
 
     modules: frozenset[str]
     """Names of top-level modules."""
     variables: frozenset[str]
-    """Names of environment variables that were read meanwhile."""
+    """Names of environment variables that were read during the imports."""
     environ: Mapping[str, str]
-    """All variables, as they were then."""
+    """All variables at that time."""
     path: tuple[str, ...]
-    """The module path, without what the environment had put there."""
+    """The module path, without the entries from the environment."""
 
-    def unfit(self, start: Start) -> str:
-        """Return why a fork would differ from a new process, empty if it would not. In the container's room."""
-        read_at_start = {n for n in (*start.variables, *self.environ) if n.startswith(_READ_AT_START)}
+    def unfit(self, spec: ContainerSpec) -> str:
+        """Return how a fork would differ from a new process, or ``""``. Call it inside the container's root."""
+        read_at_start = {n for n in (*spec.variables, *self.environ) if n.startswith(_READ_AT_START)}
         for name in sorted((self.variables | read_at_start).difference(_GIVEN_EFFECT)):
-            if start.variables.get(name) != self.environ.get(name):
-                return f"its variable {name} is another one"
-        for folder in _first_on_path(start, self.path):
+            if spec.variables.get(name) != self.environ.get(name):
+                return f"its variable {name} differs"
+        for folder in _first_on_path(spec, self.path):
             for name in _importable(folder):
                 if name in self.modules:
                     return f"{folder} has a module {name}"
@@ -70,7 +70,7 @@ class Preloaded:
 
 
 def preload() -> Preloaded:
-    """Import the runtime and what it needs; ImportError if that cannot be."""
+    """Import the runtime and its dependencies; ImportError if they cannot be imported."""
     environ = dict(os.environ)
     path = tuple(entry for entry in sys.path if entry not in _entries(environ.get("PYTHONPATH", "")))
     with _recorded() as variables:
@@ -79,47 +79,47 @@ def preload() -> Preloaded:
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
     modules = {name.partition(".")[0] for name in sys.modules} - {"__main__", "modalflow"}
-    # What is here stays: a look at it in a child would only make a copy of its memory.
+    # These objects live as long as the process: collecting garbage among them in a child would only copy memory.
     gc.collect()
     gc.freeze()
     return Preloaded(frozenset(modules), frozenset(variables), environ, path)
 
 
-def execute(start: Start) -> None:
-    """Replace this process by a new interpreter that runs the runtime, or by the program that is to run instead."""
+def execute(spec: ContainerSpec) -> None:
+    """Replace this process with a new interpreter for the runtime, or with the given program."""
     for name in ("SIGPIPE", "SIGXFSZ"):
-        # The interpreter ignores these, and a process that it starts would not know of it.
+        # The interpreter ignores these signals, and its children would inherit that.
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
-    if start.program:
-        # Without a root of its own a room has its current folder elsewhere.
-        os.chdir(start.room.cwd)
-        os.execve(start.program[0], start.program, start.variables)
-    python = str(start.python or sys.executable)
-    os.execve(python, [python, "-m", RUNTIME], start.variables)
+    if spec.program:
+        # Without its own root, a container has its working directory elsewhere.
+        os.chdir(spec.rootfs.cwd)
+        os.execve(spec.program[0], spec.program, spec.variables)
+    python = str(spec.python or sys.executable)
+    os.execve(python, [python, "-m", RUNTIME], spec.variables)
 
 
 def limit(limits: Mapping[str, int]) -> None:
-    """Set resource limits of this process."""
+    """Set the resource limits of this process."""
     for name, value in limits.items():
         resource.setrlimit(getattr(resource, name), (value, value))
 
 
-def run(start: Start, preloaded: Preloaded) -> None:
-    """Run the runtime in this process. Returns, or raises, when it has ended."""
+def run(spec: ContainerSpec, preloaded: Preloaded) -> None:
+    """Run the runtime in this process until it returns or raises."""
     os.environ.clear()
-    os.environ.update(start.variables)
+    os.environ.update(spec.variables)
     if hasattr(time, "tzset"):
         time.tzset()
-    sys.path[:] = _path(start, preloaded.path)
+    sys.path[:] = _path(spec, preloaded.path)
     importlib.invalidate_caches()
-    if start.python is not None:
-        sys.executable = str(start.python)
-        sys.prefix = sys.exec_prefix = str(start.python.parent.parent)
+    if spec.python is not None:
+        sys.executable = str(spec.python)
+        sys.prefix = sys.exec_prefix = str(spec.python.parent.parent)
     sys.argv[:] = ["-m"]
     sys.orig_argv[:] = [sys.executable, "-m", RUNTIME]
     for name in [n for n in sys.modules if n == RUNTIME or n.partition(".")[0] == "modalflow"]:
-        # The app may bring a modalflow of its own; and a new process has the runtime under no name but __main__.
+        # The app may bring its own modalflow; and in a new process the runtime is known as __main__ only.
         del sys.modules[name]
     package, _, module = RUNTIME.rpartition(".")
     vars(sys.modules[package]).pop(module, None)
@@ -128,23 +128,23 @@ def run(start: Start, preloaded: Preloaded) -> None:
     sys.modules["__main__"] = main
     thread: Any = threading.main_thread()
     if hasattr(thread, "_set_native_id"):
-        # A fork leaves it as it was.
+        # A fork keeps the parent's value.
         thread._set_native_id()
     runner: Any = runpy
     runner._run_module_as_main(RUNTIME)
 
 
-def _path(start: Start, base: Iterable[str]) -> list[str]:
-    """The module path as ``python -m`` would have it."""
+def _path(spec: ContainerSpec, base: Iterable[str]) -> list[str]:
+    """Return the module path that ``python -m`` would set."""
     packages = set(site.getsitepackages())
     standard = [entry for entry in base if entry not in packages]
-    path = [str(Path.cwd()), *_entries(start.variables.get("PYTHONPATH", ""))]
-    if not start.site:
+    path = [str(Path.cwd()), *_entries(spec.variables.get("PYTHONPATH", ""))]
+    if not spec.site:
         return [*path, *base]
     before = list(sys.path)
     try:
         sys.path[:] = []
-        for folder in start.site:
+        for folder in spec.site:
             site.addsitedir(str(folder), set())
         own = list(sys.path)
     finally:
@@ -152,10 +152,10 @@ def _path(start: Start, base: Iterable[str]) -> list[str]:
     return [*path, *standard, *own, *(entry for entry in base if entry in packages)]
 
 
-def _first_on_path(start: Start, base: Iterable[str]) -> list[str]:
-    """The folders where modules are looked for before the host's."""
+def _first_on_path(spec: ContainerSpec, base: Iterable[str]) -> list[str]:
+    """Return the folders that are searched for modules before the host's."""
     known = set(base)
-    entries = [str(Path.cwd()), *_entries(start.variables.get("PYTHONPATH", "")), *map(str, start.site)]
+    entries = [str(Path.cwd()), *_entries(spec.variables.get("PYTHONPATH", "")), *map(str, spec.site)]
     return [entry for entry in dict.fromkeys(entries) if entry not in known]
 
 
@@ -173,7 +173,7 @@ def _entries(path: str) -> list[str]:
 
 @contextlib.contextmanager
 def _recorded() -> Iterator[set[str]]:
-    """Record the names of environment variables that are looked up, in whichever way."""
+    """Record the names of all environment variables that are read."""
     names: set[str] = set()
     kind: Any = type(os.environ)
     look_up = kind.__getitem__

@@ -1,7 +1,7 @@
-"""The control plane's side of the template: keeping one, asking it for containers, hearing of their ends.
+"""The control plane's side of the template: keep one running, request containers, receive their exits.
 
-Owns the template's process and the socket to it. Should the template end, all containers end with it: they are
-reported as lost, and another template is started. What goes over the socket is in template.py.
+Owns the template's process and the socket to it. If the template ends, all containers end with it: they are reported
+as lost, and another template is started. ``template`` documents the messages.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from modalflow.emulator.processes.container_spec import Isolation, Start
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.process import LinePipe, Process
 
 log = logging.getLogger(__name__)
 
-#: Templates that ended before they were ready, one after another, until no further one of that kind is tried.
+#: Consecutive templates that may end before they are ready; after that no template of this kind is started.
 START_TRIES = 3
 
-#: Where overlayfs keeps its attributes: root's overlays in one name space, those of user namespaces in another.
+#: The namespace of overlayfs attributes: root's overlays use one, those in user namespaces another.
 _ATTRIBUTES = {Isolation.ROOT: "trusted", Isolation.USER: "user", Isolation.PLAIN: ""}
 
-#: Seconds for an answer of the template's. It imports Modal's runtime before its first one, which takes a second, and
-#: some tens of seconds on a machine that is overloaded; without a bound an input would wait forever for a template
-#: that hangs.
+#: Seconds to wait for an answer of the template. Before its first answer it imports Modal's runtime: one second, tens
+#: of seconds on an overloaded machine. Without a limit, an input would wait forever for a template that hangs.
 ANSWER_PATIENCE = 120.0
 
 T = TypeVar("T")
 
-#: Run by path and not by name: the module path is the containers', on which modalflow may not be.
+#: Run by path, not by name: containers inherit the module path, and modalflow must not be on it.
 _PROGRAM = """
 import sys
 sys.path.pop(0)
@@ -55,15 +54,15 @@ class TemplateError(RuntimeError):
 
 
 @dataclass(eq=False)
-class _Asked:
-    """A container that was asked for and has not begun."""
+class _Request:
+    """A container that was requested and has not started."""
 
     pipes: tuple[LinePipe, LinePipe]
-    begun: asyncio.Future[Process]
+    started: asyncio.Future[Process]
 
 
 class ForkServer:
-    """One template at a time. Use it on one event loop, from the thread that lives as long as the control plane."""
+    """One template at a time. Use it on one event loop, in a thread that lives as long as the control plane."""
 
     def __init__(
         self,
@@ -73,10 +72,10 @@ class ForkServer:
         preload: bool = True,
         folder: Path | None = None,
     ) -> None:
-        """``variables`` are those that all containers have alike: a template with others could not become one.
+        """Use ``variables``, common to all containers, for the template: it could not become a container otherwise.
 
-        Without ``isolation`` it is the best kind that works here; without ``preload`` every container is a new
-        interpreter. What is tried out is tried out in ``folder``, else where temporary files are.
+        Without ``isolation``, use the best kind that works on this machine. Without ``preload``, every container is a
+        new interpreter. Try the kinds in ``folder``, by default the folder for temporary files.
         """
         self._folder = folder
         self._variables = dict(variables)
@@ -86,15 +85,15 @@ class ForkServer:
         self._control: socket.socket | None = None
         self._isolation: asyncio.Future[Isolation] | None = None
         self._has_overlays = False
-        self._asked: deque[_Asked] = deque()
+        self._requests: deque[_Request] = deque()
         self._processes: dict[int, Process] = {}
-        self._said = b""
+        self._received = b""
         self._descriptors: deque[int] = deque()
-        self._mute = 0
+        self._failed_starts = 0
         self._turn = asyncio.Lock()
 
     def start(self) -> None:
-        """Start a template. It is asked at once, and answers when it is ready."""
+        """Start a template. Requests may be sent immediately; it answers once it is ready."""
         if self._isolation is None or self._isolation.done():
             self._isolation = asyncio.get_running_loop().create_future()
         ours, theirs = socket.socketpair()
@@ -108,7 +107,7 @@ class ForkServer:
                 env=self._variables,
                 cwd="/",
                 stdin=subprocess.DEVNULL,
-                # Its stdout is this process's only in name: there the ready line is written.
+                # This process writes its ready line to stdout.
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
                 pass_fds=[theirs.fileno()],
@@ -119,41 +118,43 @@ class ForkServer:
         finally:
             theirs.close()
         self._control = ours
-        self._said = b""
+        self._received = b""
         asyncio.get_running_loop().add_reader(ours, self._readable)
 
     async def isolation(self) -> Isolation:
-        """Return how containers are kept apart, as soon as that is known."""
+        """Wait until the kind of isolation is known and return it."""
         if self._isolation is None:
             raise TemplateError("the fork server was not started")
         return await _in_time(asyncio.shield(self._isolation))
 
     async def overlays(self) -> str:
-        """Return, as soon as it is known, where overlays over files of the folder keep their extended attributes.
+        """Return the namespace of the extended attributes of overlays in the folder, once it is known.
 
         Empty if containers cannot mount such overlays.
         """
         isolation = await self.isolation()
         return _ATTRIBUTES[isolation] if self._has_overlays else ""
 
-    async def launch(self, start: Start, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]) -> Process:
-        """Start a container; TemplateError if that cannot be."""
+    async def launch(
+        self, spec: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
+    ) -> Process:
+        """Start a container; TemplateError if it cannot be started."""
         pipes = (LinePipe(on_stdout), LinePipe(on_stderr))
-        asked = _Asked(pipes, asyncio.get_running_loop().create_future())
-        request = _file(start.dumps())
+        request = _Request(pipes, asyncio.get_running_loop().create_future())
+        file = _file(spec.dumps())
         try:
-            await self._ask(asked, [request, *(pipe.writer for pipe in pipes)])
+            await self._send(request, [file, *(pipe.writer for pipe in pipes)])
             for pipe in pipes:
                 pipe.close_writer()
-            return await _in_time(asked.begun)
+            return await _in_time(request.started)
         except BaseException:
             for pipe in pipes:
                 pipe.close()
             raise
         finally:
-            os.close(request)
+            os.close(file)
 
-    async def _ask(self, asked: _Asked, descriptors: list[int]) -> None:
+    async def _send(self, request: _Request, descriptors: list[int]) -> None:
         async with self._turn:
             while True:
                 if self._control is None:
@@ -165,7 +166,7 @@ class ForkServer:
                 except OSError as error:
                     raise TemplateError(f"the process that starts containers has ended ({error})") from error
                 else:
-                    self._asked.append(asked)
+                    self._requests.append(request)
                     return
 
     @staticmethod
@@ -178,7 +179,7 @@ class ForkServer:
             loop.remove_writer(control)
 
     def close(self) -> None:
-        """End the template, and with it what still runs."""
+        """End the template and all containers."""
         if self._control is not None:
             self._end_template()
 
@@ -189,8 +190,8 @@ class ForkServer:
         self._control = None
         self._template.kill()
         self._template.wait()
-        while self._asked:
-            self._fail(self._asked.popleft(), "the process that starts containers has ended")
+        while self._requests:
+            self._fail(self._requests.popleft(), "the process that starts containers has ended")
         while self._descriptors:
             os.close(self._descriptors.popleft())
         for process in list(self._processes.values()):
@@ -200,26 +201,26 @@ class ForkServer:
     def _readable(self) -> None:
         assert self._control is not None
         try:
-            said, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
+            received, descriptors, _, _ = socket.recv_fds(self._control, 65536, 64)
         except BlockingIOError:
             return
         except OSError:
-            said, descriptors = b"", []
+            received, descriptors = b"", []
         self._descriptors.extend(descriptors)
-        if not said:
-            self._over()
+        if not received:
+            self._on_exit()
             return
-        *lines, self._said = (self._said + said).split(b"\n")
+        *lines, self._received = (self._received + received).split(b"\n")
         try:
             for line in lines:
-                self._heard(json.loads(line))
+                self._on_message(json.loads(line))
         except Exception:
-            # The boundary of a callback: a template that cannot be understood is as good as one that has ended.
-            log.exception("the process that starts containers said %r", lines)
-            self._over()
+            # The boundary of a callback: a template with unreadable messages is treated as one that has ended.
+            log.exception("the process for container starts sent an unreadable message: %r", lines)
+            self._on_exit()
 
-    def _heard(self, said: dict[str, Any]) -> None:
-        match said:
+    def _on_message(self, received: dict[str, Any]) -> None:
+        match received:
             case {"isolation": kind, "problems": problems, "overlays": overlays}:
                 self._has_overlays = not overlays and Isolation(kind) is not Isolation.PLAIN
                 if overlays and Isolation(kind) is not Isolation.PLAIN:
@@ -227,11 +228,11 @@ class ForkServer:
                         "the state folder cannot hold overlay mounts, so each container gets a copy of its Volumes: %s",
                         overlays,
                     )
-                self._settled(Isolation(kind), problems)
+                self._on_isolation(Isolation(kind), problems)
                 if not self._preload:
-                    self._mute = 0
+                    self._failed_starts = 0
             case {"preloaded": preloaded, "problem": problem}:
-                self._mute = 0
+                self._failed_starts = 0
                 if not preloaded:
                     log.warning("containers are started one by one: Modal's runtime cannot be imported: %s", problem)
             case {"pid": pid, "exit": returncode}:
@@ -239,52 +240,52 @@ class ForkServer:
                 if process is not None:
                     process.ended(returncode)
             case {"pid": pid, "attached": attached}:
-                self._begun(pid, self._descriptors.popleft() if attached else None)
+                self._on_started(pid, self._descriptors.popleft() if attached else None)
             case {"failed": why}:
-                self._fail(self._asked.popleft(), why)
+                self._fail(self._requests.popleft(), why)
 
-    def _settled(self, isolation: Isolation, problems: Mapping[str, str]) -> None:
+    def _on_isolation(self, isolation: Isolation, problems: Mapping[str, str]) -> None:
         if self._isolation is None or self._isolation.done():
             return
         for kind, problem in problems.items():
             log.info("isolation %r does not work here: %s", kind, problem)
         if isolation is Isolation.PLAIN and problems:
             log.warning(
-                "containers are plain processes here, for want of namespaces: "
-                "volumes and files at absolute mount paths other than /root are not where the app says, "
-                "and a container can read and signal whatever this user can"
+                "containers are plain processes here, because namespaces are unavailable: "
+                "volumes and files at absolute mount paths other than /root are not at their paths, "
+                "and a container has all rights of this user"
             )
         self._isolation.set_result(isolation)
 
-    def _begun(self, pid: int, descriptor: int | None) -> None:
-        asked = self._asked.popleft()
-        process = self._processes[pid] = Process(pid, descriptor, asked.pipes)
-        if asked.begun.done():
-            # Whoever asked has gone away meanwhile.
+    def _on_started(self, pid: int, descriptor: int | None) -> None:
+        request = self._requests.popleft()
+        process = self._processes[pid] = Process(pid, descriptor, request.pipes)
+        if request.started.done():
+            # The caller was cancelled in the meantime.
             process.kill()
         else:
-            asked.begun.set_result(process)
+            request.started.set_result(process)
 
     @staticmethod
-    def _fail(asked: _Asked, why: str) -> None:
-        if not asked.begun.done():
-            asked.begun.set_exception(TemplateError(f"it could not be started: {why}"))
+    def _fail(request: _Request, why: str) -> None:
+        if not request.started.done():
+            request.started.set_exception(TemplateError(f"it could not be started: {why}"))
 
-    def _over(self) -> None:
-        """The template has ended, of itself."""
-        self._mute += 1
+    def _on_exit(self) -> None:
+        """Handle the unexpected exit of the template."""
+        self._failed_starts += 1
         assert self._template is not None
         lost = len(self._processes)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            # It has let go of the socket, so it is about to be gone.
+            # It has closed the socket, so it is about to exit.
             self._template.wait(1.0)
         self._end_template()
         ending = self._template.returncode
-        log.error("the process that starts containers ended (exit code %s), with it %d containers", ending, lost)
-        if self._mute >= START_TRIES and self._preload:
-            log.error("from now on every container is a new interpreter: it ended so before it was ready, repeatedly")
-            self._preload, self._mute = False, 0
-        if self._mute < START_TRIES:
+        log.error("the process for container starts ended (exit code %s), with %d containers", ending, lost)
+        if self._failed_starts >= START_TRIES and self._preload:
+            log.error("it ended repeatedly before it was ready: from now on every container is a new interpreter")
+            self._preload, self._failed_starts = False, 0
+        if self._failed_starts < START_TRIES:
             self.start()
         elif self._isolation is not None and not self._isolation.done():
             self._isolation.set_exception(

@@ -1,7 +1,7 @@
-"""A container's first process: it makes the room, has the runtime below it, passes signals on and takes in orphans.
+"""The first process of a container: prepare the root, start the runtime, forward signals, reap orphans.
 
-Owns process 1 of the container's process namespace. When it ends the kernel ends all others there; without a
-namespace it ends them itself.
+Owns process 1 of the container's process namespace. When it exits, the kernel ends all other processes there; without
+a namespace it kills them itself.
 """
 
 from __future__ import annotations
@@ -13,61 +13,63 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from modalflow.emulator.images.layer_capture import Keeper
-from modalflow.emulator.processes import rootfs, syscalls
-from modalflow.emulator.processes.container_spec import Isolation, Room
+from modalflow.emulator.images.layer_capture import LayerCapture
+from modalflow.emulator.processes import syscalls
+from modalflow.emulator.processes.container_spec import Isolation, Rootfs
+from modalflow.emulator.processes.rootfs import enter
+from modalflow.support import linux
 
-PASSED_ON = (signal.SIGINT, signal.SIGTERM)
-_AWAITED = frozenset((*PASSED_ON, signal.SIGCHLD))
+FORWARDED = (signal.SIGINT, signal.SIGTERM)
+_AWAITED = frozenset((*FORWARDED, signal.SIGCHLD))
 
-#: The exit code where the room could not be made, as a shell's where it cannot run the program.
-NO_ROOM = 126
+#: The exit code if the root cannot be prepared, as in a shell that cannot run a program.
+NO_ROOTFS = 126
 
 
-def start(isolation: Isolation, room: Room, prepare: Callable[[], None]) -> tuple[int, bool]:
-    """Fork a container's first process, and that the second one, which is where this returns twice.
+def start(isolation: Isolation, rootfs: Rootfs, prepare: Callable[[], None]) -> tuple[int, bool]:
+    """Fork the first process of a container, which forks the second one. Returns in two processes.
 
-    In the template it returns (the first process's id, False), in the container's second process (0, True).
-    ``prepare`` is called first thing in the first process.
+    In the template it returns (pid of the first process, False); in the container's second process (0, True).
+    The first process calls ``prepare`` before anything else.
     """
     parent, user, group = os.getpid(), os.geteuid(), os.getegid()
     pid = syscalls.fork(_namespaces(isolation))
     if pid:
         return pid, False
     try:
-        _live_and_die(parent)
+        _exit_with(parent)
         prepare()
-        # Until it is known who they are for. What comes for an ignored one is lost, what comes for a blocked one waits.
+        # Until the second process exists. An ignored signal is lost; a blocked one waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.setsid()
         if isolation is Isolation.USER:
-            _be_root(user, group)
+            _become_root(user, group)
         if isolation is Isolation.PLAIN:
-            syscalls.adopt_orphans()
-        keeper, held = rootfs.enter(isolation, room)
+            linux.adopt_orphans()
+        capture, held = enter(isolation, rootfs)
         child = os.fork()
-    except BaseException as error:  # noqa: BLE001 (this process has nobody above it: what it does not say nobody knows)
+    except BaseException as error:  # noqa: BLE001 (nothing above this process can report the error)
         os.write(2, f"modalflow: the container's file system could not be made: {error!r}\n".encode())
-        os._exit(NO_ROOM)
+        os._exit(NO_ROOTFS)
     if child == 0:
-        # What the first process holds on to is not for the container.
+        # These descriptors belong to the first process only.
         for descriptor in held:
             os.close(descriptor)
-        if keeper is not None:
-            keeper.close()
+        if capture is not None:
+            capture.close()
         if isolation is Isolation.PLAIN:
-            _live_and_die(os.getppid())
+            _exit_with(os.getppid())
         else:
-            # With them it could take away the mounts that hide what is not its own.
+            # With them it could remove the mounts that hide other files.
             syscalls.drop_capabilities()
         os.setsid()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
         return 0, True
-    # What it stands in counts as in use, and may be a volume's.
+    # A working directory counts as in use, and may be in a Volume.
     os.chdir("/")
-    _tend(child, isolation, keeper)
+    _supervise(child, isolation, capture)
 
 
 def _namespaces(isolation: Isolation) -> int:
@@ -77,30 +79,25 @@ def _namespaces(isolation: Isolation) -> int:
     return apart | syscalls.CLONE_NEWUSER if isolation is Isolation.USER else apart
 
 
-def _live_and_die(parent: int) -> None:
-    """End when the template ends, which may have happened already.
+def _exit_with(parent: int) -> None:
+    """Exit when the template exits, which may already have happened.
 
-    Asked of /proc, which is the host's still: in a new process namespace the template has no number.
+    Read the parent from /proc, still the host's: the template has no number in a new process namespace.
     """
-    syscalls.die_with_parent()
-    try:
-        status = Path("/proc/self/stat").read_text()
-    except OSError:
-        alive = os.getppid() == parent
-    else:
-        alive = int(status.rpartition(")")[2].split()[1]) == parent
-    if not alive:
-        os._exit(NO_ROOM)
+    linux.die_with_parent()
+    us = linux.read("self")
+    if (os.getppid() if us is None else us.parent) != parent:
+        os._exit(NO_ROOTFS)
 
 
-def _be_root(user: int, group: int) -> None:
-    """In a new user namespace: be root there, and who one was outside."""
+def _become_root(user: int, group: int) -> None:
+    """Become root inside a new user namespace, mapped to the present user outside."""
     Path("/proc/self/setgroups").write_text("deny")
     Path("/proc/self/uid_map").write_text(f"0 {user} 1")
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
 
 
-def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
+def _supervise(child: int, isolation: Isolation, capture: LayerCapture | None) -> NoReturn:
     while True:
         number = signal.sigwait(_AWAITED)
         if number != signal.SIGCHLD:
@@ -110,37 +107,25 @@ def _tend(child: int, isolation: Isolation, keeper: Keeper | None) -> NoReturn:
         if code is not None:
             if isolation is Isolation.PLAIN:
                 _end_all_below()
-            if keeper is not None:
+            if capture is not None:
                 try:
-                    keeper.keep()
+                    capture.keep()
                 except OSError as error:
                     os.write(2, f"modalflow: what the container wrote could not be kept: {error}\n".encode())
-                    code = code or NO_ROOM
+                    code = code or NO_ROOTFS
             os._exit(code)
 
 
 def _reap(child: int) -> int | None:
-    """Take in all that ended; return the child's exit code if it was among them, a signal's as a shell gives it."""
-    code = None
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if pid == 0:
-            return code
-        if pid == child:
-            ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+    """Reap exited processes; return the child's exit code if it is among them, for signals as a shell does."""
+    code = {ended.pid: ended.code for ended in linux.reaped()}.get(child)
+    return 128 - code if code is not None and code < 0 else code
 
 
 def _end_all_below() -> None:
-    """Kill children until there are none: those of a killed one become children here."""
-    while pids := syscalls.children(os.getpid()):
+    """Kill children until none is left: the children of a killed process become children of this one."""
+    while pids := linux.children(os.getpid()):
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            linux.send(pid, signal.SIGKILL)
         _reap(0)
         time.sleep(0.001)

@@ -1,7 +1,7 @@
-"""The mounts that a process sees, as Linux lists them in ``/proc/<pid>/mountinfo`` (proc(5)).
+"""The mounts of a process, parsed from ``/proc/<pid>/mountinfo`` (proc(5)).
 
-Owns the format of the file. Paths may hold any byte: those that Linux writes as octal escapes are given back as they
-are, and what is no UTF-8 as Python has it in file names.
+Owns the format of the file. Paths may hold any byte: octal escapes are decoded, and bytes outside UTF-8 are
+represented as in Python's file names.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ class Mounted:
     mount_id: str
     device: str
     part: str
-    """The path in its file system that is mounted."""
+    """The mounted path inside its file system."""
     point: str
     kind: str
     source: str
 
 
 def mounts(process: int | str = "self") -> list[Mounted]:
-    """Return the mounts of a process, each after those in which it lies; OSError if the process has ended."""
+    """Return the mounts of a process, outer mounts first; OSError if the process has ended."""
     lines = Path(f"/proc/{process}/mountinfo").read_bytes().splitlines()
     return [_parsed(line) for line in lines]
 

@@ -1,19 +1,19 @@
-"""How the bytes that a process writes become text: whole lines, and now and then the beginning of one.
+"""Decode the output of a process: complete lines, and sometimes the beginning of one.
 
-Pure: knows no pipe and no clock. It never cuts a character or a terminal's control sequence in two.
+No I/O and no clock. Never splits a character or a terminal's control sequence.
 """
 
 from __future__ import annotations
 
 import re
 
-#: Bytes of a line that are held back for its end. A longer line is delivered in pieces.
+#: Bytes of an incomplete line to keep. A longer line is delivered in pieces.
 LONGEST_LINE = 64 * 1024
 
-#: Bytes at an end that may be the beginning of a control sequence. A longer one is taken for text.
+#: Bytes at the end that may begin a control sequence. Longer sequences are treated as text.
 _LONGEST_SEQUENCE = 64
 
-#: A control sequence of ECMA-48 (colours, cursor movements) that lacks its last byte.
+#: An ECMA-48 control sequence (colours, cursor movements) without its last byte.
 _BEGUN_SEQUENCE = re.compile(rb"\x1b(?:\[[0-?]*[ -/]*)?\Z")
 
 
@@ -26,11 +26,11 @@ class Lines:
 
     @property
     def has_rest(self) -> bool:
-        """Whether there is the beginning of a line that was not delivered."""
+        """Return whether the beginning of a line is undelivered."""
         return bool(self._rest)
 
     def feed(self, data: bytes) -> list[str]:
-        """Take what was written; return the lines that it ends, and pieces of one that is too long."""
+        """Add bytes; return the completed lines, and pieces of a line that is too long."""
         *ended, last = data.split(b"\n")
         found = []
         for line in ended:
@@ -43,15 +43,15 @@ class Lines:
         return found
 
     def begun(self) -> str:
-        """Return the beginning of a line, empty if there is none; what follows is then its continuation."""
+        """Return the beginning of a line, or ``""``; later text continues it."""
         return self._take(_without_sequence(self._rest, _whole(self._rest, len(self._rest))))
 
     def drained(self) -> str:
-        """Return all of it except a character that is not complete: its rest may be under way."""
+        """Return all text except an incomplete character, whose last bytes may still arrive."""
         return self._take(_whole(self._rest, len(self._rest)))
 
     def ended(self) -> str:
-        """Return all that there is; no more will come."""
+        """Return all remaining text at the end of the output."""
         return self._take(len(self._rest))
 
     def _take(self, size: int) -> str:
@@ -61,7 +61,7 @@ class Lines:
 
 
 def _whole(data: bytearray, size: int) -> int:
-    """Return at most ``size``, less the beginning of a UTF-8 character whose end is not among these bytes."""
+    """Return at most ``size``, without an incomplete UTF-8 character at the end."""
     for back in range(1, min(4, size) + 1):
         byte = data[size - back]
         if byte & 0xC0 == 0x80:

@@ -1,6 +1,6 @@
-"""The operating system's side of a container: a process, its pipes, its signals, its end.
+"""The process of a container: its pipes, signals and exit.
 
-Owns pipes and pids. How the process comes to be is fork_server.py's, what it is made of the template's.
+Owns pipes and pids. ``fork_server`` starts processes.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import signal
 from collections.abc import Callable, Sequence
 
 from modalflow.emulator.processes.output import Lines
-from modalflow.emulator.processes.syscalls import children
+from modalflow.support.linux import children
 
-#: Seconds after which the beginning of a line is delivered although its end has not come: half of the second in which
-#: a person expects to see a prompt. A program that writes byte by byte makes two deliveries a second of it.
+#: Seconds before an incomplete line is delivered. A person expects a prompt within a second; a program that writes byte
+#: by byte causes two deliveries a second.
 BEGUN_AFTER = 0.5
 
-#: What one read of a pipe takes at most: its whole capacity.
+#: Bytes per read of a pipe: its whole capacity.
 PIPE_CAPACITY = 64 * 1024
 
 
 class LinePipe:
-    """One of a process's outputs, delivered line by line while it comes, and at once on ``drain``.
+    """One output of a process, delivered line by line, and immediately on ``drain``.
 
-    The beginning of a line is delivered after ``BEGUN_AFTER`` seconds, so that prompts and progress bars are seen.
+    An incomplete line is delivered after ``BEGUN_AFTER`` seconds, so that prompts and progress bars appear.
     """
 
     def __init__(self, deliver: Callable[[str], None]) -> None:
@@ -40,21 +40,21 @@ class LinePipe:
         self._loop.add_reader(self._reader, self._read)
 
     def drain(self) -> None:
-        """Deliver all that was written so far, an unfinished line as well."""
-        # Not more than the pipe holds: a process that writes all the time would keep this going.
+        """Deliver everything written so far, including an incomplete line."""
+        # At most one pipeful: a process that writes continuously would keep this loop running.
         left = PIPE_CAPACITY if self._reader < 0 else fcntl.fcntl(self._reader, fcntl.F_GETPIPE_SZ)
         while left > 0 and self._reader >= 0 and (size := self._read()):
             left -= size
         self._deliver_some(self._lines.drained())
 
     def end(self) -> None:
-        """Deliver what is left and close: no more will come."""
+        """Deliver the rest and close the pipe."""
         self.drain()
         self._deliver_some(self._lines.ended())
         self.close()
 
     def close_writer(self) -> None:
-        """Close this process's end for writing: the child has it."""
+        """Close the writing end in this process, after the child has received it."""
         if self.writer >= 0:
             os.close(self.writer)
             self.writer = -1
@@ -73,7 +73,7 @@ class LinePipe:
             self._reader = -1
 
     def _read(self) -> int:
-        """Read once; return how many bytes there were."""
+        """Read once; return the number of bytes."""
         try:
             data = os.read(self._reader, PIPE_CAPACITY)
         except BlockingIOError:
@@ -92,7 +92,7 @@ class LinePipe:
         return len(data)
 
     def _due(self) -> None:
-        """Deliver the beginning of a line, if it has waited for long enough."""
+        """Deliver an incomplete line that has waited long enough."""
         self._timer = None
         if not self._lines.has_rest:
             return
@@ -108,10 +108,10 @@ class LinePipe:
 
 
 class Process:
-    """A container's first process, and with it all the others. fork_server.py makes it and tells of its end."""
+    """The first process of a container; all others end with it. ``fork_server`` starts it and reports its exit."""
 
     def __init__(self, pid: int, descriptor: int | None, pipes: Sequence[LinePipe]) -> None:
-        """``descriptor`` is one of the process, by which it is meant even after its end; it belongs to this object."""
+        """Take over ``descriptor``, a pidfd: it names this process even after another one has got its pid."""
         self.pid = pid
         self._descriptor = descriptor
         self._pipes = pipes
@@ -122,13 +122,12 @@ class Process:
             pipe.drain()
 
     def interrupt(self) -> None:
-        """Ask it to end, as Modal does: with SIGINT, on which the runtime runs exit handlers and commits volumes."""
+        """Ask the process to exit, as Modal does: on SIGINT the runtime runs exit handlers and commits Volumes."""
         self._signal(signal.SIGINT)
 
     def kill(self) -> None:
-        """End it and all it started."""
-        # The first process ends all others when the runtime has ended. Its own end does that only in a process
-        # namespace.
+        """Kill the process and its descendants."""
+        # When the runtime exits, the first process kills the rest. Its own death does so only in a process namespace.
         for pid in () if self._ended.done() else children(self.pid):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -136,11 +135,11 @@ class Process:
         self._signal(signal.SIGKILL)
 
     async def wait(self) -> int:
-        """Wait for the end; return the exit code, as ``subprocess`` gives it. All output is delivered then."""
+        """Wait for the exit, deliver all output, and return the exit code as ``subprocess`` does."""
         return await asyncio.shield(self._ended)
 
     def ended(self, returncode: int) -> None:
-        """It has ended, and all it started."""
+        """Record the exit of the process and its descendants."""
         if self._ended.done():
             return
         for pipe in self._pipes:
@@ -151,7 +150,7 @@ class Process:
         self._ended.set_result(returncode)
 
     def lost(self) -> None:
-        """The process that starts containers is gone, and takes this one with it: wait for that."""
+        """Wait for the exit after the template, which takes the container with it, has ended."""
         if self._descriptor is None:
             self.kill()
             self.ended(-signal.SIGKILL)

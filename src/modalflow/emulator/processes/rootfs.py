@@ -1,4 +1,4 @@
-"""A container's view of the file system, made by its first process for itself.
+"""A container's root file system, set up by its first process.
 
 Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
 root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a
@@ -12,9 +12,9 @@ import os
 import shutil
 from pathlib import Path
 
-from modalflow.emulator.images.layer_capture import Keeper
+from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import mountinfo, syscalls, volume_mounts
-from modalflow.emulator.processes.container_spec import Isolation, Room
+from modalflow.emulator.processes.container_spec import Isolation, Rootfs
 
 #: Where the host's root is while the room is being made.
 _HOST = "/.modalflow-host"
@@ -27,15 +27,15 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*
 _THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
 
 
-def enter(isolation: Isolation, room: Room) -> tuple[Keeper | None, list[int]]:
+def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, list[int]]:
     """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
 
     Returns what keeps the private layer, where it is to be kept, and file descriptors for the first process to hold.
     """
     if isolation is Isolation.PLAIN:
-        _enter_plain(room)
+        _enter_plain(rootfs)
         return None, []
-    scratch = room.folder / "scratch"
+    scratch = rootfs.folder / "scratch"
     root = scratch / "root"
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     scratch.mkdir(exist_ok=True)
@@ -44,19 +44,19 @@ def enter(isolation: Isolation, room: Room) -> tuple[Keeper | None, list[int]]:
     (scratch / "work").mkdir()
     root.mkdir()
     # Not a second lower layer: the kernel refuses layers of which one lies inside the other (ELOOP).
-    _copy_tree(str(room.layer), str(scratch / "upper"))
+    _copy_tree(str(rootfs.layer), str(scratch / "upper"))
     if isolation is Isolation.ROOT:
-        _one_overlay(room, scratch)
+        _one_overlay(rootfs, scratch)
     else:
-        _many_overlays(room, scratch)
-    keeper = None if room.kept is None else Keeper(scratch / "upper", room.kept)
+        _many_overlays(rootfs, scratch)
+    keeper = None if rootfs.kept is None else LayerCapture(scratch / "upper", rootfs.kept)
     os.makedirs(f"{root}{_HOST}")
     os.chdir(root)
     syscalls.pivot_root(".", f".{_HOST}")
     # From here on paths are the container's: no symlink of the host's can lead out of it.
     os.chdir("/")
-    _hide(room)
-    held = volume_mounts.place(room.volumes, isolation, _HOST)
+    _hide(rootfs)
+    held = volume_mounts.place(rootfs.volumes, isolation, _HOST)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     _make_devices()
     for path in _THE_MACHINES:
@@ -65,14 +65,14 @@ def enter(isolation: Isolation, room: Room) -> tuple[Keeper | None, list[int]]:
             syscalls.make_read_only(path)
     syscalls.unmount(_HOST)
     os.rmdir(_HOST)
-    os.makedirs(room.cwd, exist_ok=True)
-    os.chdir(room.cwd)
+    os.makedirs(rootfs.cwd, exist_ok=True)
+    os.chdir(rootfs.cwd)
     return keeper, held
 
 
-def plain_home(room: Room) -> Path:
+def plain_home(rootfs: Rootfs) -> Path:
     """Return where ``/root`` is for a container without a root of its own."""
-    return room.folder / "root" / "root"
+    return rootfs.folder / "root" / "root"
 
 
 def host_mounts(hidden: Path) -> list[str]:
@@ -89,26 +89,26 @@ def host_mounts(hidden: Path) -> list[str]:
     return sorted(p for p in points if not any(str(above) in points for above in Path(p).parents))
 
 
-def _one_overlay(room: Room, scratch: Path) -> None:
+def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
     """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
-    for point in host_mounts(room.hidden):
+    for point in host_mounts(rootfs.hidden):
         # One that the host has unmounted since is not missed.
         with contextlib.suppress(FileNotFoundError):
-            _show_host(room, scratch, Path(point))
+            _show_host(rootfs, scratch, Path(point))
 
 
-def _many_overlays(room: Room, scratch: Path) -> None:
+def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
     """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
     below it, so each folder gets its own, and the mounts are bound."""
     root = f"{scratch}/root"
-    mounted = [Path(point) for point in host_mounts(room.hidden)] + [Path("/proc"), Path("/dev")]
-    needed = [Path("/", v.mount_path) for v in room.volumes] + [
-        room.hidden,
-        *room.also_hidden,
-        *room.shown,
-        *room.lent,
-        Path("/", room.cwd),
+    mounted = [Path(point) for point in host_mounts(rootfs.hidden)] + [Path("/proc"), Path("/dev")]
+    needed = [Path("/", v.mount_path) for v in rootfs.volumes] + [
+        rootfs.hidden,
+        *rootfs.also_hidden,
+        *rootfs.shown,
+        *rootfs.lent,
+        Path("/", rootfs.cwd),
     ]
     tops = sorted(Path("/").iterdir())
     for made in sorted((scratch / "upper").iterdir()):
@@ -141,7 +141,7 @@ def _many_overlays(room: Room, scratch: Path) -> None:
             for child in sorted(host.iterdir()):
                 place(child)
         else:
-            _show_host(room, scratch, host, ",userxattr")
+            _show_host(rootfs, scratch, host, ",userxattr")
 
     for top in tops:
         place(top)
@@ -155,7 +155,7 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
     syscalls.mount("overlay", target, "overlay", options=options)
 
 
-def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
+def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> None:
     """Show a mount of the host's, which may be a single file, so that what is written there is the container's own.
 
     Where the kernel makes no overlay, because of further mounts below it for one, it is only to be read.
@@ -166,7 +166,7 @@ def _show_host(room: Room, scratch: Path, host: Path, extra: str = "") -> None:
     if host.is_dir() and host != Path("/sys"):
         private = scratch / "mounts" / str(host).strip("/").replace("/", "-")
         (private / "work").mkdir(parents=True, exist_ok=True)
-        layer = Path(f"{room.layer}{host}")
+        layer = Path(f"{rootfs.layer}{host}")
         try:
             if layer.is_dir():
                 _copy_tree(str(layer), str(private / "upper"))
@@ -220,16 +220,16 @@ def _make_point(like: str, there: str) -> None:
         Path(there).touch()
 
 
-def _hide(room: Room) -> None:
+def _hide(rootfs: Rootfs) -> None:
     """Lay an empty folder over each of the control plane's, and in it what the container may see."""
-    for hidden in map(str, (room.hidden, *room.also_hidden)):
+    for hidden in map(str, (rootfs.hidden, *rootfs.also_hidden)):
         os.makedirs(hidden, exist_ok=True)
         syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
-    for path in map(str, (*room.shown, *room.lent)):
+    for path in map(str, (*rootfs.shown, *rootfs.lent)):
         if os.path.lexists(f"{_HOST}{path}"):
             if not os.path.lexists(path):
                 _make_point(f"{_HOST}{path}", path)
-            if Path(path) in room.lent:
+            if Path(path) in rootfs.lent:
                 # In a user namespace a mount of the host's keeps what it is, if that is more than this.
                 with contextlib.suppress(PermissionError):
                     syscalls.bind(f"{_HOST}{path}", path, read_only=True)
@@ -254,18 +254,18 @@ def _copy_tree(source: str, target: str) -> None:
             os.utime(there, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
-def _enter_plain(room: Room) -> None:
-    root = room.folder / "root"
-    if room.layer.exists():
-        shutil.copytree(room.layer, root, dirs_exist_ok=True)
+def _enter_plain(rootfs: Rootfs) -> None:
+    root = rootfs.folder / "root"
+    if rootfs.layer.exists():
+        shutil.copytree(rootfs.layer, root, dirs_exist_ok=True)
     # One that lies in another comes after that, whose view leaves out what lies in it.
-    for volume in sorted(room.volumes, key=volume_mounts.depth):
+    for volume in sorted(rootfs.volumes, key=volume_mounts.depth):
         path = root / volume.mount_path.strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not path.is_symlink():
             # In a bucket, a folder that was made for it.
             path.rmdir()
         path.symlink_to(volume.view / volume.sub_path.strip("/"))
-    home = plain_home(room)
+    home = plain_home(rootfs)
     home.mkdir(parents=True, exist_ok=True)
     os.chdir(home)

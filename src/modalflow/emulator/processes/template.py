@@ -1,4 +1,4 @@
-"""The template: a process that has imported Modal's runtime, and of which every container is a fork.
+"""The template: a process that has imported Modal's runtime and is forked for each container.
 
 Owns the process: its loop, its children, what it says to the control plane. It has one thread, no event loop and no
 connection but the socket to the control plane, so that a fork of it is as good as new. It ends with the control plane,
@@ -32,30 +32,31 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.emulator.processes import exec_runtime, init, syscalls
-from modalflow.emulator.processes.container_spec import Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
+from modalflow.support import linux
 
 
 def main() -> None:
     """Serve until the control plane is gone; in a container, run that."""
     descriptor, parent, isolation, preload, folder = sys.argv[1:6]
-    syscalls.die_with_parent()
+    linux.die_with_parent()
     if os.getppid() != int(parent):
         return
     template = Template(socket.socket(fileno=int(descriptor)))
     template.isolate(isolation, folder or None)
     if preload == "preload":
         template.preload()
-    start = template.serve()
-    if start is not None:
-        _be(start, template.preloaded)
+    spec = template.serve()
+    if spec is not None:
+        _be(spec, template.preloaded)
 
 
-def _be(start: Start, preloaded: exec_runtime.Preloaded | None) -> None:
-    exec_runtime.limit(start.limits)
-    if start.fresh or start.program or preloaded is None or preloaded.unfit(start):
-        exec_runtime.execute(start)
+def _be(spec: ContainerSpec, preloaded: exec_runtime.Preloaded | None) -> None:
+    exec_runtime.limit(spec.limits)
+    if spec.fresh or spec.program or preloaded is None or preloaded.unfit(spec):
+        exec_runtime.execute(spec)
     else:
-        exec_runtime.run(start, preloaded)
+        exec_runtime.run(spec, preloaded)
 
 
 class Template:
@@ -84,7 +85,7 @@ class Template:
         except Exception:  # noqa: BLE001 (whatever an import raises: containers are new interpreters then)
             self._say(preloaded=False, problem=traceback.format_exc())
 
-    def serve(self) -> Start | None:
+    def serve(self) -> ContainerSpec | None:
         """Start containers until the control plane is gone (None), or this process is one (its Start)."""
         wake, woken = os.pipe()
         for end in (wake, woken):
@@ -104,11 +105,11 @@ class Template:
                 said, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
                 if not said:
                     return None
-                start = self._start(descriptors)
-                if start is not None:
-                    return start
+                spec = self._start(descriptors)
+                if spec is not None:
+                    return spec
 
-    def _start(self, descriptors: list[int]) -> Start | None:
+    def _start(self, descriptors: list[int]) -> ContainerSpec | None:
         """Start a container; in it, return its Start."""
         request, stdout, stderr = descriptors
 
@@ -119,13 +120,13 @@ class Template:
             os.closerange(3, os.sysconf("SC_OPEN_MAX"))
 
         try:
-            start = Start.loads(_content(request))
-            pid, is_container = init.start(self._isolation, start.room, prepare)
+            spec = ContainerSpec.loads(_content(request))
+            pid, is_container = init.start(self._isolation, spec.rootfs, prepare)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._say(failed=f"{type(error).__name__}: {error}")
             pid, is_container = 0, False
         if is_container:
-            return start
+            return spec
         for descriptor in descriptors:
             os.close(descriptor)
         if pid:
@@ -135,12 +136,9 @@ class Template:
         return None
 
     def _report_ended(self) -> None:
-        while self._containers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
+        for pid, code, _ in linux.reaped():
             self._containers.discard(pid)
-            self._say(pid=pid, exit=os.waitstatus_to_exitcode(status))
+            self._say(pid=pid, exit=code)
 
     def _say(self, attached: Sequence[int] = (), /, **what: Any) -> None:
         line = json.dumps(what).encode() + b"\n"
@@ -182,10 +180,10 @@ def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bo
             (folder / made).mkdir(parents=True)
         layers = (folder / "lower",) if overlay else ()
         volume = VolumeView("vo-probe", folder / "view", "/modalflow-probe/here", layers=layers)
-        room = Room(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
+        rootfs = Rootfs(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
         said = folder / "said"
         with said.open("wb") as file:
-            pid, is_container = _tried(isolation, room, file.fileno())
+            pid, is_container = _tried(isolation, rootfs, file.fileno())
         if is_container:
             os._exit(_write_to_volume())
         _, status = os.waitpid(pid, 0) if pid else (0, 0)
@@ -194,12 +192,12 @@ def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bo
         return said.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def _tried(isolation: Isolation, room: Room, said: int) -> tuple[int, bool]:
+def _tried(isolation: Isolation, rootfs: Rootfs, said: int) -> tuple[int, bool]:
     def prepare() -> None:
         os.dup2(said, 2)
 
     try:
-        return init.start(isolation, room, prepare)
+        return init.start(isolation, rootfs, prepare)
     except OSError as error:
         os.write(said, str(error).encode())
         return 0, False

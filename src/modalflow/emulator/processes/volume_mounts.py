@@ -1,4 +1,4 @@
-"""The volumes of a container, mounted where the app says, some of them inside others.
+"""The mounts of a container's Volumes, also of one Volume inside another.
 
 Owns the mounts of volumes in a container's room, from within: ``place`` is called in the container's mount namespace,
 in its root, by its first process, which keeps a file descriptor of each overlay mount. Each volume is mounted where

@@ -1,9 +1,9 @@
-"""The doors through which containers reach the control plane: a unix socket for each of them.
+"""The unix sockets through which containers reach the control plane: one for each container.
 
-Owns the sockets and the knowledge of who is behind which. An RPC of a container says nothing of who sends it, so the
-connection has to: what comes through a container's door is that container. The SDK takes ``unix://`` addresses in all
-supported versions (``create_channel`` in its ``_utils/grpc_utils.py``), and whatever the container starts inherits the
-address. What a door leads to is server.py's; which files a container sees, this one among them, is namespaces.py's.
+Owns the sockets and which container is behind each of them. An RPC of a container does not name its sender, so the
+connection identifies it: what comes through the socket of a container is from that container. The SDK accepts
+``unix://`` addresses in all supported versions (``create_channel`` in its ``_utils/grpc_utils.py``), and whatever the
+container starts inherits the address. Which files a container sees, this socket among them, rootfs.py decides.
 """
 
 from __future__ import annotations
@@ -23,49 +23,46 @@ from modalflow.emulator.state.store import StateDir
 #: Bytes that the path of a unix socket may have: 108 with the zero at its end on Linux, 104 elsewhere (unix(7)).
 LONGEST_PATH = 103
 
+#: Folders with this prefix were left by a control plane that was killed, also by one of an earlier version.
 _PREFIX = "modalflow-doors-"
 
-#: Where the doors are if the folder for temporary files is deep down as well.
+#: Where the sockets are if the folder for temporary files has a long path as well.
 _SHORT = Path("/tmp")
 
 
-def _is_too_deep(folder: Path) -> bool:
-    return len(os.fsencode(folder / new_id("ta"))) > LONGEST_PATH
-
-
-class Doors:
-    """Opens and closes doors. ``lead_to`` before the first one is opened, ``close`` at the end."""
+class ContainerSockets:
+    """Opens and closes the sockets. Call ``serve`` before the first one is opened, ``close`` at the end."""
 
     def __init__(self, state: StateDir) -> None:
         self._folder = state.folder("doors")
         self._scratch: Scratch | None = None
-        if _is_too_deep(self._folder):
-            # Only a short path can be connected to, and the one way to shorten one, /proc/self/fd, leads each process
-            # somewhere else.
+        if _is_too_long(self._folder):
+            # A process can connect to a short path only, and the one way to shorten a path, /proc/self/fd, leads each
+            # process to another place.
             inside = Path(tempfile.gettempdir()).resolve()
-            self._scratch = Scratch(_PREFIX, _SHORT if _is_too_deep(inside / f"{_PREFIX}{'x' * 8}") else inside)
+            self._scratch = Scratch(_PREFIX, _SHORT if _is_too_long(inside / f"{_PREFIX}{'x' * 8}") else inside)
             self._folder = self._scratch.path
         self._protocol: Callable[[], asyncio.Protocol] | None = None
         self._open: dict[str, tuple[str, asyncio.Server]] = {}
 
     @property
     def folder(self) -> Path:
-        """Where the doors are."""
+        """The folder of the sockets."""
         return self._folder
 
     @property
-    def elsewhere(self) -> tuple[Path, ...]:
-        """The folder of the doors, where it is not in the state folder."""
+    def outside_state(self) -> tuple[Path, ...]:
+        """The folder of the sockets if it is outside the state folder."""
         return () if self._scratch is None else (self._folder,)
 
-    def lead_to(self, protocol: Callable[[], asyncio.Protocol]) -> None:
-        """From now on each connection through a door is served by one of these."""
+    def serve(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+        """Serve each connection through a socket with a protocol of its own, from now on."""
         self._protocol = protocol
 
     async def open(self, container_id: str) -> Path:
-        """Open the container's door and return where it is."""
+        """Open the socket of a container and return its path."""
         if self._protocol is None:
-            raise RuntimeError("a door was opened before it was known where it leads; call lead_to first")
+            raise RuntimeError("the socket of a container was opened before the server was started; call serve first")
         path = self._folder / container_id
         path.unlink(missing_ok=True)
         listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -79,8 +76,8 @@ class Doors:
         self._open[str(path)] = (container_id, server)
         return path
 
-    def shut(self, container_id: str) -> None:
-        """Close the container's door: nobody comes through any more, not even over an old connection."""
+    def close_socket(self, container_id: str) -> None:
+        """Close the socket of a container: calls over existing connections are refused too."""
         path = str(self._folder / container_id)
         known = self._open.pop(path, None)
         if known is not None:
@@ -88,13 +85,17 @@ class Doors:
             with contextlib.suppress(FileNotFoundError):
                 Path(path).unlink()
 
-    def behind(self, path: str) -> str | None:
-        """Return the container whose door that is, None once it is shut."""
+    def container_behind(self, path: str) -> str | None:
+        """Return the id of the container whose socket that is, None once the socket is closed."""
         known = self._open.get(path)
         return known[0] if known is not None else None
 
     def close(self) -> None:
         for container_id, _ in list(self._open.values()):
-            self.shut(container_id)
+            self.close_socket(container_id)
         if self._scratch is not None:
             self._scratch.close()
+
+
+def _is_too_long(folder: Path) -> bool:
+    return len(os.fsencode(folder / new_id("ta"))) > LONGEST_PATH

@@ -1,16 +1,16 @@
 """Modal environments: the namespaces that every named object lives in.
 
-Owns which environments exist and what their settings are. What lives in one belongs to other services, which subscribe
-to hear of a rename or a deletion.
+Owns the environments and their settings. Services with objects in environments subscribe, and follow a rename or a
+deletion.
 
-The SDK prints the errors as they come (modal/cli/environment.py); their words, and that the default environment cannot
-be deleted, are inferred.
+The SDK prints the errors as they come (modal/cli/environment.py). It is inferred how they are worded, and that the
+default environment cannot be deleted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from typing import Protocol
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -18,7 +18,8 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.ids import new_id
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.state.journal import Journal, Table
 
@@ -27,8 +28,13 @@ DEFAULT_ENVIRONMENT = "main"
 #: The newest one that every supported SDK knows (``ImageBuilderVersion`` in modal/_image.py).
 IMAGE_BUILDER_VERSION = "2025.06"
 
-#: Told (old name, new name) of a rename, (name, None) of a deletion.
-Listener = Callable[[str, str | None], None]
+
+class EnvironmentMember(Protocol):
+    """A service with objects in environments."""
+
+    def environment_changed(self, old: str, new: str | None) -> None:
+        """Follow the rename of an environment, or its deletion if ``new`` is None."""
+        ...
 
 
 @dataclass
@@ -45,18 +51,18 @@ class Environment:
 
 
 class Environments(Service):
-    """Answers the Environment RPCs, and resolves names for every other service."""
+    """The Environment RPCs, and the resolution of names for all other services."""
 
-    def __init__(self, journal: Journal | None = None) -> None:
-        self._records: Table[Environment] = (journal or Journal()).table("environments", asdict)
+    def __init__(self, journal: Journal) -> None:
+        self._records: Table[Environment] = journal.table("environments", asdict)
         self._by_name = {kept.name: kept for kept in (Environment(**record) for _, _, record in self._records.load())}
-        self._listeners: list[Listener] = []
+        self._members: list[EnvironmentMember] = []
         if DEFAULT_ENVIRONMENT not in self._by_name:
             self._add(Environment(DEFAULT_ENVIRONMENT))
 
-    def subscribe(self, listener: Listener) -> None:
-        """Call the listener on every rename and deletion, after it happened."""
-        self._listeners.append(listener)
+    def subscribe(self, member: EnvironmentMember) -> None:
+        """Notify a service of every rename and deletion, after it happened."""
+        self._members.append(member)
 
     def resolve(self, name: str) -> str:
         """Return the environment's name, the default one's for ``""``; NOT_FOUND for an unknown one."""
@@ -67,7 +73,7 @@ class Environments(Service):
         if environment is None:
             raise GRPCError(
                 Status.NOT_FOUND,
-                f"Environment {name!r} not found; `modal environment create {name}` makes it",
+                f"Environment {name!r} not found; create it with `modal environment create {name}`",
             )
         return environment
 
@@ -78,6 +84,7 @@ class Environments(Service):
                 return environment
         raise GRPCError(Status.NOT_FOUND, f"Environment {environment_id!r} not found")
 
+    @rpc(repeat=CHANGE)
     async def EnvironmentGetOrCreate(
         self, request: api_pb2.EnvironmentGetOrCreateRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetOrCreateResponse:
@@ -104,6 +111,7 @@ class Environments(Service):
             ),
         )
 
+    @rpc(repeat=CHANGE)
     async def EnvironmentCreate(self, request: api_pb2.EnvironmentCreateRequest, caller: Caller) -> Empty:
         if not request.name:
             raise GRPCError(Status.INVALID_ARGUMENT, "The name of an environment must not be empty")
@@ -124,9 +132,11 @@ class Environments(Service):
         )
         return Empty()
 
+    @rpc(repeat=READ)
     async def EnvironmentList(self, request: Empty, caller: Caller) -> api_pb2.EnvironmentListResponse:
         return api_pb2.EnvironmentListResponse(items=[_item(e) for e in self._by_name.values()])
 
+    @rpc(repeat=CHANGE)
     async def EnvironmentUpdate(
         self, request: api_pb2.EnvironmentUpdateRequest, caller: Caller
     ) -> api_pb2.EnvironmentListItem:
@@ -141,13 +151,14 @@ class Environments(Service):
         self._records.put("", environment.object_id, environment)
         return _item(environment)
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def EnvironmentDelete(self, request: api_pb2.EnvironmentDeleteRequest, caller: Caller) -> Empty:
         environment = self.get(request.name)
         if environment.name == DEFAULT_ENVIRONMENT:
             raise GRPCError(Status.FAILED_PRECONDITION, f"{DEFAULT_ENVIRONMENT!r} is the default: it cannot be deleted")
         del self._by_name[environment.name]
         self._records.discard("", environment.object_id)
-        self._tell(environment.name, None)
+        self._notify(environment.name, None)
         return Empty()
 
     def _add(self, environment: Environment) -> None:
@@ -164,11 +175,11 @@ class Environments(Service):
             raise GRPCError(Status.FAILED_PRECONDITION, f"{DEFAULT_ENVIRONMENT!r} is the default: it keeps its name")
         self._by_name[name] = self._by_name.pop(old)
         environment.name = name
-        self._tell(old, name)
+        self._notify(old, name)
 
-    def _tell(self, old: str, new: str | None) -> None:
-        for listener in self._listeners:
-            listener(old, new)
+    def _notify(self, old: str, new: str | None) -> None:
+        for member in self._members:
+            member.environment_changed(old, new)
 
 
 def _item(environment: Environment) -> api_pb2.EnvironmentListItem:

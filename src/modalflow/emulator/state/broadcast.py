@@ -1,4 +1,4 @@
-"""A broadcast without a queue: whoever waits is woken by the next change, and looks for itself what changed."""
+"""A broadcast without a queue: wake all waiters, which then check the state themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether there is room for what is to be kept, the words where there is none, and a reserve for when it runs out.
+"""Free disk space: checks, error texts, and a reserve for a full disk.
 
 Owns the file of the reserve and what counts as a disk that cannot be written to. It refuses nothing itself.
 """
@@ -74,7 +74,7 @@ def words(folder: Path, why: str) -> str:
     """Return what to report to the caller who wanted something kept."""
     return (
         f"the local control plane cannot keep this: {why}, in its state folder {folder}{_without_inodes(folder)}. "
-        "Make room there and try again; what is there already can be read and removed meanwhile"
+        "Make room there and try again. You can still read and remove existing data"
     )
 
 
@@ -100,7 +100,7 @@ def short_of(folder: Path, size: int) -> str:
     return words(folder, f"{os.strerror(errno.ENOSPC)}: it takes {size:,} bytes, {left:,} are left")
 
 
-class Reserve:
+class DiskReserve:
     """A file of nothing, which is removed when the disk is full, so that what must be written can be.
 
     It outlives the control plane, so that the next one can start on a full disk.

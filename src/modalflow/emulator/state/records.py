@@ -1,4 +1,4 @@
-"""Turning a service's objects into records of the journal, and back.
+"""Encode objects as records of the journal, and decode them.
 
 Owns the translation between a dataclass and what CBOR can hold: plain values, protocol messages, and lists, dicts and
 optionals of them. What refers to another object is its service's to store, by that object's id.

@@ -1,4 +1,4 @@
-"""Objects found by name within an environment, or by id: what Dict, Queue, Volume and Secret have in common.
+"""Objects found by name in an environment or by id: the common part of Dicts, Queues, Volumes and Secrets.
 
 Owns names, ids, the creation modes, ephemeral lifetimes, the order of listings and the records of all this. What an
 object holds beyond the fields that its record names is its service's.
@@ -83,7 +83,7 @@ class Registry(Generic[T]):
         for kept in self._ephemeral.values():
             # Its clients could not heartbeat while there was nobody to hear it.
             kept.expires_at = clock() + EPHEMERAL_LIFETIME
-        environments.subscribe(self._environment_changed)
+        environments.subscribe(self)
 
     def all(self) -> list[T]:
         """Return every object there is, the oldest first."""
@@ -190,7 +190,7 @@ class Registry(Generic[T]):
         for kept in [k for k in self._ephemeral.values() if (k.expires_at or now) < now]:
             self._drop(kept)
 
-    def _environment_changed(self, old: str, new: str | None) -> None:
+    def environment_changed(self, old: str, new: str | None) -> None:
         for kept in [k for k in self._by_id.values() if k.environment == old]:
             if new is None:
                 self.delete(kept.object_id)

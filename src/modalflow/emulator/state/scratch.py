@@ -1,4 +1,4 @@
-"""Temporary folders that end with their process, however it ends.
+"""Temporary folders, removed after their process ends in any way.
 
 Owns making, locking and removing them; what is in them is their owner's. A folder is locked for as long as its process
 lives, so that whoever makes the next one can tell which are abandoned.

@@ -1,4 +1,4 @@
-"""Writing records to a disk that may be full: one transaction at a time, with a reserve for when there is no room.
+"""Transactions of the journal, one at a time, with a reserve for a full disk.
 
 Owns the reserve and the knowledge of whether the disk takes what is written. Which records changed, and when they are
 written, is journal.py's.
@@ -31,7 +31,7 @@ class Transactions:
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
-        self._reserve = disk_space.Reserve(path.parent)
+        self._reserve = disk_space.DiskReserve(path.parent)
         self._reserve.hold()
         self.trouble = ""
         """Why the last transaction failed, empty if it did not."""
@@ -55,7 +55,7 @@ class Transactions:
             assert failed is not None
             raise self._failed(failed) from failed
         if self.trouble:
-            log.warning("%s takes what is written again", self._path)
+            log.warning("%s accepts writes again", self._path)
             self.trouble = ""
 
     def refusal(self, size: int) -> str:
@@ -94,7 +94,7 @@ class Transactions:
     def _note_shortage(self, error: sqlite3.Error) -> None:
         if not self.is_short and disk_space.is_full(error):
             log.error(
-                "%s: %s. Until there is room again, large requests are refused and what containers print is not kept",
+                "%s: %s. Until there is room again, large requests are refused and containers' output is not kept",
                 self._path,
                 disk_space.reason(error),
             )

@@ -1,4 +1,4 @@
-"""Folders of a state folder that nothing needs any more, which may hold a hundred thousand files.
+"""Unneeded folders of the state folder, removed in the background.
 
 Owns their removal, beside all other work: what is put here is gone from its place at once. At the end of the control
 plane the removal has a moment; what is left then is handed to a process that outlives this one.

@@ -1,4 +1,4 @@
-"""The content of volumes: blocks of up to 8 MiB, each kept once however many files of however many volumes hold it.
+"""The content of Volumes in blocks of up to 8 MiB, each stored once for all Volumes.
 
 Owns which blocks are in use, where each one is, and when an unused one goes. A file that grows, as a log does, shares
 all but its last block with what it was a second ago. A block lies in a file of its own, or in the file that holds the

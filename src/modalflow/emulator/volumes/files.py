@@ -1,4 +1,4 @@
-"""How clients read and write a volume's files from outside: listing, upload, download, copy, removal.
+"""Client access to a Volume's files: list, upload, download, copy, remove.
 
 Owns those RPCs, for both versions of volumes, over a tree that volumes.py holds. File content never passes through an
 RPC here: version 1 uploads come by MountPutFile, version 2 uploads in blocks over HTTP, downloads always over HTTP.
@@ -17,33 +17,34 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.dispatcher import Caller, Service
+from modalflow.emulator.rpc.idempotency import CHANGE, READ
+from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
-from modalflow.emulator.services.blobs import Blobs, Receiver
+from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state.store import FileStore
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise, parents
+from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, normalise, parents
 
 log = logging.getLogger(__name__)
 
 ENTRIES_PER_ANSWER = 1_000
 
 _ENTRY_TYPES = {
-    Kind.FILE: api_pb2.FileEntry.FILE,
-    Kind.DIRECTORY: api_pb2.FileEntry.DIRECTORY,
-    Kind.LINK: api_pb2.FileEntry.SYMLINK,
+    NodeKind.FILE: api_pb2.FileEntry.FILE,
+    NodeKind.DIRECTORY: api_pb2.FileEntry.DIRECTORY,
+    NodeKind.LINK: api_pb2.FileEntry.SYMLINK,
 }
 
 
 class VolumeFiles(Service, abc.ABC):
     """The file RPCs of volumes."""
 
-    def __init__(self, uploads: FileStore, blocks: BlockStore, blobs: Blobs) -> None:
-        self._uploads, self._blocks, self._blobs = uploads, blocks, blobs
-        blobs.receivers["block"] = self._receiver
-        # VolumePutFiles2 follows, finds the block missing and refuses with the words; of a refused upload the SDK makes
-        # eleven, over minutes.
-        blobs.asked_again.add("block")
+    upload_is_verified = True
+    """VolumePutFiles2 follows an upload, finds a missing block and refuses with the reason; an upload that is refused
+    at once would be repeated by the SDK eleven times, over minutes."""
+
+    def __init__(self, uploads: FileStore, blocks: BlockStore, addresses: Addresses) -> None:
+        self._uploads, self._blocks, self._addresses = uploads, blocks, addresses
 
     @abc.abstractmethod
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
@@ -53,18 +54,29 @@ class VolumeFiles(Service, abc.ABC):
     async def _changed(self, volume_id: str, paths: int) -> None:
         """So many of the volume's files changed."""
 
+    @rpc(repeat=READ)
     async def VolumeListFiles(
         self, request: api_pb2.VolumeListFilesRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.VolumeListFilesResponse]:
         async for entries in self._pages(request):
             yield api_pb2.VolumeListFilesResponse(entries=entries)
 
+    @rpc(
+        repeat=READ, inferred=("a link to a directory shows what is in that, as ls does; any other link shows itself.")
+    )
     async def VolumeListFiles2(
         self, request: api_pb2.VolumeListFiles2Request, caller: Caller
     ) -> AsyncIterator[api_pb2.VolumeListFiles2Response]:
         async for entries in self._pages(request):
             yield api_pb2.VolumeListFiles2Response(entries=entries)
 
+    @rpc(
+        repeat=READ,
+        inferred=(
+            "links are followed at every name of a path, in all RPCs; not those with an absolute target, which "
+            "means something in a container alone."
+        ),
+    )
     async def VolumeGetFile2(
         self, request: api_pb2.VolumeGetFile2Request, caller: Caller
     ) -> api_pb2.VolumeGetFile2Response:
@@ -76,13 +88,14 @@ class VolumeFiles(Service, abc.ABC):
         for index in range(start // BLOCK_BYTES, -(-end // BLOCK_BYTES) if end > start else 0):
             first, last = max(start, index * BLOCK_BYTES), min(end, (index + 1) * BLOCK_BYTES)
             path, offset = self._blocks.locate(node.blocks[index])
-            urls.append(self._blobs.offer(path, offset + first - index * BLOCK_BYTES, last - first))
+            urls.append(self._addresses.download(path, offset + first - index * BLOCK_BYTES, last - first))
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=node.size, start=start, len=end - start)
 
     def remove_unused(self) -> None:
         """Remove content that no file has had for a while, also if no Volume changes any more."""
         self._blocks.release(())
 
+    @rpc(repeat=CHANGE)
     async def VolumePutFiles(self, request: api_pb2.VolumePutFilesRequest, caller: Caller) -> Empty:
         tree, changing = self._find(request.volume_id)
         names = [normalise(file.filename) for file in request.files]
@@ -109,6 +122,13 @@ class VolumeFiles(Service, abc.ABC):
         await self._changed(request.volume_id, len(nodes))
         return Empty()
 
+    @rpc(
+        repeat=CHANGE,
+        inferred=(
+            "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory "
+            "of a version 2 volume 262,144."
+        ),
+    )
     async def VolumePutFiles2(
         self, request: api_pb2.VolumePutFiles2Request, caller: Caller
     ) -> api_pb2.VolumePutFiles2Response:
@@ -120,7 +140,7 @@ class VolumeFiles(Service, abc.ABC):
             missing = set(self._blocks.use([block for blocks in contents for block in blocks]))
             if missing:
                 sizes = _sizes(request.files, contents)
-                if words := self._blobs.short_of(sum(sizes[block] for block in missing) + BLOCK_BYTES):
+                if words := self._addresses.short_of(sum(sizes[block] for block in missing) + BLOCK_BYTES):
                     raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
                 return api_pb2.VolumePutFiles2Response(missing_blocks=self._wanted(contents, missing))
             nodes = [
@@ -135,15 +155,19 @@ class VolumeFiles(Service, abc.ABC):
         await self._changed(request.volume_id, len(nodes))
         return api_pb2.VolumePutFiles2Response()
 
+    @rpc(repeat=CHANGE)
     async def VolumeCopyFiles(self, request: api_pb2.VolumeCopyFilesRequest, caller: Caller) -> Empty:
         return await self._copy(request)
 
+    @rpc(repeat=CHANGE, inferred="links are treated as cp treats them: a recursive copy keeps them.")
     async def VolumeCopyFiles2(self, request: api_pb2.VolumeCopyFiles2Request, caller: Caller) -> Empty:
         return await self._copy(request)
 
+    @rpc(repeat=CHANGE, needs_room=False)
     async def VolumeRemoveFile(self, request: api_pb2.VolumeRemoveFileRequest, caller: Caller) -> Empty:
         return await self._remove(request)
 
+    @rpc(repeat=CHANGE, needs_room=False, inferred="a link is removed, never what it points at.")
     async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, caller: Caller) -> Empty:
         return await self._remove(request)
 
@@ -173,15 +197,13 @@ class VolumeFiles(Service, abc.ABC):
                     yield api_pb2.VolumePutFiles2Response.MissingBlock(
                         file_index=file_index,
                         block_index=block_index,
-                        put_url=self._blobs.accept("block", block),
+                        put_url=self._addresses.upload("block", block),
                     )
 
-    def _receiver(self, block: str) -> Receiver:
-        async def receive(uploaded: Path) -> bytes:
-            await asyncio.to_thread(self._blocks.receive, uploaded, block)
-            return block.encode()
-
-        return receive
+    async def receive_upload(self, block: str, uploaded: Path) -> bytes:
+        """Keep an uploaded block; ValueError if it is not the one that was announced."""
+        await asyncio.to_thread(self._blocks.receive, uploaded, block)
+        return block.encode()
 
     async def _copy(self, request: api_pb2.VolumeCopyFilesRequest | api_pb2.VolumeCopyFiles2Request) -> Empty:
         tree, changing = self._find(request.volume_id)
@@ -248,7 +270,7 @@ def _sizes(files: Sequence[api_pb2.VolumePutFiles2Request.File], contents: list[
 
 
 def _file(mode: int | None, size: int, blocks: tuple[str, ...]) -> Node:
-    return Node(Kind.FILE, mode or 0o644, time.time_ns(), size=size, blocks=blocks)
+    return Node(NodeKind.FILE, mode or 0o644, time.time_ns(), size=size, blocks=blocks)
 
 
 def _entry(path: str, node: Node) -> api_pb2.FileEntry:

@@ -1,4 +1,4 @@
-"""What of Modal Volumes is on disk beside their blocks: a record for each path.
+"""The records of Volumes in the journal: one for each path.
 
 Owns how a node is written. A change of a tree writes the paths that it changed and no others.
 """
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from modalflow.emulator.state.journal import Journal, Table
-from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.tree import Node, NodeKind
 
 _DIGEST_BYTES = 32
 
@@ -51,4 +51,4 @@ def _encoded(node: Node) -> list[Any]:
 
 def _decoded(kind: str, mode: int, mtime_ns: int, size: int, digests: bytes, target: bytes) -> Node:
     blocks = tuple(digests[at : at + _DIGEST_BYTES].hex() for at in range(0, len(digests), _DIGEST_BYTES))
-    return Node(Kind(kind), mode, mtime_ns, size=size, blocks=blocks, target=os.fsdecode(target))
+    return Node(NodeKind(kind), mode, mtime_ns, size=size, blocks=blocks, target=os.fsdecode(target))

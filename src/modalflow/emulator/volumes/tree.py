@@ -1,4 +1,4 @@
-"""What a volume holds, as a value: a table of paths. No file is touched here.
+"""The content of a Volume as a value: a table of paths, without I/O.
 
 Owns the rules of the tree (every parent is a directory, what may overwrite what) and the path arithmetic. Paths are
 relative and without ``.``: ``a/b``; the root is ``""``.
@@ -24,7 +24,7 @@ MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 3_500
 
 
-class Kind(enum.Enum):
+class NodeKind(enum.Enum):
     """What stands at a path."""
 
     FILE = "file"
@@ -36,7 +36,7 @@ class Kind(enum.Enum):
 class Node:
     """What stands at a path. ``blocks`` are a file's content, ``target`` is where a link points."""
 
-    kind: Kind
+    kind: NodeKind
     mode: int
     mtime_ns: int
     size: int = 0
@@ -45,7 +45,7 @@ class Node:
 
     @property
     def is_directory(self) -> bool:
-        return self.kind is Kind.DIRECTORY
+        return self.kind is NodeKind.DIRECTORY
 
 
 def normalise(path: str) -> str:
@@ -138,7 +138,7 @@ class Tree:
         return self.find(place)
 
     def is_directory(self, path: str) -> bool:
-        return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is Kind.DIRECTORY)
+        return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is NodeKind.DIRECTORY)
 
     def under(self, path: str) -> list[str]:
         """Return every path below a directory, a parent before what is in it. Costs what is below it."""
@@ -153,7 +153,7 @@ class Tree:
         A link to a directory shows what is in that, below the link's own path; no other link is followed.
         """
         place = itself = followed(self.get, path, last=False)
-        if (standing := self.get(itself)) is not None and standing.kind is Kind.LINK:
+        if (standing := self.get(itself)) is not None and standing.kind is NodeKind.LINK:
             with contextlib.suppress(GRPCError):
                 place = followed(self.get, itself)
         if not self.is_directory(place):
@@ -171,12 +171,12 @@ class Tree:
         if not path:
             raise GRPCError(Status.INVALID_ARGUMENT, "A file needs a name; its path is the root of the volume")
         for above in parents(path):
-            if (node := self._nodes.get(above)) is not None and node.kind is not Kind.DIRECTORY:
+            if (node := self._nodes.get(above)) is not None and node.kind is not NodeKind.DIRECTORY:
                 raise GRPCError(Status.ALREADY_EXISTS, f"{above!r} is a file: nothing can be put below it")
         existing = self._nodes.get(path)
         if existing is None:
             return
-        if existing.kind is Kind.DIRECTORY:
+        if existing.kind is NodeKind.DIRECTORY:
             raise GRPCError(Status.ALREADY_EXISTS, f"{path!r} is a directory: a file cannot replace it")
         if not overwrite:
             raise GRPCError(Status.ALREADY_EXISTS, f"{path!r} already exists; pass force=True to replace it")
@@ -186,12 +186,12 @@ class Tree:
         gone: list[Node] = []
         for above in parents(path):
             standing = self._nodes.get(above)
-            if standing is not None and standing.kind is Kind.DIRECTORY:
+            if standing is not None and standing.kind is NodeKind.DIRECTORY:
                 break
             if standing is not None:
                 gone.append(standing)
-            self._set(above, Node(Kind.DIRECTORY, 0o755, node.mtime_ns))
-        if node.kind is not Kind.DIRECTORY:
+            self._set(above, Node(NodeKind.DIRECTORY, 0o755, node.mtime_ns))
+        if node.kind is not NodeKind.DIRECTORY:
             gone += [self._pop(p) for p in self.under(path)] if self.is_directory(path) else []
         if (replaced := self._nodes.get(path)) is not None:
             gone.append(replaced)
@@ -232,7 +232,7 @@ class Tree:
                 raise GRPCError(Status.INVALID_ARGUMENT, "The root of the Volume cannot be copied into itself")
             node = self.find(source)
             place = f"{target}/{name}".lstrip("/") if inside else target
-            if node.kind is not Kind.DIRECTORY:
+            if node.kind is not NodeKind.DIRECTORY:
                 placed[place] = node
                 continue
             if not recursive:
@@ -242,7 +242,7 @@ class Tree:
             placed[place] = node
             placed |= {place + p[len(source) :]: self._nodes[p] for p in self.under(source)}
         for place, node in placed.items():
-            if node.kind is not Kind.DIRECTORY:
+            if node.kind is not NodeKind.DIRECTORY:
                 self.check_place(place, overwrite=True)
         return placed
 

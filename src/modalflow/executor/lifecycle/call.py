@@ -1,236 +1,370 @@
-"""Which function call stands for which workload, and what to do about it. Pure: no I/O, no clock, no Modal.
+"""The life of one submission: its phases, and the transitions between them.
 
-The table of calls is the engine's whole memory. What becomes of a call that has been silent is decided by ``decide``
-from two facts alone, the ledger's entry and Modal's verdict, so that every combination can be read off one table.
+Pure: no I/O, no clock, no Modal. Only this module assigns the fields of a call. All other modules call the transitions,
+which TRANSITIONS permits or refuses. ``decision`` says what becomes of a silent call.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from enum import Enum, auto
+from typing import Final
 
-from modalflow.protocol.messages import Entry, Kind, State, Submission
-from modalflow.reasons import Cause, explain
+from modalflow.executor.mailbox import Adoption, SubmitRequest, WorkloadKey
+from modalflow.executor.submission.resources import Resources
+from modalflow.protocol.messages import Entry, Kind, Submission
 
-
-@dataclass(frozen=True)
-class Verdict:
-    """Modal's own word on a function call."""
-
-    ended: bool
-    reason: str = ""
-    """How it ended, in Modal's words; empty where it has not, where it returned in order, and where there are none."""
-    cause: Cause = Cause.NO_OUTCOME
+#: Unexpected errors in a row after which a call fails. The SDK sometimes raises a bare AttributeError when a connection
+#: breaks, and recovers: this many errors take a minute of attempts to submit.
+MAX_ERRORS: Final = 8
 
 
-PENDING = Verdict(ended=False)
-RETURNED = Verdict(ended=True)
+class Phase(Enum):
+    """Where a call is in its life."""
+
+    UNPLACED = auto()
+    """Accepted from Airflow; the Function that runs it is not chosen yet."""
+    QUEUED = auto()
+    """Placed on a Function; waits for its turn, or for the end of a pause, to be submitted."""
+    SPAWNING = auto()
+    """Being submitted to Modal, which has not answered yet."""
+    WAITING = auto()
+    """Modal has accepted it as a function call; no container is known to have claimed it."""
+    RUNNING = auto()
+    """A container has claimed it in the ledger."""
+    ADOPTED = auto()
+    """Taken over from another scheduler that left no function call id; what became of it is not known yet."""
+    CHECKING = auto()
+    """Airflow's database is asked whether the task is still wanted; the answer decides how it goes on."""
+    EXPLAINING = auto()
+    """A worker reported that it was cancelled; Modal is asked who did that before the outcome is reported."""
+    RETRYING = auto()
+    """A container could not begin it; it is submitted again once the pause is over and its claim is removed."""
+    SETTLED = auto()
+    """Its outcome is reported, or Airflow no longer wants it; whatever arrives later is dropped."""
 
 
-#: The most sweep intervals that pass between two looks at a silent call.
-LONGEST_PATIENCE = 8
+def _to(target: Phase, *sources: Phase) -> dict[Phase, Phase]:
+    return dict.fromkeys(sources, target)
 
 
-#: Mishaps after which a call is failed. The SDK is known to raise bare AttributeErrors when a connection breaks, which
-#: pass: so many are a minute of attempts to submit.
-MOST_MISHAPS = 8
+def _stays(*phases: Phase) -> dict[Phase, Phase]:
+    return {phase: phase for phase in phases}
 
 
-class Action(Enum):
-    """What the engine does next about a call."""
+_P = Phase
+_ALL = tuple(Phase)
+_IN_FLIGHT = tuple(phase for phase in Phase if phase is not Phase.SETTLED)
+_UNCLAIMED = (_P.UNPLACED, _P.QUEUED, _P.SPAWNING, _P.WAITING, _P.ADOPTED)
 
-    WAIT = auto()
-    DELIVER = auto()
-    """The ledger has the outcome."""
-    SUBMIT_AGAIN = auto()
-    """No container has begun it: same work id, so that a late start of the first call finds the claim taken."""
-    RUN_AGAIN = auto()
-    """It had begun, and its policy is to be run again: under a new work id."""
-    FAIL = auto()
-    ASK_AIRFLOW = auto()
-    """Another scheduler ordered it, and no container has begun it: whether it is still wanted, and what the order was,
-    Airflow's database knows."""
-    TIME_OUT = auto()
-    """It ran for too long: cancel it, then treat it as lost."""
+#: Event → phase before → phase after; anything else raises TransitionError. A spawn whose answer was lost may run all
+#: the same. So a claim or an outcome can arrive in any phase, and the answer to a spawn can arrive after either.
+TRANSITIONS: Final[Mapping[str, Mapping[Phase, Phase]]] = {
+    "requested": _to(_P.UNPLACED, _P.CHECKING, _P.RETRYING),
+    "placed": _to(_P.QUEUED, _P.UNPLACED),
+    "spawning": _to(_P.SPAWNING, _P.QUEUED),
+    "submitted": _stays(*_ALL) | _to(_P.WAITING, _P.SPAWNING, _P.QUEUED),
+    "postponed": _stays(*_ALL) | _to(_P.QUEUED, _P.SPAWNING),
+    "claimed": _stays(_P.RUNNING, _P.EXPLAINING, _P.RETRYING) | _to(_P.RUNNING, *_UNCLAIMED, _P.CHECKING),
+    "lost": _to(_P.QUEUED, _P.SPAWNING, _P.WAITING, _P.RUNNING, _P.CHECKING),
+    "checking": _to(_P.CHECKING, *_UNCLAIMED, _P.RUNNING),
+    "still_adopted": _to(_P.ADOPTED, _P.CHECKING),
+    "still_submitted": _to(_P.WAITING, _P.CHECKING),
+    "start_again": _to(_P.RETRYING, _P.CHECKING),
+    "claim_removed": _to(_P.QUEUED, _P.RETRYING),
+    "claimed_elsewhere": _to(_P.WAITING, _P.RETRYING),
+    "explaining": _to(_P.EXPLAINING, *_UNCLAIMED, _P.RUNNING, _P.CHECKING),
+    "interrupted": _stays(*_IN_FLIGHT) | _to(_P.QUEUED, _P.SPAWNING) | _to(_P.WAITING, _P.EXPLAINING, _P.RETRYING),
+    "settle": _to(_P.SETTLED, *_IN_FLIGHT),
+}
 
 
-@dataclass(frozen=True)
-class Decision:
-    """An action and, where something went wrong, why."""
+_NO_RESOURCES: Final = Resources()
 
-    action: Action
-    reason: str = ""
-    cause: Cause = Cause.OTHER
+
+class TransitionError(RuntimeError):
+    """An event that a call's phase does not permit: a fault of modalflow's own."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One submission of a workload, from the mailbox to its outcome."""
+    """One submission of a workload, from the executor's mailbox to its outcome."""
 
-    key: Hashable
+    key: WorkloadKey
     work_id: str
     log_path: str
     label: str
     kind: Kind
-    heard_at: float
-    """When something was last heard of it, by the engine's monotonic clock."""
+    accepted_at: float
+    """When this executor took it from Airflow or from another scheduler, in seconds since the epoch."""
+    updated_at: float
+    """When something was last learnt of it, by the engine's monotonic clock."""
+    phase: Phase
+    request: SubmitRequest | None = None
+    """What Airflow asked for, while it is UNPLACED."""
     submission: Submission | None = None
-    """None for adopted work, until it must be submitted again: its scheduler took the order along."""
-    options: Hashable = None
-    most_attempts: int | None = None
-    """How often it may be submitted, where the task says so."""
+    """What is sent to Modal; None until it is placed."""
+    resources: Resources = _NO_RESOURCES
+    """What the task asks for beyond its profile."""
+    max_attempts: int | None = None
+    """How often it may be submitted, if the task says so."""
     function_call_id: str | None = None
     origin: str = ""
-    """The work id it was ordered under; another one follows where it is run again."""
+    """The work id that Airflow knows it by; it gets another one if it is run again."""
     attempts: int = 0
-    looks: int = 0
-    """How often it was looked up since it was submitted."""
-    spawned_unseen: bool = False
-    """A spawn failed in a way that does not tell whether Modal took it, so a second function call may exist."""
+    """How often it was submitted."""
+    checks: int = 0
+    """How often it was looked up since it was last submitted."""
+    spawn_unconfirmed: bool = False
+    """Whether a spawn failed without saying if Modal accepted it: a second function call may exist."""
+    submitted_elsewhere: bool = False
+    """Whether another scheduler submitted it."""
     partition: str = ""
-    """Where its events arrive, if that is another executor's partition."""
-    asking: bool = False
-    """Airflow's database is being asked about it."""
-    begun_unseen: bool = False
-    """Airflow has it as running, and the ledger has nothing of it."""
-    unbegun: int = 0
-    """How often a container had it, and could not begin because Airflow's API did not answer."""
-    spent: str = ""
-    """The last function call that ended so: what is still heard of it is old."""
-    settled: bool = False
-    """An outcome was delivered; what arrives later is dropped."""
-    taken_at: float = 0.0
-    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
-    notes: int = 0
-    """How often a user was told that it waits."""
-    mishaps: int = 0
-    """How often in a row asking Modal about it, or for it, went wrong in an unforeseen way."""
+    """The partition of another executor on which its events arrive; empty if they arrive here."""
     container_id: str = ""
-    """Where it runs, once a look has found that it does."""
+    """Where it runs, once the ledger has shown that."""
     due_at: float = math.inf
-    """When it will have run for too long, by the engine's monotonic clock."""
+    """When it will have run for longer than it may, by the engine's monotonic clock."""
+    running_unseen: bool = False
+    """Whether Airflow shows it as running while the ledger has nothing of it."""
+    start_retries: int = 0
+    """How often a container had it and could not begin because Airflow's API did not answer."""
+    retired_call_id: str = ""
+    """The last function call that ended so; whatever still arrives of it is out of date."""
+    wait_reports: int = 0
+    """How often its user was informed that it waits."""
+    errors: int = 0
+    """How many unexpected errors in a row there were in dealing with it."""
 
     def __post_init__(self) -> None:
         self.origin = self.origin or self.work_id
 
+    @classmethod
+    def accepted(cls, request: SubmitRequest, now: float) -> Call:
+        """Return the call for a request of Airflow's."""
+        draft = request.draft
+        return cls(
+            request.key,
+            draft.work_id,
+            draft.log_path,
+            draft.label,
+            draft.kind,
+            accepted_at=request.made_at,
+            updated_at=now,
+            phase=Phase.UNPLACED,
+            request=request,
+        )
+
+    @classmethod
+    def adopted(cls, adoption: Adoption, wall_clock: float) -> Call:
+        """Return the call for work that another scheduler submitted; it is due to be looked up at once."""
+        return cls(
+            adoption.key,
+            adoption.work_id,
+            adoption.log_path,
+            adoption.label,
+            Kind.WORKLOAD,
+            accepted_at=wall_clock,
+            updated_at=0.0,
+            phase=Phase.WAITING if adoption.function_call_id else Phase.ADOPTED,
+            function_call_id=adoption.function_call_id,
+            submitted_elsewhere=True,
+        )
+
+    def successor(self, work_id: str, now: float, wall_clock: float) -> Call:
+        """Return the call that runs the same work again under another work id."""
+        assert self.submission is not None, "only what was submitted runs again"
+        return Call(
+            self.key,
+            work_id,
+            self.log_path,
+            self.label,
+            self.kind,
+            accepted_at=wall_clock,
+            updated_at=now,
+            phase=Phase.QUEUED,
+            submission=replace(self.submission, work_id=work_id, submitted_at=wall_clock),
+            resources=self.resources,
+            max_attempts=self.max_attempts,
+            origin=self.origin,
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether its outcome is reported, or no longer wanted."""
+        return self.phase is Phase.SETTLED
+
+    @property
+    def has_request(self) -> bool:
+        """Whether it can be submitted: adopted work cannot until Airflow's database has given its request again."""
+        return self.request is not None or self.submission is not None
+
     @property
     def may_start_again(self) -> bool:
         """Whether another function call for this work id may still be waiting on Modal."""
-        return self.attempts > 1 or self.spawned_unseen
+        return self.attempts > 1 or self.spawn_unconfirmed
 
+    @property
+    def may_begin(self) -> bool:
+        """Whether Modal may know of it, so that a container may begin it."""
+        return self.attempts > 0 or self.spawn_unconfirmed or self.submitted_elsewhere
 
-@dataclass(frozen=True)
-class Policy:
-    """What the settings say about work that is in trouble."""
+    @property
+    def is_deciding(self) -> bool:
+        """Whether something under way will decide how it goes on, so that nothing else may."""
+        return self.phase in (Phase.CHECKING, Phase.EXPLAINING, Phase.RETRYING)
 
-    task_timeout: float
-    submit_attempts: int
-    retry_commands: bool
-    has_database: bool = False
-    """Whether Airflow's database can be asked how it stands to a work id."""
+    # Transitions: each event of the table is a method.
 
+    def _move(self, event: str) -> Phase:
+        """Enter the phase that follows on an event, and return it."""
+        after = TRANSITIONS[event].get(self.phase)
+        if after is None:
+            raise TransitionError(f"{self.label} is {self.phase.name}, which does not permit {event!r}")
+        if after is not Phase.UNPLACED:
+            self.request = None
+        self.phase = after
+        return after
 
-def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wall_clock: float) -> Decision:
-    """Decide about a call from what the ledger and Modal say of it.
+    def requested(self, request: SubmitRequest, now: float) -> None:
+        """Start over with a request that was made again. The work may still begin where it was submitted before."""
+        self._move("requested")
+        self.request, self.spawn_unconfirmed = request, True
+        self._unsubmitted(now)
 
-    The ledger must have been read after the verdict was given: a worker writes its entry before its call returns.
+    def placed(self, submission: Submission, resources: Resources) -> None:
+        """Record the Function that runs it, within the complete submission."""
+        max_attempts = self.request.submit_attempts if self.request is not None else None
+        self._move("placed")
+        self.submission, self.resources, self.max_attempts = submission, resources, max_attempts
 
-    =============  ==========  =====================================
-    ledger         Modal       decision
-    =============  ==========  =====================================
-    terminal       any         deliver
-    running        pending     wait, or time out
-    running        ended       lost after its claim
-    nothing        pending     wait (no container has begun it)
-    nothing        ended       lost before its claim
-    nothing        not asked   adopted without a function call id: ask Airflow
-    =============  ==========  =====================================
-    """
-    if entry is not None and entry.state is not State.RUNNING:
-        return Decision(Action.DELIVER)
-    function_call = call.function_call_id or ""
-    if entry is not None:
-        ran = wall_clock - entry.started_at
-        where = {"container": entry.container_id, "call": entry.function_call_id or function_call}
-        if ran > policy.task_timeout:
-            said = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
-            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where), Cause.TASK_TIMEOUT)
-        if not verdict.ended:
-            return Decision(Action.WAIT)
-        return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy, verdict.cause)
-    if call.submission is None and call.function_call_id is None:
-        why = "Not started on Modal: its scheduler died before it had noted a function call."
-        return Decision(Action.ASK_AIRFLOW, why)
-    if not verdict.ended:
-        return Decision(Action.WAIT)
-    return lost_before_claim(call, verdict.cause, verdict.reason, policy)
+    def spawning(self) -> None:
+        """Record that Modal is being asked to run it."""
+        self._move("spawning")
+        self.attempts += 1
 
+    def submitted(self, function_call_id: str, now: float) -> None:
+        """Record that Modal accepted it, unless a container has claimed another function call of it meanwhile."""
+        before = self.phase
+        if self._move("submitted") in (Phase.WAITING, Phase.SETTLED):
+            self.function_call_id = function_call_id
+        self.errors, self.updated_at = 0, now
+        if before not in (Phase.SPAWNING, Phase.SETTLED):
+            self.spawn_unconfirmed = True
 
-def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy, *, advice: str | None = None) -> Decision:
-    """Nothing ran, so submitting again is safe and costs the task no retry."""
-    again = call.submission is not None and call.attempts < (call.most_attempts or policy.submit_attempts)
-    times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
-    # Whose result Modal no longer keeps may well have run, long ago.
-    before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
-    reason = explain(cause, said=said, call=call.function_call_id or "", before=before, advice=advice)
-    # A function call that returned had an entry: another executor that has the same work (Airflow took one's scheduler
-    # for dead) has made use of it, and Airflow knows the outcome.
-    used = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database
-    if call.submission is None or used:
-        return Decision(Action.ASK_AIRFLOW, reason, cause)
-    return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason, cause)
+    def postponed(self, *, unexpected: bool = False) -> None:
+        """Record that Modal did not accept it this time, which costs no attempt unless the error was unexpected."""
+        self._move("postponed")
+        # Even a rate limit leaves this open: the SDK may have tried more than once, and lost the first answer.
+        self.spawn_unconfirmed = True
+        if unexpected:
+            self.errors += 1
+        else:
+            self.attempts -= 1
 
+    def claimed(self, entry: Entry, now: float, due_at: float, partition: str) -> None:
+        """Record the container that has it, and the partition on which its end will be reported."""
+        if self._move("claimed") is Phase.RUNNING:
+            self.function_call_id = entry.function_call_id or self.function_call_id
+            self.container_id, self.due_at, self.partition = entry.container_id, due_at, partition
+        self.updated_at = now
 
-def lost_after_claim(call: Call, reason: str, policy: Policy, cause: Cause = Cause.OTHER) -> Decision:
-    """It may have had effects: a workload of Airflow's follows the task's retries, a raw command the setting."""
-    if call.kind is Kind.COMMAND and policy.retry_commands and call.submission is not None:
-        return Decision(Action.RUN_AGAIN, reason, cause)
-    return Decision(Action.FAIL, reason, cause)
+    def lost(self, now: float) -> None:
+        """Queue it to be submitted once more under the same work id: no container has begun it."""
+        self._move("lost")
+        self._unsubmitted(now)
 
+    def checking(self) -> None:
+        """Record that Airflow's database is asked about it."""
+        self._move("checking")
 
-@dataclass
-class Calls:
-    """The calls in flight, by work id; at most one of them is current for a workload key."""
+    def unanswered(self) -> None:
+        """Go back to where it was before Airflow's database was asked: the answer decides nothing."""
+        if self.function_call_id:
+            self.still_submitted()
+        else:
+            self.still_adopted()
 
-    _by_work_id: dict[str, Call] = field(default_factory=dict)
-    _current: dict[Hashable, str] = field(default_factory=dict)
+    def still_submitted(self) -> None:
+        """Wait for its function call as before."""
+        self._move("still_submitted")
 
-    def __len__(self) -> int:
-        return len(self._by_work_id)
+    def still_adopted(self) -> None:
+        """Remain without a function call, to be looked up again."""
+        self._move("still_adopted")
 
-    def __iter__(self) -> Iterator[Call]:
-        return iter(list(self._by_work_id.values()))
+    def airflow_runs_it(self) -> None:
+        """As ``unanswered``, but Airflow shows it as running: it was claimed, perhaps since the ledger was read."""
+        self.unanswered()
+        self.running_unseen, self.checks = True, 0
 
-    def add(self, call: Call) -> None:
-        """Track a call; it becomes the current one for its key, and an older one's outcome no longer counts."""
-        self._by_work_id[call.work_id] = call
-        self._current[call.key] = call.work_id
+    def start_again(self, entry: Entry, retry_at: float) -> None:
+        """Retire the function call that could not begin it; the work is submitted again later."""
+        self._move("start_again")
+        self.start_retries += 1
+        self.retired_call_id = entry.function_call_id
+        self._unsubmitted(retry_at)
 
-    def get(self, work_id: str) -> Call | None:
-        return self._by_work_id.get(work_id)
+    def claim_removed(self) -> None:
+        """Queue it again after ``start_again``: the ledger is free for another claim."""
+        self._move("claim_removed")
+        # The retired function call has ended in order, so it is none that may still begin.
+        self.attempts = max(self.attempts - 1, 0)
 
-    def of_key(self, key: Hashable) -> Call | None:
-        """The current call of a workload key."""
-        return self._by_work_id.get(self._current.get(key, ""))
+    def claimed_elsewhere(self, entry: Entry, now: float) -> None:
+        """Follow the claim that has taken the retired one's place: another executor submitted the same work."""
+        self._move("claimed_elsewhere")
+        self.function_call_id, self.updated_at = entry.function_call_id, now
 
-    def is_current(self, call: Call) -> bool:
-        """Whether an outcome of this call still stands for its key: deferral and reschedule reuse keys."""
-        return self._current.get(call.key) == call.work_id
+    def explaining(self, entry: Entry) -> None:
+        """Record that Modal is asked who ended it."""
+        self._move("explaining")
+        self.function_call_id = self.function_call_id or entry.function_call_id
 
-    def discard(self, call: Call) -> None:
-        self._by_work_id.pop(call.work_id, None)
-        if self.is_current(call):
-            del self._current[call.key]
+    def interrupted(self) -> None:
+        """Record that the engine's thread ended in the middle of whatever it did with this call."""
+        before = self.phase
+        self._move("interrupted")
+        if before is Phase.SPAWNING:
+            self.spawn_unconfirmed = True
+        elif before is Phase.RETRYING:
+            # The next look-up finds its entry again.
+            self.function_call_id, self.retired_call_id = self.retired_call_id, ""
 
-    def silent(self, now: float, interval: float) -> Iterable[Call]:
-        """Calls to look up: of which nothing was heard for ``interval`` seconds, for longer after each look in vain.
+    def settle(self, function_call_id: str = "") -> None:
+        """End it: whatever arrives of it from now on is dropped."""
+        self._move("settle")
+        self.function_call_id = self.function_call_id or function_call_id or None
 
-        A long task is expected to be silent, and looking costs two RPCs.
-        """
-        return [
-            call
-            for call in self._by_work_id.values()
-            if now - call.heard_at >= interval * min(2**call.looks, LONGEST_PATIENCE) or now >= call.due_at
-        ]
+    def _unsubmitted(self, now: float) -> None:
+        self.function_call_id, self.container_id, self.partition = None, "", ""
+        self.checks, self.due_at, self.updated_at = 0, math.inf, now
+
+    # What changes within a phase.
+
+    def touch(self, now: float) -> None:
+        """Record that something was learnt of it."""
+        self.updated_at = now
+
+    def looked_up(self, now: float) -> None:
+        """Record that Modal and the ledger have answered about it."""
+        self.updated_at, self.errors = now, 0
+        self.checks += 1
+
+    def failed_unexpectedly(self) -> None:
+        """Count an error that nothing foresees."""
+        self.errors += 1
+
+    def claimed_by(self, function_call_id: str) -> None:
+        """Follow the function call that claimed it: of several for one work id, it is the one that counts."""
+        self.function_call_id = function_call_id
+
+    def exhausted(self, limit: int) -> None:
+        """Use up all attempts: Modal would refuse every further submission as well."""
+        self.attempts = self.max_attempts or limit
+
+    def wait_reported(self) -> None:
+        """Count a report to its user that it waits."""
+        self.wait_reports += 1

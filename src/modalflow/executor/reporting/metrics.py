@@ -1,7 +1,7 @@
-"""What the executor counts and times, and how it reaches Airflow's stats (StatsD, Datadog or OpenTelemetry).
+"""The executor's metrics, and their way to Airflow's stats (StatsD, Datadog or OpenTelemetry).
 
-Nothing is sent where something happens: the engine's thread sends what has come together, once a second.
-docs/metrics.md is made from the table: ``python -m modalflow.executor.reporting.metrics > docs/metrics.md``.
+The engine's thread sends all new values once a second, so no other code waits for a send. ``make docs`` writes
+docs/metrics.md from the table.
 """
 
 from __future__ import annotations
@@ -48,11 +48,15 @@ class Result(StrEnum):
 RESULTS: tuple[tuple[tuple[type[BaseException], ...], Result, str], ...] = (
     ((exception.ResourceExhaustedError,), Result.EXHAUSTED, "a rate limit, or a full backlog"),
     ((exception.AuthError, exception.PermissionDeniedError), Result.REFUSED, "credentials"),
-    ((exception.NotFoundError,), Result.NOT_FOUND, "an app, a Function or a function call that is not there"),
+    ((exception.NotFoundError,), Result.NOT_FOUND, "a missing app, Function or function call"),
     # An OSError, too.
-    ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's bound"),
-    ((exception.ServiceError, exception.ConnectionError, OSError), Result.UNAVAILABLE, "network, or Modal is down"),
-    ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped meanwhile"),
+    ((TimeoutError,), Result.TIMEOUT, "no answer within the executor's limit"),
+    (
+        (exception.ServiceError, exception.ConnectionError, OSError),
+        Result.UNAVAILABLE,
+        "network failure, or Modal outage",
+    ),
+    ((asyncio.CancelledError,), Result.CANCELLED, "the executor stopped during the call"),
 )
 
 
@@ -86,37 +90,43 @@ RPC = "rpc"
 _RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
 
 METRICS: tuple[Metric, ...] = (
-    Metric(SUBMIT_LATENCY, "timer", "From the heartbeat that handed a workload over to its function call id."),
+    Metric(SUBMIT_LATENCY, "timer", "From a workload's heartbeat to its function call id."),
     Metric(
         OUTCOME_LATENCY,
         "timer",
-        "From the end of the work, by its container's clock, to when the executor knows of it.",
+        "From the end of the work, by its container's clock, to its arrival in the executor.",
     ),
-    Metric(DELIVERY_LATENCY, "timer", "From when the executor knows of an end to the heartbeat that tells Airflow."),
-    Metric(IN_FLIGHT, "gauge", "Workloads that have no outcome yet."),
-    Metric(WAITING, "gauge", "Of them, those that Modal has not taken yet."),
-    Metric(UNDELIVERED, "gauge", "What the executor knows and Airflow has not been told yet."),
-    Metric("taken", "counter", "Workloads that a heartbeat handed over."),
-    Metric("started", "counter", "Workloads that Modal took: they have a function call."),
-    Metric("success", "counter", "Workloads whose supervisor ended in order, whatever became of the task."),
-    Metric("failed", "counter", "Workloads that ended as failed, for whatever reason."),
-    Metric("over", "counter", "Workloads that Airflow no longer waited for when they ended."),
-    Metric("adopted", "counter", "Workloads taken over from another scheduler."),
-    Metric("resubmitted", "counter", "Submitted again before a container had begun them; no retry is used."),
+    Metric(
+        DELIVERY_LATENCY,
+        "timer",
+        "From the arrival of an outcome in the executor to the heartbeat with its report to Airflow.",
+    ),
+    Metric(IN_FLIGHT, "gauge", "Workloads without an outcome."),
+    Metric(WAITING, "gauge", "Workloads not yet accepted by Modal."),
+    Metric(UNDELIVERED, "gauge", "Outcomes not yet reported to Airflow."),
+    Metric("taken", "counter", "Workloads received from the scheduler."),
+    Metric("started", "counter", "Workloads accepted by Modal, with a function call."),
+    Metric("success", "counter", "Workloads with a normal end of their supervisor, for any state of the task."),
+    Metric("failed", "counter", "Failed workloads, for any reason."),
+    Metric("over", "counter", "Workloads no longer expected by Airflow at their end."),
+    Metric("adopted", "counter", "Workloads adopted from another scheduler."),
+    Metric(
+        "resubmitted", "counter", "Workloads submitted again before a container had begun them. This uses no retry."
+    ),
     Metric(
         "lost",
         "counter",
-        "Workloads that ended otherwise than by themselves, by cause.",
+        "Workloads with an abnormal end, by cause.",
         "cause",
-        "the names in [that table](lost-work.md), e.g. `out-of-memory`; `other` for what a newer worker says",
+        "the causes in [Lost work](lost-work.md), e.g. `out-of-memory`; `other` for unknown causes from a newer worker",
     ),
-    Metric("engine_restarts", "counter", "How often the engine's thread ended and was started again."),
+    Metric("engine_restarts", "counter", "Restarts of the engine's thread after a failure."),
     Metric(
         RPC,
         "counter",
-        "Calls of Modal's API by the executor; what the SDK tries again by itself counts once.",
+        "Calls of Modal's API by the executor. A call with the SDK's automatic retries counts once.",
         "result",
-        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (else)",
+        f"`RPC.result`, e.g. `FunctionMap.ok`; results: {_RESULTS}, `{Result.ERROR.value}` (all others)",
     ),
 )
 
@@ -199,27 +209,28 @@ class Stopwatch:
 
 _HEAD = """# Metrics
 
-This page is generated: `make docs` writes it from the table that the code sends by.
+`make docs` generates this page from the table in the code.
 
-Airflow's own metrics of an executor (`executor.open_slots`, `executor.queued_tasks`, `executor.running_tasks`, and
-since Airflow 3.3 `scheduler.executor_heartbeat_duration`) are there as with any other. Those below go with them
-through Airflow's stats, so to wherever `[metrics]` sends them:
-StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a second, never the scheduler's own thread.
+You also get Airflow's own metrics of an executor: `executor.open_slots`, `executor.queued_tasks`,
+`executor.running_tasks`, and `scheduler.executor_heartbeat_duration` since Airflow 3.3. The metrics below go through
+Airflow's stats to the target in `[metrics]`: StatsD, Datadog or OpenTelemetry. The executor's engine sends them once a
+second, never the scheduler's thread.
 
-Every metric has the tag `team_name` where the executor is a team's. A counter with a tag of its own is sent twice: by
-its plain name with the tag, and with the tag's value at the end of the name, for a StatsD that drops tags.
+If an executor belongs to a team, its metrics have the tag `team_name`. The executor sends a counter with its own tag
+twice: under its plain name with the tag, and with the value of the tag at the end of its name. So you can use a StatsD
+without tags.
 
-Timers are sent in milliseconds. With OpenTelemetry they are histograms since Airflow 3.3, before that gauges of the
-last value; and the SDK writes all names in small letters, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
+Timers are in milliseconds. With OpenTelemetry, they are histograms since Airflow 3.3, and gauges of the last value
+before. OpenTelemetry's SDK writes all names in lower case, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
 (`airflow.` by default) before every name.
 
-| metric | kind | | its values |
+| metric | kind | meaning | values of the tag |
 |---|---|---|---|
 """
 
 
 def page() -> str:
-    """docs/metrics.md."""
+    """Return docs/metrics.md."""
     lines = []
     for metric in METRICS:
         name = f"`{PREFIX}.{metric.name}`"

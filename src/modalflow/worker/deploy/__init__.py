@@ -1,1 +1,1 @@
-"""Deploying the worker. Runs on the user's machine; no container imports it."""
+"""The deployment of the worker. Runs on the user's machine; no container imports it."""

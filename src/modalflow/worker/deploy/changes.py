@@ -1,11 +1,12 @@
-"""What a deployment changes, against the one that is recorded: for whoever watches it, and for `--dry-run`.
+"""The differences between a deployment and the recorded one, for the output of `modalflow deploy` and `--dry-run`.
 
-Pure: compares two records. What is in a record of another version of modalflow and not in this one's is passed over.
+Compares two records and does no I/O. If the record is of another version of modalflow, fields that this version does
+not have are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
@@ -13,8 +14,8 @@ from typing import Any
 from modalflow.protocol.messages import Deployment
 
 
-class Kind(StrEnum):
-    """How something changes."""
+class ChangeKind(StrEnum):
+    """The kind of a difference."""
 
     ADDED = "added"
     REMOVED = "removed"
@@ -25,9 +26,9 @@ class Kind(StrEnum):
 class Change:
     """One difference."""
 
-    kind: Kind
+    kind: ChangeKind
     what: str
-    """profile, package, requirement, bundle, variable, or the name of something that there is one of."""
+    """profile, package, requirement, bundle, variable, or the name of something that exists only once."""
     name: str = ""
     detail: str = ""
 
@@ -44,17 +45,17 @@ _SINGLE = {
 
 
 def changes(before: Deployment | None, after: Deployment) -> list[Change]:
-    """Every difference, profiles first. Without a record everything is added."""
+    """Return every difference, profiles first. Without a record, everything is added."""
     found = [*_profiles(before, after)]
-    found += _named("variable", before.env if before else {}, after.env, lambda name, value: "")
-    found += _named("bundle", before.bundles if before else {}, after.bundles, lambda name, value: value)
+    found += _named("variable", before.env if before else {}, after.env, _no_detail)
+    found += _named("bundle", before.bundles if before else {}, after.bundles, _value)
     for name, called in _SINGLE.items():
         old, new = getattr(before, name) if before else "", getattr(after, name)
         if before is not None and old != new:
-            found.append(Change(Kind.CHANGED, called, detail=f"{old or 'none'} → {new or 'none'}"))
-    found += _named("package", before.packages if before else {}, after.packages, lambda name, value: value)
+            found.append(Change(ChangeKind.CHANGED, called, detail=f"{old or 'none'} → {new or 'none'}"))
+    found += _named("package", before.packages if before else {}, after.packages, _value)
     old_lines = dict.fromkeys(before.requirements if before else (), "")
-    found += _named("requirement", old_lines, dict.fromkeys(after.requirements, ""), lambda name, value: "")
+    found += _named("requirement", old_lines, dict.fromkeys(after.requirements, ""), _no_detail)
     return found
 
 
@@ -64,31 +65,31 @@ def _profiles(before: Deployment | None, after: Deployment) -> Iterator[Change]:
         facts = after.facts.get(name, {})
         if name not in old_names:
             yield Change(
-                Kind.ADDED, "profile", name, ", ".join(f"{key}={_told(value)}" for key, value in facts.items())
+                ChangeKind.ADDED, "profile", name, ", ".join(f"{key}={_shown(value)}" for key, value in facts.items())
             )
-        elif before is not None and name in before.facts and (said := _fields(before.facts[name], facts)):
-            yield Change(Kind.CHANGED, "profile", name, "; ".join(said))
+        elif before is not None and name in before.facts and (fields := _fields(before.facts[name], facts)):
+            yield Change(ChangeKind.CHANGED, "profile", name, "; ".join(fields))
     for name in old_names:
         if name not in after.profiles:
-            yield Change(Kind.REMOVED, "profile", name)
+            yield Change(ChangeKind.REMOVED, "profile", name)
 
 
 def _fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    said = []
+    found = []
     for key in dict.fromkeys([*old, *new]):
-        was, will = old.get(key), new.get(key)
-        if was == will:
+        before, after = old.get(key), new.get(key)
+        if before == after:
             continue
         if key == "env":
-            was, will = was or {}, will or {}
-            names = sorted(name for name in {*was, *will} if was.get(name) != will.get(name))
-            said.append(f"env: {', '.join(names)}")
+            before, after = before or {}, after or {}
+            names = sorted(name for name in {*before, *after} if before.get(name) != after.get(name))
+            found.append(f"env: {', '.join(names)}")
         else:
-            said.append(f"{key} {_told(was)} → {_told(will)}")
-    return said
+            found.append(f"{key} {_shown(before)} → {_shown(after)}")
+    return found
 
 
-def _told(value: Any) -> str:
+def _shown(value: Any) -> str:
     if value is None:
         return "Modal's own"
     if isinstance(value, Mapping):
@@ -96,12 +97,23 @@ def _told(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, Sequence) and not isinstance(value, str) else str(value)
 
 
-def _named(what: str, old: Mapping[str, str], new: Mapping[str, str], tell: Any) -> Iterator[Change]:
+def _named(
+    what: str, old: Mapping[str, str], new: Mapping[str, str], detail: Callable[[str, str], str]
+) -> Iterator[Change]:
     for name in sorted({*old, *new}):
         if name not in old:
-            yield Change(Kind.ADDED, what, name, tell(name, new[name]))
+            yield Change(ChangeKind.ADDED, what, name, detail(name, new[name]))
         elif name not in new:
-            yield Change(Kind.REMOVED, what, name)
+            yield Change(ChangeKind.REMOVED, what, name)
         elif old[name] != new[name]:
-            both = f"{tell(name, old[name])} → {tell(name, new[name])}"
-            yield Change(Kind.CHANGED, what, name, both.strip(" →"))
+            both = f"{detail(name, old[name])} → {detail(name, new[name])}"
+            yield Change(ChangeKind.CHANGED, what, name, both.strip(" →"))
+
+
+def _value(name: str, value: str) -> str:
+    return value
+
+
+def _no_detail(name: str, value: str) -> str:
+    # The value is a digest, or there is none.
+    return ""

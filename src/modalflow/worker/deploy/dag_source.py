@@ -1,6 +1,6 @@
-"""Where the worker gets the local DAG bundles of the Airflow host from: its image, a Volume, or a bucket.
+"""The source of the Airflow host's local DAG bundles for the worker: its image, a Volume, or a bucket.
 
-Decided when the worker is deployed. Tells what that means for the app that is deployed; deploys nothing.
+Chosen when the worker is deployed. Returns what the app needs for it; deploys nothing.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 
 import modal
 
-from modalflow.bundles import configured
-from modalflow.bundles.configured import GIT_BUNDLE, Configured
+from modalflow.bundles.configured import GIT_BUNDLE, ConfiguredBundle, read_bundles
 from modalflow.bundles.scan import IGNORED_FILES, IGNORED_FOLDERS
 from modalflow.errors import DeployError
 from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE, Names, file_name
@@ -24,7 +23,7 @@ _NOT_BAKED = [f"**/{name}" for name in (*sorted(IGNORED_FOLDERS), *IGNORED_FILES
 
 
 class SourceKind(StrEnum):
-    """The ways of ``modalflow deploy --dags-source``."""
+    """The values of ``modalflow deploy --dags-source``."""
 
     LOCAL = "local"
     VOLUME = "volume"
@@ -33,17 +32,17 @@ class SourceKind(StrEnum):
 
 @dataclass(frozen=True)
 class Bucket:
-    """A bucket in which the DAG bundles are."""
+    """A bucket with the DAG bundles."""
 
     name: str
     prefix: str = ""
     secret: str = ""
-    """Name of the Modal Secret with its credentials; none for a public bucket."""
+    """The name of the Modal Secret with its credentials; empty for a public bucket."""
     endpoint_url: str = ""
-    """Of what is not S3: R2, GCS, …"""
+    """The endpoint if it is not S3: R2, GCS, …"""
 
     def arguments(self) -> dict[str, Any]:
-        """Those of a ``modal.CloudBucketMount``."""
+        """Return the arguments of a ``modal.CloudBucketMount``."""
         prefix = self.prefix.strip("/")
         return {
             "bucket_name": self.name,
@@ -63,10 +62,10 @@ class DagSource:
     """Name → folder: on this machine, or below the bucket's prefix."""
     bucket: Bucket | None = None
     needs_git: bool = False
-    """Whether a bundle beside these is a Git repository, for which the containers need the program."""
+    """Whether another bundle is a Git repository, for which the containers need the program."""
 
     def check(self) -> None:
-        """DeployError for what cannot be deployed."""
+        """Raise DeployError if this cannot be deployed."""
         wanted = self.kind is SourceKind.CLOUD_BUCKET
         if wanted is (self.bucket is None) or (self.bucket is not None and not self.bucket.name):
             raise DeployError(
@@ -76,8 +75,8 @@ class DagSource:
         for name, folder in self.bundles.items():
             if self.bucket is not None and (folder.is_absolute() or ".." in folder.parts):
                 raise DeployError(
-                    f"DAG bundle {name!r} is to be {str(folder)!r}; in a bucket, expected a folder below its prefix: "
-                    f"`--dags-bundle {name}=team-a/dags`, or `{name}=.` for the prefix itself."
+                    f"DAG bundle {name!r} has the folder {str(folder)!r}; in a bucket, expected a folder below its "
+                    f"prefix: `--dags-bundle {name}=team-a/dags`, or `{name}=.` for the prefix itself."
                 )
             if self.bucket is None and not folder.is_dir():
                 raise DeployError(
@@ -86,7 +85,7 @@ class DagSource:
                 )
 
     def folders(self) -> dict[str, str]:
-        """Where the bundles are in a container from its start: name → folder."""
+        """Return the bundles that a container has from its start: name → folder."""
         roots = {SourceKind.LOCAL: BUNDLES_ROOT, SourceKind.CLOUD_BUCKET: DAGS_MOUNT}
         if (root := roots.get(self.kind)) is None:
             return {}
@@ -96,12 +95,12 @@ class DagSource:
         }
 
     def places(self, names: Names) -> dict[str, str]:
-        """Where the bundles are, for whoever asks: name → folder, or the Volume."""
+        """Return the places of the bundles, to show them: name → folder, or the Volume."""
         on_volume = {name: f"Volume {names.dags}" for name in self.bundles if self.kind is SourceKind.VOLUME}
         return self.folders() | on_volume
 
     def variables(self) -> dict[str, str]:
-        """What the worker's containers are told."""
+        """Return the variables that describe the bundles to the worker's containers."""
         synced = sorted(self.bundles) if self.kind is SourceKind.VOLUME else []
         return {
             BUNDLES_VARIABLE: json.dumps(self.folders(), sort_keys=True),
@@ -109,65 +108,65 @@ class DagSource:
         }
 
     def add_to(self, image: modal.Image) -> modal.Image:
-        """The image with the files that are to be in it; they are added when a container starts, and cost no build."""
+        """Return the image with the bundles' files. They are added when a container starts, and need no build."""
         if self.kind is SourceKind.LOCAL:
             for name, folder in self.bundles.items():
                 image = image.add_local_dir(folder, self.folders()[name], ignore=_NOT_BAKED)
         return image
 
     def mounts(self) -> dict[str, Any]:
-        """What every Function mounts for it."""
+        """Return what every Function mounts for the bundles: path → mount."""
         return {} if self.bucket is None else {DAGS_MOUNT: modal.CloudBucketMount(**self.bucket.arguments())}
 
 
-Tell = Callable[[str], None]
-"""Told, line by line, what a user should know."""
+Notify = Callable[[str], None]
+"""Receives each line that the user should read."""
 
 
 @dataclass(frozen=True)
-class Configuration:
+class BundleConfiguration:
     """The DAG bundles of this machine's Airflow."""
 
-    bundles: tuple[Configured, ...] = ()
+    bundles: tuple[ConfiguredBundle, ...] = ()
     dags_folder: str = ""
 
     def source(
-        self, kind: SourceKind, bundles: Mapping[str, Path] | None, bucket: Bucket | None, tell: Tell
+        self, kind: SourceKind, bundles: Mapping[str, Path] | None, bucket: Bucket | None, notify: Notify
     ) -> DagSource:
-        """The source of ``bundles``, or of every local one of the configuration."""
+        """Return the source of ``bundles``; if they are None, of every local one of the configuration."""
         if bundles is None:
-            bundles = self._in_bucket() if kind is SourceKind.CLOUD_BUCKET else self._here(tell)
+            bundles = self._in_bucket() if kind is SourceKind.CLOUD_BUCKET else self._here(notify)
         return DagSource(kind, bundles, bucket, any(each.classpath == GIT_BUNDLE for each in self.bundles))
 
-    def _here(self, tell: Tell) -> dict[str, Path]:
+    def _here(self, notify: Notify) -> dict[str, Path]:
         found = {}
         for bundle in self.bundles:
             folder = bundle.folder(self.dags_folder)
             if bundle.is_local and folder.is_dir():
                 found[bundle.name] = folder
             elif bundle.is_local:
-                tell(f"DAG bundle {bundle.name!r} is not deployed: its folder {folder} does not exist.")
+                notify(f"DAG bundle {bundle.name!r} is not deployed: its folder {folder} does not exist.")
         return found
 
     def _in_bucket(self) -> dict[str, Path]:
-        """Each in a folder of its name."""
+        """Return the local bundles, each in a folder of its name."""
         return {bundle.name: Path(bundle.name) for bundle in self.bundles if bundle.is_local}
 
 
-def configuration(tell: Tell) -> Configuration:
-    """What this machine's Airflow is configured with; nothing without Airflow. Raises ConfigError."""
+def bundle_configuration(notify: Notify) -> BundleConfiguration:
+    """Return the bundles of this machine's Airflow; none without Airflow. Raises ConfigError."""
     try:
-        from modalflow.airflow_compat import dag_bundle_config, own_conf
+        from modalflow.airflow_compat.configuration import dag_bundle_config, own_conf
     except ImportError:
-        tell("Airflow is not installed here: there is no DAG bundle to deploy, and the worker runs raw commands only.")
-        return Configuration()
+        notify("Airflow is not installed here. No DAG bundle is deployed, and the worker runs raw commands only.")
+        return BundleConfiguration()
     conf = own_conf()
     dags_folder = conf.get("core", "dags_folder", fallback="") or ""
-    return Configuration(tuple(configured.read(dag_bundle_config(conf))), dags_folder)
+    return BundleConfiguration(tuple(read_bundles(dag_bundle_config(conf))), dags_folder)
 
 
-def without_provider(bundles: Iterable[Configured], packages: Iterable[str]) -> dict[str, str]:
-    """Bundles whose class is a provider's that the image lacks: name → provider package."""
+def without_provider(bundles: Iterable[ConfiguredBundle], packages: Iterable[str]) -> dict[str, str]:
+    """Return the bundles whose class belongs to a provider that the image lacks: name → provider package."""
     lacking = {}
     for bundle in bundles:
         parts = bundle.classpath.split(".")

@@ -1,14 +1,15 @@
-"""Deploying the worker: build the app, hand it to Modal, record what is deployed where the executor will look.
+"""The deployment of the worker: build the app, deploy it on Modal, and record it for the executor.
 
-Runs where Airflow's configuration is. Must work, for raw commands, where Airflow is not installed.
+Runs on a machine with Airflow's configuration. Must also work without Airflow, for raw commands.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import platform
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,19 +29,27 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from modalflow.protocol.messages import PROTOCOL, Deployment
 from modalflow.support.described import words_of
-from modalflow.worker.app import build_app, own_volumes
-from modalflow.worker.deploy import dag_source
+from modalflow.worker.deploy.app_builder import build_app, own_volumes
 from modalflow.worker.deploy.changes import Change, changes
-from modalflow.worker.deploy.dag_source import Bucket, DagSource, SourceKind
-from modalflow.worker.deploy.definition import Worker
+from modalflow.worker.deploy.dag_source import (
+    Bucket,
+    DagSource,
+    Notify,
+    SourceKind,
+    bundle_configuration,
+    without_provider,
+)
 from modalflow.worker.deploy.images import default_image, image_of
-from modalflow.worker.deploy.mirror import Mirror, environment
+from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
+from modalflow.worker.deploy.worker import Worker
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A deployment that has not been carried out yet. ``before`` is the record of the one that it would replace."""
+    """A deployment that can be applied. ``before`` is the record of the one that it would replace."""
 
     names: Names
     control_plane: ControlPlane
@@ -54,15 +63,15 @@ class Plan:
 
     @property
     def changes(self) -> Sequence[Change]:
-        """What it would change."""
+        """Return what it would change."""
         return changes(self.before, self.after)
 
-    def carry_out(self) -> Deployment:
+    def apply(self) -> Deployment:
         """Deploy, and return the record. Raises CredentialsError, ControlPlaneUnreachableError or DeployError."""
-        with _told_as_our_own(f"The worker app {self.names.app!r} could not be deployed"):
-            return self._carry_out()
+        with _our_errors(f"The worker app {self.names.app!r} could not be deployed"):
+            return self._apply()
 
-    def _carry_out(self) -> Deployment:
+    def _apply(self) -> Deployment:
         programs = ("git",) if self.dags.needs_git else ()
         image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
         app = build_app(
@@ -79,7 +88,7 @@ class Plan:
         for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
             kind.from_name(name, create_if_missing=True, **scope).hydrate()
         if self.dags.kind is SourceKind.VOLUME:
-            # Before any task can look for them.
+            # Before any task can need them.
             store = open_store(self.names, **scope)
             for name, folder in self.dags.bundles.items():
                 ship(store, name, Folder(folder))
@@ -98,30 +107,35 @@ def prepare(
     bucket: Bucket | None = None,
     worker: Worker | None = None,
     whole: bool = True,
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Notify = log.warning,
 ) -> Plan:
-    """Connect, and return what a deployment would be.
+    """Connect, and return the plan of a deployment.
 
     ``bundles`` are the DAG bundles that come from ``dags_source``, name → folder, on this machine or in the ``bucket``;
-    None means every local one of Airflow's configuration. Without ``whole``, or with requirements of the worker's, the
-    image has Airflow and its providers only. Raises ConfigError, CredentialsError, ControlPlaneUnreachableError or
-    DeployError.
+    None means every local one of Airflow's configuration. Without ``whole``, or if the worker has requirements, the
+    image has only Airflow and its providers. ``notify`` receives lines for the user. Raises ConfigError,
+    CredentialsError, ControlPlaneUnreachableError or DeployError.
     """
     worker = worker or Worker()
-    configuration = dag_source.configuration(tell)
-    dags = configuration.source(dags_source, bundles, bucket, tell)
+    configuration = bundle_configuration(notify)
+    dags = configuration.source(dags_source, bundles, bucket, notify)
     dags.check()
     requirements = _requirements(worker)
     if requirements is not None and not requirements.is_file():
         raise DeployError(f"The requirements file {requirements} does not exist; expected a file that pip can read.")
+    if requirements is not None and (line := names_modalflow(requirements)):
+        notify(
+            f"{requirements} has {line!r}, and the package index has another program of that name. Remove the line: "
+            "`modalflow deploy` adds this project's code to every image."
+        )
     whole = whole and requirements is None
     control_plane = _connect(environment_name)
-    mirror = environment()
-    with _told_as_our_own(f"The record of the worker app {names.app!r} could not be read"):
+    mirror = mirror_environment()
+    with _our_errors(f"The record of the worker app {names.app!r} could not be read"):
         before = _deployed(control_plane, names)
     after = _record(names, worker, mirror, dags, whole)
-    for name, package in dag_source.without_provider(configuration.bundles, after.packages).items():
-        tell(f"DAG bundle {name!r} needs {package} in the worker's image, where it is not. Install it here, too.")
+    for name, package in without_provider(configuration.bundles, after.packages).items():
+        notify(f"DAG bundle {name!r} needs {package}, which the worker's image lacks. Install it here, too.")
     return Plan(names, control_plane, worker, mirror, whole, dags, before, after)
 
 
@@ -131,14 +145,14 @@ def deploy(
     environment: str = "",
     bundles: Mapping[str, Path] | None = None,
     worker: Worker | None = None,
-    tell: Callable[[str], None] = lambda line: None,
+    notify: Notify = log.warning,
 ) -> Deployment:
-    """Deploy the worker app and return the record of it; arguments and errors are those of ``prepare``."""
-    return prepare(names, environment_name=environment, bundles=bundles, worker=worker, tell=tell).carry_out()
+    """Deploy the worker app and return its record; arguments and errors are those of ``prepare``."""
+    return prepare(names, environment_name=environment, bundles=bundles, worker=worker, notify=notify).apply()
 
 
 @contextmanager
-def _told_as_our_own(what: str) -> Iterator[None]:
+def _our_errors(what: str) -> Iterator[None]:
     try:
         yield
     except exception.AuthError as error:
@@ -154,7 +168,7 @@ def _requirements(worker: Worker) -> Path | None:
 
 
 def _deployed(control_plane: ControlPlane, names: Names) -> Deployment | None:
-    """The record of what is deployed; None where there is none that can be read."""
+    """Return the record of the current deployment; None if there is none that can be read."""
     volume: Any = modal.Volume.from_name(names.logs, **control_plane.scope())
     try:
         volume.hydrate()
@@ -185,19 +199,19 @@ def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole
 
 
 def configured() -> Settings:
-    """The executor's settings in Airflow's configuration; the defaults where Airflow is not installed."""
+    """Return the executor's settings in Airflow's configuration; the defaults if Airflow is not installed."""
     try:
-        from modalflow.airflow_compat import own_conf
+        from modalflow.airflow_compat.configuration import own_conf
     except ImportError:
         return Settings.defaults()
     return Settings.read(own_conf())
 
 
 def _connect(environment: str) -> ControlPlane:
-    """With the credentials that the executor will use: those of the Airflow connection, where there is an Airflow."""
+    """Connect with the credentials that the executor will use: with Airflow, those of the Airflow connection."""
     settings = configured()
     try:
-        from modalflow.airflow_compat import modal_hook
+        from modalflow.airflow_compat.configuration import modal_hook
     except ImportError:
         return connect(environment=environment)
     return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)

@@ -1,7 +1,7 @@
-"""The images of the worker: this environment's Python, Airflow and packages, alone or on top of an image of a user's.
+"""The images of the worker: this environment's Python, Airflow and packages, alone or on top of a user's image.
 
-A workload can only be read by the Airflow that wrote it, in the same minor version at least; so Airflow comes from
-here, pinned.
+A workload can only be read by the same minor version of Airflow that wrote it. So the image installs the Airflow of
+this environment, pinned.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ from pathlib import Path
 import modal
 
 from modalflow.errors import DeployError
-from modalflow.worker.deploy.mirror import Mirror, environment, pins
+from modalflow.worker.deploy.mirror import Mirror, mirror_environment, pins
 from modalflow.worker.deploy.profile import Profile
 
-#: The mirror is complete, and its packages fit together as far as they do here: nothing is to be resolved anew.
+#: The mirror is complete, and its packages are as compatible as they are here: pip must not resolve them again.
 _AS_IT_IS = "--no-deps"
 
 
 def airflow_image(base: modal.Image) -> modal.Image:
-    """Return ``base`` with all packages of this environment, Airflow among them, in the versions that are here.
+    """Return ``base`` with all packages of this environment, including Airflow, in the same versions.
 
-    For an image of one's own that is to have exactly what this environment has; it needs the same minor version of
-    Python. What a package of the base demanded in another version is not asked for.
+    Use it for an image of your own that must have exactly the packages of this environment. It needs the same minor
+    version of Python. Requirements of packages that the base image has are not checked.
     """
-    return base.uv_pip_install(*pins(environment().packages), extra_options=_AS_IT_IS)
+    return base.uv_pip_install(*pins(mirror_environment().packages), extra_options=_AS_IT_IS)
 
 
 def default_image(
     mirror: Mirror, requirements: Path | None, *, whole: bool, programs: Sequence[str] = ()
 ) -> modal.Image:
-    """The image of profiles without one: with all packages of the mirror, or with Airflow and the requirements.
+    """Return the image of profiles without one: with all packages of the mirror, or with Airflow and the requirements.
 
-    ``programs`` are packages of Debian's.
+    ``programs`` are Debian packages.
     """
     image = modal.Image.debian_slim(python_version=python_series())
     if programs:
@@ -51,7 +51,7 @@ def default_image(
 
 
 def image_of(profile: Profile, default: modal.Image, mirror: Mirror) -> modal.Image:
-    """The image of a profile, with Airflow."""
+    """Return the image of a profile, with Airflow."""
     if profile.image is None:
         return default
     if profile.image_has_airflow or not mirror.airflow:
@@ -60,5 +60,5 @@ def image_of(profile: Profile, default: modal.Image, mirror: Mirror) -> modal.Im
 
 
 def python_series() -> str:
-    """The minor version of this Python."""
+    """Return the minor version of this Python, such as 3.12."""
     return ".".join(platform.python_version_tuple()[:2])

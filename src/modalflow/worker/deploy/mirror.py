@@ -1,6 +1,6 @@
-"""The packages of this environment, as an image can have them: names with exact versions.
+"""The packages of this environment as an image can install them: names with exact versions.
 
-Owns what cannot be installed elsewhere, and what to do about each. Installs nothing, asks no index.
+Owns which packages cannot be installed elsewhere, and the advice for each. Installs nothing and queries no index.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-#: Added to every image as source, or a tool of this environment alone.
+#: Packages that are added to every image as source, or that are tools of this environment alone.
 _NEVER = frozenset({"modalflow", "pip", "setuptools", "wheel", "uv", "pkg-resources"})
 
 _AIRFLOW = "apache-airflow"
@@ -23,36 +23,36 @@ _CORE = "apache-airflow-core"
 
 @dataclass(frozen=True)
 class Mirror:
-    """What an image can have of this environment."""
+    """The packages of an environment that an image can have."""
 
     packages: Mapping[str, str] = field(default_factory=dict)
     """Name → version."""
     left_out: Mapping[str, str] = field(default_factory=dict)
-    """Name → why it is not in the image, and what to do about it."""
+    """Name → why it is not in the image, and how to add it."""
 
     @property
     def airflow(self) -> dict[str, str]:
-        """The packages that are Airflow itself and its providers."""
+        """Return the packages of Airflow itself and of its providers."""
         return {name: version for name, version in self.packages.items() if name.startswith(_AIRFLOW)}
 
     @property
     def airflow_version(self) -> str:
-        """Empty where there is no Airflow."""
+        """Return the version of Airflow; empty if it is not installed."""
         return self.packages.get(_CORE, "")
 
 
 def canonical(name: str) -> str:
-    """A package's name as indexes know it."""
+    """Return a package's name in the form that indexes use."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(packages: Mapping[str, str]) -> list[str]:
-    """The packages as requirements, in the order of their names."""
+    """Return the packages as requirements, in the order of their names."""
     return [f"{name}=={version}" for name, version in sorted(packages.items())]
 
 
-def environment(distributions: Iterable[metadata.Distribution] | None = None) -> Mirror:
-    """What is installed here. Of packages that are there twice, the one that Python imports counts."""
+def mirror_environment(distributions: Iterable[metadata.Distribution] | None = None) -> Mirror:
+    """Return what is installed here. If a package is installed twice, the one that Python imports counts."""
     packages: dict[str, str] = {}
     left_out: dict[str, str] = {}
     for distribution in metadata.distributions() if distributions is None else distributions:
@@ -67,8 +67,14 @@ def environment(distributions: Iterable[metadata.Distribution] | None = None) ->
     return Mirror(packages, left_out)
 
 
+def names_modalflow(requirements: Path) -> str:
+    """Return the line of a requirements file that asks for a package named modalflow; empty if none does."""
+    lines = map(str.strip, requirements.read_text(errors="replace").splitlines())
+    return next((line for line in lines if canonical(re.split(r"[^\w.-]", line, maxsplit=1)[0]) == "modalflow"), "")
+
+
 def _obstacle(distribution: metadata.Distribution) -> str:
-    """Why a package cannot be installed by its name and version; empty if it can."""
+    """Return why a package cannot be installed by its name and version; empty if it can."""
     if not distribution.version:
         return "it has no version; reinstall it"
     if _is_the_systems(distribution):
@@ -89,7 +95,7 @@ def _obstacle(distribution: metadata.Distribution) -> str:
 
 
 def _origin(distribution: metadata.Distribution) -> dict[str, object]:
-    """PEP 610's record of a package that did not come from an index."""
+    """Return the record (PEP 610) of a package that did not come from an index."""
     try:
         found = json.loads(distribution.read_text("direct_url.json") or "{}")
     except ValueError:
@@ -98,7 +104,7 @@ def _origin(distribution: metadata.Distribution) -> dict[str, object]:
 
 
 def _is_the_systems(distribution: metadata.Distribution) -> bool:
-    """Whether it lies where Debian's packages put theirs."""
+    """Return whether a package is in the folder of Debian's packages."""
     place = Path(str(distribution.locate_file("")))
     return place.name == "dist-packages" and place not in {Path(each) for each in _own_places()}
 

@@ -1,6 +1,6 @@
 """A profile: one deployed Function, with its image and its defaults.
 
-Owns the fields and what may be in them. What is deployed of it is ``worker.app``'s; who runs on it, the executor's.
+Owns the fields and their checks. ``app_builder`` deploys it; the executor decides which tasks run on it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modalflow.config.values import LONGEST_TIMEOUT, MOST_INPUTS
 from modalflow.errors import ConfigError
 from modalflow.names import DEFAULT_PROFILE
 
-#: Tasks that share a container where nothing else is said. A GPU is not shared unless somebody asks for it.
+#: The default number of tasks that share a container. A GPU is only shared if the profile sets ``concurrency``.
 USUAL_CONCURRENCY = 4
 
 
@@ -50,7 +50,7 @@ _CHECKS: Mapping[str, values.Check] = {
     "image_has_airflow": values.flag,
 }
 
-#: What a container, and the executor, need to know of it.
+#: The fields that a container and the executor need to know.
 _GRANTED = ("cpu", "memory", "gpu", "timeout", "region", "cloud", "concurrency", "nonpreemptible")
 _PASSED_ON = (
     "cpu",
@@ -66,7 +66,7 @@ _PASSED_ON = (
     "ephemeral_disk",
     "nonpreemptible",
 )
-_NOT_TOLD = ("name", "image", "image_has_airflow", "secrets", "volumes", "env")
+_NOT_IN_FACTS = ("name", "image", "image_has_airflow", "secrets", "volumes", "env")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +74,17 @@ class Profile:
     """A deployed Function with its defaults; None stands for Modal's own default. Wrong values raise ConfigError."""
 
     name: str = field(default=DEFAULT_PROFILE, kw_only=False)
-    """What the Airflow `queue` of a task, or its `executor_config`, calls it."""
+    """The name by which a task's Airflow `queue` or its `executor_config` selects it."""
     image: modal.Image | None = None
-    """What its containers have; None: the image of the Worker. Airflow is added unless ``image_has_airflow``."""
+    """The image of its containers; None: that of the Worker. Airflow is added unless ``image_has_airflow``."""
     image_has_airflow: bool = False
-    """Leave ``image`` as it is: it has the Airflow of the scheduler, in the same minor version."""
+    """Use ``image`` unchanged: it has the scheduler's minor version of Airflow."""
     cpu: float | Sequence[float] | None = None
     """Cores, or (reserved, limit)."""
     memory: int | str | Sequence[int | str] | None = None
     """MiB, a text such as "4GiB", or (reserved, limit)."""
     gpu: str | Sequence[str] | None = None
-    """A GPU, such as "H100:2", or several in the order in which they are tried."""
+    """A GPU, such as "H100:2", or several in the order of preference."""
     timeout: int = LONGEST_TIMEOUT
     """Seconds that a function call may take."""
     startup_timeout: int | None = None
@@ -93,16 +93,16 @@ class Profile:
     cloud: str | None = None
     secrets: Sequence[modal.Secret] = ()
     volumes: Mapping[str, modal.Volume | modal.CloudBucketMount] = field(default_factory=dict)
-    """Where what is mounted: path → Volume or CloudBucketMount."""
+    """Mounts: path → Volume or CloudBucketMount."""
     env: Mapping[str, str] = field(default_factory=dict)
-    """Environment variables of its tasks. Plain values: they are recorded; what is secret is for ``secrets``."""
+    """Environment variables of its tasks. Plain values, which are recorded: use ``secrets`` for what is secret."""
     concurrency: int | None = None
-    """Tasks that share a container, each in processes of its own. None: 4, and 1 where there is a GPU."""
+    """The number of tasks that share a container, each in its own processes. None: 4, or 1 with a GPU."""
     min_containers: int | None = None
     max_containers: int | None = None
     buffer_containers: int | None = None
     scaledown_window: int | None = None
-    """Seconds that an idle container stays."""
+    """Seconds after which an idle container stops."""
     ephemeral_disk: int | None = None
     """MiB."""
     preload: Sequence[str] = ()
@@ -147,12 +147,12 @@ class Profile:
             expected = f"at most its max_containers, {self.max_containers}"
             raise ConfigError(self._place("min_containers"), self.min_containers, expected)
         if self.nonpreemptible and self.gpu:
-            raise ConfigError(self._place("nonpreemptible"), True, "False where there is a GPU: Modal has none such")
+            raise ConfigError(self._place("nonpreemptible"), True, "False with a GPU: Modal has no such containers")
         if self.image is None and self.image_has_airflow:
-            raise ConfigError(self._place("image_has_airflow"), True, "False where no image is given")
+            raise ConfigError(self._place("image_has_airflow"), True, "False without an image")
 
     def arguments(self) -> dict[str, Any]:
-        """What ``App.function`` is told of it, beside name, image, volumes and concurrency."""
+        """Return the arguments of ``App.function``, except name, image, volumes and concurrency."""
         passed = {name: getattr(self, name) for name in _PASSED_ON}
         return passed | {
             "gpu": list(self.gpu) if isinstance(self.gpu, tuple) else self.gpu,
@@ -161,25 +161,25 @@ class Profile:
         }
 
     def granted(self) -> dict[str, Any]:
-        """What its tasks get, as JSON types: cpu, memory (MiB), gpu, timeout, region, cloud, concurrency."""
+        """Return what its tasks get, as JSON types: cpu, memory (MiB), gpu, timeout, region, cloud, concurrency."""
         return {name: value for name in _GRANTED if (value := _plain(getattr(self, name)))}
 
     def facts(self) -> dict[str, Any]:
-        """Everything about it that is worth a line when it changes, as JSON types. Of variables only a digest."""
-        told = {
+        """Return the fields whose changes `modalflow deploy` shows, as JSON types; a digest of each variable."""
+        facts = {
             f.name: _plain(value)
             for f in dataclasses.fields(self)
-            if f.name not in _NOT_TOLD and (value := getattr(self, f.name)) not in (None, (), [], False)
+            if f.name not in _NOT_IN_FACTS and (value := getattr(self, f.name)) not in (None, (), [], False)
         }
         if self.image is not None:
-            told["image"] = "its own" if self.image_has_airflow else "its own, with Airflow"
+            facts["image"] = "its own" if self.image_has_airflow else "its own, with Airflow"
         if self.secrets:
-            told["secrets"] = [secret.name or "(without a name)" for secret in self.secrets]
+            facts["secrets"] = [secret.name or "(without a name)" for secret in self.secrets]
         if self.volumes:
-            told["volumes"] = {path: _mounted(volume) for path, volume in self.volumes.items()}
+            facts["volumes"] = {path: _mounted(volume) for path, volume in self.volumes.items()}
         if self.env:
-            told["env"] = {name: digest(value) for name, value in self.env.items()}
-        return told
+            facts["env"] = {name: digest(value) for name, value in self.env.items()}
+        return facts
 
 
 def _plain(value: Any) -> Any:
@@ -188,11 +188,11 @@ def _plain(value: Any) -> Any:
 
 def _mounted(volume: modal.Volume | modal.CloudBucketMount) -> str:
     if isinstance(volume, modal.CloudBucketMount):
-        # Which one the SDK tells nobody.
+        # The SDK does not expose its name.
         return "a bucket"
     return volume.name or "(without a name)"
 
 
 def digest(text: str) -> str:
-    """A few characters that change when a text does."""
+    """Return a few characters that change when a text changes."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]

@@ -1,1 +1,1 @@
-"""The log of a function call: written in parts, published by commits."""
+"""The log of a function call: written to files of limited size, published by commits of the logs Volume."""

@@ -1,25 +1,31 @@
-"""The first line of a function call's log: what runs it, with what, and where to see it on Modal. Pure."""
+"""The first line of a function call's log: what it runs on, with which resources, and its page on Modal.
+
+Does no I/O.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-#: What the line begins with. Readers of logs know it by that.
+#: The beginning of the line, by which readers of logs recognise it.
 STARTED = "Started on Modal"
 
-#: What Modal's runtime tells a container of itself.
+#: The variables in which Modal's runtime describes a container.
 _REGION, _CLOUD = "MODAL_REGION", "MODAL_CLOUD_PROVIDER"
 
-#: What a local control plane tells instead of a cloud.
+#: The name that a local control plane gives instead of a cloud.
 _LOCAL = "local"
 
 
-def header(
+def first_line(
     *, function_call_id: str, profile: str, resources: Mapping[str, Any], environ: Mapping[str, str]
 ) -> tuple[str, dict[str, Any]]:
-    """Return (text, fields) of the line. ``resources`` are as in ``Submission.resources``, where Modal's default counts
-    for what is not there; ``environ`` is the container's."""
+    """Return (text, fields) of the line.
+
+    ``resources`` are as in ``Submission.resources``; Modal's default applies to a missing one. ``environ`` is the
+    container's.
+    """
     cloud = environ.get(_CLOUD, "").removeprefix("CLOUD_PROVIDER_").lower()
     region = environ.get(_REGION, "")
     is_local = cloud == _LOCAL
@@ -39,7 +45,7 @@ def header(
 
 
 def dashboard_url(object_id: str) -> str:
-    """Where Modal shows an object: what the SDK's ``get_dashboard_url()`` and `modal dashboard ID` say."""
+    """Return the address of an object's page on Modal, as the SDK's ``get_dashboard_url()`` does."""
     return f"https://modal.com/id/{object_id}"
 
 
@@ -53,6 +59,6 @@ def _sizes(resources: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _range(value: Any) -> str:
-    """A number, or what is reserved and the limit."""
+    """Return the text of a number, or of a reservation and its limit."""
     parts = value if isinstance(value, list | tuple) else [value]
     return " to ".join(f"{part:g}" for part in parts if isinstance(part, int | float))

@@ -1,7 +1,7 @@
-"""Log lines that hold what UTF-8 cannot: written all the same, with the characters spelled out.
+"""Log lines that hold characters that UTF-8 cannot encode: they are written with these characters escaped.
 
-Airflow's log lines are JSON. A lone surrogate in one (a file name that is no UTF-8, in an exception, say) raises out of
-the log call, and in a callback or a task that log call is the one that reports why it failed.
+Airflow's log lines are JSON. A lone surrogate in one makes the log call raise; it may come from a file name that is not
+UTF-8, in an exception. In a callback or a task, that log call is the one that reports why it failed.
 """
 
 from __future__ import annotations
@@ -9,35 +9,35 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from modalflow.airflow_compat import replaced as rows
+from modalflow.support.replaced import replace
 from modalflow.support.text import clean
 
-#: Characters of one text in a line that needed this, and levels of what is nested in it.
+#: Limits for a line that is escaped: the characters of one text in it, and the levels of nested values.
 _LONGEST: Final = 1 << 16
 _DEEPEST: Final = 30
 
 
-def spell_out_surrogates() -> None:
-    """Have every JSON log line of this process, and of those forked from it, written whatever its texts hold."""
-    from structlog.processors import JSONRenderer
+def escape_surrogates_in_logs() -> None:
+    """Make this process, and those forked from it, write every JSON log line, whatever its texts hold."""
+    original: Callable[..., str | bytes] = rows.JSON_RENDERER.original()
 
-    original: Callable[..., str | bytes] = JSONRenderer.__call__
-
-    def __call__(self: JSONRenderer, logger: Any, name: str, event_dict: MutableMapping[str, Any]) -> str | bytes:
+    def __call__(self: Any, logger: Any, name: str, event_dict: MutableMapping[str, Any]) -> str | bytes:
         # Airflow 3.2 and newer would write question marks for these.
         if any(type(value) is str and not is_encodable(value) for value in event_dict.values()):
-            event_dict = spelled_out(event_dict)
-        # Airflow's serializer takes the dict apart, also where it then fails.
+            event_dict = escaped(event_dict)
+        # Airflow's serializer removes items from the dict, also if it fails then.
         kept = dict(event_dict)
         try:
             return original(self, logger, name, event_dict)
         except UnicodeEncodeError:
-            return original(self, logger, name, spelled_out(kept))
+            return original(self, logger, name, escaped(kept))
 
-    JSONRenderer.__call__ = __call__  # type: ignore[method-assign]
+    replace(rows.JSON_RENDERER, __call__)
 
 
 def is_encodable(text: str) -> bool:
-    """Whether a text has no lone surrogates."""
+    """Return whether a text has no lone surrogates."""
     if text.isascii():
         return True
     try:
@@ -47,22 +47,22 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def spelled_out(event: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an event whose texts are all encodable, those in nested values and in keys included."""
-    return {_text(key): _spelled_out(value, _DEEPEST) for key, value in event.items()}
+def escaped(event: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an event whose texts are all encodable, including keys and the texts in nested values."""
+    return {_escaped_text(key): _escaped(value, _DEEPEST) for key, value in event.items()}
 
 
-def _spelled_out(value: object, deepest: int) -> object:
+def _escaped(value: object, deepest: int) -> object:
     if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, str):
-        return _text(value)
+        return _escaped_text(value)
     if deepest and isinstance(value, Mapping):
-        return {_text(key): _spelled_out(each, deepest - 1) for key, each in value.items()}
+        return {_escaped_text(key): _escaped(each, deepest - 1) for key, each in value.items()}
     if deepest and isinstance(value, list | tuple | set | frozenset):
-        return [_spelled_out(each, deepest - 1) for each in value]
+        return [_escaped(each, deepest - 1) for each in value]
     return clean(value, _LONGEST)
 
 
-def _text(value: object) -> str:
+def _escaped_text(value: object) -> str:
     return value if isinstance(value, str) and is_encodable(value) else clean(value, _LONGEST)

@@ -1,1 +1,1 @@
-"""Running one workload or command in a process of its own."""
+"""The execution of work in a process that a zygote has forked for it."""

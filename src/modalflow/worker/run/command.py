@@ -1,8 +1,7 @@
-"""A raw command: starts it, writes what it prints into its log as structured lines, and ends as it ended.
+"""A raw command: start it, write its output to its log as structured lines, and end as it ended.
 
-Called in a process that the zygote has forked for it. That process stays beside the command, whose session it leads,
-since somebody has to read what the command prints; it passes SIGTERM on to the command's process group. Must not import
-Airflow.
+Called in a process that the zygote has forked for the command. That process reads the command's output until the end,
+leads its session, and forwards SIGTERM to its process group. Must not import Airflow.
 """
 
 from __future__ import annotations
@@ -19,117 +18,112 @@ from pathlib import Path
 from typing import NoReturn
 
 from modalflow.protocol.messages import State
-from modalflow.worker.logs.parts import PartWriter
-from modalflow.worker.run.command_output import Clock, Printed
-from modalflow.worker.run.streams import Streams
-from modalflow.worker.zygote import processes
-from modalflow.worker.zygote.protocol import Order, Outcome
+from modalflow.support import linux
+from modalflow.worker.logs.log_files import PartWriter
+from modalflow.worker.run.command_output import LineClock, OutputLines, OutputPipes
+from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
-#: What a shell reports for a command that is not there, and for one that cannot be executed.
+#: The exit codes of a shell for a command that does not exist, and for one that cannot be executed.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
-#: Bytes of lines that are collected while more keeps coming.
+#: Bytes of lines that are collected before they are written, while the command prints more.
 _BATCH = 1 << 16
 
 
-def run_command(order: Order) -> Outcome:
-    """Run a command and end this process as it ended; return only if it could not be started."""
-    command = order.command
+def run_command(request: ForkRequest) -> Outcome:
+    """Run a command and end this process as it ended; return only if the command could not be started."""
+    command = request.command
     argv = ["/bin/sh", "-c", command] if isinstance(command, str) else list(command or ())
     if not argv:
         return Outcome(State.FAILED, reason="The command is empty; expected a program and its arguments.")
-    keeper = Keeper(PartWriter(Path(order.segment)))
+    supervisor = CommandSupervisor(PartWriter(Path(request.log_file)))
     try:
-        keeper.start(argv, dict(order.env))
+        supervisor.start(argv, dict(request.env))
     except OSError as error:
         code = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
         return Outcome(State.FAILED, code, reason=f"{argv[0]!r} cannot be executed in the container: {error.strerror}")
-    _end_like(keeper.keep())
+    _end_like(supervisor.supervise())
 
 
-class Keeper:
-    """Stays beside a command until it has ended."""
+class CommandSupervisor:
+    """The parent of a command: it logs the command's output and waits for its end."""
 
     def __init__(self, log: PartWriter) -> None:
-        clock = Clock()
+        clock = LineClock()
         self._log = log
         self._pending = bytearray()
-        # As Airflow calls the streams of a task, and their levels.
-        self._printed = (Printed("task.stdout", "info", clock), Printed("task.stderr", "error", clock))
+        # The names and levels that Airflow uses for the streams of a task.
+        self._streams = (OutputLines("task.stdout", "info", clock), OutputLines("task.stderr", "error", clock))
         self._wake_read, self._wake_write = socket.socketpair()
         for end in (self._wake_read, self._wake_write):
             end.setblocking(False)
-        self._streams = Streams(self._wake_read.fileno())
+        self._pipes = OutputPipes(self._wake_read.fileno())
         self._pid = 0
-        self._is_to_end = False
-        self._has_news = True
+        self._terminated = False
+        self._child_ended = True
 
     def start(self, argv: list[str], env: dict[str, str]) -> None:
-        """Start the command as the leader of a process group; OSError if that is impossible."""
+        """Start the command as the leader of a process group; raise OSError if that is impossible."""
         signal.set_wakeup_fd(self._wake_write.fileno(), warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, self._look_for_ends)
-        signal.signal(signal.SIGTERM, self._pass_on)
-        keeper = os.getpid()
+        signal.signal(signal.SIGCHLD, self._on_sigchld)
+        signal.signal(signal.SIGTERM, self._on_sigterm)
+        supervisor = os.getpid()
         started = subprocess.Popen(
             argv,
             env=env,
-            stdout=self._streams.out,
-            stderr=self._streams.err,
+            stdout=self._pipes.out,
+            stderr=self._pipes.err,
             process_group=0,
-            preexec_fn=lambda: processes.die_with(keeper),
+            preexec_fn=lambda: linux.die_with(supervisor),
         )
-        self._streams.close_writers()
+        self._pipes.close_writers()
         self._pid = started.pid
-        started.returncode = 0  # It is waited for here, with all else that this process adopts.
-        if self._is_to_end:
-            processes.send_to_group(self._pid, signal.SIGTERM)
+        started.returncode = 0  # Popen must not wait for it: this class does, as for every process that it adopts.
+        if self._terminated:
+            linux.send_to_group(self._pid, signal.SIGTERM)
 
-    def keep(self) -> int:
-        """Write what the command prints until it has ended; return its wait status."""
-        while (status := self._ended()) is None:
-            self._write(self._streams.read(self._patience()))
-        self._write(self._streams.read_rest())
-        self._streams.close()
-        for printed in self._printed:
-            self._add(printed.close(time.time()))
+    def supervise(self) -> int:
+        """Log what the command prints until it has ended; return its exit code."""
+        while (code := self._exit_code()) is None:
+            self._write(self._pipes.read(self._timeout()))
+        self._write(self._pipes.read_rest())
+        self._pipes.close()
+        for stream in self._streams:
+            self._add(stream.close(time.time()))
         self._flush()
         self._log.close()
-        return status
+        return code
 
-    def _look_for_ends(self, *_: object) -> None:
-        self._has_news = True
+    def _on_sigchld(self, *_: object) -> None:
+        self._child_ended = True
 
-    def _pass_on(self, *_: object) -> None:
-        self._is_to_end = True
+    def _on_sigterm(self, *_: object) -> None:
+        self._terminated = True
         if self._pid:
-            processes.send_to_group(self._pid, signal.SIGTERM)
+            linux.send_to_group(self._pid, signal.SIGTERM)
 
-    def _ended(self) -> int | None:
-        if not self._has_news:
+    def _exit_code(self) -> int | None:
+        if not self._child_ended:
             return None
-        self._has_news = False
+        self._child_ended = False
         with suppress(BlockingIOError):
             while self._wake_read.recv(4096):
                 pass
-        with suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if found[0] == self._pid:
-                    return found[1]
-        return None
+        return next((ended.code for ended in linux.reaped() if ended.pid == self._pid), None)
 
-    def _patience(self) -> float | None:
+    def _timeout(self) -> float | None:
         if self._pending:
             return 0
-        due = [at for printed in self._printed if (at := printed.due()) is not None]
+        due = [at for stream in self._streams if (at := stream.due()) is not None]
         return max(0.0, min(due) - time.time()) if due else None
 
     def _write(self, written: Iterator[tuple[int, bytes]]) -> None:
         is_idle = True
         for number, data in written:
             is_idle = False
-            self._add(self._printed[number].feed(data, time.time()))
-        for printed in self._printed:
-            self._add(printed.unfinished(time.time()))
+            self._add(self._streams[number].feed(data, time.time()))
+        for stream in self._streams:
+            self._add(stream.unfinished(time.time()))
         if is_idle:
             self._flush()
 
@@ -145,9 +139,8 @@ class Keeper:
             self._pending.clear()
 
 
-def _end_like(status: int) -> NoReturn:
-    """End this process with the exit code, or by the signal, that another one ended with."""
-    code = os.waitstatus_to_exitcode(status)
+def _end_like(code: int) -> NoReturn:
+    """End this process with an exit code, or by the signal whose negative number it is."""
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with suppress(OSError):  # SIGKILL has no handler that could be reset.

@@ -1,26 +1,125 @@
-"""What a program prints, as structured lines. Pure: knows no file and no clock.
+"""The output of a program: two pipes that are read in the order of the writes, and structured lines made of it.
 
-A line is put out when it ends. What has no end yet is put out after a second as a line that says so, so that a
-prompt or a progress bar is seen while it is there; of a line that was overwritten with carriage returns, its last
-state.
+Each pipe holds one write, and the next write waits until the pipe has been read. epoll reports pipes in the order in
+which they became readable. So the reader sees the order of the writes, however slow it is. A write of more than 4 KiB
+counts as several. If the kernel has no such pipes (Linux has them), a pipe holds a page of text instead, within which
+the order of the two streams may be lost.
+
+A line is logged when it ends. After a second without an end, its text is logged as unfinished, so that a prompt or a
+progress bar is visible. If carriage returns overwrite a line, only its last state is logged.
 """
 
 from __future__ import annotations
 
+import fcntl
+import os
+import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from json.encoder import encode_basestring
 
-#: Seconds after which a line is put out although it has no end yet.
+from modalflow.logs.log_format import encode_line
+
+#: Seconds after which a line is logged although it has no end yet.
 UNFINISHED_AFTER = 1.0
 
-#: Bytes of a line that are put out at once. What is longer is put out in pieces.
+#: Bytes of the longest line that is logged in one piece.
 LONGEST_LINE = 2 << 20
 
+#: What a line has that was logged before its end.
+_UNFINISHED = {"unfinished": True}
 
-class Clock:
-    """Stamps lines, each later than the one before: Airflow takes an equal line of the same time for a repetition."""
+_PAGE = 4096
+
+#: More than such a pipe can hold: a read that is shorter than the write would lose the rest.
+_READ_SIZE = 1 << 16
+
+#: Bytes that are read from a pipe to which a process still writes when the program has ended.
+_LAST_BYTES = 1 << 20
+
+
+@dataclass(frozen=True)
+class _Pipe:
+    read: int
+    write: int
+
+
+def _pipe() -> _Pipe:
+    try:
+        read, write = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
+    except OSError:
+        read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PAGE)
+    except OSError:
+        # A larger pipe holds several writes, which epoll reports only once; the others would stay unread.
+        fcntl.fcntl(write, fcntl.F_SETFL, fcntl.fcntl(write, fcntl.F_GETFL) & ~os.O_DIRECT)
+    os.set_blocking(read, False)
+    return _Pipe(read, write)
+
+
+class OutputPipes:
+    """The pipes for a program's standard output and error. ``wakeup`` is a file that interrupts ``read``."""
+
+    def __init__(self, wakeup: int) -> None:
+        self._pipes = (_pipe(), _pipe())
+        self.out, self.err = (pipe.write for pipe in self._pipes)
+        """The files that the program writes to. Call ``close_writers`` once the program has them."""
+        self._number = {pipe.read: number for number, pipe in enumerate(self._pipes)}
+        self._wakeup = wakeup
+        self._epoll = select.epoll()
+        for read in self._number:
+            # Edge-triggered: otherwise a pipe that was readable before would keep its old place in the order.
+            self._epoll.register(read, select.EPOLLIN | select.EPOLLET)
+        self._epoll.register(wakeup, select.EPOLLIN)
+
+    def close_writers(self) -> None:
+        """Close this process's write ends, so that only the program has them."""
+        for pipe in self._pipes:
+            os.close(pipe.write)
+
+    def read(self, timeout: float | None) -> Iterator[tuple[int, bytes]]:
+        """Yield (0 for output or 1 for error, written bytes); nothing after ``timeout`` seconds or a wake-up."""
+        for file, events in self._epoll.poll(timeout):
+            if file == self._wakeup:
+                continue
+            if data := _read(file):
+                yield self._number[file], data
+            if events & select.EPOLLHUP:
+                # No process can write to it any more, and epoll does not report the rest of it.
+                while data := _read(file):
+                    yield self._number[file], data
+                self._epoll.unregister(file)
+
+    def read_rest(self) -> Iterator[tuple[int, bytes]]:
+        """Yield what the pipes still hold, although a process that goes on may write more."""
+        left = _LAST_BYTES
+        found = True
+        while found and left > 0:
+            found = False
+            for number, data in self.read(0):
+                found, left = True, left - len(data)
+                yield number, data
+        for file, number in self._number.items():
+            while left > 0 and (data := _read(file)):
+                left -= len(data)
+                yield number, data
+
+    def close(self) -> None:
+        self._epoll.close()
+        for pipe in self._pipes:
+            os.close(pipe.read)
+
+
+def _read(file: int) -> bytes:
+    try:
+        return os.read(file, _READ_SIZE)
+    except BlockingIOError:
+        return b""
+
+
+class LineClock:
+    """A clock whose times always grow: Airflow drops an equal line with the same time as a repetition."""
 
     def __init__(self) -> None:
         self._last = 0
@@ -28,7 +127,7 @@ class Clock:
         self._text = ""
 
     def stamp(self, now: float) -> str:
-        """A time in seconds since the epoch, as text of microseconds."""
+        """Return a time in seconds since the epoch as text with microseconds."""
         self._last = max(int(now * 1_000_000), self._last + 1)
         second, micros = divmod(self._last, 1_000_000)
         if second != self._second:
@@ -38,18 +137,18 @@ class Clock:
 
 
 @dataclass
-class Printed:
-    """One stream of a program."""
+class OutputLines:
+    """The structured lines of one stream of a program. Does no I/O and reads no clock."""
 
     logger: str
     level: str
-    clock: Clock
+    clock: LineClock
     longest: int = LONGEST_LINE
     _rest: bytearray = field(default_factory=bytearray)
     _since: float = 0.0
 
     def feed(self, data: bytes, now: float) -> Iterator[bytes]:
-        """Take what was printed at a time; return the lines that it ends."""
+        """Add what was printed at a time, and yield the lines that are complete now."""
         start = 0
         while (end := data.find(b"\n", start)) >= 0:
             if self._rest:
@@ -67,16 +166,16 @@ class Printed:
                 yield self._piece(self.longest, now)
 
     def due(self) -> float | None:
-        """When to call ``unfinished``; None if there is nothing that waits."""
+        """Return the time at which to call ``unfinished``; None if no text waits for its end."""
         return self._since + UNFINISHED_AFTER if self._rest else None
 
     def unfinished(self, now: float) -> Iterator[bytes]:
-        """What has waited for the end of its line for too long."""
+        """Yield the text that has waited too long for the end of its line."""
         if self._rest and now >= self._since + UNFINISHED_AFTER:
             yield self._piece(len(self._rest), now)
 
     def close(self, now: float) -> Iterator[bytes]:
-        """What was printed last, and never got the end of its line."""
+        """Yield the last text, which never got the end of its line."""
         if self._rest:
             yield self._line(bytes(self._rest), now)
             self._rest.clear()
@@ -89,15 +188,12 @@ class Printed:
         return self._line(piece, now, unfinished=True)
 
     def _line(self, text: bytes, now: float, *, unfinished: bool = False) -> bytes:
-        event = encode_basestring(_as_shown(text).decode("utf-8", "backslashreplace"))
-        more = ',"unfinished":true' if unfinished else ""
-        stamp = self.clock.stamp(now)
-        line = f'{{"timestamp":"{stamp}","level":"{self.level}","event":{event},"logger":"{self.logger}"{more}}}\n'
-        return line.encode()
+        event = _as_shown(text).decode("utf-8", "backslashreplace")
+        return encode_line(self.clock.stamp(now), self.level, event, self.logger, _UNFINISHED if unfinished else None)
 
 
 def _as_shown(line: bytes) -> bytes:
-    """What a terminal shows of a line: what comes after a carriage return overwrites what was there."""
+    """Return what a terminal shows of a line: text after a carriage return overwrites the text before it."""
     if b"\r" not in line:
         return line
     line = line.rstrip(b"\r")
@@ -105,7 +201,7 @@ def _as_shown(line: bytes) -> bytes:
 
 
 def _whole_characters(data: bytearray, size: int) -> int:
-    """At most ``size``, without the beginning of a UTF-8 character whose end has not come or is not included."""
+    """Return at most ``size``, without the beginning of a UTF-8 character whose end is missing or not included."""
     for back in range(1, min(4, size) + 1):
         byte = data[size - back]
         if byte & 0xC0 == 0x80:

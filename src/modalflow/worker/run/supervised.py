@@ -1,7 +1,7 @@
-"""Runs one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
+"""The execution of one of Airflow's workloads under Airflow's own supervisor, in a process forked for it alone.
 
-``run`` is what each fork of a zygote calls, which has warmed up (``warm``). Must not let a token into a log or an
-outcome.
+``supervise`` is called in each fork of a zygote, which has warmed up (``warmup``). Must not let a token into a log or
+an outcome.
 """
 
 from __future__ import annotations
@@ -16,27 +16,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import replaced as rows
+from modalflow.airflow_compat import supervisor
+from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
+from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.settings import without_user
+from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.protocol.messages import State
+from modalflow.support import linux
 from modalflow.support.described import describe
+from modalflow.support.replaced import replace
 from modalflow.support.text import clean, from_json
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
-from modalflow.worker.run.missing_dag import Looked, why_missing, why_no_bundle
-from modalflow.worker.zygote import processes
-from modalflow.worker.zygote.protocol import Order, Outcome
+from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
+from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 if TYPE_CHECKING:
+    from airflow.sdk.api.client import TaskInstanceOperations
+    from airflow.sdk.execution_time.supervisor import ActivitySubprocess, WatchedSubprocess
     from pydantic import ValidationError
 
-#: Seconds that a task process which has closed all its channels is waited for, before the supervisor looks after its
-#: heartbeats in between.
+#: Seconds to wait for the end of a task process that has closed all its channels, before the supervisor sends
+#: heartbeats again.
 _EXIT_WAIT = 0.5
 
-#: Parts of a log, from the last one on, in which a callback's error is looked for. It is among the last lines, but one
-#: that is longer than a part has one for itself.
+#: The last parts of a log that are searched for a callback's error. The error is among the last lines, but a line that
+#: is longer than a part has a part for itself.
 _LAST_PARTS = 3
 
 
@@ -44,81 +51,93 @@ _LAST_PARTS = 3
 _CONNECTION_TEST = 2_000
 
 
-def run(order: Order) -> Outcome:
+def supervise(request: ForkRequest) -> Outcome:
     """Run the workload to its end and return its outcome, with a reason that is masked and safe to store.
 
-    Anything but an interrupt is an outcome.
+    Every exception except an interrupt becomes an outcome.
     """
     try:
-        airflow_compat.configure_masking()
+        supervisor.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
         return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
-    return _presentable(_run(order))
+    try:
+        supervisor.configure_api_client()
+    except Exception as error:  # noqa: BLE001  A setting of the user's.
+        return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
+    return _presentable(_with_log(request))
 
 
 def _presentable(outcome: Outcome) -> Outcome:
     if not outcome.reason:
         return outcome
-    return dataclasses.replace(outcome, reason=clean(airflow_compat.redacted(outcome.reason)))
+    return dataclasses.replace(outcome, reason=clean(supervisor.redacted(outcome.reason)))
 
 
 def _without_masking(error: Exception) -> str:
     return (
         "The worker cannot mask secrets as [core] sensitive_var_conn_names, [core] hide_sensitive_var_conn_fields, "
-        "[logging] secret_mask_adapter and [logging] min_length_masked_secret say, so nothing was run "
-        f"({describe(error)}). If it is the adapter's module that cannot be imported, add it to the "
+        "[logging] secret_mask_adapter and [logging] min_length_masked_secret require, so nothing was run "
+        f"({describe(error)}). If the adapter's module cannot be imported, add it to the "
         "worker's image and deploy again: `modalflow deploy`."
     )
 
 
-def _run(order: Order) -> Outcome:
+def _without_api_client(error: Exception) -> str:
+    options = ", ".join(f"[{section}] {option}" for section, option in API_CLIENT_OPTIONS)
+    return (
+        f"The worker cannot read one of {options} ({describe(error)}). Set a number on the Airflow host, in "
+        "[modal_executor] worker_env or in the profile's env, wherever you set it."
+    )
+
+
+def _with_log(request: ForkRequest) -> Outcome:
     from pydantic import ValidationError
 
     try:
-        workload: Any = airflow_compat.workload_adapter().validate_json(order.workload or "")
+        workload: Any = supervisor.workload_adapter().validate_json(request.workload or "")
     except ValidationError as error:
-        return Outcome(State.FAILED, reason=_without_input(error))
+        return Outcome(State.FAILED, reason=_unreadable(error))
     with contextlib.ExitStack() as stack:
-        if airflow_compat.writes_own_log(workload):
-            workload = stack.enter_context(log_in_parts(order, workload))
+        if supervisor.writes_own_log(workload):
+            workload = stack.enter_context(log_in_parts(request, workload))
         else:
-            _redirect_output(order.segment)
-        return _supervise(order, workload)
+            _redirect_output(request.log_file)
+        return _under_supervisor(request, workload)
 
 
-def _supervise(order: Order, workload: Any) -> Outcome:
+def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
     if has_remote_logging(os.environ):
-        airflow_compat.log_to(sys.stdout.buffer)
+        supervisor.log_to(sys.stdout.buffer)
     final_states: list[str] = []
     starts: list[str] = []
-    _remember_final_state(final_states)
-    _remember_start(starts)
-    _end_promptly()
-    _spare_the_first_heartbeat()
-    _take_the_task_along()
-    airflow_compat.end_at_segfaults()
-    airflow_compat.describe_failed_callbacks(lambda error: clean(describe(error)))
-    airflow_compat.before_connection_test_results(lambda said: clean(airflow_compat.redacted(said), _CONNECTION_TEST))
-    _say_why_a_dag_is_missing()
+    _record_final_state(final_states)
+    _record_start(starts)
+    _notice_exit_promptly()
+    _skip_first_heartbeat()
+    _end_task_with_supervisor()
+    supervisor.end_at_segfaults()
+    supervisor.describe_failed_callbacks(lambda error: clean(describe(error)))
+    supervisor.clean_connection_test_results(lambda text: clean(supervisor.redacted(text), _CONNECTION_TEST))
+    _log_why_dag_is_missing()
     try:
-        return_code = airflow_compat.supervise(workload)
-    except airflow_compat.CallbackFailedError as error:
+        return_code = supervisor.run_supervisor(workload)
+    except supervisor.CallbackFailedError as error:
         return Outcome(State.FAILED, reason=str(error))
-    except Exception as error:  # noqa: BLE001  The border of the workload: whatever went wrong is its outcome.
-        if airflow_compat.already_runs(error):
+    except Exception as error:  # noqa: BLE001  The border of the workload: every exception is its outcome.
+        if supervisor.already_runs(error):
             return Outcome(
                 State.SUCCESS,
                 final_state="running",
-                reason="Airflow says that this task already runs somewhere else; it was not run here.",
+                reason="Airflow reports that this task already runs somewhere else; it was not run here.",
             )
-        url = without_user(airflow_compat.execution_api_server_url(airflow_compat.own_conf()))
-        refusal = refusal_of(error, getattr(workload, "token", ""), url, began=bool(starts or final_states))
+        url = without_user(execution_api_server_url(own_conf()))
+        refusal = refusal_of(error, getattr(workload, "token", ""), url, started=bool(starts or final_states))
         if refusal is not None:
             return dataclasses.replace(refusal, final_state=refusal.final_state or _last(final_states))
         if hasattr(workload, "ti") and not starts and (outcome := unreached(error, url)) is not None:
             return outcome
         _log_exception()
-        reason = _callback_error(order.segment) or f"Airflow's supervisor failed with {describe(error)}"
+        reason = _callback_error(request.log_file) or f"Airflow's supervisor failed with {describe(error)}"
         return Outcome(State.FAILED, final_state=_last(final_states), reason=reason)
     return Outcome(State.SUCCESS, return_code, _last(final_states))
 
@@ -127,15 +146,15 @@ def _last(final_states: Sequence[str]) -> str | None:
     return final_states[-1] if final_states else None
 
 
-def _callback_error(segment: str) -> str | None:
-    """Return what the process of a failed callback reported; its supervisor knows no more than an exit code."""
-    first = Path(segment)
+def _callback_error(log_file: str) -> str | None:
+    """Return the error that the process of a failed callback logged; its supervisor has only an exit code."""
+    first = Path(log_file)
     parts = sorted(first.parent.glob(f"{glob.escape(first.name)}*"), reverse=True)
     return next((error for part in parts[:_LAST_PARTS] if (error := _error_in(part)) is not None), None)
 
 
 def _error_in(part: Path) -> str | None:
-    # Not splitlines(): a line of JSON may hold what that takes for the end of a line.
+    # Not splitlines(): it also splits at characters that a line of JSON may hold.
     for line in reversed(part.read_text(errors="backslashreplace").split("\n")):
         if "callback_runner" not in line:
             continue
@@ -146,7 +165,7 @@ def _error_in(part: Path) -> str | None:
     return None
 
 
-def _without_input(error: ValidationError) -> str:
+def _unreadable(error: ValidationError) -> str:
     problems = "; ".join(
         f"{'.'.join(map(str, problem['loc'])) or 'workload'}: {problem['msg']}"
         for problem in error.errors(include_input=False, include_context=False, include_url=False)
@@ -165,113 +184,103 @@ def _log_exception() -> None:
     structlog.get_logger(logger_name="modalflow.worker").exception("The workload could not be run")
 
 
-def _redirect_output(segment: str) -> None:
-    """Send this process's own output to the segment: a workload without a log path of its own says nothing else."""
-    log_file = os.open(segment, os.O_WRONLY | os.O_APPEND)
-    os.dup2(log_file, 1)
-    os.dup2(log_file, 2)
-    os.close(log_file)
+def _redirect_output(log_file: str) -> None:
+    """Send this process's own output to the log: a workload without a log path has no other output."""
+    file = os.open(log_file, os.O_WRONLY | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    os.close(file)
 
 
-def _remember_final_state(final_states: list[str]) -> None:
-    """Note what the supervisor tells Airflow's API, which its caller is not told."""
-    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
-
-    original = ActivitySubprocess.update_task_state_if_needed
+def _record_final_state(final_states: list[str]) -> None:
+    """Record the state that the supervisor reports to Airflow's API: it does not return it to its caller."""
+    original = rows.FINAL_STATE.original()
 
     def update_task_state_if_needed(self: ActivitySubprocess) -> None:
         state = self.final_state
         final_states.append(str(getattr(state, "value", state)))
-        original(self)  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+        original(self)
 
-    ActivitySubprocess.update_task_state_if_needed = update_task_state_if_needed  # type: ignore[method-assign]
+    replace(rows.FINAL_STATE, update_task_state_if_needed)
 
 
-def _remember_start(starts: list[str]) -> None:
-    """Note that Airflow's API has let the task begin: what fails before that has run nothing of it."""
-    from airflow.sdk.api.client import TaskInstanceOperations
-
-    original = TaskInstanceOperations.start
+def _record_start(starts: list[str]) -> None:
+    """Record that Airflow's API has let the task start: if something fails before, nothing of the task has run."""
+    original = rows.TASK_START.original()
 
     def start(self: TaskInstanceOperations, id: Any, *args: Any, **kwargs: Any) -> Any:
         answer = original(self, id, *args, **kwargs)
         starts.append(str(id))
         return answer
 
-    TaskInstanceOperations.start = start  # type: ignore[method-assign]
+    replace(rows.TASK_START, start)
 
 
-def _end_promptly() -> None:
-    """Notice a task's end at once.
+def _notice_exit_promptly() -> None:
+    """Make the supervisor notice a task's end at once, since waiting is billed on Modal.
 
-    Where a task's channels reach their end before the process can be reaped, the supervisor waits on nothing for
-    ``[workers] min_heartbeat_interval``, 5 s by default; where what a task left behind keeps the channels open, for
-    ``[workers] socket_cleanup_timeout``, 60 s. On Modal that is billed.
+    If a task's channels are closed before its process can be reaped, the supervisor waits for
+    ``[workers] min_heartbeat_interval``, 5 s by default. If a process that the task left behind keeps the channels
+    open, it waits for ``[workers] socket_cleanup_timeout``, 60 s.
     """
-    from airflow.sdk.execution_time.supervisor import WatchedSubprocess
-
-    original = WatchedSubprocess._service_subprocess
+    original = rows.SERVICE_SUBPROCESS.original()
 
     def _service_subprocess(self: WatchedSubprocess, max_wait_time: float, *args: Any, **kwargs: Any) -> Any:
         if not self.selector.get_map():
-            if processes.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
+            if linux.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
                 return self._check_subprocess_exit(*args, **kwargs)
             max_wait_time = 0
         elif self._exit_code is not None:
-            # What they have written is still there to be read.
-            processes.kill_children_but(())
+            # The channels keep what these processes have written.
+            linux.kill_children_but(())
         return original(self, max_wait_time, *args, **kwargs)
 
-    WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]
+    replace(rows.SERVICE_SUBPROCESS, _service_subprocess)
 
 
-def _spare_the_first_heartbeat() -> None:
-    """Send the first heartbeat an interval after the start, which Airflow's API has taken for one already."""
-    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
-
-    original = ActivitySubprocess._on_child_started
+def _skip_first_heartbeat() -> None:
+    """Send the first heartbeat one interval after the start: for Airflow's API the start is a heartbeat too."""
+    original = rows.CHILD_STARTED.original()
 
     def _on_child_started(self: ActivitySubprocess, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         self._last_heartbeat_attempt = time.monotonic()
 
-    ActivitySubprocess._on_child_started = _on_child_started  # type: ignore[method-assign]
+    replace(rows.CHILD_STARTED, _on_child_started)
 
 
-def _say_why_a_dag_is_missing() -> None:
-    """Have the task's log say why Airflow did not find the task's DAG or bundle, after the line that says that."""
-    from airflow.sdk.execution_time import task_runner
-
-    original = task_runner.parse
+def _log_why_dag_is_missing() -> None:
+    """Log the reason why Airflow did not find the task's DAG or bundle, after Airflow's own line about it."""
+    original = rows.PARSE.original()
 
     def parse(what: Any, log: Any) -> Any:
-        with airflow_compat.dag_bags_made() as bags:
+        with supervisor.recorded_dag_bags() as bags:
             try:
                 return original(what, log)
             except KeyboardInterrupt:
                 raise
             except BaseException as error:
                 try:
-                    if said := _why_missing(what, bags, error):
-                        log.error(said)
-                except Exception:  # An explanation must not take the place of what it explains.
-                    log.exception("Why the DAG is missing could not be found out")
+                    if reason := _why_missing(what, bags, error):
+                        log.error(reason)
+                except Exception:  # The explanation must not hide the error that it explains.
+                    log.exception("The reason why the DAG is missing could not be determined")
                 raise
 
-    task_runner.parse = parse
+    replace(rows.PARSE, parse)
 
 
 def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
-    """Why ``parse`` did not return the task; empty if Airflow has said so itself."""
+    """Return why ``parse`` did not return the task; empty if Airflow has logged the reason itself."""
     info = what.bundle_info
     if not bags:
-        # Airflow has not got as far as the files. What this raises goes to the log as well.
-        return why_no_bundle(info.name, info.version, airflow_compat.configured_bundles(), describe(error))
+        # Airflow has not come to the files yet.
+        return why_no_bundle(info.name, info.version, configured_bundles(), describe(error))
     if not isinstance(error, SystemExit) and type(error).__name__ != "AirflowRescheduleException":
         return ""
     file, dag_file = Path(bags[-1].dag_folder), Path(what.dag_rel_path)
     return why_missing(
-        Looked(
+        DagSearch(
             dag_id=what.ti.dag_id,
             task_id=what.ti.task_id,
             bundle=info.name,
@@ -284,13 +293,13 @@ def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
     )
 
 
-def _take_the_task_along() -> None:
-    """Make the task process end when the supervisor is killed: nobody else would tell it to."""
-    supervisor = os.getpid()
+def _end_task_with_supervisor() -> None:
+    """Make the task process end when the supervisor is killed: nothing else would end it."""
+    parent = os.getpid()
 
     def in_child() -> None:
-        # Only for the task process: its own children may be forked from a thread, whose end would then kill them.
-        if os.getppid() == supervisor:
-            processes.die_with(supervisor)
+        # Only in the task process: its children may be forked from a thread, and the thread's end would kill them.
+        if os.getppid() == parent:
+            linux.die_with(parent)
 
     os.register_at_fork(after_in_child=in_child)

@@ -1,1 +1,1 @@
-"""The zygote: a process that has imported Airflow, and of which every workload is a fork."""
+"""The zygote: a process that has imported Airflow, and from which every workload is forked."""

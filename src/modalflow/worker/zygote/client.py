@@ -1,6 +1,6 @@
-"""The container's hold on one zygote: start it, give it orders, learn how they ended.
+"""The connection of a container's main process to one zygote: start it, send it requests, receive the results.
 
-Lives in the container's main process, on its event loop; must not import Airflow.
+Lives in the container's main process, on its event loop. Must not import Airflow.
 """
 
 from __future__ import annotations
@@ -10,181 +10,251 @@ import contextlib
 import json
 import logging
 import socket
+import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from modalflow.worker.zygote import processes
-from modalflow.worker.zygote.process import ZygoteProcess
-from modalflow.worker.zygote.protocol import Ending, Order, encode, ending_from
+from modalflow.support import linux
+from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, encode, result_from_wire
 
 log = logging.getLogger(__name__)
 
-#: The longest line a zygote sends.
+#: The longest line that a zygote sends.
 _LINE_LIMIT = 1 << 20
 
-#: Seconds before a zygote that has not read what it was sent is sent more.
+#: Seconds between two attempts to send to a zygote that has not read the earlier messages.
 _FULL_PAUSE = 0.01
 
 
 class ZygoteEndedError(Exception):
-    """The zygote ended while it had orders."""
+    """The zygote ended while it had requests."""
+
+
+@dataclass(frozen=True)
+class ZygoteProcess:
+    """A zygote that was started, and this end of the socket to it. Needs no event loop."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+
+    @classmethod
+    def start(cls, env: Mapping[str, str], *, airflow: bool) -> ZygoteProcess:
+        """Start a zygote; with ``airflow`` it imports Airflow before it accepts its first request."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "modalflow.worker.zygote.server",
+                    str(theirs.fileno()),
+                    *(["--airflow"] if airflow else []),
+                ],
+                stdin=subprocess.DEVNULL,
+                env=dict(env),
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
+        return cls(process, ours)
+
+    @property
+    def is_alive(self) -> bool:
+        return self.process.poll() is None
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait until the zygote has finished its imports; return False if it ends before, or after ``timeout`` seconds.
+
+        Call it before anything else reads from the socket.
+        """
+        self.control.settimeout(timeout)
+        try:
+            # The message stays in the socket: it is for the client that reads there later.
+            return bool(self.control.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
+        finally:
+            self.control.settimeout(None)
+
+    async def ended(self) -> int:
+        """Wait for the zygote's end, and return its exit code."""
+        return await asyncio.to_thread(self.process.wait)
 
 
 @dataclass
 class _Pending:
-    ending: asyncio.Future[Ending]
+    result: asyncio.Future[ForkResult]
     pid: int | None = None
 
 
 @dataclass
-class _Running:
+class _Connection:
     zygote: ZygoteProcess
     sender: socket.socket
-    """Not the one that is listened to, since asyncio's cannot send files."""
+    """A duplicate of the socket: asyncio cannot send open files through its own."""
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
+    ready: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the zygote can fork, or has ended."""
+    ready_at: float = 0.0
+    """When it could, in seconds since the epoch."""
 
-    def hang_up(self) -> None:
-        """Let the zygote read the end of its orders."""
+    def close(self) -> None:
+        """Let the zygote read the end of its requests."""
         self.sender.close()
         self.writer.close()
 
 
-class Nursery:
-    """One zygote at a time: started by the first order at the latest, and again by the next one after it ended."""
+class ZygoteClient:
+    """One zygote at a time. The first request starts it, and the next request after its end starts another one."""
 
     def __init__(self, env: Mapping[str, str], *, airflow: bool, started: ZygoteProcess | None = None) -> None:
-        """``started`` is a zygote with this environment that is there already."""
+        """``started`` is a zygote with this environment that runs already."""
         self._env = dict(env)
         self._airflow = airflow
-        self._ready_made = started
+        self._prestarted = started
         self._starting = asyncio.Lock()
-        self._running: _Running | None = None
+        self._connection: _Connection | None = None
 
     @property
     def is_busy(self) -> bool:
-        return self._running is not None and bool(self._running.pending)
+        return self._connection is not None and bool(self._connection.pending)
 
-    async def run(self, order: Order) -> Ending:
-        """Have an order carried out and return how it ended; raise ZygoteEndedError if that cannot be known."""
-        running = await self._started()
+    async def fork(self, request: ForkRequest) -> ForkResult:
+        """Have the zygote fork a process for a request, wait for its end, and return the result.
+
+        Raises ZygoteEndedError if the zygote ends before it reports one.
+        """
+        connection = await self._connect()
         pending = _Pending(asyncio.get_running_loop().create_future())
-        running.pending[order.id] = pending
+        connection.pending[request.id] = pending
         try:
-            await _hand_over(running, order)
-            return await asyncio.shield(pending.ending)
+            await _send_request(connection, request)
+            return await asyncio.shield(pending.result)
         except ConnectionError as error:
-            raise ZygoteEndedError("The zygote ended before it took the order.") from error
+            raise ZygoteEndedError("The zygote ended before it received the request.") from error
 
-    async def wait(self, order_id: str) -> Ending | None:
-        """Return when the order is no longer under way: how it ended, where that is known."""
-        if self._running is None or (pending := self._running.pending.get(order_id)) is None:
+    async def ready(self) -> float:
+        """Wait until the zygote can fork, or has ended; return since when, in seconds since the epoch."""
+        connection = await self._connect()
+        await connection.ready.wait()
+        return connection.ready_at
+
+    async def wait(self, request_id: str) -> ForkResult | None:
+        """Wait for the end of a request; return None if it is not in progress, or if its result is unknown."""
+        if self._connection is None or (pending := self._connection.pending.get(request_id)) is None:
             return None
-        await asyncio.wait([pending.ending])
-        return None if pending.ending.exception() else pending.ending.result()
+        await asyncio.wait([pending.result])
+        return None if pending.result.exception() else pending.result.result()
 
-    async def interrupt(self, order_id: str) -> None:
-        """Ask an order's process to end (SIGTERM)."""
-        await self._tell({"do": "interrupt", "id": order_id})
+    async def interrupt(self, request_id: str) -> None:
+        """Ask the process of a request to end (SIGTERM)."""
+        await self._send({"do": "interrupt", "id": request_id})
 
-    async def kill(self, order_id: str) -> None:
-        """Kill an order's process and everything that it started."""
-        await self._tell({"do": "kill", "id": order_id})
+    async def kill(self, request_id: str) -> None:
+        """Kill the process of a request and everything that it started."""
+        await self._send({"do": "kill", "id": request_id})
 
     def kill_zygote(self) -> None:
-        """End a zygote that does not answer, and with it whatever it runs."""
-        if self._running is not None:
-            self._running.zygote.process.kill()
+        """Kill a zygote that does not answer, and with it everything that it runs."""
+        if self._connection is not None:
+            self._connection.zygote.process.kill()
 
     async def close(self) -> None:
-        """End the zygote, and with it whatever it runs."""
-        if self._ready_made is not None:
-            await self._started()
-        running, self._running = self._running, None
-        if running is not None:
-            running.hang_up()
-            await running.zygote.ended()
-            if running.listener is not None:
-                await running.listener
+        """End the zygote, and with it everything that it runs."""
+        if self._prestarted is not None:
+            await self._connect()
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+            await connection.zygote.ended()
+            if connection.listener is not None:
+                await connection.listener
 
-    async def _tell(self, message: Mapping[str, object]) -> None:
-        if self._running is not None:
+    async def _send(self, message: Mapping[str, object]) -> None:
+        if self._connection is not None:
             try:
-                await _send(self._running, message)
+                await _send(self._connection, message)
             except ConnectionError:
-                log.info("The zygote ended before it could be told to %s.", message["do"])
+                log.info("The zygote ended before it received %r.", message["do"])
 
-    async def _started(self) -> _Running:
+    async def _connect(self) -> _Connection:
         async with self._starting:
-            if self._running is None or not self._running.zygote.is_alive:
-                ready_made, self._ready_made = self._ready_made, None
-                if ready_made is None or not ready_made.is_alive:
-                    ready_made = ZygoteProcess.start(self._env, airflow=self._airflow)
-                self._running = await self._listen_to(ready_made)
-            return self._running
+            if self._connection is None or not self._connection.zygote.is_alive:
+                zygote, self._prestarted = self._prestarted, None
+                if zygote is None or not zygote.is_alive:
+                    zygote = ZygoteProcess.start(self._env, airflow=self._airflow)
+                self._connection = await self._open(zygote)
+            return self._connection
 
-    async def _listen_to(self, zygote: ZygoteProcess) -> _Running:
+    async def _open(self, zygote: ZygoteProcess) -> _Connection:
         sender = zygote.control.dup()
         sender.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=zygote.control, limit=_LINE_LIMIT)
-        running = _Running(zygote, sender, writer)
-        running.listener = asyncio.create_task(self._listen(reader, running))
-        return running
+        connection = _Connection(zygote, sender, writer)
+        connection.listener = asyncio.create_task(self._listen(reader, connection))
+        return connection
 
-    async def _listen(self, reader: asyncio.StreamReader, running: _Running) -> None:
+    async def _listen(self, reader: asyncio.StreamReader, connection: _Connection) -> None:
         try:
             while line := await reader.readline():
-                _note(running, json.loads(line))
+                _receive(connection, json.loads(line))
         except ConnectionError:
             log.info("The connection to the zygote broke.")
-        running.hang_up()
-        code = await running.zygote.ended()
-        if self._running is running:
-            self._running = None
-        pids = [pending.pid for pending in running.pending.values() if pending.pid is not None]
+        connection.close()
+        connection.ready.set()
+        code = await connection.zygote.ended()
+        if self._connection is connection:
+            self._connection = None
+        pids = [pending.pid for pending in connection.pending.values() if pending.pid is not None]
         if pids:
-            # The zygote took its children with it; theirs may be left.
-            processes.kill_family(pids)
-        for pending in running.pending.values():
-            error = ZygoteEndedError(f"The zygote ended with {processes.describe_exit(code)}.")
-            pending.ending.set_exception(error)
-            pending.ending.exception()  # Whoever waited may have been cancelled; then nobody else asks for it.
-        running.pending.clear()
+            # The zygote's children ended with it, but theirs may be left.
+            linux.kill_family(pids)
+        for pending in connection.pending.values():
+            error = ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)}.")
+            pending.result.set_exception(error)
+            pending.result.exception()  # The caller may have been cancelled; then no one else retrieves it.
+        connection.pending.clear()
 
 
-def _note(running: _Running, message: Mapping[str, object]) -> None:
-    pending = running.pending.get(str(message.get("id")))
+def _receive(connection: _Connection, message: Mapping[str, object]) -> None:
+    if message["event"] == "ready":
+        connection.ready_at = time.time()
+        connection.ready.set()
+    pending = connection.pending.get(str(message.get("id")))
     if pending is None:
         return
     if message["event"] == "started":
         pending.pid = int(str(message["pid"]))
     else:
-        del running.pending[str(message["id"])]
-        pending.ending.set_result(ending_from(message))
+        del connection.pending[str(message["id"])]
+        pending.result.set_result(result_from_wire(message))
 
 
-async def _hand_over(running: _Running, order: Order) -> None:
-    """Send an order through a socket of its own.
+async def _send_request(connection: _Connection, request: ForkRequest) -> None:
+    """Send a request through a socket of its own.
 
-    Whatever a zygote has read stays in the memory of all that it forks later; tokens and variables must not.
+    Whatever a zygote has read stays in the memory of all processes that it forks later. That must not include tokens
+    and variables.
     """
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            await _send(running, {"do": "run", "id": order.id, "kind": order.kind}, [theirs.fileno()])
+            await _send(connection, {"do": "fork", "id": request.id, "kind": request.kind}, [theirs.fileno()])
         ours.setblocking(False)
-        # Who ends without reading it all is told of by the zygote.
+        # If the process ends before it has read everything, the zygote reports that.
         with contextlib.suppress(ConnectionError):
-            await asyncio.get_running_loop().sock_sendall(ours, encode(asdict(order)))
+            await asyncio.get_running_loop().sock_sendall(ours, encode(asdict(request)))
 
 
-async def _send(running: _Running, message: Mapping[str, object], files: Sequence[int] = ()) -> None:
+async def _send(connection: _Connection, message: Mapping[str, object], files: Sequence[int] = ()) -> None:
     line = encode(message)
-    while running.sender.fileno() >= 0:
+    while connection.sender.fileno() >= 0:
         try:
             # Lines this short are sent whole or not at all.
-            socket.send_fds(running.sender, [line], files)
+            socket.send_fds(connection.sender, [line], files)
         except BlockingIOError:
             await asyncio.sleep(_FULL_PAUSE)
         else:

@@ -1,7 +1,7 @@
-"""What the container's main process and a zygote say to each other: one JSON object a line.
+"""The messages between the container's main process and a zygote: one JSON object for each line.
 
-Both ends are the same installed version, so nothing is versioned. Orders hold tokens: they are never logged, and go
-through sockets of their own, which the zygote hands on without reading them.
+Both sides run the same installed version, so nothing is versioned. Fork requests hold tokens: they are never logged.
+They travel through sockets of their own, which the zygote passes on without reading them.
 """
 
 from __future__ import annotations
@@ -15,56 +15,56 @@ from modalflow.protocol.messages import Kind, State
 
 
 @dataclass(frozen=True)
-class Order:
-    """Run one workload or command in a process of its own."""
+class ForkRequest:
+    """A request to execute one workload or command in a process of its own."""
 
     id: str
     kind: Kind
-    segment: str
-    """The log file, absolute. It exists."""
+    log_file: str
+    """The first file of the log, as an absolute path. It exists."""
     log_root: str
     """The folder to which Airflow's log paths are relative."""
     env: Mapping[str, str] = field(repr=False)
     """The complete environment of the process."""
     workload: str | None = field(default=None, repr=False)
-    """The workload as Airflow serialises it, or the token that a probe tries; it holds a token."""
+    """The workload as Airflow serialises it, or the token that a probe tests; it holds a token."""
     command: list[str] | str | None = None
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a workload or command ended, as told by the process that ran it."""
+    """The result of a workload or command, as reported by the process that executed it."""
 
     state: State
     return_code: int | None = None
     final_state: str | None = None
     reason: str | None = None
     cause: str = ""
-    """A reasons.Cause value, where the reason is not what ran's own."""
+    """A reasons.Cause value, unless the reason is the text of the work itself."""
 
 
 @dataclass(frozen=True)
-class Used:
-    """What the processes of an order used, as the kernel counted it for the zygote that reaped them."""
+class ProcessUsage:
+    """The resources that the processes of a request used, as the kernel counted them for the zygote."""
 
     seconds: float
     """From the fork to the end."""
     cpu_seconds: float
-    """Of all of them; and what the zygote itself has used since it last told."""
+    """Of all these processes, and of the zygote itself since its last report."""
     peak_mib: float
-    """The most memory that one of them had."""
+    """The most memory that one of the processes had."""
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How the process of an order ended, as told by the zygote."""
+class ForkResult:
+    """The end of the process of a request, as reported by the zygote."""
 
     id: str
     return_code: int
-    """Negative: the number of the signal that ended it."""
+    """If negative, the number of the signal that ended the process."""
     outcome: Outcome | None
-    """None if the process ended without telling one."""
-    used: Used | None = field(default=None, compare=False)
+    """None if the process ended without reporting one."""
+    usage: ProcessUsage | None = field(default=None, compare=False)
     """None if no process ran."""
 
 
@@ -73,20 +73,22 @@ def encode(message: Mapping[str, Any]) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def order_from(message: Mapping[str, Any]) -> Order:
-    values = {f.name: message[f.name] for f in fields(Order)}
-    return Order(**values | {"kind": Kind(message["kind"])})
+def request_from_wire(message: Mapping[str, Any]) -> ForkRequest:
+    """Read a request; the inverse of ``asdict``."""
+    values = {f.name: message[f.name] for f in fields(ForkRequest)}
+    return ForkRequest(**values | {"kind": Kind(message["kind"])})
 
 
-def outcome_line(data: bytes) -> Outcome | None:
-    """Read the line in which a process told its outcome; None if there is none, or something else was written."""
+def parse_outcome_line(data: bytes) -> Outcome | None:
+    """Read the line in which a process reported its outcome; return None if there is no such line."""
     try:
-        return outcome_from(json.loads(data)) if data.endswith(b"\n") else None
+        return outcome_from_wire(json.loads(data)) if data.endswith(b"\n") else None
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def outcome_from(message: Mapping[str, Any]) -> Outcome:
+def outcome_from_wire(message: Mapping[str, Any]) -> Outcome:
+    """Read an outcome; the inverse of ``asdict``."""
     return Outcome(
         State(message["state"]),
         message.get("return_code"),
@@ -96,26 +98,29 @@ def outcome_from(message: Mapping[str, Any]) -> Outcome:
     )
 
 
-def ending_to_wire(ending: Ending) -> dict[str, Any]:
-    return {"event": "ended", **asdict(ending)}
+def result_to_wire(result: ForkResult) -> dict[str, Any]:
+    """Return the message that reports a result."""
+    return {"event": "ended", **asdict(result)}
 
 
-def ending_from(message: Mapping[str, Any]) -> Ending:
-    outcome, used = message["outcome"], message["used"]
-    return Ending(
+def result_from_wire(message: Mapping[str, Any]) -> ForkResult:
+    """Read a result; the inverse of ``result_to_wire``."""
+    outcome, usage = message["outcome"], message["usage"]
+    return ForkResult(
         message["id"],
         message["return_code"],
-        outcome_from(outcome) if outcome else None,
-        Used(**used) if used else None,
+        outcome_from_wire(outcome) if outcome else None,
+        ProcessUsage(**usage) if usage else None,
     )
 
 
-class Lines:
-    """Cuts a stream of bytes into lines."""
+class LineBuffer:
+    """A buffer that cuts a stream of bytes into lines."""
 
     def __init__(self) -> None:
         self._rest = b""
 
     def feed(self, data: bytes) -> Iterator[bytes]:
+        """Add bytes, and yield the lines that are complete now."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         yield from lines

@@ -1,28 +1,31 @@
-"""What a zygote does once so that no workload has to: imports, and what Airflow makes anew in every process.
+"""The work that a zygote does once so that no workload has to: imports, and objects that every process would make.
 
-Imports Airflow. Must change nothing that a workload could tell: whatever is made here is a cache of something that
-depends on the zygote's settings alone, or is made again where it failed.
+Imports Airflow. Must change nothing that a workload could observe: everything made here is a cache that depends only on
+the zygote's settings, or is made again if it failed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import replaced as rows
+from modalflow.airflow_compat import supervisor
+from modalflow.support.described import describe
+from modalflow.support.replaced import ReplacedName, replace
 from modalflow.worker.environment import has_remote_logging
-from modalflow.worker.logs.log_encoding import spell_out_surrogates
+from modalflow.worker.logs.log_encoding import escape_surrogates_in_logs
 
 log = logging.getLogger(__name__)
 
-#: What most DAG files import, and what is imported late. Nothing is missing where it is missing.
-_PRELOADED_IF_THERE = (
+#: Modules that most DAG files import, and modules that Airflow imports late. A missing one is skipped.
+_OPTIONAL_MODULES = (
     "airflow.dag_processing.bundles.local",
     "airflow.providers.standard.decorators.python",
     "airflow.providers.standard.operators.bash",
@@ -38,31 +41,64 @@ _PRELOADED_IF_THERE = (
     "setproctitle",
 )
 
+#: The types for which a task makes Airflow build validators: row of the ``TypeAdapter`` of a module → names in that
+#: module. A module or type that a version lacks is skipped.
+_ADAPTED_TYPES = {
+    rows.COMMS_TYPE_ADAPTER: ("ToTask",),
+    rows.TASK_RUNNER_TYPE_ADAPTER: ("ToTask", "StartupDetails", "JsonValue"),
+}
+
 
 def warm_up() -> None:
-    """Import what a supervised task needs, and make what it would make; let go of the database engine that comes with
-    it."""
-    spell_out_surrogates()
-    for name in airflow_compat.modules_of_a_supervised_task():
+    """Import what a supervised task needs and make what it would make; close the database engine that comes with it."""
+    escape_surrogates_in_logs()
+    for name in supervisor.modules_of_a_supervised_task():
         import_module(name)
-    for name in _PRELOADED_IF_THERE:
+    for name in _OPTIONAL_MODULES:
         with contextlib.suppress(ImportError):
             import_module(name)
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)
     if not has_remote_logging(os.environ):
-        # To a descriptor that every fork has. A remote logging may need a connection, which a workload brings.
-        airflow_compat.log_to(sys.stdout.buffer)
+        # Every fork has this descriptor. A remote logging may need a connection, which only a workload brings along.
+        supervisor.log_to(sys.stdout.buffer)
     for step in (_read_certificates, _build_adapters):
         try:
             step()
         except Exception:
-            log.exception("Not warmed up: each workload does this by itself now")
+            log.exception("A step of the warm-up failed; each workload does it for itself now")
+
+
+def import_preload(listed: str) -> list[str]:
+    """Import the modules of a profile's ``preload``, a JSON list; return those that could be imported.
+
+    The preload is a convenience and never fails a container or a task: problems go to the container's log.
+    """
+    imported = []
+    for name in _preload_names(listed):
+        try:
+            import_module(name)
+        except (Exception, SystemExit) as error:
+            log.exception("The profile's preload %s cannot be imported: %s", name, describe(error))
+        else:
+            imported.append(name)
+    return imported
+
+
+def _preload_names(listed: str) -> list[str]:
+    try:
+        names = json.loads(listed or "[]")
+    except ValueError:
+        names = None
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        log.error("Nothing is preloaded: expected a JSON list of modules, found %r", listed)
+        return []
+    return names
 
 
 def _read_certificates() -> None:
-    """Have the context made that every client of Airflow's API shares: reading all certificates takes 30 ms."""
+    """Make the SSL context that all clients of Airflow's API share: reading the certificates takes 30 ms."""
     from airflow.sdk.api.client import Client
 
     client: Any = Client(base_url="http://localhost/", token="")
@@ -70,26 +106,26 @@ def _read_certificates() -> None:
 
 
 def _build_adapters() -> None:
-    """Keep the validators that Airflow builds anew in every process."""
-    airflow_compat.workload_adapter()
-    for module_name, types in airflow_compat.ADAPTED_IN_A_TASK.items():
-        module = import_module(module_name)
-        _remember_adapters(module)
+    """Keep the validators that Airflow would build anew in every process."""
+    supervisor.workload_adapter()
+    for row, types in _ADAPTED_TYPES.items():
+        _cache_adapters(row)
+        module = row.owner()
         for name in types:
             if hasattr(module, name):
                 module.TypeAdapter(getattr(module, name))
 
 
-def _remember_adapters(module: ModuleType) -> None:
-    original: Callable[..., Any] = module.TypeAdapter
+def _cache_adapters(row: ReplacedName) -> None:
+    original: Callable[..., Any] = row.original()
     known: dict[int, tuple[object, Any]] = {}
 
-    def type_adapter(type_: object, **how: Any) -> Any:
-        if how:
-            return original(type_, **how)
+    def type_adapter(type_: object, **options: Any) -> Any:
+        if options:
+            return original(type_, **options)
         if id(type_) not in known:
-            # The names in a type are looked up where it is used: one frame further away than without this one.
+            # Names in a type are resolved in the caller's frame, which is one further away than without this function.
             known[id(type_)] = type_, original(type_, _parent_depth=3)
         return known[id(type_)][1]
 
-    setattr(module, "TypeAdapter", type_adapter)  # noqa: B010  A module has no such attribute for mypy.
+    replace(row, type_adapter)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import App
-from modalflow.emulator.containers import placing as placing_module
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.containers import placement as placing_module
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
-from modalflow.emulator.containers.placing import Placing
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers.placement import Placement
+from modalflow.emulator.functions.function import Function
 from tests.support import Clock
+from tests.unit.emulator.parts import Notes
 
 
 class Machine:
@@ -18,9 +19,9 @@ class Machine:
 
     def __init__(self, cores: float = 4.0, containers: int = 10, gpus: dict[str, int] | None = None) -> None:
         self.clock = Clock()
-        self.notes: list[str] = []
-        self.placing = Placing(Capacity(cores, 1000, containers, gpus), clock=self.clock)
-        self.placing.on_note = lambda _function, text: self.notes.append(text)
+        log = Notes()
+        self.notes = log.texts
+        self.placing = Placement(Capacity(cores, 1000, containers, gpus), log, clock=self.clock)
         self.living: list[Container] = []
 
     def start(self, function: Function, *, busy: bool = False) -> Container | None:

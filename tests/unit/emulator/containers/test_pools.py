@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.apps.apps import App
-from modalflow.emulator.calls.function_call import FunctionCall, Input
-from modalflow.emulator.containers import outcomes as outcomes_module
+from modalflow.emulator.apps.app import App
+from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers import pools as pools_module
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
-from modalflow.emulator.containers.pools import START_TRIES, Pools
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers.placement import Placement
+from modalflow.emulator.containers.pool import START_TRIES
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.functions.function import Function
+from modalflow.support import backoff
+from tests.unit.emulator.parts import Notes, make_call
 
 SUCCESS = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_SUCCESS)
 FAILURE = api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception="no")
@@ -30,9 +35,14 @@ class Fleet:
         self.started: list[Container] = []
         self._ends: dict[str, asyncio.Future[int]] = {}
         capacity = Capacity(cores, 1_000_000, max_containers, gpus)
-        self.pools = Pools(self._launch, capacity, scaledown_window=60.0)
+        placing = Placement(capacity, Notes())
+        self.pools = Pools(Containers(), placing, self, scaledown_window=60.0)
 
-    async def _launch(self, container: Container) -> int:
+    def on_ready(self, container: Container) -> None: ...
+
+    def on_input(self, container: Container) -> None: ...
+
+    async def run(self, container: Container) -> int:
         self.started.append(container)
         end = self._ends[container.container_id] = asyncio.get_running_loop().create_future()
         returncode: int = await end
@@ -43,7 +53,7 @@ class Fleet:
             await asyncio.sleep(0)
 
     async def call(self, function: Function, count: int = 1) -> list[Input]:
-        call = FunctionCall(function=function, kind=0, invocation=0)
+        call = make_call(function)
         items = [call.put(api_pb2.FunctionPutInputsItem(idx=n)) for n in range(count)]
         for item in items:
             self.pools.submit(item)
@@ -74,9 +84,9 @@ def result_of(item: Input) -> api_pb2.GenericResult:
 
 
 @pytest.fixture(autouse=True)
-def no_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pools_module, "START_BACKOFF", 0.0)
-    monkeypatch.setattr(outcomes_module, "CRASH_BACKOFF", 0.0)
+def no_backoff() -> Iterator[None]:
+    with backoff.testing():
+        yield
 
 
 async def test_a_container_is_started_for_an_input_and_then_reused() -> None:
@@ -165,7 +175,7 @@ async def test_what_an_earlier_control_plane_left_is_run_in_its_order() -> None:
     """Inputs go on where they stood, before newer ones; one that was cancelled ends so, one of a stopped app fails."""
     fleet, function, stopped = Fleet(), make_function(), make_function()
     stopped.app.state = api_pb2.APP_STATE_STOPPED
-    call, gone = (FunctionCall(function=f, kind=0, invocation=0) for f in (function, stopped))
+    call, gone = (make_call(f) for f in (function, stopped))
     items = [call.put(api_pb2.FunctionPutInputsItem(idx=n)) for n in range(3)]
     items[0].crashes, items[1].ending = 2, results.terminated("cancelled")
     lost = gone.put(api_pb2.FunctionPutInputsItem())
@@ -372,3 +382,22 @@ def _publish(function: Function) -> None:
     number = function.revision + 1
     function.keep(number, 0, 0)
     function.publish(number)
+
+
+def test_a_closed_event_loop_starts_nothing_anew(caplog: pytest.LogCaptureFixture) -> None:
+    """What is left of a container when its event loop is closed neither starts another one nor logs an error."""
+
+    async def begin() -> Fleet:
+        fleet = Fleet()
+        await fleet.call(make_function())
+        return fleet
+
+    loop = asyncio.new_event_loop()
+    fleet = loop.run_until_complete(begin())
+    [task] = asyncio.all_tasks(loop)
+    loop.close()
+    coroutine = task.get_coro()
+    assert coroutine is not None
+    coroutine.close()
+    assert len(fleet.started) == 1
+    assert [record for record in caplog.records if record.name.startswith("modalflow")] == []

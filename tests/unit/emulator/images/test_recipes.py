@@ -12,17 +12,17 @@ from modalflow.emulator.images.dockerfile.lines import commands
 from modalflow.emulator.images.dockerfile.pip_commands import NotAnInstall, install_of
 from modalflow.emulator.images.dockerfile.run_line import RunPip
 from modalflow.emulator.images.dockerfile.shell import NeedsShell, words
-from modalflow.emulator.images.recipe import Copy, Recipe, RecipeError, Settings, Source, copied, read
+from modalflow.emulator.images.recipe import Copy, ImageSettings, Recipe, RecipeError, Source, copied, read
 
 HERE = ".".join(platform.python_version_tuple()[:2])
 
 
-def recipe(*lines: str, context: dict[str, Source] | None = None, base: Settings | None = None) -> Recipe:
+def recipe(*lines: str, context: dict[str, Source] | None = None, base: ImageSettings | None = None) -> Recipe:
     """The recipe of a layer over a base image."""
     return read(
         api_pb2.Image(dockerfile_commands=["FROM base", *lines]),
         is_global=False,
-        bases={"base": base or Settings()},
+        bases={"base": base or ImageSettings()},
         context=context or {},
         secrets={"TOKEN": "s3cret"},
     )
@@ -114,7 +114,7 @@ def test_other_commands_are_not_taken_for_an_installation(run: str) -> None:
 )
 def test_env(line: str, variables: dict[str, str]) -> None:
     """ENV sets variables in every form that a Dockerfile knows, over those of the image below."""
-    made = recipe(line, base=Settings({"BELOW": "below"}))
+    made = recipe(line, base=ImageSettings({"BELOW": "below"}))
     assert made.settings.variables == {"BELOW": "below"} | variables
     assert not made.has_work
 

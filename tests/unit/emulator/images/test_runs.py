@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalflow.emulator.images.dockerfile.lines import Command, DockerfileError
-from modalflow.emulator.images.dockerfile.run_line import Fail, Outcome, RunPip, outcome
+from modalflow.emulator.images.dockerfile.run_line import Fail, RunOutcome, RunPip, outcome
 
 
-def judged(text: str, **exported: str) -> Outcome:
+def judged(text: str, **exported: str) -> RunOutcome:
     return outcome(Command("RUN", text), exported, {"ARGUMENT": "1.0"}, "/srv")
 
 

@@ -9,7 +9,7 @@ import pytest
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.dispatcher import Caller
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME, Kept, Registry
@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def environments() -> Environments:
-    return Environments()
+    return Environments(Journal())
 
 
 @pytest.fixture

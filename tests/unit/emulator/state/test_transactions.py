@@ -14,7 +14,7 @@ import pytest
 
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state import journal as journals
-from modalflow.emulator.state.disk_space import RESERVE, RESERVED, Reserve
+from modalflow.emulator.state.disk_space import RESERVE, RESERVED, DiskReserve
 from modalflow.emulator.state.journal import Journal, StateError
 
 
@@ -177,7 +177,7 @@ def test_the_reserve_lets_a_control_plane_start_on_a_full_disk(
 def test_no_reserve_where_there_is_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a small disk the room is for what is to be kept."""
     monkeypatch.setattr(disk_space, "free", lambda _folder: RESERVE)
-    assert not Reserve(tmp_path).hold()
+    assert not DiskReserve(tmp_path).hold()
     assert list(tmp_path.iterdir()) == []
 
 

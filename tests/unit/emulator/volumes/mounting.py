@@ -6,12 +6,13 @@ import asyncio
 import os
 import shutil
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
-from modalflow.emulator.containers.launcher import mounted_at
-from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, Room, Start, VolumeView
+from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
+from modalflow.emulator.volumes.proc_mounts import mounted_at
 
 _WAIT = ("/bin/sh", "-c", "echo ready; exec sleep 1000")
 
@@ -31,11 +32,17 @@ class Rooms:
     async def overlays(self) -> str:
         return await self._server.overlays()
 
+    def open_files(self, container_id: str) -> Collection[str]:
+        return ()
+
+    def written_files(self, container_id: str) -> Collection[str]:
+        return ()
+
     async def enter(self, container_id: str, *volumes: VolumeView) -> Path:
         """Start a room with Volumes; return its root."""
         folder = self._folder / container_id
         (folder / "layer").mkdir(parents=True)
-        room = Room(folder, folder / "layer", hidden=self._folder, volumes=volumes, cwd="/")
+        rootfs = Rootfs(folder, folder / "layer", hidden=self._folder, volumes=volumes, cwd="/")
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         said: list[str] = []
 
@@ -44,7 +51,7 @@ class Rooms:
             if not ready.done():
                 ready.set_result(None)
 
-        process = await self._server.launch(Start(room, {}, program=_WAIT), heard, heard)
+        process = await self._server.launch(ContainerSpec(rootfs, {}, program=_WAIT), heard, heard)
         await asyncio.wait_for(ready, 30)
         assert said == ["ready\n"], said
         self._rooms[container_id] = process

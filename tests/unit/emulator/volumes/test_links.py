@@ -14,7 +14,7 @@ from grpclib import GRPCError, Status
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, parent
+from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, parent
 from modalflow.emulator.volumes.views.links import followed
 
 
@@ -28,8 +28,8 @@ def made(**places: str) -> Tree:
 
 def node(text: str) -> Node:
     if text.startswith("->"):
-        return Node(Kind.LINK, 0o777, 0, target=text[2:])
-    return Node(Kind.FILE, 0o644, 0, size=len(text))
+        return Node(NodeKind.LINK, 0o777, 0, target=text[2:])
+    return Node(NodeKind.FILE, 0o644, 0, size=len(text))
 
 
 RUNS = made(
@@ -92,7 +92,7 @@ def test_a_listing_goes_through_a_link_to_a_directory() -> None:
     assert [path for path, _ in RUNS.listed("runs/latest", False)] == ["runs/latest/metrics", "runs/latest/up"]
     assert [path for path, _ in RUNS.listed("top", True)] == ["top/metrics", "top/up"]
     for link in ("runs/m", "runs/absolute", "runs/loop", "runs/dangling", "runs/out"):
-        assert [(path, at.kind) for path, at in RUNS.listed(link, False)] == [(link, Kind.LINK)]
+        assert [(path, at.kind) for path, at in RUNS.listed(link, False)] == [(link, NodeKind.LINK)]
     with pytest.raises(GRPCError):
         RUNS.listed("runs/dangling/x", False)
 
@@ -130,17 +130,17 @@ def test_a_file_is_put_where_a_link_leads() -> None:
 @pytest.mark.parametrize(
     ("sources", "target", "recursive", "expected"),
     [
-        (["m"], "copy", False, {"copy": Kind.FILE}),
-        (["m"], "copy", True, {"copy": Kind.LINK}),
-        (["d/f"], "to_d", False, {"d/f": Kind.FILE}),
-        (["f"], "to_d", False, {"d/f": Kind.FILE}),
-        (["to_d/f"], "m", False, {"f": Kind.FILE}),
-        (["m"], "to_d", False, {"d/m": Kind.FILE}),
-        (["to_d"], "new", True, {"new": Kind.LINK}),
+        (["m"], "copy", False, {"copy": NodeKind.FILE}),
+        (["m"], "copy", True, {"copy": NodeKind.LINK}),
+        (["d/f"], "to_d", False, {"d/f": NodeKind.FILE}),
+        (["f"], "to_d", False, {"d/f": NodeKind.FILE}),
+        (["to_d/f"], "m", False, {"f": NodeKind.FILE}),
+        (["m"], "to_d", False, {"d/m": NodeKind.FILE}),
+        (["to_d"], "new", True, {"new": NodeKind.LINK}),
     ],
 )
 def test_a_copy_treats_links_as_cp_does(
-    sources: list[str], target: str, recursive: bool, expected: dict[str, Kind]
+    sources: list[str], target: str, recursive: bool, expected: dict[str, NodeKind]
 ) -> None:
     """A source is followed unless the copy is recursive, a target always."""
     tree = made(d__f="inner", f="outer", m="->f", to_d="->d")
@@ -168,7 +168,7 @@ def on_disk(places: dict[str, str | None]) -> Iterator[tuple[Path, Tree]]:
             (root / path).parent.mkdir(parents=True, exist_ok=True)
             if text is None:
                 (root / path).mkdir(exist_ok=True)
-                tree.put(path, Node(Kind.DIRECTORY, 0o755, 0))
+                tree.put(path, Node(NodeKind.DIRECTORY, 0o755, 0))
             elif text.startswith("->"):
                 (root / path).symlink_to(text[2:])
                 tree.put(path, node(text))

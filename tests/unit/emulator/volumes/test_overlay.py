@@ -20,17 +20,15 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from modal_proto import api_pb2
 
 from modalflow.emulator.processes.container_spec import Isolation, VolumeView
-from modalflow.emulator.rpc.dispatcher import Caller
-from modalflow.emulator.services.blobs import Blobs
-from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.tree import Kind
+from modalflow.emulator.volumes.tree import NodeKind
 from modalflow.emulator.volumes.views import overlay, view
 from modalflow.emulator.volumes.views.overlay import OverlayView
-from modalflow.emulator.volumes.volumes import Volumes
 from tests.contract.isolated import problem_with
 from tests.support import Clock, wait_until
+from tests.unit.emulator.parts import make_volumes
 from tests.unit.emulator.volumes.mounting import Rooms, mounted
 
 T = TypeVar("T")
@@ -45,13 +43,7 @@ class World:
     def __init__(self, root: Path, isolation: Isolation) -> None:
         self.rooms = Rooms(isolation)
         self.state = StateDir(root)
-        self.volumes = Volumes(
-            self.state,
-            Blobs(self.state),
-            Environments(self.state.journal),
-            overlays=self.rooms.overlays,
-            mounted_at=self.rooms.mounted_at,
-        )
+        self.volumes = make_volumes(self.state, self.rooms)
         self.id = ""
 
     async def start(self) -> World:
@@ -91,11 +83,11 @@ class World:
         found: dict[str, Entry] = {}
         for path, node in tree.nodes().items():
             content = node.target.encode()
-            if node.kind is Kind.FILE:
+            if node.kind is NodeKind.FILE:
                 with tempfile.NamedTemporaryFile() as file:
                     self.volumes._blocks.write_file(node.blocks, node.size, Path(file.name))
                     content = Path(file.name).read_bytes()
-            mode = 0 if node.kind is Kind.LINK else node.mode
+            mode = 0 if node.kind is NodeKind.LINK else node.mode
             found[path] = (node.kind.value, mode, node.mtime_ns, content)
         return found
 

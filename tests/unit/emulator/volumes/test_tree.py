@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from grpclib import GRPCError, Status
 
-from modalflow.emulator.volumes.tree import Kind, Node, Tree, normalise
+from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, normalise
 
 
 def file(size: int = 1) -> Node:
-    return Node(Kind.FILE, 0o644, 0, size=size)
+    return Node(NodeKind.FILE, 0o644, 0, size=size)
 
 
 def tree(*paths: str) -> Tree:
@@ -93,7 +93,7 @@ def test_a_file_is_found_through_links() -> None:
     """Relative links are followed inside of the volume; circles and absolute ones end in an error."""
     made = tree("d/file")
     for path, target in {"link": "d/file", "d/up": "../link", "round": "round", "out": "/etc/passwd"}.items():
-        made.put(path, Node(Kind.LINK, 0o777, 0, target=target))
+        made.put(path, Node(NodeKind.LINK, 0o777, 0, target=target))
     assert made.file("link") == made.file("d/up") == made.find("d/file")
     for path in ("round", "out", "d", "missing"):
         with pytest.raises(GRPCError):
@@ -105,6 +105,6 @@ def test_what_is_displaced_is_returned() -> None:
     made = Tree()
     made.put("a/x", file(1))
     made.put("a/b/y", file(2))
-    assert sorted(node.size for node in made.put("a", file(3)) if node.kind is Kind.FILE) == [1, 2]
+    assert sorted(node.size for node in made.put("a", file(3)) if node.kind is NodeKind.FILE) == [1, 2]
     assert made.under("") == ["a"]
-    assert [node.size for node in made.put("a/z", file(4)) if node.kind is Kind.FILE] == [3]
+    assert [node.size for node in made.put("a/z", file(4)) if node.kind is NodeKind.FILE] == [3]

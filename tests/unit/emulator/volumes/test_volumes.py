@@ -16,15 +16,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from modal_proto import api_pb2
 
-from modalflow.emulator.rpc.dispatcher import Caller
-from modalflow.emulator.services.blobs import Blobs
-from modalflow.emulator.services.environments import Environments
+from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.tree import Kind, Node
+from modalflow.emulator.volumes.tree import Node, NodeKind
 from modalflow.emulator.volumes.views.view import CopiedView, Signature
-from modalflow.emulator.volumes.volumes import Volumes
 from tests.support import killed
+from tests.unit.emulator.parts import NoMounts, make_volumes
 
 
 def inside(container_id: str) -> Caller:
@@ -36,7 +34,8 @@ class Volume:
 
     def __init__(self, root: Path, volume_id: str = "") -> None:
         self.state = StateDir(root)
-        self.volumes = Volumes(self.state, Blobs(self.state), Environments(self.state.journal))
+        self.mounts = NoMounts()
+        self.volumes = make_volumes(self.state, self.mounts)
         self.id = volume_id
 
     async def create(self) -> Volume:
@@ -62,7 +61,8 @@ class Volume:
         """What a reader outside sees now: path → content, None for a directory."""
         tree, _ = self.volumes._find(self.id)
         return {
-            path: None if node.kind is Kind.DIRECTORY else self._content(node) for path, node in tree.nodes().items()
+            path: None if node.kind is NodeKind.DIRECTORY else self._content(node)
+            for path, node in tree.nodes().items()
         }
 
     def _content(self, node: Node) -> bytes:
@@ -234,7 +234,7 @@ async def test_a_reload_fails_while_a_file_is_open(volume: Volume) -> None:
     """With a file of the volume open, a reload is refused in the words that the SDK looks for; a commit is not."""
     root = await volume.attach("c")
     (root / "file").write_text("1")
-    volume.volumes.open_files = lambda container_id: [str(path) for path in Path("/proc/self/fd").iterdir()]
+    volume.mounts.open = [str(path) for path in Path("/proc/self/fd").iterdir()]
     with (root / "file").open():
         with pytest.raises(GRPCError, match="there are open files preventing the operation") as refused:
             await volume.reload("c")

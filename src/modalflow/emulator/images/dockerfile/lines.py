@@ -1,4 +1,4 @@
-"""Reading Dockerfile lines: which instructions there are, and what the words of one mean to Docker.
+"""Dockerfile syntax: instructions, flags, variables and heredocs.
 
 Owns the grammar, as BuildKit has it (its packages ``dockerfile/parser`` and ``dockerfile/shell``), and no effect: what
 an instruction does here is recipes.py's, and what a shell makes of a RUN, shell.py's. Text that Docker refuses raises

@@ -1,4 +1,4 @@
-"""What a command of a ``RUN`` line would install: pip's and uv's command lines, read back.
+"""Recognise installations in a ``RUN`` line: command lines of pip and uv.
 
 Owns the recognition, strictly: what is not one of these forms raises ``NotAnInstall``, whose text says why. Running
 pip is installing.py's. The forms are those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:

@@ -1,4 +1,4 @@
-"""What a RUN comes to here: the parts of it that install, the parts that are not executed, and whether it must fail.
+"""The effect of a ``RUN`` line: its installations, the commands not executed, and failures.
 
 Owns the judgement of one RUN line. Nothing but pip is ever executed, and only where it is certain what the line would
 have it do: what may change that (``source``, a shell's syntax) leaves the rest unexecuted and named.
@@ -45,7 +45,7 @@ class Fail:
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """What a RUN comes to."""
 
     actions: list[RunPip | Fail] = field(default_factory=list)
@@ -59,10 +59,10 @@ class Outcome:
         self.why = self.why or why
 
 
-def outcome(command: Command, exported: Mapping[str, str], arguments: Mapping[str, str], workdir: str) -> Outcome:
+def outcome(command: Command, exported: Mapping[str, str], arguments: Mapping[str, str], workdir: str) -> RunOutcome:
     """Judge a RUN; ``exported`` are the variables that programs get, ``arguments`` those of ARG."""
     flags, text = flags_and_rest(command.rest)
-    found = Outcome()
+    found = RunOutcome()
     if not text:
         raise DockerfileError("RUN needs a command, e.g. RUN pip install numpy")
     mounts = [flag for flag in flags if not flag.startswith(("--mount=type=cache", "--mount=type=tmpfs", "--network"))]
@@ -91,7 +91,7 @@ def outcome(command: Command, exported: Mapping[str, str], arguments: Mapping[st
 class _Reader:
     """Follows a list of commands, with every exit code that is possible as far as it has come."""
 
-    def __init__(self, variables: dict[str, str], workdir: str, found: Outcome) -> None:
+    def __init__(self, variables: dict[str, str], workdir: str, found: RunOutcome) -> None:
         self._variables, self._workdir, self._found = variables, workdir, found
         self._is_certain = True
         self._stops_at_errors = False

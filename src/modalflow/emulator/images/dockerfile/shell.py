@@ -1,4 +1,4 @@
-"""Reading a RUN line as a shell would, as far as that is certain without one.
+"""Split a ``RUN`` line as a shell would, if that is possible without running one.
 
 Owns the grammar of simple commands and of lists of them. What only a shell can decide raises ``NeedsShell``; what each
 shell refuses raises ``ShellSyntaxError``. Nothing is executed.

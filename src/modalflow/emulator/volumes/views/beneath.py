@@ -1,4 +1,4 @@
-"""Files below a directory that a container changes meanwhile, reached from outside of the container.
+"""Access from outside to files below a directory that a container may be changing.
 
 Owns the way to them: no symlink that stands at any name of a path is followed, at whatever moment a container puts it
 there. One that a path leads through would be resolved in the root of the control plane, with its rights.

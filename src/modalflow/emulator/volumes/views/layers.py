@@ -1,4 +1,4 @@
-"""What a volume holds as directories on disk: layers that lie over each other, none of which ever changes.
+"""The content of a Volume as immutable directories, for overlay mounts.
 
 Owns the layers of one volume: a new one for what changed since the last, two of similar size merged into one beside
 all other work, old ones removed when no container has them. A container's view is an overlay mount over them, so what
@@ -51,7 +51,7 @@ class Lower:
     """The same, to be changed by the view."""
 
 
-class Layers:
+class VolumeLayers:
     """The layers of one volume. Its methods are called on the event loop."""
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Directories that hold a volume's files as layers of overlayfs: how one is made, and how several become one.
+"""Create the directory of a layer, and merge several into one.
 
 Owns what is in a layer: hard links to the files that keep the content, folders, symlinks, and whiteouts for what was
 removed. A layer never changes once it is made. These functions work in whichever thread calls them.
@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, join, parent
+from modalflow.emulator.volumes.tree import Node, NodeKind, join, parent
 
 #: Where overlayfs keeps its extended attributes: root's overlays in the first, those of user namespaces in the second.
 NAMESPACES = ("trusted", "user")
@@ -54,13 +54,13 @@ def lay_out(
                 above = parent(path)
                 # In a directory that lies over no other, a container would see the whiteout itself.
                 if path in gone and (
-                    not above or ((holder := nodes.get(above)) is not None and holder.kind is Kind.DIRECTORY)
+                    not above or ((holder := nodes.get(above)) is not None and holder.kind is NodeKind.DIRECTORY)
                 ):
                     os.mknod(target, stat.S_IFCHR, 0)
-            elif node.kind is Kind.DIRECTORY:
+            elif node.kind is NodeKind.DIRECTORY:
                 target.mkdir(mode=0o700)
                 directories.append((path, node))
-            elif node.kind is Kind.LINK:
+            elif node.kind is NodeKind.LINK:
                 target.symlink_to(node.target)
                 os.utime(target, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
             else:

@@ -1,4 +1,4 @@
-"""Following links within a volume, as the kernel does in a container that mounts it.
+"""Resolve symlinks inside a Volume as the kernel does in a container.
 
 Pure: asks what stands at a path. Only relative links can be followed from outside, because no path outside of the
 volume means anything here; which status each refusal has is inferred.
@@ -16,7 +16,7 @@ from grpclib import GRPCError, Status
 MAX_LINKS_FOLLOWED = 40
 
 
-class Standing(Protocol):
+class ResolvedPath(Protocol):
     """What stands at a path."""
 
     @property
@@ -45,7 +45,7 @@ class _Step:
 
 
 def followed(
-    get: Callable[[str], Standing | None], path: str, *, last: bool = True, may_be_missing: bool = False
+    get: Callable[[str], ResolvedPath | None], path: str, *, last: bool = True, may_be_missing: bool = False
 ) -> str:
     """Return the path without links on the way to it.
 

@@ -1,4 +1,4 @@
-"""A container's view of a volume as an overlay mount: what the container wrote lies over what was committed.
+"""A view as an overlay mount: a container's writes above the committed layers.
 
 Owns the directory of what the container wrote (overlayfs's upper layer), and what it says: which files changed since
 the view was last in step, what was removed, moved, or changed in its mode or time alone. It reads no file whose status
@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
-from modalflow.emulator.volumes.tree import Kind, Node, Past, Tree, join, parent
+from modalflow.emulator.volumes.tree import Node, NodeKind, Past, Tree, join, parent
 from modalflow.emulator.volumes.views import beneath
 from modalflow.emulator.volumes.views.layers import Lower
 from modalflow.emulator.volumes.views.laying import dress
@@ -141,7 +141,7 @@ class OverlayView:
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
             node = wanted[path] if path in wanted else self._step.get(path)
-            if node is not None and node.kind is Kind.DIRECTORY:
+            if node is not None and node.kind is NodeKind.DIRECTORY:
                 beneath.dress(root, path, mtime_ns=node.mtime_ns)
 
     # What the upper layer says
@@ -181,7 +181,7 @@ class OverlayView:
 
     def _is_directory_below(self, path: str) -> bool:
         node = self._lower.get(path)
-        return node is not None and node.kind is Kind.DIRECTORY
+        return node is not None and node.kind is NodeKind.DIRECTORY
 
     def _moved(self, path: str, lower: str, but: set[str]) -> Iterator[_Found]:
         """Yield what a directory shows of the one that it was before it was moved."""
@@ -230,10 +230,10 @@ class OverlayView:
         status = found.status
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
-            return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
+            return Node(NodeKind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
             target = beneath.link_target(self._upper, found.path)
-            return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
+            return Node(NodeKind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
         known = contents.get(status.st_ino) or self._contents.get(status.st_ino)
         signature = Signature.of(status)
         if known is not None and known.signature == signature and (known.is_certain or is_growing):
@@ -257,11 +257,11 @@ class OverlayView:
             # Only its mode, owner or time were changed: the content is the lower layer's.
             below = self._redirected(found.path, found.path.rpartition("/")[2], found.lower and parent(found.lower))
             node = None if below is None else self._lower.get(below)
-            if below is None or node is None or node.kind is not Kind.FILE:
+            if below is None or node is None or node.kind is not NodeKind.FILE:
                 raise OSError(errno.EIO, "the content of a file with a new mode or time is unknown", found.path)
             return replace(self._used(below, node), mode=mode, mtime_ns=status.st_mtime_ns), True
         earlier: Node | None = known.node if known is not None else self._step.get(found.path)
-        blocks = earlier.blocks if earlier is not None and earlier.kind is Kind.FILE else ()
+        blocks = earlier.blocks if earlier is not None and earlier.kind is NodeKind.FILE else ()
         trusted = 0
         if is_growing and known is not None and status.st_size > known.node.size:
             # Except the last block, which was perhaps not full.
@@ -272,4 +272,4 @@ class OverlayView:
                 trusted = 0
             dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
             kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
-        return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted
+        return Node(NodeKind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted

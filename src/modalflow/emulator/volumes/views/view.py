@@ -1,4 +1,4 @@
-"""A container's own writable view of a volume, and the kind of it that is a copy.
+"""A writable view of a Volume, and its variant that is a copy.
 
 ``View`` is all that the rest knows of one. ``CopiedView`` is a plain directory, filled when the container starts, for
 containers that can have no overlay mount (overlay.py). It owns the directory: laying a tree out in it, finding what the
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Protocol
 
 from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Kind, Node, Tree, join, parent, parents
+from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Node, NodeKind, Tree, join, parent, parents
 from modalflow.emulator.volumes.views import beneath
 
 #: A file written so lately may be written again without its time changing (the clock of file times ticks in
@@ -186,7 +186,7 @@ class CopiedView:
                 touched.update((path, parent(path)))
         for path in sorted(touched, reverse=True):
             # What is put into a directory changes its time.
-            if (node := nodes.get(path)) is not None and node.kind is Kind.DIRECTORY:
+            if (node := nodes.get(path)) is not None and node.kind is NodeKind.DIRECTORY:
                 beneath.dress(self.root, path, mtime_ns=node.mtime_ns)
 
     def holds(self, paths: Iterable[str]) -> bool:
@@ -229,17 +229,17 @@ class CopiedView:
     def _read(self, path: str, status: os.stat_result, known: _Known | None) -> Node:
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
-            return Node(Kind.DIRECTORY, mode, status.st_mtime_ns)
+            return Node(NodeKind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
             target = beneath.link_target(self.root, path)
-            return Node(Kind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
+            return Node(NodeKind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
         with beneath.opened(self.root, path) as descriptor:
             blocks, size = self._blocks.keep_file(descriptor, () if known is None else known.node.blocks)
-        return Node(Kind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
+        return Node(NodeKind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
 
     def _write(self, path: str, node: Node) -> _Known:
         put(self._blocks, node, self.root, path, "file", self._staging)
-        if node.kind is Kind.DIRECTORY:
+        if node.kind is NodeKind.DIRECTORY:
             return _Known(node, None)
         with beneath.holder(self.root, path) as (name, above):
             return _Known(node, Signature.of(os.stat(name, dir_fd=above, follow_symlinks=False)))
@@ -251,7 +251,7 @@ def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, stag
     A file or a link is made at ``staged``, a path below ``staging`` if that is not ``root``, and renamed into place:
     nothing in the container ever reads half a file.
     """
-    if node.kind is Kind.DIRECTORY:
+    if node.kind is NodeKind.DIRECTORY:
         with beneath.holder(root, path) as (name, above), contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=above)
         beneath.dress(root, path, mode=node.mode, mtime_ns=node.mtime_ns)
@@ -269,7 +269,7 @@ def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, stag
 
 def _make(blocks: BlockStore, node: Node, name: str, above: int) -> None:
     """Make a file or a link that is not there, in a directory that is open."""
-    if node.kind is Kind.LINK:
+    if node.kind is NodeKind.LINK:
         os.symlink(node.target, name, dir_fd=above)
         os.utime(name, ns=(node.mtime_ns, node.mtime_ns), dir_fd=above, follow_symlinks=False)
         return
@@ -290,11 +290,11 @@ def _remove(name: str, above: int) -> None:
 
 def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
     """Remove what was at a path below ``root`` unless what is to come replaces it; return whether it was removed."""
-    if old is None or (new is not None and (new.kind is Kind.DIRECTORY) == (old.kind is Kind.DIRECTORY)):
+    if old is None or (new is not None and (new.kind is NodeKind.DIRECTORY) == (old.kind is NodeKind.DIRECTORY)):
         # A file that gets another content is replaced in one step, when that is written.
         return False
     with contextlib.suppress(FileNotFoundError), beneath.holder(root, path) as (name, above):
-        if old.kind is not Kind.DIRECTORY:
+        if old.kind is not NodeKind.DIRECTORY:
             os.unlink(name, dir_fd=above)
         elif new is None:
             # Not empty: the container put something there a moment ago, which brings the directory back at its commit.

@@ -1,0 +1,105 @@
+"""The images of one control plane: found by id or identity, their layers on disk, their records.
+
+Owns which images there are. How one is built is Images' matter; a container runs in the Python of the host, with the
+variables, files and packages of the image over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from grpclib import GRPCError, Status
+from modal_proto import api_pb2
+
+from modalflow.emulator.images.image import Image, decode, encode
+from modalflow.emulator.images.layers import ImageLayers
+from modalflow.emulator.logs.log_records import LogEntry
+from modalflow.emulator.state.store import StateDir
+
+SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
+
+
+class ImageStore:
+    """All images, by id, and the cache of identities."""
+
+    def __init__(self, state: StateDir) -> None:
+        self.layers = ImageLayers(state)
+        self._images: dict[str, Image] = {}
+        self._cached: dict[str, str] = {}
+        """By identity, the image that it stands for."""
+        self._table = state.journal.table("images", encode)
+        self._cache_table = state.journal.table("image_cache", str)
+        for _, image_id, record in self._table.load():
+            self._images[image_id] = decode(image_id, record)
+        for _, identity, image_id in self._cache_table.load():
+            self._cached[identity] = image_id
+        self.layers.sweep({name for i in self._images.values() for name in (i.made.files, i.made.python)})
+
+    def find(self, image_id: str) -> Image | None:
+        return self._images.get(image_id)
+
+    def get(self, image_id: str) -> Image:
+        """Return the image of that id; NOT_FOUND for an unknown one."""
+        image = self._images.get(image_id)
+        if image is None:
+            raise GRPCError(Status.NOT_FOUND, f"Image {image_id!r} not found")
+        return image
+
+    def cached(self, identity: str) -> Image | None:
+        """Return the image of that identity, if it is being built or can be used."""
+        image = self._images.get(self._cached.get(identity, ""))
+        if image is None or (image.build.result is not None and image.build.result.status != SUCCESS):
+            return None
+        if any(not self.layers.has(name) for name in (image.made.files, image.made.python) if name):
+            return None
+        return image
+
+    def files(self, image: Image) -> Path | None:
+        """Return the tree of files that lies over the host's root, None if the image has none."""
+        return self.layers.files(image.made.files) if image.made.files else None
+
+    def python(self, image: Image) -> Path | None:
+        """Return the image's environment, None if it has no packages of its own."""
+        return self.layers.python(image.made.python) if image.made.python else None
+
+    def chain(self, image: Image) -> Iterator[Image]:
+        """Yield the image and the layers below it, from the highest down."""
+        current: Image | None = image
+        while current is not None:
+            yield current
+            current = self._images.get(current.settings.base)
+
+    def build_log(self, app_id: str) -> list[LogEntry] | None:
+        """Return the log of the build that an app id stands for, None for the id of an app."""
+        image = self._images.get(app_id.replace("ap-", "im-", 1))
+        if image is None or app_id != builder_app_id(image.image_id):
+            return None
+        return image.build.entries()
+
+    def add(self, image: Image) -> None:
+        self._images[image.image_id] = image
+        self._table.put("", image.image_id, image)
+
+    def cache(self, identity: str, image: Image) -> None:
+        """Let the identity stand for that image."""
+        self._cached[identity] = image.image_id
+        self._cache_table.put("", identity, image.image_id)
+
+    def save(self, image: Image) -> None:
+        """Record the image as it is now, unless it was deleted."""
+        if image.image_id in self._images:
+            self._table.put("", image.image_id, image)
+
+    def delete(self, image: Image) -> None:
+        """Forget the image. Its layers go at the next start, unless another image has them: containers may use them."""
+        del self._images[image.image_id]
+        self._table.discard("", image.image_id)
+        for identity in [i for i, image_id in self._cached.items() if image_id == image.image_id]:
+            del self._cached[identity]
+            self._cache_table.discard("", identity)
+
+
+def builder_app_id(image_id: str) -> str:
+    """Return the id of the app that built an image: there is none, so it is derived from the id of the image."""
+    return image_id.replace("im-", "ap-", 1)

@@ -1,0 +1,86 @@
+"""The worker app as Modal deploys it: one Function for each profile, all with the same body."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import modal
+
+from modalflow.config.variables import check
+from modalflow.names import (
+    APP_VARIABLE,
+    LOGS_MOUNT,
+    PRELOAD_VARIABLE,
+    PROFILE_ENV_VARIABLE,
+    PROFILE_VARIABLE,
+    Names,
+)
+from modalflow.worker import packing
+from modalflow.worker.app import run
+from modalflow.worker.deploy.dag_source import DagSource
+from modalflow.worker.deploy.profile import Profile
+
+if TYPE_CHECKING:
+    from modal.app import App
+
+
+def build_app(
+    names: Names,
+    *,
+    image: modal.Image,
+    profiles: Sequence[Profile],
+    dags: DagSource,
+    env: Mapping[str, str] | None = None,
+) -> App:
+    """Return the app, which is not deployed yet.
+
+    Profiles without an image of their own use ``image``. ``dags`` is the source of the DAG bundles of every profile.
+    ``env`` holds variables of all profiles; a profile's own variables override them.
+    """
+    app = modal.App(names.app, include_source=False)
+    logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
+    for profile in profiles:
+        variables = {
+            APP_VARIABLE: names.app,
+            **dags.variables(),
+            **_profile_variables(profile, env or {}),
+        }
+        place = f"the environment of profile {profile.name!r}"
+        check(place, variables)
+        packed = packing.packed(variables)
+        # Packing makes random text longer.
+        check(f"{place}, packed because of characters such as line breaks,", packed)
+        # The layer that changes most often is built last: then a change costs least.
+        own = (profile.image or image).env(packed)
+        # These files are added when a container starts, so a changed DAG needs no build.
+        own = dags.add_to(own.add_local_python_source("modalflow"))
+        app.function(
+            name=Names.function(profile.name),
+            image=own,
+            volumes=dict((*profile.volumes.items(), *dags.mounts().items(), *own_volumes(names, logs).items())),
+            # The claim would refuse a repeated input. Airflow decides what is retried.
+            retries=0,
+            **profile.arguments(),
+        )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency != 1 else run)
+    return app
+
+
+def own_volumes(names: Names, logs: modal.Volume | None = None) -> dict[str, modal.Volume]:
+    """Return the Volumes that modalflow mounts in every container, whatever its profile or a task asks for."""
+    return {LOGS_MOUNT: logs or modal.Volume.from_name(names.logs)}
+
+
+def _profile_variables(profile: Profile, env: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables that the image of a profile sets, so that they exist before the first workload.
+
+    Their names are listed in one of them: in the container they override what a workload brings along.
+    """
+    variables = {**env, **profile.env}
+    return {
+        **variables,
+        PROFILE_ENV_VARIABLE: json.dumps(sorted(variables)),
+        PROFILE_VARIABLE: json.dumps({"profile": profile.name, **profile.granted()}, sort_keys=True),
+        PRELOAD_VARIABLE: json.dumps(list(profile.preload)),
+    }

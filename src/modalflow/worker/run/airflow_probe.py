@@ -1,0 +1,192 @@
+"""The Airflow part of a probe: what a task would find in this container of Airflow, its API and its DAG bundles.
+
+Runs in a process forked from the zygote, with the environment of a task; imports Airflow there. Writes its findings
+after each step, because one of the steps may hang.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import Any
+
+from modalflow.config.settings import without_user
+from modalflow.names import VERSION_PATH
+from modalflow.protocol.messages import State
+from modalflow.support.described import describe
+from modalflow.worker.environment import has_remote_logging
+from modalflow.worker.run.api_errors import token_refusal
+from modalflow.worker.zygote.protocol import ForkRequest, Outcome
+
+#: Seconds for one request: an API server that has just started builds its routes for the first one.
+_REQUEST_TIMEOUT = 30.0
+#: The most DAG files that are counted.
+_MOST_FILES = 10_000
+
+
+def inspect_airflow(request: ForkRequest) -> Outcome:
+    """Write the findings to the request's file, as JSON."""
+    from airflow import __version__
+
+    findings: dict[str, Any] = {"version": __version__}
+
+    def add(name: str, value: object) -> None:
+        findings[name] = value
+        Path(request.log_file).write_text(json.dumps(findings))
+
+    url = request.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")
+    add("hostname", _hostname())
+    add("execution_api", _execution_api(url))
+    if request.workload:
+        add("token", _token(request.workload, url))
+    add("bundles", _bundles())
+    add("remote_logging", _remote_logging(request.env))
+    return Outcome(State.SUCCESS, 0)
+
+
+def _hostname() -> dict[str, str]:
+    try:
+        from airflow.utils.net import get_hostname
+
+        return {"name": get_hostname()}  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
+
+
+def _execution_api(url: str) -> dict[str, Any]:
+    """Request the API's health as a task's client does, with its certificates and proxies; no retries and no token."""
+    if not url:
+        return {"url": "", "error": "[core] execution_api_server_url is not set in the container"}
+    began = time.monotonic()
+    try:
+        import httpx
+        from airflow.sdk.api.client import Client
+
+        client: Any = Client(base_url=url, token="")
+        with client:
+            # Client.request itself retries for minutes.
+            answer = httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
+        found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        response = getattr(error, "response", None)
+        found = {"error": _described(error)}
+        if response is not None:
+            found = {"status": response.status_code, "text": ""}
+    found["version"] = _api_version(url) if "error" not in found else ""
+    if found["version"]:
+        found |= _api_modalflow(url)
+    return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+
+
+def _api_version(url: str) -> str:
+    """Return the Airflow version of the API server; empty if it does not report one."""
+    return str(_ask_root(url, "/api/v2/version").get("version") or "")[:40]
+
+
+def _api_modalflow(url: str) -> dict[str, Any]:
+    """Return the version of the modalflow that the API server imports, empty for none, and the package of that name."""
+    answer = _ask_root(url, VERSION_PATH)
+    return {"modalflow": str(answer.get("modalflow") or "")[:40], "installed": answer.get("installed")}
+
+
+def _ask_root(url: str, path: str) -> dict[str, Any]:
+    """Return the API server's answer at a path beside its Execution API; empty if it is not a JSON object."""
+    import httpx
+
+    root, execution, _ = url.rpartition("/execution")
+    try:
+        answer: Any = httpx.get(f"{root}{path}", timeout=_REQUEST_TIMEOUT).json() if execution else {}
+    except (httpx.HTTPError, ValueError):
+        return {}
+    return answer if isinstance(answer, dict) else {}
+
+
+def _token(trial: str, url: str) -> dict[str, Any]:
+    """Return whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
+    from modalflow.airflow_compat.tokens import try_token
+
+    began, asked_at = time.monotonic(), time.time()
+    try:
+        given = json.loads(trial)
+        token = str(given["token"])
+        answer = try_token(url, token, str(given["id"]))
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
+    refused = token_refusal(answer.status, answer.text, token, answer.date)
+    return {
+        "accepted": answer.accepted,
+        "status": answer.status,
+        "text": answer.text[:200],
+        "clock": _seconds_ahead(answer.date, asked_at),
+        "cause": refused.cause.value if refused else "",
+        "said": refused.detail if refused else "",
+        "seconds": round(time.monotonic() - began, 4),
+    }
+
+
+def _seconds_ahead(date: str, asked_at: float) -> float:
+    """Return how far the API server's clock is ahead of this container's, beyond what the request can have taken."""
+    try:
+        there = parsedate_to_datetime(date).timestamp()
+    except (TypeError, ValueError):
+        return 0.0
+    # The header has whole seconds.
+    behind, ahead = asked_at - (there + 1), there - time.time()
+    return round(ahead if ahead > 0 else -behind if behind > 0 else 0.0, 1)
+
+
+def _remote_logging(env: Mapping[str, str]) -> dict[str, str]:
+    """Return the handler that uploads task logs; nothing if the deployment has no remote logging."""
+    if not has_remote_logging(env):
+        return {}
+    try:
+        from airflow.sdk.log import load_remote_log_handler
+
+        handler = load_remote_log_handler()
+        return {"handler": type(handler).__name__ if handler is not None else ""}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"error": _described(error)}
+
+
+def _bundles() -> list[dict[str, Any]]:
+    try:
+        from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+        from modalflow.airflow_compat.dag_bundles import bundle_names
+
+        manager: Any = DagBundlesManager()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+        names = bundle_names(manager)
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return [{"name": "", "error": _described(error)}]
+    return [_bundle(manager, name) for name in names]
+
+
+def _bundle(manager: Any, name: str) -> dict[str, Any]:
+    began = time.monotonic()
+    try:
+        bundle = manager.get_bundle(name)
+        bundle.initialize()
+        folder = Path(bundle.path)
+        found: dict[str, Any] = {"name": name, "path": str(folder), "kind": type(bundle).__name__}
+        if not folder.is_dir():
+            return found | {"error": f"there is no folder {folder}"}
+        files = 0
+        for files, _ in enumerate(folder.rglob("*.py"), 1):
+            if files == _MOST_FILES:
+                break
+        return found | {"files": files, "seconds": round(time.monotonic() - began, 3)}
+    except Exception as error:  # noqa: BLE001  Any error is a finding.
+        return {"name": name, "error": _described(error), "connection": _connection_of(manager, name)}
+
+
+def _connection_of(manager: Any, name: str) -> str:
+    """Return the Airflow connection of a bundle, if any: a task requests it from Airflow's API with its own token."""
+    kwargs: dict[str, Any] = getattr(manager._bundle_config.get(name), "kwargs", {})
+    return next((str(value) for key, value in kwargs.items() if key.endswith("conn_id") and value), "")
+
+
+def _described(error: Exception) -> str:
+    return describe(error)[:500]

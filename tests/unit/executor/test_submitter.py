@@ -1,0 +1,180 @@
+"""The submitter, with Modal's answers played: one refused call stops no other, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+import pytest
+from modal import exception
+
+from modalflow.executor.mailbox import UpdateKind
+from modalflow.executor.submission.resources import Resources
+from modalflow.protocol.messages import Kind
+from modalflow.support import backoff
+from tests.wired import request, wired
+
+Answer = Callable[[str, str], Coroutine[Any, Any, str]]
+
+
+class PlayedApi:
+    """Answers spawns as the test says, and remembers how many were under way at once."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.spawned: list[str] = []
+        self.wires: list[dict[str, Any]] = []
+        self.under_way = self.most = 0
+
+    async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:
+        self.spawned.append(wire["label"])
+        self.wires.append(wire)
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        try:
+            await asyncio.sleep(0)
+            return await self.answer(profile, wire["label"])
+        finally:
+            self.under_way -= 1
+
+    async def claim(self, entry: Any) -> bool:
+        return True
+
+    def forget_handles(self) -> None: ...
+
+
+class Stage:
+    """A submitter that runs, and what it works with."""
+
+    def __init__(self, answer: Answer, concurrency: int = 8) -> None:
+        self.api = PlayedApi(answer)
+        self.wiring = wired(self.api, submit_concurrency=concurrency, max_option_sets=0)
+        self.calls, self.submitter = self.wiring.calls, self.wiring.submitter
+        self.submitter.start()
+
+    def submit(self, *names: str, profile: str = "default") -> None:
+        self.wiring.intake.accept([request(name, Kind.COMMAND, profile) for name in names])
+
+    async def started(self, *names: str) -> None:
+        updates = self.wiring.outbox.updates
+        async with asyncio.timeout(30):
+            while not set(names) <= {update.key for update in updates if update.kind is UpdateKind.STARTED}:
+                await asyncio.sleep(0.001)
+
+
+@pytest.fixture(autouse=True)
+def short_pauses() -> Iterator[None]:
+    with backoff.testing(0.01):
+        yield
+
+
+async def taken(profile: str, name: str) -> str:
+    return f"fc-{name}"
+
+
+async def test_many_at_once_within_the_bound_and_in_order() -> None:
+    """As many spawns as allowed are under way, and they begin in the order of the heartbeat."""
+    stage = Stage(taken, concurrency=8)
+    names = [str(n) for n in range(100)]
+    stage.submit(*names)
+    await stage.started(*names)
+    assert stage.api.spawned == names
+    assert stage.api.most == 8
+    assert stage.submitter.waiting == 0
+
+
+async def test_workloads_that_are_submitted_together_get_turns() -> None:
+    """Each stays further behind the first, which starts at once. A command asks nothing of Airflow and gets no turn."""
+    stage = Stage(taken)
+    stage.submit("command")
+    stage.wiring.intake.accept([request(name) for name in ("first", "second", "third")])
+    await stage.started("command", "first", "second", "third")
+    wires = {wire["label"]: wire for wire in stage.api.wires}
+    assert [wires[name]["start_after"] for name in ("command", "first")] == [0.0, 0.0]
+    assert 0.0 < wires["second"]["start_after"] < wires["third"]["start_after"] < 1.0
+    assert wires["command"]["burst_began_at"] == 0.0
+    assert wires["first"]["burst_began_at"] == wires["third"]["burst_began_at"] > 0.0
+
+
+async def test_one_that_always_fails_spoils_no_other() -> None:
+    """A call that Modal cannot take, for whatever reason, is tried again by itself; all others go through."""
+    errors = [exception.InternalError("broken"), ValueError("a bug"), exception.ServiceError("away")]
+
+    async def answer(profile: str, name: str) -> str:
+        if name == "bad":
+            raise errors[stage.api.spawned.count("bad") % 3]
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    names = [str(n) for n in range(50)]
+    stage.submit("bad", *names)
+    await stage.started(*names)
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("bad") < 4:
+            await asyncio.sleep(0.001)
+    assert stage.calls.of_key("bad") is not None
+
+
+async def test_exhausted_function_is_not_hammered() -> None:
+    """While one Function's limit is reached, its submissions pause together; another Function's go through."""
+    open_again = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if profile == "gpu" and not open_again.is_set():
+            raise exception.ResourceExhaustedError("backlog")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    waiting = [f"gpu-{n}" for n in range(200)]
+    # Long enough for the other Function's, however busy the machine is.
+    with backoff.testing(1.0):
+        stage.submit(*waiting, profile="gpu")
+        stage.submit("one", "two")
+        await stage.started("one", "two")
+    assert len(stage.api.spawned) <= 8 + 2, "the rest waits for the pause"
+    open_again.set()
+    await stage.started(*waiting)
+
+
+async def test_refused_credentials_cost_no_attempt() -> None:
+    """However often they are refused, the work is submitted once they are renewed."""
+    renewed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if not renewed.is_set():
+            raise exception.AuthError("token")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.submit("one")
+    async with asyncio.timeout(30):
+        while len(stage.api.spawned) < 5:
+            await asyncio.sleep(0.001)
+    assert "Modal refused the credentials" in stage.wiring.connection.obstacle
+    renewed.set()
+    stage.submitter.resume()
+    await stage.started("one")
+    assert stage.wiring.connection.obstacle == ""
+    call = stage.calls.of_key("one")
+    assert call is not None
+    assert call.attempts == 1
+    assert call.may_start_again, "one of the refused may have come through"
+
+
+async def test_new_start_submits_what_has_no_function_call() -> None:
+    """After the engine's thread ended in the middle of it, nothing is left out and what was taken is not repeated."""
+    held = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if name == "held" and not held.is_set():
+            await asyncio.Event().wait()
+        return f"fc-{name}"
+
+    stage = Stage(answer, concurrency=1)
+    stage.submit("taken", "held", "waiting")
+    await stage.started("taken")
+    held.set()
+    stage.submitter.start()
+    await stage.started("held", "waiting")
+    assert stage.api.spawned == ["taken", "held", "held", "waiting"]

@@ -1,0 +1,41 @@
+"""What an API server with this modalflow answers to the doctor, through the framework that Airflow mounts it in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from httpx import ASGITransport, AsyncClient
+
+from modalflow import __version__
+from modalflow.airflow_plugin import ModalflowPlugin
+from modalflow.names import VERSION_PATH
+from tests.wheels import install_other_modalflow
+
+
+@pytest.fixture
+def server() -> AsyncClient:
+    """An application with the plugin's, mounted as airflow.api_fastapi.app does it."""
+    application = FastAPI()
+    for each in ModalflowPlugin.fastapi_apps:
+        application.mount(each["url_prefix"], each["app"])
+    return AsyncClient(transport=ASGITransport(application), base_url="http://api-server")
+
+
+async def test_it_reports_its_version(server: AsyncClient) -> None:
+    """And which package of the name is installed; no path."""
+    answer = await server.get(VERSION_PATH)
+    assert answer.json() == {"modalflow": __version__, "installed": {"version": __version__, "ours": True}}
+
+
+async def test_it_reports_another_program(server: AsyncClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where this project is imported and the other one is installed."""
+    monkeypatch.syspath_prepend(install_other_modalflow(tmp_path))
+    assert (await server.get(VERSION_PATH)).json()["installed"] == {"version": "0.3.1", "ours": False}
+
+
+async def test_it_has_nothing_else(server: AsyncClient) -> None:
+    """Any other path is not found, and a HEAD has no body."""
+    assert (await server.get("/modalflow/settings")).status_code == 404
+    assert (await server.head(VERSION_PATH)).content == b""

@@ -31,8 +31,7 @@ def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
     """An executor with arrival times in its updates: the next ``sync`` may report them then."""
     executor = stage.executor()
     news = Stamped()
-    executor._engine._tracker.news = news
-    executor._engine._tracker.__post_init__()
+    executor._engine.wiring.outbox.updates = news
     try:
         yield executor, news
     finally:
@@ -63,7 +62,7 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
         beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
         ids = queue(executor, ends, "ending")
         beat_until(executor, lambda: len(news.at) >= number + ends, PATIENCE)
-        partition = executor._engine._tracker.partition
+        partition = executor._engine.wiring.partition
         stage.function("play").remote(["warm"], partition, 0.0)
         stage.count_from_now()
         playing = stage.function("play").spawn(ids, partition, 2 * PAUSE)
@@ -100,7 +99,7 @@ def burst(stage: Stage, number: int) -> Figures:
     with started(stage) as (executor, news):
         ids = queue(executor, number, "burst")
         beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        stage.function("tell").remote(ids, executor._engine._tracker.partition)
+        stage.function("tell").remote(ids, executor._engine.wiring.partition)
         deadline = time.monotonic() + PATIENCE
         while not all((each, "SUCCESS") in news.at for each in ids) and time.monotonic() < deadline:
             time.sleep(PAUSE)
@@ -136,9 +135,9 @@ def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, f
         while done < number:
             ids = queue(executor, wave, f"wave-{done}")
             beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(news.at)) >= wave, PATIENCE)
-            stage.function("tell").remote(ids, executor._engine._tracker.partition)
+            stage.function("tell").remote(ids, executor._engine.wiring.partition)
             beat_until(executor, lambda: not executor.running, PATIENCE)
-            beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE)
+            beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE)
             news.at.clear()
             done += wave
             gc.collect()

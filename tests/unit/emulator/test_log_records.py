@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.logs import logs as logs_module
+from modalflow.emulator.logs import app_log as logs_module
 from modalflow.emulator.logs.app_log import AppLog
 from modalflow.emulator.logs.log_records import LogRecords
 from modalflow.emulator.state.journal import Journal

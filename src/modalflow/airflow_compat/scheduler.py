@@ -75,7 +75,7 @@ class ExecutorCompat(_Base):
 
         @staticmethod
         def get_cli_commands() -> list[Any]:
-            """Return the commands of this executor, if configured. Newer versions find them by the metadata."""
+            """Return the commands if this executor is configured; newer versions read the provider's metadata."""
             module, _, name = CLI_COMMANDS.rpartition(".")
             return list(getattr(import_module(module), name)())
 

@@ -3,10 +3,10 @@
 Owns cores, memory and GPUs as numbers. When a container starts or ends is pools.py's; that it keeps to its memory limit
 is memory.py's.
 
-Only what a function asks for is occupied: one that names no ``cpu`` or ``memory`` (an eighth of a core and 128 MiB on
-Modal: its guide, "Reserving CPU and memory") takes what is left over. One that asks for more cores or memory than there
-are gets all of them instead of waiting for ever. GPUs are those that were declared; where none were, functions that
-want one run without it. All of this is this control plane's own: Modal's machines are as many as it takes.
+A container occupies only its function's requests. Without ``cpu`` or ``memory`` (an eighth of a core and 128 MiB on
+Modal: its guide, "Reserving CPU and memory"), it uses the rest. With more cores or memory than the machine has, it gets
+all of them instead of waiting forever. GPUs are the declared ones; without a declaration, functions run without their
+GPU. All of this is specific to this control plane: Modal has as many machines as it needs.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def machine_memory_mib() -> int:
 
 
 def read_gpus(declared: Iterable[str]) -> dict[str, int]:
-    """Read ``H100=2``, or ``H100`` for one; ValueError says what is wrong with which."""
+    """Read ``H100=2``, or ``H100`` for one. Raises ValueError with the mistake."""
     found: dict[str, int] = {}
     for each in declared:
         kind, has_count, count = each.partition("=")
@@ -48,7 +48,7 @@ def read_gpus(declared: Iterable[str]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Need:
-    """What one container of a function occupies. 0 of something is whatever is left over."""
+    """The resources of one container. 0 means the rest."""
 
     cores: float = 0.0
     memory_mib: int = 0
@@ -165,7 +165,7 @@ class Capacity:
         return min(need.cores, self.cores), min(need.memory_mib, self.memory_mib)
 
     def _devices(self, need: Need) -> tuple[str, tuple[int, ...]] | None:
-        """The GPUs to give, all of one type, None if there are not enough free ones."""
+        """Return the GPUs for a container, all of one type; None if too few are free."""
         taken = {device for grant in self for device in grant.devices}
         first = 0
         for kind, count in (self.gpus or {}).items():

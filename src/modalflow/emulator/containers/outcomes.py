@@ -1,7 +1,7 @@
 """The outcome of an input after its container reported or ended: a result, another try, or a failure.
 
-Owns retries, timeouts, cancellation and lost containers, as far as the input is concerned. Where it runs next is
-pools.py's, which gives the two ways back to it.
+Owns retries, timeouts, cancellation and lost containers from the input's side. ``pools.py`` decides its next container,
+and provides the two ways back to it.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-#: A container of a deployed app that is lost takes its inputs with it this many times; then they fail with the reason.
-#: Modal tries those again for ever, and those of an ephemeral app until "a failure rate is exceeded" (its guide,
-#: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
+#: A lost container of a deployed app takes its inputs with it this many times; then they fail with the reason. Modal
+#: retries those forever, and those of an ephemeral app until "a failure rate is exceeded" (its guide, "Failures and
+#: retries"). On a laptop, a user waits for the reason. The numbers are specific to this control plane.
 CRASH_TRIES = 3
 
 #: The pauses until an input whose container was lost is tried again.
@@ -50,21 +50,21 @@ class Outcomes:
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
     def begun(self, container: Container, item: Input) -> None:
-        """The container has the input: its time starts."""
+        """Record that the container has the input: its time starts."""
         seconds = container.spec.timeout_secs
         if seconds:
             loop = asyncio.get_running_loop()
             self._timers[item.input_id] = loop.call_later(seconds, self.out_of_time, container, item)
 
     def left(self, container: Container, item: Input) -> None:
-        """The container has it no longer."""
+        """Record that the container has it no longer."""
         timer = self._timers.pop(item.input_id, None)
         if timer is not None:
             timer.cancel()
         container.release_input(item)
 
     def settle(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
-        """Resolve the input, or try it again where the function's retry policy says so."""
+        """Resolve the input, or try it again if the function's retry policy allows it."""
         if item.ending is not None:
             result, data_format = item.ending, 0
         function = item.call.function
@@ -79,7 +79,7 @@ class Outcomes:
         item.call.resolve(item, result, data_format)
 
     def lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
-        """The container is gone and the input was on it."""
+        """Handle the end of the input's container."""
         self.left(container, item)
         if item.ending is not None:
             self.settle(item, item.ending)
@@ -102,14 +102,14 @@ class Outcomes:
         item.call.resolve(item, results.crashed(reason, returncode))
 
     def cancel(self, container: Container, item: Input, *, terminate_container: bool) -> None:
-        """The input is to end as TERMINATED: when its container says so, or when that is killed."""
+        """Mark the input to end as TERMINATED: at its container's report, or at the container's kill."""
         if terminate_container:
             container.kill(f"a user cancelled input {item.input_id} and asked to terminate its container")
         else:
             self._tell_to_end(container, item, CANCEL_GRACE, "did not act on the cancellation of")
 
     def out_of_time(self, container: Container, item: Input) -> None:
-        """The input has run for as long as it may."""
+        """Handle an input at the end of its time."""
         if item.done or item.ending is not None or container.inputs.get(item.input_id) is not item:
             return
         item.ending = results.timed_out(container.container_id, container.spec.timeout_secs)

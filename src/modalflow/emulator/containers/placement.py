@@ -1,7 +1,7 @@
 """Capacity decisions: start another container of a function now, make it wait, or retire others for it.
 
-Owns the order among functions that wait: whoever waits longest is not overtaken for ever, and no function waits for its
-first container while others have several. It starts and ends nothing itself: that is pools.py's.
+Owns the order among waiting functions: the longest wait is not overtaken forever, and no function waits for its first
+container while others have several. It starts and ends nothing itself: ``pools.py`` does.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from modalflow.emulator.functions.ignored_options import ignored_options
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a function's log says what it waits for.
+#: Seconds until a function's log has the reason for its wait.
 TOLD_AFTER = 5.0
 
-#: Seconds after which nobody else is given anything that a waiting function wants.
+#: Seconds until no other function gets the resources of a waiting one.
 PATIENCE = 30.0
 
 
 class FunctionLog(Protocol):
-    """Where the users of a function read about it."""
+    """The place of reports for the functions' users."""
 
     def note(self, function: Function, text: str) -> None: ...
 

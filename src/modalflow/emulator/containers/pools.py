@@ -49,10 +49,10 @@ class ContainerRunner(Protocol):
         ...
 
     def on_ready(self, container: Container) -> None:
-        """The container has asked for an input for the first time."""
+        """Record the container's first request for an input."""
 
     def on_input(self, container: Container) -> None:
-        """The container has got inputs."""
+        """Record that the container has got inputs."""
 
 
 class Pools:
@@ -222,7 +222,7 @@ class Pools:
             self._match_others(pool)
 
     def returned(self, container: Container, items: Iterable[Input]) -> None:
-        """Take inputs back from a container that never received them, because the answer was lost."""
+        """Revoke inputs from a container that never received them, because the answer was lost."""
         for item in items:
             if container.inputs.get(item.input_id) is item:
                 self.outcomes.left(container, item)
@@ -347,7 +347,7 @@ class Pools:
             # The event loop was closed before the container ended: nothing waits, and nothing can be started.
             raise
         except BaseException as error:
-            # The boundary of a task: its inputs must end, whatever the error is.
+            # The boundary of a task: its inputs must end, for any error.
             log.exception("container %s could not be run", container.container_id)
             self._ended(container, pool, -1, f"could not be run ({described(error)})")
             if isinstance(error, KeyboardInterrupt):

@@ -14,7 +14,7 @@ from modalflow.emulator.rpc.wire import sendable
 
 _STATUSES = api_pb2.GenericResult.GenericStatus
 
-#: The status of a container that had too much memory; SDKs that have no word for it yet are told of a failure.
+#: The status of a container with too much memory. SDKs without this status get a failure.
 OUT_OF_MEMORY = dict(_STATUSES.items()).get(
     "GENERIC_STATUS_KERNEL_OOM_KILL", api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 )
@@ -34,7 +34,7 @@ def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
 
 
 def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
-    """TIMEOUT, which is FunctionTimeoutError in the SDK. Inferred: the SDK tells timeouts of no other kind."""
+    """Return TIMEOUT, FunctionTimeoutError in the SDK. Inferred: the SDK reports no other kind of timeout."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
         exception=f"Timed out: container {container_id} did not start within its startup timeout of {seconds:g} s",
@@ -42,7 +42,7 @@ def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResul
 
 
 def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
-    """The container ended while it ran the input. FAILURE without data is RemoteError in the SDK."""
+    """Return the result of an input whose container ended. FAILURE without data is RemoteError in the SDK."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=sendable(reason), exitcode=exitcode
     )
@@ -57,7 +57,8 @@ def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> 
 
 
 def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
-    """Nothing can ever run it here. Inferred: on Modal such a function waits for capacity, here it would for ever."""
+    """Return the result of an input without any possible container. Inferred: on Modal, such a function waits for
+    capacity; here, it would wait forever."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE,
         exception=sendable(f"{function} cannot run here: {reason}"),
@@ -65,7 +66,7 @@ def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
 
 
 def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.GenericResult:
-    """The container had more memory than its function's limit. The exit code is that of a process that was killed."""
+    """Return the result after a container exceeded its function's limit. The exit code is a killed process's."""
     return api_pb2.GenericResult(
         status=OUT_OF_MEMORY,
         exception=f"container {container_id} ran out of memory: {used_mib} MiB in use, the limit is {limit_mib} MiB",
@@ -74,7 +75,7 @@ def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.G
 
 
 def describe_ending(returncode: int) -> str:
-    """Say how a process ended: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
+    """Describe the end of a process: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
 
     A shell stands between the control plane and the container and reports a signal as 128 + its number.
     """

@@ -25,11 +25,11 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.disk_space import SMALL
 from modalflow.emulator.volumes.volumes import Volumes
 
-#: Seconds for which a heartbeat is held. The runtime gives up on one after 15.1 s and sends the next 15 s after the
-#: last, so this leaves a second in which a cancellation has to wait.
+#: Seconds to hold a heartbeat. The runtime gives up on one after 15.1 s and sends the next 15 s after the last, so a
+#: cancellation waits up to a second.
 HEARTBEAT_HELD = 14.0
 
-#: How often a batch that lingers is looked after.
+#: Pause between checks of a lingering batch, in seconds.
 LINGER_STEP = 0.01
 
 
@@ -93,7 +93,7 @@ class Runtime(Service):
             if items and request.batch_max_size > 1:
                 await self._linger(container, items, request.batch_max_size, request.batch_linger_ms / 1000)
         except BaseException:
-            # The connection is gone, or something failed: whatever was given did not arrive, and nobody waits for more.
+            # The connection is gone, or an error occurred: the inputs did not arrive, and no one waits for more.
             if ask.answer.done() and not ask.answer.cancelled():
                 self._pools.returned(container, items or ask.answer.result() or ())
             ask.answer.cancel()
@@ -114,14 +114,14 @@ class Runtime(Service):
     async def FunctionGetDynamicConcurrency(
         self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
     ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
-        """A container runs its target number of inputs; more containers take the rest."""
+        """Keep a container at its target number of inputs; more containers take the rest."""
         return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
 
     @rpc(repeat=CHANGE, needs_room=_is_large_result, retried_forever=True)
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         container = self._container(caller)
         if container.process is not None:
-            # Whoever sees the result also finds all that was printed before it.
+            # A reader of the result must also find all earlier output.
             container.process.drain()
         for output in request.outputs:
             item = container.inputs.get(output.input_id)
@@ -141,7 +141,7 @@ class Runtime(Service):
         ),
     )
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
-        """The container could not import or enter the user's code, or failed while it left it."""
+        """Handle a container that could not import or enter the user's code, or failed while it left it."""
         container = self._container(caller)
         if container.state is State.STARTING:
             container.start_failure = hints.explained(request.result, container.missing)

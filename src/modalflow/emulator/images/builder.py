@@ -1,7 +1,7 @@
 """One image build: execute the steps of a recipe and log their output.
 
-Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
-builds there are images.py's.
+Owns the build's log and its result. ``recipe.py`` defines the steps, ``layers.py`` keeps their results, and
+``images.py`` knows the builds.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SHORTEST_SECRET = 4
 
 
 class StepError(RuntimeError):
-    """A step ends with an exit code other than 0, as can be told without running it. The text names it."""
+    """A step certainly ends with an exit code other than 0. The text names it."""
 
 
 class BuildFunctionError(RuntimeError):
@@ -104,7 +104,7 @@ class Build:
 
 
 def secrets_to_blot(values: Iterable[str]) -> tuple[str, ...]:
-    """Which values a log must not show, the longest first: one may be part of another."""
+    """Return the values to hide from a log, the longest first: one may be part of another."""
     return tuple(sorted({v for v in values if len(v) >= SHORTEST_SECRET}, key=len, reverse=True))
 
 
@@ -122,7 +122,7 @@ class BuildResult:
 
 
 class Builder:
-    """Does what recipes say."""
+    """Carries out recipes."""
 
     def __init__(self, state: StateDir, layers: ImageLayers, programs: pip.Programs) -> None:
         self._layers = layers
@@ -189,7 +189,7 @@ class Builder:
         if wanted is not None and not work.has_python:
             there = await asyncio.to_thread(lambda: {name: pip.satisfied(name) for name in wanted})
             if all(there.values()):
-                # As pip would say, which takes seconds to find out.
+                # As pip would report it, but pip needs seconds to find out.
                 for name, version in there.items():
                     build.printed(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")
                 return
@@ -208,7 +208,7 @@ class Builder:
             cache=self._cache,
             hidden=self._hidden,
             programs=self._programs,
-            # The image's own files are, to the user, where the image has them.
+            # The user sees the image's own files at their paths in the image.
             tell=lambda line: build.printed(line if tree is None else line.replace(str(tree), "")),
         )
 
@@ -283,5 +283,5 @@ def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
 
 
 def packages(layers: ImageLayers, made: BuildResult) -> dict[str, str]:
-    """The packages that an image has over the host's: name → version."""
+    """Return the image's packages over the host's: name → version."""
     return python_envs.installed(layers.python(made.python)) if made.python else {}

@@ -20,7 +20,7 @@ from modalflow.emulator.images.layer_capture import prune
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.store import StateDir
 
-#: How often the end of the container, or of the call, is looked for at the latest.
+#: Longest pause between checks for the end of the container or of the call, in seconds.
 LOOK_SECONDS = 60.0
 
 

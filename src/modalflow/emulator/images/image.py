@@ -18,7 +18,7 @@ from modalflow.emulator.images.recipe import ImageSettings
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 
-#: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
+#: Lines of a build's log kept with the state: the first ones name the steps, the last ones show the result.
 KEPT_LINES = 2_000
 
 

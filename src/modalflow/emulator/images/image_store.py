@@ -1,7 +1,7 @@
 """The images of one control plane: found by id or identity, their layers on disk, their records.
 
-Owns which images there are. How one is built is Images' matter; a container runs in the Python of the host, with the
-variables, files and packages of the image over it.
+Owns the registry of images. ``Images`` builds them. A container runs in the host's Python, with the variables, files
+and packages of the image over it.
 """
 
 from __future__ import annotations

@@ -169,7 +169,7 @@ class Images(Service):
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
             values |= self._secrets.values(secret_id)
-        # What may raise comes before anything is registered: a repetition must not find an image that nobody builds.
+        # First everything that can raise, then the registration: a repetition must not find an image without a builder.
         recipe: Recipe | RecipeError
         try:
             recipe = read(
@@ -241,7 +241,7 @@ class Images(Service):
         except asyncio.CancelledError:
             build.end(TERMINATED, "the local control plane is stopping")
         except BaseException as error:
-            # A task's boundary: a client waits for this build, whatever ended it.
+            # A task's boundary: a client waits for this build, for any cause of its end.
             log.exception("image %s could not be built", image.image_id)
             build.end(FAILURE, f"the local control plane failed: {described(error)}")
             if isinstance(error, KeyboardInterrupt):
@@ -260,7 +260,7 @@ class Images(Service):
             return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
 
     def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
-        """The files that COPY finds, by absolute path."""
+        """Return the files for COPY by absolute path."""
         context: dict[str, Source] = {}
         if definition.context_mount_id:
             for file in self._mounts.content(definition.context_mount_id):
@@ -270,7 +270,7 @@ class Images(Service):
         return context
 
     def _identity(self, request: api_pb2.ImageGetOrCreateRequest) -> str:
-        """A hash of the definition in which ids of the moment are replaced by what they stand for."""
+        """Return a hash of the definition, with temporary ids replaced by their content."""
         plain = api_pb2.Image()
         plain.CopyFrom(request.image)
         parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]

@@ -1,8 +1,8 @@
 """Image layers on disk: one folder each, named by its definition and the layers below.
 
-Owns the folders: how one comes to be, at once and whole, and which are removed. In a layer's folder are, if the layer
-changed them, ``files`` (what lies over the host's root, of all layers below it too) and ``python`` (an environment of
-python_envs.py). The same chain of layers is the same folder, so nothing is built twice, nor after a restart.
+Owns the folders: their creation, at once and complete, and their removal. A layer's folder has, if the layer changed
+them, ``files`` (over the host's root, of all layers below it too) and ``python`` (an environment of
+``python_envs.py``). The same chain of layers is the same folder, so nothing is built twice, also after a restart.
 """
 
 from __future__ import annotations

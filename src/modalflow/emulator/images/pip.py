@@ -1,8 +1,8 @@
 """Run pip in an image's environment, isolated like a container.
 
-Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
-a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
-docs/decisions/installing-into-images.md for why pip installs what is asked of uv as well.
+Owns pip's command line, its variables and its view of the host. The host's packages count as installed, because a
+container finds them too. pip's new and replaced packages go only into the environment. For the reason why pip also
+installs uv's requests, see docs/decisions/installing-into-images.md.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.output import LONGEST_LINE
 from modalflow.emulator.processes.process import Process
 
-#: The host's variables that pip gets: where programs, settings, proxies and certificates are.
+#: The host's variables for pip: programs, settings, proxies and certificates.
 _PASSED_ON = re.compile(
     r"PATH|HOME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|XDG_CONFIG_\w+"
     r"|NETRC|SSH_AUTH_SOCK|GIT_\w+|(?i:(https?|all|no)_proxy)|PIP_\w+"
@@ -34,7 +34,7 @@ _PASSED_ON = re.compile(
 #: Of those, the ones that lead elsewhere than into the environment.
 _NOT_PASSED_ON = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_SRC", "PIP_LOG"})
 
-#: What pip says if it could not reach an index. It says the last one, too, of a package that does not exist.
+#: pip's messages about an unreachable index. It also prints the last one for a missing package.
 _UNREACHABLE = re.compile(
     r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|ConnectTimeoutError"
     r"|ConnectionResetError|ProxyError|Connection refused|No matching distribution found"
@@ -66,11 +66,11 @@ UNPROTECTED = (
 
 
 class InstallError(RuntimeError):
-    """pip did not install what was asked for. The text says how it ended, and what it said last."""
+    """pip did not install the request. The text has its end and its last output."""
 
 
 def requirements(install: Install, tree: Path | None) -> list[str] | None:
-    """Return the requirements, where they are names and exact versions only; None where it takes pip to read them."""
+    """Return the requirements if they are only names and exact versions; None if only pip can read them."""
     found: list[str] = []
     rest = list(install.arguments)
     while rest:
@@ -88,12 +88,12 @@ def requirements(install: Install, tree: Path | None) -> list[str] | None:
 
 
 def is_editable(install: Install) -> bool:
-    """Whether a source folder is installed as it stands."""
+    """Return whether a source folder is installed in place."""
     return any(argument.startswith(("-e", "--editable")) for argument in install.arguments)
 
 
 def satisfied(requirement: str) -> str:
-    """Return the version that the host has, where that is what the requirement asks for; empty if it is not."""
+    """Return the host's version if it satisfies the requirement; empty if not."""
     match = _SIMPLE.match(requirement)
     if match is None:
         return ""
@@ -130,10 +130,10 @@ async def install(
 ) -> None:
     """Install into the environment, or raise InstallError; cancelled, end pip and all that it started.
 
-    ``tree`` holds the image's own files: a path among the arguments that is in it is that file. ``tell`` gets what pip
-    prints, line by line. pip, and with it whatever a package does while it is built, sees of the ``hidden`` folder
-    only the tree, the cache and the ``draft``, which the environment and the temporary folder are in; what it writes
-    elsewhere is gone when it ends. That takes namespaces: without them it may write wherever this user may.
+    ``tree`` holds the image's own files: an argument with a path in it is that file. ``tell`` gets pip's output, line
+    by line. Of the ``hidden`` folder, pip and every package's build see only the tree, the cache and the ``draft`` with
+    the environment and the temporary folder. Their other writes are lost at their end. This needs namespaces: without
+    them, pip can write to all files of its user.
     """
     if await programs.isolation() is Isolation.PLAIN:
         tell(UNPROTECTED)
@@ -152,7 +152,7 @@ async def install(
             tell(line)
             last.append(line)
 
-    # As this process has them, not as the image says: they are the user's.
+    # From this process, not from the image: they belong to the user.
     agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
     users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
     folder, nothing = temporary / "room", temporary / "nothing"
@@ -194,7 +194,7 @@ def _explained(code: int, last: Iterable[str]) -> str:
 
 
 def _pip() -> list[str]:
-    """How the environment's Python runs pip: the host's, else the one that comes with Python."""
+    """Return the command for pip in the environment's Python: the host's pip, or Python's own."""
     if importlib.util.find_spec("pip") is not None:
         return ["-P", "-m", "pip"]
     bundled = importlib.util.find_spec("ensurepip")

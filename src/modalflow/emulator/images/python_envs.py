@@ -1,7 +1,7 @@
 """Python environments in folders: an image's packages, in front of the host's.
 
-Owns what such a folder consists of: a virtual environment without pip, in which the host's packages are found after
-its own. What is installed into one is installing.py's; where the folders are, and how long, layers.py's.
+Owns the content of such a folder: a virtual environment without pip, with the host's packages after its own. ``pip.py``
+installs into one. ``layers.py`` owns the places and lifetimes of the folders.
 """
 
 from __future__ import annotations
@@ -68,24 +68,24 @@ def connect(folder: Path) -> None:
 
 
 def python(folder: Path) -> Path:
-    """The environment's interpreter."""
+    """Return the environment's interpreter."""
     return folder / "bin" / "python"
 
 
 def packages(folder: Path) -> list[Path]:
-    """The folders that the environment's packages are in: one, or two where compiled ones have their own."""
+    """Return the folders of the environment's packages: one, or two with a separate one for compiled packages."""
     places = {"base": str(folder), "platbase": str(folder)}
     return list(dict.fromkeys(Path(sysconfig.get_path(kind, "venv", places)) for kind in ("purelib", "platlib")))
 
 
 def installed(folder: Path) -> dict[str, str]:
-    """The environment's own packages: name → version."""
+    """Return the environment's own packages: name → version."""
     names = [entry.name for place in packages(folder) if place.is_dir() for entry in place.iterdir()]
     return {m["name"]: m["version"] for name in sorted(names) if (m := _METADATA.match(name)) is not None}
 
 
 def host_packages() -> list[str]:
-    """The folders with the packages of this process's Python, in the order in which it looks there."""
+    """Return the folders of this Python's packages, in the order of its search."""
     found = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()]
     spec = importlib.util.find_spec("modal")
     if spec is not None and spec.origin is not None:

@@ -1,7 +1,8 @@
 """The recipe of a layer: the steps of its definition, and which of them are executed here.
 
-Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
-and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.
+Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, a RUN has the effect of its
+installations, and everything else becomes a step with a report that it is not executed here. ``builder.py`` carries out
+the result.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
 
 
 class RecipeError(ValueError):
-    """The definition cannot be built. The text says what is wrong with it."""
+    """The definition cannot be built. The text has the mistake."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the build context: by the hash of its content where a client uploaded it, else as it is."""
+    """A file of the build context: by the hash of its content if a client uploaded it, otherwise unchanged."""
 
     sha256: str = ""
     data: bytes = b""
@@ -101,7 +102,7 @@ class Recipe:
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to do, or to tell the user."""
+        """Whether there is work, or a report for the user."""
         return any(step.actions or step.note for step in self.steps)
 
 
@@ -361,7 +362,7 @@ def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -
 
 
 def _matching(pattern: str, context: Mapping[str, Source]) -> list[str]:
-    """The files and folders of the context that a pattern means; a ``*`` does not match a ``/``."""
+    """Return the files and folders of the context for a pattern; a ``*`` does not match a ``/``."""
     depth = pattern.count("/")
     prefixes = dict.fromkeys("/".join(name.split("/")[: depth + 1]) for name in context)
     parts = pattern.split("/")

@@ -1,8 +1,8 @@
 """A container's root file system, set up by its first process.
 
-Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
-root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a
-private layer that ends with the container, and the host's files are there to be read, except for the state folder.
+Owns the mounts. The process arrives in a new mount namespace (with isolation). Afterwards, its root is the container's:
+the files of the app and its volumes are at their paths, and writes go to a private layer with the container's lifetime.
+The host's files are readable, except for the state folder.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import mountinfo, syscalls, volume_mounts
 from modalflow.emulator.processes.container_spec import Isolation, Rootfs
 
-#: Where the host's root is while the room is being made.
+#: The place of the host's root during the creation of the container's root.
 _HOST = "/.modalflow-host"
 
 #: Devices of the host that a container has: those without a state, and what computes.
@@ -28,9 +28,9 @@ _THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq
 
 
 def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, list[int]]:
-    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
+    """Make the container's root and enter it, with the app's current folder. Raises OSError if this fails.
 
-    Returns what keeps the private layer, where it is to be kept, and file descriptors for the first process to hold.
+    Returns the keeper of the private layer, if it is kept, and file descriptors for the first process.
     """
     if isolation is Isolation.PLAIN:
         _enter_plain(rootfs)
@@ -90,7 +90,7 @@ def host_mounts(hidden: Path) -> list[str]:
 
 
 def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
-    """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
+    """Make the root of a privileged container: an overlay over all of /, and the host's other mounts at their places."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     for point in host_mounts(rootfs.hidden):
         # One that the host has unmounted since is not missed.
@@ -99,7 +99,7 @@ def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
 
 
 def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
-    """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
+    """Make the root of an unprivileged one. In a user namespace, the kernel makes no overlay over a folder with mounts
     below it, so each folder gets its own, and the mounts are bound."""
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(rootfs.hidden)] + [Path("/proc"), Path("/dev")]
@@ -128,7 +128,7 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
         elif host in (Path("/proc"), Path("/dev")):
             os.mkdir(there)
         elif not os.access(host, os.R_OK | os.X_OK):
-            # Nobody here could look into it: the container has its own, with what the app puts there.
+            # Unreadable from here: the container has its own, with the app's files.
             os.makedirs(upper, exist_ok=True)
             os.makedirs(there, exist_ok=True)
             syscalls.bind(upper, there)
@@ -158,7 +158,7 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
 def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> None:
     """Show a mount of the host's, which may be a single file, so that what is written there is the container's own.
 
-    Where the kernel makes no overlay, because of further mounts below it for one, it is only to be read.
+    If the kernel makes no overlay, for example because of further mounts below it, it is read-only.
     """
     there = f"{scratch}/root{host}"
     if not os.path.lexists(there):

@@ -28,8 +28,8 @@ MNT_DETACH = 0x2
 
 _PR_CAPBSET_DROP = 24
 
-#: What root in a container may still do, by the numbers of capabilities(7): Docker's default, without making devices
-#: (MKNOD), writing to the audit log, and NET_RAW: a container is on the host's network, where it could read along.
+#: Rights of root in a container, by the numbers of capabilities(7): Docker's default, without MKNOD (making devices),
+#: writes to the audit log, and NET_RAW: a container is on the host's network and could read its traffic.
 _KEPT_CAPABILITIES = (
     0,  # CHOWN
     1,  # DAC_OVERRIDE
@@ -60,7 +60,7 @@ _locked = ctypes.PyDLL(None, use_errno=True)
 
 
 def has_namespaces() -> bool:
-    """Whether this program knows how to ask this machine for namespaces; it may refuse them all the same."""
+    """Return whether this program supports namespaces on this machine; the machine may still refuse them."""
     return sys.platform == "linux" and platform.machine() in _NUMBERS
 
 
@@ -82,7 +82,7 @@ def fork(namespaces: int = 0) -> int:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """Mount; OSError says what could not be mounted where."""
+    """Mount. OSError names the source and target of a failed mount."""
     if _libc.mount(
         os.fsencode(source),
         os.fsencode(target),
@@ -102,7 +102,8 @@ def bind(source: str, target: str, *, recursive: bool = False, read_only: bool =
 
 
 def make_read_only(target: str) -> None:
-    """Refuse writes to a mount and to all below it, whatever else they allow; OSError where that cannot be."""
+    """Refuse writes to a mount and to everything below it, in addition to its options. Raises OSError if this is
+    impossible."""
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     if _libc.syscall(
         ctypes.c_long(_MOUNT_SETATTR),
@@ -140,7 +141,7 @@ def drop_capabilities() -> None:
 
 
 def unmount(target: str) -> None:
-    """Take a mount and all below it away, at once for whoever looks, in the end for whoever still uses it."""
+    """Detach a mount and everything below it: at once for new uses, and at its last use for others."""
     if _libc.umount2(os.fsencode(target), MNT_DETACH):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)

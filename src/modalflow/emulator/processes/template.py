@@ -1,11 +1,11 @@
 """The template: a process that has imported Modal's runtime and is forked for each container.
 
-Owns the process: its loop, its children, what it says to the control plane. It has one thread, no event loop and no
-connection but the socket to the control plane, so that a fork of it is as good as new. It ends with the control plane,
-and all containers end with it.
+Owns the process: its loop, its children, its messages to the control plane. It has one thread, no event loop and no
+connection except the socket to the control plane, so its fork is as good as new. It ends with the control plane, and
+all containers end with it.
 
-On the socket each byte from the control plane comes with three file descriptors: a file with the Start, and the
-writing ends of the container's stdout and stderr. What it says is a line of JSON each time:
+On the socket, each byte from the control plane comes with three file descriptors: a file with the Start, and the
+writing ends of the container's stdout and stderr. Each of its own messages is a line of JSON:
 
 ``{"isolation", "problems", "overlays"}`` first of all: how it keeps containers apart, and why not better; why a
                                         volume cannot be an overlay mount, empty if it can
@@ -165,8 +165,8 @@ def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
 def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bool = False) -> str:
     """Return why this machine does not allow a kind of isolation, empty if it does. Call it where there are no threads.
 
-    Tried with a container that writes a file to a volume, at a path that the host does not have, in a folder of its own
-    below ``within``. With ``overlay`` the volume is an overlay mount.
+    Tested with a container that writes a file to a volume, at a path missing on the host, in a separate folder below
+    ``within``. With ``overlay``, the volume is an overlay mount.
     """
     if isolation is Isolation.PLAIN:
         return ""
@@ -220,7 +220,7 @@ def _content(descriptor: int) -> bytes:
 
 @contextlib.contextmanager
 def _process_descriptor(pid: int) -> Iterator[list[int]]:
-    """A file descriptor of the process, none where there is no such thing."""
+    """Return a file descriptor of the process; None if there is no such feature."""
     if not hasattr(os, "pidfd_open"):
         yield []
         return

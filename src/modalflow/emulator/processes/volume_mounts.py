@@ -18,8 +18,9 @@ from pathlib import Path
 from modalflow.emulator.processes import syscalls
 from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, VolumeView
 
-#: A folder that was there when the container began can be renamed, as in any file system, and a file's mode or time
-#: changes without a copy of its content. In user namespaces the kernel has neither: renaming such a folder is EXDEV.
+#: In a privileged container, a folder from the container's start can be renamed, as in any file system, and a file's
+#: mode or time changes without a copy of its content. In user namespaces, the kernel supports neither: the rename is
+#: EXDEV.
 _ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
 
 
@@ -32,7 +33,7 @@ def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> lis
     # One that lies in another comes after that.
     outermost_first = sorted(volumes, key=depth)
     while not all(placing.place(volume) for volume in outermost_first):
-        # A folder was missing: with a layer that shows it, all is mounted anew.
+        # A folder was missing: with a layer for it, everything is mounted again.
         placing.undo()
     return placing.held
 
@@ -107,8 +108,8 @@ class _Placing:
             syscalls.mount(volume.volume_id, place, "overlay", options=options)
             self._mounted[place] = volume
             os.chdir("/")
-            # The control plane writes through this when it reloads the volume: the container can put something else at
-            # the path, and another mount covers it there if it is only to be read.
+            # The control plane writes through this when it reloads the volume. The container can put another node at
+            # the path, and a read-only mount covers it there.
             self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
         shown = os.path.join(place, volume.sub_path.strip("/"))
         self._check(os.path.realpath(shown))

@@ -20,7 +20,7 @@ class Changes:
         self._event = asyncio.Event()
 
     async def until(self, look: Callable[[], T], timeout: float) -> T:
-        """Return what ``look`` returns once that is true, or after ``timeout`` seconds whatever it is then."""
+        """Return the result of ``look`` once it is true, or its value after ``timeout`` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         while not (found := look()):

@@ -33,7 +33,7 @@ RESERVED = "state.reserve"
 #: The operating system's errors for a disk that does not take what is written.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
-#: What SQLite says instead.
+#: SQLite's own words for it.
 _BY_SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -42,21 +42,21 @@ _BY_SQLITE = {
 
 
 class StateError(RuntimeError):
-    """The state folder cannot be used, or not be written to. Its text says why and what to do."""
+    """The state folder cannot be used or written to. Its text has the reason and advice."""
 
 
 def unwritable(error: OSError) -> bool:
-    """Whether the error is the disk's, and no fault of what is written."""
+    """Return whether the error is the disk's, and not the fault of the data."""
     return error.errno in _UNWRITABLE
 
 
 def is_full(error: sqlite3.Error) -> bool:
-    """Whether the error says that there is no room."""
+    """Return whether the error means a full disk."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def is_of_disk(error: sqlite3.Error) -> bool:
-    """Whether the error is the disk's, and no damage of the file."""
+    """Return whether the error is the disk's, and not damage of the file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {*_BY_SQLITE, sqlite3.SQLITE_CANTOPEN}
 
 

@@ -280,7 +280,7 @@ class Journal:
         try:
             self.flush()
         except Exception as error:
-            # The boundary of a callback: the waiting callers must get the error, whatever it is.
+            # The boundary of a callback: the waiting callers must get any error.
             if not isinstance(error, StateError):
                 log.exception("the journal was not written")
             if waiting is not None and not waiting.done():

@@ -24,8 +24,8 @@ _PLAIN = (str, bytes, int, float, bool)
 class Record(Generic[T]):
     """How objects of one dataclass are stored: every field but those in ``without`` and those that begin with ``_``.
 
-    A field that a record lacks gets its default, and one that the class no longer has is passed over: a field may come
-    or go without a new format of the journal. A field of a kind that cannot be stored is a TypeError at once.
+    A missing field gets its default, and a field unknown to the class is ignored. So a field can come or go without a
+    new format of the journal. A field of an unsupported kind is a TypeError at once.
     """
 
     def __init__(self, kind: type[T], *, without: tuple[str, ...] = ()) -> None:

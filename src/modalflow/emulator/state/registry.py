@@ -18,8 +18,8 @@ from modalflow.emulator.ids import new_id
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
 
-#: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py);
-#: one that missed three is nobody's any more (inferred).
+#: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py).
+#: After three missed ones, it has no owner any more (inferred).
 EPHEMERAL_LIFETIME = 900.0
 
 CREATED_BY = "local"
@@ -55,8 +55,8 @@ T = TypeVar("T", bound=Kept)
 class Registry(Generic[T]):
     """The objects of one kind. ``noun`` and ``prefix`` are Modal's, e.g. ``Dict`` and ``di``.
 
-    The statuses are those that the SDK catches (NotFoundError and AlreadyExistsError in ``Dict.objects`` and its like);
-    it reads no words of theirs, and they are inferred.
+    The statuses are those caught by the SDK (NotFoundError and AlreadyExistsError in ``Dict.objects`` and similar
+    calls). It does not read their texts, and these are inferred.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Registry(Generic[T]):
         for _, _, record in self._records.load():
             self._add(kind(**record))
         for kept in self._ephemeral.values():
-            # Its clients could not heartbeat while there was nobody to hear it.
+            # Its clients could not heartbeat without a control plane.
             kept.expires_at = clock() + EPHEMERAL_LIFETIME
         environments.subscribe(self)
 
@@ -94,7 +94,7 @@ class Registry(Generic[T]):
         self._records.put("", kept.object_id, kept)
 
     def get_or_create(self, name: str, environment_name: str, mode: int) -> tuple[T, bool]:
-        """Find or make the object as the creation mode says; return it and whether it is new.
+        """Find or make the object according to the creation mode. Return it and whether it is new.
 
         OVERWRITE returns the existing object, with its id: what refers to it must not break, its service replaces what
         it holds.
@@ -145,7 +145,7 @@ class Registry(Generic[T]):
     def heartbeat(self, object_id: str) -> None:
         kept = self.get(object_id)
         if kept.expires_at is not None:
-            # Not worth a record: whoever reads it after a restart gives the object a whole lifetime anyway.
+            # Not worth a record: after a restart, the object gets a whole lifetime anyway.
             kept.expires_at = self._clock() + EPHEMERAL_LIFETIME
 
     def listed(self, environment_name: str, pagination: api_pb2.ListPagination) -> list[T]:
@@ -157,8 +157,8 @@ class Registry(Generic[T]):
         return page[: pagination.max_objects or None]
 
     def _make(self, name: str, environment: str, expires_at: float | None) -> T:
-        # Creation times are the page marks of a listing: two alike would let an object fall between two pages, and one
-        # finer than the microseconds of the SDK's datetimes would come back as another.
+        # Creation times are the page marks of a listing: with two equal ones, an object would fall between two pages.
+        # Times finer than the microseconds of the SDK's datetimes would come back as others.
         kept = self._kind(
             object_id=new_id(self._prefix),
             name=name,

@@ -1,7 +1,7 @@
 """Temporary folders, removed after their process ends in any way.
 
-Owns making, locking and removing them; what is in them is their owner's. A folder is locked for as long as its process
-lives, so that whoever makes the next one can tell which are abandoned.
+Owns their creation, locks and removal; their owners own the content. A folder is locked as long as its process lives,
+so a later process can recognize abandoned ones.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Scratch:
         inside = inside or Path(tempfile.gettempdir())
         _remove_abandoned(inside, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
-        # Locked before it has its name, so that nobody can meet it unlocked.
+        # Locked before it has its name, so no other process can find it unlocked.
         incoming = self.path / f"{_LOCK}.incoming"
         self._lock = incoming.open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)

@@ -49,7 +49,7 @@ _PREFIX = "modalflow-local-"
 
 
 class StateDir:
-    """The folder of one control plane; a temporary one, removed by ``close``, where none was given."""
+    """The folder of one control plane; by default a temporary one, removed by ``close``."""
 
     def __init__(self, root: Path | None = None) -> None:
         self._scratch: Scratch | None = None
@@ -96,7 +96,7 @@ class StateDir:
         return new["token_id"], new["token_secret"]
 
     def _clear(self) -> None:
-        """Remove what a control plane that was killed left for nobody."""
+        """Remove the leftovers of a killed control plane."""
         if self.journal.is_new and any(path.is_dir() for path in self.root.iterdir()):
             log.warning(
                 "%s holds files of a modalflow without records: there is nothing to keep, so they are removed",
@@ -109,7 +109,7 @@ class StateDir:
             shutil.rmtree(incoming, ignore_errors=True)
 
     def close(self) -> None:
-        """Let go of the folder; a temporary one is removed."""
+        """Release the folder; a temporary one is removed."""
         self.journal.close()
         self.trash.close()
         if self._scratch is not None:
@@ -120,7 +120,7 @@ class StateDir:
 
 
 def _check_usable(root: Path) -> None:
-    """Make the folder if there is none; StateError for one that is somebody's and not a control plane's."""
+    """Make the folder if there is none. Raises StateError for a folder with other files."""
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = {path.name for path in root.iterdir()}

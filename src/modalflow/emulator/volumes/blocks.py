@@ -1,8 +1,8 @@
 """The content of Volumes in blocks of up to 8 MiB, each stored once for all Volumes.
 
-Owns which blocks are in use, where each one is, and when an unused one goes. A file that grows, as a log does, shares
-all but its last block with what it was a second ago. A block lies in a file of its own, or in the file that holds the
-whole content of a larger file, never in both for long.
+Owns the blocks in use, their places, and the end of unused ones. A growing file, such as a log, shares all but its last
+block with its state a second ago. A block lies in its own file, or in the file with the whole content of a larger file,
+never in both for long.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ BLOCK_BYTES = 8 * 1024 * 1024
 #: What formats that change a file in place (SQLite, HDF5) have at its beginning changes whenever the file does.
 PAGE_BYTES = 4096
 
-#: An unused block stays so long: a download of it may be under way, or the upload that it is part of may not be over.
+#: Lifetime of an unused block: its download, or the upload it is part of, may not be over.
 UNUSED_SECONDS = 60.0
 
 #: The block that stands for zeros alone, as the SDK names one: without its trailing zeros nothing is left.
@@ -64,7 +64,7 @@ class BlockStore:
         return self._files.path(block)
 
     def locate(self, block: str) -> tuple[Path, int]:
-        """Return the file that a block lies in, and where. It may be shorter there; in a larger file never."""
+        """Return the file of a block, and its place there. The block may be shorter there; in a larger file, never."""
         with self._lock:
             placed = self._placed.get(block)
         if placed is None:
@@ -170,12 +170,12 @@ class BlockStore:
                     self._doomed[path] = 0.0
 
     def clear_orphans(self, older_than: float) -> int:
-        """Remove blocks that nobody uses and that were kept before that time; return how many went."""
+        """Remove unused blocks kept before this time. Return their number."""
         with self._lock:
             return self._files.clear_orphans(self._users.keys() | self._unused.keys(), older_than)
 
     def release(self, blocks: Iterable[str]) -> None:
-        """The caller no longer uses these; blocks without any user go after a while."""
+        """Release the caller's blocks. Blocks without any user go after a while."""
         with self._lock:
             now = self._clock()
             for block in blocks:
@@ -259,7 +259,7 @@ class BlockStore:
         return tuple(blocks), size
 
     def _is_at(self, descriptor: int, index: int, block: str, size: int) -> bool:
-        """Whether the file still has that block there. Reads both, up to the first difference."""
+        """Return whether the file still has this block there. Reads both, up to the first difference."""
         if block == ZEROS and _is_hole(descriptor, index * BLOCK_BYTES):
             return True
         length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
@@ -297,7 +297,7 @@ class BlockStore:
         self._place(name, blocks)
 
     def _place(self, name: str, blocks: Sequence[str]) -> None:
-        """The blocks lie in that larger file from now on; where they were before goes when no one reads it there."""
+        """Move the blocks into this larger file. Their previous places go when no one reads them there."""
         now = self._clock()
         self._doomed.pop(self._wholes / name, None)
         self._holding.setdefault(name, set())
@@ -335,7 +335,7 @@ def _at(descriptor: int, index: int, size: int) -> bytes:
 
 
 def _is_hole(descriptor: int, offset: int) -> bool:
-    """Whether a block of the file is a hole from beginning to end."""
+    """Return whether a block of the file is a hole from beginning to end."""
     return next(_data(descriptor, offset, offset + BLOCK_BYTES), None) is None
 
 

@@ -40,8 +40,8 @@ class VolumeFiles(Service, abc.ABC):
     """The file RPCs of volumes."""
 
     upload_is_verified = True
-    """VolumePutFiles2 follows an upload, finds a missing block and refuses with the reason; an upload that is refused
-    at once would be repeated by the SDK eleven times, over minutes."""
+    """VolumePutFiles2 follows an upload, finds a missing block and refuses with the reason. If it refused the upload at
+    once, the SDK would repeat it eleven times, over minutes."""
 
     def __init__(self, uploads: FileStore, blocks: BlockStore, addresses: Addresses) -> None:
         self._uploads, self._blocks, self._addresses = uploads, blocks, addresses
@@ -228,7 +228,7 @@ class VolumeFiles(Service, abc.ABC):
     def _put_together(self, nodes: Iterable[Node]) -> None:
         """Have each file of several blocks in one piece, unless it is no longer needed.
 
-        If the disk has no room for that now, whatever shows the file to a container tries again.
+        If the disk has no room for it now, the next view for a container tries again.
         """
         for node in nodes:
             if len(node.blocks) > 1 and not self._blocks.use(node.blocks):

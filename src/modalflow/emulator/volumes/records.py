@@ -29,7 +29,7 @@ class VolumeRecords:
         return found
 
     def writer(self, owner: str) -> Callable[[str, Node | None], None]:
-        """Return what a Tree tells its changes."""
+        """Return the callback for a Tree's changes."""
 
         def write(path: str, node: Node | None) -> None:
             # As bytes: a container may have named a file in bytes that are no UTF-8.

@@ -4,7 +4,7 @@ Owns the rules of the tree (every parent is a directory, what may overwrite what
 relative and without ``.``: ``a/b``; the root is ``""``.
 
 The SDK turns NOT_FOUND into FileNotFoundError and ALREADY_EXISTS into FileExistsError (modal/volume.py) and shows the
-words as they come; which words, and INVALID_ARGUMENT for the rest, is inferred.
+text unchanged. The texts, and INVALID_ARGUMENT for the rest, are inferred.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Tree:
         return list(self._names.get(directory, ()))
 
     def remember(self) -> Past:
-        """Return what the tree holds now, whatever becomes of it later, until ``forget``. Costs no copy."""
+        """Return the tree's current content, unaffected by later changes, until ``forget``. Costs no copy."""
         past = Past(self)
         self._pasts.append(past)
         return past
@@ -285,12 +285,12 @@ class Past:
         self._names: dict[str, set[str]] = {}
 
     def note(self, path: str, old: Node | None) -> None:
-        """The tree is about to change there; only the first change since the moment counts."""
+        """Note a coming change of the tree; only the first change since the moment counts."""
         if path not in self._before:
             self._put(path, old)
 
     def agree(self, path: str, node: Node | None) -> None:
-        """From now on ``node`` stands there, whatever the tree has."""
+        """Set ``node`` as the content there, independent of the tree."""
         if self._tree.get(path) is node:
             self._before.pop(path, None)
         else:

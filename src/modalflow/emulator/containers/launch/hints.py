@@ -62,8 +62,8 @@ def _message(written: str) -> str:
 def _with_message(pickled: bytes, message: str) -> bytes:
     """Return a pickled ImportError as it is unpickled with another message, which is its attribute ``msg``.
 
-    Opcodes are appended that set attributes of the object (``BUILD``, as in pickletools). The first of them is one byte
-    long: it takes the place of the last one, in a frame that says how long it is.
+    The added opcodes set attributes of the object (``BUILD``, as in pickletools). The first of them is one byte long:
+    it replaces the last one, in a frame with its own length.
     """
     if not pickled.endswith(pickle.STOP):
         return pickled

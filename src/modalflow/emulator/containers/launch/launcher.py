@@ -1,7 +1,7 @@
 """Start and clean up a container: arguments, variables, files, Volumes, process.
 
-Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
-pools.py says when.
+Owns the way from a function's definition to a process with Modal's own container runtime. It decides nothing:
+``pools.py`` decides the time.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 #: Bytes that a container's own files take in the state folder before it writes anything.
 CONTAINER_BYTES = 256 * 1024
 
-#: Variables of the host that a container gets: where programs and certificates are, and the language.
+#: Variables of the host for a container: places of programs and certificates, and the language.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
 
 
@@ -89,7 +89,7 @@ class Launcher:
     async def _run(self, container: Container) -> int:
         folder = self._state.folder("containers") / container.container_id
         attached: list[str] = []
-        # Each of them whatever the others do: an image may wait for the last one.
+        # Each of them independently: an image may wait for the last one.
         async with contextlib.AsyncExitStack() as clearing:
             clearing.callback(self._building_over, container)
             clearing.callback(shutil.rmtree, folder, ignore_errors=True)
@@ -219,7 +219,7 @@ class Launcher:
             self._printed(container, f"{function.tag}: {line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
 
     def _devices(self, container: Container) -> dict[str, str]:
-        """Where GPUs were declared, a container sees those that it has; CUDA reads this variable."""
+        """With declared GPUs, a container sees its own ones; CUDA reads this variable."""
         grant = self._capacity.grant(container.container_id)
         if self._capacity.gpus is None or grant is None:
             return {}
@@ -246,7 +246,7 @@ class Launcher:
         if source == api_pb2.FILE_DESCRIPTOR_STDERR:
             container.stderr_tail.append(line)
         if function.building is not None:
-            # Told as the image's build; the app's log would tell it a second time.
+            # Reported as the image's build; otherwise the app's log would have it twice.
             function.building.output.piece(line, source)
             return
         self._logs.of(function.app).add(
@@ -261,7 +261,7 @@ class Launcher:
 
 
 async def detach_all(volumes: Volumes, container_id: str, attached: Iterable[str]) -> None:
-    """Commit and detach each of the volumes, whatever goes wrong with another one."""
+    """Commit and detach each of the volumes, even if another one fails."""
     async with contextlib.AsyncExitStack() as each:
         for volume_id in attached:
             each.push_async_callback(volumes.detach, volume_id, container_id)
@@ -295,8 +295,8 @@ def _fixed_variables(state: StateDir) -> dict[str, str]:
 def bytecode_folders(state: StateDir) -> list[Path]:
     """Return the folder where containers keep compiled modules, none where the host's packages are compiled.
 
-    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
-    its private layer: then they share a folder for it, which the first one fills.
+    Without compiled files (uv makes none by default), each container would compile all its imports and keep them in its
+    private layer. So they share a folder for them, filled by the first container.
     """
     return [] if _has_bytecode() else [_bytecode(state)]
 
@@ -306,7 +306,8 @@ def _bytecode(state: StateDir) -> Path:
 
 
 def _packages_on_pythonpath() -> list[str]:
-    """The folder of the host's packages, if only its PYTHONPATH leads there; nothing else of that is a container's."""
+    """Return the folder of the host's packages if only its PYTHONPATH leads there; other entries are not for
+    containers."""
     spec = importlib.util.find_spec("modal")
     folder = str(Path(spec.origin).parents[1]) if spec is not None and spec.origin is not None else ""
     return [folder] if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) and folder else []

@@ -1,8 +1,8 @@
 """Memory limits: kill a container that exceeds the limit of its function, and report it.
 
-Owns the measuring. A limit is what ``memory=(request, limit)`` says; a mere request is none (the SDK's docstring of
-``App.function``). The memory that is counted is that of all the container's processes, pages that several share in
-parts: a fork of the template does not pay for what all have.
+Owns the measuring. A limit is the one in ``memory=(request, limit)``; a mere request is none (the SDK's docstring of
+``App.function``). The figure is the memory of all the container's processes, with shared pages in parts: a fork of the
+template does not pay for common pages.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two measurements where a container has a limit. A program can take some hundred MiB meanwhile.
 INTERVAL = 0.2
 
-#: Seconds between two looks for such a container.
+#: Seconds between two checks for such a container.
 IDLE_INTERVAL = 0.5
 
 
@@ -56,7 +56,7 @@ class MemoryWatch:
 
 
 def proportional_kib(pid: int) -> int:
-    """Return the process's share of the memory that it uses, 0 if it is gone or somebody else's."""
+    """Return the process's share of its memory; 0 if it is gone or belongs to another user."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

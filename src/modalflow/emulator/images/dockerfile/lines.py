@@ -1,8 +1,8 @@
 """Dockerfile syntax: instructions, flags, variables and heredocs.
 
-Owns the grammar, as BuildKit has it (its packages ``dockerfile/parser`` and ``dockerfile/shell``), and no effect: what
-an instruction does here is recipes.py's, and what a shell makes of a RUN, shell.py's. Text that Docker refuses raises
-``DockerfileError``, whose text says why.
+Owns the grammar, as in BuildKit (its packages ``dockerfile/parser`` and ``dockerfile/shell``), and no effect.
+``recipe.py`` owns the effects of instructions, and ``shell.py`` the shell's reading of a RUN. Text with an error for
+Docker raises ``DockerfileError``, with the reason.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _SDK_ENV = re.compile(r"ENV (?P<name>[^=\s]+)=(?P<value>'.*\n.*)", re.DOTALL)
 
 
 class DockerfileError(ValueError):
-    """Docker refuses the line. The text says why, without its values."""
+    """Docker refuses the line. The text has the reason, without its values."""
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def _of(name: str, text: str, variables: Mapping[str, str]) -> str:
 
 
 def _value(text: str, at: int, variables: Mapping[str, str], stop: str) -> tuple[str, int]:
-    """Read up to ``stop``, or to the end; return what was read and where it ends."""
+    """Read up to ``stop``, or to the end. Return the text and its end."""
     found: list[str] = []
     while at < len(text):
         char = text[at]

@@ -1,7 +1,7 @@
 """Recognise installations in a ``RUN`` line: command lines of pip and uv.
 
-Owns the recognition, strictly: what is not one of these forms raises ``NotAnInstall``, whose text says why. Running
-pip is installing.py's. The forms are those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:
+Owns the strict recognition: any other form raises ``NotAnInstall``, with the reason. ``pip.py`` runs pip. The forms are
+those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:
 
 ``python -m pip install …``
     pip_install, pip_install_from_requirements, pip_install_from_pyproject
@@ -26,7 +26,7 @@ from modalflow.emulator.images.dockerfile.shell import ASSIGNMENT, NeedsShell, w
 _SDK_UV = re.compile(r"/\.uv/uv pip install --python \$\(command -v python\)(?= |$)")
 
 _SERIES = ".".join(platform.python_version_tuple()[:2])
-#: Where an image's Python, its pip and its uv may be said to be; without a folder, PATH says.
+#: Places of an image's Python, pip and uv; without a folder, PATH decides.
 _FOLDERS = frozenset({"", "/usr/local/bin", "/usr/bin", "/bin", "/.uv"})
 _PYTHON_NAMES = frozenset({"python", "python3", f"python{_SERIES}"})
 _PIP_NAMES = frozenset({"pip", "pip3", f"pip{_SERIES}"})
@@ -57,7 +57,7 @@ _FILE_ARGUMENT = re.compile(r"--requirement=|--constraint=|-r(?=[^-=])|-c(?=[^-=
 #: Options of pip that lead elsewhere than into the image's environment, or write to a path of the host's.
 _ELSEWHERE = frozenset({"--target", "--prefix", "--root", "--user", "--python", "--src", "--log", "--report"})
 
-#: Options of ``uv pip install`` → those of pip that mean the same; None: nothing is left to be said to pip.
+#: Options of ``uv pip install`` → pip's equivalents; None: no equivalent is needed.
 _UV_OPTIONS: Mapping[str, tuple[str, ...] | None] = {
     "--compile-bytecode": None,
     "--system": None,
@@ -106,7 +106,7 @@ _UV_VALUES: Mapping[str, str | None] = {
 
 
 class NotAnInstall(ValueError):
-    """The line is not one that is executed here. The text says why."""
+    """The line is not executed here. The text has the reason."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def install_of(command: str, variables: Mapping[str, str]) -> Install:
 
 
 def is_of_build_tools(install: Install) -> bool:
-    """Whether nothing is installed but what installs: containers and builds here have this machine's."""
+    """Return whether the line only installs installers: containers and builds here have this machine's."""
     named = [argument for argument in install.arguments if not argument.startswith("-")]
     flags = {argument for argument in install.arguments if argument.startswith("-")}
     names = {re.split(r"[=<>!~\[ ]", argument)[0].lower() for argument in named}
@@ -210,7 +210,7 @@ def _of_pip(arguments: Sequence[str]) -> list[str]:
 
 
 def _of_uv(arguments: Sequence[str]) -> list[str]:
-    """Say the same to pip."""
+    """Translate the line for pip."""
     said: list[str] = []
     rest = list(arguments)
     while rest:

@@ -1,7 +1,7 @@
 """The effect of a ``RUN`` line: its installations, the commands not executed, and failures.
 
-Owns the judgement of one RUN line. Nothing but pip is ever executed, and only where it is certain what the line would
-have it do: what may change that (``source``, a shell's syntax) leaves the rest unexecuted and named.
+Owns the decision about one RUN line. Only pip is ever executed, and only with certain arguments. If something could
+change these (``source``, a shell's syntax), the rest is not executed, and is named.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 #: An assignment, alone or before a command.
 ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.ASCII | re.DOTALL)
 
-#: Variables that a shell has whatever the image says, so that they are not empty where they are not known.
+#: Variables of every shell, for any image, so that they are not empty if unknown.
 _SET_BY_SHELLS = frozenset(
     {"HOME", "HOSTNAME", "IFS", "LINENO", "OLDPWD", "PATH", "PPID", "PWD", "RANDOM", "SECONDS", "SHELL", "UID", "USER"}
 )
@@ -91,7 +91,7 @@ def _add(found: list[Part], text: str, joint: str, operator: str) -> None:
 
 
 def _operator(text: str, at: int) -> str | None:
-    """The operator between two commands at that place, if there is one."""
+    """Return the operator between two commands at this place, if there is one."""
     pair, char = text[at : at + 2], text[at]
     if pair == "&&":
         return "&&"

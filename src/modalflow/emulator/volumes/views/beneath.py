@@ -1,7 +1,7 @@
 """Access from outside to files below a directory that a container may be changing.
 
-Owns the way to them: no symlink that stands at any name of a path is followed, at whatever moment a container puts it
-there. One that a path leads through would be resolved in the root of the control plane, with its rights.
+Owns the way to them: it follows no symlink at any name of a path, for any moment of its creation by a container. The
+control plane's root would resolve such a link, with its rights.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _opened(root: Path, path: str) -> int:
 
 @contextlib.contextmanager
 def _place(root: Path, path: str) -> Iterator[int]:
-    """Open what stands at a path, of whatever kind, for its place."""
+    """Open any kind of node at a path, for its place."""
     if not path:
         with directory(root, "") as descriptor:
             yield descriptor

@@ -24,8 +24,8 @@ from modalflow.emulator.volumes.views.laying import StoppedError, lay_out, lay_t
 
 log = logging.getLogger(__name__)
 
-#: The newest layer is merged with the one below it until that is this many times as large: each file is then linked
-#: about as often as the logarithm of the number of files.
+#: The newest layer is merged with the one below it until that is this many times as large. So each file is linked about
+#: as often as the logarithm of the number of files.
 GROWTH = 2
 
 
@@ -120,7 +120,7 @@ class VolumeLayers:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def discard(self) -> None:
-        """The volume is deleted: its layers go, those in use when they no longer are."""
+        """Delete the volume's layers; those in use go when they are free."""
         await self.close()
         gone, self._layers = self._layers, []
         for layer in gone:

@@ -1,7 +1,7 @@
 """Create the directory of a layer, and merge several into one.
 
-Owns what is in a layer: hard links to the files that keep the content, folders, symlinks, and whiteouts for what was
-removed. A layer never changes once it is made. These functions work in whichever thread calls them.
+Owns the content of a layer: hard links to the files with the content, folders, symlinks, and whiteouts for removed
+paths. A finished layer never changes. These functions work in their caller's thread.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.tree import Node, NodeKind, join, parent
 
-#: Where overlayfs keeps its extended attributes: root's overlays in the first, those of user namespaces in the second.
+#: Names of overlayfs's extended attributes: root's overlays use the first, those of user namespaces the second.
 NAMESPACES = ("trusted", "user")
 
 _linking = threading.Lock()
@@ -27,7 +27,7 @@ _linking = threading.Lock()
 
 
 class StoppedError(Exception):
-    """The control plane ends: whatever is not finished is not needed."""
+    """The control plane ends: unfinished work is not needed."""
 
 
 def lay_out(
@@ -141,12 +141,12 @@ def dress(descriptor: int, *, mode: int, mtime_ns: int) -> None:
 
 
 def _can_keep(mode: int) -> bool:
-    """Whether the control plane can still read what has this mode."""
+    """Return whether the control plane can still read a file with this mode."""
     return bool(mode & stat.S_IRUSR) or os.geteuid() == 0
 
 
 def is_opaque(directory: Path) -> bool:
-    """Whether a directory of an overlay's layer hides what the layers below have there."""
+    """Return whether a directory of an overlay's layer hides the layers below."""
     return any(_attribute(directory, f"{space}.overlay.opaque") == b"y" for space in NAMESPACES)
 
 

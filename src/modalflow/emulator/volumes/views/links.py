@@ -24,7 +24,7 @@ class ResolvedPath(Protocol):
 
     @property
     def target(self) -> str:
-        """Where it leads if it is a link, else empty."""
+        """The target of a link; otherwise empty."""
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class _Found:
     path: str
     status: os.stat_result | None
     lower: str | None
-    """Where the layers below have what it was made of."""
+    """The place of its original in the layers below."""
     node: Node | None = None
 
 
@@ -114,7 +114,7 @@ class OverlayView:
         self._contents, self._shown, self._away = contents, shown, away
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """The changes are committed: the view is in step."""
+        """Record that the changes are committed: the view is in step."""
         for path, node in changes.items():
             self._step.agree(path, node)
 
@@ -144,7 +144,7 @@ class OverlayView:
             if node is not None and node.kind is NodeKind.DIRECTORY:
                 beneath.dress(root, path, mtime_ns=node.mtime_ns)
 
-    # What the upper layer says
+    # Reports of the upper layer
 
     def _walk(self, gone: set[str], away: set[str]) -> Iterator[_Found]:
         """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away.
@@ -172,7 +172,7 @@ class OverlayView:
                     pending.append((here, below, below != here or is_new or here in self._away))
                     continue
                 if not is_new:
-                    # Also where a pipe or a socket stands now, of which Volumes keep nothing.
+                    # Also if a pipe or a socket is there now; Volumes keep nothing of these.
                     gone.update((here, *self._step.under(here)))
                 if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     yield _Found(here, status, None if lower is None else join(lower, name))
@@ -208,7 +208,7 @@ class OverlayView:
         return None if lower is None else join(lower, os.fsdecode(moved))
 
     def _attribute(self, path: str, name: str) -> bytes | None:
-        # A symlink on the way would be followed, and change nothing: what an attribute says is looked up in the volume.
+        # A symlink on the way would be followed without effect: an attribute's path belongs to the volume.
         try:
             return os.getxattr(self._upper / path, f"{self._attributes}.overlay.{name}", follow_symlinks=False)
         except OSError:

@@ -24,11 +24,11 @@ from modalflow.emulator.volumes.blocks import BlockStore
 from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Node, NodeKind, Tree, join, parent, parents
 from modalflow.emulator.volumes.views import beneath
 
-#: A file written so lately may be written again without its time changing (the clock of file times ticks in
-#: milliseconds): the next commit reads it once more.
+#: A file written so recently can be written again without a change of its time (the clock of file times ticks in
+#: milliseconds). So the next commit reads it once more.
 RACY_NS = 50_000_000
 
-#: How the kernel says that something else stands at a path by now than a moment ago, or nothing.
+#: The kernel's errors for a path with other content than a moment ago, or none.
 VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class View(Protocol):
         """
 
     def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """The changes are committed: in these the view is in step."""
+        """Record that the changes are committed: the view is in step in these."""
 
     def behind(self) -> Mapping[str, Node | None]:
         """Return what others committed since: path → what is there in the volume, for ``update``."""
@@ -190,7 +190,7 @@ class CopiedView:
                 beneath.dress(self.root, path, mtime_ns=node.mtime_ns)
 
     def holds(self, paths: Iterable[str]) -> bool:
-        """Whether any of these paths, which may be links to open files, leads to something in the directory."""
+        """Return whether any of these paths, which may be links to open files, leads into the directory."""
         statuses = [self.root.stat(), *(status for _, status in self._walk())]
         inodes = {(status.st_dev, status.st_ino) for status in statuses}
         for path in paths:
@@ -246,10 +246,10 @@ class CopiedView:
 
 
 def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, staging: Path | None = None) -> None:
-    """Put something of a volume at a path below ``root``, whatever the container does there meanwhile.
+    """Put a node of a volume at a path below ``root``, safe against parallel changes by the container.
 
-    A file or a link is made at ``staged``, a path below ``staging`` if that is not ``root``, and renamed into place:
-    nothing in the container ever reads half a file.
+    A file or a link is made at ``staged``, a path below ``staging`` if that is not ``root``, and renamed into place: no
+    process in the container ever reads half a file.
     """
     if node.kind is NodeKind.DIRECTORY:
         with beneath.holder(root, path) as (name, above), contextlib.suppress(FileExistsError):

@@ -90,7 +90,7 @@ def host_mounts(hidden: Path) -> list[str]:
 
 
 def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
-    """Make the root of a privileged container: an overlay over all of /, and the host's other mounts at their places."""
+    """Make the root of a privileged container: an overlay over all of /, and the host's other mounts."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     for point in host_mounts(rootfs.hidden):
         # One that the host has unmounted since is not missed.

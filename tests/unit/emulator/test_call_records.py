@@ -185,7 +185,7 @@ async def test_counts_are_kept_as_they_change(tmp_path: Path) -> None:
     await first.map(b"1")
     [item] = first.runner.submitted
     outcomes = Outcomes(first.runner.submit, first.runner.submit)
-    outcomes.lost(Container(FUNCTION), item, -9, "exited")
+    outcomes.container_lost(Container(FUNCTION), item, -9, "exited")
     outcomes.settle(item, api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE))
     second = await first.restart()
     assert [(item.retries, item.crashes) for item in second.restored.waiting] == [(1, 1)]

@@ -216,7 +216,7 @@ def test_a_build_that_fails_in_any_way_ends(
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [("launch", fault) for fault in ("an exception", "an exit", "a cancelled future", "a name that is not UTF-8")]
-    + [(broken, fault) for broken in ("placing", "hold", "lost") for fault in ("a bug", "a name that is not UTF-8")],
+    + [(broken, fault) for broken in ("placement", "hold", "lost") for fault in ("a bug", "a name that is not UTF-8")],
 )
 def test_an_input_that_cannot_be_run_ends(
     target: Target, monkeypatch: pytest.MonkeyPatch, fault: str, broken: str
@@ -240,8 +240,8 @@ def test_an_input_that_cannot_be_run_ends(
         with monkeypatch.context() as context:
             if broken == "launch":
                 context.setattr(target.plane.parts.execution.container_faults, "run", fails_later)
-            elif broken == "placing":
-                context.setattr(target.plane.parts.execution.pools.placing, "fitting", fails)
+            elif broken == "placement":
+                context.setattr(target.plane.parts.execution.pools.placement, "fitting", fails)
             elif broken == "hold":
                 context.setattr(Container, "hold", fails)
             else:

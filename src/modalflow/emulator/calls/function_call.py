@@ -16,7 +16,7 @@ from modalflow.emulator import clock
 from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
@@ -95,11 +95,11 @@ class FunctionCall:
     """Oldest first; the ``last_entry_id`` of a client refers to a place in it."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
     """The chunks that a generator yielded."""
-    changed: Changes = field(default_factory=Changes)
+    changed: Broadcast = field(default_factory=Broadcast)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
     """Places in ``outputs`` that a client has taken and does not want kept; their results are gone."""
-    over: Changes = field(default_factory=Changes)
+    over: Broadcast = field(default_factory=Broadcast)
     """Notified when every input is done."""
     handed_over_at: float = -math.inf
     """The last time a client got outputs, by the clock of the event loop."""

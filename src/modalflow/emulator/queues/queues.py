@@ -23,7 +23,7 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
 #: The docstring of the SDK's ``Queue``, "Limits" and "Lifetime of a queue and its partitions".
 MAX_ITEM_BYTES = 1024 * 1024
@@ -43,10 +43,10 @@ NUMBERS_RESERVED = 1_000
 
 
 @dataclass(kw_only=True)
-class Queue(Kept):
+class Queue(StoredObject):
     """One Modal Queue."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "reserved")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "reserved")
 
     partitions: dict[bytes, Partition] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: iter(()))

@@ -110,7 +110,7 @@ class Dispatcher:
                 log.error("%s failed: %s", name, error)
                 handler = self._handlers.find(name)
                 retried_forever = handler is not None and handler.declaration.retried_forever
-                raise refused(self._journal.words(error), None, retried_forever=retried_forever) from error
+                raise refused(self._journal.error_text(error), None, retried_forever=retried_forever) from error
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
         if self._stoppage.is_active:

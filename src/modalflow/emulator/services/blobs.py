@@ -83,7 +83,7 @@ class Blobs(Service):
     )
     async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
         if request.content_length <= disk_space.SMALL:
-            self._journal.make_way(disk_space.SMALL + disk_space.MARGIN)
+            self._journal.make_room(disk_space.SMALL + disk_space.MARGIN)
         if words := self._addresses.short_of(request.content_length):
             raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
         blob_id = new_id("bl")

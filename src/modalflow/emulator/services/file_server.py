@@ -94,7 +94,9 @@ class FileServer:
                 pass
             if receiver.upload_is_verified:
                 return web.Response()
-            raise web.HTTPInsufficientStorage(text=disk_space.words(self._root, disk_space.reason(error))) from error
+            raise web.HTTPInsufficientStorage(
+                text=disk_space.error_text(self._root, disk_space.reason(error))
+            ) from error
         # The SDK compares the ETag with the MD5 of what it sent.
         return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
 

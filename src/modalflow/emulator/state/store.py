@@ -1,6 +1,6 @@
 """The state folder, and files stored by the hash of their content.
 
-Owns the layout on disk and nothing of its meaning.
+Owns the layout on disk and not its meaning.
 """
 
 from __future__ import annotations
@@ -32,24 +32,24 @@ COPY_CHUNK = 1024 * 1024
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
-#: How the name of a file begins that is being written, in a folder of files found by their content.
+#: The beginning of a temporary file's name, in a folder of files named by their content.
 INCOMING = ".incoming-"
 
-#: A file that nothing refers to may be part of an upload that is under way, over a restart as well.
+#: An unreferenced file may belong to an unfinished upload, also across a restart.
 ORPHAN_SECONDS = 3600.0
 
-#: The folders that hold what goes with the process: what a killed one left there is cleared away.
-PASSING = ("views", "trees", "containers", "doors")
+#: The folders with files of the running process: those of a killed one are removed.
+TEMPORARY = ("views", "trees", "containers", "doors")
 
-#: The folders that a state folder may have without a file of records: modalflow 0.4 left it so.
-_BEFORE_RECORDS = {*PASSING, "trash", "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}
+#: The possible folders of a state folder without a file of records, as modalflow 0.4 left it.
+_BEFORE_RECORDS = {*TEMPORARY, "trash", "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}
 
 _TOKEN = "token.json"  # noqa: S105 (a file's name)
 _PREFIX = "modalflow-local-"
 
 
 class StateDir:
-    """The folder of one control plane; by default a temporary one, removed by ``close``."""
+    """The folder of one control plane; without a given one, a temporary folder, removed by ``close``."""
 
     def __init__(self, root: Path | None = None) -> None:
         self._scratch: Scratch | None = None
@@ -60,27 +60,27 @@ class StateDir:
             self.root = root.expanduser().resolve()
             _check_usable(self.root)
         self.journal = Journal(None if root is None else self.root, place=self.root)
-        """Records of what services hold in memory; of a temporary folder, none."""
+        """The services' records of their objects; a temporary folder has none."""
         self.trash = Trash(self.root / "trash")
-        """What is no longer needed goes there."""
+        """The place for unneeded folders."""
         self.orphaned_before = time.time() - ORPHAN_SECONDS
-        """Files that no record refers to are removed at the start if they are older than this."""
+        """Unreferenced files older than this are removed at the start."""
         if root is not None:
             if self.journal.is_new:
-                # Nothing can be under way where nothing was ever recorded.
+                # Without any record, no upload can be in progress.
                 self.orphaned_before = float("inf")
             self._clear()
         self.files = FileStore(self.folder("files"))
-        """What clients uploaded with MountPutFile: source files of apps and files for version 1 volumes."""
+        """Files uploaded with MountPutFile: source files of apps and files for version 1 Volumes."""
 
     def folder(self, name: str) -> Path:
-        """Return the sub-folder of that name, made private to this user on first use."""
+        """Return the sub-folder, made private to this user on first use."""
         folder = self.root / name
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
     def token(self, token_id: str | None, token_secret: str | None) -> tuple[str, str]:
-        """Return a token, of random parts where none are given; a folder that stays has the same one each time."""
+        """Return a token, with random parts if none are given; a permanent folder keeps its token."""
         path, kept = self.root / _TOKEN, {}
         if self.journal.is_durable and path.exists():
             try:
@@ -96,13 +96,13 @@ class StateDir:
         return new["token_id"], new["token_secret"]
 
     def _clear(self) -> None:
-        """Remove the leftovers of a killed control plane."""
+        """Remove the temporary files of a killed control plane."""
         if self.journal.is_new and any(path.is_dir() for path in self.root.iterdir()):
             log.warning(
                 "%s holds files of a modalflow without records: there is nothing to keep, so they are removed",
                 self.root,
             )
-        for name in PASSING:
+        for name in TEMPORARY:
             if (self.root / name).is_dir():
                 self.trash.put(self.root / name)
         for incoming in (self.root / "layers").glob("tmp-*"):
@@ -120,16 +120,16 @@ class StateDir:
 
 
 def _check_usable(root: Path) -> None:
-    """Make the folder if there is none. Raises StateError for a folder with other files."""
+    """Create the folder if it is missing; StateError if it belongs to another program."""
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = {path.name for path in root.iterdir()}
-        # These are removed as a whole: in a folder without records they must hold what a control plane puts there.
-        passing = [path for name in PASSING for path in (root / name).glob("*")]
+        # These are removed completely: in a folder without records they must look like a control plane's.
+        temporary = [path for name in TEMPORARY for path in (root / name).glob("*")]
     except OSError as error:
         raise StateError(f"the state folder {root} cannot be used: {error}") from error
     others = sorted(found - _BEFORE_RECORDS)
-    others += [f"{path.parent.name}/{path.name}" for path in passing if not path.name.startswith(("ta-", "vo-"))]
+    others += [f"{path.parent.name}/{path.name}" for path in temporary if not path.name.startswith(("ta-", "vo-"))]
     if others and RECORDS not in found:
         raise StateError(
             f"{root} holds {', '.join(others[:3])}{' …' if others[3:] else ''} and no state of a local control plane; "
@@ -138,7 +138,7 @@ def _check_usable(root: Path) -> None:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only this user can read, whole or not at all."""
+    """Write a file readable only by this user, completely or not at all."""
     incoming = path.with_name(f"{INCOMING}{path.name}")
     descriptor = os.open(incoming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -147,7 +147,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 class FileStore:
-    """Immutable files, named by the SHA-256 (hex) of what is in them. Safe to use from several threads."""
+    """Immutable files, named by the SHA-256 (hex) of their content. Safe to use from several threads."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -157,7 +157,7 @@ class FileStore:
         self._numbers = itertools.count()
 
     def path(self, sha256: str) -> Path:
-        """Return where that content is, or would be. Read it, link it, never write to it."""
+        """Return the path for this content, whether it exists or not. Read it, link it, never write to it."""
         if not _is_sha256(sha256):
             raise ValueError(f"{sha256!r} is not a SHA-256 in lower-case hex")
         return self._root / sha256[:2] / sha256
@@ -170,15 +170,15 @@ class FileStore:
         return self.put_as(hashlib.sha256(data).hexdigest(), data)
 
     def put_as(self, sha256: str, data: bytes) -> str:
-        """Keep the bytes, whose SHA-256 the caller has computed, and return that."""
+        """Keep the bytes under the SHA-256 computed by the caller, and return it."""
         if not self.has(sha256):
             self.add(sha256, data)
         return sha256
 
-    def add(self, sha256: str, data: bytes, dress: Callable[[int], None] = lambda _descriptor: None) -> None:
-        """Write a file that is not there yet. ``dress`` is called with it before it can be seen.
+    def add(self, sha256: str, data: bytes, prepare: Callable[[int], None] = lambda _descriptor: None) -> None:
+        """Write a new file. ``prepare`` is called with it before it becomes visible.
 
-        In few system calls: a volume may have a hundred thousand small files.
+        In few system calls: a Volume may have a hundred thousand small files.
         """
         target, incoming = str(self.path(sha256)), f"{self._prefix}{next(self._numbers)}"
         folder = os.path.dirname(target)  # noqa: PTH120
@@ -191,7 +191,7 @@ class FileStore:
                 view = memoryview(data)
                 while view:
                     view = view[os.write(descriptor, view) :]
-                dress(descriptor)
+                prepare(descriptor)
             finally:
                 os.close(descriptor)
             os.replace(incoming, target)  # noqa: PTH105
@@ -200,7 +200,7 @@ class FileStore:
             raise
 
     def put_stream(self, source: BinaryIO) -> tuple[str, int]:
-        """Copy all that is left to read, return its SHA-256 and size."""
+        """Copy the rest of a stream; return its SHA-256 and size."""
         digest, size = hashlib.sha256(), 0
         with self._incoming() as (file, name):
             while chunk := source.read(COPY_CHUNK):
@@ -208,31 +208,31 @@ class FileStore:
                 size += len(chunk)
                 file.write(chunk)
             file.flush()
-            return self._settle(name, digest.hexdigest()), size
+            return self._add_whole(name, digest.hexdigest()), size
 
     def put_file(self, path: Path) -> tuple[str, int]:
-        """Keep a copy of a file, return its SHA-256 and the size of what was copied."""
+        """Keep a copy of a file; return the SHA-256 and the size of the copy."""
         with path.open("rb") as source:
             return self.put_stream(source)
 
     def move_in(self, path: Path, sha256: str) -> bool:
-        """Keep a file of the same file system, which is no longer at its path then; return False if it is another."""
+        """Move a file of the same file system into the store; return False if its content is different."""
         try:
             with path.open("rb") as source:
                 found = hashlib.file_digest(source, "sha256").hexdigest()
             if found == sha256:
-                self._settle(path, sha256)
+                self._add_whole(path, sha256)
             return found == sha256
         except FileNotFoundError:
-            # The same call, repeated, may have moved it meanwhile.
+            # A repetition of the same call may have moved it meanwhile.
             if not self.has(sha256):
                 raise
             return True
 
     def clear_orphans(self, used: Collection[str], older_than: float) -> int:
-        """Remove files that are not among those and are older than that time; return how many went.
+        """Remove unused files older than this time; return how many were removed.
 
-        What was being written when its writer was killed goes too.
+        Unfinished files of a killed writer are removed as well.
         """
         gone = 0
         for incoming in self._root.glob(f"{INCOMING}*"):
@@ -258,7 +258,7 @@ class FileStore:
         finally:
             path.unlink(missing_ok=True)
 
-    def _settle(self, incoming: Path, sha256: str) -> str:
+    def _add_whole(self, incoming: Path, sha256: str) -> str:
         target = self.path(sha256)
         target.parent.mkdir(exist_ok=True)
         incoming.replace(target)

@@ -128,8 +128,8 @@ class Container:
         """Start the clock of ``startup_timeout``: the runtime is up and begins to import the app."""
         seconds = self.spec.startup_timeout_secs
         if seconds == self.spec.timeout_secs:
-            # The SDK sends the timeout if the app sets none for the start: slow imports on a loaded machine are not the
-            # fault of the app.
+            # If the app sets no timeout for the start, the SDK sends the other one. Slow imports on a loaded machine
+            # are not the app's fault.
             seconds = max(seconds, SHORTEST_STARTUP_TIMEOUT)
         if seconds:
             asyncio.get_running_loop().call_later(seconds, self._start_timed_out, seconds)

@@ -91,7 +91,7 @@ class Submitter:
         return len(self._queue)
 
     def start(self) -> None:
-        """Begin to spawn, with all that is QUEUED. Resume what an earlier thread was doing when it ended."""
+        """Begin to spawn, with all QUEUED calls. Resume the work of an ended thread."""
         self._queue.clear()
         self._backoffs.clear()
         self._wakes_at = 0.0

@@ -7,6 +7,8 @@ import os
 import platform
 from pathlib import Path
 
+from modalflow.support.linux import family
+
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -29,11 +31,7 @@ def load() -> float:
 
 def below(pid: int) -> list[int]:
     """Return the descendants of a process."""
-    found = [pid]
-    for each in found:
-        for children in Path(f"/proc/{each}/task").glob("*/children"):
-            found += [int(child) for line in _lines(children) for child in line.split()]
-    return found[1:]
+    return family(pid)[1:]
 
 
 def memory(pid: int) -> float:

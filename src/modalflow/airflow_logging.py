@@ -154,7 +154,7 @@ def _read(volume: LogVolume, relative_path: str, ti: Any) -> tuple[list[str], li
 
 def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
     """Return the place of a task instance's log under another executor; None under ModalExecutor."""
-    from modalflow.airflow_compat import is_finished, other_executor_of
+    from modalflow.airflow_compat.task_logs import is_finished, other_executor_of
 
     executor = other_executor_of(ti)
     if executor is None:
@@ -166,7 +166,7 @@ def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
         return f"{executor} runs this task on {host}, not ModalExecutor: its log is there until the task has ended"
     return (
         f"{executor} ran this task, not ModalExecutor, and its log is not on Volume {volume}: it is in {relative_path} "
-        f"below [logging] base_log_folder on {host}, and the last lines there say why it was not copied"
+        f"below [logging] base_log_folder on {host}, and its last lines have the reason"
     )
 
 
@@ -185,7 +185,7 @@ def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None
         with local.open("ab") as file:
             file.write(Line.now(str(local), text, "error").content)
     except OSError as unwritable:
-        log.error("That could not be added to %s itself: %s", local, unwritable)
+        log.error("The previous message could not be added to %s: %s", local, unwritable)
 
 
 def _is_expected(error: Exception) -> bool:
@@ -199,7 +199,7 @@ def _is_expected(error: Exception) -> bool:
 
 def _teams_of(ti: Any) -> list[str | None]:
     """Return the teams with a possible log of a task instance: its DAG's team, if any, and the general one."""
-    from modalflow.airflow_compat import team_of_dag
+    from modalflow.airflow_compat.task_logs import team_of_dag
 
     dag_id = getattr(ti, "dag_id", None)
     team = team_of_dag(dag_id) if dag_id else None
@@ -207,7 +207,7 @@ def _teams_of(ti: Any) -> list[str | None]:
 
 
 def _open(team: str | None) -> LogVolume:
-    from modalflow.airflow_compat import conf_of_team, modal_hook
+    from modalflow.airflow_compat.configuration import conf_of_team, modal_hook
     from modalflow.config.settings import Settings
     from modalflow.control_plane import connect
     from modalflow.logs.log_volume import LogVolume
@@ -219,7 +219,7 @@ def _open(team: str | None) -> LogVolume:
 
 def is_in_use() -> bool:
     """Return whether Airflow reads task logs through this module."""
-    from modalflow.airflow_compat import remote_task_log
+    from modalflow.airflow_compat.task_logs import remote_task_log
 
     return isinstance(remote_task_log(), ModalVolumeLogIO)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from modalflow.support.text import one_line
@@ -99,6 +100,15 @@ class TaskTry(NamedTuple):
         return f"{folder}/{try_log(self.try_number)}"
 
     @classmethod
+    def of_log(cls, log_path: str) -> TaskTry | None:
+        """Return the try of a log path in that layout; None for another path, or one that can be read in two ways."""
+        found = _TASK_LOG.fullmatch(log_path)
+        if found is None or any(log_path.count(name) > 1 for name in ("/run_id=", "/task_id=", "/map_index=")):
+            return None
+        ids = found["dag_id"], found["task_id"], found["run_id"]
+        return cls(*ids, int(found["map_index"] or -1), int(found["try_number"]))
+
+    @classmethod
     def read(cls, wire: object) -> TaskTry | None:
         """Return the value of a JSON list; None for null. Raises ValueError for anything else.
 
@@ -134,6 +144,33 @@ def task_log_folder(dag_id: str, task_id: str, run_id: str, map_index: int = -1)
 def try_log(try_number: int) -> str:
     """Return the folder of one try's log, below the folder of its task instance."""
     return f"attempt={try_number}.log"
+
+
+#: The names of ``try_log`` and of the folder of a mapped task instance, with their numbers.
+TRY_LOG = re.compile(r"attempt=([0-9]{1,10})\.log")
+MAP_INDEX = re.compile(r"map_index=([0-9]{1,10})")
+
+_TASK_LOG = re.compile(
+    r"dag_id=(?P<dag_id>.+)/run_id=(?P<run_id>.+)/task_id=(?P<task_id>.+?)(/map_index=(?P<map_index>\d+))?"
+    r"/attempt=(?P<try_number>\d+)\.log"
+)
+
+_LOG_PART = re.compile(r"\.log\.\d{4,}$")
+
+
+def log_file(started: datetime, writer: str) -> str:
+    """Return the name of the first file that a process adds to a log. Names sort by the time in UTC."""
+    return f"{started:%Y%m%dT%H%M%S.%f}Z-{writer}.log"
+
+
+def log_part(first: str, number: int) -> str:
+    """Return the name of a file in which a log continues, the first being number 0. Names sort by the number."""
+    return f"{first}.{number:04}" if number else first
+
+
+def is_log_part(path: str) -> bool:
+    """Return whether a file of a log continues another one."""
+    return _LOG_PART.search(path) is not None
 
 
 #: Longest file name in bytes (Linux, NAME_MAX).

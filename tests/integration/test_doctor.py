@@ -149,7 +149,7 @@ def test_a_profile_that_is_not_deployed(clinic: Clinic) -> None:
 def test_loopback_address_with_modal_itself(clinic: Clinic) -> None:
     """Containers on Modal cannot reach this machine's loopback: found before anything is asked of Modal."""
     failed = clinic.failures(MODAL_SERVER_URL="http://modal.invalid", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
-    assert "loopback address means the container itself" in failed["execution API address"]["detail"]
+    assert "loopback address is the container itself" in failed["execution API address"]["detail"]
 
 
 def test_environment_that_does_not_exist(clinic: Clinic) -> None:

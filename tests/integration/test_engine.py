@@ -17,7 +17,8 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import scheduler
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import engine as engine_module
 from modalflow.executor import modal_executor
@@ -223,7 +224,7 @@ def test_metrics_are_sent_by_the_engine(driver: Driver, monkeypatch: pytest.Monk
     def take(stat: str, *args: Any, **kwargs: Any) -> None:
         sent.setdefault(threading.current_thread().name, set()).add(stat)
 
-    stats = airflow_compat.stats()
+    stats = scheduler.stats()
     for kind in ("incr", "gauge", "timing"):
         monkeypatch.setattr(stats, kind, take)
     key = driver.submit("counted", ["true"])

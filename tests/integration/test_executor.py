@@ -112,7 +112,7 @@ def test_an_unreadable_record_of_the_deployment_holds_up_nothing(driver: Driver)
         assert "Profile 'gpu' is not deployed" in info
         assert driver.run("goes-on", ["true"])[1][0] is TaskInstanceState.SUCCESS
         second = ModalExecutor(parallelism=1)
-        with pytest.raises(ModalflowError, match=r"is malformed: .*Write it anew: `modalflow deploy`"):
+        with pytest.raises(ModalflowError, match=r"is malformed: .*Write it again: `modalflow deploy`"):
             second.start()
         second.end()
     finally:

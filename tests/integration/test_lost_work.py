@@ -91,7 +91,7 @@ def test_container_killed_where_commands_may_be_run_again(local: LocalModal, mon
         local.faults.now("kill", container=container_of(driver, key))
         state, info = driver.outcome(key)
         assert state is TaskInstanceState.SUCCESS, info
-        driver.log_has(key, "It is run again, as [modal_executor] lost_command_policy says")
+        driver.log_has(key, "It runs again because of [modal_executor] lost_command_policy")
     finally:
         driver.executor.end()
 

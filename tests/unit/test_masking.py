@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import configuration, versions
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.worker_env import masking_env
 from modalflow.names import MASKING_OPTIONS, airflow_variable
@@ -34,7 +34,7 @@ def test_every_setting_of_the_masker_travels(monkeypatch: pytest.MonkeyPatch, ex
 
 def test_a_setting_of_the_file_travels(executor: ModalExecutor) -> None:
     """Whatever it is set by, Airflow's own reader of its configuration is asked."""
-    conf = airflow_compat.own_conf()
+    conf = configuration.own_conf()
     conf.set("core", "sensitive_var_conn_names", "kennwort")
     try:
         assert masking_env(executor.conf) == {NAMES: "kennwort"}
@@ -52,7 +52,7 @@ def test_none_of_them_costs_a_new_process() -> None:
     assert environment.read_at_import(SET) == ()
 
 
-@pytest.mark.skipif(not airflow_compat.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
+@pytest.mark.skipif(not versions.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
 def test_a_teams_names_count_beside_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
     """A team cannot lose what everybody has masked; its other settings count above everybody's."""
     monkeypatch.setenv("AIRFLOW__CORE__MULTI_TEAM", "True")

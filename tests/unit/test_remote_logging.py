@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow import airflow_compat, airflow_logging
+from modalflow import airflow_logging
+from modalflow.airflow_compat import task_logs
 from modalflow.executor.remote_logging import remote_logging_env
 
 S3 = {
@@ -25,7 +26,7 @@ def test_a_bucket_of_the_deployment_reaches_the_worker(monkeypatch: pytest.Monke
 def test_a_handler_of_ones_own_reaches_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """A logging_config_class that has a REMOTE_TASK_LOG is passed on, although remote_logging is off as it must be."""
     monkeypatch.setenv("AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS", "ours.LOGGING")
-    monkeypatch.setattr(airflow_compat, "remote_task_log", lambda: object())
+    monkeypatch.setattr(task_logs, "remote_task_log", lambda: object())
     env = remote_logging_env()
     assert env["AIRFLOW__LOGGING__REMOTE_LOGGING"] == "False"
     assert env["AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"] == "ours.LOGGING"
@@ -43,5 +44,5 @@ def test_logs_on_the_volume_need_no_remote_logging(monkeypatch: pytest.MonkeyPat
 def test_a_logging_config_without_a_handler_stays_at_home(monkeypatch: pytest.MonkeyPatch) -> None:
     """What only formats the logs of Airflow's own processes need not be in a worker's image."""
     monkeypatch.setenv("AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS", "ours.LOGGING")
-    monkeypatch.setattr(airflow_compat, "remote_task_log", lambda: None)
+    monkeypatch.setattr(task_logs, "remote_task_log", lambda: None)
     assert remote_logging_env() == {"AIRFLOW__LOGGING__REMOTE_LOGGING": "False"}

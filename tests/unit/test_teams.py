@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import versions
 from modalflow.config.settings import Settings
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.worker_env import workload_env
 
-pytestmark = pytest.mark.skipif(not airflow_compat.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
+pytestmark = pytest.mark.skipif(not versions.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
 
 URL = "https://airflow.example.com/execution/"
 BUNDLES = '[{"name": "ours", "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle", "kwargs": {}}]'

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import modalflow
 from modalflow.config.variables import LONGEST_ENVIRONMENT, LONGEST_VARIABLE, check, problem, size, whole_size
 from modalflow.errors import ConfigError
-from modalflow.worker.zygote.processes import most_for_variables
+from modalflow.support.linux import most_for_variables
 
 
 def starts(variables: dict[str, str]) -> bool:

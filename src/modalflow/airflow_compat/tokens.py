@@ -14,7 +14,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION, own_conf
+from modalflow.airflow_compat.configuration import own_conf
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION
 from modalflow.errors import ModalflowError
 from modalflow.support.described import describe
 

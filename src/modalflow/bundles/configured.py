@@ -46,7 +46,7 @@ def read(listed: str) -> list[Configured]:
     try:
         bundles: Any = json.loads(listed)
     except ValueError as error:
-        raise ConfigError(_OPTION, listed, f"JSON, which this is not: {error}") from error
+        raise ConfigError(_OPTION, listed, f"valid JSON: {error}") from error
     if not isinstance(bundles, list) or not all(isinstance(each, dict) and each.get("name") for each in bundles):
         raise ConfigError(_OPTION, listed, "a JSON list of objects with name, classpath and kwargs")
     return [

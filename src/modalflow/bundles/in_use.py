@@ -29,8 +29,8 @@ def versions_in_use() -> Mapping[str, set[str]]:
             rows = session.execute(query).all()
     except Exception as error:
         raise BundleError(
-            f"Airflow's database does not tell which versions DAG runs need ({describe(error)}), and "
-            "none is removed without that. Run this where the scheduler runs."
+            f"Cannot read the versions of DAG runs from Airflow's database ({describe(error)}), so no version is "
+            "removed. Run this on the scheduler's machine."
         ) from error
     found: defaultdict[str, set[str]] = defaultdict(set)
     for bundle, version in rows:

@@ -103,7 +103,7 @@ class Manifest:
     def read(cls, content: bytes, version: str) -> Manifest:
         """Read ``content`` as the manifest of ``version``. Raises BundleError for any other content."""
         if digest(content) != version:
-            raise BundleError(f"What is stored as DAG version {version} is something else. Ship it again.")
+            raise BundleError(f"The stored DAG version {version} has other content. Ship it again.")
         try:
             wire: Any = json.loads(content)
             known = wire["format"]

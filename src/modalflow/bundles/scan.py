@@ -59,7 +59,7 @@ class Folder:
         size = 0
         for path, found in _walk(root, root, "", ()):
             if len(known) == MOST_FILES:
-                raise BundleError(f"{self.path} has more than {MOST_FILES} files. Give a folder that has DAGs only.")
+                raise BundleError(f"{self.path} has more than {MOST_FILES} files. Use a folder with only DAGs.")
             known[path] = self._look_at(root, path, found, now)
             size += known[path].file.size
             if size > LARGEST_FOLDER:
@@ -111,7 +111,7 @@ def _resolved(folder: Path) -> Path:
 def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[tuple[str, os.stat_result]]:
     """Yield every file below ``folder`` to ship, with links within ``root``: path, file status."""
     if (real := folder.resolve()) in above:
-        raise BundleError(f"{folder} is a link to a folder that it is in. Remove it.")
+        raise BundleError(f"{folder} is a link to one of its own parent folders. Remove it.")
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -125,8 +125,8 @@ def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Ite
             continue
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
             raise BundleError(
-                f"{entry.path} is a link to {Path(entry.path).readlink()}, which is outside of {root}: a task would "
-                "not find it. Put the file there instead of the link."
+                f"{entry.path} is a link to {Path(entry.path).readlink()}, outside of {root}: a task would "
+                "not find it. Replace the link by the file."
             )
         try:
             found = entry.stat()

@@ -74,7 +74,7 @@ class Store:
             return str(json.loads(self.files.read(f"{_BUNDLES}/{folder}/current"))["bundle"])
         except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             raise BundleError(
-                f"Volume {self.name} does not say which DAG bundle is in its folder {_BUNDLES}/{folder} ({error!r}). "
+                f"Volume {self.name} does not name the DAG bundle in its folder {_BUNDLES}/{folder} ({error!r}). "
                 "Run `modalflow sync`."
             ) from error
 
@@ -87,7 +87,7 @@ class Store:
             return None
         except (KeyError, TypeError, ValueError) as error:
             raise BundleError(
-                f"What is stored on Volume {self.name} as the current version of DAG bundle {bundle!r} is malformed "
+                f"The current version of DAG bundle {bundle!r} on Volume {self.name} is malformed "
                 f"({describe(error)}). Run `modalflow sync`."
             ) from error
         if not is_version(pointer.version):
@@ -98,8 +98,8 @@ class Store:
         """Return a version's files. Raises UnknownVersionError if it was never shipped, or removed."""
         if not is_version(version):
             raise UnknownVersionError(
-                f"{version!r} is no version of DAG bundle {bundle!r}: expected 64 hexadecimal digits. A DAG run that "
-                "was made while this was another kind of bundle runs when it is cleared with the latest version."
+                f"{version!r} is not a version of DAG bundle {bundle!r}: expected 64 hexadecimal digits. If the DAG "
+                "run is older than this kind of bundle, clear it with the latest version."
             )
         try:
             return Manifest.read(self.files.read(f"{_folder(bundle)}/versions/{version}"), version)

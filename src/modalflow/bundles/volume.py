@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.dag_processing.bundles.base import BaseDagBundle
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat.configuration import conf_with_providers, modal_hook, own_conf
+from modalflow.airflow_compat.dag_bundles import bundle_version
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
 from modalflow.errors import BundleError
@@ -40,7 +41,7 @@ class ModalVolumeDagBundle(BaseDagBundle):
         self, *, path: str | None = None, app: str = "", environment: str = "", conn_id: str = "", **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self._folder = Folder(Path(path or airflow_compat.own_conf().get("core", "dags_folder")).expanduser())
+        self._folder = Folder(Path(path or own_conf().get("core", "dags_folder")).expanduser())
         self._app, self._environment, self._conn_id = app, environment, conn_id
         # Airflow parses a copy: the folder itself may be ahead of Airflow's version.
         self._copy = Folder(self.base_dir / "current")
@@ -63,9 +64,9 @@ class ModalVolumeDagBundle(BaseDagBundle):
     def get_current_version(self) -> Any:
         """Return the version at ``path``: a hash of all its files."""
         if self.version:
-            return airflow_compat.bundle_version(self.version)
+            return bundle_version(self.version)
         manifest = self._shipped or self._copy.manifest()
-        return airflow_compat.bundle_version(manifest.version)
+        return bundle_version(manifest.version)
 
     def refresh(self) -> None:
         """Ship the folder's current files. After an error, the version stays unchanged."""
@@ -77,8 +78,8 @@ class ModalVolumeDagBundle(BaseDagBundle):
     def _ship(self) -> None:
         if APP_VARIABLE in os.environ:
             raise BundleError(
-                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, and this is a container of "
-                "the worker's: it has the versions that its tasks need. Ship it from the host."
+                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, but this is a worker's "
+                "container, with only the versions of its tasks. Ship it from the host."
             )
         from modalflow.bundles.shipping import undisturbed
         from modalflow.bundles.trees import follow
@@ -104,11 +105,11 @@ class ModalVolumeDagBundle(BaseDagBundle):
         from modalflow.config.settings import Settings
         from modalflow.control_plane import connect
 
-        settings = Settings.read(airflow_compat.conf_with_providers("modal_executor"))
+        settings = Settings.read(conf_with_providers("modal_executor"))
         control_plane = connect(
             conn_id=self._conn_id or settings.conn_id,
             environment=self._environment or settings.environment,
-            hook=airflow_compat.modal_hook,
+            hook=modal_hook,
         )
         return open_store(Names(self._app or settings.app_name), **control_plane.scope())
 

@@ -107,7 +107,7 @@ class ModalStack:
             self.control_plane_is_gone = True
             self._say(f"the local control plane has ended ({how}), and every container with it; the last it wrote:")
             self._say(self.local.stderr() or "(nothing)")
-            self._say("Airflow notices within a minute that the tasks in them no longer report")
+            self._say("Airflow notices the missing reports of their tasks within a minute")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
         """Return every task instance of a DAG run, with the control plane's record of its function call."""
@@ -135,7 +135,7 @@ class ModalStack:
             # Only checked: LocalModal reaps the process.
             end = os.waitid(os.P_PID, self.local.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return "nobody knows how"
+            return "for an unknown reason"
         if end is None:
             return ""
         return describe_exit(end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status)

@@ -80,7 +80,7 @@ def seconds(first: datetime | None, last: datetime | None) -> str:
 
 def table(rows: Iterable[Row]) -> Table:
     """Return the table at the end of the demo."""
-    result = Table(title="Every task, and where it ran", title_justify="left", header_style="bold")
+    result = Table(title="All tasks and their containers", title_justify="left", header_style="bold")
     result.add_column("task")
     result.add_column("state")
     result.add_column("try", justify="right")

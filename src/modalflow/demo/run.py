@@ -158,13 +158,13 @@ def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
     console.print()
     console.print(table(rows))
     if troubles := stack.airflow.api.troubles(DEMO_DAG, run_id):
-        console.print("\n[bold]What Airflow says of tries that were cut short[/]")
+        console.print("\n[bold]Airflow's reasons for interrupted tries[/]")
         for trouble in troubles:
             console.print(f"  {trouble}", markup=False, highlight=False, soft_wrap=True)
     if stack.control_plane_is_gone:
         console.print("\nThe logs of the tasks were on one of its Volumes, and are gone with it.\n")
         left = ", ".join(row.instance.label for row in rows if row.problems(EXPECTED_SKIPPED))
-        return [f"the local control plane ended during the run; tasks that did not succeed: {left or 'none'}"]
+        return [f"the local control plane ended during the run; unsuccessful tasks: {left or 'none'}"]
     shown = [row.instance for row in rows if row.instance.state == "failed"]
     shown = shown or [row.instance for row in rows if row.instance.task_id == SHOWN_TASK]
     for instance in shown[:3]:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from modalflow.emulator.local import STOP_SECONDS, Address, launch
 from modalflow.emulator.options import Options
+from modalflow.support import linux
 
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -164,13 +165,10 @@ def _end(daemon: Daemon, how: signal.Signals, seconds: float) -> bool:
 
 def _birth(pid: int) -> str:
     """Return the start time of a process, "" if there is none or only a zombie."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "" if Path("/proc/self/stat").exists() else _birth_without_proc(pid)
-    # The name, in parentheses, may hold any character; after it come the state, …, and, as the 20th field, the time.
-    after_name = status.rpartition(")")[2].split()
-    return "" if after_name[0] == "Z" else after_name[19]
+    process = linux.read(pid)
+    if process is None:
+        return "" if linux.read("self") is not None else _birth_without_proc(pid)
+    return "" if process.is_zombie else str(process.started)
 
 
 def _birth_without_proc(pid: int) -> str:

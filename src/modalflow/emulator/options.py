@@ -66,7 +66,7 @@ class Options:
     faults: Sequence[str] = _option(
         (), "Fault to inject, e.g. 'FunctionMap:unavailable,p=0.1'. Repeatable.", flag="--fault", many=True
     )
-    fault_seed: int = _option(0, "The same seed gives the same faults.")
+    fault_seed: int = _option(0, "Seed of the faults. The same seed gives the same faults.")
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
     token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
     token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})

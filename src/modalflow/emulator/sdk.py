@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.support import forks as forks
+from modalflow.support import replaced_in_sdk as rows
+from modalflow.support.replaced import assign
 
 #: Seconds for a switch on the SDK's event loop, which waits for no network.
 EXCHANGE_SECONDS = 30.0
@@ -65,7 +67,7 @@ def check() -> None:
         raise RuntimeError(
             f"The LocalModal at {_stack[-1].url} is the SDK's default server, started by thread {owner.name!r}. The "
             "SDK has one default for the whole process: stop that one first, or start this one as "
-            "LocalModal(as_default=False) and use it from a process that gets its `env`."
+            "LocalModal(as_default=False) and use it from a process with its `env`."
         )
 
 
@@ -117,11 +119,11 @@ def _remember(variables: Mapping[str, str]) -> None:
     old = dead.variables if dead else {}
     _before = DefaultServer(variables={name: old.get(name) if dead else os.environ.get(name) for name in variables})
     module = _loaded("modal.config")
-    _before.config = {name: getattr(module, name) for name in _CONFIG} if module else None
+    _before.config = {row.attribute: getattr(module, row.attribute) for row in _CONFIG} if module else None
 
 
 #: The variables that modal.config sets when it is imported.
-_CONFIG = ("user_config_path", "_user_config", "_profile")
+_CONFIG = (rows.CONFIG_PATH, rows.USER_CONFIG, rows.PROFILE)
 
 
 def _blank_config() -> dict[str, Any]:
@@ -140,13 +142,14 @@ def _apply(new: DefaultServer) -> None:
     if module is None:
         return
     if new.config is not None:
-        for name, value in new.config.items():
-            setattr(module, name, value)
+        for row in _CONFIG:
+            assign(row, module, new.config[row.attribute])
         return
     # The SDK was imported while a LocalModal was the default: read the configuration of the user now.
-    module.user_config_path = os.environ.get("MODAL_CONFIG_PATH") or str(Path("~/.modal.toml").expanduser())
-    module._user_config = module._read_user_config()
-    module._profile = os.environ.get("MODAL_PROFILE") or module._config_active_profile()
+    config_path = os.environ.get("MODAL_CONFIG_PATH") or str(Path("~/.modal.toml").expanduser())
+    assign(rows.CONFIG_PATH, module, config_path)
+    assign(rows.USER_CONFIG, module, module._read_user_config())
+    assign(rows.PROFILE, module, os.environ.get("MODAL_PROFILE") or module._config_active_profile())
 
 
 # --- the SDK's default client ---
@@ -169,7 +172,8 @@ def _exchange(old: DefaultServer, new: DefaultServer) -> None:
 
 def _exchange_now(old: DefaultServer, new: DefaultServer) -> None:
     client_class = _client_class()
-    old.client, client_class._client_from_env = client_class._client_from_env, new.client
+    old.client = client_class._client_from_env
+    assign(rows.DEFAULT_CLIENT, client_class, new.client)
     getattr(_loaded("modal._environments"), "ENVIRONMENT_CACHE", {}).clear()
     _apply(new)
     if old.client is not None:
@@ -190,7 +194,7 @@ def _dehydrate_handles(client: Any) -> None:
             state = vars(found)
             if state.get("_client") is client and state.get("_hydrate_lazily"):
                 # Its client stays, for a call that another thread may make at this moment.
-                found._is_hydrated = False
+                assign(rows.IS_HYDRATED, found, False)
 
 
 def _release(client: Any) -> None:
@@ -201,15 +205,15 @@ def _release(client: Any) -> None:
     async def release() -> None:
         if (unregister := getattr(client, "_shutdown_unregister", None)) is not None:
             unregister()
-            client._shutdown_unregister = None
+            assign(rows.CLIENT_UNREGISTER, client, None)
         # Before modal 1.6 the client can only be closed.
         await (client._release_connections() if hasattr(client, "_release_connections") else client._close())
-        client._closed = False
+        assign(rows.CLIENT_CLOSED, client, False)
 
     held = _client_class()._client_from_env
     _on_loop_of_sdk(release)
     # Both ways also remove the default client.
-    _client_class()._client_from_env = held
+    assign(rows.DEFAULT_CLIENT, _client_class(), held)
 
 
 def _on_loop_of_sdk(make: Callable[[], Coroutine[Any, Any, None]]) -> bool:
@@ -243,7 +247,7 @@ def _guard() -> None:
         return await original(self, server_url)
 
     get_channel.of_modalflow = True  # type: ignore[attr-defined]
-    client_class._get_channel = get_channel
+    assign(rows.GET_CHANNEL, client_class, get_channel)
 
 
 def _refusal(url: str) -> str:

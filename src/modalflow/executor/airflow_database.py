@@ -91,7 +91,7 @@ class AirflowDatabase:
             try:
                 yield ti.key, Answer(Standing.WAITING, self._order_of(ti))
             except Exception as error:  # One task that cannot be made anew is no reason to leave the others.
-                log.exception("%s could not be made anew", ti)
+                log.exception("The workload of %s could not be created again", ti)
                 yield ti.key, Answer(Standing.WAITING, problem=describe(error))
 
 

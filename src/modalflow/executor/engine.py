@@ -19,7 +19,8 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import scheduler
 from modalflow.config.settings import Settings
 from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.lifecycle.adopter import Adopter
@@ -83,7 +84,7 @@ class Engine:
         self._loop = asyncio.new_event_loop()
         self._chores = Chores(CHORES, self._spawn)
         self._cleaning = Chores(CLEANING, self._spawn)
-        self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
+        self._metrics = Metrics(scheduler.stats, team=identity.team if identity else "")
         self._tracker = Tracker(
             f"executor-{uuid.uuid4().hex[:16]}",
             policy,
@@ -145,9 +146,7 @@ class Engine:
         try:
             self._ready.result(self._settings.connect_timeout)
         except FutureTimeoutError:
-            log.error(
-                "Modal has not answered within %s s; workloads wait until it does", self._settings.connect_timeout
-            )
+            log.error("Modal did not answer within %s s; workloads wait until it does", self._settings.connect_timeout)
         except ControlPlaneUnreachableError as error:
             log.error("%s Workloads wait until it answers.", error)
 
@@ -242,7 +241,7 @@ class Engine:
             self._loop.run_until_complete(self._main())
             self._stopped = True
         except BaseException as error:
-            log.exception("The engine's thread ends; what is submitted waits until it is started again")
+            log.exception("The engine's thread ends; new workloads wait until it is started again")
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 from airflow.executors.base_executor import BaseExecutor
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat, airflow_logging, control_plane
-from modalflow.airflow_compat import tokens
+from modalflow import airflow_logging, control_plane
+from modalflow.airflow_compat import configuration, scheduler, task_logs, tokens
 from modalflow.config.settings import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.airflow_database import AirflowDatabase
@@ -70,7 +70,7 @@ def _is_told(news: News) -> bool:
     return news.kind is not NewsKind.OVER and (news.entry is None or not is_untold(news.entry))
 
 
-class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
+class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
     """Runs every Airflow workload as one call of a deployed Modal Function.
 
     ``start`` raises what is wrong with the configuration, each error naming the setting and how to mend it. After
@@ -106,18 +106,18 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = self._workload_env(settings)
         self._bundles = local_bundles(
-            airflow_compat.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
+            configuration.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
         )
         # Under a scheduler alone is there a database of Airflow's at hand, and a reason to ask it.
         database = AirflowDatabase(self._order_again) if self.job_id is not None else None
-        queue = airflow_compat.default_queue(self.conf)
+        queue = configuration.default_queue(self.conf)
         self._engines[""] = engine = Engine(settings, self._open_remote, self._identity(), database, queue)
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)
-        if airflow_compat.remote_task_log() is None:
+        if task_logs.remote_task_log() is None:
             self.log.warning(
-                "Airflow will not show the log of a task that has ended, because no remote task log is configured. Set "
+                "Airflow will not show the logs of ended tasks, because no remote task log is configured. Set "
                 "[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG for every Airflow component."
             )
 
@@ -134,14 +134,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
 
     def _order_again(self, ti: TaskInstance) -> Order:
         """The order of a task instance whose scheduler died. Not called on the scheduler's thread."""
-        return order_of_workload(airflow_compat.task_workload(ti, self), ti.key, None, self._env)
+        return order_of_workload(scheduler.task_workload(ti, self), ti.key, None, self._env)
 
     def _open_remote(self) -> Remote:
         return Remote(self._control_plane(), self.settings.names)
 
     def _control_plane(self) -> control_plane.ControlPlane:
         return control_plane.connect(
-            conn_id=self.settings.conn_id, environment=self.settings.environment, hook=airflow_compat.modal_hook
+            conn_id=self.settings.conn_id, environment=self.settings.environment, hook=configuration.modal_hook
         )
 
     def _identity(self) -> Identity:
@@ -183,19 +183,19 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         try:
             super().heartbeat()
         except Exception:
-            self.log.exception("The heartbeat went wrong; the next one goes on")
+            self.log.exception("The heartbeat failed; the next one continues")
         # The scheduler saves them next, letting go of each before SQLAlchemy, which has weak references only, reads it.
         self._unsaved_events = list(self._task_event_logs)
 
     def _process_workloads(self, workloads: Sequence[Any]) -> None:
         orders = []
         for workload in workloads:
-            key = airflow_compat.workload_key(self, workload)
-            for queued in airflow_compat.queued_workloads(self):
+            key = scheduler.workload_key(self, workload)
+            for queued in scheduler.queued_workloads(self):
                 queued.pop(key, None)
             self.running.add(key)
             try:
-                work_id = airflow_compat.pre_assigned_id(self, workload)
+                work_id = scheduler.pre_assigned_id(self, workload)
                 workload = in_its_bundle(workload, self._bundles)
                 orders.append(order_of_workload(workload, key, work_id, self._env))
             except Exception as error:
@@ -312,7 +312,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         try:
             if _is_told(news):
                 if key in self.running or key not in self.event_buffer:
-                    airflow_compat.tell_failed(self, key, own_failure(error, "reporting its end to Airflow"))
+                    scheduler.report_failed(self, key, own_failure(error, "reporting its end to Airflow"))
             else:
                 self.running.discard(key)
         except Exception:  # There is nothing left to try.
@@ -321,7 +321,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
     def _tell_again(self, news: News) -> None:
         """Airflow took no notice of a failure; unless the key is in use again, that is all there is to say of it."""
         key: Any = news.key
-        if key not in self.running and not any(key in queued for queued in airflow_compat.queued_workloads(self)):
+        if key not in self.running and not any(key in queued for queued in scheduler.queued_workloads(self)):
             self.fail(key, news.reason)
 
     def _tell(self, news: News) -> None:
@@ -333,14 +333,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         if news.kind is NewsKind.FAILED:
             self._tell_failed(key, news.reason or "It failed without a reason")
         elif not _is_told(news):
-            airflow_compat.let_go(self, key)
+            scheduler.release(self, key)
         else:
             self.success(key, external_id(news.work_id, news.function_call_id))
 
     def _tell_failed(self, key: Any, reason: str) -> None:
         reason = clean(reason, STORED)
         self.log_task_event(event=FAILED_EVENT, extra=reason, ti_key=key)
-        airflow_compat.tell_failed(self, key, reason)
+        scheduler.report_failed(self, key, reason)
 
     def log_task_event(self, *, event: str, extra: str, ti_key: Any) -> None:
         """As BaseExecutor's, with text that every database takes. Airflow's event log is no reason to fail anything."""
@@ -357,7 +357,7 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         A final state that someone else decides on (for a task without a heartbeat, say) also ends the function call.
         """
         if remove_running and self._origins.pop(key, None) is not None and self._engine is not None:
-            self._engine.end_call(key, f"it is {state} there, without this executor having said so")
+            self._engine.end_call(key, f"it is {state} there, without a report of this executor")
         super().change_state(key, state, None if info is None else clean(info, STORED), remove_running)
 
     def revoke_task(self, *, ti: TaskInstance) -> None:
@@ -369,9 +369,9 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         self._let_go(key, "the connection test took too long")
 
     def _let_go(self, key: Any, reason: str) -> None:
-        for queued in airflow_compat.queued_workloads(self):
+        for queued in scheduler.queued_workloads(self):
             queued.pop(key, None)
-        airflow_compat.let_go(self, key)
+        scheduler.release(self, key)
         if self._origins.pop(key, None) is not None and self._engine is not None:
             self._engine.end_call(key, reason)
 
@@ -382,14 +382,14 @@ class ModalExecutor(airflow_compat.ExecutorCompat, BaseExecutor):
         id: nothing on Modal can be known by it."""
         if self._engine is None:
             return tis
-        airflow_compat.load_for_adoption(tis)
+        scheduler.load_for_adoption(tis)
         adoptions = []
         unknown = []
         for ti in tis:
             adoption = adoption_of(ti)
             if adoption is None:
                 unknown.append(ti)
-            elif not any(adoption.key in queued for queued in airflow_compat.queued_workloads(self)):
+            elif not any(adoption.key in queued for queued in scheduler.queued_workloads(self)):
                 self.running.add(ti.key)
                 self._origins[adoption.key] = adoption.work_id
                 adoptions.append(adoption)

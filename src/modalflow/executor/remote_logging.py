@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modalflow import airflow_compat, airflow_logging
+from modalflow import airflow_logging
+from modalflow.airflow_compat import configuration, task_logs
 
 _SWITCH = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 _CLASS = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
@@ -38,13 +39,13 @@ _SECTIONS = (
 def remote_logging_env() -> Mapping[str, str]:
     """The variables; where task logs are to be on the logs Volume alone, the one that says so."""
     # Of Airflow as a whole: no team has a logging of its own.
-    conf: Any = airflow_compat.own_conf()
+    conf: Any = configuration.own_conf()
     is_remote = conf.getboolean("logging", "remote_logging", fallback=False)
     own_class = conf.get("logging", "logging_config_class", fallback="") or ""
     # Only of a class can it be told, and only that has been loaded already when Airflow started.
     if own_class and airflow_logging.is_in_use():
         return {_SWITCH: "False"}
-    if not is_remote and not (own_class and airflow_compat.remote_task_log() is not None):
+    if not is_remote and not (own_class and task_logs.remote_task_log() is not None):
         return {_SWITCH: "False"}
     env = {_SWITCH: str(is_remote), **dict(_set(conf))}
     if own_class:

@@ -10,7 +10,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import configuration
 from modalflow.config import variables
 from modalflow.config.settings import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
@@ -24,22 +25,22 @@ _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     """The variables, above those that the user wants there; ConfigError where no container could report to Airflow."""
     url = settings.execution_api_url or execution_api_url(
-        "[core] execution_api_server_url", airflow_compat.execution_api_server_url(conf)
+        "[core] execution_api_server_url", configuration.execution_api_server_url(conf)
     )
     if control_plane.is_loopback(url) and not control_plane.is_local():
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL that containers on Modal can reach; a loopback address means the container itself there",
+            "a URL within reach of containers on Modal; there, a loopback address is the container itself",
         )
     env = {
         **masking_env(conf),
         **api_client_env(conf),
         **settings.worker_env,
-        **airflow_compat.names_of_executors(),
+        **configuration.executor_variables(),
         **remote_logging_env(),
         _URL: url,
-        _BUNDLES: airflow_compat.dag_bundle_config(conf),
+        _BUNDLES: configuration.dag_bundle_config(conf),
     }
     variables.check("the environment of every workload", env)
     return env
@@ -64,10 +65,10 @@ def masking_env(conf: Any) -> Mapping[str, str]:
     set_here = {
         airflow_variable(section, option): value
         for section, option in MASKING_OPTIONS
-        if (value := airflow_compat.setting_if_set(conf, section, option)) is not None
+        if (value := configuration.setting_if_set(conf, section, option)) is not None
     }
     names = airflow_variable("core", "sensitive_var_conn_names")
-    everybody = airflow_compat.setting_if_set(airflow_compat.own_conf(), "core", "sensitive_var_conn_names")
+    everybody = configuration.setting_if_set(configuration.own_conf(), "core", "sensitive_var_conn_names")
     if everybody and set_here.get(names) != everybody:
         set_here[names] = f"{everybody},{set_here[names]}" if set_here.get(names) else everybody
     return set_here
@@ -81,7 +82,7 @@ def api_client_env(conf: Any) -> Mapping[str, str]:
     """
     found = {}
     for section, option in API_CLIENT_OPTIONS:
-        value = airflow_compat.setting_if_set(conf, section, option)
+        value = configuration.setting_if_set(conf, section, option)
         if value is None:
             value = os.environ.get(airflow_variable(section, option))
         if value is not None:

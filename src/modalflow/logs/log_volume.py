@@ -7,7 +7,6 @@ the scheduler's thread.
 from __future__ import annotations
 
 import io
-import json
 import re
 import threading
 import time
@@ -23,10 +22,11 @@ from modal import exception
 
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import CredentialsError
-from modalflow.names import DEPLOYMENT_FILE, Names, stored_log_path
+from modalflow.logs.log_format import log_line
+from modalflow.names import DEPLOYMENT_FILE, Names, is_log_part, log_file, stored_log_path
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import words_of
-from modalflow.support.text import STORED, clean, one_line
+from modalflow.support.text import one_line
 
 #: Longest wait of a log's reader for Modal, in seconds.
 READ_TIMEOUT = 20.0
@@ -40,9 +40,6 @@ KEPT_TEXT = 64 << 20
 #: Seconds for which a text stays cached in any case. Otherwise, each read of a very long log would drop the beginning
 #: of the next read.
 _IN_USE = 60.0
-
-#: A log goes on in such files; see worker.parts.
-_PART = re.compile(r"\.log\.\d{4,}$")
 
 #: Airflow writes the log of a trigger beside the task's; both are parts of one log here.
 _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
@@ -60,9 +57,7 @@ class Line:
     def now(cls, log_path: str, text: str, level: str) -> Line:
         """Return a line with the current time."""
         now = datetime.now(UTC)
-        event = clean(text, STORED)
-        line = {"timestamp": now.isoformat(), "level": level, "event": event, "logger": "modalflow.executor"}
-        return cls(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
+        return cls(log_path, log_file(now, "executor"), log_line(level, text, "modalflow.executor", now))
 
 
 class _Kept:
@@ -120,7 +115,7 @@ class LogVolume:
             for file, coming in [(file, pool.submit(self._text, file)) for file in files]:
                 rest = f"the log from {file.path} on"
                 texts.append(coming.result(max(0.0, deadline - time.monotonic())))
-                if not _PART.search(file.path):
+                if not is_log_part(file.path):
                     sources.append(one_line(f"modal://{self.name}/{file.path}"))
             return sources, texts
         except FutureTimeoutError:

@@ -28,7 +28,7 @@ PATIENCE = 30.0
 def airflow_conf() -> Any | None:
     """This machine's Airflow configuration; None where Airflow is not installed."""
     try:
-        from modalflow.airflow_compat import conf_with_providers
+        from modalflow.airflow_compat.configuration import conf_with_providers
     except ImportError:
         return None
     return conf_with_providers(SECTION)
@@ -123,7 +123,7 @@ def open_site(settings: Settings) -> Site:
 
 def _hook() -> Hook | None:
     try:
-        from modalflow.airflow_compat import modal_hook
+        from modalflow.airflow_compat.configuration import modal_hook
     except ImportError:
         return None
     return modal_hook

@@ -25,7 +25,7 @@ def of_airflow(conf: Any | None) -> tuple[list[Configured], str]:
     """Return the DAG bundles of this machine's Airflow, and its ``[core] dags_folder``; none without Airflow."""
     if conf is None:
         return [], ""
-    from modalflow.airflow_compat import dag_bundle_config
+    from modalflow.airflow_compat.configuration import dag_bundle_config
 
     return configured.read(dag_bundle_config(conf)), conf.get("core", "dags_folder", fallback="") or ""
 

@@ -16,7 +16,7 @@ from modal import exception
 
 from modalflow.errors import ModalflowError
 from modalflow.logs.log_volume import LogVolume
-from modalflow.names import stored_log_path, task_log_folder, try_log
+from modalflow.names import MAP_INDEX, TRY_LOG, stored_log_path, task_log_folder, try_log
 from modalflow.operations.inventory import RUNNING, take_inventory
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
@@ -112,10 +112,10 @@ def find(site: Site, target: Target) -> TaskLog:
     index = -1 if target.map_index is None else target.map_index
     folder = stored_log_path(task_log_folder(target.dag_id, target.task_id, target.run_id, index))
     names = _names(site, folder)
-    tries = _numbers(r"attempt=([0-9]{1,10})\.log", names)
+    tries = _numbers(TRY_LOG, names)
     if target.try_number in tries or (target.try_number is None and tries):
         return TaskLog(site, f"{folder}/{try_log(target.try_number or tries[-1])}")
-    indexes = _numbers(r"map_index=([0-9]{1,10})", names)
+    indexes = _numbers(MAP_INDEX, names)
     if indexes and target.map_index is None:
         raise NothingMatchesError(f"{target.label} is mapped: name one with --map-index ({_listed(indexes)}).")
     if waiting := _under_way(site, target):
@@ -165,9 +165,9 @@ def _names(site: Site, folder: str) -> list[str]:
     return [str(each.path).rstrip("/").rpartition("/")[2] for each in found]
 
 
-def _numbers(pattern: str, names: Iterable[str]) -> list[int]:
+def _numbers(pattern: re.Pattern[str], names: Iterable[str]) -> list[int]:
     """Return the numbers in matching names. A container can put other names on the Volume."""
-    return sorted(int(found[1]) for name in names if (found := re.fullmatch(pattern, name)))
+    return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
 
 
 def _listed(numbers: list[int]) -> str:

@@ -239,22 +239,22 @@ class Deployment:
         except (KeyError, TypeError, ValueError) as error:
             shown = one_line(describe(error))
             raise MalformedMessageError(
-                f"The record of the deployed worker is malformed: {shown}. Write it anew: `modalflow deploy`."
+                f"The record of the deployed worker is malformed: {shown}. Write it again: `modalflow deploy`."
             ) from error
 
     def _check_types(self) -> None:
         mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)
         nested = (*self.facts.values(), *self.granted.values()) if all(isinstance(m, dict) for m in mappings) else ()
         if not all(isinstance(each, dict) for each in (*mappings, *nested)):
-            raise TypeError("what should be an object is none")
+            raise TypeError("expected an object")
         of_texts = (self.bundles, self.volumes, self.packages, self.env)
         if not all(isinstance(value, str) for mapping in of_texts for value in mapping.values()):
-            raise TypeError("what should be a text is none")
+            raise TypeError("expected a text")
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError("what should be a list is none")
+        raise TypeError("expected a list")
     return tuple(_plain_text(each) for each in value)
 
 

@@ -69,7 +69,7 @@ def _text_of(error: BaseException) -> str:
             return f"there is no key {error.args[0]!r}"
         text = str(error).strip()
     except Exception as failure:  # noqa: BLE001  Any class can have a __str__ or __repr__ that raises anything.
-        return f"its text cannot be read, because that raises {type(failure).__name__}"
+        return f"its text cannot be read, because this raises {type(failure).__name__}"
     if isinstance(error, OSError) and text.isdecimal() and len(text) < len("9999"):
         return f"{os.strerror(int(text))} ({text})"
     return "" if text in ("()", "None") else text

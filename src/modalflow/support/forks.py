@@ -21,6 +21,9 @@ from collections.abc import Callable, Hashable
 from importlib import import_module
 from typing import Any, TypeVar
 
+from modalflow.support import replaced_in_sdk as rows
+from modalflow.support.replaced import ReplacedName, assign
+
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
@@ -113,12 +116,12 @@ def _ignored(loop: Any, context: dict[str, Any]) -> None:
 
 
 def _forget_state_of_sdk() -> None:
-    for module, owner, name, fresh in _STATE_OF_SDK:
-        holder = _sdk(module, owner)
+    for row, fresh in _STATE_OF_SDK:
+        holder = row.owner_if_loaded()
         # An SDK without the name has no such state: it differs between versions.
-        if holder is not None and hasattr(holder, name):
-            _inherited.append(getattr(holder, name))
-            setattr(holder, name, fresh())
+        if holder is not None and hasattr(holder, row.attribute):
+            _inherited.append(getattr(holder, row.attribute))
+            assign(row, holder, fresh())
     # Other modules have imported this one by name.
     environments = _sdk("modal._environments", "ENVIRONMENT_CACHE")
     if environments is not None:
@@ -134,20 +137,16 @@ def _no_output() -> Any:
     return _sdk("modal._output.manager", "_DISABLED_OUTPUT_MANAGER")
 
 
-_STATE_OF_SDK: tuple[tuple[str, str, str, Callable[[], Any]], ...] = (
-    # The default client, and the lock of another thread's creation of one.
-    ("modal.client", "_Client", "_client_from_env", _nothing),
-    ("modal.client", "_Client", "_client_from_env_lock", _nothing),
-    # The HTTP session of all transfers of files. Its attribute stays until the next session replaces it.
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session", _nothing),
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session_active", bool),
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_shutdown_unregister", _nothing),
-    # A display, refreshed by a thread under a lock.
-    ("modal._output.manager", "", "_current_output_manager", _no_output),
-    # Held while classes are pickled.
-    ("modal._vendor.cloudpickle", "", "_DYNAMIC_CLASS_TRACKER_LOCK", threading.Lock),
+_STATE_OF_SDK: tuple[tuple[ReplacedName, Callable[[], Any]], ...] = (
+    (rows.DEFAULT_CLIENT, _nothing),
+    (rows.DEFAULT_CLIENT_LOCK, _nothing),
+    (rows.HTTP_SESSION, _nothing),
+    (rows.HTTP_SESSION_ACTIVE, bool),
+    (rows.HTTP_UNREGISTER, _nothing),
+    (rows.OUTPUT_MANAGER, _no_output),
+    (rows.PICKLE_LOCK, threading.Lock),
 )
-"""Of modal 1.5.0 to 1.6.4: module, class in it (or "" for the module itself), attribute, factory of its new value."""
+"""The state of modal 1.5.0 to 1.6.4, and for each name a function that makes its fresh value."""
 
 
 def _sdk(module: str, name: str) -> Any:

@@ -110,7 +110,7 @@ def test_what_is_missing_or_damaged_is_said(store: Store, files: MemoryFiles, tm
     manifest = ship(store, B, Folder(write(tmp_path / "dags", {"a.py": "a", "b.py": "b"}))).manifest
     with pytest.raises(UnknownVersionError, match=r"modalflow-dags has no version 0{64}.*latest version"):
         store.manifest(B, "0" * 64)
-    with pytest.raises(UnknownVersionError, match="no version of DAG bundle"):
+    with pytest.raises(UnknownVersionError, match="not a version of DAG bundle"):
         store.manifest(B, "3f1c9e2")
     blob = next(path for path in files.files if path.endswith(manifest.files["b.py"].sha256))
     files.put({blob: b"something else"})

@@ -104,7 +104,7 @@ async def test_it_is_submitted_again_once_its_claim_is_gone() -> None:
         loop.cancel()
     assert world.submitted == [world.call] and world.modal.taken == ["w"]
     assert world.kinds() == [] and not world.call.settled and not world.call.may_start_again
-    assert len(world.said) == 1 and "costs it no retry" in world.said[0]
+    assert len(world.said) == 1 and "without using a retry" in world.said[0]
 
 
 async def test_a_claim_that_has_come_in_its_place_stays() -> None:

@@ -66,8 +66,8 @@ def unprivileged_user() -> tuple[int, int] | None:
         if entry.pw_uid != 0:
             return entry.pw_uid, entry.pw_gid
     raise StackError(
-        "the demo runs as root and PostgreSQL does not; expected a user `nobody` to run it as. "
-        "Run the demo as an ordinary user, or add one: useradd --system nobody"
+        "the demo runs as root, but PostgreSQL cannot; expected a user `nobody` for PostgreSQL. "
+        "Run the demo as an ordinary user, or add this user: useradd --system nobody"
     )
 
 
@@ -146,8 +146,8 @@ class Postgres:
             return install
         if not open_to_others(self._folder.parent):
             raise StackError(
-                f"the demo runs as root and PostgreSQL as `nobody`, who cannot enter {self._folder}; "
-                "set TMPDIR to a folder that everybody can enter"
+                f"the demo runs as root and PostgreSQL as `nobody`, without access to {self._folder}; "
+                "set TMPDIR to a folder accessible to all users"
             )
         if open_to_others(install / "bin"):
             return install

@@ -143,9 +143,9 @@ class Capacity:
         """Return in what a container that gets this differs from what it asked for."""
         said = []
         if need.cores > self.cores:
-            said.append(f"asks for {need.cores:g} cores and gets the {self.cores:g} that there are")
+            said.append(f"asks for {need.cores:g} cores and gets all {self.cores:g}")
         if need.memory_mib > self.memory_mib:
-            said.append(f"asks for {need.memory_mib} MiB of memory and gets the {self.memory_mib} that there are")
+            said.append(f"asks for {need.memory_mib} MiB of memory and gets all {self.memory_mib}")
         if need.gpus and self.gpus is None:
             said.append(f"asks for {need.gpus} {_name(need.gpu)} and runs without: no GPU is declared here (--gpu)")
         return said

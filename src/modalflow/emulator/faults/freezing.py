@@ -5,10 +5,9 @@ Owns the signals. A container is given by its first process; all descendants are
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
-from pathlib import Path
+
+from modalflow.support.linux import family, send
 
 
 def freeze(root: int) -> list[int]:
@@ -17,26 +16,11 @@ def freeze(root: int) -> list[int]:
     while new := [pid for pid in family(root) if pid not in stopped]:
         for pid in new:
             stopped.append(pid)
-            _send(pid, signal.SIGSTOP)
+            send(pid, signal.SIGSTOP)
     return stopped
 
 
 def thaw(pids: list[int]) -> None:
     """Continue stopped processes; skip those that ended meanwhile."""
     for pid in reversed(pids):
-        _send(pid, signal.SIGCONT)
-
-
-def family(root: int) -> list[int]:
-    """Return the process and its descendants, parents first."""
-    found = [root]
-    for pid in found:
-        with contextlib.suppress(OSError, ValueError):
-            for thread in Path(f"/proc/{pid}/task").iterdir():
-                found += [int(child) for child in (thread / "children").read_text().split()]
-    return found
-
-
-def _send(pid: int, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.kill(pid, number)
+        send(pid, signal.SIGCONT)

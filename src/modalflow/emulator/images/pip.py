@@ -54,8 +54,8 @@ _WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
 _LAST_WORDS = 12
 
 OFFLINE = (
-    "If this machine has no way to a package index: name a folder with wheels (find_links=), point pip to a mirror "
-    "(PIP_INDEX_URL, pip.conf), or install the package into the Python that runs `modalflow local`, whose packages "
+    "If this machine cannot reach a package index, name a folder with wheels (find_links=), point pip to a mirror "
+    "(PIP_INDEX_URL, pip.conf), or install the package into the Python of `modalflow local`, whose packages "
     "every image has."
 )
 
@@ -190,7 +190,7 @@ def _explained(code: int, last: Iterable[str]) -> str:
     said = "".join(last).strip()
     errors = [line for line in said.splitlines() if line.startswith("ERROR")]
     hint = f"\n{OFFLINE}" if _UNREACHABLE.search(said) else ""
-    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it said nothing") + hint
+    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it printed nothing") + hint
 
 
 def _pip() -> list[str]:

@@ -1,11 +1,10 @@
-"""System calls without a function in Python: mounts, namespaces, capabilities, reaping.
+"""System calls without a function in Python: mounts, namespaces, capabilities.
 
 Owns their names, numbers and errors; what they are called for is rooms.py's and template.py's. Linux alone has them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import os
@@ -27,9 +26,7 @@ MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MNT_DETACH = 0x2
 
-_PR_SET_PDEATHSIG = 1
 _PR_CAPBSET_DROP = 24
-_PR_SET_CHILD_SUBREAPER = 36
 
 #: What root in a container may still do, by the numbers of capabilities(7): Docker's default, without making devices
 #: (MKNOD), writing to the audit log, and NET_RAW: a container is on the host's network, where it could read along.
@@ -155,33 +152,3 @@ def pivot_root(root: str, old: str) -> None:
     if _libc.syscall(ctypes.c_long(number), os.fsencode(root), os.fsencode(old)):
         error = ctypes.get_errno()
         raise OSError(error, os.strerror(error), root)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread ends that started it. It may have ended before: look then."""
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def adopt_orphans() -> None:
-    """Become the parent of every process below this one whose own parent ends."""
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes whose parent is this one, whichever of its threads started them."""
-    found: list[int] = []
-    with contextlib.suppress(OSError):
-        for thread in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/task/{thread}/children") as listed:
-                found += map(int, listed.read().split())
-    return found
-
-
-def family(pid: int) -> list[int]:
-    """Return the process and all that descend from it."""
-    found = [pid]
-    for each in found:
-        found += children(each)
-    return found

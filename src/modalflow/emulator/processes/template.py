@@ -33,12 +33,13 @@ from typing import Any
 
 from modalflow.emulator.processes import exec_runtime, init, syscalls
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
+from modalflow.support import linux
 
 
 def main() -> None:
     """Serve until the control plane is gone; in a container, run that."""
     descriptor, parent, isolation, preload, folder = sys.argv[1:6]
-    syscalls.die_with_parent()
+    linux.die_with_parent()
     if os.getppid() != int(parent):
         return
     template = Template(socket.socket(fileno=int(descriptor)))
@@ -135,12 +136,9 @@ class Template:
         return None
 
     def _report_ended(self) -> None:
-        while self._containers:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                return
+        for pid, code, _ in linux.reaped():
             self._containers.discard(pid)
-            self._say(pid=pid, exit=os.waitstatus_to_exitcode(status))
+            self._say(pid=pid, exit=code)
 
     def _say(self, attached: Sequence[int] = (), /, **what: Any) -> None:
         line = json.dumps(what).encode() + b"\n"

@@ -74,7 +74,7 @@ def words(folder: Path, why: str) -> str:
     """Return what to report to the caller who wanted something kept."""
     return (
         f"the local control plane cannot keep this: {why}, in its state folder {folder}{_without_inodes(folder)}. "
-        "Make room there and try again; what is there already can be read and removed meanwhile"
+        "Make room there and try again. You can still read and remove existing data"
     )
 
 

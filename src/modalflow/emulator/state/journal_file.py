@@ -29,7 +29,7 @@ _LOCK = "state.lock"
 
 def damaged(path: Path | None, how: str) -> StateError:
     """Return the error for a file that cannot be read."""
-    return StateError(f"{path} cannot be read ({how}); move it away to begin anew")
+    return StateError(f"{path} cannot be read ({how}); move it away to start again")
 
 
 def locked(folder: Path) -> IO[bytes]:
@@ -40,7 +40,7 @@ def locked(folder: Path) -> IO[bytes]:
     except OSError:
         lock.close()
         raise StateError(
-            f"the state folder {folder} is in use by another local control plane; stop that one, or give another folder"
+            f"the state folder {folder} is in use by another local control plane; stop that one, or use another folder"
         ) from None
     return lock
 

@@ -99,7 +99,7 @@ class StateDir:
         """Remove what a control plane that was killed left for nobody."""
         if self.journal.is_new and any(path.is_dir() for path in self.root.iterdir()):
             log.warning(
-                "%s holds files of a modalflow that kept no records: there is nothing to carry over, they are removed",
+                "%s holds files of a modalflow without records: there is nothing to keep, so they are removed",
                 self.root,
             )
         for name in PASSING:
@@ -133,7 +133,7 @@ def _check_usable(root: Path) -> None:
     if others and RECORDS not in found:
         raise StateError(
             f"{root} holds {', '.join(others[:3])}{' …' if others[3:] else ''} and no state of a local control plane; "
-            "give an empty or a new folder: in one of its own it removes what it no longer needs"
+            "choose an empty or a new folder, because the control plane removes unneeded files from its folder"
         )
 
 

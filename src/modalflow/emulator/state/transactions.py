@@ -55,7 +55,7 @@ class Transactions:
             assert failed is not None
             raise self._failed(failed) from failed
         if self.trouble:
-            log.warning("%s takes what is written again", self._path)
+            log.warning("%s accepts writes again", self._path)
             self.trouble = ""
 
     def refusal(self, size: int) -> str:
@@ -94,7 +94,7 @@ class Transactions:
     def _note_shortage(self, error: sqlite3.Error) -> None:
         if not self.is_short and disk_space.is_full(error):
             log.error(
-                "%s: %s. Until there is room again, large requests are refused and what containers print is not kept",
+                "%s: %s. Until there is room again, large requests are refused and containers' output is not kept",
                 self._path,
                 disk_space.reason(error),
             )

@@ -13,7 +13,7 @@ from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.processes import mountinfo
 from modalflow.emulator.processes.container_spec import VOLUMES
 from modalflow.emulator.processes.fork_server import ForkServer
-from modalflow.emulator.processes.syscalls import family
+from modalflow.support.linux import family
 
 
 class ProcMounts:

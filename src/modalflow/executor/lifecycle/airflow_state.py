@@ -117,7 +117,9 @@ class Enquiries:
                 try:
                     asked.then(answers.get(asked.question.work_id, UNKNOWN))
                 except Exception:
-                    log.exception("What Airflow's database said of %s could not be acted on", asked.question.key)
+                    log.exception(
+                        "The answer of Airflow's database about %s could not be processed", asked.question.key
+                    )
 
     async def _something_due(self) -> None:
         while True:

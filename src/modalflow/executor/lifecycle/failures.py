@@ -51,7 +51,7 @@ class Failures:
 
     def _looked(self, news: News, answer: Answer) -> None:
         if answer.standing is Standing.GONE:
-            log.info("Airflow has gone on from %s; it is not told: %s", news.key, news.reason)
+            log.info("Airflow has moved on from %s, so this is not reported: %s", news.key, news.reason)
             self._tell(dataclasses.replace(news, kind=NewsKind.OVER))
             return
         if answer.standing is not Standing.UNKNOWN:
@@ -70,11 +70,11 @@ class Failures:
                 self._forget(news.work_id)
             return
         if answer.standing is not Standing.UNKNOWN:
-            log.warning("Airflow took no notice of the failure of %s; it is told again", news.key)
+            log.warning("Airflow ignored the failure of %s; it is reported again", news.key)
             self._tell(dataclasses.replace(news, again=True))
         if waited < LAST_LOOK:
             self._look_again(news, waited * 2)
         else:
-            log.warning("Airflow takes no notice of the failure of %s; its heartbeat timeout will", news.key)
+            log.warning("Airflow ignores the failure of %s; its heartbeat timeout will end it", news.key)
             # The entry stays: whoever adopts the task finds out from it.
             self._kept.pop(news.work_id, None)

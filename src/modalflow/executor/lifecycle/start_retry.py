@@ -60,7 +60,7 @@ class Unbegun:
         pause = Backoff(self.pause, LONGEST_PAUSE).after(call.start_retries + 1)
         call.start_again(entry, time.monotonic() + pause)
         self.tracker.counts["resubmitted"] += 1
-        text = f"{entry.reason} It is submitted again in {pause:g} s, which costs it no retry."
+        text = f"{entry.reason} It is submitted again in {pause:g} s, without using a retry."
         log.warning("%s: %s", call.label, text)
         self.tracker.add_reason(call.log_path, text)
         await asyncio.sleep(pause)

@@ -66,7 +66,7 @@ class Link:
 
     def made(self) -> Remote:
         """The connection; only what runs after the first one was made may ask."""
-        assert self.remote is not None, "nothing that needs Modal runs before the first connection"
+        assert self.remote is not None, "no work on Modal before the first connection"
         return self.remote
 
 
@@ -154,7 +154,7 @@ class Tracker:
 
     def _place(self, call: Call) -> None:
         order = call.request
-        assert order is not None, "what is UNPLACED has a request"
+        assert order is not None, "an UNPLACED call has a request"
         try:
             place = self.placer.place(order, self.link.deployment)
         except UnknownProfileError:
@@ -241,11 +241,11 @@ class Tracker:
         self._tell(NewsKind.OVER, call)
 
     def _run_again(self, call: Call, reason: str) -> None:
-        log.warning("%s is run again: %s", call.label, reason)
+        log.warning("%s runs again: %s", call.label, reason)
         self._settle_call(call)
         again = call.successor(str(uuid.uuid4()), time.monotonic(), time.time())
         self.calls.add(again)
-        policy = "It is run again, as [modal_executor] lost_command_policy says."
+        policy = "It runs again because of [modal_executor] lost_command_policy."
         self.add_reason(call.log_path, f"{reason} {policy}")
         self.forget([call.work_id])
         self.submit(again)
@@ -402,7 +402,7 @@ class Tracker:
     def describe(self) -> list[str]:
         """What is in flight, a line each, for an operator; may be called from any thread."""
         now, wall_clock = time.monotonic(), time.time()
-        lines = [f"Modal takes nothing at present: {self.trouble}"] if self.trouble else []
+        lines = [f"Modal accepts no work: {self.trouble}"] if self.trouble else []
         return lines + [
             f"{call.label}: {_state(call)} since {wall_clock - call.accepted_at:.0f} s, function call "
             f"{call.function_call_id or 'none yet'}, work id {call.work_id}, {call.attempts} submissions, silent for "

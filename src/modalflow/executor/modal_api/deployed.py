@@ -30,8 +30,8 @@ def warn_of_another_version(deployment: Deployment | None) -> None:
     """Log that containers import another version of modalflow than this executor, if they do."""
     if deployment is not None and deployment.version != __version__:
         log.warning(
-            "The deployed worker is modalflow %s, this executor is modalflow %s. They understand each other; to have "
-            "one version, deploy the worker of this one: `modalflow deploy`.",
+            "The deployed worker is modalflow %s, this executor is modalflow %s. They are compatible. To use one "
+            "version, deploy the worker of this one: `modalflow deploy`.",
             deployment.version,
             __version__,
         )
@@ -81,10 +81,10 @@ class Deployed:
             found = await link.made().record()
         except (IncompatibleWorkerError, MalformedMessageError) as error:
             # Neither passes until someone deploys: what asks for an unknown profile is turned away.
-            log.error("Work goes on with what was deployed before, as far as it can: %s", error)
+            log.error("Work continues with the previous deployment, as far as possible: %s", error)
             found = None
         except FAILURES as error:
-            log.warning("What is deployed could not be read (%s)", describe(error))
+            log.warning("The record of the deployment cannot be read (%s)", describe(error))
             return False
         if found is None or found == link.deployment:
             return True

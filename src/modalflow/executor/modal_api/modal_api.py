@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import modal
 from modal import exception
 
-from modalflow.airflow_compat import AIRFLOW_VERSION
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane, in_environment
 from modalflow.errors import (
     CredentialsError,
@@ -119,15 +119,15 @@ class Remote:
         deployment = await in_daemon_thread(self.logs.deployment)
         if deployment is not None and deployment.protocol != PROTOCOL:
             raise IncompatibleWorkerError(
-                f"The worker deployed as Modal app {self._names.app!r} is modalflow {deployment.version} and speaks "
-                f"protocol {deployment.protocol}, this executor speaks protocol {PROTOCOL}. Deploy the worker of the "
-                f"modalflow that is installed here: `{self._deploy()}`."
+                f"The worker deployed as Modal app {self._names.app!r} is modalflow {deployment.version} with "
+                f"protocol {deployment.protocol}, but this executor has protocol {PROTOCOL}. Deploy the worker of this "
+                f"modalflow: `{self._deploy()}`."
             )
         if deployment is not None and _minor(deployment.airflow_version) not in ("", _minor(AIRFLOW_VERSION)):
             raise IncompatibleWorkerError(
                 f"The worker deployed as Modal app {self._names.app!r} has Airflow {deployment.airflow_version}, this "
-                f"scheduler is Airflow {AIRFLOW_VERSION}; expected the same minor version, because one reads what the "
-                f"other writes. Deploy the worker from here: `{self._deploy()}`."
+                f"scheduler is Airflow {AIRFLOW_VERSION}; expected the same minor version, because they read each "
+                f"other's data. Deploy the worker from here: `{self._deploy()}`."
             )
         if deployment is not None:
             self.own_volumes = deployment.volumes or {FIRST_LOGS_MOUNT: self._names.logs}
@@ -186,7 +186,7 @@ class Remote:
         except exception.NotFoundError as error:
             where, said = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
             raise WorkloadRejectedError(
-                f"the task asks for something that Modal does not have{where} ({resources}): {said}. Create it, or "
+                f"Modal does not have an object of this task{where} ({resources}): {said}. Create it, or "
                 "change the task's executor_config."
             ) from error
         return bound

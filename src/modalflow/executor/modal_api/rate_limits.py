@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import modal._utils.grpc_utils as grpc_utils
+from modalflow.support.replaced import replace
+from modalflow.support.replaced_in_sdk import RETRY_CONFIG
 
 SETTING = "max_throttle_wait"
 
@@ -53,9 +54,9 @@ def told_of_limits() -> Iterator[None]:
 
 def _install() -> None:
     """Put ours before the SDK's configuration, once. It has no setting for single calls."""
-    module: Any = grpc_utils
-    if not isinstance(module.config, _Config):
-        module.config = _Config(module.config)
+    config = RETRY_CONFIG.original()
+    if not isinstance(config, _Config):
+        replace(RETRY_CONFIG, _Config(config))
 
 
 def retry_after(error: BaseException) -> float:

@@ -72,7 +72,7 @@ class Publisher:
                 try:
                     await self.publish()
                 except FAILURES as error:
-                    log.info("What is in flight could not be published: %s", describe(error))
+                    log.info("The report on work in flight could not be published: %s", describe(error))
                 await asyncio.sleep(self._interval)
 
     async def publish(self) -> None:

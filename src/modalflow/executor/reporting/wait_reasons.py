@@ -57,7 +57,7 @@ class Waiting:
             try:
                 await self.round()
             except Exception:
-                log.exception("Looking at what waits went wrong; the next look goes on")
+                log.exception("A check of waiting work failed; the next check continues")
 
     async def round(self) -> None:
         """Look once at what waits."""
@@ -134,11 +134,11 @@ class Waiting:
             if not why and call.attempts:
                 times = "1 submission" if call.attempts == 1 else f"{call.attempts} submissions"
                 why = f"no container has begun it in {times}, and the next one follows after a pause"
-            why = why or "what was handed over before goes first"
-            return f"Waiting for {waited} to be submitted to Modal: {why}. It is submitted by itself when this passes."
+            why = why or "earlier workloads are ahead of it"
+            return f"Not submitted to Modal yet ({waited}): {why}. It will be submitted automatically."
         when = datetime.fromtimestamp(call.accepted_at, UTC)
         said = [
-            f"Waiting for {waited} for a container on Modal: handed over at {when:%H:%M:%S} UTC, submitted as function "
+            f"Waiting for a container on Modal ({waited}): queued at {when:%H:%M:%S} UTC, submitted as function "
             f"call {call.function_call_id}."
         ]
         if backlog is not None and call.submission is not None:
@@ -149,7 +149,7 @@ class Waiting:
             )
         if call.wait_reports:
             said.append(
-                "A task that is queued for longer than [scheduler] task_queued_timeout is taken back by Airflow; raise "
-                "it where resources are scarce."
+                "Airflow revokes a task after [scheduler] task_queued_timeout in the queue; raise it if resources are "
+                "scarce."
             )
         return " ".join(said)

@@ -55,8 +55,8 @@ class OptionSets:
         often = sorted(uses.items(), key=lambda item: -item[1].times)[:_NAMED]
         told = "; ".join(f"{each} ({use.times} times)" for each, use in often)
         return (
-            f"The tasks of profile {profile!r} have asked for {len(uses)} different sets of options within the last "
-            f"hour, and each is a container pool of its own that starts cold. This task's ({options}) would be one "
+            f"The tasks of profile {profile!r} have used {len(uses)} different sets of options in the last hour. Each "
+            f"is a separate container pool with cold starts. This task's ({options}) would be one "
             f"more than [modal_executor] max_option_sets = {self._most} allows. Asked for most: {told}. Round what is "
-            "computed, deploy a profile with what such tasks need, or raise that setting"
+            "computed, deploy a profile with these options, or raise this setting"
         )

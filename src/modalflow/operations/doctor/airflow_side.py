@@ -58,7 +58,7 @@ def _executor(conf: Any) -> Finding:
 
 def _task_logs(conf: Any) -> Finding:
     from modalflow import airflow_logging
-    from modalflow.airflow_compat import remote_task_log
+    from modalflow.airflow_compat.task_logs import remote_task_log
 
     mend = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
     if airflow_logging.is_in_use():

@@ -78,11 +78,12 @@ def of_api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
             "before 0.5.0, or none, and may not show the logs of tasks",
             f"Install modalflow {__version__} where the API server runs, and restart it; see {installation.PAGE}.",
         )
-    elif isinstance(package, dict) and package.get("ours") is False:
+    elif isinstance(package, dict) and (package.get("ours") is False or package.get("version") != theirs):
+        kind = "another program of that name, version" if package.get("ours") is False else "version"
+        other = f"{kind} {str(package.get('version'))[:40]}"
         yield warn(
             name,
-            f"the API server imports modalflow {theirs}, but another program of that name, version "
-            f"{str(package.get('version'))[:40]}, is installed there",
+            f"the API server imports modalflow {theirs}, but {other} is installed there",
             f"Run `pip uninstall modalflow` there, then install this project's wheel; see {installation.PAGE}.",
         )
     elif theirs != __version__:

@@ -107,7 +107,7 @@ def _version(site: Site, record: Deployment) -> Finding:
 
 def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
     try:
-        from modalflow.airflow_compat import AIRFLOW_VERSION as ours
+        from modalflow.airflow_compat.versions import AIRFLOW_VERSION as ours
     except ImportError:
         yield skip(
             "Airflow versions", f"the worker has {record.airflow_version or 'none'}; Airflow is not installed here"

@@ -157,7 +157,7 @@ class BundleConfiguration:
 def bundle_configuration(notify: Notify) -> BundleConfiguration:
     """Return the bundles of this machine's Airflow; none without Airflow. Raises ConfigError."""
     try:
-        from modalflow.airflow_compat import dag_bundle_config, own_conf
+        from modalflow.airflow_compat.configuration import dag_bundle_config, own_conf
     except ImportError:
         notify("Airflow is not installed here. No DAG bundle is deployed, and the worker runs raw commands only.")
         return BundleConfiguration()

@@ -35,8 +35,8 @@ def test_who_asks_for_more_than_there_is_gets_all() -> None:
     """Eight cores on a machine of four are its four, and that is said, instead of a wait for ever."""
     machine, need = capacity(), Need(cores=8, memory_mib=5000)
     assert machine.notes(need) == [
-        "asks for 8 cores and gets the 4 that there are",
-        "asks for 5000 MiB of memory and gets the 1000 that there are",
+        "asks for 8 cores and gets all 4",
+        "asks for 5000 MiB of memory and gets all 1000",
     ]
     machine.take("ta-1", need, "big")
     assert machine.obstacle(Need(cores=0.1))

@@ -108,7 +108,7 @@ def test_the_folder_of_an_older_modalflow_is_taken_over(tmp_path: Path, caplog: 
     (tmp_path / "views" / "vo-1").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
         state = StateDir(tmp_path)
-    assert "nothing to carry over" in caplog.text
+    assert "there is nothing to keep" in caplog.text
     assert state.files.clear_orphans((), state.orphaned_before) == 1
     assert not state.files.has(sha256)
     state.close()
@@ -119,7 +119,7 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path, theirs: str) -> None:
     """A folder that holds something else is left as it is, and the message names what it holds."""
     (tmp_path / theirs).parent.mkdir(exist_ok=True)
     (tmp_path / theirs).write_text("x")
-    with pytest.raises(StateError, match=rf"holds {theirs} and no state of a local control plane; give an empty"):
+    with pytest.raises(StateError, match=rf"holds {theirs} and no state of a local control plane; choose an empty"):
         StateDir(tmp_path)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / theirs]
 

@@ -40,6 +40,7 @@ from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
 from modalflow.emulator.state.store import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
+from modalflow.support.linux import send, with_variable
 
 log = logging.getLogger(__name__)
 
@@ -319,8 +320,5 @@ def _has_bytecode() -> bool:
 
 def end_descendants(container_id: str) -> None:
     """Kill what a plain container started and left behind: it has the container's id among its variables."""
-    mark = f"MODAL_TASK_ID={container_id}".encode()
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if mark in (folder / "environ").read_bytes().split(b"\0"):
-                os.kill(int(folder.name), signal.SIGKILL)
+    for pid in with_variable("MODAL_TASK_ID", container_id):
+        send(pid, signal.SIGKILL)

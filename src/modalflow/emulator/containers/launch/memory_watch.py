@@ -15,7 +15,7 @@ from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.placement import FunctionLog
-from modalflow.emulator.processes.syscalls import family
+from modalflow.support.linux import family
 
 log = logging.getLogger(__name__)
 

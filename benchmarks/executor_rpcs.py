@@ -52,7 +52,7 @@ class RpcsOfATask:
 def _settle(executor: Any) -> None:
     """Wait until delivered work has been forgotten."""
     beat_until(executor, lambda: not executor._delivered, PATIENCE, 0.05)
-    beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE, 0.2)
+    beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE, 0.2)
 
 
 def _run(executor: Any, number: int, name: str) -> None:

@@ -33,6 +33,13 @@ main = modalflow.cli.main
     "airflow": "import airflow.__main__, airflow.configuration, airflow.cli.cli_parser; main = airflow.__main__.main",
 }
 
+#: What an import prints is not an answer.
+_ANSWERS = """
+import os
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+"""
+
 #: It is run in a fork for each line on standard input.
 _PROGRAM = """
 import json, os, sys, traceback
@@ -57,7 +64,7 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
 """
 
 
@@ -77,7 +84,7 @@ class CommandLine:
     def __init__(self, env: Mapping[str, str], program: str = "modal") -> None:
         self._env = variables(env)
         self._program = subprocess.Popen(
-            [sys.executable, "-c", PROGRAMS[program] + _PROGRAM],
+            [sys.executable, "-c", _ANSWERS + PROGRAMS[program] + _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=self._env,

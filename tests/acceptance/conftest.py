@@ -55,8 +55,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, so
 
 @pytest.fixture(scope="package")
 def modalflow(stack: ModalStack) -> Iterator[CommandLine]:
-    """``modalflow …`` in the environment of ``stack``."""
-    with CommandLine(stack.airflow.env, "modalflow") as command_line:
+    """``modalflow …`` in the environment of ``stack``, but for metrics: they would be those of one more process."""
+    env = {name: value for name, value in stack.airflow.env.items() if not name.startswith("AIRFLOW__METRICS__")}
+    with CommandLine(env, "modalflow") as command_line:
         yield command_line
 
 

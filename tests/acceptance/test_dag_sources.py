@@ -86,17 +86,24 @@ def test_a_task_runs_the_commit_of_its_run(stack: ModalStack, sources: Sources) 
     assert (xcom("committed", old, "say"), xcom("committed", new, "say")) == ("one", "two")
 
 
-@pytest.mark.parametrize(
-    ("bundle", "dag_id"),
-    [
-        ("example_dags", "example_simplest_dag"),
-        ("apache-airflow-providers-standard-example-dags", "example_short_circuit_operator"),
-    ],
-)
-def test_examples_of_airflow_and_of_its_providers_run(stack: ModalStack, bundle: str, dag_id: str) -> None:
+#: Airflow's own and a provider's: bundle → DAG.
+EXAMPLES = {
+    "example_dags": "example_simplest_dag",
+    "apache-airflow-providers-standard-example-dags": "example_short_circuit_operator",
+}
+
+
+@pytest.fixture(scope="module")
+def examples(stack: ModalStack) -> dict[str, str]:
+    """Runs of the examples, side by side: DAG → run."""
+    parse(stack, {bundle: f"{dag_id}.py" for bundle, dag_id in EXAMPLES.items()})
+    return {dag_id: start_run(stack, dag_id) for dag_id in EXAMPLES.values()}
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES.values())
+def test_examples_of_airflow_and_of_its_providers_run(stack: ModalStack, examples: dict[str, str], dag_id: str) -> None:
     """With `[core] load_examples` on the Airflow host, and without the worker having been told."""
-    parse(stack, bundle, f"{dag_id}.py")
-    run = start_run(stack, dag_id)
+    run = examples[dag_id]
     assert finish_run(stack, dag_id, run) == "success", states_of(stack, dag_id, run)
     # An EmptyOperator runs nowhere.
     instances = stack.airflow.api.task_instances(dag_id, run)

@@ -1,5 +1,5 @@
-"""DAG bundles on a Modal Volume: content-addressed and versioned, for the place of a task's run.
+"""DAG bundles on a Modal Volume: addressed by content, versioned, and fetched to where a task runs.
 
-``manifest`` defines a version, ``scan`` reads one from a folder, ``store`` keeps versions on the Volume, ``trees``
-turns them into folders again, ``volume`` is Airflow's view. Only ``volume`` imports Airflow.
+``manifest`` defines a version, ``scan`` reads a folder as a version, ``store`` keeps versions on the Volume, and
+``trees`` writes them as folders. ``volume`` is Airflow's bundle class. Only ``volume`` and ``in_use`` import Airflow.
 """

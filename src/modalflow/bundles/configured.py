@@ -1,4 +1,4 @@
-"""The DAG bundles of Airflow's configuration, as far as modalflow has to do with them. Pure; imports no bundle."""
+"""The DAG bundles in Airflow's configuration. Does no I/O, and imports no bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTION = "[dag_processor] dag_bundle_config_list"
 
 
 @dataclass(frozen=True)
-class Configured:
+class ConfiguredBundle:
     """One bundle of the list."""
 
     name: str
@@ -27,12 +27,12 @@ class Configured:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder on the Airflow host, and only modalflow can bring it to the worker."""
+        """Return whether it is a folder on the Airflow host that only modalflow brings to the worker."""
         return self.classpath == LOCAL_BUNDLE
 
     @property
     def ships_itself(self) -> bool:
-        """Whether it is a folder on the Airflow host, and the DAG processor brings it to the worker."""
+        """Return whether it is a folder on the Airflow host that the DAG processor uploads for the worker."""
         return self.classpath == VOLUME_BUNDLE
 
     def folder(self, dags_folder: str) -> Path:
@@ -40,9 +40,8 @@ class Configured:
         return Path(str(self.kwargs.get("path") or dags_folder)).expanduser()
 
 
-def read(listed: str) -> list[Configured]:
-    """Return the bundles in the text of ``[dag_processor] dag_bundle_config_list``. Raises ConfigError for an invalid
-    list."""
+def read_bundles(listed: str) -> list[ConfiguredBundle]:
+    """Return the bundles in the text of ``[dag_processor] dag_bundle_config_list``. Raises ConfigError."""
     try:
         bundles: Any = json.loads(listed)
     except ValueError as error:
@@ -50,6 +49,6 @@ def read(listed: str) -> list[Configured]:
     if not isinstance(bundles, list) or not all(isinstance(each, dict) and each.get("name") for each in bundles):
         raise ConfigError(_OPTION, listed, "a JSON list of objects with name, classpath and kwargs")
     return [
-        Configured(str(each["name"]), str(each.get("classpath") or ""), dict(each.get("kwargs") or {}))
+        ConfiguredBundle(str(each["name"]), str(each.get("classpath") or ""), dict(each.get("kwargs") or {}))
         for each in bundles
     ]

@@ -1,4 +1,4 @@
-"""Versions of DAG bundles in use by Airflow. Only reads Airflow's database."""
+"""The versions of DAG bundles that Airflow still needs. Reads Airflow's database and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modalflow.support.described import describe
 
 
 def versions_in_use() -> Mapping[str, set[str]]:
-    """Return bundle → versions of unfinished DAG runs. Raises BundleError if Airflow's database is out of reach."""
+    """Return the versions of unfinished DAG runs: bundle → versions. Raises BundleError."""
     try:
         from airflow.models.dag import DagModel
         from airflow.models.dagrun import DagRun
@@ -29,8 +29,8 @@ def versions_in_use() -> Mapping[str, set[str]]:
             rows = session.execute(query).all()
     except Exception as error:
         raise BundleError(
-            f"Cannot read the versions of DAG runs from Airflow's database ({describe(error)}), so no version is "
-            "removed. Run this on the scheduler's machine."
+            f"The versions that DAG runs need cannot be read from Airflow's database ({describe(error)}), so nothing "
+            "is removed. Run this command where the scheduler runs."
         ) from error
     found: defaultdict[str, set[str]] = defaultdict(set)
     for bundle, version in rows:

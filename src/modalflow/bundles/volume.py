@@ -1,8 +1,8 @@
 """ModalVolumeDagBundle: a folder on the Airflow host, with versions shipped to a Modal Volume.
 
-Airflow's view of the store, for every component on the Airflow host. In containers, the worker itself fetches versions
-from the Volume and gives Airflow their place (modalflow.worker.dag_bundles). Must stay cheap to import: Airflow imports
-the classes of all bundles for every task.
+Airflow's interface to the store, for every component on the Airflow host. In containers the worker itself fetches
+versions from the Volume, and sets their folders for Airflow (modalflow.worker.dag_bundles). Must stay cheap to import:
+Airflow imports the classes of all bundles for every task.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class ModalVolumeDagBundle(BaseDagBundle):
-    """A versioned DAG bundle: a task runs the code of its DAG run, also on Modal.
+    """A versioned DAG bundle: a task runs the code that its DAG run was created with, on Modal too.
 
-    ``path`` is a folder on the Airflow host, by default ``[core] dags_folder``. Each refresh ships its files to the
-    worker app's Volume as a version. Only then does Airflow see it. ``app``, ``environment`` and ``conn_id`` default to
-    the options of ``[modal_executor]``.
+    ``path`` is a folder on the Airflow host, ``[core] dags_folder`` by default. Each refresh ships its content to the
+    worker app's Volume as a version; only then does Airflow see it. If you do not give ``app``, ``environment`` or
+    ``conn_id``, those of ``[modal_executor]`` are used.
     """
 
     supports_versioning = True
@@ -43,56 +43,56 @@ class ModalVolumeDagBundle(BaseDagBundle):
         super().__init__(**kwargs)
         self._folder = Folder(Path(path or own_conf().get("core", "dags_folder")).expanduser())
         self._app, self._environment, self._conn_id = app, environment, conn_id
-        # Airflow parses a copy: the folder itself may be ahead of Airflow's version.
+        # Airflow parses a copy: the folder itself may be newer than the version that Airflow knows.
         self._copy = Folder(self.base_dir / "current")
         self._shipped: Manifest | None = None
 
     @property
     def path(self) -> Path:
-        """The folder of this version, or of the newest one."""
+        """Return the folder of the version, or that of the newest version."""
         return self.versions_dir / self.version if self.version else self._copy.path
 
     def initialize(self) -> None:
-        """Bring the version from the Volume, or ship the newest one there."""
-        with self._alone():
+        """Fetch the version from the Volume, or ship the newest one there."""
+        with self._exclusive():
             if self.version:
-                self._bring(self.version)
+                self._fetch(self.version)
             else:
                 self._ship()
         super().initialize()
 
     def get_current_version(self) -> Any:
-        """Return the version at ``path``: a hash of all its files."""
+        """Return the version at ``path``, a hash of all its files."""
         if self.version:
             return bundle_version(self.version)
         manifest = self._shipped or self._copy.manifest()
         return bundle_version(manifest.version)
 
     def refresh(self) -> None:
-        """Ship the folder's current files. After an error, the version stays unchanged."""
+        """Ship the present content of the folder; if that fails, the version stays unchanged."""
         if self.version:
             raise ValueError(f"A version of DAG bundle {self.name!r} never changes; only its newest one is refreshed.")
-        with self._alone():
+        with self._exclusive():
             self._ship()
 
     def _ship(self) -> None:
         if APP_VARIABLE in os.environ:
             raise BundleError(
-                f"The newest version of DAG bundle {self.name!r} is on the Airflow host, but this is a worker's "
-                "container, with only the versions of its tasks. Ship it from the host."
+                f"The newest version of DAG bundle {self.name!r} is on the Airflow host. This is a container of the "
+                "worker, which only has the versions that its tasks need. Ship the bundle from the host."
             )
-        from modalflow.bundles.shipping import undisturbed
-        from modalflow.bundles.trees import follow
+        from modalflow.bundles.shipping import with_manifest
+        from modalflow.bundles.trees import update_tree
 
         def work(manifest: Manifest) -> int:
             if self._shipped is None or manifest.version != self._shipped.version:
                 self._store().ship(self.name, manifest, self._folder.read)
-            follow(self._copy, manifest, self._folder.read)
+            update_tree(self._copy, manifest, self._folder.read)
             return 0
 
-        self._shipped, _ = undisturbed(self._folder, work)
+        self._shipped, _ = with_manifest(self._folder, work)
 
-    def _bring(self, version: str) -> None:
+    def _fetch(self, version: str) -> None:
         from modalflow.bundles.trees import write_tree
 
         if self.path.is_dir():
@@ -114,8 +114,8 @@ class ModalVolumeDagBundle(BaseDagBundle):
         return open_store(Names(self._app or settings.app_name), **control_plane.scope())
 
     @contextlib.contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the only lock on this machine, and translate Modal's errors into ours with a place."""
+    def _exclusive(self) -> Iterator[None]:
+        """Hold this machine's lock of the bundle, and raise Modal's errors as BundleError."""
         from modal import exception
 
         try:
@@ -123,6 +123,5 @@ class ModalVolumeDagBundle(BaseDagBundle):
                 yield
         except (exception.Error, TimeoutError) as error:
             raise BundleError(
-                f"DAG bundle {self.name!r} could not reach its Volume: {describe(error)}. It is tried "
-                "again at the next refresh."
+                f"DAG bundle {self.name!r} could not reach its Volume: {describe(error)}. The next refresh tries again."
             ) from error

@@ -24,7 +24,7 @@ from modalflow.cli.terminal.common import (
 from modalflow.cli.terminal.quiet_command import QuietCommand
 
 if TYPE_CHECKING:
-    from modalflow.bundles.prune import Pruned
+    from modalflow.bundles.prune import PruneResult
     from modalflow.bundles.shipping import Shipment
 
 #: Number of paths to show for each bundle.
@@ -116,7 +116,7 @@ def _show_shipment(shipment: Shipment, volume: str, dry_run: bool) -> None:
         show(f"  Tasks that start from now on have version {manifest.version[:12]} ({files}, Volume {volume}).")
 
 
-def _show_pruned(pruned: Pruned, dry_run: bool) -> None:
+def _show_pruned(pruned: PruneResult, dry_run: bool) -> None:
     verb = "Would remove" if dry_run else "Removed"
     number = sum(map(len, pruned.versions.values()))
     files = f"{pruned.contents} files without a version ({_size(pruned.size)})"
@@ -124,7 +124,7 @@ def _show_pruned(pruned: Pruned, dry_run: bool) -> None:
 
 
 def _as_data(
-    volume: str, shipments: list[Shipment], pruned: Pruned | None, unread: list[str], dry_run: bool
+    volume: str, shipments: list[Shipment], pruned: PruneResult | None, unread: list[str], dry_run: bool
 ) -> dict[str, Any]:
     return {
         "volume": volume,

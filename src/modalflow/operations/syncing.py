@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.bundles import configured, prune
-from modalflow.bundles.configured import Configured
+from modalflow.bundles.configured import ConfiguredBundle
 from modalflow.bundles.in_use import versions_in_use
 from modalflow.bundles.scan import Folder
 from modalflow.bundles.shipping import Shipment, ship
@@ -21,13 +21,13 @@ from modalflow.operations.doctor.airflow_side import WITHOUT_AIRFLOW
 from modalflow.operations.site import Site
 
 
-def of_airflow(conf: Any | None) -> tuple[list[Configured], str]:
+def of_airflow(conf: Any | None) -> tuple[list[ConfiguredBundle], str]:
     """Return the DAG bundles of this machine's Airflow, and its ``[core] dags_folder``; none without Airflow."""
     if conf is None:
         return [], ""
     from modalflow.airflow_compat.configuration import dag_bundle_config
 
-    return configured.read(dag_bundle_config(conf)), conf.get("core", "dags_folder", fallback="") or ""
+    return configured.read_bundles(dag_bundle_config(conf)), conf.get("core", "dags_folder", fallback="") or ""
 
 
 def local_folders(conf: Any | None) -> dict[str, Path]:
@@ -50,9 +50,9 @@ def sync(site: Site, folders: Mapping[str, Path], *, dry_run: bool = False) -> I
         yield ship(store, bundle, Folder(folder), dry_run=dry_run)
 
 
-def remove_old(site: Site, *, newest: int, days: float, dry_run: bool = False) -> prune.Pruned:
+def remove_old(site: Site, *, newest: int, days: float, dry_run: bool = False) -> prune.PruneResult:
     """Remove unneeded versions. Raises BundleError if the needed ones are unknown."""
-    return prune.prune(store_of(site), prune.Keep(newest, days, versions_in_use()), dry_run=dry_run)
+    return prune.prune(store_of(site), prune.RetentionPolicy(newest, days, versions_in_use()), dry_run=dry_run)
 
 
 def unread(site: Site, bundles: Mapping[str, Path]) -> list[str]:

@@ -281,7 +281,7 @@ class TestSyncHappyPath:
         stage.report(stage.function.submissions[0], State.SUCCESS, return_code=0)
         engine = stage.executor._engine
         assert engine is not None
-        wait_until(lambda: "2 news not fetched" in engine.describe(), 10.0)
+        wait_until(lambda: "2 updates not fetched" in engine.describe(), 10.0)
         told: list[Any] = []
         for _ in range(3):
             stage.executor.heartbeat()

@@ -143,7 +143,7 @@ class Calls(Service):
         repeat=CHANGE,
         retried_forever=True,
         inferred=(
-            "the limits on waiting inputs count per function, or variant with its own options; the wording of the errors."
+            "the limits on waiting inputs count per function, or variant with its own options; the words of the errors."
         ),
     )
     async def FunctionPutInputs(

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modalflow.bundles.configured import Configured
+from modalflow.bundles.configured import ConfiguredBundle
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
 from modalflow.bundles.store import Store, open_store
@@ -43,14 +43,14 @@ def examine(site: Site, conf: Any | None, deployment: Deployment | None) -> Iter
             yield _compare(bundle, dags_folder, _store_of(bundle, site), _SHIPS)
 
 
-def _store_of(bundle: Configured, site: Site) -> Store:
+def _store_of(bundle: ConfiguredBundle, site: Site) -> Store:
     scope = dict(site.scope)
     if environment := bundle.kwargs.get("environment"):
         scope["environment_name"] = environment
     return open_store(Names(str(bundle.kwargs.get("app") or site.names.app)), **scope)
 
 
-def _compare(bundle: Configured, dags_folder: str, store: Store, mend: str) -> Finding:
+def _compare(bundle: ConfiguredBundle, dags_folder: str, store: Store, mend: str) -> Finding:
     name = f"DAG files of {bundle.name}"
     folder = bundle.folder(dags_folder)
     try:

@@ -59,14 +59,14 @@ def _executor(snapshot: Snapshot) -> Finding:
 def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
     """Compare an executor's settings with this machine's, because all other checks use this machine's."""
     from modalflow.airflow_compat.tokens import SIGNING_SETTINGS, differences
-    from modalflow.executor.worker_env import of_containers
+    from modalflow.executor.worker_env import comparable_settings
 
     name, who = "executor's settings", f"{snapshot.host} (process {snapshot.pid})"
     theirs: Any = snapshot.settings
     if not isinstance(theirs, dict) or not theirs:
         yield skip(name, f"{who} has an older modalflow and publishes no settings")
         return
-    different = differences(theirs, of_containers(env))
+    different = differences(theirs, comparable_settings(env))
     signing = [setting for setting in different if setting in SIGNING_SETTINGS]
     if signing:
         yield fail(

@@ -6,7 +6,7 @@ import pytest
 
 from modalflow import airflow_logging
 from modalflow.airflow_compat import task_logs
-from modalflow.executor.remote_logging import remote_logging_env
+from modalflow.executor.worker_env import remote_logging_env
 
 S3 = {
     "AIRFLOW__LOGGING__REMOTE_LOGGING": "True",

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from airflow.executors.workloads import BundleInfo, ExecuteTask
 
-from modalflow.executor.dag_files import in_its_bundle, local_bundles
+from modalflow.executor.workloads import in_its_bundle, local_bundles
 
 LOCAL = "airflow.dag_processing.bundles.local.LocalDagBundle"
 BUNDLES = {"main": PurePath("/srv/dags"), "more": PurePath("/srv/more")}

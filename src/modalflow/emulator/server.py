@@ -14,7 +14,7 @@ from grpclib.server import Server
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.serving import ClosingServer
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.wiring import grpc_server, wire
 
 

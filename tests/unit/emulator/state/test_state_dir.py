@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.emulator.state.file_store import FileStore
 from modalflow.emulator.state.journal import StateError
-from modalflow.emulator.state.store import ORPHAN_SECONDS, FileStore, StateDir
+from modalflow.emulator.state.state_dir import ORPHAN_SECONDS, StateDir
 
 
 @pytest.fixture
@@ -108,7 +109,7 @@ def test_the_folder_of_an_older_modalflow_is_taken_over(tmp_path: Path, caplog: 
     (tmp_path / "views" / "vo-1").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
         state = StateDir(tmp_path)
-    assert "nothing to carry over" in caplog.text
+    assert "of a modalflow without records" in caplog.text
     assert state.files.clear_orphans((), state.orphaned_before) == 1
     assert not state.files.has(sha256)
     state.close()

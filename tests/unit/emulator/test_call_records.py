@@ -28,7 +28,7 @@ from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)

@@ -216,7 +216,11 @@ def test_a_build_that_fails_in_any_way_ends(
 @pytest.mark.parametrize(
     ("broken", "fault"),
     [("launch", fault) for fault in ("an exception", "an exit", "a cancelled future", "a name that is not UTF-8")]
-    + [(broken, fault) for broken in ("placement", "hold", "lost") for fault in ("a bug", "a name that is not UTF-8")],
+    + [
+        (broken, fault)
+        for broken in ("placement", "hold", "container_lost")
+        for fault in ("a bug", "a name that is not UTF-8")
+    ],
 )
 def test_an_input_that_cannot_be_run_ends(
     target: Target, monkeypatch: pytest.MonkeyPatch, fault: str, broken: str
@@ -245,12 +249,12 @@ def test_an_input_that_cannot_be_run_ends(
             elif broken == "hold":
                 context.setattr(Container, "hold", fails)
             else:
-                context.setattr(target.plane.parts.execution.pools.outcomes, "lost", fails)
+                context.setattr(target.plane.parts.execution.pools.outcomes, "container_lost", fails)
             called = await target.call("FunctionMap", function_id=made.function_id, pipelined_inputs=inputs)
-            if broken in ("hold", "lost"):
+            if broken in ("hold", "container_lost"):
                 container, stub = await target.next_container()
                 ask = asyncio.create_task(stub.FunctionGetInputs(api_pb2.FunctionGetInputsRequest()))
-                if broken == "lost":
+                if broken == "container_lost":
                     await ask
                     pools = target.plane.parts.execution.pools
                     pools._ended(container, pools.pool(container.function), 1, "ended")

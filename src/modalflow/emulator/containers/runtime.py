@@ -137,8 +137,8 @@ class Runtime(Service):
         repeat=CHANGE,
         needs_room=False,
         inferred=(
-            "three containers in succession without an input, all ended early, fail the waiting inputs: "
-            "also of a deployed app, although Modal would continue trying."
+            "if three containers in succession end before they accept an input, the waiting inputs fail; also for a "
+            "deployed app, although Modal would continue trying."
         ),
     )
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:

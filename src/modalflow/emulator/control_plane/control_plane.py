@@ -15,7 +15,7 @@ from modalflow.emulator.control_plane.wiring import grpc_server, wire
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.grpc_server import ClosingServer
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 
 class ListenError(RuntimeError):

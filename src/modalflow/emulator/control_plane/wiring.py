@@ -58,7 +58,7 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.file_server import FileServer
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.proc_mounts import ProcMounts
 from modalflow.emulator.volumes.volumes import Volumes
 

@@ -24,7 +24,8 @@ from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message, sendable
 from modalflow.emulator.services.mounts import make_parents
 from modalflow.emulator.state.broadcast import Broadcast
-from modalflow.emulator.state.store import FileStore, StateDir
+from modalflow.emulator.state.file_store import FileStore
+from modalflow.emulator.state.state_dir import StateDir
 
 #: A shorter secret is not removed from a build's log: it is a setting, and would be found in any word.
 SHORTEST_SECRET = 4

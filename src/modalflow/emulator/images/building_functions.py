@@ -18,7 +18,7 @@ from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.builder import Build, BuildFunctionError
 from modalflow.emulator.images.layer_capture import prune
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: The longest time between two checks whether the container, or the call, has ended.
 CHECK_SECONDS = 60.0

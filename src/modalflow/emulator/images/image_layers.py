@@ -13,7 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from modalflow.emulator.images import python_envs
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 

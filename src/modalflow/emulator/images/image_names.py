@@ -20,7 +20,7 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.registry import CREATED_BY
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: The size of a page if a client sets no limit; the SDK asks for pages until there is no further token.
 PAGE = 100

@@ -15,7 +15,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.images.image import Image, decode, encode
 from modalflow.emulator.images.image_layers import ImageLayers
 from modalflow.emulator.logs.log_records import LogEntry
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 

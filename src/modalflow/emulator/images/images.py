@@ -48,7 +48,7 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 

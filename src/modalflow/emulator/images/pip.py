@@ -155,7 +155,7 @@ async def install(
     # From this process's variables, and not from the image's: they are the user's.
     agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
     users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
-    folder, nothing = temporary / "room", temporary / "nothing"
+    folder, nothing = temporary / "container", temporary / "nothing"
     for made in (folder, nothing, cache):
         made.mkdir(exist_ok=True)
     rootfs = Rootfs(

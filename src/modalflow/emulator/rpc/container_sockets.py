@@ -18,7 +18,7 @@ from pathlib import Path
 
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.state.scratch import Scratch
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: Bytes that the path of a unix socket may have: 108 with the zero at its end on Linux, 104 elsewhere (unix(7)).
 LONGEST_PATH = 103

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import StateDir, write_private
+from modalflow.emulator.state.state_dir import StateDir, write_private
 
 #: Seconds for which an address is valid: a day is longer than any function call.
 ADDRESS_LIFETIME = 24 * 3600.0

@@ -20,7 +20,7 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: A blob that no call refers to is removed once it is this old: until then a call or a client may be about to use it.
 BLOB_SECONDS = 24 * 3600.0

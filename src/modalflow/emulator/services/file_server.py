@@ -18,7 +18,8 @@ from aiohttp import web
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import COPY_CHUNK, StateDir
+from modalflow.emulator.state.file_store import COPY_CHUNK
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 

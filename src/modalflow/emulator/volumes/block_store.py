@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from modalflow.emulator.state.store import FileStore
+from modalflow.emulator.state.file_store import FileStore
 
 #: Modal's block size for uploads and downloads of Volumes: the SDK's ``BLOCK_SIZE`` (modal/_utils/blob_utils.py).
 BLOCK_BYTES = 8 * 1024 * 1024

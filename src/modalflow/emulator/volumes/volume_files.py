@@ -22,7 +22,7 @@ from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.addresses import Addresses
-from modalflow.emulator.state.store import FileStore
+from modalflow.emulator.state.file_store import FileStore
 from modalflow.emulator.volumes.block_store import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, normalise, parents
 

@@ -27,7 +27,7 @@ from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.block_store import BlockStore
 from modalflow.emulator.volumes.container_mounts import ContainerMounts
 from modalflow.emulator.volumes.tree import Node, Tree

@@ -84,5 +84,5 @@ def test_declarations() -> None:
     """``H100=2`` is two, ``t4`` is one, and anything else is refused with an example."""
     assert read_gpus(["H100=2", "t4", "H100"]) == {"H100": 3, "T4": 1}
     for wrong in ("=2", "H100=", "H100=0", "H100=many"):
-        with pytest.raises(ValueError, match="expected a type and how many"):
+        with pytest.raises(ValueError, match="expected a type and a number"):
             read_gpus([wrong])

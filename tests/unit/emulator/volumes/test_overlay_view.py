@@ -21,7 +21,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.processes.container_spec import Isolation, VolumeView
 from modalflow.emulator.rpc.service import Caller
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes import block_store
 from modalflow.emulator.volumes.tree import NodeKind
 from modalflow.emulator.volumes.views import overlay_view, view

@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from modal_proto import api_pb2
 
 from modalflow.emulator.rpc.service import Caller
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes import block_store
 from modalflow.emulator.volumes.tree import Node, NodeKind
 from modalflow.emulator.volumes.views.view import CopiedView, Signature

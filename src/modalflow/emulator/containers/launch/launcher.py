@@ -38,7 +38,7 @@ from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
 from modalflow.support.linux import send, with_variable
 
@@ -96,20 +96,20 @@ class Launcher:
             clearing.push_async_callback(self._kept, container, folder)
             clearing.push_async_callback(detach_all, self._volumes, container.container_id, attached)
             lent = clearing.enter_context(contextlib.ExitStack())
-            clearing.callback(self._shut, container)
+            clearing.callback(self._close_socket, container)
             folder.mkdir()
             container.is_plain = await self._fork_server.isolation() is Isolation.PLAIN
-            door = await self._sockets.open(container.container_id)
+            socket = await self._sockets.open(container.container_id)
             views = await self._attach(container, attached, lent)
             if container.was_ended():
                 return 0
-            container.process = process = await self._start(container, folder, door, views)
+            container.process = process = await self._start(container, folder, socket, views)
             if container.was_ended():
                 # During the start there was no process to kill.
                 process.kill()
             return await process.wait()
 
-    def _shut(self, container: Container) -> None:
+    def _close_socket(self, container: Container) -> None:
         self._sockets.close_socket(container.container_id)
         if container.is_plain:
             end_descendants(container.container_id)
@@ -151,7 +151,7 @@ class Launcher:
             views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))
         return tuple(views)
 
-    async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
+    async def _start(self, container: Container, folder: Path, socket: Path, views: tuple[VolumeView, ...]) -> Process:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
@@ -171,7 +171,7 @@ class Launcher:
             layer=layer,
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
-            shown=(arguments, door, *bytecode_folders(self._state)),
+            shown=(arguments, socket, *bytecode_folders(self._state)),
             lent=() if packages is None else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
@@ -188,7 +188,7 @@ class Launcher:
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
-            "MODAL_SERVER_URL": f"unix://{door}",
+            "MODAL_SERVER_URL": f"unix://{socket}",
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
             "MODAL_TASK_ID": container.container_id,
             "MODAL_IMAGE_ID": spec.image_id,

@@ -82,7 +82,7 @@ class Template:
         try:
             self.preloaded = exec_runtime.preload()
             self._report(preloaded=True, problem="")
-        except Exception:  # noqa: BLE001 (whatever an import raises: containers are new interpreters then)
+        except Exception:  # noqa: BLE001 (after any failed import, containers are new interpreters)
             self._report(preloaded=False, problem=traceback.format_exc())
 
     def serve(self) -> ContainerSpec | None:

@@ -26,7 +26,8 @@ PROGRAMS = {
     # Without Airflow, which its commands do not import either.
     "modalflow local": "import modalflow.cli.local; import modalflow.cli; main = modalflow.cli.main",
     "modalflow": """
-import airflow.configuration, modalflow.cli, modalflow.operations.doctor
+import airflow.configuration, airflow.executors.executor_loader, modalflow.cli, modalflow.executor.modal_executor
+import modalflow.operations.doctor
 from modalflow.cli import doctor as _doctor, deploy as _deploy
 main = modalflow.cli.main
 """,

@@ -61,7 +61,7 @@ class ControlPlane:
             reason = os.strerror(error.errno) if error.errno else error
             raise ListenError(
                 f"cannot listen on port {self.options.port} of {host} ({reason}); "
-                "stop the program that does, or choose another --port"
+                "stop the other program, or choose another --port"
             ) from error
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{_port(server)}"
         return server

@@ -30,7 +30,7 @@ MAX_ITEM_BYTES = 1024 * 1024
 MAX_PARTITIONS = 100_000
 MAX_PARTITION_KEY_BYTES = 64
 DEFAULT_PARTITION_TTL = 24 * 3600
-#: The longest poll, whatever the client asks for. The SDK polls for 50 seconds at a time (``_get_blocking`` in
+#: The longest poll, even if the client asks for more. The SDK polls for 50 seconds at a time (``_get_blocking`` in
 #: modal/queue.py); the five additional seconds are inferred.
 MAX_WAIT_SECONDS = 55.0
 #: Inferred: the SDK's ``Queue.iterate`` continues after the last item, however many there were.

@@ -72,7 +72,7 @@ class Dispatcher:
     def __init__(
         self, handlers: Handlers, credentials: Credentials, journal: Journal, faults: CallFaults, stoppage: Stoppage
     ) -> None:
-        """Whatever a handler changed is in the journal before its answer is sent."""
+        """Every change of a handler is in the journal before its answer is sent."""
         self._handlers, self._credentials, self._journal = handlers, credentials, journal
         self._faults, self._stoppage = faults, stoppage
         types = {path.rpartition("/")[2]: declared.reply_type for path, declared in declared_handlers().items()}
@@ -149,7 +149,7 @@ class Dispatcher:
     async def _answer_once(
         self, handler: RpcHandler, request: Message, caller: Caller, fault: Any, stream: Stream[Any, Any], words: str
     ) -> None:
-        """Send one answer. ``words`` say why the request is less than what was sent, empty if it is not."""
+        """Send one answer. ``words`` is the reason if the request was reduced to a lookup, otherwise empty."""
         try:
             answer = await self._answered(handler, request, caller)
         except GRPCError as error:

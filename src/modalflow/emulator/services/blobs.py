@@ -88,7 +88,7 @@ class Blobs(Service):
             raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
         blob_id = new_id("bl")
         url = self._addresses.upload("blob", blob_id)
-        # Never a multipart upload, whatever the size: bytes go over loopback into a file.
+        # Never a multipart upload: even large bodies go over loopback into a file.
         urls = message(api_pb2.UploadUrlList, items=[url])
         return message(
             api_pb2.BlobCreateResponse, blob_id=blob_id, blob_ids=[blob_id], upload_urls=urls, upload_url=url

@@ -46,7 +46,7 @@ def parse(given: Sequence[str]) -> dict[str, Path]:
         if not equals or not _NAME.fullmatch(name) or not folder:
             raise ValueError(f"bucket is {pair!r}; expected NAME=FOLDER, e.g. training-data=/srv/data")
         if not Path(folder).is_dir():
-            raise ValueError(f"bucket {name!r} is {folder!r}, which is not a folder; create it first")
+            raise ValueError(f"bucket {name!r}: {folder!r} is not a folder; create it first")
         buckets[name] = Path(folder).resolve()
     return buckets
 

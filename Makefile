@@ -59,6 +59,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/figures --check
 	$(BIN)/python -m scripts.prose
 	@$(MAKE) --no-print-directory site
 
@@ -115,7 +116,8 @@ docs: $(STAMP)
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md
-	$(BIN)/python -m modalflow.executor.lifecycle.call_diagram ARCHITECTURE.md
+	$(BIN)/python -m modalflow.airflow_compat.replaced docs/upstream-notes.md
+	$(BIN)/python -m modalflow.executor.reporting.call_diagram ARCHITECTURE.md
 	$(BIN)/python -m modalflow.executor.reporting.metrics > docs/metrics.md
 
 # The pages lie there as in the repository. Messages without colours, which would be one sequence for each character.

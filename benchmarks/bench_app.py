@@ -1,4 +1,4 @@
-"""The app whose functions are timed. Runs in containers."""
+"""The app with the timed functions. Runs in containers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def nothing() -> None:
 @app.function(max_containers=4)
 @modal.concurrent(max_inputs=50)
 def nothing_at_once(_number: int) -> None:
-    """Return at once, in a container that runs others of it meanwhile."""
+    """Return at once, in a container with other parallel inputs."""
 
 
 @app.function(single_use_containers=True)
@@ -34,7 +34,7 @@ large_volume = modal.Volume.from_name("bench-large", create_if_missing=True, ver
 
 @app.function(volumes={"/vol": large_volume}, single_use_containers=True, timeout=600)
 def fill(files: int, megabytes: int) -> None:
-    """Put that many small files and one large one onto the Volume."""
+    """Write this many small files and one large one onto the Volume."""
     folder = Path("/vol/many")
     folder.mkdir()
     for number in range(files):
@@ -47,19 +47,19 @@ def fill(files: int, megabytes: int) -> None:
 
 @app.function(volumes={"/vol": volume}, single_use_containers=True)
 def begins_with_empty_volume() -> float:
-    """Return when the body began, in a container of its own that has an empty Volume."""
+    """Return the begin of the body, in a separate container with an empty Volume."""
     return time.time()
 
 
 @app.function(volumes={"/vol": large_volume}, single_use_containers=True)
 def begins_with_large_volume() -> float:
-    """The same with the Volume that ``fill`` filled."""
+    """Return the same with the Volume of ``fill``."""
     return time.time()
 
 
 @app.function(single_use_containers=True, max_containers=20)
 def begins_and_stays(seconds: float) -> float:
-    """The same, and keep the container busy for a while."""
+    """Return the same, and keep the container busy for a while."""
     began = time.time()
     time.sleep(seconds)
     return began
@@ -73,5 +73,5 @@ def stays(seconds: float) -> None:
 
 @app.function(max_containers=1, timeout=3600)
 def waits(seconds: float) -> None:
-    """Keep the only container busy, so that what comes next is queued."""
+    """Keep the only container busy, so later inputs are queued."""
     time.sleep(seconds)

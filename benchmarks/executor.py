@@ -1,4 +1,4 @@
-"""``make bench-executor``: what the executor costs the scheduler and Modal, beside the naive design.
+"""``make bench-executor``: the executor's cost for the scheduler and Modal, beside the naive design.
 
 Prints a table in Markdown. Every RPC takes 100 ms longer than it would, of containers' too.
 """
@@ -103,14 +103,14 @@ PARTS = ("submission", "fewer", "running", "burst", "memory", "naive", "rpcs", "
 
 
 def told(part: str, figures: Figures) -> Figures:
-    """Tell whoever waits how far it is, beside the table."""
+    """Report the progress beside the table."""
     for title, figure in figures.items():
         sys.stderr.write(f"{part}: {title}: {figure:.3g}\n")
     return figures
 
 
 def table(sizes: Sizes, ours: Figures, theirs: Figures) -> str:
-    """The rows of which there are figures."""
+    """Return the rows with figures."""
     lines = [f"| | goal | ModalExecutor | naive, of {sizes.naive} workloads |", "|---|---|---:|---:|"]
     for row in ROWS:
         if row.figure in ours or row.figure in theirs:

@@ -1,8 +1,8 @@
-"""The app that the executor is timed with: a Function that takes what is submitted, and a container that plays workers.
+"""The app for the executor's benchmark: a Function for submitted work, and a container in the role of workers.
 
-Ten thousand real containers do not fit on a machine. So one stub input holds the only container of ``run-default`` for
-ever, and whatever else the executor submits is queued; ``play`` says of it what a worker would, with the worker's own
-code for it (``worker.ledger``), from a real container.
+Ten thousand real containers do not fit on a machine. So one stub input holds the only container of ``run-default``
+forever, and all other submissions are queued. ``play`` reports on them as a worker would, with the worker's own code
+(``worker.report``), from a real container.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def run(submission: dict[str, Any]) -> None:
 @app.function(max_containers=1, timeout=24 * 3600, scaledown_window=20 * 60)
 @modal.concurrent(max_inputs=100)
 async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[str, float, float]]:
-    """Be the worker of these work ids, one of which ends every so many seconds.
+    """Act as the worker of these work ids, with one end every so many seconds.
 
-    Returns for each the moment at which its work had ended, and the one at which its event was accepted, by the
-    machine's clock, which the executor shares.
+    Returns for each the time of its end, and the time of its accepted event, by the machine's clock. The executor
+    shares this clock.
     """
     import asyncio
     import time
@@ -42,7 +42,7 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
     from modalflow.worker.ledger import Ledger
 
     ledger = Ledger(modal.Dict.from_name(NAMES.ledger), modal.Queue.from_name(NAMES.events))
-    # One that runs: who looks at silent work asks Modal what became of it.
+    # A running one: for silent work, the executor asks Modal for its status.
     call = modal.current_function_call_id() or ""
 
     async def one(turn: int, work_id: str) -> tuple[str, float, float]:
@@ -69,7 +69,7 @@ async def play(work_ids: list[str], partition: str, every: float) -> list[tuple[
 
 @app.function(max_containers=1, timeout=24 * 3600, scaledown_window=20 * 60)
 async def tell(work_ids: list[str], partition: str) -> None:
-    """Send the events of these work ids, many at once, and write no ledger: where only the executor is looked at."""
+    """Send the events of these work ids, many at once, without a ledger: only for the executor's side."""
     import time
 
     from modalflow.protocol.messages import Entry, State

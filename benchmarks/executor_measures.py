@@ -1,6 +1,6 @@
-"""What is measured of the executor, each with the real executor, engine and SDK on a local control plane.
+"""Measurements of the executor, each with the real executor, engine and SDK on a local control plane.
 
-Each function returns figures by title; ``executor.MEASURES`` has their goals and where the naive executor's go.
+Each function returns figures by title. ``executor.MEASURES`` has their goals and the naive executor's figures.
 """
 
 from __future__ import annotations
@@ -28,42 +28,41 @@ Figures = dict[str, float]
 
 @contextmanager
 def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
-    """An executor whose news carry the moment at which they came, which is when the next ``sync`` may tell them."""
+    """Yield an executor and its updates, with the moment at which each came: the next ``sync`` may report it."""
     executor = stage.executor()
-    news = Stamped()
-    executor._engine._tracker.news = news
-    executor._engine._tracker.__post_init__()
+    updates = Stamped()
+    executor._engine.wiring.outbox.updates = updates
     try:
-        yield executor, news
+        yield executor, updates
     finally:
         executor.terminate()
 
 
 def submission(stage: Stage, number: int) -> Figures:
-    """From the heartbeat that hands so many workloads over to the function call id of the last."""
-    with started(stage) as (executor, news):
+    """Measure from the heartbeat with all workloads to the function call id of the last."""
+    with started(stage) as (executor, updates):
         queue(executor, 10, "first")
-        beat_until(executor, lambda: len(news.at) >= 10, PATIENCE, PAUSE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= 10, PATIENCE, PAUSE)
+        updates.at.clear()
         ids = queue(executor, number, "submitted")
         began, used = time.time(), time.process_time()
         handed = beat(executor)
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE, PAUSE)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE, PAUSE)
         used = time.process_time() - used
-        last = max(news.at[each, "STARTED"] for each in ids)
+        last = max(updates.at[each, "STARTED"] for each in ids)
         return {"submitted": last - began, "handed over": 1000 * handed, "cpu per submission": 1000 * used / number}
 
 
 def running(stage: Stage, number: int, ends: int) -> Figures:
-    """With so many running, of which one ends, and another begins, about every second heartbeat."""
-    with started(stage) as (executor, news):
+    """Measure with this many running: every second heartbeat, one ends and another begins."""
+    with started(stage) as (executor, updates):
         for _ in range(0, number, 1000):
             queue(executor, min(1000, number), "running")
             beat(executor)
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
         ids = queue(executor, ends, "ending")
-        beat_until(executor, lambda: len(news.at) >= number + ends, PATIENCE)
-        partition = executor._engine._tracker.partition
+        beat_until(executor, lambda: len(updates.at) >= number + ends, PATIENCE)
+        partition = executor._engine.wiring.partition
         stage.function("play").remote(["warm"], partition, 0.0)
         stage.count_from_now()
         playing = stage.function("play").spawn(ids, partition, 2 * PAUSE)
@@ -77,9 +76,9 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
             time.sleep(PAUSE)
         counts = stage.counts()
         told = {work_id: times for work_id, *times in playing.get(timeout=PATIENCE)}
-        beat_until(executor, lambda: all((each, "SUCCESS") in news.at for each in ids), PATIENCE)
-        from_end = [news.at[each, "SUCCESS"] - told[each][0] for each in ids]
-        from_event = [news.at[each, "SUCCESS"] - told[each][1] for each in ids]
+        beat_until(executor, lambda: all((each, "SUCCESS") in updates.at for each in ids), PATIENCE)
+        from_end = [updates.at[each, "SUCCESS"] - told[each][0] for each in ids]
+        from_event = [updates.at[each, "SUCCESS"] - told[each][1] for each in ids]
         rpcs = {name.removeprefix("clients "): n for name, n in counts.items() if name.startswith("clients ")}
         with_work = ("FunctionMap", "DictPop", "DictUpdate")
         return {
@@ -96,13 +95,13 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
 
 
 def burst(stage: Stage, number: int) -> Figures:
-    """So many outcomes known at once: the longest heartbeat until Airflow has been told of all."""
-    with started(stage) as (executor, news):
+    """Measure with this many known outcomes: the longest heartbeat until all are reported to Airflow."""
+    with started(stage) as (executor, updates):
         ids = queue(executor, number, "burst")
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        stage.function("tell").remote(ids, executor._engine._tracker.partition)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
+        stage.function("tell").remote(ids, executor._engine.wiring.partition)
         deadline = time.monotonic() + PATIENCE
-        while not all((each, "SUCCESS") in news.at for each in ids) and time.monotonic() < deadline:
+        while not all((each, "SUCCESS") in updates.at for each in ids) and time.monotonic() < deadline:
             time.sleep(PAUSE)
         took = []
         while executor.running:
@@ -117,16 +116,16 @@ def burst(stage: Stage, number: int) -> Figures:
 
 
 def memory(stage: Stage, number: int) -> Figures:
-    """What the Python objects of a running workload take, Airflow's own of it included."""
-    with started(stage) as (executor, news):
+    """Measure the Python objects of a running workload, including Airflow's."""
+    with started(stage) as (executor, updates):
         queue(executor, 100, "warm")
-        beat_until(executor, lambda: len(news.at) >= 100, PATIENCE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= 100, PATIENCE)
+        updates.at.clear()
         gc.collect()
         tracemalloc.start()
         queue(executor, number, "held")
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
+        updates.at.clear()
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
@@ -135,22 +134,22 @@ def memory(stage: Stage, number: int) -> Figures:
 
 def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, float, int]]:
     """So many workloads through one executor: how many so far, MB of resident memory, and Python objects."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         done = 0
         while done < number:
             ids = queue(executor, wave, f"wave-{done}")
-            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(news.at)) >= wave, PATIENCE)
-            stage.function("tell").remote(ids, executor._engine._tracker.partition)
+            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(updates.at)) >= wave, PATIENCE)
+            stage.function("tell").remote(ids, executor._engine.wiring.partition)
             beat_until(executor, lambda: not executor.running, PATIENCE)
-            beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE)
-            news.at.clear()
+            beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE)
+            updates.at.clear()
             done += wave
             gc.collect()
             yield done, machine.memory_of_this() / 1024, len(gc.get_objects())
 
 
 def naive(stage: Stage, number: int) -> Figures:
-    """The naive executor with so many workloads. They all run while one heartbeat is timed, and one of them ends."""
+    """Measure the naive executor with this many workloads. All run during the timed heartbeat, and one ends."""
     executor = NaiveExecutor(stage.client, 1_000_000)
     queue(executor, 1, "first")
     beat(executor)

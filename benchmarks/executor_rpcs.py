@@ -19,14 +19,14 @@ NAMES = Names("bench-worker")
 
 @dataclass(frozen=True)
 class RpcsOfATask:
-    """RPCs by who makes them, for so many tasks."""
+    """RPCs by origin, for this many tasks."""
 
     tasks: int
     counts: Mapping[str, int]
 
     @classmethod
     def counted(cls, tasks: int) -> RpcsOfATask:
-        """Run so many commands, four to a container, in containers that are there, and count."""
+        """Run this many commands, four to a container, in existing containers, and count."""
         with stage(None, app_name=NAMES.app) as stood:
             deploy(NAMES, bundles={})
             executor = stood.executor()
@@ -50,9 +50,9 @@ class RpcsOfATask:
 
 
 def _settle(executor: Any) -> None:
-    """Until what was delivered has been forgotten."""
+    """Wait until delivered work has been forgotten."""
     beat_until(executor, lambda: not executor._delivered, PATIENCE, 0.05)
-    beat_until(executor, lambda: not len(executor._engine._cleaning), PATIENCE, 0.2)
+    beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE, 0.2)
 
 
 def _run(executor: Any, number: int, name: str) -> None:

@@ -24,7 +24,7 @@ from modalflow.emulator.local import LocalModal
 #: Of every RPC, of containers' too.
 LATENCY = "100ms"
 
-#: RPCs that are counted, by who makes them.
+#: The counted RPCs, by origin.
 COUNTED = (
     "FunctionMap",
     "FunctionPutInputs",
@@ -45,14 +45,14 @@ COUNTED = (
 
 @dataclass
 class Stage:
-    """A control plane that runs, with the app deployed on it."""
+    """A running control plane with the app deployed."""
 
     local: LocalModal
     client: Any
     _rules: dict[str, str] = field(default_factory=dict)
 
     def executor(self) -> Any:
-        """A started ModalExecutor."""
+        """Yield a started ModalExecutor."""
         from modalflow.executor.modal_executor import ModalExecutor
 
         executor = ModalExecutor(parallelism=1_000_000)
@@ -72,7 +72,7 @@ class Stage:
                 self._rules[self.local.faults.add(f"{rpc}:delay=0ms,for={who}").id] = f"{who} {rpc}"
 
     def counts(self) -> dict[str, int]:
-        """How many RPCs there were since the last ``count_from_now``, which ends with this, by who made them."""
+        """Return the RPCs since the last ``count_from_now``, by origin, and end its count."""
         if not self._rules:
             return {}
         said = self.local.faults.clear(list(self._rules))
@@ -82,20 +82,20 @@ class Stage:
 
 
 class Stamped(deque[Any]):
-    """News, each with the moment it came, by work id and kind."""
+    """Updates, and when each of them came, by work id and kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at: dict[tuple[str, str], float] = {}
 
-    def append(self, news: Any) -> None:
-        self.at[news.work_id, news.kind.name] = time.time()
-        super().append(news)
+    def append(self, update: Any) -> None:
+        self.at[update.work_id, update.kind.name] = time.time()
+        super().append(update)
 
 
 @contextlib.contextmanager
 def stage(latency: str | None = LATENCY, app_name: str = "bench-executor") -> Iterator[Stage]:
-    """A control plane, and the environment that executors find it in; both end with the block."""
+    """Yield a control plane, and an environment for executors. Both end with the block."""
     faults = (f"*:delay={latency},for=containers",) if latency else ()
     with (
         tempfile.TemporaryDirectory(prefix="bench-executor-") as home,
@@ -103,20 +103,20 @@ def stage(latency: str | None = LATENCY, app_name: str = "bench-executor") -> It
     ):
         os.environ.update(environment(local, Path(home)) | {"AIRFLOW__MODAL_EXECUTOR__APP_NAME": app_name})
         client: Any = modal.Client.from_credentials(local.address.token_id, local.address.token_secret)
-        # Afresh: an app remembers which files the control plane before this one had.
+        # A new object: an app remembers the files of the previous control plane.
         sys.modules.pop("benchmarks.executor_app", None)
         module = importlib.import_module("benchmarks.executor_app")
         module.app.deploy(name=module.NAMES.app, client=client)
         made = Stage(local, client)
         control_plane._known.clear()
-        # The only container of what is submitted to is busy from now on, and the players' one is there.
+        # From now on, the only container of the submissions is busy, and the players' container exists.
         made.function("run-default").spawn({})
         made.function("play").remote([], "nobody", 0.0)
         yield made
 
 
 def environment(local: LocalModal, home: Path) -> dict[str, str]:
-    """The environment variables of an Airflow of its own that talks to this control plane."""
+    """Return the environment variables of a separate Airflow for this control plane."""
     return local.env | {
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
@@ -128,7 +128,7 @@ def environment(local: LocalModal, home: Path) -> dict[str, str]:
 
 
 def workload(task_id: str) -> Any:
-    """A real workload of Airflow's, with a token as long as Airflow's are."""
+    """Return a real workload of Airflow's, with a token of Airflow's length."""
     from airflow.executors.workloads import ExecuteTask
 
     ti = {
@@ -165,7 +165,7 @@ def queue(executor: Any, number: int, name: str) -> list[str]:
 
 
 def beat(executor: Any) -> float:
-    """One heartbeat, and what the scheduler does after it; return the seconds that the heartbeat took."""
+    """Run one heartbeat and the scheduler's following work. Return the heartbeat's seconds."""
     began = time.perf_counter()
     executor.heartbeat()
     took = time.perf_counter() - began

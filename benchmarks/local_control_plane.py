@@ -1,7 +1,7 @@
 """``make bench``: how fast the local control plane is, with its fork server and with a new process per container.
 
-Prints a table in Markdown. Each figure is the median of several runs; the two variants take turns, so that whatever
-else the machine does hits both.
+Prints a table in Markdown. Each figure is the median of several runs. The two variants take turns, so other load hits
+both.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def table(measures: list[Measure], figures: dict[tuple[str, str], list[float]]) 
 
 
 def say(text: str) -> None:
-    """Tell whoever waits how far it is, beside the table."""
+    """Report the progress beside the table."""
     sys.stderr.write(text + "\n")
 
 

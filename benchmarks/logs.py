@@ -1,7 +1,7 @@
-"""``make bench-logs``: how old a log's lines are when they can be read, what a long log costs, and what order costs.
+"""``make bench-logs``: the age of a log's lines at their read, and the cost of long logs and of order.
 
-Prints a table in Markdown. The worker is deployed to a local control plane of its own; no Airflow is needed: the reader
-is the one that Airflow's API server uses.
+Prints a table in Markdown. The worker is deployed to its own local control plane, without Airflow. The reader is the
+one of Airflow's API server.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from modalflow.worker.deploy.deployment import deploy
 
 NAMES = Names("bench-logs")
 
-#: Says what time it is, ten times a second.
+#: Prints the time ten times a second.
 TICKS = "import time\nfor n in range({}): print('tick', time.time(), flush=True); time.sleep(0.1)"
 
 #: Prints a hundred megabytes of lines of 100 bytes, as any program does, in blocks.
@@ -42,7 +42,7 @@ BOTH = "import os\nfor n in range(50_000): os.write(1 + n % 2, b'%d\\n' % n)"
 
 @dataclass(frozen=True)
 class Desk:
-    """A deployed worker, and what the benchmark does with it."""
+    """A deployed worker, with the benchmark's operations."""
 
     local: LocalModal
     logs: LogVolume
@@ -79,7 +79,7 @@ class Desk:
             time.sleep(0.05)
 
     def run(self, program: str) -> tuple[str, float]:
-        """Run a program to its end; return its log's path and the seconds that it took, by its own clock."""
+        """Run a program to its end. Return its log's path and its seconds, by its own clock."""
         timed = f"import time; began = time.time()\n{program}\nprint('took', time.time() - began)"
         path, call = self.spawn(timed)
         call.get(timeout=300)
@@ -96,12 +96,12 @@ def desk() -> Iterator[Desk]:
         yield Desk(local, LogVolume(control_plane.connect(), NAMES))
 
 
-#: Both streams go to somebody who reads and forgets.
+#: Both streams go to a reader without storage.
 _FORGOTTEN = '{ { "$@"; } 2>&1 1>&3 | cat >/dev/null; } 3>&1 | cat >/dev/null'
 
 
 def alone(program: str) -> float:
-    """Seconds that a program takes whose output nobody keeps."""
+    """Return the seconds of a program with discarded output."""
     began = time.monotonic()
     subprocess.run(["/bin/sh", "-c", _FORGOTTEN, "sh", sys.executable, "-c", program], check=True)
     return time.monotonic() - began
@@ -115,7 +115,7 @@ def _ages(title: str, ages: Sequence[float]) -> str:
 
 def rows() -> Iterator[str]:
     with desk() as here:
-        here.run("pass")  # What starts once is there from here on.
+        here.run("pass")  # One-time starts are done from here on.
         yield _ages("age of a line", here.ages(150))
         fault = here.local.faults.add("VolumeCommit:delay=3s")
         yield _ages("the same where a commit takes 3 s", here.ages(300))

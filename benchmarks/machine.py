@@ -1,4 +1,4 @@
-"""What the figures were taken on, and what processes cost there."""
+"""The machine of the figures, and the cost of processes there."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib.metadata
 import os
 import platform
 from pathlib import Path
+
+from modalflow.support.linux import family
 
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -23,21 +25,17 @@ def describe() -> str:
 
 
 def load() -> float:
-    """How many processes wanted a processor over the last minute."""
+    """Return the number of runnable processes over the last minute."""
     return os.getloadavg()[0]
 
 
 def below(pid: int) -> list[int]:
-    """The processes that descend from one."""
-    found = [pid]
-    for each in found:
-        for children in Path(f"/proc/{each}/task").glob("*/children"):
-            found += [int(child) for line in _lines(children) for child in line.split()]
-    return found[1:]
+    """Return the descendants of a process."""
+    return family(pid)[1:]
 
 
 def memory(pid: int) -> float:
-    """The proportional set size of a process in MB: what it shares with others is divided among them."""
+    """Return the proportional set size of a process in MB: shared memory is divided among its users."""
     for line in _lines(Path(f"/proc/{pid}/smaps_rollup")):
         if line.startswith("Pss:"):
             return int(line.split()[1]) / 1024
@@ -45,7 +43,7 @@ def memory(pid: int) -> float:
 
 
 def memory_of_this() -> float:
-    """The resident set size of this process in KiB."""
+    """Return the resident set size of this process in KiB."""
     for line in _lines(Path("/proc/self/status")):
         if line.startswith("VmRSS:"):
             return float(line.split()[1])
@@ -53,7 +51,7 @@ def memory_of_this() -> float:
 
 
 def cpu_seconds(pids: list[int]) -> float:
-    """The processor time that processes used so far."""
+    """Return the processor time of processes so far."""
     total = 0
     for pid in pids:
         for line in _lines(Path(f"/proc/{pid}/stat")):
@@ -63,7 +61,7 @@ def cpu_seconds(pids: list[int]) -> float:
 
 
 def cpu_seconds_with_ended(pids: list[int]) -> float:
-    """The same, with what their children used that have ended and been waited for."""
+    """Return the same, including their ended and reaped children."""
     total = 0
     for pid in pids:
         for line in _lines(Path(f"/proc/{pid}/stat")):
@@ -72,7 +70,7 @@ def cpu_seconds_with_ended(pids: list[int]) -> float:
 
 
 def cpu_seconds_of_all() -> float:
-    """The processor time that this whole machine used since it was started."""
+    """Return the processor time of this whole machine since its start."""
     user, nice, system, _, _, irq, softirq = (int(word) for word in _lines(Path("/proc/stat"))[0].split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS
 

@@ -1,4 +1,4 @@
-"""What is measured of a local control plane, each with the real SDK as the client and the real container runtime."""
+"""Measurements of a local control plane, each with the real SDK as the client and the real container runtime."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from modalflow.emulator.local import LocalModal
 
 APP = "bench"
 
-#: What the large Volume of a benchmark holds: enough to notice a copy of it, and made in a few seconds.
+#: The content of the large Volume: enough to notice a copy of it, and made in a few seconds.
 LARGE_VOLUME_FILES = 5_000
 LARGE_VOLUME_MEGABYTES = 200
 
@@ -31,13 +31,13 @@ LARGE_VOLUME_MEGABYTES = 200
 PUT_AT_ONCE = 512
 
 
-#: Inputs of the map that is timed.
+#: Inputs of the timed map.
 MAPPED = 10_000
 
 
 @dataclass(frozen=True)
 class Mapped:
-    """What a map cost."""
+    """The cost of a map."""
 
     seconds: float
     cpu: float
@@ -46,16 +46,16 @@ class Mapped:
 
 
 class Bench:
-    """A control plane that runs, and a client of it; figures in the units that ``Measure`` names."""
+    """A running control plane and its client; figures in the units of ``Measure``."""
 
     def __init__(self, local: LocalModal, client: modal.Client) -> None:
         self._local, self._client = local, client
 
     def deploy(self) -> None:
-        # Afresh: an app remembers which files the control plane before this one had.
+        # A new object: an app remembers the files of the previous control plane.
         sys.modules.pop("benchmarks.bench_app", None)
         importlib.import_module("benchmarks.bench_app").app.deploy(name=APP, client=self._client)
-        # The first container waits for the template, which is getting ready while the control plane already answers.
+        # The first container waits for the template. It starts while the control plane already answers.
         self.function("begins").remote()
 
     def function(self, name: str) -> Any:
@@ -68,11 +68,11 @@ class Bench:
         return self._cold("begins")
 
     def cold_start_with_empty_volume(self) -> float:
-        """The same, in a container that has an empty Volume."""
+        """Measure the same in a container with an empty Volume."""
         return self._cold("begins_with_empty_volume")
 
     def cold_start_with_large_volume(self) -> float:
-        """The same, in a container whose Volume has many files and a large one."""
+        """Measure the same in a container with a large Volume: many files and a large one."""
         self.function("fill").remote(LARGE_VOLUME_FILES, LARGE_VOLUME_MEGABYTES)
         return self._cold("begins_with_large_volume")
 
@@ -85,11 +85,11 @@ class Bench:
         return float(1000 * statistics.median(figures))
 
     def warm_call(self) -> float:
-        """From ``spawn`` to the result, in a container that is there."""
+        """Measure from ``spawn`` to the result, in an existing container."""
         return 1000 * statistics.median(self._warm(200))
 
     def warm_call_p95(self) -> float:
-        """The same, of which one call in twenty takes longer."""
+        """Measure the same at the 95th percentile."""
         return 1000 * statistics.quantiles(self._warm(200), n=20)[-1]
 
     def _warm(self, number: int) -> list[float]:
@@ -120,15 +120,15 @@ class Bench:
         return rate
 
     def mapped_per_second(self) -> float:
-        """Inputs of a map a second, from its call to its last result, in containers that are there."""
+        """Measure the inputs of a map a second, from its call to its last result, in existing containers."""
         return MAPPED / self._mapped.seconds
 
     def cpu_of_mapped(self) -> float:
-        """The processor time of an input of that map."""
+        """Measure the processor time of an input of this map."""
         return 1000 * self._mapped.cpu / MAPPED
 
     def cpu_of_mapped_in_control_plane(self) -> float:
-        """The part of it that the control plane uses."""
+        """Measure the control plane's part of it."""
         return 1000 * self._mapped.cpu_of_control_plane / MAPPED
 
     @functools.cached_property
@@ -146,7 +146,7 @@ class Bench:
         )
 
     def memory_per_container(self) -> float:
-        """The proportional set size of an idle container's processes, ten of which are there."""
+        """Measure the proportional set size of an idle container's processes, with ten containers."""
         before = set(machine.below(self._local.pid))
         calls = _together(self.function("stays"), [(2.0,)] * 10)
         for call in calls:
@@ -155,12 +155,12 @@ class Bench:
         return sum(machine.memory(pid) for pid in containers) / 10
 
     def memory_of_the_rest(self) -> float:
-        """The same of the control plane and the process that starts containers."""
+        """Measure the same of the control plane and the process for container starts."""
         processes = [self._local.pid, *machine.below(self._local.pid)[:1]]
         return sum(machine.memory(pid) for pid in processes)
 
     def idle_cpu(self) -> float:
-        """The part of a core that the control plane and a container use while nothing happens."""
+        """Measure the processor time of an idle control plane and container."""
         self.function("nothing").remote()
         time.sleep(1.0)
         processes = [self._local.pid, *machine.below(self._local.pid)]
@@ -169,10 +169,10 @@ class Bench:
         return 100 * (machine.cpu_seconds(processes) - before) / (time.perf_counter() - began)
 
     def queueing(self) -> dict[str, float]:
-        """100,000 queued inputs: how fast they come, and what they do to a call of another function.
+        """Measure 100,000 queued inputs: their rate, and their effect on a call of another function.
 
-        The first and the last 10,000 come by ``spawn_map``, each a call of its own. Those between them come in one
-        call, by the RPC that a map's inputs come by, without what the SDK does for each: that would take minutes.
+        The first and the last 10,000 come by ``spawn_map``, each as a separate call. The others come in one call, by
+        the RPC of a map's inputs, without the SDK's work for each. That would take minutes.
         """
         waits = self.function("waits")
         first = waits.spawn(3600)
@@ -223,7 +223,7 @@ class Bench:
 
 
 def _spawn_mapped(function: Any, number: int) -> float:
-    """Spawn so many calls and return the seconds that took."""
+    """Spawn this many calls and return the seconds."""
     began = time.perf_counter()
     function.spawn_map([0.0] * number)
     return time.perf_counter() - began
@@ -237,7 +237,7 @@ def ready(**options: Any) -> float:
 
 
 def _together(function: Any, arguments: list[tuple[Any, ...]], at_once: int = 1000) -> list[Any]:
-    """Spawn once for each of the arguments, that many at a time."""
+    """Spawn once for each of the arguments, this many at a time."""
     calls: list[Any] = _run(lambda: _spawn_all(function, arguments, at_once))
     return calls
 

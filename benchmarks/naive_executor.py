@@ -1,6 +1,6 @@
-"""What the executor is compared with: the shortest executor for Modal that works, everything done in the loop.
+"""The executor for comparison: the shortest working executor for Modal, with everything in the loop.
 
-One ``spawn`` per workload in ``_process_workloads``, one look into the ledger per running workload in ``sync``.
+One ``spawn`` per workload in ``_process_workloads``, one read of the ledger per running workload in ``sync``.
 """
 
 from __future__ import annotations

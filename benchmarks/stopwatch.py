@@ -1,4 +1,4 @@
-"""In a supervisor's process: tells the benchmark when a task's process ended, and when its supervisor returned.
+"""In a supervisor's process: reports the end of a task's process and the return of its supervisor to the benchmark.
 
 The same for both executors. Preloaded into the worker's zygote and imported by ``timed_local_executor``.
 """

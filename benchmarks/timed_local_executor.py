@@ -11,12 +11,12 @@ from benchmarks import stopwatch
 __all__ = ["SLOTS", "TimedLocalExecutor", "stopwatch"]
 
 
-#: How many processes it has for tasks, whatever the executor beside it may have in flight.
+#: Its processes for tasks, for any number of tasks in the other executor.
 SLOTS = 8
 
 
 class TimedLocalExecutor(LocalExecutor):
-    """LocalExecutor with that many slots."""
+    """LocalExecutor with this many slots."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.

@@ -1,4 +1,4 @@
-"""``make bench-worker``: what a task costs on Modal's worker, beside LocalExecutor in the same Airflow.
+"""``make bench-worker``: the cost of a task on Modal's worker, beside LocalExecutor in the same Airflow.
 
 Prints a table in Markdown. Both executors have the same scheduler, API server, database and settings, and take turns.
 """
@@ -110,7 +110,7 @@ def main() -> None:
 
 
 def table(found: Mapping[str, list[Runs]], loads: list[str]) -> str:
-    """The medians, and how much more one executor has of it than the other."""
+    """Return the medians, and the ratio of the two executors."""
     titles = {"modal": "ModalExecutor", "local": "LocalExecutor"}
     both = len(found) == len(KINDS)
     lines = [f"| | goal | {' | '.join(titles[kind] for kind in found)} |" + (" ratio |" if both else "")]

@@ -1,4 +1,4 @@
-"""The stage of the worker's figures: one Airflow with two executors, a control plane, and who times supervisors."""
+"""The stage of the worker's figures: one Airflow with two executors, a control plane, and a timer of supervisors."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ SLOTS = 8
 POLL = 0.2
 PATIENCE = 180.0
 
-#: What holds for both executors. Each has its 8 slots and a queue of its own before them, as LocalExecutor always has:
-#: the scheduler hands over more than there are slots for.
+#: Settings of both executors. Each has its 8 slots and its own queue before them, as LocalExecutor always has: the
+#: scheduler hands over more than the slots can take.
 CAPS: Mapping[str, str] = {
     "AIRFLOW__CORE__PARALLELISM": "64",
     "AIRFLOW__CORE__MAX_ACTIVE_TASKS_PER_DAG": "1000",
@@ -49,32 +49,32 @@ STATE = text("SELECT state FROM dag_run WHERE dag_id = :dag_id AND run_id = :run
 
 @dataclass(frozen=True)
 class Slot:
-    """What became of the slot that a task had, in seconds since the epoch."""
+    """The times of a task's slot, in seconds since the epoch."""
 
     taken: float
     """By a worker process of LocalExecutor's, by an input in a container."""
     exited: float
     """The task's process was gone."""
     returned: float
-    """Its supervisor had noticed, and had told Airflow's API."""
+    """Its supervisor had noticed the end and reported it to Airflow's API."""
     freed: float
 
 
 @dataclass(frozen=True)
 class Task:
-    """One task instance that has ended: when, in seconds since the epoch, what happened to it."""
+    """One ended task instance, with its times in seconds since the epoch."""
 
     queued: float
     started: float
     ended: float
-    """As the task itself told Airflow."""
+    """As reported by the task to Airflow."""
     slot: Slot | None
-    """None where Airflow has not stored which function call it was: the row was locked just then."""
+    """None if Airflow did not store its function call, because the row was locked."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """One DAG run, and what it cost."""
+    """One DAG run, and its cost."""
 
     tasks: Sequence[Task]
     cpu: float
@@ -86,7 +86,7 @@ class Run:
 
 
 class Stopwatch:
-    """Hears of supervisors, by the task instance's id."""
+    """Receives the reports of supervisors, by the task instance's id."""
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -109,7 +109,7 @@ class Stopwatch:
 
 @dataclass
 class Stage:
-    """An Airflow with both executors that runs, and its database."""
+    """A running Airflow with both executors, and its database."""
 
     stack: ModalStack
     stopwatch: Stopwatch
@@ -168,7 +168,7 @@ class Stage:
         return sorted(tasks, key=lambda task: task.queued)
 
     def _inputs(self, calls: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """When Modal gave out the input of each call, and when it had the output."""
+        """Return the times of each call's input and output at Modal."""
 
         async def ask() -> dict[str, tuple[float, float]]:
             stub: Any = getattr(self.client, "_stub", None) or getattr(self.client, "stub")  # noqa: B009
@@ -184,7 +184,7 @@ class Stage:
         return found
 
     def _processes(self, kind: str) -> list[int]:
-        """The processes in which an executor runs tasks: a container's, or the workers that LocalExecutor forks."""
+        """Return the task processes of an executor: a container's, or LocalExecutor's forked workers."""
         if kind == "local":
             return machine.below(self.stack.airflow.programs["scheduler"].pid)
         return machine.below(self.stack.local.pid)[1:]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.airflow_compat import AIRFLOW_VERSION
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 
 AIRFLOW = tuple(int(number) for number in AIRFLOW_VERSION.split(".")[:2])
 

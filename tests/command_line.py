@@ -20,12 +20,25 @@ from types import TracebackType
 #: Seconds for one command on a busy machine.
 PATIENCE = 90.0
 
-#: What ``python -m modal`` runs, and ``python -m modalflow.cli``.
-_MODAL = "import modal.__main__; main = modal.__main__.main"
-_MODALFLOW = """
-import airflow.configuration, modalflow.cli, modalflow.operations.doctor.doctor
-from modalflow.cli import doctor as _doctor
+#: What is imported once: program → the statements that end with its ``main``.
+PROGRAMS = {
+    "modal": "import modal.__main__; main = modal.__main__.main",
+    # Without Airflow, which its commands do not import either.
+    "modalflow local": "import modalflow.cli.local; import modalflow.cli; main = modalflow.cli.main",
+    "modalflow": """
+import airflow.configuration, airflow.executors.executor_loader, modalflow.cli, modalflow.executor.modal_executor
+import modalflow.operations.doctor
+from modalflow.cli import doctor as _doctor, deploy as _deploy
 main = modalflow.cli.main
+""",
+    "airflow": "import airflow.__main__, airflow.configuration, airflow.cli.cli_parser; main = airflow.__main__.main",
+}
+
+#: What an import prints is not an answer.
+_ANSWERS = """
+import os
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
 """
 
 #: It is run in a fork for each line on standard input.
@@ -38,6 +51,7 @@ for line in sys.stdin:
         try:
             for number, path in enumerate([os.devnull, job["stdout"], job["stderr"]]):
                 os.dup2(os.open(path, os.O_RDWR), number)
+            os.environ.clear()
             os.environ.update(job["env"])
             sys.argv = ["command", *job["arguments"]]
             main()
@@ -51,7 +65,7 @@ for line in sys.stdin:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers, flush=True)
 """
 
 
@@ -66,14 +80,15 @@ def variables(env: Mapping[str, str]) -> dict[str, str]:
 
 
 class CommandLine:
-    """Runs commands against one control plane: Modal's own, or modalflow's."""
+    """Runs the commands of one of ``PROGRAMS`` in one environment, which its modules see when they are imported."""
 
-    def __init__(self, env: Mapping[str, str], *, modalflow: bool = False) -> None:
+    def __init__(self, env: Mapping[str, str], program: str = "modal") -> None:
+        self._env = variables(env)
         self._program = subprocess.Popen(
-            [sys.executable, "-c", (_MODALFLOW if modalflow else _MODAL) + _PROGRAM],
+            [sys.executable, "-c", _ANSWERS + PROGRAMS[program] + _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=variables(env),
+            env=self._env,
         )
 
     def __enter__(self) -> CommandLine:
@@ -82,12 +97,18 @@ class CommandLine:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._program.communicate(timeout=PATIENCE)
 
-    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-        """Run it with these arguments, and variables above the others, to its end, however that is."""
+    def run(
+        self, *arguments: str, env: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run it with these arguments to its end, however that is.
+
+        ``env`` are variables above those of this command line, ``environ`` is all that there are.
+        """
         assert self._program.stdin is not None
         assert self._program.stdout is not None
         with _files() as (stdout, stderr):
-            job = {"arguments": arguments, "env": dict(env or {}), "stdout": str(stdout), "stderr": str(stderr)}
+            whole = {**(self._env if environ is None else environ), **(env or {})}
+            job = {"arguments": arguments, "env": whole, "stdout": str(stdout), "stderr": str(stderr)}
             self._program.stdin.write(json.dumps(job).encode() + b"\n")
             self._program.stdin.flush()
             if not select.select([self._program.stdout], [], [], PATIENCE)[0]:

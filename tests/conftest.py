@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import threading
@@ -13,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from modalflow.support import linux
+from tests.command_line import CommandLine
 from tests.live import where
 from tests.scopes import Scopes
 from tests.support import descendants
@@ -31,8 +32,6 @@ KEPT_THREADS = (
     "tqdm",
     "pydevd",
 )
-
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -61,8 +60,15 @@ def pytest_configure(config: pytest.Config) -> None:
     for number in (signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)
     # A process whose parent ended comes to this one then, and the check below sees it.
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    linux.adopt_orphans()
+
+
+@pytest.fixture(scope="session")
+def modalflow_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandLine]:
+    """``modalflow …`` beside an Airflow that is not configured: no test sees the developer's own."""
+    home = tmp_path_factory.mktemp("airflow")
+    with CommandLine({"AIRFLOW_HOME": str(home), "MODAL_CONFIG_PATH": os.devnull}, "modalflow") as command_line:
+        yield command_line
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from modalflow.support.linux import family
+from modalflow.support.linux import is_running as is_running
+
 T = TypeVar("T")
 
 
@@ -47,33 +50,9 @@ def killed(folder: Path) -> Path:
 def descendants(pid: int | None = None) -> dict[int, str]:
     """Return the living processes below one (this one if not given): process id → command line."""
     found: dict[int, str] = {}
-    pending = [os.getpid() if pid is None else pid]
-    while pending:
-        for child in _children(pending.pop()):
-            with contextlib.suppress(OSError, IndexError):
-                status = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-                if status in "ZX":
-                    continue
+    for child in family(os.getpid() if pid is None else pid)[1:]:
+        with contextlib.suppress(OSError):
+            if is_running(child):
                 command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
                 found[child] = command.strip()
-                pending.append(child)
-    return found
-
-
-def is_running(pid: int) -> bool:
-    """Whether that process exists and has not ended."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return status.rpartition(")")[2].split()[0] not in "ZX"
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    # A process, or a thread of it, may end while it is looked at.
-    with contextlib.suppress(OSError):
-        for thread in Path(f"/proc/{pid}/task").iterdir():
-            with contextlib.suppress(OSError):
-                found += [int(child) for child in (thread / "children").read_text().split()]
     return found

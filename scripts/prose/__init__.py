@@ -1,1 +1,1 @@
-"""Counts in the project's prose what its style sheet forbids: ``python -m scripts.prose``."""
+"""Counts the patterns of the style sheet in the project's prose: ``python -m scripts.prose``."""

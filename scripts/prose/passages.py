@@ -1,6 +1,6 @@
 """Passages of prose: paragraphs of Markdown, and docstrings, comments and messages of Python files.
 
-Owns what counts as prose: code blocks, HTML comments, addresses and fragments of programs do not.
+Owns the definition of prose: without code blocks, HTML comments, addresses and fragments of programs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TypeGuard
 
 
 class Kind(Enum):
-    """Where a passage stands."""
+    """The place of a passage."""
 
     PARAGRAPH = "paragraph"
     TABLE = "table"
@@ -26,7 +26,7 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Passage:
-    """A piece of prose that a reader reads in one go."""
+    """A unit of prose: a paragraph, a docstring, a comment or a message."""
 
     path: str
     line: int
@@ -91,7 +91,7 @@ def _passage(path: str, line: int, text: str, kind: Kind = Kind.PARAGRAPH) -> It
 
 def _without_code(text: str) -> Iterator[str]:
     """Return the lines of a page, those of code blocks and HTML comments emptied."""
-    fence = ""
+    fence, before, in_list = "", "", False
     for line in re.sub(r"<!--.*?-->", lambda found: "\n" * found[0].count("\n"), text, flags=re.DOTALL).split("\n"):
         mark = re.match(r"\s*(```+|~~~+)", line)
         if fence:
@@ -100,7 +100,12 @@ def _without_code(text: str) -> Iterator[str]:
         elif mark:
             fence = mark[1]
             yield ""
+        elif line.startswith("    ") and not before.strip() and not in_list:
+            yield ""  # An indented block; its next line finds an empty one before it.
         else:
+            if line.strip():
+                in_list = bool(_LIST_ITEM.match(line)) or (in_list and line.startswith(" "))
+            before = line
             yield line
 
 
@@ -132,7 +137,7 @@ _LEAVES = {ast.Name, ast.Load, ast.Store, ast.Del, ast.alias, ast.Import, ast.Im
 
 
 def _nodes(tree: ast.AST) -> Iterator[ast.AST]:
-    """Return every node that may hold a text, as ``ast.walk`` does in three times the time."""
+    """Return every node with a possible text, as ``ast.walk`` does in three times the time."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
@@ -180,7 +185,7 @@ def _kind_of_function(node: ast.FunctionDef | ast.AsyncFunctionDef) -> Kind:
 
 
 def _fragments(node: ast.AST) -> Iterator[ast.AST]:
-    """Return the parts of an f-string, and the texts that are code: patterns and statements given to a call."""
+    """Return the parts of an f-string, and texts with code: patterns and statements in a call."""
     if isinstance(node, ast.JoinedStr):
         yield from (part for part in ast.walk(node) if part is not node)
     elif isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) in _TAKES_CODE:

@@ -1,4 +1,4 @@
-"""The rules of the style sheet that can be counted, and the counting.
+"""The countable rules of the style sheet, and their counts.
 
 Owns the patterns. Knows nothing of limits or of where a passage comes from.
 """
@@ -17,7 +17,7 @@ LONGEST_LINE = 120
 
 @dataclass(frozen=True)
 class Hit:
-    """One place that a rule counts."""
+    """One place found by a rule."""
 
     passage: Passage
     found: str
@@ -27,13 +27,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Rule:
-    """What is counted, and how the figure is made of the count."""
+    """A rule, and the formula of its figure."""
 
     name: str
     unit: str
     find: Callable[[Passage], Iterable[str]]
     total: Callable[[Passage], int]
-    """What the hits are divided by: words, sentences or functions."""
+    """The divisor of the hits: words, sentences or functions."""
     per: float = 1000
     minimum: bool = False
     """Whether a limit is the least, and not the most."""
@@ -60,11 +60,12 @@ class Count:
         return self.figure >= limit if self.rule.minimum else self.figure <= limit
 
 
+_END = re.compile(r"(?<=[.!?])[\"')]*\s+(?=(?:→ )?[\"'(`]*(?:[A-Z0-9`]|modalflow\b))")
+
+
 def sentences(text: str) -> list[str]:
     """Split a passage into sentences, at full stops, question marks and exclamation marks before a new beginning."""
-    return [
-        part for part in re.split(r"(?<=[.!?])[\"')]*\s+(?=[\"'(`]*(?:[A-Z0-9`]|modalflow\b))", text) if words(part)
-    ]
+    return [part for part in _END.split(text) if words(part)]
 
 
 def _any(*patterns: str) -> Callable[[Passage], Iterator[str]]:
@@ -102,7 +103,7 @@ _PRONOUNS = (
     "all anyone anything anywhere everyone everything everywhere nothing nowhere one or someone something somewhere "
     "what who"
 )
-#: "Nothing else" is English; "else" alone is not.
+#: "Nothing else" is standard English; "else" alone is not.
 _NO_PRONOUN = "".join(f"(?<!{word} )" for word in _PRONOUNS.split())
 
 RULES: tuple[Rule, ...] = (
@@ -155,11 +156,12 @@ RULES: tuple[Rule, ...] = (
 
 
 def long_lines(path: str, text: str) -> Iterator[Hit]:
-    """Return the lines of a page that are longer than 120 characters, except code, tables and lines of one word."""
+    """Return the lines of a page with more than 120 characters, except code, tables and lines of one word."""
     in_code = False
     for number, line in enumerate(text.split("\n"), 1):
         if re.match(r"\s*(```|~~~)", line):
             in_code = not in_code
         breakable = re.search(r"\S\s+\S", line.strip().lstrip("-*+> "))
-        if len(line) > LONGEST_LINE and breakable and not in_code and not line.lstrip().startswith("|"):
+        is_code = in_code or line.startswith("    ")
+        if len(line) > LONGEST_LINE and breakable and not is_code and not line.lstrip().startswith("|"):
             yield Hit(Passage(path, number, line), f"{len(line)} characters", len(line))

@@ -1,4 +1,4 @@
-"""The classes of texts that have limits of their own, and the files that they are read from."""
+"""The classes of texts with separate limits, and their files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.prose.passages import Kind, Passage, of_markdown, of_python
 
-#: Pages that describe interfaces or internals: they address no reader.
+#: Pages about interfaces or internals. They address no reader.
 REFERENCE = {
     "docs/airflow-versions.md",
     "docs/configuration.md",
@@ -56,7 +56,7 @@ def passages(root: Path) -> Iterator[tuple[str, Passage]]:
 
 def _class_of(folder: str, passage: Passage) -> str:
     if folder != "src" and passage.kind is Kind.MESSAGE:
-        return "ignored"  # What a test or a benchmark prints has no reader but its author.
+        return "ignored"  # Only the author reads the output of a test or a benchmark.
     if passage.kind is Kind.MESSAGE:
         return "messages"
     return "tests" if folder == "tests" else "code"

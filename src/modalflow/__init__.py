@@ -1,7 +1,7 @@
 """Run Airflow workloads on Modal.
 
-Owns the version, and the names that a user's own files take from here, each imported when it is first used: importing
-this package must stay free of Airflow, of Modal and of side effects, as every container does it before its first input.
+Owns the version and the public names for users' files, each imported at its first use. The import of this package must
+stay free of Airflow, of Modal and of side effects: every container does it before its first input.
 """
 
 import importlib
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.5.0.dev0"
 
-#: Name → the module that has it. As texts, so that whoever imports the version imports nothing else.
+#: Name → its module. As texts, so an import of the version imports nothing else.
 _WHERE = {
     "Worker": "modalflow.worker.deploy.worker",
     "Profile": "modalflow.worker.deploy.profile",

@@ -1,9 +1,8 @@
 """Airflow's logging configuration with task logs on the logs Volume.
 
 Used as ``[logging] logging_config_class = modalflow.airflow_logging.LOGGING_CONFIG``, with ``remote_logging`` left
-False:
-the module-level names below are what Airflow looks for. Imported while Airflow itself is being imported, so nothing
-here may import Modal or read a setting before the first log is read.
+False. Airflow reads the module-level names below, and imports this module during its own import. So nothing here may
+import Modal or read a setting before the first read of a log.
 """
 
 from __future__ import annotations
@@ -27,24 +26,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-#: Seconds that an upload may take, the connection to Modal included. Its caller holds a slot of an executor, or is the
-#: only loop of a triggerer, which counts as dead after 30 s ([triggerer] triggerer_health_check_threshold).
+#: Time limit of an upload in seconds, including the connection to Modal. Its caller holds a slot of an executor, or is
+#: the only loop of a triggerer. A triggerer counts as dead after 30 s ([triggerer] triggerer_health_check_threshold).
 UPLOAD_SECONDS: Final = 20.0
 
-#: Seconds that an upload may take while Modal does not answer, and for how long the process expects that of it. So a
-#: Modal that is down costs each slot one long wait a minute, and not one for each task.
+#: Time limit of an upload while Modal does not answer, and the time for this limit. So a Modal outage costs each slot
+#: one long wait a minute, not one for each task.
 IMPATIENT_SECONDS: Final = 2.0
 IMPATIENT_FOR: Final = 60.0
 
-#: Seconds that a reader of a log waits, the connection to Modal included; the reading itself has a bound of its own
-#: (log_volume.READ_TIMEOUT), and returns what it has until then.
+#: Time limit of a log's reader in seconds, including the connection to Modal. The read itself has its own limit
+#: (log_volume.READ_TIMEOUT), and then returns its partial result.
 READ_SECONDS: Final = 30.0
 
 _T = TypeVar("_T")
 
 
 def _with_our_handler(config: dict[str, Any]) -> dict[str, Any]:
-    """Return Airflow's logging configuration with the handler of task logs that tolerates long names."""
+    """Return Airflow's logging configuration, with a handler of task logs for long names."""
     handlers = config["handlers"]
     task = {**handlers["task"], "class": "modalflow.task_log_handler.TaskLogHandler"}
     return {**config, "handlers": {**handlers, "task": task}}
@@ -56,8 +55,8 @@ LOGGING_CONFIG: dict[str, Any] = _with_our_handler(DEFAULT_LOGGING_CONFIG)
 class ModalVolumeLogIO:
     """Airflow's RemoteLogIO on the logs Volume.
 
-    What containers write is there already; ``upload`` serves the processes of the Airflow host (triggerers, tasks of
-    other executors), which may be forks of one that has used Modal; see forks.
+    Containers write their logs directly. ``upload`` serves the processes of the Airflow host: triggerers, and tasks of
+    other executors. They may be forks of a process with Modal; see ``support.forks``.
     """
 
     def __init__(self) -> None:
@@ -73,8 +72,8 @@ class ModalVolumeLogIO:
     def upload(self, path: os.PathLike[str] | str, ti: Any = None) -> None:
         """Copy a log file, given relative to ``[logging] base_log_folder``, to the Volume, within UPLOAD_SECONDS.
 
-        Raises nothing: in Airflow 3.0 and 3.1 an error would end a triggerer, or the supervisor of a task that has
-        succeeded. A failure is an error in this process's log and in the file.
+        Raises nothing: in Airflow 3.0 and 3.1, an error would end a triggerer, or the supervisor of a successful task.
+        A failure is an error in this process's log and in the file.
         """
         from airflow.configuration import conf
 
@@ -123,8 +122,8 @@ class ModalVolumeLogIO:
         return within(READ_SECONDS, work)
 
     def _on_volume(self, team: str | None, what: Callable[[LogVolume], _T]) -> _T:
-        """Do something with a Volume; again with the credentials as they are then, where Modal refused those of
-        before: an API server lives longer than a token."""
+        """Call ``what`` with the logs Volume. If Modal rejects the credentials, reload them and retry once: the API
+        server may outlive a token."""
         from modal.exception import AuthError
 
         from modalflow.control_plane import forget
@@ -154,8 +153,8 @@ def _read(volume: LogVolume, relative_path: str, ti: Any) -> tuple[list[str], li
 
 
 def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
-    """Where the log of a task instance is whose executor is not ModalExecutor; None for ModalExecutor's."""
-    from modalflow.airflow_compat import is_finished, other_executor_of
+    """Return the place of a task instance's log under another executor; None under ModalExecutor."""
+    from modalflow.airflow_compat.task_logs import is_finished, other_executor_of
 
     executor = other_executor_of(ti)
     if executor is None:
@@ -167,12 +166,12 @@ def _where_instead(ti: Any, relative_path: str, volume: str) -> str | None:
         return f"{executor} runs this task on {host}, not ModalExecutor: its log is there until the task has ended"
     return (
         f"{executor} ran this task, not ModalExecutor, and its log is not on Volume {volume}: it is in {relative_path} "
-        f"below [logging] base_log_folder on {host}, and the last lines there say why it was not copied"
+        f"below [logging] base_log_folder on {host}, and its last lines have the reason"
     )
 
 
 def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None:
-    """Say in this process's log (of a LocalExecutor's worker: the scheduler's) and in the file that it stays here."""
+    """Log in this process (for LocalExecutor, the scheduler's log) and in the file why the log stays on this host."""
     from modalflow.logs.log_volume import Line
     from modalflow.support.text import STORED, one_line
 
@@ -186,11 +185,11 @@ def _report_failed_upload(local: Path, error: Exception, seconds: float) -> None
         with local.open("ab") as file:
             file.write(Line.now(str(local), text, "error").content)
     except OSError as unwritable:
-        log.error("That could not be added to %s itself: %s", local, unwritable)
+        log.error("The previous message could not be added to %s: %s", local, unwritable)
 
 
 def _is_expected(error: Exception) -> bool:
-    """Whether the words of an error say everything, so that a traceback adds nothing."""
+    """Return whether an error's text needs no traceback."""
     from modal.exception import Error
 
     from modalflow.errors import ModalflowError
@@ -199,8 +198,8 @@ def _is_expected(error: Exception) -> bool:
 
 
 def _teams_of(ti: Any) -> list[str | None]:
-    """Whose worker apps may have a task instance's log: that of its DAG's team, if that has one, and everybody's."""
-    from modalflow.airflow_compat import team_of_dag
+    """Return the teams with a possible log of a task instance: its DAG's team, if any, and the general one."""
+    from modalflow.airflow_compat.task_logs import team_of_dag
 
     dag_id = getattr(ti, "dag_id", None)
     team = team_of_dag(dag_id) if dag_id else None
@@ -208,7 +207,7 @@ def _teams_of(ti: Any) -> list[str | None]:
 
 
 def _open(team: str | None) -> LogVolume:
-    from modalflow.airflow_compat import conf_of_team, modal_hook
+    from modalflow.airflow_compat.configuration import conf_of_team, modal_hook
     from modalflow.config.settings import Settings
     from modalflow.control_plane import connect
     from modalflow.logs.log_volume import LogVolume
@@ -219,8 +218,8 @@ def _open(team: str | None) -> LogVolume:
 
 
 def is_in_use() -> bool:
-    """Whether Airflow reads task logs through this module."""
-    from modalflow.airflow_compat import remote_task_log
+    """Return whether Airflow reads task logs through this module."""
+    from modalflow.airflow_compat.task_logs import remote_task_log
 
     return isinstance(remote_task_log(), ModalVolumeLogIO)
 

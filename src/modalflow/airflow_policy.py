@@ -1,7 +1,7 @@
-"""A cluster policy of Airflow's, active wherever modalflow is installed: refuse a DAG that would end a scheduler.
+"""A cluster policy of Airflow, active with every modalflow installation: it refuses a DAG that would end a scheduler.
 
-Airflow finds it by the entry point ``airflow.policy``, and calls it for each task while a DAG file is imported. A
-violation is an import error of that one DAG, shown in the UI. Must stay cheap to import: every Airflow process does.
+Airflow finds it by the entry point ``airflow.policy``, and calls it for each task at the import of a DAG file. A
+violation is an import error of this DAG in the UI. Must stay cheap to import: every Airflow process imports it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 
 from pluggy import HookimplMarker
 
-#: As airflow.policies has it. That module would import the whole of Airflow, which imports this one meanwhile.
+#: As in airflow.policies. That module would import the whole of Airflow, and Airflow imports this module at the same
+#: time.
 hookimpl = HookimplMarker("airflow.policy")
 
 
@@ -18,9 +19,9 @@ hookimpl = HookimplMarker("airflow.policy")
 def task_policy(task: Any) -> None:
     """Raise AirflowClusterPolicyViolation if a task's ``executor_config`` is no dict.
 
-    Airflow validates it only in the scheduler, where it makes a task's workload: outside of every handler, so that the
-    scheduler ends, whatever the executor, and again after each restart (executors/workloads/task.py). Other mappings
-    are no dicts there: Airflow stores a serialized DAG with their text instead.
+    Airflow validates it only in the scheduler, outside of every handler, when it makes a task's workload. So the
+    scheduler ends, with any executor, and again after each restart (executors/workloads/task.py). Other mappings are no
+    dicts there: Airflow stores their text in a serialized DAG.
     """
     wanted = getattr(task, "executor_config", None)
     if wanted is None or isinstance(wanted, dict):

@@ -1,7 +1,7 @@
 """The only way to a ``modal.Client``: credentials from the Airflow connection if there is one, otherwise Modal's own.
 
-One client for each process, because a client inherited across a fork is not dependable; see forks. MODAL_SERVER_URL
-alone decides which control plane it talks to (Modal's or a local one).
+Each process has one client, because an inherited client does not survive a fork; see ``support.forks``. Only
+MODAL_SERVER_URL selects the control plane: Modal's or a local one.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from modalflow.support.described import words_of
 
 @dataclass(frozen=True)
 class ControlPlane:
-    """An authenticated client and the Modal environment that names are looked up in."""
+    """An authenticated client, and the Modal environment for lookups of names."""
 
     client: modal.Client
     environment: str | None
 
     def scope(self) -> dict[str, Any]:
-        """The keyword arguments of the SDK's ``from_name`` methods."""
+        """Return the keyword arguments of the SDK's ``from_name`` methods."""
         return {"client": self.client, "environment_name": self.environment}
 
 
 def server_url() -> str:
-    """The control plane that the SDK will talk to."""
+    """Return the address of the SDK's control plane."""
     return str(modal_config.get("server_url"))
 
 
 def is_local() -> bool:
-    """Whether the control plane runs on this machine, and its containers with it."""
+    """Return whether the control plane and its containers run on this machine."""
     return is_loopback(server_url()) or urlsplit(server_url()).scheme == "unix"
 
 
 def is_loopback(url: str) -> bool:
-    """Whether a URL's host is this machine, as seen from this machine."""
+    """Return whether a URL's host is this machine, from this machine's view."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback
@@ -62,14 +62,14 @@ def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = Non
     """Return this process's control plane for a connection, made at the first call. Blocks: call it off the scheduler's
     thread.
 
-    Raises CredentialsError where credentials are missing, incomplete or refused, ControlPlaneUnreachableError where
-    nobody answers.
+    Raises CredentialsError for missing, incomplete or rejected credentials, and ControlPlaneUnreachableError without an
+    answer.
     """
     key = (server_url(), conn_id, environment)
     known = _known.get(key)
     if known is None:
         forks.renew()
-        # Without a lock: a control plane that does not answer would hold up all other threads for a minute.
+        # Without a lock: otherwise a silent control plane would block all other threads for a minute.
         known = _known.setdefault(key, _connect(conn_id, environment, hook))
     return known
 
@@ -90,7 +90,7 @@ def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
         if credentials is None:
             source = "the environment or ~/.modal.toml"
             credentials = _ambient_credentials()
-        # Not Client.from_env(): that one is shared with everybody in the process and never learns of a rotated token.
+        # Not Client.from_env(): the whole process shares this one, and it never notices a rotated token.
         client: Any = modal.Client.from_credentials(*credentials)
         client.hello()
     except exception.AuthError as error:
@@ -116,10 +116,10 @@ def _ambient_credentials() -> tuple[str, str]:
 
 
 def in_environment(environment: str | None, error: BaseException) -> str:
-    """Return the phrase that names the Modal environment which lacks something, to go after what it lacks.
+    """Return a phrase with the Modal environment of a missing object, for the end of a sentence.
 
-    Modal's own words mostly name it, as the server resolved it: of an empty name that is the workspace's default, which
-    only the server knows. Then the phrase is empty, so that a sentence never names two.
+    Modal's own message mostly names the environment, as the server resolved it. An empty name means the workspace's
+    default, and only the server knows that. Then the phrase is empty, so no sentence names two environments.
     """
     if "environment" in words_of(error).lower():
         return ""
@@ -127,7 +127,7 @@ def in_environment(environment: str | None, error: BaseException) -> str:
 
 
 def unreachable(error: BaseException) -> str:
-    """The message for a control plane that does not answer."""
+    """Return the message for a control plane without an answer."""
     return f"Modal at {server_url()} does not answer ({words_of(error)}). Check the network, or MODAL_SERVER_URL."
 
 

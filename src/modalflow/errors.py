@@ -1,4 +1,4 @@
-"""Every exception that modalflow raises on purpose: one tree, and each message says what to do."""
+"""All deliberate exceptions of modalflow, as one tree. Each message names the fix."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 
 class ModalflowError(Exception):
-    """The root of the tree: catch it to catch everything that modalflow raises on purpose."""
+    """The root of the tree. Catch it to catch all deliberate exceptions of modalflow."""
 
 
-#: Characters of a wrong value that an error shows. A task can ask for megabytes of nonsense.
+#: Characters of a wrong value in an error. A task can pass megabytes of nonsense.
 _SHOWN = 300
 
 
 class Described(str):
-    """Words about a value that an error must not show: a secret, or one that is too long."""
+    """A description of a value too secret or too long for an error."""
 
     __slots__ = ()
 
@@ -32,7 +32,7 @@ class ConfigError(ModalflowError):
 
 
 def shown(value: object) -> str:
-    """Return a value as an error shows it: never too long, and whatever it is."""
+    """Return a value for an error, with a limited length."""
     try:
         text = repr(value)
     except Exception:  # noqa: BLE001  Whatever an object's own repr raises, the error is about the setting.
@@ -57,7 +57,7 @@ class ControlPlaneUnreachableError(ModalflowError):
 
 
 class WorkloadRejectedError(ModalflowError):
-    """A workload asks for something that cannot be given (an unknown key in its executor_config, say)."""
+    """A workload has an impossible request, such as an unknown key in its executor_config."""
 
 
 class MalformedMessageError(ModalflowError):
@@ -77,7 +77,7 @@ class BundleError(ModalflowError):
 
 
 def a_known_name(name: str, known: Iterable[str]) -> str:
-    """What was expected instead of a name that no table has, with the nearest known one."""
+    """Return the expectation for an unknown name, with the nearest known one."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -1,4 +1,4 @@
-"""The names of everything that modalflow owns on Modal, derived from one app name; and of what a log is stored under.
+"""Names of modalflow's objects on Modal, from one app name; and stored names of logs.
 
 Two deployments share a Modal environment by choosing different app names; nothing else needs to differ.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import NamedTuple
 
 from modalflow.support.text import one_line
@@ -15,43 +16,43 @@ from modalflow.support.text import one_line
 DEFAULT_APP = "modalflow"
 DEFAULT_PROFILE = "default"
 
-#: The folder of a container in which everything of modalflow's is: no Volume of a user's is mounted at it, above it or
-#: inside it (``mounts``).
+#: A container's folder for all files of modalflow. No user's Volume is mounted at it, above it or inside it
+#: (``mounts``).
 OWN_FOLDER = "/opt/modalflow"
-#: Where a worker finds the logs Volume, the DAG bundles of its image, and a bucket of DAG bundles.
+#: The worker's paths of the logs Volume, the DAG bundles of its image, and a bucket of DAG bundles.
 LOGS_MOUNT = f"{OWN_FOLDER}/logs"
 BUNDLES_ROOT = f"{OWN_FOLDER}/bundles"
 DAGS_MOUNT = f"{OWN_FOLDER}/dags"
-#: Where a worker has the logs Volume whose deployment recorded no mounts: one of the first versions of 0.4.
+#: The worker's path of the logs Volume for deployments without recorded mounts: one of the first versions of 0.4.
 FIRST_LOGS_MOUNT = "/vol/logs"
 
-#: Where an Airflow API server reports which modalflow it imports, below its root (``airflow_plugin``).
+#: The path of an Airflow API server's report on its modalflow, below the server's root (``airflow_plugin``).
 VERSION_PATH = "/modalflow/version"
 
-#: Beginnings of variables that are modalflow's own or Modal's.
+#: Prefixes of variables reserved by modalflow or Modal.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
-#: Variables of a worker's image, each a JSON text: what its profile grants (``Profile.granted``), and
-#: the names of those of its variables that the profile or the deployment set: they count above the executor's.
+#: Variables of a worker's image, each a JSON text: the grants of its profile (``Profile.granted``), and the names of
+#: its variables from the profile or the deployment. They override the executor's.
 PROFILE_VARIABLE = "MODALFLOW_PROFILE"
 PROFILE_ENV_VARIABLE = "MODALFLOW_PROFILE_ENV"
 
-#: The variable of a worker's image that names, as a JSON list, the variables whose values are packed (worker.packing).
+#: The variable of a worker's image with the names of packed variables (worker.packing), as a JSON list.
 PACKED_VARIABLE = "MODALFLOW_PACKED_ENV"
 
-#: The file on the logs Volume that tells which worker is deployed.
+#: The file on the logs Volume with the record of the deployed worker.
 DEPLOYMENT_FILE = "modalflow-deployment.json"
 
-#: Environment variables that the image of every profile has: the worker app's name, its DAG bundles as a JSON object,
-#: name → folder, and a JSON list of those that `modalflow sync` brings to the Volume.
+#: Environment variables in the image of every profile: the worker app's name, its DAG bundles as a JSON object (name →
+#: folder), and a JSON list of the bundles of `modalflow sync`.
 APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 
-#: The environment variable that tells a worker what to import before its first task: a JSON list of modules.
+#: The environment variable with the worker's imports before its first task, as a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 
-#: Airflow's settings of what is masked in logs: (section, option). They travel with every workload.
+#: Airflow's settings for masking in logs: (section, option). They travel with every workload.
 MASKING_OPTIONS = (
     ("core", "hide_sensitive_var_conn_fields"),
     ("core", "sensitive_var_conn_names"),
@@ -69,28 +70,27 @@ API_CLIENT_OPTIONS = (
 
 
 def airflow_variable(section: str, option: str) -> str:
-    """Return the environment variable that sets an option of Airflow's."""
+    """Return the environment variable of an Airflow option."""
     return f"AIRFLOW__{section.upper()}__{option.upper()}"
 
 
-#: The folder on the logs Volume with the records of what work occupied: a folder for each day, with the files of the
-#: containers that ended something on it.
+#: The folder of usage records on the logs Volume: a folder for each day, with the files of this day's containers.
 USAGE_FOLDER = "modalflow-usage"
 
 
 class TaskTry(NamedTuple):
-    """One try of a task instance: what identifies work, also if two labels read the same. JSON has it as a list."""
+    """One try of a task instance. It identifies work even if two labels are equal. In JSON, it is a list."""
 
     dag_id: str
     task_id: str
     run_id: str
     map_index: int = -1
-    """-1 for a task that is not mapped."""
+    """-1 for an unmapped task."""
     try_number: int = 1
 
     @property
     def label(self) -> str:
-        """Return what people call it. Two tries can share a label: compare the tuples instead."""
+        """Return its label. Two tries can share a label: to compare them, use the tuples."""
         return task_label(self.dag_id, self.task_id, self.run_id, self.try_number, self.map_index)
 
     @property
@@ -100,8 +100,17 @@ class TaskTry(NamedTuple):
         return f"{folder}/{try_log(self.try_number)}"
 
     @classmethod
+    def of_log(cls, log_path: str) -> TaskTry | None:
+        """Return the try of a log path in that layout; None for another path, or one that can be read in two ways."""
+        found = _TASK_LOG.fullmatch(log_path)
+        if found is None or any(log_path.count(name) > 1 for name in ("/run_id=", "/task_id=", "/map_index=")):
+            return None
+        ids = found["dag_id"], found["task_id"], found["run_id"]
+        return cls(*ids, int(found["map_index"] or -1), int(found["try_number"]))
+
+    @classmethod
     def read(cls, wire: object) -> TaskTry | None:
-        """Return what a JSON list says, or None for null; raise ValueError for anything else.
+        """Return the value of a JSON list; None for null. Raises ValueError for anything else.
 
         The ids are as they were written, by any process: clean them before you print them.
         """
@@ -121,7 +130,7 @@ _LARGEST_NUMBER = 2**31 - 1
 
 
 def task_label(dag_id: str, task_id: str, run_id: str, try_number: int | str, map_index: int = -1) -> str:
-    """Return what people call one try of a task instance."""
+    """Return the label of one try of a task instance."""
     index = f"[{map_index}]" if map_index >= 0 else ""
     return f"{dag_id}.{task_id}{index} run {run_id} try {try_number}"
 
@@ -133,28 +142,55 @@ def task_log_folder(dag_id: str, task_id: str, run_id: str, map_index: int = -1)
 
 
 def try_log(try_number: int) -> str:
-    """Return the folder of one try's log, below that of its task instance."""
+    """Return the folder of one try's log, below the folder of its task instance."""
     return f"attempt={try_number}.log"
 
 
-#: Bytes that a file name can have (Linux, NAME_MAX).
+#: The names of ``try_log`` and of the folder of a mapped task instance, with their numbers.
+TRY_LOG = re.compile(r"attempt=([0-9]{1,10})\.log")
+MAP_INDEX = re.compile(r"map_index=([0-9]{1,10})")
+
+_TASK_LOG = re.compile(
+    r"dag_id=(?P<dag_id>.+)/run_id=(?P<run_id>.+)/task_id=(?P<task_id>.+?)(/map_index=(?P<map_index>\d+))?"
+    r"/attempt=(?P<try_number>\d+)\.log"
+)
+
+_LOG_PART = re.compile(r"\.log\.\d{4,}$")
+
+
+def log_file(started: datetime, writer: str) -> str:
+    """Return the name of the first file that a process adds to a log. Names sort by the time in UTC."""
+    return f"{started:%Y%m%dT%H%M%S.%f}Z-{writer}.log"
+
+
+def log_part(first: str, number: int) -> str:
+    """Return the name of a file in which a log continues, the first being number 0. Names sort by the number."""
+    return f"{first}.{number:04}" if number else first
+
+
+def is_log_part(path: str) -> bool:
+    """Return whether a file of a log continues another one."""
+    return _LOG_PART.search(path) is not None
+
+
+#: Longest file name in bytes (Linux, NAME_MAX).
 LONGEST_NAME = 255
 
-#: The end of a stored name that stands for another one: a digest of it.
+#: The end of a shortened name: a digest of the full name.
 _DIGEST_LENGTH = 32
 _STANDS_FOR_ANOTHER = re.compile(r".*~[0-9a-f]{32}", re.DOTALL)
 
 
 def short(text: str) -> str:
-    """Return a digest that differs for different texts, as hexadecimal digits."""
+    """Return a hexadecimal digest. Different texts have different digests."""
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:_DIGEST_LENGTH]
 
 
 def stored_log_path(log_path: str) -> str:
     """Return where a log is on the logs Volume, given its path in Airflow.
 
-    Paths that differ stay different, and none leaves the Volume. A part that is a file name already stays as it is;
-    another one (one of more than 255 bytes, an empty one, ``..``) becomes its beginning and a digest of the whole.
+    Different paths stay different, and none leaves the Volume. A valid part stays unchanged. Any other part (longer
+    than 255 bytes, empty, ``..``) becomes its beginning and a digest of the whole.
     """
     first, *others = log_path.split("/")
     own = first in (USAGE_FOLDER, DEPLOYMENT_FILE)
@@ -169,7 +205,8 @@ def _stored_name(name: str) -> str:
 
 
 def file_name(text: str) -> str:
-    """Return what one file or folder can be called: the text, or its beginning and a digest. Different texts differ."""
+    """Return a valid name for a file or folder: the text, or its beginning and a digest. Different texts stay
+    different."""
     return _replaced(text) if "/" in text else _stored_name(text)
 
 
@@ -178,7 +215,7 @@ def _replaced(name: str) -> str:
     return f"{encoded.decode('utf-8', 'ignore')}~{short(name)}"
 
 
-#: Before a work id: the key in the ledger under which who cancels work by hand says so, for the executor to tell.
+#: Prefix of a work id: the ledger's key for the name of a cancelling user, for the executor's report.
 CANCELLED_BY = "cancelled-by/"
 
 
@@ -195,12 +232,12 @@ class Names:
 
     @property
     def events(self) -> str:
-        """The Modal Queue on which workers tell executors of outcomes, one partition per executor."""
+        """The Modal Queue for outcomes from workers to executors, with one partition per executor."""
         return f"{self.app}-events"
 
     @property
     def executors(self) -> str:
-        """The Dict in which every executor tells what it has in flight."""
+        """The Dict for the executors' reports of their work."""
         return f"{self.app}-executors"
 
     @property

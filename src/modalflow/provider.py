@@ -1,4 +1,4 @@
-"""What Airflow finds of modalflow by its entry points: the metadata of a provider package, and the cluster policy."""
+"""Airflow's entry points into modalflow: the metadata of a provider package, and the cluster policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Airflow's own handler of task logs, for names that are longer than a file's.
+"""Airflow's own handler of task logs, with support for long names.
 
 ``airflow_logging.LOGGING_CONFIG`` names it. Airflow imports it when it configures logging.
 """
@@ -13,13 +13,13 @@ from airflow.utils.log.file_task_handler import FileTaskHandler
 
 
 class TaskLogHandler(FileTaskHandler):
-    """FileTaskHandler that takes a path which no file can have for one at which there is no file."""
+    """FileTaskHandler with support for impossible paths: it treats them as paths without a file."""
 
     def _read_from_local(self, worker_log_path: Path) -> Any:
-        """Return what Airflow's does; nothing, where the path has a name of more than 255 bytes.
+        """Return the result of Airflow's handler; nothing for a path with a name of more than 255 bytes.
 
-        Airflow looks for a local copy of the log of every task that runs. With ids of 250 characters that is an OSError
-        there, which its API answers with HTTP 500. On the logs Volume such names are stored shorter.
+        Airflow searches for a local copy of each running task's log. With ids of 250 characters, this raises OSError,
+        and its API answers with HTTP 500. The logs Volume has shorter names.
         """
         try:
             return super()._read_from_local(worker_log_path)

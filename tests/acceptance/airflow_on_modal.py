@@ -27,8 +27,12 @@ from tests.sdk import client_of
 from tests.support import wait_until
 
 ENDED = ("success", "failed")
-#: What Airflow forbids by default and some test asks for.
-ENV = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+ENV = {
+    # Airflow forbids it by default, and some test asks for it.
+    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
+    # A DAG file that changes is parsed at once all the same.
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+}
 #: DAG files that an older Airflow cannot import.
 DAGS_SINCE = {"flow.py": (3, 2), "late.py": (3, 2), "strange.py": (3, 2)}
 _days = count()

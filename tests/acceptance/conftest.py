@@ -1,4 +1,4 @@
-"""One Airflow on a local control plane for all tests here that leave it as it was."""
+"""One Airflow on a local control plane for all tests here; the tests that break it for good come last."""
 
 from __future__ import annotations
 
@@ -12,6 +12,21 @@ from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import Sources
 from tests.acceptance.metrics_listener import MetricsListener, listening
+from tests.command_line import CommandLine
+
+FOLDER = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests that break ``stack`` for good behind all others of this folder."""
+    places = [place for place, item in enumerate(items) if item.path.is_relative_to(FOLDER)]
+    mine = sorted((items[place] for place in places), key=_is_last)
+    for place, item in zip(places, mine, strict=True):
+        items[place] = item
+
+
+def _is_last(item: pytest.Item) -> bool:
+    return isinstance(item, pytest.Function) and "doomed_stack" in item.fixturenames
 
 
 @pytest.fixture(scope="package")
@@ -38,11 +53,18 @@ def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, so
         yield running
 
 
+@pytest.fixture(scope="package")
+def modalflow(stack: ModalStack) -> Iterator[CommandLine]:
+    """``modalflow …`` in the environment of ``stack``, but for metrics: they would be those of one more process."""
+    env = {name: value for name, value in stack.airflow.env.items() if not name.startswith("AIRFLOW__METRICS__")}
+    with CommandLine(env, "modalflow") as command_line:
+        yield command_line
+
+
 @pytest.fixture
-def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
-    """A stack for a test that breaks it."""
-    with stack_of(_folder(tmp_path_factory)) as running:
-        yield running
+def doomed_stack(stack: ModalStack) -> ModalStack:
+    """``stack``, for a test that breaks it for good."""
+    return stack
 
 
 def _folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -55,7 +55,7 @@ def made():
 made()
 """
 
-#: Parses one file of a bundle into Airflow's database, as its DAG processor does with all of them.
+#: Parses some files into Airflow's database, each given as ``bundle=file``, as its DAG processor does with all of them.
 PARSE = """
 import sys
 from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -63,13 +63,14 @@ try:
     from airflow.dag_processing.dagbag import BundleDagBag as Bag, sync_bag_to_db
 except ImportError:
     from airflow.models.dagbag import DagBag as Bag, sync_bag_to_db
-name, file = sys.argv[1:]
-bundle = DagBundlesManager().get_bundle(name)
-bundle.initialize()
-bag = Bag(dag_folder=str(bundle.path / file), bundle_path=bundle.path, safe_mode=True, load_op_links=False, **(
-    {"bundle_name": name} if Bag.__name__ == "BundleDagBag" else {}))
-assert bag.dags and not bag.import_errors, bag.import_errors
-sync_bag_to_db(bag, name, None)
+for given in sys.argv[1:]:
+    name, _, file = given.partition("=")
+    bundle = DagBundlesManager().get_bundle(name)
+    bundle.initialize()
+    bag = Bag(dag_folder=str(bundle.path / file), bundle_path=bundle.path, safe_mode=True, load_op_links=False, **(
+        {"bundle_name": name} if Bag.__name__ == "BundleDagBag" else {}))
+    assert bag.dags and not bag.import_errors, bag.import_errors
+    sync_bag_to_db(bag, name, None)
 """
 
 
@@ -97,7 +98,6 @@ class Sources:
         """Write the first version of each."""
         for folder, name in ((self.shipped, "pinned"), (self.repository, "committed")):
             folder.mkdir()
-            (folder / f"{name}.py").write_text(DAG.format(dag_id=name, helper=f"code_of_{name}"))
             self.edit(folder, name, "one")
         if HAS_GIT:
             self._git("init", "-q", "-b", "main")
@@ -125,8 +125,13 @@ class Sources:
         return False
 
     def edit(self, folder: Path, name: str, code: str) -> None:
-        """Change what the second task says, in a file beside the DAG's."""
+        """Change what the second task returns, in a file beside the DAG's, and a comment in the DAG's file.
+
+        Airflow parses a file that changed at once, and a file of a new version within ``min_file_process_interval``.
+        """
         (folder / f"code_of_{name}.py").write_text(f"CODE = {code!r}\n")
+        dag = DAG.format(dag_id=name, helper=f"code_of_{name}")
+        (folder / f"{name}.py").write_text(f"# Version {code} of this file.\n{dag}")
 
     def commit(self, code: str) -> None:
         """As edit, and commit it."""
@@ -165,8 +170,8 @@ class Sources:
         subprocess.run(["git", "-C", str(self.repository), *command], check=True, capture_output=True)
 
 
-def parse(stack: ModalStack, bundle: str, file: str) -> None:
-    """Have one file of a bundle parsed that the DAG processor leaves alone."""
-    command = [sys.executable, "-c", PARSE, bundle, file]
+def parse(stack: ModalStack, files: Mapping[str, str]) -> None:
+    """Have one file of each of some bundles parsed that the DAG processor leaves alone: bundle → file."""
+    command = [sys.executable, "-c", PARSE, *(f"{bundle}={file}" for bundle, file in files.items())]
     done = subprocess.run(command, env=dict(stack.airflow.env), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

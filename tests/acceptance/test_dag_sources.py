@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +11,7 @@ from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.dag_sources import HAS_GIT, SHIPPED, Sources, parse
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
+from tests.command_line import CommandLine
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
@@ -28,14 +27,6 @@ def version_of(stack: ModalStack, dag_id: str) -> str | None:
 def versions_of_runs(stack: ModalStack, dag_id: str) -> dict[str, str]:
     rows = in_database(stack, "select run_id, bundle_version from dag_run where dag_id = :dag_id", dag_id=dag_id)
     return {row["run_id"]: row["bundle_version"] for row in rows}
-
-
-def modalflow(stack: ModalStack, *command: str) -> str:
-    """What a command prints on the Airflow host."""
-    whole = [sys.executable, "-m", "modalflow.cli", *command]
-    done = subprocess.run(whole, env=dict(stack.airflow.env), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 def first_task_runs(stack: ModalStack, dag_id: str, run_id: str) -> bool:
@@ -69,13 +60,15 @@ def edit_during_a_run(
     return old, new
 
 
-def test_a_run_keeps_the_code_that_it_was_made_with(stack: ModalStack, sources: Sources) -> None:
+def test_a_run_keeps_the_code_that_it_was_made_with(
+    stack: ModalStack, sources: Sources, modalflow: CommandLine
+) -> None:
     """An edit while a run is under way: its later tasks run the old code, and the next run runs the new one. Nobody
     runs a command; whoever removes old versions meanwhile leaves those that a run still needs."""
 
     def nothing_old_is_removed(version: str) -> None:
         options = ("--dry-run", "--prune", "--keep-newest", "0", "--keep-days", "0", "--json")
-        pruned = json.loads(modalflow(stack, "sync", *options))["pruned"]["versions"]
+        pruned = json.loads(modalflow("sync", *options))["pruned"]["versions"]
         assert version not in pruned.get(SHIPPED, [])
 
     old, new = edit_during_a_run(
@@ -93,17 +86,24 @@ def test_a_task_runs_the_commit_of_its_run(stack: ModalStack, sources: Sources) 
     assert (xcom("committed", old, "say"), xcom("committed", new, "say")) == ("one", "two")
 
 
-@pytest.mark.parametrize(
-    ("bundle", "dag_id"),
-    [
-        ("example_dags", "example_simplest_dag"),
-        ("apache-airflow-providers-standard-example-dags", "example_short_circuit_operator"),
-    ],
-)
-def test_examples_of_airflow_and_of_its_providers_run(stack: ModalStack, bundle: str, dag_id: str) -> None:
+#: Airflow's own and a provider's: bundle → DAG.
+EXAMPLES = {
+    "example_dags": "example_simplest_dag",
+    "apache-airflow-providers-standard-example-dags": "example_short_circuit_operator",
+}
+
+
+@pytest.fixture(scope="module")
+def examples(stack: ModalStack) -> dict[str, str]:
+    """Runs of the examples, side by side: DAG → run."""
+    parse(stack, {bundle: f"{dag_id}.py" for bundle, dag_id in EXAMPLES.items()})
+    return {dag_id: start_run(stack, dag_id) for dag_id in EXAMPLES.values()}
+
+
+@pytest.mark.parametrize("dag_id", EXAMPLES.values())
+def test_examples_of_airflow_and_of_its_providers_run(stack: ModalStack, examples: dict[str, str], dag_id: str) -> None:
     """With `[core] load_examples` on the Airflow host, and without the worker having been told."""
-    parse(stack, bundle, f"{dag_id}.py")
-    run = start_run(stack, dag_id)
+    run = examples[dag_id]
     assert finish_run(stack, dag_id, run) == "success", states_of(stack, dag_id, run)
     # An EmptyOperator runs nowhere.
     instances = stack.airflow.api.task_instances(dag_id, run)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
+import time
+from dataclasses import dataclass
 
 import pytest
 
+from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import (
     finish_run,
     in_database,
+    scheduler_log,
     start_run,
     the_task,
     wait_at_gate,
@@ -90,3 +94,44 @@ def test_a_task_without_retries_fails_with_its_container_and_says_why(stack: Mod
     reasons = stack.airflow.api.events("gate_once", run_id)
     (reason,) = (reason for reason in reasons if reason.startswith("modal executor: "))
     assert "container" in reason.lower(), reasons
+
+
+@dataclass(frozen=True)
+class ToldToEnd:
+    """What became of a scheduler, and of the task that it had running."""
+
+    dumped: bool
+    exit_code: int | None
+    before: TaskInstance
+    after: TaskInstance
+
+
+@pytest.fixture(scope="module")
+def told_to_end(stack: ModalStack) -> ToldToEnd:
+    """A scheduler that dumped what it has and was told to end, and the next one. Of module scope, as the next one
+    stays."""
+    run_id = start_run(stack, "gate_once", gate="scheduler_told_to_end")
+    before = wait_at_gate(stack, "gate_once", run_id)
+    scheduler = stack.airflow.programs["scheduler"]
+    (call,) = stack.airflow.metadata.function_call_ids("gate_once", run_id).values()
+    os.kill(scheduler.pid, signal.SIGUSR2)
+    told = f"function call {call}"
+    dumped = wait_until(lambda: any(told in line and run_id in line for line in scheduler_log(stack)), 30.0, "a dump")
+    began = time.monotonic()
+    os.kill(scheduler.pid, signal.SIGTERM)
+    wait_until(lambda: scheduler.exit_code() is not None, 60.0, "the scheduler's end")
+    print(f"the scheduler ended in {time.monotonic() - began:.1f} s")
+    exit_code = scheduler.exit_code()
+    scheduler.start()
+    wait_until(lambda: not stack.airflow.api.unhealthy(), 60.0, "the next scheduler")
+    stack.airflow.api.set_variable("scheduler_told_to_end", "open")
+    assert finish_run(stack, "gate_once", run_id) == "success"
+    return ToldToEnd(dumped, exit_code, before, the_task(stack, "gate_once", run_id))
+
+
+def test_a_scheduler_is_asked_what_it_has_and_told_to_end(told_to_end: ToldToEnd) -> None:
+    """SIGUSR2 names the task's function call in the scheduler's log. SIGTERM ends it in order, long before the task:
+    the next scheduler goes on with the same try in the same container."""
+    assert told_to_end.dumped
+    assert told_to_end.exit_code == 0
+    assert (told_to_end.after.try_number, told_to_end.after.hostname) == (1, told_to_end.before.hostname)

@@ -12,8 +12,8 @@ from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
-#: A thousand are run by hand: they take minutes on two cores.
-MANY = 48
+#: More than one container takes. A thousand are run by hand: they take minutes on two cores.
+MANY = 24
 
 
 @pytest.fixture(scope="module")

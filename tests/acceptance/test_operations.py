@@ -14,6 +14,7 @@ from typing import Any
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, start_run, the_task, wait_at_gate
 from tests.acceptance.dag_sources import GIT, HAS_GIT
+from tests.command_line import CommandLine
 from tests.support import wait_until
 
 MODALFLOW = (sys.executable, "-m", "modalflow.cli")
@@ -61,13 +62,13 @@ def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
     assert "Python files in /opt/modalflow/bundles" in findings["DAG bundle modalflow-demo"]["detail"]
 
 
-def test_a_task_is_seen_followed_and_ended_by_hand(stack: ModalStack, tmp_path: Path) -> None:
+def test_a_task_is_seen_followed_and_ended_by_hand(stack: ModalStack, modalflow: CommandLine, tmp_path: Path) -> None:
     """Two tasks at their gates: status has both, one's log is followed to its end, the other ends by hand, and the
     reason stands in Airflow's audit log and in the task's log."""
     runs = [start_run(stack, "gate_once", gate=f"operated {n}") for n in range(2)]
     for run_id in runs:
         wait_at_gate(stack, "gate_once", run_id)
-    told: dict[str, Any] = json.loads(run(stack, *MODALFLOW, "status", "--json").stdout)
+    told: dict[str, Any] = json.loads(modalflow("status", "--json"))
     work = {each["label"]: each for each in told["work"]}
     for run_id in runs:
         row = work[f"gate_once.pass_gate run {run_id} try 1"]
@@ -80,7 +81,7 @@ def test_a_task_is_seen_followed_and_ended_by_hand(stack: ModalStack, tmp_path: 
         lines = file.read_text().splitlines()
     assert sum("through operated 0" in line for line in lines) == 1
     assert lines[-1] == "This try has ended: success."
-    done = run(stack, *MODALFLOW, "cancel", "gate_once", "pass_gate", runs[1], "--yes")
+    done = modalflow.run("cancel", "gate_once", "pass_gate", runs[1], "--yes")
     assert done.returncode == 0 and "ended after " in done.stdout, done.stdout + done.stderr
     assert finish_run(stack, "gate_once", runs[1]) == "failed"
     api = stack.airflow.api

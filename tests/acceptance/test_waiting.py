@@ -10,8 +10,9 @@ import pytest
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
-from tests.acceptance.test_operations import IN_AIRFLOW, MODALFLOW
+from tests.acceptance.test_operations import IN_AIRFLOW
 from tests.acceptance.test_operations import run as operate
+from tests.command_line import CommandLine
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(240)
@@ -71,12 +72,12 @@ def test_a_sensor_that_gives_up_is_skipped_where_it_may_fail_softly(stack: Modal
     assert len(starts_in(log_of(stack, "patient", run_id, "give_up"))) >= 2
 
 
-def test_all_looks_of_a_sensor_are_summed(stack: ModalStack, run_id: str) -> None:
+def test_all_looks_of_a_sensor_are_summed(stack: ModalStack, modalflow: CommandLine, run_id: str) -> None:
     """What a DAG run cost is seen by task: a try that had several containers is one, with as many function calls as the
     log tells of; in Airflow's own command line too, and at the end of the log."""
 
     def told() -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(operate(stack, *MODALFLOW, *cost, "--json").stdout)
+        answer: dict[str, Any] = json.loads(modalflow(*cost, "--json"))
         return answer
 
     # A record is published with the end of the log, which comes after Airflow was told of the end of the task.
@@ -89,5 +90,5 @@ def test_all_looks_of_a_sensor_are_summed(stack: ModalStack, run_id: str) -> Non
     assert total["tasks"] == 4 and total["function_calls"] == sum(number for _, number in calls.values())
     assert total["running_seconds"] > 0 and total["memory_used_mib"] > 50 and float(total["dollars"]) > 0
     page = operate(stack, *IN_AIRFLOW, "cost", "--dag", "patient", "--since", "1h").stdout
-    assert f"  patient  {run_id}  4 " in page and "Dollars are an estimate" in page, page
+    assert f"  patient  {run_id}  4 " in page and "The dollars are an estimate" in page, page
     assert said(log_of(stack, "patient", run_id, "go_on"), "Occupied 0.125 cores, 128 MiB for ") == 1

@@ -9,6 +9,8 @@ import modalflow
 worker = modalflow.Worker(
     env={"WHO": "deployment", "WHERE": "deployment"},
     profiles=[
+        # Few containers that stay: each imports Airflow once, which costs more than the tasks here do.
+        modalflow.Profile("default", concurrency=16, scaledown_window=900),
         modalflow.Profile(
             "etl",
             image=modal.Image.debian_slim().env({"IMAGE": "its own"}),

@@ -15,7 +15,7 @@ from typing import Any, Final
 import modal
 
 from modalflow.demo.modal_stack import DEPLOY_TIMEOUT
-from modalflow.emulator.faults.control import FaultError
+from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.names import Names
 from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, Chaos
 from tests.support import descendants, wait_until

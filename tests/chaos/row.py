@@ -13,7 +13,7 @@ from functools import partial
 from random import Random
 from typing import Final
 
-from modalflow.emulator.faults.control import Fault as Rule
+from modalflow.emulator.faults.fault_control import Fault as Rule
 from modalflow.protocol.messages import Entry, State
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import leftovers

@@ -33,7 +33,7 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.ports import free_port
 from modalflow.demo.programs.program import Program
 from modalflow.demo.stack import SEPARATE
-from modalflow.emulator.faults.control import FaultError
+from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.emulator.options import Options
 from modalflow.names import Names
 from modalflow.protocol.messages import Entry
@@ -51,8 +51,9 @@ DAGS: Final = tuple(f"{dag}{suffix}" for dag in TASKS for suffix in ("", "_gpu")
 #: Those of the soak, and how many tasks each has.
 SOAK_DAGS: Final[Mapping[str, int]] = {"soak_mapped": 40, "soak_plain": 20, "soak_phases": 10}
 
-#: What is noticed within seconds here and within minutes in production.
+#: Faults are noticed within seconds here, and within minutes in production. DAG files never change.
 QUICK: Final[Mapping[str, str]] = {
+    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "4",

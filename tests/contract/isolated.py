@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.server import ControlPlane
 
 
 def problem_with(isolation: Isolation) -> str:

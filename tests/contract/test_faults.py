@@ -11,7 +11,7 @@ import pytest
 from modal.exception import AuthError, ConnectionError, ResourceExhaustedError, ServiceError
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.control import FaultControl, FaultError
+from modalflow.emulator.faults.fault_control import FaultControl, FaultError
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
 from tests.sdk import client_of, rpc
@@ -129,7 +129,7 @@ def test_a_delay_delays(faults: FaultControl, dict_: modal.Dict) -> None:
 
 
 def test_a_held_reply_comes_when_the_fault_is_gone(faults: FaultControl, dict_: modal.Dict, local: LocalModal) -> None:
-    """While it lasts nobody is told anything; cleared, the stream is reset and the SDK's next try is answered."""
+    """While it lasts it never comes; cleared, the stream is reset and the SDK's next try is answered."""
     held = faults.add("DictUpdate:lost-reply=held,count=1")
     writer = threading.Thread(target=dict_.put, args=("key", 1))
     writer.start()

@@ -11,8 +11,8 @@ import pytest
 from modal.exception import OutputExpiredError, RemoteError, ResourceExhaustedError
 from modal_proto import api_pb2
 
-from modalflow.emulator.calls.limits import MAX_WAITING, SPAWN_RATE
-from modalflow.emulator.faults.control import FaultControl, FaultError
+from modalflow.emulator.calls.backlog import MAX_WAITING, SPAWN_RATE
+from modalflow.emulator.faults.fault_control import FaultControl, FaultError
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
 from tests.sdk import client_of, rpc

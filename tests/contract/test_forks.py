@@ -23,16 +23,12 @@ from modalflow.names import Names
 from modalflow.support import forks
 from tests.contract.conftest import Live
 from tests.forking import in_child
-from tests.sdk import SDK
 
 #: What one small transfer may take where nothing is wrong, on a loaded machine. With something inherited it is minutes.
 SOON = 10.0
 
 #: More than goes into the RPC itself, so that the SDK's HTTP session is what transfers it.
 CONTENT = b"x" * 5_000_000
-
-#: Names that only newer SDKs have.
-SINCE_1_6 = {"_shutdown_unregister"}
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +174,8 @@ def test_the_sdk_was_used_before_modalflow_was_imported(local: Live, name: str, 
 
 def test_what_is_made_anew_is_there(logs: LogVolume) -> None:
     """Each name of the table exists in this SDK, so that a renamed one is noticed before a user's child hangs."""
-    known = {
-        (module, owner, name)
-        for module, owner, name, _ in forks._STATE_OF_SDK
-        if SDK >= (1, 6) or name not in SINCE_1_6
-    }
-    assert {entry for entry in known if not hasattr(forks._sdk(*entry[:2]), entry[2])} == set()
+    known = [row for row, _ in forks._STATE_OF_SDK if row.applies_to(modal.__version__)]
+    assert [row.name for row in known if not hasattr(row.owner_if_loaded(), row.attribute)] == []
     assert isinstance(forks._sdk("modal._environments", "ENVIRONMENT_CACHE"), dict)
     assert forks._loop_of_sdk() is not None
 

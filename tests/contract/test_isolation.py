@@ -9,7 +9,7 @@ import pytest
 from modal.exception import RemoteError
 from modal_proto import api_pb2
 
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.processes.container_spec import Isolation
 from tests.contract.deploying import Deployed, load
 from tests.contract.isolated import problem_with, running

@@ -19,7 +19,12 @@ from modal.exception import ExecutionError, RemoteError, SerializationError
 from tests.contract.deploying import Deployed
 from tests.support import wait_until
 
+#: As many as the SDK lets wait for their results.
 MANY = 1_000
+#: Several of the batches of 49 in which the SDK sends the inputs of a map.
+SOME = 200
+#: More than a batch of 512, which is that of a spawned map.
+SPAWNED = 600
 LARGE = 20 * 2**20
 
 
@@ -33,9 +38,8 @@ def maps(client: modal.Client) -> Iterator[Deployed]:
 def test_a_map_over_many_inputs(maps: Deployed) -> None:
     """map() gives results in the order of the inputs, or each as it comes; starmap and for_each are its relatives."""
     square, weighed = maps.function("square"), maps.function("weighed")
-    expected = [n * n for n in range(MANY)]
-    assert list(square.map(range(MANY))) == expected
-    assert sorted(square.map(iter(range(MANY)), order_outputs=False)) == expected
+    assert list(square.map(range(MANY))) == [n * n for n in range(MANY)]
+    assert sorted(square.map(iter(range(SOME)), order_outputs=False)) == [n * n for n in range(SOME)]
     square.for_each(range(20))
     assert list(weighed.starmap([(n, 1) for n in range(5)], kwargs={"weight": 10})) == [10, 20, 30, 40, 50]
     assert next(iter(weighed.map(range(5), range(5), order_outputs=False))) != 0, "the slowest is not waited for"
@@ -44,18 +48,18 @@ def test_a_map_over_many_inputs(maps: Deployed) -> None:
 
 def test_spawned_maps(maps: Deployed, notes: modal.Dict, name: str) -> None:
     """The results of a spawned map can be counted, had one by one, as a range and by another process."""
-    call = maps.function("square").experimental_spawn_map(range(MANY))
-    assert call.num_inputs() == MANY
+    call = maps.function("square").experimental_spawn_map(range(SPAWNED))
+    assert call.num_inputs() == SPAWNED
     assert list(call.iter(start=10, end=13)) == [100, 121, 144]
-    assert list(call.iter()) == [n * n for n in range(MANY)]
-    assert call.get(index=MANY - 1) == (MANY - 1) ** 2
+    assert list(call.iter()) == [n * n for n in range(SPAWNED)]
+    assert call.get(index=SPAWNED - 1) == (SPAWNED - 1) ** 2
     with pytest.raises(ValueError, match="Invalid index range"):
-        list(call.iter(end=MANY + 1))
+        list(call.iter(end=SPAWNED + 1))
     program = "import modal, sys; c = modal.FunctionCall.from_id(sys.argv[1]); print(c.num_inputs(), c.get(index=7))"
     said = subprocess.run(
         [sys.executable, "-c", program, call.object_id], env=os.environ, capture_output=True, text=True, check=True
     )
-    assert said.stdout.split() == [str(MANY), "49"]
+    assert said.stdout.split() == [str(SPAWNED), "49"]
     maps.function("fails_the_first_time").spawn_map([2, 4], [name, name])
     wait_until(lambda: (notes.get(2), notes.get(4)) == (1, 1), timeout=30, what="the inputs of spawn_map()")
 

@@ -48,7 +48,7 @@ class Plane:
             try:
                 return launch(self.options, self.stderr)
             except StartError as error:
-                if "nothing can listen" not in str(error):
+                if "cannot listen" not in str(error):
                     raise
                 return None
 

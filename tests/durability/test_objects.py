@@ -125,7 +125,7 @@ def test_a_folder_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
         with pytest.raises(StartError) as second:
             LocalModal(state_dir=folder).start()
         assert str(second.value).endswith(
-            "is in use by another local control plane; stop that one, or give another folder"
+            "is in use by another local control plane; stop that one, or use another folder"
         )
         os.kill(first.pid, signal.SIGKILL)
     with sqlite3.connect(folder / "state.sqlite3") as connection:
@@ -140,7 +140,7 @@ def test_a_folder_that_cannot_be_used_is_said_in_a_line(tmp_path: Path) -> None:
     done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(f"Error: {folder}/state.sqlite3 cannot be read (")
-    assert done.stderr.endswith("); move it away to begin anew\n")
+    assert done.stderr.endswith("); move it away to start again\n")
 
 
 def test_the_command_line_starts_it_again(tmp_path: Path) -> None:

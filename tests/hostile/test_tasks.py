@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from modalflow.protocol.messages import Entry, State
+from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
 from tests.hostile.looking import all_below, children, files_of, main_process_of, zygote_of
 from tests.integration.world import COLD, Work, World, deployed_worker
@@ -73,9 +74,11 @@ class Day:
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
     """One container for all: what one task does there is what the next one might notice."""
-    with deployed_worker("hostile", "--max-containers", "1", "--concurrency", str(SIDE_BY_SIDE)) as world:
+    with deployed_worker(
+        modalflow_cli, "hostile", "--max-containers", "1", "--concurrency", str(SIDE_BY_SIDE)
+    ) as world:
         world.api.connections["guarded"] = {"conn_id": "guarded", "password": "pass-of-the-connection"}
         world.api.variables["api_secret"] = "value-of-the-variable"
         yield world

@@ -10,13 +10,14 @@ import pytest
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.emulator.options import Options
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.command_line import CommandLine
 from tests.integration.test_sync import DAG
 from tests.integration.world import deployed_worker
 
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_a_task_runs_what_is_in_the_bucket(tmp_path: Path) -> None:
+def test_a_task_runs_what_is_in_the_bucket(modalflow_cli: CommandLine, tmp_path: Path) -> None:
     """Below the prefix, in the folder that was named; a change there needs no command, and a missing folder is said."""
     folder = tmp_path / "bucket/airflow/team"
     folder.mkdir(parents=True)
@@ -27,7 +28,7 @@ def test_a_task_runs_what_is_in_the_bucket(tmp_path: Path) -> None:
         *("--max-containers", "1", "--dags-bundle", "mine=team", "--dags-bundle", "gone=nowhere"),
     ]
     options = Options(buckets=[f"dags={tmp_path / 'bucket'}"])
-    with deployed_worker("buckets", *arguments, modal_options=options, bundle="tests=tests") as world:
+    with deployed_worker(modalflow_cli, "buckets", *arguments, modal_options=options, bundle="tests=tests") as world:
 
         def run(name: str) -> str:
             bundles = [{"name": name, "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]

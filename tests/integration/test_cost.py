@@ -15,6 +15,7 @@ from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
 from modalflow.operations.costs import current_rates, read_usage
 from modalflow.operations.site import Site
 from modalflow.protocol.messages import State
+from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
 from tests.support import wait_until
 
@@ -41,8 +42,8 @@ time.sleep(603)
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("costed", "--max-containers", "1", "--concurrency", "2") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "costed", "--max-containers", "1", "--concurrency", "2") as world:
         yield world
 
 

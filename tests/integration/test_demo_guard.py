@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.demo.programs import guard
 from modalflow.demo.programs.program import Program, StackError
 from tests.support import is_running, wait_until
 
@@ -144,14 +143,3 @@ def test_a_program_that_fails_by_itself_is_not_started_again(tmp_path: Path) -> 
     wait_until(lambda: program.exit_code() is not None)
     with pytest.raises(StackError, match=r"(?s)triggerer ended \(exit code 1\).*bad setting"):
         program.check()
-
-
-def test_descendants_are_found_across_sessions() -> None:
-    """A grandchild in a session of its own still counts as below us."""
-    with subprocess.Popen(["sh", "-c", "setsid sleep 300 & echo $!; wait"], stdout=subprocess.PIPE, text=True) as shell:
-        assert shell.stdout is not None
-        grandchild = int(shell.stdout.readline())
-        try:
-            wait_until(lambda: grandchild in guard.descendants(os.getpid()))
-        finally:
-            os.kill(grandchild, signal.SIGKILL)

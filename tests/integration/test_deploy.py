@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Protocol
 
 import modal
 import pytest
@@ -20,7 +20,12 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.protocol.messages import PROTOCOL, Kind, Submission
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.command_line import CommandLine
 from tests.sdk import client_of
+
+
+class Deploy(Protocol):
+    def __call__(self, *arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]: ...
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +41,15 @@ def client(local: LocalModal) -> Iterator[modal.Client]:
 
 
 @pytest.fixture
+def deploy(modalflow_cli: CommandLine) -> Deploy:
+    """``modalflow deploy …``, with variables above the machine's."""
+    return lambda *arguments, env: modalflow_cli.run("deploy", *arguments, environ={**os.environ, **env})
+
+
+@pytest.fixture
 def home(tmp_path: Path) -> dict[str, str]:
     """An Airflow home with nothing in it: no test sees the developer's own."""
     return {"AIRFLOW_HOME": str(tmp_path / "airflow")}
-
-
-def deploy(*arguments: str, env: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
-    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True)
 
 
 def dags(folder: Path, content: str = "") -> Path:
@@ -64,7 +70,7 @@ def in_container(client: modal.Client, names: Names, command: str) -> str:
 
 
 def test_what_is_deployed_is_recorded_and_told(
-    local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
+    deploy: Deploy, local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
 ) -> None:
     """The record on the logs Volume and the lines on the terminal say what was deployed, with which bundles."""
     names = Names("recorded")
@@ -81,7 +87,7 @@ def test_what_is_deployed_is_recorded_and_told(
 
 
 def test_the_local_bundles_of_airflow_are_baked_by_default(
-    local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
+    deploy: Deploy, local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
 ) -> None:
     """Without options, every local bundle that exists goes into the image; a missing one is told, and is no error."""
     names = Names("configured")
@@ -96,7 +102,7 @@ def test_the_local_bundles_of_airflow_are_baked_by_default(
 
 
 def test_deploying_again_replaces_the_dags(
-    local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
+    deploy: Deploy, local: LocalModal, client: modal.Client, home: dict[str, str], tmp_path: Path
 ) -> None:
     """What runs after a second deployment sees the second version of the DAGs, and none of the caches beside them."""
     names = Names("again")
@@ -108,7 +114,9 @@ def test_deploying_again_replaces_the_dags(
         assert in_container(client, names, "cat $(find /opt/modalflow/bundles -type f)") == content
 
 
-def test_a_missing_bundle_folder_is_an_error_that_names_it(local: LocalModal, home: dict[str, str]) -> None:
+def test_a_missing_bundle_folder_is_an_error_that_names_it(
+    deploy: Deploy, local: LocalModal, home: dict[str, str]
+) -> None:
     """A folder that was asked for and is not there stops the deployment before anything reaches Modal."""
     done = deploy("--dags-bundle", "mine=/no/such/folder", env=local.env | home)
     assert done.returncode == 1
@@ -116,13 +124,15 @@ def test_a_missing_bundle_folder_is_an_error_that_names_it(local: LocalModal, ho
 
 
 @pytest.mark.parametrize("given", ["mine", "=x", "mine=", "a/b=x"])
-def test_a_malformed_bundle_option_says_what_was_expected(given: str) -> None:
+def test_a_malformed_bundle_option_says_what_was_expected(deploy: Deploy, given: str) -> None:
     """The error repeats what was given and shows an example."""
     done = deploy("--dags-bundle", given, env={})
     assert done.returncode == 2 and "NAME=FOLDER" in done.stderr and repr(given) in done.stderr
 
 
-def test_wrong_credentials_are_told_as_such(local: LocalModal, home: dict[str, str], tmp_path: Path) -> None:
+def test_wrong_credentials_are_told_as_such(
+    deploy: Deploy, local: LocalModal, home: dict[str, str], tmp_path: Path
+) -> None:
     """Credentials that the control plane refuses: one line says so and how to get others."""
     wrong = local.env | home | {"MODAL_TOKEN_SECRET": "as-wrong"}
     done = deploy("--dags-bundle", f"b={dags(tmp_path / 'dags')}", env=wrong)
@@ -131,7 +141,9 @@ def test_wrong_credentials_are_told_as_such(local: LocalModal, home: dict[str, s
     assert "as-wrong" not in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
-def test_no_credentials_are_told_as_such(local: LocalModal, home: dict[str, str], tmp_path: Path) -> None:
+def test_no_credentials_are_told_as_such(
+    deploy: Deploy, local: LocalModal, home: dict[str, str], tmp_path: Path
+) -> None:
     """Without any credentials the error names the variables to set."""
     none = local.env | home | {"MODAL_TOKEN_ID": "", "MODAL_TOKEN_SECRET": ""}
     done = deploy("--dags-bundle", f"b={dags(tmp_path / 'dags')}", env=none)
@@ -139,7 +151,9 @@ def test_no_credentials_are_told_as_such(local: LocalModal, home: dict[str, str]
     assert "MODAL_TOKEN_ID" in done.stderr and "Traceback" not in done.stderr
 
 
-def test_the_connection_of_airflow_has_the_credentials(local: LocalModal, home: dict[str, str], tmp_path: Path) -> None:
+def test_the_connection_of_airflow_has_the_credentials(
+    deploy: Deploy, local: LocalModal, home: dict[str, str], tmp_path: Path
+) -> None:
     """Deploying uses what the executor will use: the Airflow connection, and the app name of its settings."""
     login = f"modal://{local.env['MODAL_TOKEN_ID']}:{local.env['MODAL_TOKEN_SECRET']}@"
     variables = {name: value for name, value in local.env.items() if not name.startswith("MODAL_TOKEN")}

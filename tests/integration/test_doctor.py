@@ -79,7 +79,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
         deploy(Names("patient"), bundles={"tests": DAGS})
-        with CommandLine(variables, modalflow=True) as command:
+        with CommandLine(variables, "modalflow") as command:
             yield Clinic(local, api, command)
 
 
@@ -106,7 +106,7 @@ def test_it_reads_well_and_says_how_many_failed(clinic: Clinic) -> None:
     imported, first, mend, *rest = done.stdout.splitlines()
     assert imported.startswith("ok    modalflow")
     assert first.startswith("fail  options") and "did you mean 'task_timeout'?" in first
-    assert "→ Mend [modal_executor] task_timeot" in mend
+    assert "→ Fix [modal_executor] task_timeot" in mend
     assert rest[-1].endswith("checks: 1 failed, 1 skipped.")
 
 
@@ -135,7 +135,7 @@ def test_refused_credentials(clinic: Clinic) -> None:
 def test_modal_that_does_not_answer(clinic: Clinic) -> None:
     """The address is named, and the doctor ends in time."""
     failed = clinic.failures(MODAL_SERVER_URL="http://127.0.0.1:1", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
-    assert "http://127.0.0.1:1 has not answered within 1 s" in failed["control plane"]["detail"]
+    assert "http://127.0.0.1:1 did not answer within 1 s" in failed["control plane"]["detail"]
     assert "`modalflow local status`" in failed["control plane"]["mend"]
 
 
@@ -149,13 +149,13 @@ def test_a_profile_that_is_not_deployed(clinic: Clinic) -> None:
 def test_loopback_address_with_modal_itself(clinic: Clinic) -> None:
     """Containers on Modal cannot reach this machine's loopback: found before anything is asked of Modal."""
     failed = clinic.failures(MODAL_SERVER_URL="http://modal.invalid", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
-    assert "loopback address means the container itself" in failed["execution API address"]["detail"]
+    assert "loopback address is the container itself" in failed["execution API address"]["detail"]
 
 
 def test_environment_that_does_not_exist(clinic: Clinic) -> None:
     """The environments that there are are named."""
     failed = clinic.failures("--environment", "staging")
-    assert "'staging'; there are: main" in failed["environment"]["detail"]
+    assert "'staging'; existing ones: main" in failed["environment"]["detail"]
 
 
 def test_a_queue_that_goes_to_no_profile(clinic: Clinic) -> None:
@@ -204,15 +204,15 @@ def test_worker_that_knows_no_probes(clinic: Clinic) -> None:
             kind.from_name(name, create_if_missing=True, client=client).hydrate()
     failed = clinic.failures("--app", "old")
     assert list(failed) == ["container (default)"]
-    assert "does not know probes" in failed["container (default)"]["detail"]
+    assert "cannot answer" in failed["container (default)"]["detail"]
 
 
 @pytest.mark.parametrize(
     ("url", "detail", "mend"),
     [
-        ("http://127.0.0.1:1/execution/", "Connection refused", "is the API server up?"),
+        ("http://127.0.0.1:1/execution/", "Connection refused", "check that the API server is up"),
         ("http://user:as-very-secret@airflow.invalid/execution/", "cannot reach http://airflow.invalid", "public name"),
-        ("{root}/nothing/", "answers the container with 404", "ends in /execution/"),
+        ("{root}/nothing/", "answers the container with 404", "/execution/ at its end"),
     ],
 )
 def test_execution_api_out_of_reach_of_the_container(clinic: Clinic, url: str, detail: str, mend: str) -> None:
@@ -269,7 +269,7 @@ def test_no_token_can_be_signed(clinic: Clinic) -> None:
 
 @pytest.mark.parametrize(
     ("ahead", "mend"),
-    [(-3600.0, "set both by NTP"), (3600.0, "set the clocks of the scheduler")],
+    [(-3600.0, "synchronize both with NTP"), (3600.0, "synchronize the clocks of the scheduler")],
     ids=["late", "early"],
 )
 def test_an_api_server_with_another_time(clinic: Clinic, ahead: float, mend: str) -> None:
@@ -357,7 +357,10 @@ def test_executor_that_is_stuck_is_told(clinic: Clinic) -> None:
     stuck = dataclasses.replace(told, obstacle="ResourceExhaustedError: slow down")
     with client_of(clinic.local.url, clinic.local.env) as client:
         there = modal.Dict.from_name(Names("patient").executors, create_if_missing=True, client=client)
-        for snapshot, said in ((stuck, "Modal takes nothing"), (dataclasses.replace(told, version="9"), "modalflow 9")):
+        for snapshot, said in (
+            (stuck, "Modal accepts no work"),
+            (dataclasses.replace(told, version="9"), "modalflow 9"),
+        ):
             there.put("p", snapshot.to_json())
             findings = clinic.examine()
             assert findings["executor that runs"]["status"] == findings["longest wait"]["status"] == "warn"

@@ -17,18 +17,19 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import airflow_compat, control_plane
+from modalflow import control_plane
+from modalflow.airflow_compat import scheduler
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import engine as engine_module
 from modalflow.executor import modal_executor
-from modalflow.executor.lifecycle.events import listen
-from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.modal_api.modal_api import ModalApi
 from modalflow.executor.modal_api.rate_limits import retry_after
 from modalflow.executor.submission.resources import Resources
 from modalflow.names import Names
 from modalflow.protocol.messages import Entry, State
 from tests.driving import Driver, new_key
 from tests.support import wait_until
+from tests.wired import Observer
 
 NAMES = Names("engine-tests")
 
@@ -73,7 +74,7 @@ def events(driver: Driver) -> Any:
 def ended(driver: Driver, work_id: str) -> str:
     """What a worker says of work that has ended."""
     assert driver.executor._engine is not None
-    partition = driver.executor._engine._tracker.partition
+    partition = driver.executor._engine.wiring.partition
     entry = Entry(
         work_id,
         State.SUCCESS,
@@ -89,18 +90,18 @@ def ended(driver: Driver, work_id: str) -> str:
 
 def report(driver: Driver, *work_ids: str) -> None:
     assert driver.executor._engine is not None
-    partition = driver.executor._engine._tracker.partition
+    partition = driver.executor._engine.wiring.partition
     events(driver).put_many([ended(driver, work_id) for work_id in work_ids], partition=partition)
 
 
-def test_rate_limit_is_told_at_once(driver: Driver, local: LocalModal) -> None:
+def test_rate_limit_is_raised_at_once(driver: Driver, local: LocalModal) -> None:
     """Modal's word to come back in half a minute reaches the executor, instead of being slept out within the SDK."""
     fault = local.faults.add("FunctionMap:resource-exhausted,retry-after=30s")
-    remote = Remote(driver.executor._control_plane(), NAMES)
+    api = ModalApi(driver.executor._control_plane(), NAMES, Observer())
     began = time.monotonic()
     try:
         with pytest.raises(exception.ResourceExhaustedError) as refused:
-            asyncio.run(remote.spawn("default", Resources(), {}))
+            asyncio.run(api.spawn("default", Resources(), {}))
     finally:
         local.faults.clear([fault.id])
     assert retry_after(refused.value) == 30.0
@@ -110,21 +111,19 @@ def test_rate_limit_is_told_at_once(driver: Driver, local: LocalModal) -> None:
 def test_engine_that_ended_begins_anew(
     driver: Driver, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its thread ends with what no loop survives: that is said, the next heartbeat starts another one, and what was in
-    flight, or was submitted meanwhile, is neither lost nor submitted twice."""
+    """Its thread ends with what no loop survives: that is logged, the next heartbeat starts another one, and what was
+    in flight, or was submitted meanwhile, is neither lost nor submitted twice."""
     before = driver.submit("before", ["true"])
     before_id = driver.stored_id(before).partition("/")[2]
     engine = driver.executor._engine
     assert engine is not None
     first_thread = engine._thread
-    monkeypatch.setattr(engine_module, "RECONNECT", 0.1)
+    monkeypatch.setattr(engine_module, "RESTART_PAUSE", 0.1)
 
-    async def dying(tracker: Any) -> None:
-        monkeypatch.setattr(engine_module, "listen", listen)
+    async def dying() -> None:
         raise SystemExit("as an interpreter that shuts down does")
 
-    monkeypatch.setattr(engine_module, "listen", dying)
-    engine._post(lambda: engine._spawn(dying(engine._tracker)))
+    engine._inbox.post(lambda: engine.wiring.tasks.spawn(dying()))
     wait_until(lambda: not first_thread.is_alive(), what="the end of the engine's thread")
     assert "The engine's thread ends" in caplog.text
     meanwhile = driver.submit("meanwhile", ["true"])
@@ -136,13 +135,13 @@ def test_engine_that_ended_begins_anew(
         assert len({str(info) for _, info in driver.events[key]}) == 1, "one function call"
 
 
-def test_burst_of_news_is_told_in_several_heartbeats(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However much has ended at once, one heartbeat tells Airflow of so much only, and none of it is lost."""
-    monkeypatch.setattr(modal_executor, "NEWS_AT_ONCE", 4)
+def test_burst_of_updates_is_reported_in_several_heartbeats(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much has ended at once, one heartbeat reports only so much to Airflow, and none of it is lost."""
+    monkeypatch.setattr(modal_executor, "UPDATES_AT_ONCE", 4)
     keys = [driver.submit(f"burst-{n}", ["true"]) for n in range(10)]
     engine = driver.executor._engine
     assert engine is not None
-    wait_until(lambda: "10 news not fetched" in engine.describe(), what="ten function calls")
+    wait_until(lambda: "10 updates not fetched" in engine.describe(), what="ten function calls")
     told: list[int] = []
     while len(told) < 3:
         driver.executor.heartbeat()
@@ -223,7 +222,7 @@ def test_metrics_are_sent_by_the_engine(driver: Driver, monkeypatch: pytest.Monk
     def take(stat: str, *args: Any, **kwargs: Any) -> None:
         sent.setdefault(threading.current_thread().name, set()).add(stat)
 
-    stats = airflow_compat.stats()
+    stats = scheduler.stats()
     for kind in ("incr", "gauge", "timing"):
         monkeypatch.setattr(stats, kind, take)
     key = driver.submit("counted", ["true"])

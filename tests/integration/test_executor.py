@@ -18,13 +18,14 @@ from airflow.utils.state import TaskInstanceState
 from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import ModalflowError
-from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.modal_api.modal_api import ModalApi
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.names import DEPLOYMENT_FILE, LOGS_MOUNT, Names
 from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver, new_key
 from tests.forking import in_child
 from tests.support import wait_until
+from tests.wired import Observer
 
 NAMES = Names("executor-tests")
 
@@ -112,7 +113,7 @@ def test_an_unreadable_record_of_the_deployment_holds_up_nothing(driver: Driver)
         assert "Profile 'gpu' is not deployed" in info
         assert driver.run("goes-on", ["true"])[1][0] is TaskInstanceState.SUCCESS
         second = ModalExecutor(parallelism=1)
-        with pytest.raises(ModalflowError, match=r"is malformed: .*Write it anew: `modalflow deploy`"):
+        with pytest.raises(ModalflowError, match=r"is malformed: .*Write it again: `modalflow deploy`"):
             second.start()
         second.end()
     finally:
@@ -262,6 +263,6 @@ def test_hostile_entry_fails_its_own_task_alone(driver: Driver, tmp_path: Path) 
 
 
 def test_poll_of_an_idle_executor_is_no_error(driver: Driver) -> None:
-    """Nothing happened for as long as a poll lasts: the next one follows at once, and nobody's log tells of it."""
-    remote = Remote(driver.executor._control_plane(), NAMES)
-    assert asyncio.run(remote.next_events("nobody's", 10, 0.2)) == []
+    """Nothing happened for as long as a poll lasts: the next one follows at once, and no log mentions it."""
+    api = ModalApi(driver.executor._control_plane(), NAMES, Observer())
+    assert asyncio.run(api.next_events("nobody's", 10, 0.2)) == []

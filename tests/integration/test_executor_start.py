@@ -11,7 +11,7 @@ import modal
 import pytest
 
 from modalflow import __version__, control_plane
-from modalflow.airflow_compat import AIRFLOW_VERSION
+from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import (
@@ -169,7 +169,7 @@ def test_execution_api_url_without_host(settings: pytest.MonkeyPatch) -> None:
 def test_loopback_url_for_containers_elsewhere(settings: pytest.MonkeyPatch) -> None:
     """On Modal, a loopback address is the container's own: no task could ever report."""
     settings.setenv("MODAL_SERVER_URL", "https://api.modal.com")
-    assert "loopback address means the container itself" in refusal(ConfigError)
+    assert "loopback address is the container itself" in refusal(ConfigError)
 
 
 def test_bad_number_and_unknown_option(settings: pytest.MonkeyPatch) -> None:
@@ -189,7 +189,7 @@ def test_modal_out_of_reach_is_no_reason_to_stop_a_scheduler(
     settings.setenv("MODAL_SERVER_URL", "http://127.0.0.1:1")
     settings.setenv("AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT", "1")
     start()
-    assert "Modal has not answered within 1.0 s" in caplog.text
+    assert "Modal did not answer within 1.0 s" in caplog.text
 
 
 def test_unstarted_executor_has_no_side_effects(settings: pytest.MonkeyPatch) -> None:

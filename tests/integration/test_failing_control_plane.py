@@ -12,8 +12,8 @@ from typing import Any
 import modal
 import pytest
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
 from tests.sdk import client_of
 
 #: Without these nothing runs at all: one kind of call shows it.

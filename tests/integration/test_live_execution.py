@@ -19,7 +19,7 @@ import pytest
 from airflow.utils.state import TaskInstanceState
 
 from modalflow import control_plane
-from modalflow.airflow_compat import modal_hook
+from modalflow.airflow_compat.configuration import modal_hook
 from modalflow.emulator.local import LocalModal
 from modalflow.names import Names
 from modalflow.worker.deploy.deployment import deploy

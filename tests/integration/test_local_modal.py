@@ -374,7 +374,7 @@ class Defaults(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.kept = modal.Dict.from_name(NAME, create_if_missing=True)
-        self.entered: list[tuple[int, sdk.Default]] = []
+        self.entered: list[tuple[int, sdk.DefaultServer]] = []
         self.values: dict[int, int] = {}
 
     @property

@@ -20,13 +20,14 @@ from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import workloads
 from modalflow.executor.lifecycle.call import Call
-from modalflow.executor.modal_api.modal_api import Remote
+from modalflow.executor.modal_api.modal_api import ModalApi
 from modalflow.names import LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Entry, Submission
 from modalflow.reasons import Cause
 from modalflow.worker.deploy.deployment import deploy
 from tests.driving import Driver
 from tests.sdk import rpc
+from tests.wired import Observer
 
 NAMES = Names("lost-work")
 
@@ -58,7 +59,7 @@ def driver(local: LocalModal) -> Iterator[Driver]:
 def call_of(driver: Driver, key: Any) -> Call:
     """What the engine knows of a key."""
     assert driver.executor._engine is not None
-    call = driver.executor._engine._tracker.calls.of_key(key)
+    call = driver.executor._engine.wiring.calls.of_key(key)
     assert call is not None
     return call
 
@@ -91,7 +92,7 @@ def test_container_killed_where_commands_may_be_run_again(local: LocalModal, mon
         local.faults.now("kill", container=container_of(driver, key))
         state, info = driver.outcome(key)
         assert state is TaskInstanceState.SUCCESS, info
-        driver.log_has(key, "It is run again, as [modal_executor] lost_command_policy says")
+        driver.log_has(key, "It runs again because of [modal_executor] lost_command_policy")
     finally:
         driver.executor.end()
 
@@ -233,11 +234,12 @@ def test_result_that_has_expired(driver: Driver, local: LocalModal) -> None:
     driver.outcome(key)
     driver.until(lambda: driver.ledger.get(stored.rpartition("/")[2]) is None)
     local.faults.add("clock:skew=8d")
-    verdict = asyncio.run(Remote(driver.executor._control_plane(), NAMES).verdict(stored.partition("/")[0]))
-    assert (verdict.ended, verdict.cause) == (True, Cause.OUTPUT_EXPIRED)
+    api = ModalApi(driver.executor._control_plane(), NAMES, Observer())
+    status = asyncio.run(api.call_status(stored.partition("/")[0]))
+    assert (status.ended, status.cause) == (True, Cause.OUTPUT_EXPIRED)
     ti: Any = SimpleNamespace(key=key, external_executor_id=stored)
     assert driver.executor.try_adopt_task_instances([ti]) == []
-    driver.told(key, f"Modal no longer keeps the result of function call {stored.partition('/')[0]}", "seven days")
+    driver.told(key, f"Modal no longer has the result of function call {stored.partition('/')[0]}", "seven days")
 
 
 def test_worker_of_another_protocol_in_flight(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:

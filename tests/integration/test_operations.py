@@ -84,7 +84,7 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
 
 @pytest.fixture(scope="module")
 def command(local: LocalModal) -> Iterator[CommandLine]:
-    with CommandLine({}, modalflow=True) as command:
+    with CommandLine({}, "modalflow") as command:
         yield command
 
 
@@ -114,7 +114,7 @@ def test_status_tells_what_runs_and_what_waits(desk: Desk) -> None:
     assert told["totals"] == {"default": {"running": 4, "submitted": 1}}
     assert told["profiles"] == [{"name": "default", "containers": 1, "backlog": 1, "problem": ""}]
     page = desk.run("status").stdout
-    assert "Work: 4 running (in a container), 1 submitted (on Modal, waits for a container)" in page
+    assert "Work: 4 running (in a container), 1 submitted (on Modal, waiting for a container)" in page
     row = next(line for line in page.splitlines() if "late" in line)
     assert row.split()[0] == "submitted" and waiting["function_call_id"] in row
     assert "… and 4 more" in desk.run("status", "--limit", "1").stdout
@@ -245,8 +245,11 @@ def test_cancel_asks_and_names_the_nearest(desk: Desk) -> None:
     assert "Cancel 1 task?" in desk.run("cancel", "driven", "precious", key.run_id, code=1).stdout
     said = desk.run("cancel", "driven", "precous", key.run_id, "--yes", code=1).stderr
     assert f"The nearest: driven.precious run {key.run_id} try 1" in said
-    assert "Nothing that matches 'fc-nobody' is under way" in desk.run("cancel", "fc-nobody", "--yes", code=1).stderr
-    assert "three words, DAG TASK RUN" in desk.run("cancel", "a", "b", "--yes", code=2).stderr
+    assert (
+        "No running or waiting work on Modal matches 'fc-nobody'"
+        in desk.run("cancel", "fc-nobody", "--yes", code=1).stderr
+    )
+    assert "expected DAG TASK RUN" in desk.run("cancel", "a", "b", "--yes", code=2).stderr
     assert key in desk.driver.executor.running
     desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
 
@@ -279,10 +282,12 @@ def test_logs_that_are_not_there(desk: Desk) -> None:
     assert "was submitted" in said and "and waits for a container" in said
     for key in [*crowd, waits]:
         desk.driver.executor.change_state(key, TaskInstanceState.FAILED)
-    assert "The tries that have: 1." in desk.run("logs", "driven", "done", done.run_id, "--try", "7", code=1).stderr
+    assert "Tries with a log: 1." in desk.run("logs", "driven", "done", done.run_id, "--try", "7", code=1).stderr
     wrong = done.run_id[:-1] + "x"
-    assert f"runs of driven that have: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
-    assert "DAGs that have: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
+    assert (
+        f"Nearest runs of driven with a log: {done.run_id}" in desk.run("logs", "driven", "done", wrong, code=1).stderr
+    )
+    assert "DAGs with a log: driven" in desk.run("logs", "drivn", "done", done.run_id, code=1).stderr
 
 
 def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
@@ -300,11 +305,11 @@ def test_what_tasks_occupied_is_summed_and_priced(desk: Desk) -> None:
     page = desk.run("cost", "--by", "try", "--since", "1h").stdout
     row = next(line for line in page.splitlines() if key.run_id in line).split()
     assert row[:5] == ["driven", key.run_id, "adds", "1", "1"] and row[-1].startswith("$0.0")
-    assert other.run_id in page and page.splitlines()[0].startswith("operated: what ended since ")
-    assert "Dollars are an estimate by the rates that Modal had in 2026-10.\n(Modal did not report its own: " in page
+    assert other.run_id in page and page.splitlines()[0].startswith("operated: work that ended since ")
+    assert "The dollars are an estimate, from Modal's rates of 2026-10.\n(Modal did not report its own: " in page
     footer = json.loads(desk.driver.log(key).splitlines()[-1])["event"]
     assert footer.startswith("Occupied 2 cores, 1 GiB for ") and "(an estimate)" in footer
-    assert "No task has left a record" in desk.run("cost", "--dag", "nobody").stdout
+    assert "No records: no matching task ended" in desk.run("cost", "--dag", "nobody").stdout
     assert "expected for example 24h, 7d or 2026-11-01" in desk.run("cost", "--since", "yesterday", code=2).stderr
 
 
@@ -315,6 +320,6 @@ def test_what_is_in_the_way_is_told(desk: Desk, words: tuple[str, ...]) -> None:
     volumes = [volume.name for volume in modal.Volume.objects.list()]
     assert Names("nobody").logs not in volumes, "a command that reads creates nothing"
     away = {"MODAL_SERVER_URL": "http://127.0.0.1:1", "AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT": "1"}
-    assert "http://127.0.0.1:1 has not answered" in desk.run(*words, code=1, **away).stderr
+    assert "http://127.0.0.1:1 did not answer" in desk.run(*words, code=1, **away).stderr
     wrong = {"AIRFLOW__MODAL_EXECUTOR__TASK_TIMEOUT": "1h"}
     assert "task_timeout is '1h'" in desk.run(*words, code=1, **wrong).stderr

@@ -68,7 +68,7 @@ def ward(other: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward
             .pip_install("modalflow==0.3.1", find_links="/wheels", extra_options="--no-index")
         )
         deploy(Names("mixed"), bundles={}, worker=Worker([Profile(image=image, image_has_airflow=True)]))
-        with CommandLine(variables, modalflow=True) as command:
+        with CommandLine(variables, "modalflow") as command:
             yield Ward(api, command)
 
 
@@ -91,11 +91,16 @@ def test_an_image_with_the_other_program(ward: Ward) -> None:
         (
             {"modalflow": __version__, "installed": {"version": "0.3.1", "ours": False}},
             "warn",
-            "another program of that name, version 0.3.1, is installed there",
+            "another program of that name, version 0.3.1 is installed there",
+        ),
+        (
+            {"modalflow": __version__, "installed": {"version": "0.4.0", "ours": True}},
+            "warn",
+            "but version 0.4.0 is installed there",
         ),
         ({"modalflow": __version__, "installed": {"version": __version__, "ours": True}}, "ok", __version__),
     ],
-    ids=["another program", "another version", "both", "this one"],
+    ids=["another program", "another version", "both", "both of this project", "this one"],
 )
 def test_the_modalflow_of_an_api_server(ward: Ward, answer: dict[str, Any] | None, status: str, said: str) -> None:
     """A container asks the API server; the finding says what it imports, and where to install what."""

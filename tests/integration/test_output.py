@@ -11,13 +11,14 @@ import pytest
 from modalflow.names import BUNDLES_ROOT
 from modalflow.protocol.messages import State
 from modalflow.worker.logs.log_files import PART_SIZE
+from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker, processes_in
 from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("prints") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "prints") as world:
         yield world
 
 

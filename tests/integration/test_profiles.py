@@ -136,7 +136,7 @@ def test_a_volume_at_vol_is_the_users_alone(driver: Driver, config: dict[str, An
 def test_something_that_modal_does_not_have(driver: Driver, options: dict[str, Any]) -> None:
     """The reason names what the task asks for, one environment, and one way to fix it."""
     key = driver.submit("missing", ["true"], **options)
-    reason = driver.told(key, "asks for something that Modal does not have", "'no-such-one' not found in environment")
+    reason = driver.told(key, "Modal does not have an object of this task", "'no-such-one' not found in environment")
     assert reason.lower().count("environment") == 1 and "'default'" not in reason
     assert reason.endswith("Create it, or change the task's executor_config.") and reason.count("executor_config") == 1
 

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterator
 
 import click
 import pytest
@@ -15,38 +15,41 @@ from modalflow.cli.deploy import deploy
 from modalflow.config.settings import OPTIONS
 from modalflow.demo.modal_stack import MODAL_EXECUTOR
 from tests.airflows import AIRFLOW
+from tests.command_line import CommandLine
 
 
-@pytest.fixture
-def airflow(tmp_path: Path) -> dict[str, str]:
-    """The environment of an Airflow of its own."""
-    own = {"AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """That of an Airflow of its own."""
+    own = {"AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")), "AIRFLOW__CORE__UNIT_TEST_MODE": "False"}
     if AIRFLOW < (3, 2):
         # They log to where their commands answer, and take commands from the executor that is configured.
         own["AIRFLOW__LOGGING__LOGGING_LEVEL"] = "WARNING"
         own["AIRFLOW__CORE__EXECUTOR"] = MODAL_EXECUTOR
-    return os.environ | own
+    return own
 
 
-def run(environment: dict[str, str], *arguments: str) -> str:
-    ended = subprocess.run(
-        [sys.executable, "-m", "airflow", *arguments], env=environment, capture_output=True, text=True, check=False
-    )
-    assert ended.returncode == 0, ended.stderr
-    return ended.stdout
+@pytest.fixture(scope="module")
+def airflow(environment: dict[str, str]) -> Iterator[CommandLine]:
+    """``airflow …`` there."""
+    with CommandLine(environment, "airflow") as command_line:
+        yield command_line
 
 
-def test_executor_is_listed(airflow: dict[str, str]) -> None:
+def test_executor_is_listed(environment: dict[str, str]) -> None:
     """`airflow providers executors` names the executor, and no warning stands above it."""
-    listed = json.loads(run(airflow, "providers", "executors", "--output", "json"))
+    # From its beginning: the warnings would be those of imports.
+    command = [sys.executable, "-m", "airflow", "providers", "executors", "--output", "json"]
+    ended = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    listed = json.loads(ended.stdout)
     names = {row["executor_class_names"] for row in listed}
     assert "modalflow.executor.modal_executor.ModalExecutor" in names
 
 
-def test_options_are_listed(airflow: dict[str, str]) -> None:
+def test_options_are_listed(airflow: CommandLine) -> None:
     """`airflow config list` shows every option, with its description and an example."""
-    listed = run(
-        airflow,
+    listed = airflow(
         "config",
         "list",
         "--section",
@@ -62,21 +65,21 @@ def test_options_are_listed(airflow: dict[str, str]) -> None:
         assert f"AIRFLOW__MODAL_EXECUTOR__{option.name.upper()}" in listed
 
 
-def test_default_is_known(airflow: dict[str, str]) -> None:
+def test_default_is_known(airflow: CommandLine) -> None:
     """Airflow knows an option's default without anything being configured."""
-    assert run(airflow, "config", "get-value", "modal_executor", "sweep_interval").strip() == "10"
+    assert airflow("config", "get-value", "modal_executor", "sweep_interval").strip() == "10"
 
 
-def test_deploy_is_a_command_of_airflow(airflow: dict[str, str]) -> None:
+def test_deploy_is_a_command_of_airflow(airflow: CommandLine) -> None:
     """`airflow modalflow deploy` has the options of `modalflow deploy`."""
-    usage = run(airflow, "modalflow", "deploy", "--help")
+    usage = airflow("modalflow", "deploy", "--help")
     for parameter in deploy.params:
         shown = parameter.opts[0] if isinstance(parameter, click.Option) else parameter.opts[0].upper()
         assert shown in usage
 
 
-def test_an_operators_commands_are_airflows_too(airflow: dict[str, str]) -> None:
+def test_an_operators_commands_are_airflows_too(airflow: CommandLine) -> None:
     """`airflow modalflow` lists them all."""
-    usage = run(airflow, "modalflow", "--help")
+    usage = airflow("modalflow", "--help")
     for command in ("doctor", "status", "logs", "cancel"):
         assert f"\n    {command} " in usage

@@ -13,8 +13,8 @@ import pytest
 from modal.exception import OutputExpiredError, RemoteError
 
 from modalflow.emulator.calls.calls import RESULTS_KEPT
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane
 from tests.sdk import client_of
 from tests.support import Clock
 

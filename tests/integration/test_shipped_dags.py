@@ -16,6 +16,7 @@ from modalflow.bundles.volume import ModalVolumeDagBundle
 from modalflow.errors import BundleError
 from modalflow.protocol.messages import State
 from modalflow.worker.environment import BUNDLE_LIST, BUNDLE_STORAGE
+from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
 
 pytestmark = pytest.mark.timeout(300)
@@ -40,8 +41,8 @@ made()
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker(APP, "--max-containers", "1") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, APP, "--max-containers", "1") as world:
         yield world
 
 

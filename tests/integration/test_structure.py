@@ -18,17 +18,18 @@ NO_DEPLOY = "What a container imports does not import what deploys"
 
 SOURCES = CHECKOUT / "src" / "modalflow"
 
-#: Every module and package but the one that stands alone.
+#: Every module and package but the one that stands alone. Of support it may import some modules.
 MODULES = sorted(
     f"modalflow.{path.stem}"
     for path in SOURCES.iterdir()
-    if (path.suffix == ".py" or (path / "__init__.py").exists()) and path.stem not in ("__init__", "emulator")
+    if (path.suffix == ".py" or (path / "__init__.py").exists())
+    and path.stem not in ("__init__", "emulator", "support")
 )
 #: Some that could be tempted.
 WITHOUT_AIRFLOW = (
-    "config.py",
+    "config/settings.py",
     "control_plane.py",
-    "log_volume.py",
+    "logs/log_volume.py",
     "executor/engine.py",
     "worker/call.py",
     "worker/zygote/server.py",
@@ -43,11 +44,14 @@ FORBIDDEN = [
     ("executor/__init__.py", "import modalflow.worker", LAYERS),
     ("worker/__init__.py", "import modalflow.executor", LAYERS),
     *((file, "import modalflow.worker.deploy.profile", NO_DEPLOY) for file in IN_CONTAINERS),
-    ("messages.py", "import modalflow.control_plane", LAYERS),
+    ("protocol/messages.py", "import modalflow.logs.log_volume", LAYERS),
     ("control_plane.py", "import modalflow.airflow_compat", LAYERS),
-    ("plain_data.py", "import modalflow.logs.log_volume", LAYERS),
-    ("log_volume.py", "import modalflow.airflow_logging", LAYERS),
-    *(("emulator/__init__.py", f"import {module}", ALONE) for module in ("airflow", "modal", *MODULES)),
+    ("protocol/plain_data.py", "import modalflow.logs.log_volume", LAYERS),
+    ("logs/log_volume.py", "import modalflow.airflow_logging", LAYERS),
+    *(
+        ("emulator/__init__.py", f"import {module}", ALONE)
+        for module in ("airflow", "modal", "modalflow.support.text", *MODULES)
+    ),
     *((file, "import airflow", BORDER) for file in WITHOUT_AIRFLOW),
     ("demo/__init__.py", "import modalflow.executor", "The demo drives"),
 ]

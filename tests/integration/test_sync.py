@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
 
 pytestmark = pytest.mark.timeout(300)
@@ -44,15 +44,14 @@ def dags(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def world(dags: Path) -> Iterator[World]:
+def world(modalflow_cli: CommandLine, dags: Path) -> Iterator[World]:
     arguments = ("--dags-source", "volume", "--max-containers", "1", "--dags-bundle", f"mine={dags}")
-    with deployed_worker(APP, *arguments) as world:
+    with deployed_worker(modalflow_cli, APP, *arguments) as world:
         yield world
 
 
 def modalflow(world: World, *arguments: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "modalflow.cli", *arguments]
-    return subprocess.run(command, env={**os.environ, **world.variables, **(env or {})}, capture_output=True, text=True)
+    return world.modalflow_cli.run(*arguments, environ={**os.environ, **world.variables, **(env or {})})
 
 
 def sync(world: World, dags: Path, *arguments: str) -> str:
@@ -74,14 +73,14 @@ def test_what_is_synced_is_what_the_next_task_runs(world: World, dags: Path) -> 
     (dags / "who.txt").write_text("two")
     (dags / "new.py").write_text("# new")
     told = sync(world, dags, "--dry-run")
-    assert "1 new, 1 changed; would upload 8 B" in told and "~ who.txt" in told and "Nothing was done" in told
+    assert "1 new, 1 changed; would upload 8 B" in told and "~ who.txt" in told and "Nothing was uploaded" in told
     assert "hello from one" in run(world).log()
     told = sync(world, dags)
     assert "1 new, 1 changed; uploaded 8 B" in told and "from now on" in told
     assert "hello from two" in run(world).log()
     (dags / "new.py").unlink()
     assert "1 deleted" in sync(world, dags)
-    assert "nothing has changed" in sync(world, dags)
+    assert "no changes" in sync(world, dags)
 
 
 def test_programs_read_what_was_done(world: World, dags: Path) -> None:
@@ -103,7 +102,7 @@ def test_what_cannot_be_synced_is_said_in_a_line(world: World, dags: Path, tmp_p
     assert done.returncode == 1 and "outside of" in done.stderr and "Traceback" not in done.stderr
     done = modalflow(world, "sync", "--app", APP, env={BUNDLE_LIST: "[]", "AIRFLOW_HOME": str(tmp_path / "home")})
     assert done.returncode == 1 and "--dags-bundle NAME=FOLDER" in done.stderr
-    assert "nothing has changed" in sync(world, dags)
+    assert "no changes" in sync(world, dags)
 
 
 def test_the_doctor_sees_what_is_ahead_of_the_volume(world: World, dags: Path, tmp_path: Path) -> None:

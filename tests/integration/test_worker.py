@@ -19,6 +19,7 @@ from modalflow.names import BUNDLES_ROOT, TaskTry
 from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
+from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
@@ -30,8 +31,8 @@ from tests.support import wait_until
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    with deployed_worker("worker-under-test") as world:
+def world(modalflow_cli: CommandLine) -> Iterator[World]:
+    with deployed_worker(modalflow_cli, "worker-under-test") as world:
         yield world
 
 
@@ -122,7 +123,7 @@ def test_a_variable_that_no_process_can_have_is_named(world: World, kind: str) -
     entry = work.ended()
     assert entry.state is State.FAILED and entry.reason is not None
     assert "environment variable 'FROM_A_SECRET' is 180,014 bytes long" in entry.reason
-    assert "put what is longer into a file" in entry.reason and "hidden" not in entry.reason
+    assert "put longer values into a file" in entry.reason and "hidden" not in entry.reason
     assert entry.reason in work.log_with("FROM_A_SECRET")
 
 

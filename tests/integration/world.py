@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,13 +18,14 @@ import modal
 
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.control_plane import ControlPlane
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
 from tests.support import is_running, wait_until
@@ -98,6 +97,7 @@ class World:
     client: modal.Client
     variables: Mapping[str, str]
     """With which the SDK finds the control plane."""
+    modalflow_cli: CommandLine
 
     def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
         """Submit a raw command."""
@@ -131,19 +131,18 @@ class World:
 
 @contextmanager
 def deployed_worker(
-    app: str, *arguments: str, modal_options: Options | None = None, bundle: str = f"tests={DAGS}"
+    modalflow_cli: CommandLine,
+    app: str,
+    *arguments: str,
+    modal_options: Options | None = None,
+    bundle: str = f"tests={DAGS}",
 ) -> Iterator[World]:
     """Deploy an app with the real command to a local control plane of its own; arguments are those of `deploy`."""
     with LocalModal(modal_options) as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
 
         def deploy(*arguments: str) -> World:
-            command = [sys.executable, "-m", "modalflow.cli", "deploy", *arguments]
-            subprocess.run(
-                [*command, "--dags-bundle", bundle],
-                env=os.environ | local.env,
-                check=True,
-                capture_output=True,
-            )
+            done = modalflow_cli.run("deploy", *arguments, "--dags-bundle", bundle, environ=os.environ | local.env)
+            assert done.returncode == 0, done.stdout + done.stderr
             names = Names(arguments[arguments.index("--app") + 1])
             return World(
                 modal.Function.from_name(names.app, names.function(DEFAULT_PROFILE), client=client),
@@ -155,6 +154,7 @@ def deployed_worker(
                 local.faults,
                 client,
                 local.env,
+                modalflow_cli,
             )
 
         yield deploy("--app", app, *arguments)

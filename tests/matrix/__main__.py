@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from modalflow.airflow_compat import lacking
+from modalflow.airflow_compat.versions import lacking
 
 ROOT: Final = Path(__file__).parents[2]
 REPORTS: Final = ROOT / ".matrix"

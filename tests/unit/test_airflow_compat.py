@@ -13,7 +13,7 @@ from airflow.executors.base_executor import BaseExecutor
 from airflow.executors.workloads import ExecuteTask
 from airflow.models.taskinstancekey import TaskInstanceKey
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import scheduler, task_logs, versions
 from modalflow.executor.modal_executor import ModalExecutor
 from tests.airflows import AIRFLOW, needs_airflow
 
@@ -95,13 +95,13 @@ def callback_key() -> Any:
 
 def test_it_is_known_how_task_logs_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without a configuration of its own Airflow reads no remote logs, and that is not taken for something else."""
-    assert airflow_compat.remote_task_log() is None
+    assert task_logs.remote_task_log() is None
 
 
 def test_what_a_version_lacks_includes_what_newer_ones_lack() -> None:
     """A user of an old Airflow reads everything that it has not, the newest things first."""
-    assert airflow_compat.lacking("3.3") == ()
-    assert set(airflow_compat.lacking("3.2")) < set(airflow_compat.lacking("3.1")) < set(airflow_compat.lacking("3.0"))
+    assert versions.lacking("3.3") == ()
+    assert set(versions.lacking("3.2")) < set(versions.lacking("3.1")) < set(versions.lacking("3.0"))
 
 
 class Next:
@@ -126,19 +126,19 @@ class Next:
 
 def test_the_next_versions_queues_are_looked_through() -> None:
     """They are kept by type of workload there."""
-    queues = list(airflow_compat.queued_workloads(Next()))  # type: ignore[arg-type]  # a stand-in
+    queues = list(scheduler.queued_workloads(Next()))  # type: ignore[arg-type]  # a stand-in
     assert {"key": "workload"} in queues and len(queues) == 2
 
 
 def test_the_next_version_is_told_the_reason_of_a_failure() -> None:
     """The reason has a place of its own there, beside the info of older versions."""
-    airflow_compat.tell_failed(executor := Next(), "key", "its container was lost")  # type: ignore[arg-type]  # a stand-in
+    scheduler.report_failed(executor := Next(), "key", "its container was lost")  # type: ignore[arg-type]  # a stand-in
     assert executor.events == [("key", "its container was lost", "user", "its container was lost")]
 
 
 def test_the_next_versions_run_ids_stay_in_step() -> None:
     """A deferred task ends without an event, so its run's id must not be left for the next run's event to use up."""
-    airflow_compat.let_go(executor := Next(), "key")  # type: ignore[arg-type]  # a stand-in
+    scheduler.release(executor := Next(), "key")  # type: ignore[arg-type]  # a stand-in
     assert executor.run_ids == {"key": ["second run"]}
     assert not executor.running
 
@@ -146,7 +146,7 @@ def test_the_next_versions_run_ids_stay_in_step() -> None:
 def test_this_versions_executor_is_told_the_reason_as_info() -> None:
     """Where there is one place only, the reason goes there."""
     key = TaskInstanceKey("dag", "task", "run", 1, -1)
-    airflow_compat.tell_failed(executor := BaseExecutor(), key, "its container was lost")
+    scheduler.report_failed(executor := BaseExecutor(), key, "its container was lost")
     assert "its container was lost" in executor.event_buffer[key]
 
 
@@ -154,6 +154,6 @@ def test_a_workload_without_a_key_of_its_own_has_its_tasks() -> None:
     """Before 3.3 workloads have no key; what they are about has."""
     key = TaskInstanceKey("dag", "task", "run", 1, -1)
     of_old = SimpleNamespace(ti=SimpleNamespace(key=key))
-    assert airflow_compat.workload_key(BaseExecutor(), of_old) == key
-    assert airflow_compat.workload_key(BaseExecutor(), SimpleNamespace(callback=SimpleNamespace(key="c"))) == "c"
-    assert airflow_compat.workload_key(BaseExecutor(), SimpleNamespace(key="k")) == "k"
+    assert scheduler.workload_key(BaseExecutor(), of_old) == key
+    assert scheduler.workload_key(BaseExecutor(), SimpleNamespace(callback=SimpleNamespace(key="c"))) == "c"
+    assert scheduler.workload_key(BaseExecutor(), SimpleNamespace(key="k")) == "k"

@@ -10,8 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS, tokens
+from modalflow.airflow_compat import tokens
 from modalflow.airflow_compat.tokens import PRIVATE_KEY, SECRET, differences, settings_to_compare, trial_token
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS
 from modalflow.errors import ModalflowError
 
 API_AUTH = "AIRFLOW__API_AUTH__"

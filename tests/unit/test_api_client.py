@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.api.client import Client
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import configuration, supervisor
 from modalflow.executor.worker_env import api_client_env
 from modalflow.names import API_CLIENT_OPTIONS, airflow_variable
 from modalflow.worker import environment
@@ -22,7 +22,7 @@ SET = {TIMEOUT: "12.5", RETRIES: "3", SHORTEST: "0.5", LONGEST: "2.5"}
 
 @pytest.fixture
 def conf() -> Any:
-    return airflow_compat.own_conf()
+    return configuration.own_conf()
 
 
 def test_what_the_host_sets_travels(monkeypatch: pytest.MonkeyPatch, conf: Any) -> None:
@@ -59,7 +59,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     monkeypatch.undo()
     monkeypatch.setenv(TIMEOUT, "5.0")
-    airflow_compat.configure_api_client()
+    supervisor.configure_api_client()
     Client.__init__ = made  # type: ignore[method-assign]
 
 
@@ -70,7 +70,7 @@ def test_airflows_client_obeys_settings_made_after_its_import(
     """Timeout, attempts and pauses, in every supported version of Airflow; the oldest has no setting of a timeout."""
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    airflow_compat.configure_api_client()
+    supervisor.configure_api_client()
     with Client(base_url="http://localhost/", token="") as client:
         assert client.timeout.read == client.timeout.connect == float(settings[TIMEOUT])
     request: Any = Client.request

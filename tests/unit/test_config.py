@@ -58,13 +58,13 @@ def test_wrong_value_is_named(name: str, value: str, expected: str) -> None:
 @pytest.mark.parametrize(
     ("value", "said"),
     [
-        ("A=hidden", "worker_env is no JSON; expected a JSON object"),
+        ("A=hidden", "worker_env is not JSON; expected a JSON object"),
         ('["hidden"]', "worker_env is of type list; expected a dict of texts"),
         ('{"A": "hidden", "B": 1}', "worker_env['B'] is of type int"),
         ('{"": "hidden"}', "a name in [modal_executor] worker_env is ''"),
         ('{"A=B": "hidden"}', "a name in [modal_executor] worker_env is 'A=B'"),
         ('{"A": "hidden\\u0000"}', "worker_env['A'] is a text with null characters"),
-        ('{"A": "hidden\\ud800"}', "worker_env['A'] is no text that UTF-8 can hold"),
+        ('{"A": "hidden\\ud800"}', "worker_env['A'] is a text outside UTF-8"),
         (json.dumps({"A": "hidden" * 30_000}), "worker_env['A'] is 180,002 bytes long, with its name"),
         (json.dumps({f"A{n}": "hidden" * 10_000 for n in range(20)}), "worker_env is 1,200,"),
     ],

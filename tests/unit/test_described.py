@@ -39,10 +39,10 @@ class Secretive:
         (OSError(28), "OSError: No space left on device (28)"),
         (KeyError("x"), "KeyError: there is no key 'x'"),
         (KeyError(""), "KeyError: there is no key ''"),
-        (KeyError(Secretive()), "KeyError: its text cannot be read, because that raises ValueError"),
+        (KeyError(Secretive()), "KeyError: its text cannot be read, because this raises ValueError"),
         (RuntimeError(), "RuntimeError: it gives no reason"),
         (RuntimeError(None), "RuntimeError: it gives no reason"),
-        (Mute(), "Mute: its text cannot be read, because that raises RuntimeError"),
+        (Mute(), "Mute: its text cannot be read, because this raises RuntimeError"),
         (asyncio.IncompleteReadError(b"", 4), "IncompleteReadError: 0 bytes read on a total of 4 expected bytes"),
         (
             ExceptionGroup("several", [TimeoutError(), ValueError("b"), KeyError("c"), OSError("d"), OSError("e")]),

@@ -30,7 +30,7 @@ def pages() -> list[str]:
         text=True,
         check=True,
     )
-    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).is_file() and name != "README.md"]
+    return [name for name in listed.stdout.splitlines() if (CHECKOUT / name).is_file()]
 
 
 @pytest.mark.parametrize(

@@ -126,4 +126,4 @@ def test_users_mounts_may_be_nested() -> None:
 def test_a_link_of_the_image_that_leads_to_modalflow_is_noticed() -> None:
     """A Volume at `/data/modalflow` of an image in which `/data` leads to `/opt` would get modalflow's files."""
     assert not hidden(OWN_FOLDER, OWN_FOLDER) and not hidden("/data/opt/modalflow", OWN_FOLDER)
-    assert "is in a Volume of the profile's or the task's" in hidden(f"{MODAL_VOLUMES}/vo-1/x", OWN_FOLDER)
+    assert "is in a Volume of the profile or of the task" in hidden(f"{MODAL_VOLUMES}/vo-1/x", OWN_FOLDER)

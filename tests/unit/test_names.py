@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import PurePosixPath
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from modalflow.names import DEPLOYMENT_FILE, LONGEST_NAME, USAGE_FOLDER, TaskTry, file_name, short, stored_log_path
+from modalflow.names import (
+    DEPLOYMENT_FILE,
+    LONGEST_NAME,
+    MAP_INDEX,
+    TRY_LOG,
+    USAGE_FOLDER,
+    TaskTry,
+    file_name,
+    is_log_part,
+    log_file,
+    log_part,
+    short,
+    stored_log_path,
+)
 
 LONG = TaskTry("d" * 250, "t" * 250, "manual__2026-01-01T00:00:00+00:00")
 
@@ -89,3 +103,32 @@ def test_a_try_survives_json_and_nothing_else_passes_for_one() -> None:
     for wire in [*wires, [*LONG, 1]]:
         with pytest.raises(ValueError, match="a try of a task instance is"):
             TaskTry.read(wire)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [TaskTry("etl", "load.orders", "manual__1"), TaskTry("d", "t", "with spaces", 3, 12), TaskTry("é", "ж", "r")],
+)
+def test_the_path_of_a_log_is_read_back(task: TaskTry) -> None:
+    """As the layout writes it; the folders of a try and of a mapped task are recognised on their own, too."""
+    assert TaskTry.of_log(task.log_path) == task
+    *_, before, last = task.log_path.split("/")
+    found = TRY_LOG.fullmatch(last)
+    assert found is not None and int(found[1]) == task.try_number
+    index = MAP_INDEX.fullmatch(before)
+    assert (int(index[1]) if index else -1) == task.map_index
+
+
+@pytest.mark.parametrize("path", ["modal/commands/1.log", "dag_id=d/run_id=a/run_id=b/task_id=t/attempt=1.log"])
+def test_a_path_that_is_no_trys_or_two_is_none(path: str) -> None:
+    """A command's log, and one in which an id could end in two places."""
+    assert TaskTry.of_log(path) is None
+
+
+def test_the_files_of_a_log_sort_by_time_and_part() -> None:
+    """A reader puts a log together in the order of the names, and names the first file of each writer as its source."""
+    first = log_file(datetime(2026, 11, 28, 23, 5, 0, 7, tzinfo=UTC), "fc-1")
+    assert first == "20261128T230500.000007Z-fc-1.log"
+    names = [log_part(first, number) for number in (0, 1, 9, 10, 9999, 10000)]
+    assert names[0] == first and names[:5] == sorted(names[:5])
+    assert [is_log_part(f"folder/{name}") for name in names] == [False, True, True, True, True, True]

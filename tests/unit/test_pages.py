@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.emulator.apps.version import KEPT_VERSIONS
-from modalflow.emulator.calls.limits import MAX_SPAWNED_WAITING, MAX_WAITING
+from modalflow.emulator.calls.backlog import MAX_SPAWNED_WAITING, MAX_WAITING
 from modalflow.emulator.options import Options
 from modalflow.reasons import Cause
 from scripts.module_tables import filled, folders, summary

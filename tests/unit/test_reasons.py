@@ -9,7 +9,7 @@ import pytest
 from modal import exception
 
 from modalflow import reasons
-from modalflow.executor.modal_api.call_status import verdict_of
+from modalflow.executor.modal_api.call_status import call_status_of
 from modalflow.reasons import Cause, explain
 
 PAGE = Path(__file__).parents[2] / "docs" / "lost-work.md"
@@ -52,6 +52,6 @@ def test_the_page_is_up_to_date() -> None:
 )
 def test_modals_words_choose_the_advice(error: Exception, cause: Cause) -> None:
     """Whatever it is taken for, Modal's words are passed on."""
-    verdict = verdict_of(error)
-    assert verdict.ended and verdict.cause is cause
-    assert cause is Cause.OUTPUT_EXPIRED or str(error) in verdict.reason
+    status = call_status_of(error)
+    assert status.ended and status.cause is cause
+    assert cause is Cause.OUTPUT_EXPIRED or str(error) in status.reason

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import modalflow
 from modalflow.config.variables import LONGEST_ENVIRONMENT, LONGEST_VARIABLE, check, problem, size, whole_size
 from modalflow.errors import ConfigError
-from modalflow.worker.zygote.processes import most_for_variables
+from modalflow.support.linux import most_for_variables
 
 
 def starts(variables: dict[str, str]) -> bool:
@@ -44,7 +44,7 @@ def test_what_is_accepted_together_starts() -> None:
     check("env", many)
     assert whole_size(many) <= LONGEST_ENVIRONMENT and starts(many)
     more = many | {"B": "x" * 10_000}
-    with pytest.raises(ConfigError, match=r"env is 1,05.* bytes in 105 variables, the longest of which is 'A100'"):
+    with pytest.raises(ConfigError, match=r"env is 1,05.* bytes in 105 variables, the longest 'A100'"):
         check("env", more)
     most = most_for_variables()
     full = {f"A{number}": "x" * 100_000 for number in range(most // 100_020)}

@@ -1,7 +1,7 @@
-"""The tokens with which tasks speak to Airflow's API: how this machine signs them, and whether an API server takes one.
+"""The tokens of tasks for Airflow's API: how this machine signs them, and whether an API server accepts one.
 
-An API server accepts what a scheduler with the same settings signs, so these settings can be compared, without showing
-a secret. Never logs or stores a token, and returns one only to the caller that asked for it.
+An API server accepts what a scheduler with the same settings signs. So two machines can compare these settings, without
+showing a secret. Never logs or stores a token, and returns one only to the caller that asked for it.
 """
 
 from __future__ import annotations
@@ -14,15 +14,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
-from modalflow.airflow_compat import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION, own_conf
+from modalflow.airflow_compat.configuration import own_conf
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS, AIRFLOW_VERSION
 from modalflow.errors import ModalflowError
 from modalflow.support.described import describe
 
-#: Which random text a fingerprint is made with. It is no setting.
+#: The name of the random text that fingerprints are made with. It is not a setting.
 SALT = "salt"
 SECRET = "[api_auth] jwt_secret"  # noqa: S105  A setting's name.
 PRIVATE_KEY = "[api_auth] jwt_private_key_path"
-#: The settings that API server and scheduler must have in common.
+#: The settings that the API server and the scheduler must share.
 SIGNING_SETTINGS = (
     SECRET,
     PRIVATE_KEY,
@@ -31,23 +32,23 @@ SIGNING_SETTINGS = (
     "[execution_api] jwt_audience",
 )
 
-#: Seconds for one request: an API server that has just started makes its routes at the first one.
+#: Seconds for one request: an API server that has just started builds its routes for the first one.
 REQUEST_TIMEOUT = 30.0
 _NOT_FOUND, _UNPROCESSABLE = 404, 422
-#: Who the API server's log names as the sender of a trial.
+#: The sender of a trial in the API server's log.
 _SENDER = "modalflow-doctor"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """How an API server answered a trial."""
+    """The answer of an API server to a trial."""
 
     status: int
     text: str
     date: str
     """Its `Date` header."""
     accepted: bool
-    """Whether it looked for the task instance, which it does with a valid token alone."""
+    """Whether it searched for the task instance, which it only does with a valid token."""
 
 
 def trial_token(ti_id: str, valid_for: float) -> str:
@@ -57,22 +58,22 @@ def trial_token(ti_id: str, valid_for: float) -> str:
     """
     signer = _signer()
     signer.valid_for = valid_for
-    # From 3.2 on a workload's token is good for the start alone, and says so.
+    # From 3.2 on a workload's token is only valid for the start, and has a scope that says so.
     scope = {"scope": "workload"} if AIRFLOW_V_3_2_PLUS else {}
     return str(signer.generate({"sub": ti_id, **scope}))
 
 
 def try_token(url: str, token: str, ti_id: str) -> Answer:
-    """Ask the Execution API at ``url`` to start a task instance that does not exist.
+    """Ask the Execution API at ``url`` to start a missing task instance.
 
-    It checks the token first, then answers that there is none, and changes nothing. Raises what httpx raises.
+    It checks the token first, then answers "not found", and changes nothing. Raises httpx's errors.
     """
     import httpx
     from airflow.sdk.api.client import Client
 
     now = datetime.datetime.now(datetime.UTC).isoformat()
     body = {"state": "running", "hostname": _SENDER, "unixname": _SENDER, "pid": os.getpid(), "start_date": now}
-    # As a task's client asks: its certificates, its proxies. Client.request itself tries again for minutes.
+    # With the certificates and proxies of a task's client. Client.request itself retries for minutes.
     client: Any = Client(base_url=url, token=token)
     with client:
         try:
@@ -92,33 +93,33 @@ def try_token(url: str, token: str, ti_id: str) -> Answer:
 
 
 def settings_to_compare(salt: str = "") -> dict[str, str]:
-    """Return what another machine can compare with its own: setting → value; of a secret a fingerprint.
+    """Return the settings that another machine can compare with its own: setting → value, or a secret's fingerprint.
 
-    A fingerprint says no more of a secret than the signature of any token does. Signing settings are left out if this
+    A fingerprint reveals no more of a secret than the signature of any token. Signing settings are left out if this
     machine cannot sign.
     """
     salt = salt or secrets.token_hex(8)
-    told = {SALT: salt, "the version of Airflow": AIRFLOW_VERSION}
+    compared = {SALT: salt, "the version of Airflow": AIRFLOW_VERSION}
     try:
         signer = _signer()
     except ModalflowError:
-        return told
+        return compared
     key = signer.signing_arg
     if isinstance(key, str):
-        told[SECRET] = _fingerprint(key, salt)
+        compared[SECRET] = _fingerprint(key, salt)
     else:
-        told[PRIVATE_KEY] = _fingerprint(_public_half(key), salt)
-    told["[api_auth] jwt_algorithm"] = str(signer.algorithm)
-    told["[api_auth] jwt_issuer"] = str(signer.issuer or "")
-    told["[execution_api] jwt_audience"] = str(signer.audience or "")
-    return told
+        compared[PRIVATE_KEY] = _fingerprint(_public_half(key), salt)
+    compared["[api_auth] jwt_algorithm"] = str(signer.algorithm)
+    compared["[api_auth] jwt_issuer"] = str(signer.issuer or "")
+    compared["[execution_api] jwt_audience"] = str(signer.audience or "")
+    return compared
 
 
 def differences(theirs: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names of the settings in which another machine differs from this one.
+    """Return the names of another machine's different settings.
 
-    ``theirs`` is what ``settings_to_compare`` returned there, and ``more`` what is compared beside that. A machine of
-    another version may compare less.
+    ``theirs`` is the result of ``settings_to_compare`` there, and ``more`` holds further settings of this machine. A
+    machine of another version may have fewer settings.
     """
     salt = theirs.get(SALT)
     if not isinstance(salt, str) or not salt:
@@ -126,8 +127,8 @@ def differences(theirs: Mapping[str, Any], more: Mapping[str, str] | None = None
     ours = settings_to_compare(salt) | dict(more or {})
     key = {SECRET, PRIVATE_KEY}
     signs = bool(key & set(theirs)) and bool(key & set(ours))
-    compared = [name for name in ours if name in theirs or (signs and name in key)]
-    return [name for name in compared if theirs.get(name) != ours[name]]
+    shared = [name for name in ours if name in theirs or (signs and name in key)]
+    return [name for name in shared if theirs.get(name) != ours[name]]
 
 
 def origin_of_the_key() -> str:
@@ -150,7 +151,7 @@ def _config_file() -> str:
 
 
 def _signer() -> Any:
-    """Airflow's own generator of workloads' tokens, as an executor in this process would have it."""
+    """Return Airflow's own generator of workloads' tokens, as an executor in this process would have it."""
     from airflow import exceptions
     from airflow.executors.base_executor import BaseExecutor
     from cryptography.exceptions import UnsupportedAlgorithm
@@ -158,7 +159,7 @@ def _signer() -> Any:
     base: Any = BaseExecutor
     refused: Any = (cast(Any, exceptions).AirflowException, UnsupportedAlgorithm, ValueError, TypeError, OSError)
     try:
-        # Not of an executor: to make one starts Airflow's metrics. The property does not use its object.
+        # Without an executor: making one starts Airflow's metrics. The property does not use its object.
         return base.jwt_generator.func(None)
     except (*refused, AttributeError) as error:
         raise ModalflowError(f"Airflow cannot sign a task's token here: {describe(error)}") from error

@@ -1,5 +1,5 @@
-"""DAG bundles that live on a Modal Volume: content-addressed, versioned, brought to where a task runs.
+"""DAG bundles on a Modal Volume: addressed by content, versioned, and fetched to where a task runs.
 
-``manifest`` says what a version is, ``scan`` reads one off a folder, ``store`` keeps versions on the Volume, ``trees``
-turns them into folders again, ``volume`` is Airflow's view of it all. Only ``volume`` imports Airflow.
+``manifest`` defines a version, ``scan`` reads a folder as a version, ``store`` keeps versions on the Volume, and
+``trees`` writes them as folders. ``volume`` is Airflow's bundle class. Only ``volume`` and ``in_use`` import Airflow.
 """

@@ -1,4 +1,4 @@
-"""The DAG bundles of Airflow's configuration, as far as modalflow has to do with them. Pure; imports no bundle."""
+"""The DAG bundles in Airflow's configuration. Does no I/O, and imports no bundle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _OPTION = "[dag_processor] dag_bundle_config_list"
 
 
 @dataclass(frozen=True)
-class Configured:
+class ConfiguredBundle:
     """One bundle of the list."""
 
     name: str
@@ -27,28 +27,28 @@ class Configured:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a folder on the Airflow host that nothing but modalflow brings to the worker."""
+        """Return whether it is a folder on the Airflow host that only modalflow brings to the worker."""
         return self.classpath == LOCAL_BUNDLE
 
     @property
     def ships_itself(self) -> bool:
-        """Whether it is a folder on the Airflow host that the DAG processor brings to the worker."""
+        """Return whether it is a folder on the Airflow host that the DAG processor uploads for the worker."""
         return self.classpath == VOLUME_BUNDLE
 
     def folder(self, dags_folder: str) -> Path:
-        """The folder on the Airflow host; ``dags_folder`` is where it is if nothing is said."""
+        """Return the folder on the Airflow host; ``dags_folder`` is the default."""
         return Path(str(self.kwargs.get("path") or dags_folder)).expanduser()
 
 
-def read(listed: str) -> list[Configured]:
-    """The bundles in the text of ``[dag_processor] dag_bundle_config_list``; ConfigError for what is no such list."""
+def read_bundles(listed: str) -> list[ConfiguredBundle]:
+    """Return the bundles in the text of ``[dag_processor] dag_bundle_config_list``. Raises ConfigError."""
     try:
         bundles: Any = json.loads(listed)
     except ValueError as error:
-        raise ConfigError(_OPTION, listed, f"JSON, which this is not: {error}") from error
+        raise ConfigError(_OPTION, listed, f"valid JSON: {error}") from error
     if not isinstance(bundles, list) or not all(isinstance(each, dict) and each.get("name") for each in bundles):
         raise ConfigError(_OPTION, listed, "a JSON list of objects with name, classpath and kwargs")
     return [
-        Configured(str(each["name"]), str(each.get("classpath") or ""), dict(each.get("kwargs") or {}))
+        ConfiguredBundle(str(each["name"]), str(each.get("classpath") or ""), dict(each.get("kwargs") or {}))
         for each in bundles
     ]

@@ -1,4 +1,4 @@
-"""The files of a Modal Volume, as the store of DAG versions needs them. Blocks; knows nothing of DAGs."""
+"""The files of a Modal Volume, as the store of DAG versions uses them. Blocks; knows nothing of DAGs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from modal import exception
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListedFile:
     """A file in a listing."""
 
     path: str
-    """From the root of the Volume."""
+    """Relative to the root of the Volume."""
     size: int
     changed_at: float
     """Seconds since the epoch."""
@@ -25,20 +25,20 @@ class Files(Protocol):
     """A flat view of a tree of files."""
 
     def put(self, contents: Mapping[str, bytes]) -> None:
-        """Write files, over what is there; all have arrived when this returns."""
+        """Write files, replacing existing ones; all are on the Volume when this returns."""
 
     def read(self, path: str) -> bytes:
-        """A file's content; FileNotFoundError where there is none."""
+        """Return a file's content; raise FileNotFoundError if it does not exist."""
 
-    def list(self, folder: str) -> list[Entry]:
-        """All files below a folder; none where there is no folder."""
+    def list(self, folder: str) -> list[ListedFile]:
+        """Return all files below a folder; none if the folder does not exist."""
 
     def remove(self, path: str) -> None:
-        """Remove a file, which need not be there."""
+        """Remove a file if it exists."""
 
 
 class VolumeFiles:
-    """The files of a ``modal.Volume``, through the SDK: nothing needs to be mounted."""
+    """The files of a ``modal.Volume``, accessed through the SDK, without a mount."""
 
     def __init__(self, volume: Any) -> None:
         self._volume = volume
@@ -56,13 +56,15 @@ class VolumeFiles:
         except exception.NotFoundError as error:
             raise FileNotFoundError(path) from error
 
-    def list(self, folder: str) -> list[Entry]:
+    def list(self, folder: str) -> list[ListedFile]:
         try:
             found = self._volume.listdir(folder, recursive=True)
         except (exception.NotFoundError, FileNotFoundError):
             return []
         return [
-            Entry(each.path.strip("/"), int(each.size), float(each.mtime)) for each in found if each.type.name == "FILE"
+            ListedFile(each.path.strip("/"), int(each.size), float(each.mtime))
+            for each in found
+            if each.type.name == "FILE"
         ]
 
     def remove(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""Which versions of DAG bundles Airflow still has a use for. Reads Airflow's database, writes nothing."""
+"""The versions of DAG bundles that Airflow still needs. Reads Airflow's database and writes nothing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from modalflow.support.described import describe
 
 
 def versions_in_use() -> Mapping[str, set[str]]:
-    """Bundle → versions of DAG runs that have not ended; BundleError where Airflow cannot be asked."""
+    """Return the versions of unfinished DAG runs: bundle → versions. Raises BundleError."""
     try:
         from airflow.models.dag import DagModel
         from airflow.models.dagrun import DagRun
@@ -29,8 +29,8 @@ def versions_in_use() -> Mapping[str, set[str]]:
             rows = session.execute(query).all()
     except Exception as error:
         raise BundleError(
-            f"Airflow's database does not tell which versions DAG runs need ({describe(error)}), and "
-            "none is removed without that. Run this where the scheduler runs."
+            f"The versions that DAG runs need cannot be read from Airflow's database ({describe(error)}), so nothing "
+            "is removed. Run this command where the scheduler runs."
         ) from error
     found: defaultdict[str, set[str]] = defaultdict(set)
     for bundle, version in rows:

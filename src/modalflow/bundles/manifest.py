@@ -1,7 +1,7 @@
-"""What a version of a DAG bundle is: its files by content. Pure.
+"""The manifest of a DAG bundle's version: its files and the hashes of their contents. Does no I/O.
 
-The version is the hash of the manifest, and the manifest holds the hashes of the files: who knows a version can check
-every byte that somebody claims to be of it.
+The version is the hash of the manifest, and the manifest holds the hashes of the files. So a reader that knows a
+version can check every byte of it.
 """
 
 from __future__ import annotations
@@ -20,29 +20,29 @@ from modalflow.errors import BundleError
 from modalflow.names import file_name
 from modalflow.support.described import describe
 
-#: Raised when an older reader could misread a manifest.
+#: Increased when an older reader could misread a manifest.
 FORMAT = 1
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 def digest(content: bytes) -> str:
-    """The name of a content."""
+    """Return the hash that names a content."""
     return hashlib.sha256(content).hexdigest()
 
 
 def is_version(text: str) -> bool:
-    """Whether a text can be a version at all."""
+    """Return whether a text has the form of a version."""
     return _HASH.fullmatch(text) is not None
 
 
 def folder_name(bundle: str) -> str:
-    """Return a bundle's name as that of a folder; whatever it is, it leads nowhere else, and is no other bundle's."""
+    """Return the folder name of a bundle: unique, and never a path, whatever the bundle's name contains."""
     return file_name(quote(bundle, safe="").replace(".", "%2E"))
 
 
 def bundle_of_folder(folder: str) -> str | None:
-    """Return the bundle that ``folder_name`` made a folder's name of; None if that is too short to have all of it."""
+    """Return the bundle of a folder name; None if the name was too long, and ``folder_name`` shortened it."""
     bundle = unquote(folder)
     return bundle if folder_name(bundle) == folder else None
 
@@ -59,7 +59,7 @@ class File:
 
 @dataclass(frozen=True)
 class Changes:
-    """What makes one version another: paths, in order."""
+    """The differences between two versions: sorted paths."""
 
     added: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()
@@ -71,13 +71,13 @@ class Changes:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The files of a version: path, relative and with slashes → file. There are no empty folders in it."""
+    """The files of a version: relative path with slashes → file. It has no empty folders."""
 
     files: Mapping[str, File]
 
     @cached_property
     def content(self) -> bytes:
-        """The manifest as bytes: equal files make equal bytes."""
+        """Return the manifest as bytes, which are equal for equal files."""
         files = {path: [file.sha256, file.size, int(file.executable)] for path, file in self.files.items()}
         return json.dumps({"format": FORMAT, "files": files}, sort_keys=True, separators=(",", ":")).encode()
 
@@ -87,11 +87,11 @@ class Manifest:
 
     @property
     def size(self) -> int:
-        """Bytes of all files together."""
+        """Return the bytes of all files together."""
         return sum(file.size for file in self.files.values())
 
     def since(self, older: Manifest) -> Changes:
-        """What is different here."""
+        """Return the differences from an older version."""
         before, now = older.files, self.files
         return Changes(
             added=tuple(sorted(now.keys() - before.keys())),
@@ -101,9 +101,11 @@ class Manifest:
 
     @classmethod
     def read(cls, content: bytes, version: str) -> Manifest:
-        """Read ``content`` of the manifest of ``version``; BundleError for anything else than that."""
+        """Read the content of the manifest of ``version``; raise BundleError if it is anything else."""
         if digest(content) != version:
-            raise BundleError(f"What is stored as DAG version {version} is something else. Ship it again.")
+            raise BundleError(
+                f"The stored manifest of DAG version {version} has another content. Ship the version again."
+            )
         try:
             wire: Any = json.loads(content)
             known = wire["format"]
@@ -121,7 +123,7 @@ class Manifest:
         return cls(files)
 
 
-#: What no folder has become yet.
+#: The manifest of an empty version, before the first one.
 NOTHING = Manifest({})
 
 

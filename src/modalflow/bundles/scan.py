@@ -1,6 +1,7 @@
-"""Reading a local folder as a version of a DAG bundle: what is shipped, what is left out, what is refused.
+"""A local folder as a version of a DAG bundle: the files that are shipped, left out or refused.
 
-Reads files, changes none. ``.airflowignore`` says what is no DAG file, not what is not needed: it plays no part here.
+Reads files and changes none. ``.airflowignore`` plays no part: it lists files that are not DAGs, and DAGs may still
+need them.
 """
 
 from __future__ import annotations
@@ -16,42 +17,42 @@ from pathlib import Path
 from modalflow.bundles.manifest import File, Manifest, digest
 from modalflow.errors import BundleError
 
-#: Left out: caches, version control, and what editors leave while a file is being edited.
+#: Files and folders that are left out: caches, version control, and temporary files of editors.
 IGNORED_FOLDERS = frozenset({"__pycache__", ".git", ".hg", ".svn"})
 IGNORED_FILES = ("*.pyc", "*.pyo", "*.swp", "*~", ".#*")
 
-#: What a folder of DAGs can have: files, bytes of one file, bytes of all.
+#: Limits for a folder of DAGs: files, bytes of one file, bytes of all files.
 MOST_FILES = 20_000
 LARGEST_FILE = 64 << 20
 LARGEST_FOLDER = 1 << 30
 
-#: Seconds for which a file that has just changed may change again without looking different.
+#: Seconds after a change in which another change may leave the file's size and times equal.
 _TOO_FRESH = 2.0
 
-_Look = tuple[int, int, int, int]
+_Stat = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    look: _Look
+    stat: _Stat
     file: File
     settled: bool
-    """Whether it was read long enough after its last change for a further one to show."""
+    """Whether it was read so long after its last change that another change would be visible."""
 
 
 class FolderChangedError(BundleError):
-    """A file changed between being listed and being read."""
+    """A file changed after it was listed and before it was read."""
 
 
 class Folder:
-    """A local folder of DAGs. Remembers what it read, so that looking again costs one look per file."""
+    """A local folder of DAGs. Caches what it read: another scan reads no file that has not changed."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._known: dict[str, _Known] = {}
 
     def manifest(self) -> Manifest:
-        """What the folder holds now; BundleError for what cannot be shipped, FolderChangedError if it changes."""
+        """Return the present content; raise BundleError if it cannot be shipped, FolderChangedError if it changes."""
         root = _resolved(self.path)
         now = time.time()
         known: dict[str, _Known] = {}
@@ -59,7 +60,7 @@ class Folder:
         for path, found in _walk(root, root, "", ()):
             if len(known) == MOST_FILES:
                 raise BundleError(f"{self.path} has more than {MOST_FILES} files. Give a folder that has DAGs only.")
-            known[path] = self._look_at(root, path, found, now)
+            known[path] = self._inspect(root, path, found, now)
             size += known[path].file.size
             if size > LARGEST_FOLDER:
                 raise BundleError(f"{self.path} has more than {LARGEST_FOLDER >> 20} MiB. {_ELSEWHERE}")
@@ -67,7 +68,7 @@ class Folder:
         return Manifest({path: each.file for path, each in sorted(known.items())})
 
     def read(self, path: str, sha256: str) -> bytes:
-        """The content of a file that ``manifest`` told of; FolderChangedError if it is no longer that."""
+        """Return the content of a file in ``manifest``; raise FolderChangedError if it has changed."""
         try:
             content = (_resolved(self.path) / path).read_bytes()
         except OSError as error:
@@ -76,16 +77,16 @@ class Folder:
             raise FolderChangedError(f"{self.path / path} changed while it was read")
         return content
 
-    def _look_at(self, root: Path, path: str, found: os.stat_result, now: float) -> _Known:
+    def _inspect(self, root: Path, path: str, found: os.stat_result, now: float) -> _Known:
         if found.st_size > LARGEST_FILE:
             raise BundleError(
-                f"{root / path} has {found.st_size >> 20} MiB; at most {LARGEST_FILE >> 20} MiB a file are shipped. "
+                f"{root / path} has {found.st_size >> 20} MiB; the limit for a file is {LARGEST_FILE >> 20} MiB. "
                 f"{_ELSEWHERE}"
             )
-        look = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+        stat_now = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
         before = self._known.get(path)
         executable = bool(found.st_mode & stat.S_IXUSR)
-        if before is not None and before.settled and before.look == look and before.file.executable == executable:
+        if before is not None and before.settled and before.stat == stat_now and before.file.executable == executable:
             return before
         try:
             content = (root / path).read_bytes()
@@ -93,7 +94,7 @@ class Folder:
             raise FolderChangedError(f"{root / path} went away while it was read") from error
         except OSError as error:
             raise BundleError(f"{root / path} cannot be read: {error.strerror}. {_READABLE}") from error
-        return _Known(look, File(digest(content), len(content), executable), now - found.st_mtime > _TOO_FRESH)
+        return _Known(stat_now, File(digest(content), len(content), executable), now - found.st_mtime > _TOO_FRESH)
 
 
 _ELSEWHERE = "Keep data in a bucket or on a Volume of its own."
@@ -108,9 +109,9 @@ def _resolved(folder: Path) -> Path:
 
 
 def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Iterator[tuple[str, os.stat_result]]:
-    """Every file below ``folder`` that is to be shipped, links within ``root`` followed: path, how it looks."""
+    """Yield (path, status) of every file below ``folder`` that is shipped. Links within ``root`` are followed."""
     if (real := folder.resolve()) in above:
-        raise BundleError(f"{folder} is a link to a folder that it is in. Remove it.")
+        raise BundleError(f"{folder} is a link to one of its own parent folders. Remove it.")
     try:
         with os.scandir(folder) as listing:
             entries = sorted(listing, key=lambda entry: entry.name)
@@ -124,13 +125,13 @@ def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Ite
             continue
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
             raise BundleError(
-                f"{entry.path} is a link to {Path(entry.path).readlink()}, which is outside of {root}: a task would "
-                "not find it. Put the file there instead of the link."
+                f"{entry.path} is a link to {Path(entry.path).readlink()}, outside of {root}: a task would "
+                "not find it. Replace the link by the file."
             )
         try:
             found = entry.stat()
         except FileNotFoundError:
-            # A link to nothing, as editors make for locks; or it has just gone.
+            # A broken link, which editors use as a lock, or a file that was removed just now.
             continue
         if stat.S_ISDIR(found.st_mode):
             if entry.name not in IGNORED_FOLDERS:

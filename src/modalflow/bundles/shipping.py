@@ -1,4 +1,4 @@
-"""Bringing a folder's version to the store, whatever its owner is doing to the folder meanwhile. Blocks."""
+"""The upload of a folder's version to the store, even if files of the folder change meanwhile. Blocks."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from modalflow.bundles.scan import Folder, FolderChangedError
 from modalflow.bundles.store import Store
 from modalflow.errors import BundleError
 
-#: How often a folder is read anew that changes while it is read, and the seconds between.
+#: The attempts to read a folder that changes while it is read, and the seconds between them.
 _TRIES = 5
 _PAUSE = 0.2
 
 
 @dataclass(frozen=True)
 class Shipment:
-    """What was shipped of a bundle, or would be."""
+    """What was shipped of a bundle, or would be shipped."""
 
     bundle: str
     manifest: Manifest
     changes: Changes
-    """Since the version that was current on the Volume."""
+    """The differences from the version that was current on the Volume."""
     uploaded: int
-    """Bytes."""
+    """Bytes that were uploaded."""
     seconds: float
 
 
-def undisturbed(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manifest, int]:
-    """Do something with a folder's manifest, again where a file changes meanwhile; the manifest and what came of it."""
+def with_manifest(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manifest, int]:
+    """Call ``work`` with a folder's manifest, again if a file changes meanwhile; return the manifest and the result."""
     for attempt in range(_TRIES):
         try:
             manifest = folder.manifest()
@@ -43,7 +43,7 @@ def undisturbed(folder: Folder, work: Callable[[Manifest], int]) -> tuple[Manife
 
 
 def ship(store: Store, bundle: str, folder: Folder, *, dry_run: bool = False) -> Shipment:
-    """Make what a folder holds now the current version of a bundle; with ``dry_run``, only see what that would take."""
+    """Make the present content of a folder the current version of a bundle; with ``dry_run``, only plan that."""
     began = time.monotonic()
 
     def work(manifest: Manifest) -> int:
@@ -53,7 +53,7 @@ def ship(store: Store, bundle: str, folder: Folder, *, dry_run: bool = False) ->
         return sum(sizes[sha256] for sha256 in store.missing(bundle, manifest))
 
     before = _current(store, bundle)
-    manifest, uploaded = undisturbed(folder, work)
+    manifest, uploaded = with_manifest(folder, work)
     return Shipment(bundle, manifest, manifest.since(before), uploaded, time.monotonic() - began)
 
 
@@ -62,5 +62,5 @@ def _current(store: Store, bundle: str) -> Manifest:
         current = store.current(bundle)
         return NOTHING if current is None else store.manifest(bundle, current.version)
     except BundleError:
-        # Damaged: what is shipped now takes its place.
+        # It is damaged. The new version replaces it.
         return NOTHING

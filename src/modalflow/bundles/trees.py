@@ -1,7 +1,7 @@
-"""Versions of DAG bundles as folders: made once, complete before they can be seen, removed when there are too many.
+"""Versions of DAG bundles as folders: made once, visible only when complete, removed when there are too many.
 
-Each is a copy of its own, so that a task that scribbles over its DAG files harms no other version; a content that an
-older folder still has as it was is taken from there. Blocks.
+Each folder is a copy, so that a task that changes its DAG files harms no other version. Contents that an older folder
+has unchanged are copied from there. Blocks.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from pathlib import Path
 from modalflow.bundles.manifest import File, Manifest, digest, folder_name
 from modalflow.bundles.scan import IGNORED_FOLDERS, Folder
 
-#: How many folders, and bytes in them, are kept beside those in use.
+#: The folders, and bytes in them, that are kept in addition to those in use.
 MOST_KEPT = 8
 MOST_BYTES = 1 << 30
 
-#: How many files are fetched at once.
+#: The files that are fetched at the same time.
 _AT_ONCE = 16
 
 _Key = tuple[str, str]
 
 
 def write_tree(folder: Path, manifest: Manifest, content_of: Callable[[str, File], bytes]) -> None:
-    """Make a folder of a version, or nothing: whoever looks sees all of it. One that is there is left alone."""
+    """Write the folder of a version so that it appears as a whole. An existing folder is left unchanged."""
     if folder.is_dir():
         return
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def write_tree(folder: Path, manifest: Manifest, content_of: Callable[[str, File
             write = _Writer(unfinished, content_of)
             for future in [pool.submit(write, path, file) for path, file in manifest.files.items()]:
                 future.result()
-        # Somebody else may have been faster: theirs is the same.
+        # Another process may have been faster: its folder is the same.
         with contextlib.suppress(OSError):
             unfinished.rename(folder)
     finally:
@@ -65,12 +65,12 @@ def write_file(target: Path, content: bytes, file: File) -> None:
 
 
 class Trees:
-    """The folders of this process. ``root`` is its own. For several threads at once."""
+    """The folders of this process, below ``root``, which is its own. Safe to use from several threads."""
 
     def __init__(self, root: Path, *, most: int = MOST_KEPT, most_bytes: int = MOST_BYTES) -> None:
         self._root, self._most, self._most_bytes = root, most, most_bytes
         self._manifests: dict[_Key, Manifest] = {}
-        """Of those that are there, the least recently used first."""
+        """The manifests of existing folders, the least recently used first."""
         self._users: Counter[_Key] = Counter()
         self._locks: dict[_Key, threading.Lock] = {}
         self._lock = threading.Lock()
@@ -79,9 +79,9 @@ class Trees:
     def use(
         self, bundle: str, version: str, manifest: Callable[[], Manifest], content: Callable[[File], bytes]
     ) -> Iterator[Path]:
-        """The folder of a version, which stays for as long as the context does.
+        """Yield the folder of a version, which exists at least as long as the context.
 
-        ``manifest`` and ``content`` are called for what is not there yet.
+        ``manifest`` and ``content`` are called if it does not exist yet.
         """
         key = (bundle, version)
         folder = self._folder(bundle, version)
@@ -95,7 +95,7 @@ class Trees:
         finally:
             with self._lock:
                 self._users[key] -= 1
-                old = self._set_old_aside()
+                old = self._move_old_aside()
             for each in old:
                 shutil.rmtree(each, ignore_errors=True)
 
@@ -108,7 +108,7 @@ class Trees:
                 return
             older = self._copies(key[0])
         wanted = manifest()
-        write_tree(folder, wanted, lambda path, file: _unharmed(older, file) or content(file))
+        write_tree(folder, wanted, lambda path, file: _unchanged_copy(older, file) or content(file))
         with self._lock:
             self._manifests[key] = wanted
 
@@ -116,7 +116,7 @@ class Trees:
         return self._root / folder_name(bundle) / version
 
     def _copies(self, bundle: str) -> Mapping[str, Path]:
-        """Where contents of a bundle are already: hash → file."""
+        """Return the contents of a bundle that folders have: hash → file."""
         return {
             file.sha256: self._folder(name, version) / path
             for (name, version), manifest in self._manifests.items()
@@ -124,7 +124,7 @@ class Trees:
             for path, file in manifest.files.items()
         }
 
-    def _set_old_aside(self) -> list[Path]:
+    def _move_old_aside(self) -> list[Path]:
         size = sum(manifest.size for manifest in self._manifests.values())
         aside = []
         for key, manifest in list(self._manifests.items()):
@@ -139,7 +139,7 @@ class Trees:
         return aside
 
 
-def _unharmed(copies: Mapping[str, Path], file: File) -> bytes | None:
+def _unchanged_copy(copies: Mapping[str, Path], file: File) -> bytes | None:
     if (path := copies.get(file.sha256)) is None:
         return None
     try:
@@ -149,10 +149,10 @@ def _unharmed(copies: Mapping[str, Path], file: File) -> bytes | None:
     return content if digest(content) == file.sha256 else None
 
 
-def follow(folder: Folder, manifest: Manifest, read: Callable[[str, str], bytes]) -> None:
-    """Make a folder hold the files of a version and nothing else, touching only what is different.
+def update_tree(folder: Folder, manifest: Manifest, read: Callable[[str, str], bytes]) -> None:
+    """Make a folder contain exactly the files of a version, and change only what differs.
 
-    File by file: whoever reads meanwhile may see some of the old and some of the new.
+    It changes file by file: a reader may see some old and some new files meanwhile.
     """
     folder.path.mkdir(parents=True, exist_ok=True)
     changes = manifest.since(folder.manifest())
@@ -171,7 +171,7 @@ def follow(folder: Folder, manifest: Manifest, read: Callable[[str, str], bytes]
 
 
 def _remove_emptied(root: Path, removed: Iterable[str]) -> None:
-    """Remove the folders that have nothing but caches any more, the deepest first."""
+    """Remove the folders that only contain caches now, the deepest first."""
     folders = {parent for path in removed for parent in Path(path).parents if parent != Path()}
     for folder in sorted(folders, key=lambda each: len(each.parts), reverse=True):
         path = root / folder

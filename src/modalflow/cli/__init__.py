@@ -8,25 +8,25 @@ import click
 
 from modalflow import __version__
 
-#: Subcommand → where it is and its line in the overview, so that an overview imports none of them.
+#: Subcommand → its function and its line in the overview. So the overview imports none of them.
 COMMANDS: dict[str, tuple[str, str]] = {
     "deploy": ("modalflow.cli.deploy:deploy", "Deploy the worker that runs Airflow's tasks on Modal."),
     "sync": (
         "modalflow.cli.sync:sync",
-        "Bring the DAG files of this machine to where the worker reads them.",
+        "Upload the DAG files of this machine for the worker.",
     ),
-    "doctor": ("modalflow.cli.doctor:doctor", "Check everything that a task on Modal needs, and say what mends it."),
-    "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow, its tasks on Modal, on this machine."),
-    "status": ("modalflow.cli.status:status", "Show what runs on Modal: which task, where, since when."),
-    "logs": ("modalflow.cli.logs:logs", "Print a task's log, while it runs and after."),
-    "cost": ("modalflow.cli.cost:cost", "Show what tasks occupied on Modal, and about what that costs."),
-    "cancel": ("modalflow.cli.cancel:cancel", "End a task that waits or runs on Modal."),
+    "doctor": ("modalflow.cli.doctor:doctor", "Check everything a task on Modal needs, and show how to fix it."),
+    "demo": ("modalflow.cli.demo:demo", "Run an example DAG in a real Airflow with tasks on Modal, on this machine."),
+    "status": ("modalflow.cli.status:status", "Show the running and waiting tasks on Modal."),
+    "logs": ("modalflow.cli.logs:logs", "Print a task's log, during the task or after it."),
+    "cost": ("modalflow.cli.cost:cost", "Show the resources of tasks on Modal, and their estimated cost."),
+    "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }
 
 
 class LazyGroup(click.Group):
-    """A group that imports a subcommand's module only when the subcommand is used."""
+    """A group that imports a subcommand's module at its first use."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)

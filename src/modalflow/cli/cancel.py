@@ -1,6 +1,6 @@
-"""``modalflow cancel``: end work on Modal by hand.
+"""``modalflow cancel``: cancel work on Modal.
 
-Owns words and exit codes. How it ends is modalflow.operations.cancelling's.
+Owns texts and exit codes. ``modalflow.operations.cancelling`` cancels the work.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from modalflow.cli.terminal.words import counted, duration, table
 @click.command(cls=QuietCommand)
 @click.argument("what", nargs=-1, required=True, metavar="DAG TASK RUN | ID")
 @target_options
-@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.option("--yes", is_flag=True, help="Skip the confirmation.")
 @app_option
 @environment_option
 def cancel(
     what: tuple[str, ...], map_index: int | None, try_number: int | None, yes: bool, app: str, environment: str
 ) -> None:
-    """End work that waits or runs on Modal.
+    """Cancel waiting or running work on Modal.
 
-    A task is named by its DAG, task and run, anything by its work id or function call id. Without --map-index all
-    mapped instances of the task are meant. What runs is asked to end, so that on_kill() runs, and killed 5 s later. In
-    Airflow the try fails with who did it as the reason; Airflow's retries apply.
+    Name a task by its DAG, task and run, or any work by its work id or function call id. Without --map-index, the
+    command cancels all mapped instances of the task. A running task gets SIGTERM, so its on_kill() runs, and is killed
+    5 s later. In Airflow the try fails, and the reason has your name. Airflow's retries apply.
     """
     # Imports Modal, and Airflow's configuration.
     from modalflow.operations.cancelling import cancel as end
@@ -38,7 +38,7 @@ def cancel(
     from modalflow.operations.targets import Target, matching
 
     if len(what) not in (1, 3):
-        raise click.UsageError("name a task by three words, DAG TASK RUN, or anything by one: its id")
+        raise click.UsageError("expected DAG TASK RUN, or one work id or function call id")
     wanted = what[0] if len(what) == 1 else Target(what[0], what[1], what[2], map_index, try_number)
     with errors_in_a_line():
         with quiet():
@@ -57,5 +57,5 @@ def cancel(
             ended = end(site, work, by)
             all_done = all_done and ended.done
             show(f"{work.label or work.work_id} {ended.how}.")
-        show("Airflow's retries apply: mark a task failed in Airflow as well if it is not to be tried again.")
+        show("Airflow's retries apply. To prevent another try, also mark the task failed in Airflow.")
     sys.exit(0 if all_done else 1)

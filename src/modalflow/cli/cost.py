@@ -1,6 +1,6 @@
-"""``modalflow cost``: what tasks occupied on Modal, and about what that costs.
+"""``modalflow cost``: the resources of tasks on Modal, and their estimated cost.
 
-Owns words. Records are read by modalflow.operations.costs, summed and priced by modalflow.cost.
+Owns texts. ``modalflow.operations.costs`` reads the records, ``modalflow.cost`` sums and prices them.
 """
 
 from __future__ import annotations
@@ -35,24 +35,24 @@ if TYPE_CHECKING:
 
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
-#: Seconds for which Modal keeps a container that has nothing to do, unless its profile says otherwise.
+#: Seconds for which Modal keeps an idle container, unless its profile sets another value.
 _SCALEDOWN = 60
 
 _NOTES = (
-    "They are for the greater of what was asked for and what was used, while a container started, ran or waited for a",
-    "task; tasks that run side by side in a container share it. Not in them: a container's wait after its last task",
-    f"({_SCALEDOWN} s by default), images, Volumes, network, your plan's credits. Modal's own: `modal billing report`.",
+    "They cover the larger of request and use, while a container starts, runs or waits for a task. Parallel tasks in a",
+    f"container share them. Not included: a container's time after its last task ({_SCALEDOWN} s by default), images,",
+    "Volumes, network, the credits of your plan. For Modal's own figures, run `modal billing report`.",
 )
 
 
 def _moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
-    """``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC unless it says otherwise)."""
+    """Read ``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC by default)."""
     if (ago := re.fullmatch(r"(\d{1,5})([mhdw])", value.strip())) is not None:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         moment = datetime.fromisoformat(value.strip())
     except ValueError:
-        raise click.BadParameter(f"{value!r} is no time; expected for example 24h, 7d or 2026-11-01") from None
+        raise click.BadParameter(f"{value!r} is not a time; expected for example 24h, 7d or 2026-11-01") from None
     return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
@@ -64,17 +64,17 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str) -> d
     metavar="WHEN",
     callback=_moment,
     default="7d",
-    help="What ended since then: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
+    help="Earliest end of the work: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
 )
-@click.option("--by", type=click.Choice(sorted(GROUPINGS)), default="run", help="What to sum by. Default: run.")
+@click.option("--by", type=click.Choice(sorted(GROUPINGS)), default="run", help="Grouping of the sums. Default: run.")
 @app_option
 @environment_option
 @json_option
 def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: str, as_json: bool) -> None:
-    """Show what tasks occupied on Modal, and about what that costs.
+    """Show the resources of tasks on Modal, and their estimated cost.
 
-    The worker records what each task occupied on the logs Volume; here it is summed, by DAG run unless --by says
-    otherwise, and priced by Modal's rates. It is an estimate: Modal bills containers, not tasks.
+    The worker records the resources of each task on the logs Volume. This command sums them, by DAG run unless you set
+    --by, and applies Modal's rates. The cost is an estimate: Modal bills containers, not tasks.
     """
     # Imports Modal, and Airflow's configuration.
     from modalflow.operations.costs import current_rates, read_usage
@@ -136,9 +136,9 @@ def _numbers(each: Sum) -> dict[str, Any]:
 def _page(site: Site, usage: Usage, since: datetime, by: str, rates: Rates, why_dated: str) -> Iterable[str]:
     groups, whole = summed(usage.records, rates, by)
     environment = f" in environment {site.control_plane.environment}" if site.control_plane.environment else ""
-    yield click.style(f"{site.names.app}{environment}: what ended since {since:%Y-%m-%d %H:%M} UTC", bold=True)
+    yield click.style(f"{site.names.app}{environment}: work that ended since {since:%Y-%m-%d %H:%M} UTC", bold=True)
     if not groups:
-        yield "  No task has left a record: none that matches ended in that time, or the worker is older than this."
+        yield "  No records: no matching task ended in this time, or the worker is too old to write records."
         return
     header = [*GROUPINGS[by][0], "tasks", "queued", "starting", "running", "idle", "core-s", "GiB-s"]
     gpus = sorted(whole.gpu_seconds)
@@ -172,7 +172,7 @@ def _time(seconds: float) -> str:
 
 
 def _notes(whole: Sum, usage: Usage, rates: Rates, why_dated: str) -> Iterable[str]:
-    yield f"Dollars are an estimate by {rates.source}."
+    yield f"The dollars are an estimate, from {rates.source}."
     if why_dated:
         yield f"({why_dated}.)"
     yield from _NOTES
@@ -182,6 +182,8 @@ def _notes(whole: Sum, usage: Usage, rates: Rates, why_dated: str) -> Iterable[s
         )
     if whole.lost:
         lost = counted(whole.lost, "function call")
-        yield click.style(f"!  {lost} lost with a container: the time until that was noticed is counted.", fg="yellow")
+        yield click.style(
+            f"!  {lost} lost with a container: the figures include the time until the loss was noticed.", fg="yellow"
+        )
     if usage.unreadable:
-        yield click.style(f"!  {counted(usage.unreadable, 'line')} of the records could not be read.", fg="yellow")
+        yield click.style(f"!  {counted(usage.unreadable, 'line')} of the records cannot be read.", fg="yellow")

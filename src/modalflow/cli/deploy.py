@@ -1,6 +1,6 @@
-"""``modalflow deploy``: put the worker on Modal.
+"""``modalflow deploy``: deploy the worker to Modal.
 
-Owns words and exit codes. The deployment itself is modalflow.worker.deploy.deployment's.
+Owns texts and exit codes. ``modalflow.worker.deploy.deployment`` owns the deployment.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
     from modalflow.worker.deploy.deployment import Plan
     from modalflow.worker.deploy.worker import Worker
 
-#: Options that a file says itself.
+#: Options that belong into a Worker file, if there is one.
 _IN_FILE = ("requirements", "timeout", "concurrency", "max_containers", "cpu", "memory", "gpu")
 
-#: Packages that are named one by one; of more, how many there are.
+#: Changed packages to list one by one. For more, the output has their number.
 _NAMED_PACKAGES = 12
 
 _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "yellow")}
@@ -40,60 +40,60 @@ _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "ye
 
 @click.command(cls=QuietCommand)
 @click.argument("file", required=False)
-@click.option("--app", default="", help="Name of the worker app. Default: FILE's, else `[modal_executor] app_name`.")
+@click.option(
+    "--app", default="", help="Name of the worker app. Default: the app in FILE, otherwise `[modal_executor] app_name`."
+)
 @click.option(
     "--environment",
     default="",
-    help="Modal environment. Default: `[modal_executor] environment`, else that of the credentials.",
+    help="Modal environment. Default: `[modal_executor] environment`, otherwise the one of the credentials.",
 )
 @click.option(
     "--dags-bundle",
     "bundles",
     multiple=True,
     type=BundleType(),
-    help="DAG bundle and its folder, on this machine or in the bucket; may be repeated. Default: every local one of "
-    "Airflow's configuration, in a bucket in folders of their names.",
+    help="DAG bundle and its folder, on this machine or in the bucket. You can repeat it. Default: all local bundles "
+    "in Airflow's configuration; in a bucket, the folders with their names.",
 )
 @click.option(
     "--dags-source",
     type=click.Choice(["local", "volume", "cloud-bucket"]),
     default="local",
     show_default=True,
-    help="Where the worker gets local DAG bundles from: `local`, files added now; `volume`, which `modalflow sync` "
-    "brings up to date; `cloud-bucket`.",
+    help="Source of local DAG bundles for the worker: `local` adds the files now, `volume` uses the uploads of "
+    "`modalflow sync`, `cloud-bucket` reads a bucket.",
 )
-@click.option("--bucket-name", default="", help="The bucket of --dags-source cloud-bucket.")
-@click.option("--bucket-prefix", default="", help="Folder in the bucket below which the DAG bundles are.")
+@click.option("--bucket-name", default="", help="Name of the bucket for --dags-source cloud-bucket.")
+@click.option("--bucket-prefix", default="", help="Folder of the DAG bundles in the bucket.")
 @click.option("--bucket-secret", default="", help="Modal Secret with the bucket's credentials.")
-@click.option("--bucket-endpoint-url", default="", help="Endpoint of a bucket that is not S3's: R2, GCS.")
+@click.option("--bucket-endpoint-url", default="", help="Endpoint of a bucket outside S3: R2, GCS.")
 @click.option(
     "--mirror",
     is_flag=True,
-    help="Give the image all packages of this environment, in the same versions, and list them. The default where "
-    "there are no requirements, but for the list.",
+    help="Install all packages of this environment into the image, in the same versions, and list them. Default "
+    "without --requirements, but then without the list.",
 )
-@click.option("--no-mirror", is_flag=True, help="Give the image Airflow and its providers alone.")
+@click.option("--no-mirror", is_flag=True, help="Install only Airflow and its providers into the image.")
 @click.option(
     "--requirements",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="File with the packages that the tasks need besides Airflow and its providers, instead of --mirror.",
+    help="File with the packages for the tasks besides Airflow and its providers, instead of --mirror.",
 )
 @click.option(
-    "--timeout", type=click.IntRange(1, LONGEST_TIMEOUT), help="Seconds that one task may take. Default: a day."
+    "--timeout", type=click.IntRange(1, LONGEST_TIMEOUT), help="Longest time of one task, in seconds. Default: a day."
 )
 @click.option(
     "--concurrency",
     type=click.IntRange(1, MOST_INPUTS),
-    help="Tasks that share a container, each in processes of its own. Default: 4, and 1 where there is a GPU.",
+    help="How many tasks share a container, each in its own processes. Default: 4, or 1 with a GPU.",
 )
-@click.option(
-    "--max-containers", type=click.IntRange(1), help="Containers that may run at once. Default: Modal's limit."
-)
+@click.option("--max-containers", type=click.IntRange(1), help="Largest number of containers. Default: Modal's limit.")
 @click.option("--cpu", type=click.FloatRange(0, min_open=True), help="Cores of a container. Default: Modal's.")
 @click.option("--memory", help="Memory of a container: MiB, or e.g. 4GiB. Default: Modal's.")
 @click.option("--gpu", help="GPU of a container, e.g. T4 or H100:2. Default: none.")
-@click.option("--any-gpu", is_flag=True, help="Also deploy a GPU that this modalflow does not know.")
-@click.option("--dry-run", is_flag=True, help="Show what would change, and change nothing.")
+@click.option("--any-gpu", is_flag=True, help="Deploy a GPU even if this modalflow does not know it.")
+@click.option("--dry-run", is_flag=True, help="Show the changes, and make none.")
 @json_option
 @click.pass_context
 def deploy(
@@ -118,9 +118,10 @@ def deploy(
 ) -> None:
     """Deploy the worker that runs Airflow's tasks on Modal.
 
-    FILE is a Python file with a modalflow.Worker, whose profiles are all deployed; FILE::NAME picks one of several.
-    Without it the profile `default` is deployed, as the options say. The image gets this machine's versions of Python,
-    Airflow and other packages, and the DAG bundles. Deploy again whenever one of them changes.
+    FILE is a Python file with a modalflow.Worker. The command deploys all its profiles. If the file has several
+    Workers, use FILE::NAME. Without FILE, the command deploys one profile, `default`, from the options. The image gets
+    this machine's versions of Python, Airflow and other packages, and the DAG bundles. If one of them changes, deploy
+    again.
     """
     # Imports Modal, and Airflow's configuration.
     import modal
@@ -132,7 +133,7 @@ def deploy(
     from modalflow.worker.deploy.worker import Worker, read_worker
 
     if mirror and (requirements or no_mirror):
-        raise click.UsageError("--mirror excludes --requirements and --no-mirror: choose what the image gets.")
+        raise click.UsageError("--mirror cannot be combined with --requirements or --no-mirror.")
     say = (lambda line: None) if as_json else show
     started = time.monotonic()
     try:
@@ -156,7 +157,7 @@ def deploy(
             whole=not no_mirror,
             notify=say,
         )
-        for line in _told(plan, mirror):
+        for line in _summary(plan, mirror):
             say(line)
         if dry_run:
             if as_json:
@@ -164,7 +165,7 @@ def deploy(
             else:
                 show("Nothing was deployed: --dry-run.")
             return
-        # The build of an image takes minutes the first time: whoever watches wants to see it.
+        # The first build of an image takes minutes, and a user at a terminal wants to see it.
         watched = sys.stdout.isatty() and not as_json
         with modal.enable_output() if watched else contextlib.nullcontext():
             deployment = plan.apply()
@@ -179,7 +180,7 @@ def deploy(
     for name, folder in deployment.bundles.items():
         show(f"DAG bundle {name} is at {folder}.")
     if deployment.bundles and deployment.dags_source == "volume":
-        show("After an edit of a DAG file: `modalflow sync`.")
+        show("After you edit a DAG file, run `modalflow sync`.")
     show(
         "Next: start Airflow with `[core] executor = modalflow.executor.modal_executor.ModalExecutor`"
         + ("." if app == DEFAULT_APP else f" and `[modal_executor] app_name = {app}`.")
@@ -193,11 +194,11 @@ def _bucket(name: str, prefix: str, secret: str, endpoint_url: str) -> Bucket | 
 
 
 def _refuse_both(ctx: click.Context) -> None:
-    """FILE says what is deployed, and so do some options: nobody should have to know which counts."""
+    """Refuse options that FILE also sets, so that no user has to know which of them wins."""
     given = [name for name in _IN_FILE if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE]
     if given:
         flags = ", ".join("--" + name.replace("_", "-") for name in given)
-        raise click.UsageError(f"FILE says what is deployed; say it there and not with {flags}.")
+        raise click.UsageError(f"{flags} cannot be combined with FILE; set it in the Worker file.")
 
 
 def _check_gpus(worker: Worker, any_gpu: bool) -> None:
@@ -207,13 +208,13 @@ def _check_gpus(worker: Worker, any_gpu: bool) -> None:
     for profile in worker.profiles:
         said = values.unknown_gpu(profile.gpu)
         if said and not any_gpu:
-            raise DeployError(f"Profile {profile.name!r}: {said}. If Modal has it, deploy with --any-gpu.")
+            raise DeployError(f"Profile {profile.name!r}: {said}. If Modal offers it, deploy with --any-gpu.")
 
 
-def _told(plan: Plan, with_packages: bool) -> Iterable[str]:
-    """What the image gets, and what changes, in lines."""
+def _summary(plan: Plan, with_packages: bool) -> Iterable[str]:
+    """Return the packages of the image and the changes, in lines."""
     if with_packages:
-        yield f"The image gets the {len(plan.after.packages)} packages of this environment:"
+        yield f"The image gets {len(plan.after.packages)} packages of this environment:"
         pins = (f"{name}=={version}" for name, version in sorted(plan.after.packages.items()))
         yield click.wrap_text(", ".join(pins), 100, "  ", "  ")
     for name, why in plan.mirror.left_out.items() if plan.whole else ():
@@ -221,17 +222,17 @@ def _told(plan: Plan, with_packages: bool) -> Iterable[str]:
     if plan.before is None:
         yield f"First deployment of {plan.names.app}:"
     elif not plan.changes:
-        yield f"Nothing changes against what is deployed as {plan.names.app}, but perhaps files: it is deployed again."
+        yield f"No changes to {plan.names.app}, except perhaps in files. It is deployed again."
     else:
-        yield f"Against what is deployed as {plan.names.app}:"
+        yield f"Changes to {plan.names.app}:"
     packages = [change for change in plan.changes if change.what == "package"]
     for change in plan.changes:
         if change.what != "package" or len(packages) <= _NAMED_PACKAGES:
             yield _line(change)
     if len(packages) > _NAMED_PACKAGES:
         how_many = {kind: sum(change.kind == kind for change in packages) for kind in _MARKS}
-        told = ", ".join(f"{number} {kind}" for kind, number in how_many.items() if number)
-        yield f"  {len(packages)} packages of this environment: {told} (--mirror lists them)"
+        kinds = ", ".join(f"{number} {kind}" for kind, number in how_many.items() if number)
+        yield f"  {len(packages)} packages of this environment: {kinds} (--mirror lists them)"
 
 
 def _line(change: Change) -> str:

@@ -1,6 +1,6 @@
-"""``modalflow doctor``: is everything right, and if not, what mends it?
+"""``modalflow doctor``: check the installation, and show how to fix it.
 
-Owns words and exit codes. The checks are modalflow.operations.doctor.doctor's.
+Owns texts and exit codes. ``modalflow.operations.doctor`` owns the checks.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ _NAME_WIDTH = 26
 @click.command(cls=QuietCommand)
 @app_option
 @environment_option
-@click.option("--profile", "profiles", multiple=True, help="Profile whose container is asked; may be repeated.")
+@click.option("--profile", "profiles", multiple=True, help="Profile to check in a container. You can repeat it.")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=1),
     default=120.0,
     show_default=True,
-    help="Seconds that a container may take to answer, its start included.",
+    help="Limit for the answer of a container in seconds, including its start.",
 )
 @json_option
 def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float, as_json: bool) -> None:
-    """Check everything that a task on Modal needs, from here to inside a container.
+    """Check everything a task on Modal needs, from this machine to inside a container.
 
-    Each line is ok, warn, fail or skip, with what mends it. One container is started and asked what it sees, which
-    costs a few seconds of it. The exit code is 1 if a check failed.
+    Each line is ok, warn, fail or skip, with advice. The command starts one container and asks for its view, so you pay
+    for a few seconds. The exit code is 1 if a check failed.
     """
     # Imports Modal, and Airflow's configuration.
     with quiet():

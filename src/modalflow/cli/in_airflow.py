@@ -1,6 +1,6 @@
-"""``airflow modalflow …``: the commands that need Airflow's configuration, in Airflow's own command line.
+"""``airflow modalflow …``: the commands with Airflow's configuration, in Airflow's own command line.
 
-Each is the click command of the same name: its options are read off it, so that the two cannot differ.
+Each one takes its options from the click command of the same name, so the two cannot differ.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost,
 
 
 def get_cli_commands() -> list[GroupCommand]:
-    """What the provider's metadata names under ``cli``."""
+    """Return the commands for the entry ``cli`` of the provider's metadata."""
     return [
         GroupCommand(
             name="modalflow",
@@ -71,7 +71,7 @@ def _argument(option: click.Option) -> Arg:
 
 
 def _help(option: click.Option) -> str:
-    """Airflow's usage is rendered as markup, in which the name of a section in brackets would be a style."""
+    """Return the help of an option. Airflow renders it as markup, and would read a section in brackets as a style."""
     text = re.sub(r"\[(\w+)\] (\w+)", r"\1.\2", option.help or "")
     default = option.default
     # Shown by click itself.

@@ -1,6 +1,6 @@
-"""``modalflow logs``: a task's log on the terminal, while it runs and after.
+"""``modalflow logs``: a task's log on the terminal, during the task or after it.
 
-Owns words and exit codes. Where logs are is modalflow.operations.task_logs'.
+Owns texts and exit codes. ``modalflow.operations.task_logs`` finds the log.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "debug": "br
 @click.argument("task")
 @click.argument("run")
 @target_options
-@click.option("--follow", is_flag=True, help="Go on as it grows, until the try has ended.")
-@click.option("--json", "as_json", is_flag=True, help="Print the lines as they are on the Volume.")
+@click.option("--follow", is_flag=True, help="Print new lines until the try has ended.")
+@click.option("--json", "as_json", is_flag=True, help="Print the lines unchanged, as JSON.")
 @app_option
 @environment_option
 def logs(
@@ -34,9 +34,9 @@ def logs(
     app: str,
     environment: str,
 ) -> None:
-    """Print the log of a task instance that ran on Modal.
+    """Print the log of a task on Modal.
 
-    It is read from the logs Volume: the newest try's, unless --try says which. A running task publishes its log about
+    The log comes from the logs Volume. Without --try, you get the newest try. A running task publishes its log about
     every second.
     """
     # Imports Modal, and Airflow's configuration.

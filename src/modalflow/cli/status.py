@@ -1,6 +1,6 @@
-"""``modalflow status``: what runs where, since when, and what waits for what.
+"""``modalflow status``: running and waiting work on Modal.
 
-Owns words and exit codes. What is known is modalflow.operations.inventory's.
+Owns texts and exit codes. ``modalflow.operations.inventory`` collects the facts.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ if TYPE_CHECKING:
     from modalflow.operations.site import Site
     from modalflow.protocol.snapshot import Snapshot
 
-#: What the states mean to somebody who looks for the first time.
+#: The meaning of the states, for a new user.
 _MEANING = {
     "running": "in a container",
-    "submitted": "on Modal, waits for a container",
-    "waiting": "here, waits for Modal to take it",
+    "submitted": "on Modal, waiting for a container",
+    "waiting": "on this host, not accepted by Modal yet",
 }
 
 
 @click.command(cls=QuietCommand)
 @app_option
 @environment_option
-@click.option("--limit", type=click.IntRange(min=0), default=40, show_default=True, help="Rows of work to show.")
-@click.option("--watch", is_flag=True, help="Show it again and again, until Ctrl-C.")
+@click.option("--limit", type=click.IntRange(min=0), default=40, show_default=True, help="Number of rows of work.")
+@click.option("--watch", is_flag=True, help="Refresh the page until Ctrl-C.")
 @click.option(
-    "--interval", type=click.FloatRange(min=0.5), default=3.0, show_default=True, help="Seconds between two looks."
+    "--interval", type=click.FloatRange(min=0.5), default=3.0, show_default=True, help="Seconds between refreshes."
 )
 @json_option
 def status(app: str, environment: str, limit: int, watch: bool, interval: float, as_json: bool) -> None:
-    """Show what runs on Modal for Airflow: where and since when, and what waits.
+    """Show the running and waiting tasks on Modal.
 
-    What runs is read from the ledger, and is so at this moment. What waits is what executors tell of themselves every
+    Running work comes from the ledger and is current. Waiting work comes from the executors, which report every
     `[modal_executor] status_interval` seconds.
     """
     # Imports Modal, and Airflow's configuration.
@@ -70,7 +70,7 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
             except (exception.Error, ModalflowError, TimeoutError) as error:
                 if not watch:
                     raise
-                show(f"Not readable just now, trying again: {words_of(error)}", err=True)
+                show(f"Cannot read the status, trying again: {words_of(error)}", err=True)
             if not watch:
                 return
             time.sleep(interval)
@@ -123,12 +123,12 @@ def _page(inventory: Inventory, site: Site, limit: int) -> Iterable[str]:
 def _executors(inventory: Inventory) -> Iterable[str]:
     yield "Executors"
     if not inventory.executors:
-        yield "  none has told of itself: is a scheduler with ModalExecutor running, with this app and environment?"
+        yield "  No executor has reported. Check that a scheduler with ModalExecutor runs, with the same app."
     for snapshot in inventory.living:
         yield from _executor(snapshot, inventory.read_at)
     for snapshot in inventory.silent:
         ago = duration(inventory.read_at - snapshot.published_at)
-        gone = f"  {_name(snapshot)} has not told of itself for {ago}: it was killed, or cannot reach Modal"
+        gone = f"  {_name(snapshot)} last reported {ago} ago: it was killed, or cannot reach Modal"
         yield click.style(gone, fg="bright_black")
     yield ""
 
@@ -147,7 +147,7 @@ def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
     up = duration(now - snapshot.started_at)
     yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
     if snapshot.obstacle:
-        yield click.style(f"    Modal takes nothing at present: {snapshot.obstacle}", fg="red")
+        yield click.style(f"    Modal accepts no work: {snapshot.obstacle}", fg="red")
     if snapshot.trouble:
         ago = duration(now - snapshot.trouble_at)
         yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
@@ -174,17 +174,17 @@ def _work(inventory: Inventory, limit: int) -> Iterable[str]:
     work = inventory.work()
     if not work:
         yield "Work"
-        yield "  nothing is under way"
+        yield "  no running or waiting work"
         return
     states = {state: sum(each.state == state for each in work) for state in _MEANING}
-    told = ", ".join(f"{number} {state} ({_MEANING[state]})" for state, number in states.items() if number)
-    yield f"Work: {told}"
+    summary = ", ".join(f"{number} {state} ({_MEANING[state]})" for state, number in states.items() if number)
+    yield f"Work: {summary}"
     shown = work[:limit]
     rows = [_row(each, inventory.read_at) for each in shown]
     if rows:
         yield from table(["state", "for", "profile", "task", "where"], rows)
     if hidden := len(work) - len(shown) + inventory.unlisted:
-        yield f"  … and {hidden:,} more (--limit shows more, --json all that is listed)"
+        yield f"  … and {hidden:,} more (use --limit for more rows, --json for all listed work)"
     orphans = sum(not each.executor for each in work)
     if orphans:
         yield click.style(

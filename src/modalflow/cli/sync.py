@@ -1,6 +1,6 @@
-"""``modalflow sync``: bring DAG files to the Volume where the worker reads them.
+"""``modalflow sync``: upload DAG files to the Volume of the worker.
 
-Owns words and exit codes. What is brought, and how, is modalflow.operations.syncing's.
+Owns texts and exit codes. ``modalflow.operations.syncing`` uploads the files.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from modalflow.cli.terminal.common import (
 from modalflow.cli.terminal.quiet_command import QuietCommand
 
 if TYPE_CHECKING:
-    from modalflow.bundles.prune import Pruned
+    from modalflow.bundles.prune import PruneResult
     from modalflow.bundles.shipping import Shipment
 
-#: Paths that are shown of each bundle.
+#: Number of paths to show for each bundle.
 _SHOWN = 20
 
 
@@ -39,23 +39,23 @@ _SHOWN = 20
     "bundles",
     multiple=True,
     type=BundleType(),
-    help="DAG bundle and its folder; may be repeated. Default: every local one of Airflow's configuration.",
+    help="DAG bundle and its folder. You can repeat it. Default: all local bundles in Airflow's configuration.",
 )
-@click.option("--dry-run", is_flag=True, help="Show what would be done, and do nothing.")
-@click.option("--prune", is_flag=True, help="Remove old versions too, but none that an unfinished DAG run needs.")
+@click.option("--dry-run", is_flag=True, help="Show the changes, and make none.")
+@click.option("--prune", is_flag=True, help="Also remove old versions, except those of unfinished DAG runs.")
 @click.option(
     "--keep-newest",
     type=click.IntRange(min=0),
     default=10,
     show_default=True,
-    help="With --prune: versions of each bundle that stay.",
+    help="With --prune: how many versions of each bundle to keep.",
 )
 @click.option(
     "--keep-days",
     type=click.FloatRange(min=0),
     default=30,
     show_default=True,
-    help="With --prune: versions of the last so many days stay.",
+    help="With --prune: keep the versions of this many days.",
 )
 @json_option
 def sync(
@@ -68,10 +68,10 @@ def sync(
     keep_days: float,
     as_json: bool,
 ) -> None:
-    """Bring the DAG files of this machine to the Volume where the worker reads them.
+    """Upload the DAG files of this machine to the Volume of the worker.
 
-    For a worker that was deployed with `--dags-source volume`: run it after every edit. Only what changed is uploaded,
-    what was deleted goes too, and a task sees all of a sync or nothing of it. What runs keeps the files it began with.
+    If you deployed the worker with `--dags-source volume`, run this command after every edit. It uploads changed files
+    and removes deleted ones. A task sees a whole sync or none of it, and a running task keeps its files.
     """
     with errors_in_a_line(), quiet():
         from modalflow.operations import syncing
@@ -86,19 +86,19 @@ def sync(
         answer(json.dumps(_as_data(site.names.dags, shipments, pruned, unread, dry_run), indent=1))
         return
     for shipment in shipments:
-        _tell(shipment, site.names.dags, dry_run)
+        _show_shipment(shipment, site.names.dags, dry_run)
     if pruned is not None:
-        _tell_pruned(pruned, dry_run)
+        _show_pruned(pruned, dry_run)
     for name in unread:
-        show(f"The deployed worker does not read {name} there: `modalflow deploy --dags-source volume`.")
+        show(f"The deployed worker does not read {name} from this Volume. Run `modalflow deploy --dags-source volume`.")
 
 
-def _tell(shipment: Shipment, volume: str, dry_run: bool) -> None:
+def _show_shipment(shipment: Shipment, volume: str, dry_run: bool) -> None:
     changes, manifest = shipment.changes, shipment.manifest
     files = f"{len(manifest.files)} files, {_size(manifest.size)}"
     head = f"DAG bundle {shipment.bundle}"
     if not changes:
-        show(f"{head}: nothing has changed ({files}, version {manifest.version[:12]} on Volume {volume}).")
+        show(f"{head}: no changes ({files}, version {manifest.version[:12]} on Volume {volume}).")
         return
     lists = {"new": changes.added, "changed": changes.changed, "deleted": changes.removed}
     counted = ", ".join(f"{len(paths)} {what}" for what, paths in lists.items() if paths)
@@ -111,20 +111,20 @@ def _tell(shipment: Shipment, volume: str, dry_run: bool) -> None:
     if len(paths) > _SHOWN:
         show(f"  … and {len(paths) - _SHOWN} more")
     if dry_run:
-        show("  Nothing was done. Without --dry-run, tasks that start afterwards would have these files.")
+        show("  Nothing was uploaded. Without --dry-run, later tasks would get these files.")
     else:
         show(f"  Tasks that start from now on have version {manifest.version[:12]} ({files}, Volume {volume}).")
 
 
-def _tell_pruned(pruned: Pruned, dry_run: bool) -> None:
+def _show_pruned(pruned: PruneResult, dry_run: bool) -> None:
     verb = "Would remove" if dry_run else "Removed"
     number = sum(map(len, pruned.versions.values()))
-    files = f"{pruned.contents} files that none has any more ({_size(pruned.size)})"
+    files = f"{pruned.contents} files without a version ({_size(pruned.size)})"
     show(f"{verb} {number} old versions, and {files}.")
 
 
 def _as_data(
-    volume: str, shipments: list[Shipment], pruned: Pruned | None, unread: list[str], dry_run: bool
+    volume: str, shipments: list[Shipment], pruned: PruneResult | None, unread: list[str], dry_run: bool
 ) -> dict[str, Any]:
     return {
         "volume": volume,

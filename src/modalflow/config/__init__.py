@@ -1,1 +1,1 @@
-"""What may be configured and asked: the options, and the values that they may have."""
+"""The configuration: options, and their valid values."""

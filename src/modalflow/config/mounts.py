@@ -1,7 +1,7 @@
-"""Where a user's Volumes and buckets may be mounted in a container: the normal form of a path, and what is reserved.
+"""Mount points of a user's Volumes and buckets: the normal form of a path, and the reserved paths.
 
-Every path that a profile or a task names goes through ``normal_path`` and ``check``, so that one spelling is compared
-with another nowhere else. Pure; imports nothing slow, as DAG files use it.
+Every path from a profile or a task goes through ``normal_path`` and ``check``, so only this module compares spellings.
+No I/O; imports nothing slow, because DAG files use it.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from modalflow.names import LONGEST_NAME, OWN_FOLDER
 
 _T = TypeVar("_T")
 
-#: Bytes of a path (Linux, PATH_MAX with its end), less room for what lies in the mounted folder.
+#: Longest path in bytes (Linux, PATH_MAX with its end), minus room for files in the mounted folder.
 LONGEST_PATH = 4096 - 1024
 
-#: Where Modal's runtime has the Volumes of a container; their mount paths are links to here.
+#: Location of a container's Volumes in Modal's runtime. Their mount paths are links to here.
 MODAL_VOLUMES = "/__modal/volumes"
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -29,7 +29,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 @dataclass(frozen=True)
 class Reserved:
-    """A folder of a container that must stay as it is."""
+    """A reserved folder of a container."""
 
     folder: str
     why: str
@@ -48,7 +48,7 @@ RESERVED: tuple[Reserved, ...] = (
     Reserved("/__modal", _MODAL),
     Reserved("/pkg", _MODAL),
     *(Reserved(folder, _KERNEL) for folder in ("/proc", "/sys", "/dev")),
-    # Modal itself refuses these two (modal/_utils/mount_utils.py), and takes what lies inside them.
+    # Modal itself refuses these two (modal/_utils/mount_utils.py), but not paths inside them.
     Reserved("/root", "Modal puts your code there", with_inside=False),
     Reserved("/tmp", "Modal mounts nothing there", with_inside=False),
     *(
@@ -60,11 +60,11 @@ RESERVED: tuple[Reserved, ...] = (
     ),
 )
 
-#: The Python of an image, whose version is not known here: nothing at it, and nothing inside it.
+#: The Python of an image, in any version: no mount at it or inside it.
 _PYTHON = re.compile(r"(/usr(?:/local)?/lib(?:64)?/python\d[^/]*)(?:/.*)?")
 
 _LISTED = (
-    f"Reserved with all that is inside: {', '.join(r.folder for r in RESERVED if r.with_inside)}. Reserved themselves: "
+    f"Reserved with everything inside: {', '.join(r.folder for r in RESERVED if r.with_inside)}. Reserved themselves: "
     f"/, {', '.join(r.folder for r in RESERVED if not r.with_inside)}"
 )
 
@@ -72,7 +72,7 @@ _LISTED = (
 def normal_path(value: object) -> str:
     """Return the one spelling of an absolute path: no doubled or trailing slashes, no ``.`` and no ``..``.
 
-    Raise ValueError, with what is wrong, for anything that is no absolute path or that Linux cannot have.
+    Raises ValueError, with the reason, for a relative path and for paths impossible in Linux.
     """
     if not isinstance(value, str | PurePath):
         raise ValueError(f"it is of type {type(value).__name__}")
@@ -84,7 +84,7 @@ def normal_path(value: object) -> str:
     try:
         encoded = text.encode()
     except UnicodeEncodeError:
-        raise ValueError("it has characters that UTF-8 cannot hold") from None
+        raise ValueError("it has characters outside UTF-8") from None
     if len(encoded) > LONGEST_PATH or any(len(name) > LONGEST_NAME for name in encoded.split(b"/")):
         raise ValueError(f"it is longer than {LONGEST_PATH} bytes, or a name in it longer than {LONGEST_NAME}")
     # POSIX lets two leading slashes mean something else, and so normpath keeps them.
@@ -119,19 +119,19 @@ def conflict(path: str, folders: Iterable[Reserved] = RESERVED) -> str:
 
 
 def check(place: str, value: object) -> str:
-    """Return the normal form of a path at which a user may mount something; raise ConfigError for another one."""
+    """Return the normal form of a valid mount point. Raises ConfigError for another path."""
     where = f"a path in {place}"
     try:
         path = normal_path(value)
     except ValueError as error:
         raise ConfigError(where, value, f"an absolute path, e.g. '/models': {error}") from error
     if problem := conflict(path):
-        raise ConfigError(where, value, f"a path that hides nothing, e.g. '/models': {problem}. {_LISTED}")
+        raise ConfigError(where, value, f"a free path, e.g. '/models': {problem}. {_LISTED}")
     return path
 
 
 def check_all(place: str, mounted: Mapping[Any, _T]) -> dict[str, _T]:
-    """Return what is mounted by the normal forms of its paths, in their order; raise ConfigError as ``check`` does."""
+    """Return the mounts by the normal forms of their paths, sorted. Raises ConfigError as ``check`` does."""
     found: dict[str, _T] = {}
     for value, what in mounted.items():
         path = check(place, value)
@@ -142,13 +142,13 @@ def check_all(place: str, mounted: Mapping[Any, _T]) -> dict[str, _T]:
 
 
 def hidden(resolved: str, folder: str) -> str:
-    """Return what is wrong if a folder of modalflow's own lies in a user's Volume; empty if it does not.
+    """Return the problem of a modalflow folder inside a user's Volume; empty if there is none.
 
     ``resolved`` is where the folder really is: symbolic links of an image are followed there, and nowhere before.
     """
     if not is_inside(resolved, MODAL_VOLUMES):
         return ""
     return (
-        f"{folder} is in a Volume of the profile's or the task's ({resolved}): a symbolic link of the image leads from "
-        "the path at which that is mounted to modalflow's own folder. Mount it at another path"
+        f"{folder} is in a Volume of the profile or of the task ({resolved}): a symbolic link of the image leads from "
+        "its mount path to modalflow's own folder. Mount it at another path"
     )

@@ -1,8 +1,7 @@
 """The settings of the executor: one table, read once, validated before anything starts.
 
-The table ``OPTIONS`` is at the same time Airflow's provider metadata and the documentation, so that the three cannot
-differ. Knows nothing of Airflow: it reads from anything that answers ``get`` and ``getsection`` as Airflow's
-configuration does.
+The table ``OPTIONS`` is also Airflow's provider metadata and the documentation, so the three cannot differ. Knows
+nothing of Airflow: it reads from any object with ``get`` and ``getsection`` as in Airflow's configuration.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ _N = TypeVar("_N", int, float)
 
 
 class ConfigSource(Protocol):
-    """What settings are read from: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
+    """A source of settings: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
 
     def get(self, section: str, key: str, *, fallback: Any = None) -> str | None: ...
 
@@ -43,9 +42,9 @@ class Option:
     description: str
     example: str
     parse: Callable[[str, str], Any]
-    """Called with (where, raw text); returns the value or raises ConfigError."""
+    """Called with (place, raw text); returns the value or raises ConfigError."""
     unit: str = ""
-    """What a number counts; empty where the value is no number."""
+    """The unit of a number; empty for other values."""
     version_added: str = "0.4.0"
 
     @property
@@ -54,12 +53,12 @@ class Option:
         return f"{self.description} Unit: {self.unit}." if self.unit else self.description
 
     def variable(self, team: str = "") -> str:
-        """The environment variable that sets it, for one team only where a team is named."""
+        """Return its environment variable, for one team if one is named."""
         return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
 
 
 def where(name: str) -> str:
-    """How an error names an option."""
+    """Return an option's name for an error."""
     return f"[{SECTION}] {name}"
 
 
@@ -110,7 +109,7 @@ def _variables(place: str, raw: str) -> Mapping[str, str]:
     except ValueError as error:
         # Not the text: it may hold secrets.
         expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
-        raise ConfigError(place, Described("no JSON"), expected) from error
+        raise ConfigError(place, Described("not JSON"), expected) from error
     found = variables.texts(place, value)
     variables.check(place, found)
     return found
@@ -127,7 +126,7 @@ def _queues(place: str, raw: str) -> Mapping[str, str]:
 
 
 def execution_api_url(place: str, raw: str) -> str:
-    """Check a URL of Airflow's Execution API; an empty text means that it is Airflow's own setting that counts."""
+    """Check a URL of Airflow's Execution API. An empty text selects Airflow's own setting."""
     url = raw.strip()
     if not url:
         return ""
@@ -136,13 +135,13 @@ def execution_api_url(place: str, raw: str) -> str:
         raise ConfigError(
             place,
             raw,
-            "a URL with scheme and host that a container can reach, e.g. https://airflow.example.com/execution/",
+            "a URL with scheme and host within reach of containers, e.g. https://airflow.example.com/execution/",
         )
     return url if url.endswith("/") else url + "/"
 
 
 def without_user(url: str) -> str:
-    """A URL as it may be shown: without the name and password that it may hold."""
+    """Return a URL for display, without name and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
@@ -307,7 +306,7 @@ class Settings:
 
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:
-        """Read and check every option; raise ConfigError naming the first that is wrong or unknown."""
+        """Read and check every option. Raises ConfigError for the first wrong or unknown one."""
         settings, mistakes = cls.examine(source)
         for mistake in mistakes:
             raise mistake
@@ -315,7 +314,7 @@ class Settings:
 
     @classmethod
     def examine(cls, source: ConfigSource) -> tuple[Settings, list[ConfigError]]:
-        """Read every option; return the settings, with the default in place of what is wrong, and what is wrong."""
+        """Read every option. Return the settings, with defaults for wrong values, and the mistakes."""
         known = {option.name for option in OPTIONS}
         mistakes = [
             ConfigError(where(name), value, a_known_name(name, known))
@@ -333,7 +332,7 @@ class Settings:
 
     @classmethod
     def defaults(cls, **changes: Any) -> Settings:
-        """The defaults with some values changed, for programs that run without an Airflow configuration."""
+        """Return the defaults with some changed values, for programs without an Airflow configuration."""
         values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
         return cls(**(values | changes))
 
@@ -359,7 +358,7 @@ def _raw(source: ConfigSource, option: Option) -> str:
 
 
 def provider_config() -> dict[str, Any]:
-    """The option table in the form of Airflow's provider metadata."""
+    """Return the option table in the form of Airflow's provider metadata."""
     return {
         SECTION: {
             "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",

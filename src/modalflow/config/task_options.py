@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 PLACE = 'executor_config["modal"]'
 
-#: Keys that a note names, and characters of each.
+#: Limits of a note: number of keys, and characters of each.
 _NAMED, _LONGEST_KEY = 8, 60
 
 

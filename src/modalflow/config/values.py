@@ -1,8 +1,7 @@
-"""What may be asked of Modal, value by value: checked, and made canonical, so that equal requests are equal.
+"""Checks of values for Modal. Each returns a canonical form, so equal requests are equal.
 
-Shared by profiles (at deploy), by tasks (where a DAG is parsed and where it is submitted) and by the record of a
-deployment. Each check is called with the place, for the error, and the value; it raises ConfigError. Imports nothing
-that is slow: DAG files use it.
+Profiles (at deployment), tasks (at parsing and at submission) and the record of a deployment share them. Each check
+gets the place, for the error, and the value. It raises ConfigError. Imports nothing slow: DAG files use it.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ LEAST_MEMORY = 128
 MOST_INPUTS = 1000
 MOST_GPUS = 8
 
-#: Modal's GPUs. It takes any name that it knows, and it may have learnt new ones since.
+#: Modal's GPUs. Modal may know newer ones, too.
 KNOWN_GPUS = (
     "T4",
     "L4",
@@ -49,8 +48,8 @@ KNOWN_GPUS = (
 _MOST = 2**32 - 1
 _MOST_CORES = _MOST // 1000
 
-#: Secrets, Volumes or regions of one task, and characters of a word. The bounds are far above any use: the scheduler's
-#: process keeps, compares and logs what a task asks for.
+#: Limits of one task: Secrets, Volumes or regions, and characters of a word. They are far above any use. The
+#: scheduler's process keeps, compares and logs these values.
 _MOST_OBJECTS = 100
 _LONGEST_WORD = 64
 
@@ -62,18 +61,18 @@ _MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 def _is_number(value: object) -> bool:
-    """Return whether this is a number that Modal's messages can have: finite, and of 32 bits."""
+    """Return whether Modal's messages can hold this number: finite, and of 32 bits."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -_MOST <= value <= _MOST
 
 
 def _pair(place: str, value: Any, read: Callable[[Any], Any], expected: str) -> Any:
-    """One amount, or a pair of what is reserved and what is the limit."""
+    """Return one amount, or a pair of reservation and limit."""
     parts = tuple(value) if isinstance(value, list | tuple) else (value,)
     amounts = tuple(read(part) for part in parts)
     if len(parts) not in (1, 2) or None in amounts:
         raise ConfigError(place, value, expected)
     if len(amounts) == 2 and amounts[1] < amounts[0]:
-        raise ConfigError(place, value, f"a limit that is not below what is reserved: {expected}")
+        raise ConfigError(place, value, f"a limit of at least the reservation: {expected}")
     return amounts if len(amounts) == 2 else amounts[0]
 
 
@@ -110,7 +109,7 @@ def _mib(part: Any) -> int | None:
 
 
 def gpu(place: str, value: Any) -> str:
-    """A GPU model, with ``:n`` for several: upper case, without the count where it is one."""
+    """Return a GPU model, with ``:n`` for several: upper case, without a count of one."""
     match = _GPU.fullmatch(value.strip()) if isinstance(value, str) else None
     count = int(match["count"] or 1) if match is not None else 0
     if match is None or count > MOST_GPUS:
@@ -120,7 +119,7 @@ def gpu(place: str, value: Any) -> str:
 
 
 def gpus(place: str, value: Any) -> str | list[str]:
-    """A GPU, or a list of GPUs in the order in which they are tried."""
+    """Return a GPU, or a list of GPUs in order of preference."""
     if not isinstance(value, list | tuple):
         return gpu(place, value)
     if not value:
@@ -130,14 +129,14 @@ def gpus(place: str, value: Any) -> str | list[str]:
 
 
 def unknown_gpu(value: str | Iterable[str] | None) -> str:
-    """What is to be said of GPUs of which Modal was not known to have any; empty where all are known."""
+    """Return a warning about unknown GPUs; empty if all are known."""
     wanted = [value] if isinstance(value, str) else list(value or ())
     unknown = [each for each in wanted if each.partition(":")[0] not in KNOWN_GPUS]
     if not unknown:
         return ""
     near = difflib.get_close_matches(unknown[0].partition(":")[0], KNOWN_GPUS, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"GPU {unknown[0]!r} is none of those known to this modalflow ({hint}known: {', '.join(KNOWN_GPUS)})"
+    return f"GPU {unknown[0]!r} is unknown to this modalflow ({hint}known: {', '.join(KNOWN_GPUS)})"
 
 
 def seconds(low: int = 1, high: int = LONGEST_TIMEOUT, example: int = 3600) -> Check:
@@ -152,7 +151,7 @@ def seconds(low: int = 1, high: int = LONGEST_TIMEOUT, example: int = 3600) -> C
 
 
 def count(low: int, high: int | None, what: str, example: int) -> Check:
-    """A whole number of something."""
+    """Check a whole number."""
     bounds = f"from {low} up" if high is None else f"from {low} to {high}"
 
     def check(place: str, value: Any) -> int:
@@ -191,13 +190,13 @@ def _is_list(value: object) -> bool:
 
 
 def cloud(place: str, value: Any) -> str:
-    """A cloud provider, in lower case."""
+    """Return a cloud provider in lower case."""
     found: str = word("aws")(place, value)
     return found.lower()
 
 
 def regions(place: str, value: Any) -> str | list[str]:
-    """A region, or several in the order of their names: any of them may be used."""
+    """Return a region, or a sorted list of allowed regions."""
     wanted = [value] if isinstance(value, str) else value
     if not _is_list(wanted) or not all(map(_is_word, wanted)):
         raise ConfigError(place, value, "a region or a list of regions, e.g. 'us-east'")
@@ -206,7 +205,7 @@ def regions(place: str, value: Any) -> str | list[str]:
 
 
 def variables(place: str, value: Any) -> dict[str, str]:
-    """Environment variables that modalflow and Modal do not need for themselves."""
+    """Check environment variables: none reserved by modalflow or Modal."""
     found = environment.texts(place, value)
     for name in found:
         if not _VARIABLE.fullmatch(name) or name.startswith(RESERVED_VARIABLES):
@@ -217,7 +216,7 @@ def variables(place: str, value: Any) -> dict[str, str]:
 
 
 def object_name(what: str, example: str) -> Check:
-    """The name of a named object of Modal's."""
+    """Check the name of an object on Modal."""
 
     def check(place: str, value: Any) -> str:
         if not isinstance(value, str) or not _NAME.fullmatch(value):
@@ -241,7 +240,7 @@ def object_names(what: str, example: str) -> Check:
 
 
 def volume_names(place: str, value: Any) -> dict[str, str]:
-    """Where which Volume is mounted: path → name, each Volume once, in the order of the paths."""
+    """Return mounts of Volumes: path → name, each Volume once, sorted by path."""
     if not isinstance(value, Mapping) or not 0 < len(value) <= _MOST_OBJECTS:
         expected = f"a dict of mount paths and Volumes' names, at most {_MOST_OBJECTS}, e.g. {{'/models': 'models'}}"
         raise ConfigError(place, value, expected)
@@ -253,7 +252,7 @@ def volume_names(place: str, value: Any) -> dict[str, str]:
 
 
 def modules(place: str, value: Any) -> list[str]:
-    """Names of Python modules, in the order in which they are imported."""
+    """Return names of Python modules in the order of their imports."""
     fits = isinstance(value, list | tuple) and all(isinstance(name, str) and _MODULE.fullmatch(name) for name in value)
     if not fits:
         raise ConfigError(place, value, "a list of modules' names, e.g. ['pandas', 'torch']")

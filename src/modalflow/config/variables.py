@@ -1,7 +1,7 @@
-"""Environment variables: which names, values and sizes a process can be started with.
+"""Environment variables: valid names, values and sizes for a new process.
 
-Linux starts no process with more, and says only "Argument list too long". Errors name a variable and its size, never
-its value, which may be a secret. Pure; imports nothing slow, as DAG files use it.
+Linux starts no process beyond these sizes, and reports only "Argument list too long". Errors name a variable and its
+size, but never its value, because the value may be secret. No I/O; imports nothing slow, because DAG files use it.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from modalflow.errors import ConfigError, Described
 #: Bytes of ``NAME=value``: Linux's MAX_ARG_STRLEN, 32 pages of 4 KiB, less the null character at the end (execve(2)).
 LONGEST_VARIABLE = 32 * 4096 - 1
 
-#: Bytes that the variables of a deployment, or of a task, can have together. Linux has a quarter of the stack limit for
-#: variables and arguments, usually 2 MiB; half of that is left for arguments, Secrets and the image's variables.
+#: Limit of all variables of a deployment or a task in bytes. Linux has a quarter of the stack limit for variables and
+#: arguments, usually 2 MiB. Half of it remains for arguments, Secrets and the image's variables.
 LONGEST_ENVIRONMENT = 1 << 20
 
-#: Bytes of a pointer, which each variable needs beside its text.
+#: Bytes of a pointer. Each variable needs one beside its text.
 _POINTER = 8
 
-_INSTEAD = "put what is longer into a file, in the image or on a Volume"
+_INSTEAD = "put longer values into a file, in the image or on a Volume"
 
 
 def size(name: str, value: str) -> int:
@@ -29,12 +29,12 @@ def size(name: str, value: str) -> int:
 
 
 def whole_size(variables: Mapping[str, str]) -> int:
-    """Return the bytes that Linux counts for all of them."""
+    """Return the bytes of all variables as Linux counts them."""
     return sum(size(name, value) + 1 + _POINTER for name, value in variables.items())
 
 
 def texts(place: str, value: object) -> dict[str, str]:
-    """Return a copy of a dict of texts; raise ConfigError for anything else, which names types and no value."""
+    """Return a copy of a dict of texts. Raises ConfigError for other values, with types and without values."""
     expected = "a dict of texts, e.g. {'TZ': 'UTC'}"
     if not isinstance(value, Mapping):
         raise ConfigError(place, Described(f"of type {type(value).__name__}"), expected)
@@ -47,7 +47,7 @@ def texts(place: str, value: object) -> dict[str, str]:
 
 
 def check(place: str, variables: Mapping[str, str]) -> None:
-    """Raise ConfigError for a variable that no process can have, and for too much of all together."""
+    """Raise ConfigError for an invalid variable, and for too many bytes together."""
     for name, value in variables.items():
         if not name or "=" in name or "\0" in name:
             raise ConfigError(
@@ -57,7 +57,7 @@ def check(place: str, variables: Mapping[str, str]) -> None:
         if "\0" in value:
             raise ConfigError(where, Described("a text with null characters"), "one without")
         if not _is_utf8(name) or not _is_utf8(value):
-            raise ConfigError(where, Described("no text that UTF-8 can hold"), "one that it can")
+            raise ConfigError(where, Described("a text outside UTF-8"), "a valid text")
         if (length := size(name, value)) > LONGEST_VARIABLE:
             expected = f"at most {LONGEST_VARIABLE:,}: Linux starts no process with more; {_INSTEAD}"
             raise ConfigError(where, Described(f"{length:,} bytes long, with its name"), expected)
@@ -65,21 +65,21 @@ def check(place: str, variables: Mapping[str, str]) -> None:
         longest = max(variables, key=lambda name: size(name, variables[name]))
         raise ConfigError(
             place,
-            Described(f"{length:,} bytes in {len(variables):,} variables, the longest of which is {longest!r}"),
+            Described(f"{length:,} bytes in {len(variables):,} variables, the longest {longest!r}"),
             f"at most {LONGEST_ENVIRONMENT:,} bytes together; {_INSTEAD}",
         )
 
 
 def problem(variables: Mapping[str, str], most: int) -> str:
-    """Return why no process can be started with these, where there are ``most`` bytes for all; empty if one can.
+    """Return why no process can start with these variables and ``most`` bytes for all; empty if one can.
 
-    For a container, which alone knows the values of Modal's Secrets.
+    For use in a container: only there are the values of Modal's Secrets known.
     """
     for name, value in variables.items():
         if (length := size(name, value)) > LONGEST_VARIABLE:
             return (
                 f"environment variable {name!r} is {length:,} bytes long, with its name, and Linux starts no process "
-                f"with one of more than {LONGEST_VARIABLE:,}. Whether it comes from a Secret, a profile or the task, "
+                f"with one of more than {LONGEST_VARIABLE:,}. It may come from a Secret, a profile or the task; "
                 f"{_INSTEAD}"
             )
     if (length := whole_size(variables)) > most:

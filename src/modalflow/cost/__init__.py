@@ -1,1 +1,1 @@
-"""What work occupied, and what that costs. Pure: everything is given, no clock, file or network is read."""
+"""Resources of work and their cost. No I/O and no clock: callers pass everything."""

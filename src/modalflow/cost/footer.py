@@ -1,23 +1,23 @@
-"""What a call occupied, in one line of its log. Pure."""
+"""Resources of a call in one line of its log. No I/O."""
 
 from __future__ import annotations
 
 from modalflow.cost.rates import Rates, UnknownRateError, gpu_of, money
 from modalflow.cost.usage import Record, Reserved
 
-#: Seconds that are worth telling.
+#: Shortest time to report, in seconds.
 _LEAST = 0.005
 
 
 def footer(record: Record, rates: Rates) -> str:
-    """``Occupied 1 core, 2 GiB, T4 for 12.4 s (queued …, starting …, running …); used …; about $0.0021 by …``."""
+    """``Occupied 1 core, 2 GiB, T4 for 12.4 s (queued …, starting …, running …); used …; about $0.0021 with …``."""
     parts = [f"Occupied {_asked(record.reserved)} for {seconds(record.occupied)} ({_times(record)})"]
     if used := _used(record):
         parts.append(f"used {used}")
     try:
-        parts.append(f"about {money(rates.dollars(record))} by {rates.source} (an estimate)")
+        parts.append(f"about {money(rates.dollars(record))} with {rates.source} (an estimate)")
     except UnknownRateError as error:
-        parts.append(f"no estimate of the cost: no rate is known for {error}")
+        parts.append(f"no estimate of the cost: no known rate for {error}")
     return "; ".join(parts)
 
 

@@ -1,8 +1,7 @@
-"""Whose a container's time is. Pure: it is told the time.
+"""Division of a container's time. No clock: callers pass the time.
 
-A container costs the same whether one function call runs in it or four, and also while it waits. Each second of it is
-divided among the calls that run then; seconds in which nothing runs are the next call's. What follows the last call is
-nobody's.
+A container costs the same with one function call or with four, and also while it waits. Each second is divided among
+its running calls. Seconds without a call count for the next call. The time after the last call counts for none.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ class _Open:
 
 
 class Meter:
-    """Divides a container's time among its calls. A clock that goes backwards stands still here."""
+    """Divides a container's time among its calls. If a clock goes backwards, it stands still here."""
 
     def __init__(self, born: float) -> None:
         self._at = born
@@ -55,12 +54,12 @@ class Meter:
         return Share(ended.own, ended.idle, ended.cold)
 
     def drop(self, call: Hashable, now: float) -> None:
-        """The call had nothing to do: what it was given is the next one's."""
+        """Record a call without work: its share goes to the next call."""
         self._idle += self.end(call, now).whole
 
     @property
     def pending(self) -> float:
-        """What no ended call was given yet."""
+        """Time not yet given to an ended call."""
         still = sum(each.own + each.idle + each.cold for each in self._open.values())
         return self._idle + (self._cold or 0.0) + still
 

@@ -1,7 +1,7 @@
-"""What Modal charges, and what a record costs by it: an estimate, never a bill.
+"""Modal's rates, and the cost of a record: an estimate, never a bill.
 
-Rates are kept in Modal's own terms, dollars an hour by the keys of ``Workspace.billing.rates()``, so that the dated
-table and a live answer are read alike.
+Rates have Modal's own form: dollars an hour by the keys of ``Workspace.billing.rates()``. So the dated table and a live
+answer are equal in form.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from modalflow.cost.usage import Record, Reserved
 
 _CPU, _MEMORY, _GPU = "cpu_hour_cost", "mem_gib_hour_cost", "gpu_hour_cost_"
 
-#: Dollars an hour, as `modal billing rates` told several users in August and September 2026; unchanged in October.
+#: Dollars an hour, from the output of `modal billing rates` for several users in August and September 2026; unchanged
+#: in October.
 _TABLE = {
     "cpu_hour_cost": "0.0473",
     "mem_gib_hour_cost": "0.008",
@@ -32,14 +33,14 @@ _TABLE = {
 }
 TABLE_DATE = "2026-10"
 
-#: What a GPU is called in ``gpu=`` → in the rates, where that differs.
+#: Name of a GPU in ``gpu=`` → its name in the rates, if different.
 _GPU_KEYS = {"a10": "a10g", "a100": "a100_40gb", "rtx_pro_6000": "rtx6000"}
 
 #: Modal's page on regions: a broad one ("us") costs 1.5 times as much, a narrow one ("us-east") 1.75 times. Of several,
 #: the cheapest counts.
 _BROAD, _NARROW = Decimal("1.5"), Decimal("1.75")
 
-#: A container that is not preempted, for its cores and memory.
+#: The factor for cores and memory of a nonpreemptible container.
 _NONPREEMPTIBLE = Decimal(3)
 
 _HOUR = Decimal(3600)
@@ -47,21 +48,21 @@ _SMALLEST = Decimal("1e-12")
 
 
 class UnknownRateError(Exception):
-    """There is no rate for what a record occupied; the message says for what."""
+    """There is no rate for a resource of a record. The message names the resource."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """Dollars an hour for each thing that Modal rents out."""
+    """Dollars an hour for each resource on Modal."""
 
     hourly: Mapping[str, Decimal]
     source: str
-    """Whose they are and of when, as a user reads it."""
+    """The source and date of the rates, for users."""
     live: bool = False
 
     @classmethod
     def told(cls, answer: Mapping[str, object], source: str) -> Rates:
-        """From what Modal's API tells; ValueError if cores or memory are not in it."""
+        """Return the rates in an answer of Modal's API. Raises ValueError without cores or memory."""
         hourly: dict[str, Decimal] = {}
         for key, value in answer.items():
             try:
@@ -84,7 +85,7 @@ class Rates:
         return rate * count
 
     def dollars(self, record: Record) -> Decimal:
-        """What a record costs, about; UnknownRateError where that cannot be told."""
+        """Return the estimated cost of a record. Raises UnknownRateError without a rate."""
         if record.reserved is None:
             raise UnknownRateError("unknown resources")
         reserved = record.reserved
@@ -93,28 +94,28 @@ class Rates:
         if reserved.nonpreemptible:
             cores_and_memory *= _NONPREEMPTIBLE
         gpus = exact(record.occupied) * self.gpu(reserved.gpu) if reserved.gpu else Decimal(0)
-        # Rounded here, far below what anybody pays, so that sums do not depend on their order.
+        # Rounded far below any real price, so sums do not depend on their order.
         return ((cores_and_memory + gpus) * region_factor(reserved) / _HOUR).quantize(_SMALLEST)
 
 
-#: Where Modal itself is not asked.
-DATED = Rates({key: Decimal(value) for key, value in _TABLE.items()}, f"the rates that Modal had in {TABLE_DATE}")
+#: The rates without an answer from Modal.
+DATED = Rates({key: Decimal(value) for key, value in _TABLE.items()}, f"Modal's rates of {TABLE_DATE}")
 
 
 def exact(seconds: float) -> Decimal:
-    """A measured figure as it is written, to the millionth."""
+    """Return the exact decimal of a measured figure, to the millionth."""
     return Decimal(f"{seconds:.6f}")
 
 
 def gpu_of(wanted: str) -> tuple[str, int]:
-    """The model and the number of ``H100:2``."""
+    """Return the model and the number of ``H100:2``."""
     model, _, count = wanted.strip().upper().partition(":")
-    # Once "A100:80GB" was a way to name a model; nobody knows here what another text may mean.
+    # "A100:80GB" once named a model. The meaning of other texts is unknown here.
     return (model, int(count)) if count.isdecimal() else (wanted.strip().upper(), 1)
 
 
 def region_factor(reserved: Reserved) -> Decimal:
-    """How much dearer a container is that may only be in certain regions."""
+    """Return the price factor of a container with a choice of regions."""
     return min((_NARROW if "-" in region else _BROAD for region in reserved.regions), default=Decimal(1))
 
 

@@ -1,4 +1,4 @@
-"""Records summed: by DAG run, or by whatever else is asked. Pure."""
+"""Sums of records, by DAG run or another key. No I/O."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from decimal import Decimal
 from modalflow.cost.rates import Rates, UnknownRateError, exact, gpu_of
 from modalflow.cost.usage import Record, settled
 
-#: What work that belongs to no DAG run is summed under: callbacks, connection tests, commands of your own. No DAG can
-#: have this id, as one could have "-".
+#: The group of work outside of DAG runs: callbacks, connection tests, your own commands. No DAG can have this id, but
+#: one could have "-".
 NO_RUN = "(none)"
 
 
 @dataclass
 class Sum:
-    """What several records come to. Figures are exact, so that the order of adding does not matter."""
+    """The sum of several records. Figures are exact, so the order of adding does not matter."""
 
     calls: int = 0
     tries: set[tuple[str, ...]] = field(default_factory=set)
@@ -33,12 +33,12 @@ class Sum:
     gpu_seconds: dict[str, Decimal] = field(default_factory=dict)
     cpu_used: Decimal = Decimal(0)
     asked_mib: float = 0.0
-    """The most memory that one of them asked for."""
+    """The largest memory request of one record."""
     used_mib: float = 0.0
-    """The most memory that one of them is known to have used."""
+    """The largest known memory use of one record."""
     dollars: Decimal = Decimal(0)
     unpriced: Counter[str] = field(default_factory=Counter)
-    """What there is no rate for → how many records; they are not in `dollars`."""
+    """Resource without a rate → number of records. `dollars` does not include them."""
 
     @property
     def tasks(self) -> int:
@@ -75,7 +75,7 @@ def _task(record: Record) -> str:
     return f"{record.task_id}{index}" if record.dag_id else record.label
 
 
-#: What records can be summed by → the names of its columns, and a record's values in them.
+#: Grouping → the names of its columns, and a record's values in them.
 GROUPINGS: Mapping[str, tuple[tuple[str, ...], Callable[[Record], tuple[str, ...]]]] = {
     "run": (("dag", "run"), lambda r: (r.dag_id or NO_RUN, r.run_id or NO_RUN)),
     "dag": (("dag",), lambda r: (r.dag_id or NO_RUN,)),
@@ -90,7 +90,7 @@ GROUPINGS: Mapping[str, tuple[tuple[str, ...], Callable[[Record], tuple[str, ...
 
 
 def summed(records: Iterable[Record], rates: Rates, by: str = "run") -> tuple[dict[tuple[str, ...], Sum], Sum]:
-    """The sums by group, in the order in which the groups began, and of all."""
+    """Return the sums by group, in the order of their beginnings, and the total."""
     _, key_of = GROUPINGS[by]
     groups: dict[tuple[str, ...], Sum] = {}
     whole = Sum()

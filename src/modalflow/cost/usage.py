@@ -1,7 +1,7 @@
-"""The record of what one function call occupied: a line of JSON, as the worker writes it and `modalflow cost` reads it.
+"""The record of a function call's resources: a line of JSON, written by the worker and read by `modalflow cost`.
 
-The two may be of different versions: fields that this one does not know are passed over, those that are missing have
-defaults. Nothing that was read is trusted.
+The two may have different versions. Unknown fields are ignored, and missing ones have defaults. The reader trusts
+nothing.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from modalflow.cost.meter import Meter
 from modalflow.errors import MalformedMessageError
 from modalflow.support.text import ID, LINE, from_json, one_line
 
-#: What Modal reserves where nothing is asked for (modal.com/docs/guide/resources).
+#: Modal's reservation without a request (modal.com/docs/guide/resources).
 DEFAULT_CPU = 0.125
 DEFAULT_MEMORY_MIB = 128
 
-#: A larger number is no time in seconds since the epoch: the last second of the year 9999, after which dates end.
+#: No larger number is a time in seconds since the epoch: the last second of the year 9999, the end of dates.
 _LARGEST = 253_402_300_799
 
-#: The outcome of work whose container was killed: another one recorded it, and knows the times only.
+#: The outcome of work in a killed container. Another container recorded it, and knows only the times.
 LOST = "lost"
 
 
 @dataclass(frozen=True)
 class Reserved:
-    """What was asked of Modal for a container."""
+    """The resources requested from Modal for a container."""
 
     cpu: float = DEFAULT_CPU
     """Cores."""
@@ -42,7 +42,7 @@ class Reserved:
 
     @classmethod
     def read(cls, resources: Mapping[str, Any]) -> Reserved:
-        """From what a submission says of its resources: Modal's own names, amounts alone or as (request, limit)."""
+        """Return the resources of a submission: Modal's own names, with amounts or (request, limit)."""
         region = resources.get("region") or resources.get("regions") or ()
         return cls(
             cpu=_amount(resources.get("cpu"), DEFAULT_CPU),
@@ -60,7 +60,7 @@ def _amount(asked: Any, default: float) -> float:
 
 
 def _gpu(asked: Any) -> str:
-    """A list of acceptable GPUs stays one text: which of them it was is not known."""
+    """Return a GPU request as one text. A list of acceptable GPUs stays one text, because the actual one is unknown."""
     return ",".join(str(each) for each in asked) if isinstance(asked, list | tuple) else str(asked or "")
 
 
@@ -71,7 +71,7 @@ def _is_number(value: object) -> TypeGuard[float]:
 
 @dataclass(frozen=True)
 class Record:
-    """What one function call occupied. A try of a task that was deferred or rescheduled has several."""
+    """The resources of one function call. A deferred or rescheduled try has several."""
 
     function_call_id: str
     container_id: str
@@ -86,25 +86,25 @@ class Record:
     work_id: str = ""
     profile: str = ""
     outcome: str = ""
-    """Airflow's final state, where the supervisor told it; else the state of the work, or LOST."""
+    """Airflow's final state, if the supervisor reported it; otherwise the state of the work, or LOST."""
     reserved: Reserved | None = None
-    """None where the submission did not say."""
+    """None if the submission did not have it."""
     queued: float = 0.0
     """Seconds from submission until there was a container, by two clocks: a rough figure."""
     starting: float = 0.0
-    """Seconds from there until its process ran; with the start of the container, if that was for it."""
+    """Seconds from there until its process ran. Includes the container's start, if that was for this call."""
     running: float = 0.0
-    """Seconds that its process ran."""
+    """Lifetime of its process in seconds."""
     idle: float = 0.0
-    """Seconds for which the container had nothing to do before it."""
+    """Idle seconds of the container before it."""
     occupied: float = 0.0
-    """Seconds of the container that count as this call's: `idle`, and its share of those in which it was there."""
+    """Seconds of the container for this call: `idle`, and its share of the seconds with this call."""
     cpu_seconds: float = 0.0
-    """What its processes used, and what the worker did meanwhile."""
+    """Use of its processes, and of the worker at the same time."""
     peak_mib: float = 0.0
-    """The most memory that one of its processes had; 0 if unknown."""
+    """The largest memory of one of its processes; 0 if unknown."""
     worker_mib: float = 0.0
-    """The most memory that the container's main process had."""
+    """The largest memory of the container's main process."""
 
     @property
     def ended_at(self) -> float:
@@ -112,12 +112,12 @@ class Record:
 
     @property
     def memory_mib(self) -> float:
-        """The most memory that the container is known to have had for this call."""
+        """The largest known memory of the container for this call."""
         return self.peak_mib + self.worker_mib if self.peak_mib else 0.0
 
     @property
     def core_seconds(self) -> float:
-        """Modal bills what was asked for, or what was used if that is more."""
+        """The billed memory: the larger of request and use."""
         reserved = self.reserved or Reserved()
         return max(reserved.cpu * self.occupied, self.cpu_seconds)
 
@@ -127,7 +127,7 @@ class Record:
         return max(reserved.memory_mib, self.memory_mib) / 1024 * self.occupied
 
     def to_line(self) -> str:
-        """One line of JSON, without what is as it is by default."""
+        """Return one line of JSON, without default values."""
         values = {
             f.name: getattr(self, f.name)
             for f in dataclasses.fields(self)
@@ -139,7 +139,7 @@ class Record:
 
     @classmethod
     def from_line(cls, line: str) -> Record:
-        """Read what ``to_line`` returned; MalformedMessageError for anything else."""
+        """Read the line of ``to_line``. Raises MalformedMessageError for anything else."""
         try:
             wire = from_json(line)
         except ValueError as error:
@@ -185,9 +185,10 @@ _NEEDED = frozenset({"function_call_id", "container_id", "taken_at"})
 
 
 def settled(records: Iterable[Record]) -> list[Record]:
-    """The records that count, those of killed containers with a share of what they occupied together.
+    """Return the valid records. Records of killed containers get a share of their common time.
 
-    A killed container's own record counts where there is one: it was killed between that and the end of the work.
+    If a killed container wrote its own record, that record counts: the kill came between the record and the end of the
+    work.
     """
     told: dict[tuple[str, str], Record] = {}
     lost: dict[tuple[str, str], Record] = {}
@@ -198,7 +199,7 @@ def settled(records: Iterable[Record]) -> list[Record]:
 
 
 def _shared(lost: list[Record]) -> list[Record]:
-    """Calls that were lost with one container have not occupied it several times."""
+    """Divide a lost container's time among its calls, so it does not count several times."""
     shares: dict[int, float] = {}
     moments = sorted(
         [(record.taken_at, 0, number) for number, record in enumerate(lost)]

@@ -1,5 +1,4 @@
-"""The demo: a real Airflow on a local Modal control plane, in processes that end with the one that started them.
+"""The demo: a real Airflow on a local Modal control plane, in processes with the lifetime of their starter.
 
-Also what the acceptance tests stand on. It owns processes, ports and reports; how work runs on Modal is none of its
-business.
+The acceptance tests use it, too. It owns processes, ports and reports. It does not know how work runs on Modal.
 """

@@ -1,4 +1,4 @@
-"""A small client of Airflow's public REST API: what a user's browser would ask, and no more.
+"""A small client of Airflow's public REST API: only the requests of a user's browser.
 
 Owns the token and the shapes of the answers it uses. It never touches the metadata database.
 """
@@ -17,7 +17,7 @@ import httpx
 
 from modalflow.support.described import describe
 
-# Airflow's own names for what it reports the health of, and the process of the stack that each belongs to.
+# Airflow's names in its health report → the process of the stack.
 HEALTH: Final[Mapping[str, str]] = {
     "metadatabase": "postgres",
     "scheduler": "scheduler",
@@ -25,17 +25,17 @@ HEALTH: Final[Mapping[str, str]] = {
     "dag_processor": "dag-processor",
 }
 
-# What Airflow's event log calls it when not the task itself says that it failed: ModalExecutor's own name for it first.
-# There is a "state mismatch" too with each of ours, which repeats it at length.
+# Events in Airflow's log for failures not reported by the task itself, with ModalExecutor's own first. Each of ours
+# also has a long "state mismatch".
 TROUBLES: Final = frozenset({"modal executor", "heartbeat timeout", "stuck in queued tries exceeded"})
 
-#: Seconds that a server which something killed is given to be back.
+#: Time for the restart of a killed server, in seconds.
 PATIENCE: Final = 60.0
-#: And one that answers with an error of its own.
+#: Also for a server with an error of its own.
 PATIENCE_WHEN_ILL: Final = 5.0
 POLL: Final = 0.25
 
-# Parts of a structured log message that are placed elsewhere in its line, or that every line of one task repeats.
+# Parts of a structured log message with their own place in the line, or the same in every line of a task.
 NOT_SHOWN: Final = frozenset(
     {"timestamp", "level", "event", "logger", "filename", "lineno", "loc", "chan", "sources", "error_detail"}
     | {"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id", "ti"}
@@ -43,7 +43,7 @@ NOT_SHOWN: Final = frozenset(
 
 
 class AirflowAPIError(RuntimeError):
-    """Airflow refused a request; the message holds what was asked and what it said."""
+    """Airflow refused a request. The message has the request and the answer."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def label(task_id: str, map_index: int | None) -> str:
 
 
 class AirflowAPI:
-    """Talks to one API server whose simple auth manager makes everybody an admin."""
+    """A client of one API server. Its simple auth manager makes every user an admin."""
 
     def __init__(self, url: str, while_away: Callable[[], object] = lambda: None) -> None:
         """``while_away`` is called now and then while the server does not answer; it may raise to end the waiting."""
@@ -106,7 +106,7 @@ class AirflowAPI:
         self._http.close()
 
     def unhealthy(self) -> list[str]:
-        """The processes of the stack that are not yet well; without an API server nothing more is known."""
+        """Return the unhealthy processes of the stack; without an API server, their state is unknown."""
         try:
             answer = self._http.get("/api/v2/monitor/health", timeout=5.0)
             health = answer.raise_for_status().json()
@@ -115,10 +115,10 @@ class AirflowAPI:
         return [process for name, process in HEALTH.items() if (health.get(name) or {}).get("status") != "healthy"]
 
     def warm_up(self) -> bool:
-        """Have the Execution API built, which Airflow does at its first request; False if no server is there yet.
+        """Build the Execution API through its first request. Return False if no server answers yet.
 
-        That takes from four seconds to more than ten, and holds up every other request: the first task to start would
-        pay for it.
+        This takes four seconds to more than ten, and blocks all other requests. Otherwise the first task would pay for
+        it.
         """
         try:
             self._http.get("/execution/health", timeout=60.0)
@@ -130,12 +130,12 @@ class AirflowAPI:
         return True
 
     def dag_is_known(self, dag_id: str) -> bool:
-        """Whether the DAG processor has parsed the DAG and the API can run it."""
+        """Return whether the DAG processor has parsed the DAG and the API can run it."""
         answer = self.request("GET", f"dags/{quote(dag_id)}", missing_is_fine=True)
         return answer.status_code == 200
 
     def import_errors(self) -> dict[str, str]:
-        """What could not be imported, by file."""
+        """Return import errors by file."""
         errors = self.request("GET", "importErrors").json()["import_errors"]
         return {error["filename"]: error["stack_trace"] for error in errors}
 
@@ -157,7 +157,7 @@ class AirflowAPI:
         return str(self.request("POST", f"dags/{quote(dag_id)}/dagRuns", json=body).json()["dag_run_id"])
 
     def run_state(self, dag_id: str, run_id: str) -> str:
-        """The state of a DAG run."""
+        """Return the state of a DAG run."""
         return str(self.request("GET", f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}").json()["state"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[TaskInstance]:
@@ -168,12 +168,12 @@ class AirflowAPI:
         return sorted(instances, key=lambda ti: (ti.started is None, ti.started, ti.task_id, ti.map_index))
 
     def xcom(self, dag_id: str, run_id: str, task_id: str, key: str = "return_value") -> object:
-        """The value a task pushed."""
+        """Return the value pushed by a task."""
         path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(task_id)}/xcomEntries/{quote(key)}"
         return self.request("GET", path).json()["value"]
 
     def log(self, dag_id: str, run_id: str, instance: TaskInstance, try_number: int | None = None) -> list[str]:
-        """The task's log as the UI shows it, a line per message; of its last try unless another is named."""
+        """Return the task's log as in the UI, one line per message; by default for its last try."""
         number = instance.try_number if try_number is None else try_number
         path = f"dags/{quote(dag_id)}/dagRuns/{quote(run_id)}/taskInstances/{quote(instance.task_id)}/logs/{number}"
         params = {"map_index": instance.map_index, "full_content": True}
@@ -181,13 +181,13 @@ class AirflowAPI:
         return list(_lines(answer["content"]))
 
     def events(self, dag_id: str, run_id: str) -> list[str]:
-        """What Airflow's event log says of a DAG run, oldest first: ``event: details``."""
+        """Return Airflow's event log of a DAG run, oldest first: ``event: details``."""
         params: dict[str, object] = {"dag_id": dag_id, "run_id": run_id, "limit": 100, "order_by": "event_log_id"}
         entries = self.request("GET", "eventLogs", params=params).json()["event_logs"]
         return [f"{entry['event']}: {entry['extra'] or ''}" for entry in entries]
 
     def troubles(self, dag_id: str, run_id: str) -> list[str]:
-        """Why tries of a DAG run's tasks were ended from outside, oldest first: ``task, try n: reason``."""
+        """Return the reasons for tries ended from outside, oldest first: ``task, try n: reason``."""
         params: dict[str, object] = {"dag_id": dag_id, "run_id": run_id, "limit": 100, "order_by": "event_log_id"}
         return [
             f"{label(entry['task_id'], entry['map_index'])}, try {entry['try_number']}: {entry['extra']}"
@@ -221,7 +221,7 @@ class AirflowAPI:
         while True:
             try:
                 answer = self._http.request(method, path, **how)
-                # That may have a reason which shows up in a moment.
+                # It may get a reason in a moment.
                 ill = answer.is_server_error and method == "GET" and time.monotonic() < began + PATIENCE_WHEN_ILL
                 if not ill:
                     return answer
@@ -244,7 +244,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
 
 
 def _lines(content: list[object]) -> Iterator[str]:
-    """Flatten structured log messages into the lines that a reader sees."""
+    """Flatten structured log messages into readable lines."""
     for message in content:
         if not isinstance(message, dict):
             yield str(message)

@@ -1,4 +1,4 @@
-"""What the control plane knows of function calls: its own word on where an input ran.
+"""The control plane's records of function calls: where each input ran.
 
 Asks through the real SDK, so it works against Modal as well.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def containers_of(function_calls: Iterable[str], env: Mapping[str, str]) -> dict[str, frozenset[str]]:
-    """Function call → the containers that its inputs ran in; empty for one that the control plane does not know.
+    """Return function call → the containers of its inputs; empty for an unknown call.
 
     ``env`` names the control plane and its tokens, as the SDK's environment variables.
     """
@@ -47,7 +47,7 @@ def _flat(nodes: Iterable[InputInfo]) -> Iterator[InputInfo]:
 
 @contextmanager
 def _environment(env: Mapping[str, str]) -> Iterator[None]:
-    """The SDK reads the control plane's address from the process's environment and nowhere else."""
+    """The SDK reads the control plane's address only from the process's environment."""
     before = {name: os.environ.get(name) for name in env}
     os.environ.update(env)
     try:

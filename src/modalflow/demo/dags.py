@@ -1,4 +1,4 @@
-"""Where the example DAGs are: in the wheel, or in the checkout they are built from."""
+"""The place of the example DAGs: in the wheel, or in its checkout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ DEMO_DAG: Final = "modalflow_demo"
 
 
 def example_dags() -> Path:
-    """The folder of the example DAGs."""
+    """Return the folder of the example DAGs."""
     installed = Path(__file__).parent / "dags"
     checkout = Path(__file__).parents[3] / "examples" / "dags"
     for folder in (installed, checkout):

@@ -1,6 +1,6 @@
-"""What Airflow's REST API does not tell: read from its metadata database.
+"""Facts outside of Airflow's REST API, from its metadata database.
 
-Reads only, and only the columns that stand for work on Modal.
+Only reads, and only the columns for work on Modal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Metadata:
         self._engine = create_engine(url, poolclass=NullPool)
 
     def function_call_ids(self, dag_id: str, run_id: str) -> dict[str, str]:
-        """Task-instance id → its last function call, which the executor keeps before the slash of what Airflow stores.
+        """Return task-instance id → its last function call: the part before the slash of Airflow's stored id.
 
-        Whatever else stands there (nothing of Modal's) is returned as it is.
+        Any other content of the column is returned unchanged.
         """
         query = text(
             "SELECT id, external_executor_id FROM task_instance"

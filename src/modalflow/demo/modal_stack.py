@@ -1,7 +1,6 @@
-"""Airflow whose tasks run on Modal: a local control plane, the worker deployed to it, and an AirflowStack beside them.
+"""Airflow with tasks on Modal: a local control plane, its deployed worker, and an AirflowStack.
 
-Owns what the three need to know of each other, and the evidence of where a task ran. It deploys through the command
-that a user would type.
+Owns the shared settings of the three, and the proof of each task's place. It deploys through the user's command.
 """
 
 from __future__ import annotations
@@ -25,15 +24,15 @@ from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
 
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
-#: What a user adds to Airflow's configuration beside the executor: where task logs are read from.
+#: A user's settings of Airflow beside the executor: the source of task logs.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
 DEPLOY_TIMEOUT: Final = 180.0
-#: How a log of the worker's names the function call that wrote it.
+#: The form of a function call in the worker's log.
 _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 
 
 class ModalStack:
-    """A running Airflow on a local control plane; a context manager that leaves nothing behind.
+    """A running Airflow on a local control plane; a context manager without leftovers.
 
     ``dags``, ``env``, ``processes``, ``restarts`` and ``say`` are as for AirflowStack; ``modal`` sets up the control
     plane, ``deploy`` are further options of ``modalflow deploy``. ``before_start`` is called when Airflow has its
@@ -80,7 +79,7 @@ class ModalStack:
                 say=self._say,
             )
             entered.push(self._stop_airflow)
-            # Beside the making of Airflow's database, which takes longer.
+            # In parallel with the creation of Airflow's database, because this takes longer.
             deploy = self.deploy_program("deploy", *self._deploy_options)
             entered.callback(deploy.stop)
             deploy.start()
@@ -100,7 +99,7 @@ class ModalStack:
     def check(self) -> None:
         """StackError if a process of Airflow's has ended.
 
-        Without its control plane Airflow goes on, as it would on the day that Modal's is away: it is only said.
+        Report the end of the control plane. Airflow continues without it, as during an outage of Modal.
         """
         self.airflow.check()
         how = self._control_plane_ended()
@@ -108,16 +107,16 @@ class ModalStack:
             self.control_plane_is_gone = True
             self._say(f"the local control plane has ended ({how}), and every container with it; the last it wrote:")
             self._say(self.local.stderr() or "(nothing)")
-            self._say("Airflow notices within a minute that the tasks in them no longer report")
+            self._say("Airflow notices the missing reports of their tasks within a minute")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
-        """Every task instance of a DAG run, with what the control plane knows of its function call."""
+        """Return every task instance of a DAG run, with the control plane's record of its function call."""
         instances = self.airflow.api.task_instances(dag_id, run_id)
         stored = self.airflow.metadata.function_call_ids(dag_id, run_id)
         calls = [stored.get(instance.id, "") for instance in instances]
         for position, instance in enumerate(instances):
-            # Airflow drops an executor's event of a task instance that is locked just then; the log has the id too.
-            if instance.state == "success" and not calls[position].startswith(CALL):
+            # If a task instance is locked, Airflow drops the executor's event. The log has the id too.
+            if instance.hostname and not calls[position].startswith(CALL):
                 calls[position] = self._call_in_log(dag_id, run_id, instance)
         confirmed = {} if self._control_plane_ended() else containers_of(calls, self.local.env)
         return [
@@ -126,23 +125,23 @@ class ModalStack:
         ]
 
     def _call_in_log(self, dag_id: str, run_id: str, instance: TaskInstance) -> str:
-        """The last function call that a task's log names."""
+        """Return the last function call in a task's log."""
         found = _CALL_IN_LOG.findall("\n".join(self.airflow.api.log(dag_id, run_id, instance)))
         return str(found[-1]) if found else ""
 
     def _control_plane_ended(self) -> str:
-        """How its process ended; nothing while it runs."""
+        """Return how its process ended; nothing while it runs."""
         try:
-            # Only looked at: the process is LocalModal's to collect.
+            # Only checked: LocalModal reaps the process.
             end = os.waitid(os.P_PID, self.local.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
-            return "nobody knows how"
+            return "for an unknown reason"
         if end is None:
             return ""
         return describe_exit(end.si_status if end.si_code == os.CLD_EXITED else 128 + end.si_status)
 
     def deploy_program(self, name: str, *options: str) -> Program:
-        """``modalflow deploy`` with these options, not started, with a log of its own under that name."""
+        """Return ``modalflow deploy`` with these options, not started, with its own log of this name."""
         command = (sys.executable, "-m", "modalflow.cli", "deploy", *options)
         return Program(name, command, self.airflow.env, self.airflow.logs / f"{name}.log", cwd=self.airflow.home)
 

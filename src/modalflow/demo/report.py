@@ -1,6 +1,6 @@
-"""What the demo tells at its end: one row per task instance, and what is wrong with the whole.
+"""The report at the end of the demo: one row per task instance, and the problems of the run.
 
-Pure: it is handed what Airflow, the metadata database and the control plane said, and asks nobody.
+No I/O: it gets the reports of Airflow, the metadata database and the control plane.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from rich.table import Table
 
 from modalflow.demo.airflow_api import TaskInstance
 
-#: Operators that the scheduler settles by itself and no executor ever sees have no part in the example DAG, so every
-#: task instance that is not skipped must have been somewhere.
+#: The example DAG has no operators settled by the scheduler alone. So every task instance must have a place, except
+#: skipped ones.
 EXPECTED_SKIPPED: Final = frozenset({"do_nothing"})
 
 NOTHING: Final = "-"
-#: How the ids of function calls begin. What has none yet has a work id there.
+#: Prefix of function call ids. Before there is one, Airflow has a work id.
 CALL: Final = "fc-"
 
 STYLES: Final[Mapping[str, str]] = {
@@ -36,20 +36,20 @@ STYLES: Final[Mapping[str, str]] = {
 
 @dataclass(frozen=True)
 class Row:
-    """One task instance, and where it ran according to Airflow (``container``) and to Modal (``confirmed``)."""
+    """One task instance, and its place according to Airflow (``container``) and to Modal (``confirmed``)."""
 
     instance: TaskInstance
     function_call: str
     confirmed: frozenset[str]
-    """The containers that the control plane says the function call ran in."""
+    """The containers of the function call according to the control plane."""
 
     @property
     def container(self) -> str:
-        """Where Airflow says it ran: the worker gives its container's id as its host name."""
+        """Its place according to Airflow: the worker's host name is its container's id."""
         return self.instance.hostname
 
     def problems(self, expected_skipped: Iterable[str]) -> list[str]:
-        """Why this is not a task that succeeded in a Modal container; nothing if it is."""
+        """Return why this task did not succeed in a Modal container; empty if it did."""
         state = self.instance.state or "none"
         label = self.instance.label
         if self.instance.task_id in expected_skipped:
@@ -68,19 +68,19 @@ class Row:
 
 
 def problems(rows: Iterable[Row], expected_skipped: Iterable[str] = EXPECTED_SKIPPED) -> list[str]:
-    """Everything that keeps the run from counting as a success."""
+    """Return all problems of the run."""
     skipped = frozenset(expected_skipped)
     return [problem for row in rows for problem in row.problems(skipped)]
 
 
 def seconds(first: datetime | None, last: datetime | None) -> str:
-    """The time between two moments, or a dash; also where the later one is still that of the try before."""
+    """Return the time between two moments, or a dash; also a dash if the later one belongs to the previous try."""
     return f"{(last - first).total_seconds():.1f}" if first and last and first <= last else NOTHING
 
 
 def table(rows: Iterable[Row]) -> Table:
-    """The table that ends the demo."""
-    result = Table(title="Every task, and where it ran", title_justify="left", header_style="bold")
+    """Return the table at the end of the demo."""
+    result = Table(title="All tasks and their containers", title_justify="left", header_style="bold")
     result.add_column("task")
     result.add_column("state")
     result.add_column("try", justify="right")

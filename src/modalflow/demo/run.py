@@ -1,6 +1,6 @@
 """The demo as a story: start everything, run the example DAG, show it, prove where it ran.
 
-Owns the order of things, the time limit and what is printed. What it starts ends with it.
+Owns the order of steps, the time limit and the output. Everything it starts ends with it.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from modalflow.demo.report import EXPECTED_SKIPPED, STYLES, problems, table
 
 POLL: Final = 0.25
 LOG_LINES: Final = 12
-#: The task whose log is shown: the last to run, and a Bash command.
+#: The task of the printed log: the last to run, and a Bash command.
 SHOWN_TASK: Final = "send_report"
 
 Say = Callable[[str], None]
 
-#: Whose log tells why a task instance is stuck in a state.
+#: State of a task instance → the log with its cause.
 RESPONSIBLE: Final = {"deferred": "triggerer"}
 ENDED: Final = ("success", "failed", "upstream_failed", "skipped", "removed")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may ask of the demo."""
+    """The user's options of the demo."""
 
     keep: bool = False
     timeout: float = 300.0
@@ -49,7 +49,7 @@ class Options:
 
 
 def run(options: Options, console: Console) -> int:
-    """Run the demo; return 0 if every task succeeded and ran in a Modal container, else 1."""
+    """Run the demo. Return 0 if every task succeeded and ran in a Modal container, otherwise 1."""
     began = time.monotonic()
 
     def say(line: str) -> None:
@@ -78,10 +78,10 @@ def run(options: Options, console: Console) -> int:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, so that everything it started ends as well.
+    """Make SIGTERM and SIGHUP end the demo as Ctrl-C does, with all its processes.
 
-    The first one ends it. Later ones have no effect: `make` passes on the signal that it gets, so a second one often
-    follows, and would interrupt the removal of what the demo made.
+    The first one ends it. Later ones have no effect: `make` forwards its signal, so a second one often follows, and
+    would interrupt the cleanup.
     """
 
     def end(number: int, _frame: FrameType | None) -> NoReturn:
@@ -98,11 +98,11 @@ def ending_on_signals() -> Iterator[None]:
 
 
 def _ignore(_number: int, _frame: FrameType | None) -> None:
-    """Do nothing. (SIG_IGN would be inherited by every program that is started.)"""
+    """Do nothing. (Started programs would inherit SIG_IGN.)"""
 
 
 def trigger(stack: ModalStack) -> str:
-    """Make what the DAG asks for, and start a run of it with a logical date."""
+    """Create the DAG's requirements, and start a run with a logical date."""
     api = stack.airflow.api
     api.set_variable("modalflow_demo_greeting", "Good morning")
     api.set_connection("modalflow_demo_warehouse", "generic", host="warehouse.example.com")
@@ -112,9 +112,9 @@ def trigger(stack: ModalStack) -> str:
 
 
 def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
-    """Say what changes until the DAG run is over; StackError, naming what hangs, where that takes too long.
+    """Print changes until the DAG run is over. Raises StackError with the hanging part after the time limit.
 
-    Without a control plane it is over once Airflow has noticed that nothing runs any more.
+    Without a control plane, it is over when Airflow has noticed the end of all tasks.
     """
     seen: dict[str, tuple[str | None, int]] = {}
     while True:
@@ -139,7 +139,7 @@ def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
 
 
 def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
-    """Name the task instances that are not through, with the log that tells most about each state."""
+    """Return the unfinished task instances, with the most informative log for each state."""
     hanging = [instance for instance in instances if instance.state not in ENDED]
     lines = ["What hangs:"]
     lines += [f"  {instance.label}: {instance.state or 'waiting for others'}" for instance in hanging]
@@ -153,18 +153,18 @@ def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
 
 
 def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
-    """Print the table and a log; return what is wrong."""
+    """Print the table and a log. Return the problems."""
     rows = stack.rows(DEMO_DAG, run_id)
     console.print()
     console.print(table(rows))
     if troubles := stack.airflow.api.troubles(DEMO_DAG, run_id):
-        console.print("\n[bold]What Airflow says of tries that were cut short[/]")
+        console.print("\n[bold]Airflow's reasons for interrupted tries[/]")
         for trouble in troubles:
             console.print(f"  {trouble}", markup=False, highlight=False, soft_wrap=True)
     if stack.control_plane_is_gone:
         console.print("\nThe logs of the tasks were on one of its Volumes, and are gone with it.\n")
         left = ", ".join(row.instance.label for row in rows if row.problems(EXPECTED_SKIPPED))
-        return [f"the local control plane ended during the run; tasks that did not succeed: {left or 'none'}"]
+        return [f"the local control plane ended during the run; unsuccessful tasks: {left or 'none'}"]
     shown = [row.instance for row in rows if row.instance.state == "failed"]
     shown = shown or [row.instance for row in rows if row.instance.task_id == SHOWN_TASK]
     for instance in shown[:3]:
@@ -176,7 +176,7 @@ def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
 
 
 def log_tail(stack: ModalStack, instance: TaskInstance) -> list[str]:
-    """The last lines of a task's log."""
+    """Return the last lines of a task's log."""
     return stack.airflow.api.log(DEMO_DAG, instance.run_id, instance)[-LOG_LINES:]
 
 
@@ -200,7 +200,7 @@ def keep(stack: ModalStack, console: Console) -> None:
 
 
 def write_variables(path: Path, env: Mapping[str, str]) -> None:
-    """Write a shell script, for this user alone, after which `airflow` and `modalflow` work on the demo."""
+    """Write a shell script, only for this user, with the variables for `airflow` and `modalflow` on the demo."""
     lines = [
         f"export {name}={shlex.quote(env[name])}" for name in sorted(env) if name.startswith(("AIRFLOW_", "MODAL_"))
     ]

@@ -1,7 +1,6 @@
 """A real Airflow: its four processes on an embedded PostgreSQL, all private to one folder.
 
-Owns their configuration, start order and end. It does not know which executor it runs: that, and what the executor
-needs in the environment, is handed in.
+Owns their configuration, start order and end. It does not know the executor: the caller passes it with its environment.
 """
 
 from __future__ import annotations
@@ -27,13 +26,13 @@ from modalflow.emulator.state.scratch import Scratch
 
 LOCAL_EXECUTOR: Final = "LocalExecutor"
 BUNDLE: Final = "modalflow-demo"
-# How often a process that something killed is started again, before the stack gives up.
+# Restarts of a killed process before the stack gives up.
 RESTARTS: Final = 3
 POLL: Final = 0.05
-#: Seconds for Airflow's tables to be made, and for all its processes to be well: ten times what an idle machine takes.
+#: Seconds for the creation of Airflow's tables, and for the health of all its processes: ten times an idle machine's.
 START_TIMEOUT: Final = 240.0
 
-# What a demo would rather not wait for. The defaults are made for big installations that run for years.
+# Shorter waits for a demo. The defaults are for large, long-running installations.
 IMPATIENCE: Final[Mapping[str, str]] = {
     "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "2",
@@ -46,23 +45,21 @@ IMPATIENCE: Final[Mapping[str, str]] = {
 }
 
 
-#: Airflow's processes, each by itself as in production: name → arguments of the ``airflow`` command.
+#: Airflow's processes, each separate as in production: name → arguments of the ``airflow`` command.
 SEPARATE: Final[Mapping[str, Sequence[str]]] = {
     "api-server": ("api-server", "--workers", "1"),
     "scheduler": ("scheduler", "--skip-serve-logs"),
     "dag-processor": ("dag-processor",),
     "triggerer": ("triggerer",),
 }
-#: All of them started by Airflow's own command for trying it out.
-STANDALONE: Final[Mapping[str, Sequence[str]]] = {"standalone": ("standalone",)}
 
 
 class AirflowStack:
-    """A running Airflow; a context manager that leaves neither a process nor a file behind.
+    """A running Airflow; a context manager without leftover processes or files.
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
-    process and wins over what the stack itself sets. ``processes`` are its processes, SEPARATE or STANDALONE, each
-    started again ``restarts`` times when something killed it. ``say`` gets a line per step.
+    process and overrides the stack's own settings. ``processes`` are its processes, each
+    started again ``restarts`` times after a kill. ``say`` gets a line per step.
     """
 
     def __init__(
@@ -77,7 +74,7 @@ class AirflowStack:
     ) -> None:
         self._scratch = Scratch("modalflow-demo-")
         self.folder = self._scratch.path
-        # PostgreSQL may run as somebody else, who has to get to its own folder in here.
+        # PostgreSQL may run as another user, and must reach its own folder in here.
         self.folder.chmod(0o711)
         self.logs = self.folder / "logs"
         self.home = self.folder / "airflow"
@@ -97,17 +94,17 @@ class AirflowStack:
 
     @property
     def url(self) -> str:
-        """Where its UI and its REST API are."""
+        """The address of its UI and its REST API."""
         return f"http://127.0.0.1:{self.port}"
 
     @property
     def execution_api_url(self) -> str:
-        """Where a worker reports to."""
+        """The address for workers' reports."""
         return f"{self.url}/execution/"
 
     @property
     def metadata(self) -> Metadata:
-        """Its metadata database, for what the REST API does not tell."""
+        """Its metadata database, for facts outside of the REST API."""
         return Metadata(self._postgres.url)
 
     def prepare(self) -> None:
@@ -118,7 +115,7 @@ class AirflowStack:
         self._say(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
 
     def start(self) -> None:
-        """Start Airflow's processes and wait until all are well; StackError names the one that is not."""
+        """Start Airflow's processes and wait until all are healthy. StackError names an unhealthy one."""
         began = time.monotonic()
         for name, command in self._processes.items():
             program = self.programs[name] = self.program(name, *command)
@@ -128,7 +125,7 @@ class AirflowStack:
         self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
 
     def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
-        """Wait until the DAG can be run; StackError says why it cannot."""
+        """Wait until the DAG can run. StackError has the reason if it cannot."""
         deadline = time.monotonic() + timeout
         while not self.api.dag_is_known(dag_id):
             self.check()
@@ -140,7 +137,7 @@ class AirflowStack:
             time.sleep(POLL)
 
     def check(self) -> None:
-        """StackError if a process has ended; says so where one that something killed has been started again.
+        """Raise StackError if a process has ended. Report a killed and restarted one.
 
         To be called now and then while the stack is in use.
         """
@@ -149,12 +146,12 @@ class AirflowStack:
                 self._say(news)
 
     def reports(self, names: Iterable[str]) -> str:
-        """The tails of the logs of some processes; what has none of its own logs where all do."""
+        """Return the tails of some processes' logs; without its own log, the common one."""
         programs = {name: self.programs[name] for name in names if name in self.programs}
         return "\n".join(program.report() for program in (programs or self.programs).values())
 
     def stop(self) -> None:
-        """End every process and remove the folder, but for the logs where they are still wanted."""
+        """End every process and remove the folder, except logs still needed."""
         self.api.close()
         postgres = self.programs.pop("postgres", None)
         stop_all(list(self.programs.values()))
@@ -199,20 +196,20 @@ class AirflowStack:
             time.sleep(POLL)
 
     def _wait_until_healthy(self, deadline: float) -> None:
-        """The API server tells about all the others."""
+        """The API server reports on all others."""
         warm = False
         while unhealthy := self.api.unhealthy() if warm else ["api-server"]:
             self.check()
-            # Before all else, so that the others' start and this go on at once.
+            # First, so that the start of the others runs in parallel.
             warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
             time.sleep(POLL)
 
     def program(self, name: str, *command: str) -> Program:
-        """An ``airflow`` command of this Airflow's, not started, with a log of its own under that name."""
+        """Return an ``airflow`` command of this Airflow, not started, with its own log of this name."""
         log = self.logs / f"{name}.log"
-        # Ahead on the path: `airflow standalone` looks there for the command that it runs.
+        # First on the path: `airflow standalone` finds its command there.
         path = os.pathsep.join((str(Path(sys.executable).parent), self.env.get("PATH", os.defpath)))
         env = {**self.env, "PATH": path}
         return Program(name, (sys.executable, "-m", "airflow", *command), env, log, cwd=self.home)

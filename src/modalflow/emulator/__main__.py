@@ -1,7 +1,7 @@
 """``python -m modalflow.emulator``: a control plane in a process of its own.
 
-It prints one line of JSON when it is ready and ends on SIGTERM, SIGINT, or with its parent if told so. What its user
-has to mend (a state folder or a port that cannot be used) it says in one line on stderr, and ends with UNUSABLE.
+It prints one line of JSON when it is ready. It ends on SIGTERM, on SIGINT and, with --with-parent, with its parent. If
+the state folder or the port cannot be used, it prints one line on stderr and ends with the exit code UNUSABLE.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import signal
 import stat
 import sys
 
+from modalflow.emulator.control_plane.control_plane import ControlPlane, ListenError
 from modalflow.emulator.local import UNUSABLE
 from modalflow.emulator.options import Options
-from modalflow.emulator.server import ControlPlane, ListenError
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.journal import StateError
 
-#: Objects made until the garbage collector looks for cycles: each call makes hundreds, and few of them are in one.
+#: New objects before the garbage collector searches for cycles: each call makes hundreds, and few are part of one.
 GARBAGE_THRESHOLD = 20_000
 
-#: How often the parent is looked for.
+#: Seconds between two checks for the parent.
 PARENT_CHECK_SECONDS = 0.5
 
 
 async def serve(options: Options) -> None:
-    """Run a control plane until this process is told to end."""
+    """Run a control plane until a signal, or until the end of the parent."""
     loop = asyncio.get_running_loop()
     over = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -39,7 +39,7 @@ async def serve(options: Options) -> None:
     credentials = control_plane.parts.base.credentials
     try:
         await control_plane.start()
-        # What is here stays: the collector need not look at it each time.
+        # These objects stay: the collector can skip them.
         gc.freeze()
         gc.set_threshold(GARBAGE_THRESHOLD)
         ready = {
@@ -53,7 +53,7 @@ async def serve(options: Options) -> None:
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         if options.with_parent and stat.S_ISFIFO(os.fstat(0).st_mode):
-            # The parent holds the other end of this pipe and writes nothing: it can be read when the parent is gone.
+            # The parent holds the other end of this pipe and never writes: it becomes readable when the parent is gone.
             loop.add_reader(0, over.set)
         while not over.is_set():
             if options.with_parent and os.getppid() != parent:
@@ -79,7 +79,7 @@ def main() -> None:
     except OSError as error:
         if not disk_space.unwritable(error):
             raise
-        sys.stderr.write(f"the state folder cannot be used: {error}; make room there\n")
+        sys.stderr.write(f"the state folder cannot be used: {error}; free some space there\n")
         sys.exit(UNUSABLE)
 
 

@@ -1,8 +1,7 @@
-"""What the control plane calls now: the system's time, and a skew where a fault asks for one.
+"""The clock of the control plane: the time of the system, plus the skew of a fault.
 
-Owns the skew. Whatever is told to clients or compared with what they were told (timestamps, lifetimes) is taken from
-here; durations that the control plane measures for itself are time.monotonic's, which no skew touches. It is one per
-process, as the system's is.
+Owns the skew. Timestamps and lifetimes that clients see use this clock. Durations within the control plane use
+time.monotonic, without the skew. There is one clock for each process, as for the system.
 """
 
 from __future__ import annotations
@@ -23,6 +22,6 @@ def now_ns() -> int:
 
 
 def skew(seconds: float) -> None:
-    """Be off by so much from now on; 0 is the system's time again."""
+    """Set the skew; 0 means the time of the system."""
     global _skew
     _skew = seconds

@@ -1,7 +1,7 @@
-"""Local control planes that outlive the command which started them, each under a name of the user's.
+"""Named local control planes, which outlive the command that started them.
 
-Owns the records of them: one file per name, readable by its user alone because the token is in it. A record whose
-process is gone is stale, and whoever meets one removes it.
+Owns their records: one file for each name, readable by its user only because it holds the token. A record whose process
+is gone is stale, and is removed when it is found.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from urllib.parse import urlsplit
 
 from modalflow.emulator.local import STOP_SECONDS, Address, launch
 from modalflow.emulator.options import Options
+from modalflow.support import linux
 
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class DaemonError(RuntimeError):
-    """A named control plane cannot be started or found. Its text says what to do."""
+    """A named control plane cannot be started or found. The text says what to do."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +40,13 @@ class Daemon:
     address: Address
     started_at: float
     birth: str
-    """When its process began, as the system counts: tells it from a later process with the same id."""
+    """The start time of its process, as the system counts: a later process with the same id has another one."""
 
     def is_alive(self) -> bool:
         return bool(self.birth) and _birth(self.address.pid) == self.birth
 
     def answers(self) -> bool:
-        """Whether something listens at its address."""
+        """Return whether a process listens at its address."""
         where = urlsplit(self.address.url)
         try:
             with socket.create_connection((where.hostname, where.port), timeout=2.0):
@@ -63,18 +64,18 @@ def folder() -> Path:
 
 
 def start(name: str, options: Options) -> Daemon:
-    """Start a control plane under that name; DaemonError if one runs already, StartError if it does not get ready."""
+    """Start a control plane under that name; DaemonError if one runs already, StartError if it fails."""
     with _locked(name):
         running, _ = look_up(name)
         if running is not None:
             raise DaemonError(
-                f"A local control plane named {name!r} runs already at {running.address.url} (pid "
-                f"{running.address.pid}); stop it with `modalflow local stop{_option(name)}` or give another --name"
+                f"A local control plane named {name!r} is already running at {running.address.url} (pid "
+                f"{running.address.pid}); stop it with `modalflow local stop{_option(name)}` or choose another --name"
             )
         with log_path(name).open("w+b") as log:
             log_path(name).chmod(0o600)
             process, address = launch(dataclasses.replace(options, with_parent=False), log)
-        # The process is the system's from here on: nobody reads what it says, nobody waits for it.
+        # The process runs on its own from now on: its output is not read, and its end is not awaited.
         if process.stdout is not None:
             process.stdout.close()
         process.returncode = 0
@@ -84,9 +85,9 @@ def start(name: str, options: Options) -> Daemon:
 
 
 def look_up(name: str) -> tuple[Daemon | None, Daemon | None]:
-    """Return (the control plane of that name that runs, the record of one that died), either or both None.
+    """Return (the running control plane of that name, the record of a dead one), each None if there is none.
 
-    The record of a dead one is removed, so it is told once.
+    The record of a dead one is removed, so it is returned once.
     """
     daemon = _read(_path(name))
     if daemon is None or daemon.is_alive():
@@ -96,7 +97,7 @@ def look_up(name: str) -> tuple[Daemon | None, Daemon | None]:
 
 
 def stop(daemon: Daemon) -> bool:
-    """End a control plane and wait until it ended; return whether it went by itself rather than being killed."""
+    """End a control plane and wait for its end; return False if it had to be killed."""
     ended = _end(daemon, signal.SIGTERM, STOP_SECONDS)
     if not ended:
         _end(daemon, signal.SIGKILL, STOP_SECONDS)
@@ -105,12 +106,12 @@ def stop(daemon: Daemon) -> bool:
 
 
 def names() -> list[str]:
-    """Return the names that have a record, whether or not their control plane still runs."""
+    """Return the names with a record, also those of dead control planes."""
     return sorted(path.stem for path in folder().glob("*.json"))
 
 
 def log_path(name: str) -> Path:
-    """Return the file that a control plane of that name writes its log to."""
+    """Return the log file of the control plane of that name."""
     return _path(name).with_suffix(".log")
 
 
@@ -142,8 +143,8 @@ def _write(daemon: Daemon) -> None:
 
 def _read(path: Path) -> Daemon | None:
     try:
-        said = json.loads(path.read_text())
-        return Daemon(**{**said, "address": Address(**said["address"])})
+        body = json.loads(path.read_text())
+        return Daemon(**{**body, "address": Address(**body["address"])})
     except FileNotFoundError:
         return None
     except (ValueError, TypeError, KeyError) as error:
@@ -163,14 +164,11 @@ def _end(daemon: Daemon, how: signal.Signals, seconds: float) -> bool:
 
 
 def _birth(pid: int) -> str:
-    """Return when a process began, "" if there is none or only what is left of one that ended."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return "" if Path("/proc/self/stat").exists() else _birth_without_proc(pid)
-    # The name, in parentheses, may hold anything; the fields after it are the state, …, and, as the 20th, the time.
-    after_name = status.rpartition(")")[2].split()
-    return "" if after_name[0] == "Z" else after_name[19]
+    """Return the start time of a process, "" if there is none or only a zombie."""
+    process = linux.read(pid)
+    if process is None:
+        return "" if linux.read("self") is not None else _birth_without_proc(pid)
+    return "" if process.is_zombie else str(process.started)
 
 
 def _birth_without_proc(pid: int) -> str:

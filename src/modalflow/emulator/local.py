@@ -1,7 +1,7 @@
-"""Starting a local control plane as a process of its own, and what a client needs to talk to it.
+"""A local control plane in a process of its own, and the settings of its clients.
 
-Owns the process: start, ready line, environment variables, end. What the SDK of this process makes of it is sdk.py's;
-control planes that outlive the program which started them are daemon.py's.
+Owns the process: its start, ready line, environment variables and end. sdk.py makes it the default of the SDK in this
+process; daemon.py has control planes that outlive the program that started them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from modalflow.emulator import sdk
-from modalflow.emulator.faults.control import FaultControl
+from modalflow.emulator.faults.fault_control import FaultControl
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options
 from modalflow.emulator.services.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state import scratch
@@ -30,7 +30,7 @@ START_SECONDS = 30.0
 STOP_SECONDS = 20.0
 STDERR_TAIL = 4_000
 
-#: The exit code of a control plane whose last words are for its user as they are. (EX_CONFIG of sysexits.h.)
+#: The exit code of a control plane whose last line on stderr is meant for the user. (EX_CONFIG of sysexits.h.)
 UNUSABLE = 78
 
 _OAUTH_VARIABLES = (
@@ -42,12 +42,12 @@ _OAUTH_VARIABLES = (
 
 
 class StartError(RuntimeError):
-    """A control plane did not get ready. Its text holds what it wrote on stderr."""
+    """A control plane did not become ready. The text holds its output on stderr."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where a control plane is and how to be let in: what it prints when it is ready."""
+    """The address and the token of a control plane, as it prints them when it is ready."""
 
     url: str
     token_id: str
@@ -55,15 +55,15 @@ class Address:
     pid: int
     state_dir: str
     control_url: str = ""
-    """Where faults are added, listed and cleared; empty for a control plane of a version without."""
+    """The address of the control endpoint; empty for a control plane of an older version."""
 
     @classmethod
     def parse(cls, line: str) -> Address:
-        """Read the ready line. What it holds beyond an address is left alone; ValueError if that is missing."""
+        """Read the ready line and ignore unknown fields; ValueError for a missing field."""
         try:
-            said = json.loads(line)
-            needed = [f.name for f in dataclasses.fields(cls) if f.name in said or f.default is dataclasses.MISSING]
-            return cls(**{name: said[name] for name in needed})
+            body = json.loads(line)
+            needed = [f.name for f in dataclasses.fields(cls) if f.name in body or f.default is dataclasses.MISSING]
+            return cls(**{name: body[name] for name in needed})
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(
                 f"expected a JSON object with url, token_id, token_secret, pid, state_dir: {line!r}"
@@ -71,13 +71,13 @@ class Address:
 
     @property
     def faults(self) -> FaultControl:
-        """What this control plane does wrong on purpose, to be changed while it runs."""
+        """The faults of this control plane, which you can change while it runs."""
         return FaultControl(self.control_url, self.token_id, self.token_secret)
 
     def variables(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Return the environment variables with which Modal's SDK and CLI talk to this control plane and to no other.
+        """Return the environment variables with which Modal's SDK and CLI talk to this control plane only.
 
-        They also blank out what the user's own ~/.modal.toml, profile or ``environ`` (os.environ if not given) say.
+        They also hide the settings of the user's ~/.modal.toml, profile and ``environ`` (default: os.environ).
         """
         environ = os.environ if environ is None else environ
         return {
@@ -94,12 +94,12 @@ class Address:
 
 
 def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes], Address]:
-    """Start a control plane and wait until it is ready; StartError, with nothing left running, if it does not get so.
+    """Start a control plane and wait until it is ready; StartError, with nothing left running, if it fails.
 
-    The process has a session of its own, so that a Ctrl-C in the terminal reaches what the user runs, not the control
-    plane underneath it.
+    The process has a session of its own, so that a Ctrl-C in the terminal reaches the user's program and not the
+    control plane.
     """
-    # -P: a file of the user's working directory must not be imported in place of a module of that name.
+    # -P: a file in the user's working directory must not replace a module of the same name.
     command = [sys.executable, "-P", "-m", "modalflow.emulator", *options.to_argv()]
     process = subprocess.Popen(
         command,
@@ -119,11 +119,11 @@ def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes]
         if ended == UNUSABLE:
             raise StartError(_tail(stderr).rpartition("\n")[2]) from error
         how = f"it ended with exit code {ended}" if ended is not None else str(error)
-        raise StartError(f"The local control plane did not get ready: {how}. It wrote:\n{_tail(stderr)}") from error
+        raise StartError(f"The local control plane did not become ready: {how}. It wrote:\n{_tail(stderr)}") from error
 
 
 def end(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None:
-    """Ask the process to end, wait for it, make it end if it does not."""
+    """Ask the process to end and wait; kill it if it does not end in time."""
     process.terminate()
     try:
         process.wait(seconds)
@@ -138,15 +138,14 @@ def end(process: subprocess.Popen[bytes], seconds: float = STOP_SECONDS) -> None
 class LocalModal:
     """A control plane for as long as a ``with`` block, or from ``start`` to ``stop``; it ends with this process too.
 
-    Meanwhile it is what Modal's SDK talks to, in this process and in those that it starts, and calls to any other
-    server are refused with a WrongServerError: a real account is out of reach. Before and after it the SDK talks to
-    what is configured.
+    Meanwhile Modal's SDK talks to it, in this process and its children, and refuses calls to any other server with a
+    WrongServerError: a real account cannot be reached. Before and after it, the SDK talks to the configured server.
 
         with LocalModal(max_containers=4):
             modal.Dict.from_name("d", create_if_missing=True)["key"] = "value"
 
-    Takes the options of ``modalflow local start`` as keywords, or ready-made as ``Options``. They nest: the innermost
-    one holds. ``as_default=False`` leaves this process alone, for a control plane that is meant for others:
+    Pass the options of ``modalflow local start`` as keywords, or as ``Options``. You can nest LocalModals: the
+    innermost one counts. ``as_default=False`` does not change this process, for a control plane that only others use:
 
         with LocalModal(as_default=False) as local:
             subprocess.run(["modal", "deploy", "app.py"], env={**os.environ, **local.env})
@@ -159,17 +158,19 @@ class LocalModal:
         self._process: subprocess.Popen[bytes] | None = None
         self._address: Address | None = None
         self._stderr: IO[bytes] | None = None
-        self._default: sdk.Default | None = None
+        self._default: sdk.DefaultServer | None = None
         self._owner = 0
 
     def __repr__(self) -> str:
         return f"<LocalModal {self._address.url if self._address else 'stopped'}>"
 
     def start(self) -> LocalModal:
-        """Start the control plane and wait until it is ready; StartError if that fails, RuntimeError if a LocalModal of
-        another thread is the SDK's default."""
+        """Start the control plane and wait until it is ready; StartError if it fails.
+
+        RuntimeError if a LocalModal of another thread is the SDK's default.
+        """
         if self._process is not None:
-            raise RuntimeError(f"{self!r} is running already; stop() it before another start()")
+            raise RuntimeError(f"{self!r} is already running; call stop() before you start it again")
         if self._as_default:
             sdk.check()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
@@ -187,12 +188,12 @@ class LocalModal:
     def stop(self) -> None:
         """End the control plane and its containers, and wait until they have ended. Repeating it is harmless.
 
-        In a forked child it only forgets the control plane, which is its parent's.
+        In a forked child it does not end the control plane, which belongs to the parent.
         """
         default, self._default = self._default, None
         try:
             if self._address is not None:
-                # At a port of the user's own the next one may be the same: clients wait for it, as for Modal.
+                # At a port that the user chose, the control plane may come back: clients wait for it, as for Modal.
                 sdk.ended(self.url, for_good=not self.options.port)
             if default is not None:
                 sdk.leave(default)
@@ -203,7 +204,7 @@ class LocalModal:
         if self._process is not None and self._owner == os.getpid():
             end(self._process)
             if self.options.state_dir is None:
-                # Its own business, unless something killed it.
+                # The control plane removes it itself, unless it was killed.
                 scratch.remove(Path(self.address.state_dir))
         if self._stderr is not None:
             self._stderr.close()
@@ -220,17 +221,17 @@ class LocalModal:
     @property
     def address(self) -> Address:
         if self._address is None:
-            raise RuntimeError("the local control plane is not running; start() it, or use it in a with block")
+            raise RuntimeError("the local control plane is not running; call start(), or use it in a with block")
         return self._address
 
     @property
     def url(self) -> str:
-        """Where the control plane is, e.g. ``http://127.0.0.1:40123``."""
+        """The address of the control plane, e.g. ``http://127.0.0.1:40123``."""
         return self.address.url
 
     @property
     def env(self) -> dict[str, str]:
-        """The environment variables that a client needs; see Address.variables."""
+        """The environment variables for clients; see Address.variables."""
         return self.address.variables()
 
     @property
@@ -239,28 +240,28 @@ class LocalModal:
 
     @property
     def faults(self) -> FaultControl:
-        """What the control plane does wrong on purpose: ``add``, ``list``, ``clear``, and ``now`` for once."""
+        """The faults of the control plane: ``add``, ``list``, ``clear``, and ``now`` for a single fault."""
         return self.address.faults
 
     def stderr(self) -> str:
-        """Return the end of what the control plane wrote on stderr so far."""
+        """Return the end of the control plane's output on stderr."""
         return _tail(self._stderr) if self._stderr is not None else ""
 
 
 def _first_line(process: subprocess.Popen[bytes], deadline: float) -> str:
-    """Read the ready line; TimeoutError if it does not come in time, what came if the process ends before it."""
+    """Read the ready line; TimeoutError if it does not come in time. Return what came if the process ends before."""
     assert process.stdout is not None
-    descriptor, said = process.stdout.fileno(), b""
-    while b"\n" not in said:
+    descriptor, body = process.stdout.fileno(), b""
+    while b"\n" not in body:
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([descriptor], [], [], left)[0]:
-            raise TimeoutError(f"it said nothing for {START_SECONDS:g} seconds")
+            raise TimeoutError(f"it wrote nothing for {START_SECONDS:g} seconds")
         part = os.read(descriptor, 65536)
         if not part:
             process.wait(STOP_SECONDS)
             break
-        said += part
-    return said.decode(errors="replace").partition("\n")[0]
+        body += part
+    return body.decode(errors="replace").partition("\n")[0]
 
 
 def _without_tokens(environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""How a local control plane is set up: one table of options, read by the command line, by LocalModal and by the server.
+"""The options of a local control plane: one table for the command line, LocalModal and the server.
 
-Owns the table and its way to and from a command line. Secrets never stand in a command line (any user of the machine
-can read those): they travel in the environment.
+Owns the table and its conversion to and from a command line. Secrets are passed in the environment: any user of the
+machine can read command lines.
 """
 
 from __future__ import annotations
@@ -29,44 +29,44 @@ def _option(default: Any, help: str, **extra: Any) -> Any:
 class Options:
     """The settings of one local control plane.
 
-    ``host`` is a loopback address: what runs here is not hardened for a network. ``port`` 0 lets the system choose.
-    Without ``state_dir`` everything lives in a temporary folder that goes with the control plane. A token that is not
-    given is the one that the state folder keeps, or a random one.
+    ``host`` is a loopback address: the control plane is not hardened for a network. ``port`` 0 lets the system choose.
+    Without ``state_dir``, the state is in a temporary folder that is removed at the end. Without a token, it is the one
+    of the state folder, or a random one.
     """
 
     host: str = _option("127.0.0.1", "Loopback address to listen on.")
     port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
     state_dir: Path | None = _option(  # noqa: RUF009
         None,
-        "Folder that keeps all of the state over restarts (Secrets in the clear) and the token; else nothing is kept.",
+        "Folder for the state and the token, kept over restarts (Secrets unencrypted). Default: nothing is kept.",
         type=Path,
     )
     max_containers: int = _option(32, "Most containers that run at once, over all functions.")
-    cpus: float | None = _option(None, "Cores that containers may ask for; else the machine's.", type=float)
-    memory: int | None = _option(None, "MiB of memory that containers may ask for; else the machine's.", type=int)
+    cpus: float | None = _option(None, "Cores that containers may request. Default: the machine's.", type=float)
+    memory: int | None = _option(None, "MiB of memory that containers may request. Default: the machine's.", type=int)
     gpus: Sequence[str] | Mapping[str, int] = _option(
         (),
-        "GPUs that containers may ask for, e.g. H100=2; repeatable. Without any, all run without.",
+        "GPUs that containers may request, e.g. H100=2; repeatable. Default: none, and all run without.",
         flag="--gpu",
         many=True,
     )
-    scaledown_window: float = _option(60.0, "Seconds an idle container is kept where its function does not say.")
-    fork_server: bool = _option(True, "Fork containers from one process; else each is an interpreter of its own.")
-    rate_limits: bool = _option(False, "Refuse inputs that come faster than on Modal: 200 a second, 1500 spawned.")
+    scaledown_window: float = _option(60.0, "Seconds to keep an idle container, if its function does not set them.")
+    fork_server: bool = _option(True, "Fork containers from one process instead of starting an interpreter for each.")
+    rate_limits: bool = _option(False, "Refuse inputs above Modal's rates: 200 a second, 1500 spawned.")
     buckets: Sequence[str] = _option(
         (),
-        "A folder that a cloud bucket is, NAME=FOLDER. Repeatable; else one in the state.",
+        "Folder for a cloud bucket, NAME=FOLDER; repeatable. Default: one in the state folder.",
         flag="--bucket",
         many=True,
     )
-    log_level: str = _option("warning", "How much the control plane reports on stderr.", choices=LOG_LEVELS)
+    log_level: str = _option("warning", "Log level on stderr.", choices=LOG_LEVELS)
     latency: str | None = _option(
-        None, "How much later a client's calls are answered, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
+        None, "Delay of answers to clients, e.g. 80ms, 80ms±20ms or normal(80ms,20ms).", type=str
     )
     faults: Sequence[str] = _option(
-        (), "What goes wrong on purpose, e.g. 'FunctionMap:unavailable,p=0.1'. Repeatable.", flag="--fault", many=True
+        (), "Fault to inject, e.g. 'FunctionMap:unavailable,p=0.1'. Repeatable.", flag="--fault", many=True
     )
-    fault_seed: int = _option(0, "The same seed gives the same faults.")
+    fault_seed: int = _option(0, "Seed of the faults. The same seed gives the same faults.")
     with_parent: bool = _option(False, "End when the process that started the control plane ends.", internal=True)
     token_id: str | None = field(default=None, metadata={"secret": TOKEN_ID_VARIABLE})
     token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})
@@ -97,10 +97,10 @@ class Options:
         if self.latency is not None or self.faults:
             _check_faults(self.latency, self.faults)
         if self.token_id == "" or self.token_secret == "":
-            raise ValueError("token_id and token_secret must not be empty; leave them out to get random ones")
+            raise ValueError("token_id and token_secret must not be empty; omit them to get random ones")
 
     def capacity(self) -> Capacity:
-        """Return what containers may have."""
+        """Return the resources for containers."""
         return Capacity(
             cores=self.cpus or machine_cores(),
             memory_mib=self.memory or machine_memory_mib(),
@@ -110,11 +110,11 @@ class Options:
 
     @property
     def fault_rules(self) -> tuple[str, ...]:
-        """The specifications of all faults, latency being one: a client's way to Modal is longer than a container's."""
+        """The specifications of all faults, with the latency of clients: containers are closer to Modal."""
         return (*((f"*:delay={self.latency},for=clients",) if self.latency else ()), *self.faults)
 
     def to_argv(self) -> list[str]:
-        """Return the command line that ``from_argv`` reads back, defaults and secrets left out."""
+        """Return a command line for ``from_argv``, without defaults and secrets."""
         argv: list[str] = []
         for option in table():
             value = getattr(self, option.name)
@@ -123,18 +123,18 @@ class Options:
             if option.is_flag:
                 argv.append(option.flag if value else option.off_flag)
             else:
-                # With `=`, because a value may begin with a dash.
+                # With `=`, because a value may start with a dash.
                 argv += [f"{option.flag}={each}" for each in (value if option.many else (value,))]
         return argv
 
     def to_environ(self) -> dict[str, str]:
-        """Return the environment variables that carry what must not stand in a command line."""
+        """Return the environment variables with the secrets."""
         carried = {TOKEN_ID_VARIABLE: self.token_id, TOKEN_SECRET_VARIABLE: self.token_secret}
         return {variable: value for variable, value in carried.items() if value is not None}
 
     @classmethod
     def from_argv(cls, argv: Sequence[str], environ: Mapping[str, str] | None = None) -> Options:
-        """Read a command line; end the process with a usage message where it is wrong."""
+        """Read a command line; end the process with a usage message if it is wrong."""
         environ = os.environ if environ is None else environ
         parser = argparse.ArgumentParser("modalflow.emulator", description="Modal's control plane on this machine.")
         for option in table():
@@ -165,16 +165,16 @@ class Options:
 
 
 def _check_buckets(buckets: Sequence[str]) -> None:
-    # Imported here for the sake of programs that start control planes: most have no buckets.
+    # Imported here, because most programs that start control planes use no buckets.
     from modalflow.emulator.services.cloud_buckets import parse
 
     parse(buckets)
 
 
 def _check_faults(latency: str | None, specs: Sequence[str]) -> None:
-    # Only who wants faults pays for importing them.
-    from modalflow.emulator.faults.spec import parse
-    from modalflow.emulator.faults.values import DELAY
+    # Imported here, because most programs use no faults.
+    from modalflow.emulator.faults.spec.fault_spec import parse
+    from modalflow.emulator.faults.spec.values import DELAY
 
     if latency is not None:
         try:
@@ -187,7 +187,7 @@ def _check_faults(latency: str | None, specs: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Option:
-    """One row of the table: what a command line needs to know of a field of Options."""
+    """One row of the table: a field of Options as an option of a command line."""
 
     name: str
     default: Any
@@ -196,13 +196,13 @@ class Option:
     choices: tuple[str, ...] | None
     flag: str
     many: bool
-    """Whether it may be given more than once; its value is a tuple."""
+    """Whether you can give it more than once; its value is a tuple."""
     internal: bool
-    """Whether it is for the programs that start control planes, not for people."""
+    """Whether it is for programs that start control planes, and not for users."""
 
     @property
     def off_flag(self) -> str:
-        """What switches a flag off."""
+        """The option that switches a flag off."""
         return "--no-" + self.flag.removeprefix("--")
 
     @property
@@ -211,7 +211,7 @@ class Option:
 
 
 def table() -> tuple[Option, ...]:
-    """Return every option that may stand in a command line, in the order of the class."""
+    """Return every option of the command line, in the order of the class."""
     return tuple(
         Option(
             name=f.name,

@@ -2,7 +2,7 @@
 
 Not loaded automatically. Write ``pytest_plugins = ["modalflow.emulator.pytest"]`` in a conftest.py, or pass
 ``-p modalflow.emulator.pytest``. An entry point would load it into every pytest run of an environment that has
-modalflow, Airflow's among them, most of which have nothing to do with Modal.
+modalflow, Airflow's among them, and most of those have nothing to do with Modal.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _SCOPES = ("function", "class", "module", "package", "session")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option for how many tests share one control plane."""
+    """Add the option that sets how long one control plane lives."""
     parser.addini(
         _INI,
         "How long one local control plane lives: function (the default), class, module, package or session.",
@@ -31,7 +31,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Refuse a scope that does not exist before anything is collected."""
+    """Refuse an unknown scope before the collection."""
     scope = str(config.getini(_INI))
     if scope not in _SCOPES:
         raise pytest.UsageError(f"{_INI} is {scope!r}; expected one of {', '.join(_SCOPES)}")
@@ -43,7 +43,7 @@ def _scope(fixture_name: str, config: pytest.Config) -> _Scope:
 
 @pytest.fixture(scope="session")
 def local_modal_options() -> dict[str, Any]:
-    """Return the options of the control plane that ``local_modal`` starts: override it with a fixture of your own.
+    """Return the options for the control plane of ``local_modal``: override this fixture with your own.
 
     Keywords of LocalModal, such as ``{"max_containers": 4}``; see ``modalflow local start --help``.
     """
@@ -52,9 +52,9 @@ def local_modal_options() -> dict[str, Any]:
 
 @pytest.fixture(scope=_scope)
 def local_modal(local_modal_options: dict[str, Any]) -> Iterator[LocalModal]:
-    """A local control plane that Modal's SDK talks to while the test runs; no other server can be reached.
+    """Provide a local control plane that Modal's SDK talks to during the test; no other server can be reached.
 
-    Each test has a new, empty one, unless ``local_modal_scope`` says otherwise in pytest's configuration.
+    Each test gets a new, empty one, unless you set ``local_modal_scope`` in pytest's configuration.
     """
     with LocalModal(**local_modal_options) as running:
         yield running

@@ -1,13 +1,13 @@
-"""Modal's SDK in the process that starts a LocalModal: which server it talks to by default.
+"""The default server of Modal's SDK in the process that starts a LocalModal.
 
-The SDK keeps one default client for each process, made at its first use from the environment and ~/.modal.toml. So a
-new server alone changes nothing for a process that has used Modal before: its calls go on to the user's account. This
-module switches the default and back. Meanwhile it refuses calls that would go to any other server: tests must not reach
-a real account, whatever their handles are of.
+The SDK keeps one default client for each process, made at the first use from the environment and ~/.modal.toml. A new
+server alone changes nothing for a process that has used Modal before: its calls would still reach the user's account.
+This module switches the default server, and back. Meanwhile it refuses calls to any other server: tests must not reach
+a real account, whichever handles they use.
 
-Part of the client's side of a LocalModal, as its variables are; the control plane itself never comes here. It imports
-nothing of the SDK: it acts on one that this process has imported, and a later import reads the variables. Importing it
-makes forked children of the process safe; see forks.
+It is on the client's side of a LocalModal; the control plane itself does not use it. It does not import the SDK: it
+changes an SDK that this process has imported, and a later import reads the variables. Importing this module makes
+forked children of the process safe; see forks.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.support import forks as forks
+from modalflow.support import replaced_in_sdk as rows
+from modalflow.support.replaced import assign
 
-#: Seconds for an exchange on the SDK's event loop, where nothing waits for a network.
+#: Seconds for a switch on the SDK's event loop, which waits for no network.
 EXCHANGE_SECONDS = 30.0
 
 
 class WrongServerError(RuntimeError):
-    """A call through a handle or client of another server than those that run in this process."""
+    """A call through a handle or client of a server that does not run in this process."""
 
 
 @dataclass(eq=False)
-class Default:
-    """What a server is to the SDK: variables, configuration, default client. ``url`` is empty for what was before."""
+class DefaultServer:
+    """A default server of the SDK: variables, configuration, client. ``url`` is empty for the one of the user."""
 
     url: str = ""
     variables: Mapping[str, str | None] = field(default_factory=dict, repr=False)
-    """Variables to set; None for one that is not to be there."""
+    """Variables to set; None removes one."""
     thread: threading.Thread = field(default_factory=threading.current_thread)
     config: dict[str, Any] | None = field(default=None, repr=False)
     """Attributes of modal.config; None if it must read the user's file."""
@@ -47,16 +49,16 @@ class Default:
 
 
 _lock = threading.RLock()
-_before = Default()
-_stack: list[Default] = []
-"""The defaults of the running LocalModals; the last one holds."""
+_before = DefaultServer()
+_stack: list[DefaultServer] = []
+"""The defaults of the running LocalModals; the last one counts."""
 _running: set[str] = set()
-"""URLs of all LocalModals of this process, defaults or not."""
-_ended: dict[str, Default] = {}
-"""Of those that have ended: URL → what was before them."""
+"""The URLs of all LocalModals of this process, also those that are not the default."""
+_ended: dict[str, DefaultServer] = {}
+"""The LocalModals that have ended: URL → the default before them."""
 
 
-# --- what LocalModal calls ---
+# --- the functions for LocalModal ---
 
 
 def check() -> None:
@@ -65,39 +67,39 @@ def check() -> None:
         raise RuntimeError(
             f"The LocalModal at {_stack[-1].url} is the SDK's default server, started by thread {owner.name!r}. The "
             "SDK has one default for the whole process: stop that one first, or start this one as "
-            "LocalModal(as_default=False) and use it from a process that gets its `env`."
+            "LocalModal(as_default=False) and use it from a process with its `env`."
         )
 
 
 def started(url: str) -> None:
-    """Note a server of this process, to which explicit clients may talk."""
+    """Note a server of this process: explicit clients may use it."""
     with _lock:
         _running.add(url)
         _ended.pop(url, None)
 
 
 def ended(url: str, *, for_good: bool) -> None:
-    """Note the end of a server. If it does not come back at that address, handles of it say so when they are used."""
+    """Note the end of a server. If it ended ``for_good``, calls through its handles fail with that reason."""
     with _lock:
         _running.discard(url)
         if for_good:
             _ended[url] = _before
 
 
-def enter(url: str, variables: Mapping[str, str]) -> Default:
-    """Make a server the SDK's default, in this process and in those that it starts; RuntimeError as ``check``."""
+def enter(url: str, variables: Mapping[str, str]) -> DefaultServer:
+    """Make a server the SDK's default, in this process and its children; RuntimeError as ``check``."""
     with _lock:
         check()
         if not _stack:
             _remember(variables)
-        mine = Default(url, dict(variables), config=_blank_config())
+        mine = DefaultServer(url, dict(variables), config=_blank_config())
         _exchange(_stack[-1] if _stack else _before, mine)
         _stack.append(mine)
         return mine
 
 
-def leave(mine: Default) -> None:
-    """Take a default back: the one before it holds again, if it was the last one."""
+def leave(mine: DefaultServer) -> None:
+    """Remove a default server; if it was the last one, the one before it counts again."""
     with _lock:
         was_last = _stack[-1] is mine
         _stack.remove(mine)
@@ -110,27 +112,27 @@ def leave(mine: Default) -> None:
 
 
 def _remember(variables: Mapping[str, str]) -> None:
-    """Note what holds without any LocalModal."""
+    """Note the settings without any LocalModal."""
     global _before
     dead = _ended.get(os.environ.get("MODAL_SERVER_URL", "").rstrip("/"))
-    # Something else, such as pytest's monkeypatch, may have put back the variables of a server that has ended.
+    # For example, pytest's monkeypatch may have restored the variables of a server that has ended.
     old = dead.variables if dead else {}
-    _before = Default(variables={name: old.get(name) if dead else os.environ.get(name) for name in variables})
+    _before = DefaultServer(variables={name: old.get(name) if dead else os.environ.get(name) for name in variables})
     module = _loaded("modal.config")
-    _before.config = {name: getattr(module, name) for name in _CONFIG} if module else None
+    _before.config = {row.attribute: getattr(module, row.attribute) for row in _CONFIG} if module else None
 
 
-#: What modal.config reads when it is imported.
-_CONFIG = ("user_config_path", "_user_config", "_profile")
+#: The variables that modal.config sets when it is imported.
+_CONFIG = (rows.CONFIG_PATH, rows.USER_CONFIG, rows.PROFILE)
 
 
 def _blank_config() -> dict[str, Any]:
-    """Return what modal.config reads with the variables of a LocalModal: no profile of the user's counts."""
+    """Return the variables of modal.config for a LocalModal: profiles of the user do not count."""
     return {"user_config_path": os.devnull, "_user_config": {}, "_profile": "default"}
 
 
-def _apply(new: Default) -> None:
-    """Set the variables, and what the SDK has read of such when it was imported."""
+def _apply(new: DefaultServer) -> None:
+    """Set the environment variables, and the configuration that an imported SDK has read."""
     for name, value in {**_before.variables, **new.variables}.items():
         if value is None:
             os.environ.pop(name, None)
@@ -140,20 +142,21 @@ def _apply(new: Default) -> None:
     if module is None:
         return
     if new.config is not None:
-        for name, value in new.config.items():
-            setattr(module, name, value)
+        for row in _CONFIG:
+            assign(row, module, new.config[row.attribute])
         return
-    # The SDK was imported while a LocalModal was the default: now it reads what it would have read without.
-    module.user_config_path = os.environ.get("MODAL_CONFIG_PATH") or str(Path("~/.modal.toml").expanduser())
-    module._user_config = module._read_user_config()
-    module._profile = os.environ.get("MODAL_PROFILE") or module._config_active_profile()
+    # The SDK was imported while a LocalModal was the default: read the configuration of the user now.
+    config_path = os.environ.get("MODAL_CONFIG_PATH") or str(Path("~/.modal.toml").expanduser())
+    assign(rows.CONFIG_PATH, module, config_path)
+    assign(rows.USER_CONFIG, module, module._read_user_config())
+    assign(rows.PROFILE, module, os.environ.get("MODAL_PROFILE") or module._config_active_profile())
 
 
 # --- the SDK's default client ---
 
 
-def _exchange(old: Default, new: Default) -> None:
-    """Put a default in another's place, while nothing makes a default client of the old variables."""
+def _exchange(old: DefaultServer, new: DefaultServer) -> None:
+    """Replace a default server, while nothing makes a default client from the old variables."""
     if _loaded("modal.client") is None:
         _apply(new)
         return
@@ -167,20 +170,21 @@ def _exchange(old: Default, new: Default) -> None:
         _exchange_now(old, new)
 
 
-def _exchange_now(old: Default, new: Default) -> None:
+def _exchange_now(old: DefaultServer, new: DefaultServer) -> None:
     client_class = _client_class()
-    old.client, client_class._client_from_env = client_class._client_from_env, new.client
+    old.client = client_class._client_from_env
+    assign(rows.DEFAULT_CLIENT, client_class, new.client)
     getattr(_loaded("modal._environments"), "ENVIRONMENT_CACHE", {}).clear()
     _apply(new)
     if old.client is not None:
-        _let_go_of(old.client)
+        _dehydrate_handles(old.client)
 
 
-def _let_go_of(client: Any) -> None:
-    """Let handles that were looked up by the default client be looked up anew, by the one that is the default then.
+def _dehydrate_handles(client: Any) -> None:
+    """Make handles of the default client look up their objects again, with the new default client.
 
-    As with a handle that was never used: a Dict that a module names is one in each server. What has no name (a running
-    app's functions, an object by its id) stays what it is, and a call through it is refused.
+    A Dict that a module names is another object in each server. Handles without a name (functions of a running app, an
+    object by its id) stay as they are, and calls through them are refused.
     """
     handles = getattr(_loaded("modal._object"), "_Object", None)
     if handles is None:
@@ -189,31 +193,31 @@ def _let_go_of(client: Any) -> None:
         if issubclass(type(found), handles):
             state = vars(found)
             if state.get("_client") is client and state.get("_hydrate_lazily"):
-                # Its client stays, for a call that another thread makes through it at this moment.
-                found._is_hydrated = False
+                # Its client stays, for a call that another thread may make at this moment.
+                assign(rows.IS_HYDRATED, found, False)
 
 
 def _release(client: Any) -> None:
-    """Close the connections of a default client whose server ends. It is not closed: its handles say why they end."""
+    """Close the connections of a default client, but not the client: calls through its handles name the reason."""
     if client is None:
         return
 
     async def release() -> None:
         if (unregister := getattr(client, "_shutdown_unregister", None)) is not None:
             unregister()
-            client._shutdown_unregister = None
-        # Before modal 1.6 there is no other way than to close it.
+            assign(rows.CLIENT_UNREGISTER, client, None)
+        # Before modal 1.6 the client can only be closed.
         await (client._release_connections() if hasattr(client, "_release_connections") else client._close())
-        client._closed = False
+        assign(rows.CLIENT_CLOSED, client, False)
 
     held = _client_class()._client_from_env
     _on_loop_of_sdk(release)
-    # Either way of releasing a client also takes the default away.
-    _client_class()._client_from_env = held
+    # Both ways also remove the default client.
+    assign(rows.DEFAULT_CLIENT, _client_class(), held)
 
 
 def _on_loop_of_sdk(make: Callable[[], Coroutine[Any, Any, None]]) -> bool:
-    """Run a coroutine where the SDK's clients live; False, without having run it, if nothing runs there."""
+    """Run a coroutine on the SDK's event loop; return False, without running it, if the loop does not run."""
     loop = getattr(_loaded("modal._utils.async_utils").synchronizer, "_loop", None)
     if loop is None or not loop.is_running():
         return False
@@ -221,7 +225,7 @@ def _on_loop_of_sdk(make: Callable[[], Coroutine[Any, Any, None]]) -> bool:
     try:
         running.result(EXCHANGE_SECONDS)
     except TimeoutError:
-        # It must not happen later: the caller goes on without it.
+        # It must not run later: the caller continues without it.
         running.cancel()
         raise TimeoutError(f"Modal's SDK was busy making a client for {EXCHANGE_SECONDS:g} s") from None
     return True
@@ -231,7 +235,7 @@ def _on_loop_of_sdk(make: Callable[[], Coroutine[Any, Any, None]]) -> bool:
 
 
 def _guard() -> None:
-    """Let every call of the SDK ask first whether its server is the right one. Done once; it stays."""
+    """Make every call of the SDK check its server first. This is done once, and stays."""
     client_class = _client_class()
     original = client_class._get_channel
     if getattr(original, "of_modalflow", False):
@@ -243,22 +247,22 @@ def _guard() -> None:
         return await original(self, server_url)
 
     get_channel.of_modalflow = True  # type: ignore[attr-defined]
-    client_class._get_channel = get_channel
+    assign(rows.GET_CHANNEL, client_class, get_channel)
 
 
 def _refusal(url: str) -> str:
-    """Why a client of that server may not make a call now; empty if it may."""
+    """Return why a client of that server may not make a call now; empty if it may."""
     if url in _running:
         return ""
     if url in _ended:
         return (
-            f"This handle or client is of the LocalModal at {url}, which has ended. Make it anew where it is used, "
-            "for example with modal.Function.from_name(…)."
+            f"This handle or client belongs to the LocalModal at {url}, which has ended. Create it again where you use "
+            "it, for example with modal.Function.from_name(…)."
         )
     if _stack:
         return (
             f"The LocalModal at {_stack[-1].url} is the SDK's default server, but this handle or client was made for "
-            f"{url}. Make it anew while the LocalModal runs, for example with modal.Function.from_name(…), or stop "
+            f"{url}. Create it again while the LocalModal runs, for example with modal.Function.from_name(…), or stop "
             "the LocalModal first."
         )
     return ""
@@ -269,5 +273,5 @@ def _client_class() -> Any:
 
 
 def _loaded(module: str) -> Any:
-    """A module of the SDK if this process has imported it."""
+    """Return a module of the SDK if this process has imported it."""
     return sys.modules.get(module)

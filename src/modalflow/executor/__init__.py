@@ -1,1 +1,1 @@
-"""What lives in the scheduler: the executor, and the engine thread that talks to Modal for it."""
+"""The executor in the scheduler: Airflow's hooks, and the engine thread that talks to Modal for them."""

@@ -1,6 +1,6 @@
-"""Airflow's database, as the engine asks it: reads only, in short sessions, on threads of the engine's.
+"""Airflow's database, as the engine asks it: reads only, in short sessions, on the engine's own threads.
 
-Never called on the scheduler's thread: there it would wait, and its session would be the scheduler's own.
+Never call this on the scheduler's thread: it would wait there, and its session would be the scheduler's own.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from airflow.utils.state import TaskInstanceState
 from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
-from modalflow.executor.lifecycle.airflow_state import Answer, Question, Standing
-from modalflow.executor.mailbox import Order
+from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
+from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.workloads import stored_work_id
 from modalflow.support.described import describe
@@ -26,10 +26,10 @@ log = logger(__name__)
 #: Task instances of one query.
 CHUNK = 500
 
-_STANDINGS: Mapping[Any, Standing] = {
-    TaskInstanceState.QUEUED: Standing.WAITING,
-    TaskInstanceState.RUNNING: Standing.RUNNING,
-    TaskInstanceState.RESTARTING: Standing.RUNNING,
+_STATES: Mapping[Any, AirflowState] = {
+    TaskInstanceState.QUEUED: AirflowState.WAITING,
+    TaskInstanceState.RUNNING: AirflowState.RUNNING,
+    TaskInstanceState.RESTARTING: AirflowState.RUNNING,
 }
 
 _COLUMNS = (
@@ -44,39 +44,36 @@ _COLUMNS = (
 
 
 class AirflowDatabase:
-    """Answers how Airflow stands to work ids. ``order_of`` makes the order of a task instance anew."""
+    """Says what Airflow has for work ids. ``request_of`` makes the request of a task instance again."""
 
-    def __init__(self, order_of: Callable[[Any], Order]) -> None:
-        self._order_of = order_of
+    def __init__(self, request_of: Callable[[TaskInstance], SubmitRequest]) -> None:
+        self._request_of = request_of
 
-    def look(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
-        """Answer by work id; what is no task instance is left out."""
-        answers: dict[str, Answer] = {}
-        tasks = [question for question in questions if isinstance(question.key, TaskInstanceKey)]
+    def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        """Return the answers by work id, of task instances only."""
+        answers: dict[str, StateAnswer] = {}
+        tasks = [query for query in queries if isinstance(query.key, TaskInstanceKey)]
         for start in range(0, len(tasks), CHUNK):
-            answers |= self._look(tasks[start : start + CHUNK])
+            answers |= self._answer(tasks[start : start + CHUNK])
         return answers
 
-    def _look(self, questions: Sequence[Question]) -> dict[str, Answer]:
+    def _answer(self, queries: Sequence[StateQuery]) -> dict[str, StateAnswer]:
         with create_session() as session:
-            found = {
+            rows = {
                 (row.dag_id, row.task_id, row.run_id, row.map_index): row
-                for row in session.execute(select(*_COLUMNS).where(_among([_key(question) for question in questions])))
+                for row in session.execute(select(*_COLUMNS).where(_among([_key(query) for query in queries])))
             }
-            answers = {
-                question.work_id: Answer(_standing(question, found.get(_key(question).primary)))
-                for question in questions
-            }
+            answers = {query.work_id: StateAnswer(_state(query, rows.get(_key(query).primary))) for query in queries}
             wanted = {
-                _key(question): question.work_id
-                for question in questions
-                if question.with_order and answers[question.work_id].standing is Standing.WAITING
+                _key(query): query.work_id
+                for query in queries
+                if query.with_request and answers[query.work_id].state is AirflowState.WAITING
             }
-            for key, answer in self._orders(session, list(wanted)):
+            for key, answer in self._requests(session, list(wanted)):
                 answers[wanted[key]] = answer
         return answers
 
-    def _orders(self, session: Any, keys: Sequence[TaskInstanceKey]) -> Iterator[tuple[TaskInstanceKey, Answer]]:
+    def _requests(self, session: Any, keys: Sequence[TaskInstanceKey]) -> Iterator[tuple[TaskInstanceKey, StateAnswer]]:
         if not keys:
             return
         query = (
@@ -89,24 +86,24 @@ class AirflowDatabase:
             if ti.key not in wanted:
                 continue
             try:
-                yield ti.key, Answer(Standing.WAITING, self._order_of(ti))
-            except Exception as error:  # One task that cannot be made anew is no reason to leave the others.
-                log.exception("%s could not be made anew", ti)
-                yield ti.key, Answer(Standing.WAITING, problem=describe(error))
+                yield ti.key, StateAnswer(AirflowState.WAITING, self._request_of(ti))
+            except Exception as error:  # One task whose request cannot be made must not hold up the others.
+                log.exception("The request of %s could not be made again", ti)
+                yield ti.key, StateAnswer(AirflowState.WAITING, problem=describe(error))
 
 
-def _key(question: Question) -> TaskInstanceKey:
-    assert isinstance(question.key, TaskInstanceKey)
-    return question.key
+def _key(query: StateQuery) -> TaskInstanceKey:
+    assert isinstance(query.key, TaskInstanceKey)
+    return query.key
 
 
 def _among(keys: Sequence[TaskInstanceKey]) -> Any:
     return TaskInstance.filter_for_tis(keys)
 
 
-def _standing(question: Question, row: Any) -> Standing:
-    if row is None or row.try_number != _key(question).try_number:
-        return Standing.GONE
-    if stored_work_id(row.external_executor_id) != question.work_id:
-        return Standing.GONE
-    return _STANDINGS.get(row.state, Standing.GONE)
+def _state(query: StateQuery, row: Any) -> AirflowState:
+    if row is None or row.try_number != _key(query).try_number:
+        return AirflowState.GONE
+    if stored_work_id(row.external_executor_id) != query.work_id:
+        return AirflowState.GONE
+    return _STATES.get(row.state, AirflowState.GONE)

@@ -1,8 +1,8 @@
-"""The thread that talks to Modal for the executor: one asyncio loop, a mailbox in, a mailbox out.
+"""The thread that talks to Modal for the executor: one asyncio loop, an inbox and an outbox.
 
-Owns the thread, the connection and the three loops that run on it. The scheduler's thread never waits for any of it,
-but for ``start`` (bounded by a setting). What the thread knows outlives it: should it end, ``revive`` starts another
-one with the same table of calls and the same mailboxes.
+Owns the thread and the loops that run on it. The scheduler's thread never waits for any of it, except in ``start``,
+whose wait a setting limits. What the thread knows outlives it: if it ends, ``revive`` starts another one with the same
+objects.
 """
 
 from __future__ import annotations
@@ -11,368 +11,228 @@ import asyncio
 import contextlib
 import threading
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
-from functools import partial
-from queue import SimpleQueue
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
 from modalflow.config.settings import Settings
 from modalflow.errors import ControlPlaneUnreachableError
-from modalflow.executor.lifecycle.adopter import Adopter
-from modalflow.executor.lifecycle.airflow_state import Database, Enquiries
-from modalflow.executor.lifecycle.bounded_tasks import Chores
-from modalflow.executor.lifecycle.decision import Policy
-from modalflow.executor.lifecycle.events import listen, listen_to_others
-from modalflow.executor.lifecycle.start_retry import Unbegun
-from modalflow.executor.lifecycle.sweeper import Sweeper
-from modalflow.executor.lifecycle.tracker import Link, Tracker
-from modalflow.executor.mailbox import ENDS, Adoption, News, Order
-from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.deployed import Deployed, warn_of_another_version
-from modalflow.executor.modal_api.modal_api import FAILURES, Remote
+from modalflow.executor.lifecycle.airflow_state import StateDatabase
+from modalflow.executor.mailbox import ENDS, Adoption, Inbox, SubmitRequest, Update, WorkloadKey
+from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.reporting.loggers import logger
-from modalflow.executor.reporting.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING, Metrics
-from modalflow.executor.reporting.publisher import Identity, Publisher
-from modalflow.executor.reporting.task_log_notes import Notes
-from modalflow.executor.reporting.wait_reasons import Waiting
-from modalflow.executor.submission.option_sets import OptionSets
-from modalflow.executor.submission.placer import Placer
-from modalflow.executor.submission.routing import Routing
-from modalflow.executor.submission.submitter import Submitter
-from modalflow.names import DEFAULT_PROFILE
-from modalflow.support.described import describe, words_of
+from modalflow.executor.reporting.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING
+from modalflow.executor.reporting.publisher import Identity
+from modalflow.executor.wiring import Wiring
 
 log = logger(__name__)
 
 #: Seconds that ``stop`` gives spawns that are under way.
 SETTLE = 5.0
-#: Seconds between two attempts to reach Modal, to use mended credentials, or to start a loop that ended.
-RECONNECT = 5.0
-#: Seconds that calls which are cancelled at the end may take for it.
-LAST_WORDS = 2.0
-#: RPCs on the side (cancelling, barring) under way at once, and entries being forgotten.
-CHORES = 32
-CLEANING = 16
+#: Seconds before the thread, or a loop of it, is started again after it has ended.
+RESTART_PAUSE = 5.0
+#: Seconds that cancelled tasks may take to end.
+CANCELLATION = 2.0
 
 
 class Engine:
-    """Submits, listens, sweeps."""
+    """Submits, listens, sweeps and reports."""
 
     def __init__(
         self,
         settings: Settings,
-        open_remote: Callable[[], Remote],
-        identity: Identity | None = None,
-        database: Database | None = None,
-        default_queue: str = DEFAULT_PROFILE,
+        open_api: Callable[[ApiObserver], ModalApi],
+        identity: Identity,
+        database: StateDatabase | None,
+        default_queue: str,
     ) -> None:
         self._settings = settings
-        self._open_remote = open_remote
-        policy = Policy(
-            task_timeout=settings.task_timeout,
-            submit_attempts=settings.submit_attempts,
-            retry_commands=settings.lost_command_policy == "retry",
-            has_database=database is not None,
-        )
-        self._link = Link()
-        self._enquiries = Enquiries(database)
         self._loop = asyncio.new_event_loop()
-        self._chores = Chores(CHORES, self._spawn)
-        self._cleaning = Chores(CLEANING, self._spawn)
-        self._metrics = Metrics(airflow_compat.stats, team=identity.team if identity else "")
-        self._tracker = Tracker(
-            f"executor-{uuid.uuid4().hex[:16]}",
-            policy,
-            self._link,
-            self._chores.put,
-            enquiries=self._enquiries,
-            clean=self._cleaning.put,
-            counts=self._metrics.counts,
-            timed=self._metrics.time,
-            placer=Placer(
-                Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
-            ),
-        )
-        self._deployed = Deployed(self._tracker)
-        self._tracker.look_at_deployed = self._deployed.ask
-        self._submitter = Submitter(
-            self._tracker,
-            self.credentials_refused,
-            settings.submit_concurrency,
-            self._loop.call_later,
-            self._spawn,
-        )
-        self._tracker.submit, self._tracker.submit_later = self._submitter.put, self._submitter.put_later
-        self._sweeper = Sweeper(self._tracker, settings.sweep_interval)
-        self._publisher = Publisher(self._tracker, identity or Identity(), settings.status_interval)
-        self._adopter = Adopter(self._tracker, self._enquiries, self._sweeper.look)
-        self._tracker.ask_airflow = self._adopter.ask_airflow
-        self._tracker.explain = self._sweeper.explain
-        self._tracker.begin_anew = Unbegun(self._tracker, self._enquiries).take
-        self._mail: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._postman = threading.Thread(target=self._carry, name="modalflow-mail", daemon=True)
-        self._notes = Notes(self._link)
-        self._tracker.say = self._notes.add
-        self._waiting = Waiting(self._tracker, self._notes.add, self._sweeper.look, settings.sweep_interval)
+        self._inbox = Inbox(self._loop)
+        self.wiring = Wiring(settings, open_api, identity, database, default_queue, self._loop)
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0
-        self._prepare()
+        self._stopping, self._thread = self._new_thread()
 
-    def _prepare(self) -> None:
-        """Make what belongs to one life of the thread. The loop outlives it, with what was posted meanwhile."""
-        self._stopping = asyncio.Event()
-        # Gets what no loop of the engine survives, so that the thread ends with it and begins anew.
-        self._broken: asyncio.Future[None] = self._loop.create_future()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        self._reconnecting = False
-        self._thread = threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
+    def _new_thread(self) -> tuple[asyncio.Event, threading.Thread]:
+        return asyncio.Event(), threading.Thread(target=self._run, name="modalflow-engine", daemon=True)
 
     # The scheduler's thread
 
     def start(self) -> None:
         """Start, and wait until Modal has answered.
 
-        Raises what is wrong with the configuration or the deployment. A Modal that does not answer is no reason to
-        stop a scheduler: that is logged, and the engine goes on trying.
+        Raises what is wrong with the configuration or the deployment. A Modal that does not answer does not stop a
+        scheduler: that is logged, and the engine goes on trying.
         """
         self._thread.start()
-        self._postman.start()
+        self._inbox.start()
         try:
             self._ready.result(self._settings.connect_timeout)
         except FutureTimeoutError:
-            log.error(
-                "Modal has not answered within %s s; workloads wait until it does", self._settings.connect_timeout
-            )
+            log.error("Modal did not answer within %s s; workloads wait until it does", self._settings.connect_timeout)
         except ControlPlaneUnreachableError as error:
             log.error("%s Workloads wait until it answers.", error)
 
     def revive(self) -> None:
-        """Start the thread anew if it has ended without being told to. Never waits; to be called at each heartbeat."""
+        """Start the thread again if it has ended without ``stop``. Never waits; call it at each heartbeat."""
         if self._thread.is_alive() or self._stopped or not self._thread.ident:
             return
-        if time.monotonic() - self._revived_at < RECONNECT:
+        if time.monotonic() - self._revived_at < RESTART_PAUSE:
             return
         self._revived_at = time.monotonic()
         log.error("The engine's thread has ended; it is started again with its %s calls in flight", self.in_flight)
-        self._metrics.counts["engine_restarts"] += 1
-        self._prepare()
+        self.wiring.metrics.counts["engine_restarts"] += 1
+        self.wiring.tasks.restart()
+        self.wiring.connector.restart()
+        self._stopping, self._thread = self._new_thread()
         self._thread.start()
 
-    def submit(self, orders: Sequence[Order]) -> None:
-        """Take orders."""
-        self._post(self._tracker.take, orders)
+    def submit(self, requests: Sequence[SubmitRequest]) -> None:
+        """Submit workloads."""
+        self._inbox.post(self.wiring.intake.accept, requests)
 
-    def take_news(self, most: int) -> Iterable[News]:
-        """Whatever has happened since the last time, but no more than that many news at once."""
-        news = self._tracker.news
-        for _ in range(min(most, len(news))):
-            yield news.popleft()
+    def take_updates(self, limit: int) -> Iterable[Update]:
+        """Yield what has happened since the last time, at most ``limit`` updates."""
+        return self.wiring.outbox.take(limit)
 
-    def delivered(self, news: Iterable[News]) -> None:
-        """These were told to Airflow."""
+    def delivered(self, updates: Iterable[Update]) -> None:
+        """Note that updates were reported to Airflow."""
         now = time.monotonic()
-        for each in news:
-            # That a workload has begun is told, too; what is told again was timed the first time.
-            if each.kind in ENDS and not each.again:
-                self._metrics.time(DELIVERY_LATENCY, now - each.arrived_at)
+        for update in updates:
+            # A start is no end, and a repeated update was timed the first time.
+            if update.kind in ENDS and not update.repeated:
+                self.wiring.metrics.time(DELIVERY_LATENCY, now - update.known_at)
 
     def forget(self, work_ids: Sequence[str]) -> None:
-        """These outcomes were delivered; their entries may leave the ledger."""
+        """Remove the ledger's entries of delivered outcomes."""
         if work_ids:
-            self._post(self._tracker.forget, work_ids)
+            self._inbox.post(self.wiring.claims.forget, work_ids)
 
-    def end_call(self, key: Any, reason: str) -> None:
-        """Nobody wants this workload any more; end its function call, and tell no news of it."""
-        self._post(self._tracker.end_call, key, reason)
+    def revoke(self, key: WorkloadKey, reason: str) -> None:
+        """End the function call of a workload that Airflow has given up, without an update."""
+        self._inbox.post(self.wiring.outcomes.revoke, key, reason)
 
     def add_reason(self, log_path: str, reason: str) -> None:
         """Write a reason into a workload's log."""
-        self._post(self._tracker.add_reason, log_path, reason)
+        self._inbox.post(self.wiring.notes.add, log_path, reason, "error")
 
     def adopt(self, adoptions: Sequence[Adoption]) -> None:
-        """Take over work of another scheduler; what becomes of it is news like any other."""
+        """Take over work of another scheduler."""
         if adoptions:
-            self._post(self._adopter.adopt, adoptions)
+            self._inbox.post(self.wiring.adopter.adopt, adoptions)
 
     def stop(self) -> None:
         """Stop; what runs on Modal goes on, for another scheduler to adopt."""
         self._stopped = True
         if self._thread.is_alive():
-            self._post(self._stopping.set)
+            self._inbox.post(self._stopping.set)
             self._thread.join(SETTLE * 2)
-        if self._postman.is_alive():
-            self._mail.put(None)
-            self._postman.join(LAST_WORDS)
+        self._inbox.stop(CANCELLATION)
 
     @property
     def in_flight(self) -> int:
         """How many calls have no outcome yet."""
-        return len(self._tracker.calls)
+        return len(self.wiring.calls)
 
     def describe(self) -> str:
-        """What is in flight, for an operator."""
-        first = f"{self.in_flight} calls in flight, {len(self._tracker.news)} news not fetched"
-        return "\n\t".join([f"{first}, partition {self._tracker.partition}", *self._tracker.describe()])
+        """Return what is in flight, for an operator."""
+        wiring = self.wiring
+        lines = [
+            f"{self.in_flight} calls in flight, {len(wiring.outbox)} updates not fetched, partition {wiring.partition}"
+        ]
+        if wiring.connection.obstacle:
+            lines.append(f"Modal accepts nothing at present: {wiring.connection.obstacle}")
+        return "\n\t".join([*lines, *wiring.calls.describe(wiring.partition, time.monotonic(), time.time())])
 
-    def _post(self, function: Callable[..., Any], *args: Any) -> None:
-        """Have the engine do something. What is posted while the thread is not there waits for the next one.
-
-        Not by ``call_soon_threadsafe``: that writes to a socket, which gives the interpreter away, and a busy engine
-        gives it back after its turn of 5 ms only.
-        """
-        self._mail.put(partial(function, *args))
-
-    def _carry(self) -> None:
-        """From the scheduler's thread to the engine's loop, on a thread that may wait."""
-        while (letter := self._mail.get()) is not None:
-            # Closed at the end only; it may be so at this very moment.
-            with contextlib.suppress(RuntimeError):
-                self._loop.call_soon_threadsafe(letter)
-
-    # The engine's loop
+    # The engine's thread
 
     def _run(self) -> None:
+        wiring = self.wiring
         asyncio.set_event_loop(self._loop)
         try:
             self._loop.run_until_complete(self._main())
             self._stopped = True
         except BaseException as error:
-            log.exception("The engine's thread ends; what is submitted waits until it is started again")
+            log.exception("The engine's thread ends; new workloads wait until it is started again")
             if not self._ready.done():
                 self._ready.set_exception(error)
         finally:
-            self._submitter.stop()
+            wiring.submitter.stop()
             if self._stopped:
-                self._chores.drop()
-                self._cleaning.drop()
+                wiring.rpcs.drop()
+                wiring.removals.drop()
             _drain(self._loop)
             if self._stopped:
                 self._loop.close()
 
     async def _main(self) -> None:
-        connecting = self._loop.create_task(self._first_connection())
-        self._spawn(_for_ever(self._notes.run))
-        self._spawn(_for_ever(self._waiting.run))
+        wiring = self.wiring
+        connecting = self._loop.create_task(wiring.connector.connect_first(self._ready))
+        self._keep_running(wiring.notes.run, wiring.wait_reasons.run)
         stopping = self._loop.create_task(self._stopping.wait())
         await asyncio.wait((connecting, stopping), return_when=asyncio.FIRST_COMPLETED)
         if not connecting.done() or not connecting.result():
             return
-        self._tracker.place_unplaced()
-        self._submitter.start()
-        self._spawn(_for_ever(self._deployed.run))
-        self._spawn(_for_ever(lambda: listen(self._tracker)))
-        self._spawn(_for_ever(lambda: listen_to_others(self._tracker)))
-        self._spawn(_for_ever(self._sweeper.run))
-        self._spawn(_for_ever(self._publisher.run))
-        self._spawn(_for_ever(self._enquiries.run))
-        self._spawn(_for_ever(lambda: self._metrics.run(self._gauges)))
-        await asyncio.wait((stopping, self._broken), return_when=asyncio.FIRST_COMPLETED)
-        if self._broken.done():
-            self._broken.result()
-        self._submitter.stop()
+        wiring.intake.place_all()
+        wiring.submitter.start()
+        self._keep_running(
+            wiring.intake.run,
+            wiring.events.run,
+            wiring.events.run_for_others,
+            wiring.sweeper.run,
+            wiring.publisher.run,
+            wiring.queries.run,
+            self._send_metrics,
+        )
+        await asyncio.wait((stopping, wiring.tasks.broken), return_when=asyncio.FIRST_COMPLETED)
+        if wiring.tasks.broken.done():
+            wiring.tasks.broken.result()
+        wiring.submitter.stop()
         await self._settle()
-        await self._notes.written(SETTLE / 2)
-        await self._publisher.withdraw()
+        await wiring.notes.written(SETTLE / 2)
+        await wiring.publisher.withdraw()
 
-    async def _first_connection(self) -> bool:
-        """Connect, telling ``start`` how it went; False where the configuration makes it pointless to go on."""
-        while True:
-            try:
-                await self._connect()
-            except FAILURES as error:
-                passing = isinstance(error, ControlPlaneUnreachableError)
-                self._tracker.trouble = words_of(error).rstrip(".")
-                if not self._ready.done():
-                    self._ready.set_exception(error)
-                    if not passing:
-                        return False
-                elif not passing:
-                    log.error("Not yet connected to Modal: %s", error)
-                await asyncio.sleep(RECONNECT)
-            else:
-                if not self._ready.done():
-                    self._ready.set_result(None)
-                return True
-
-    async def _connect(self) -> None:
-        remote = await in_daemon_thread(self._open_remote)
-        remote.counted = self._metrics.rpc
-        self._link.deployment = await remote.deployment()
-        warn_of_another_version(self._link.deployment)
-        self._link.remote = remote
-        self._tracker.trouble = ""
-        remote.refused = self.credentials_refused
+    def _keep_running(self, *loops: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        for loop in loops:
+            self.wiring.tasks.spawn(_forever(loop))
 
     async def _settle(self) -> None:
-        """Let spawns that are under way get their function call id, so that Airflow may store it, and let what was
-        asked for on the side be done."""
+        """Let spawns under way get their function call id, for Airflow to store, and let side RPCs be carried out."""
+        wiring = self.wiring
         deadline = time.monotonic() + SETTLE
-        busy = (self._chores, self._cleaning)
-        while (self._submitter.under_way or any(map(len, busy))) and time.monotonic() < deadline:
+        while wiring.submitter.under_way or len(wiring.rpcs) or len(wiring.removals):
+            if time.monotonic() > deadline:
+                return
             await asyncio.sleep(0.05)
+
+    async def _send_metrics(self) -> None:
+        await self.wiring.metrics.run(self._gauges)
 
     def _gauges(self) -> dict[str, float]:
         return {
             IN_FLIGHT: self.in_flight,
-            WAITING: self._submitter.waiting,
-            UNDELIVERED: len(self._tracker.news),
+            WAITING: self.wiring.submitter.waiting,
+            UNDELIVERED: len(self.wiring.outbox),
         }
 
-    def _spawn(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._ended)
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled() or (error := task.exception()) is None:
-            return
-        if isinstance(error, Exception):
-            log.warning("A call to Modal failed: %s", describe(error))
-        elif not self._broken.done():
-            self._broken.set_exception(error)
-            # Where the loop itself raises it, nobody else asks.
-            self._broken.exception()
-
-    def credentials_refused(self) -> None:
-        """Read the credentials anew, once at a time: they may have been rotated."""
-        if not self._reconnecting:
-            self._reconnecting = True
-            self._spawn(self._reconnect())
-
-    async def _reconnect(self) -> None:
-        try:
-            control_plane.forget(self._link.made().control_plane)
-            await self._connect()
-            self._submitter.resume()
-            log.info("Connected to Modal with the credentials as they are now")
-        except FAILURES as error:
-            self._tracker.trouble = words_of(error).rstrip(".")
-            log.error("%s", error)
-        finally:
-            await asyncio.sleep(RECONNECT)
-            self._reconnecting = False
-
-
-async def _for_ever(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run a loop that must not end, again if it does."""
+async def _forever(loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a loop that must not end, and run it again if it does."""
     while True:
         try:
             await loop()
         except Exception:
             log.exception("A loop of the engine ended; it is started again")
-        await asyncio.sleep(RECONNECT)
+        await asyncio.sleep(RESTART_PAUSE)
 
 
 def _drain(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel whatever is left on a loop, and let it end."""
+    """Cancel the tasks that are left on a loop, and let them end."""
     tasks = asyncio.all_tasks(loop)
     for task in tasks:
         task.cancel()
     with contextlib.suppress(BaseException):
-        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), LAST_WORDS))
+        loop.run_until_complete(asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), CANCELLATION))

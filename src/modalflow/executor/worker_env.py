@@ -1,75 +1,99 @@
 """The environment variables that every workload gets: the part of Airflow's configuration that a worker needs.
 
-Reads the configuration of the Airflow host; asks nobody.
+Reads the configuration of the Airflow host, and asks no one. With the remote logging that a deployment has configured,
+the Airflow in a container uploads a task's log to where the API server looks for it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from modalflow import airflow_compat, control_plane
+from modalflow import airflow_logging, control_plane
+from modalflow.airflow_compat import configuration, task_logs
 from modalflow.config import variables
 from modalflow.config.settings import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
-from modalflow.executor.remote_logging import remote_logging_env
 from modalflow.names import API_CLIENT_OPTIONS, MASKING_OPTIONS, airflow_variable
 
 _URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
+_REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
+_LOGGING_CLASS = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
+
+#: The options of [logging] from which the log handlers of Airflow and its providers know where and how to upload.
+_LOGGING_OPTIONS = (
+    "remote_base_log_folder",
+    "remote_log_conn_id",
+    "remote_task_handler_kwargs",
+    "encrypt_s3_logs",
+    "google_key_path",
+    "delete_local_logs",
+)
+
+#: The sections of log handlers that have one of their own.
+_LOGGING_SECTIONS = (
+    "azure_remote_logging",
+    "aws",
+    "elasticsearch",
+    "elasticsearch_configs",
+    "opensearch",
+    "opensearch_configs",
+)
 
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
-    """The variables, above those that the user wants there; ConfigError where no container could report to Airflow."""
+    """Return the variables, the user's own included; raise ConfigError if no container could report to Airflow."""
     url = settings.execution_api_url or execution_api_url(
-        "[core] execution_api_server_url", airflow_compat.execution_api_server_url(conf)
+        "[core] execution_api_server_url", configuration.execution_api_server_url(conf)
     )
     if control_plane.is_loopback(url) and not control_plane.is_local():
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL that containers on Modal can reach; a loopback address means the container itself there",
+            "a URL within reach of containers on Modal; there, a loopback address is the container itself",
         )
     env = {
         **masking_env(conf),
         **api_client_env(conf),
         **settings.worker_env,
-        **airflow_compat.names_of_executors(),
+        **configuration.executor_variables(),
         **remote_logging_env(),
         _URL: url,
-        _BUNDLES: airflow_compat.dag_bundle_config(conf),
+        _BUNDLES: configuration.dag_bundle_config(conf),
     }
     variables.check("the environment of every workload", env)
     return env
 
 
-def of_containers(env: Mapping[str, str]) -> dict[str, str]:
+def comparable_settings(env: Mapping[str, str]) -> dict[str, str]:
     """Return what containers are given and another machine can compare with its own: setting → value, no secret."""
-    told = {"the URL of the Execution API": without_user(env[_URL])} if env.get(_URL) else {}
+    settings = {"the URL of the Execution API": without_user(env[_URL])} if env.get(_URL) else {}
     try:
         bundles: Any = json.loads(env.get(_BUNDLES) or "[]")
         names = sorted(str(bundle["name"]) for bundle in bundles)
     except (KeyError, TypeError, ValueError):
-        return told
-    return told | {"the names in [dag_processor] dag_bundle_config_list": ", ".join(names)}
+        return settings
+    return settings | {"the names in [dag_processor] dag_bundle_config_list": ", ".join(names)}
 
 
 def masking_env(conf: Any) -> Mapping[str, str]:
-    """Return the variables with which a worker masks what the Airflow host masks, where that is not Airflow's default.
+    """Return the variables with which a worker masks what the Airflow host masks, if that is not Airflow's default.
 
-    However they are set on the host: a team's names count beside everybody's, as its other settings count above them.
+    It does not matter how they are set on the host. A team's names are added to everyone's; its other settings replace
+    everyone's.
     """
     set_here = {
         airflow_variable(section, option): value
         for section, option in MASKING_OPTIONS
-        if (value := airflow_compat.setting_if_set(conf, section, option)) is not None
+        if (value := configuration.setting_if_set(conf, section, option)) is not None
     }
     names = airflow_variable("core", "sensitive_var_conn_names")
-    everybody = airflow_compat.setting_if_set(airflow_compat.own_conf(), "core", "sensitive_var_conn_names")
-    if everybody and set_here.get(names) != everybody:
-        set_here[names] = f"{everybody},{set_here[names]}" if set_here.get(names) else everybody
+    everyone = configuration.setting_if_set(configuration.own_conf(), "core", "sensitive_var_conn_names")
+    if everyone and set_here.get(names) != everyone:
+        set_here[names] = f"{everyone},{set_here[names]}" if set_here.get(names) else everyone
     return set_here
 
 
@@ -81,9 +105,36 @@ def api_client_env(conf: Any) -> Mapping[str, str]:
     """
     found = {}
     for section, option in API_CLIENT_OPTIONS:
-        value = airflow_compat.setting_if_set(conf, section, option)
+        value = configuration.setting_if_set(conf, section, option)
         if value is None:
             value = os.environ.get(airflow_variable(section, option))
         if value is not None:
             found[airflow_variable(section, option)] = value
     return found
+
+
+def remote_logging_env() -> Mapping[str, str]:
+    """Return the variables that configure remote logging; only the one that disables it if logs go to the Volume."""
+    # Airflow as a whole has one logging configuration, and teams have none.
+    conf: Any = configuration.own_conf()
+    is_remote = conf.getboolean("logging", "remote_logging", fallback=False)
+    own_class = conf.get("logging", "logging_config_class", fallback="") or ""
+    # Whether a class writes to the Volume is known only once Airflow has loaded it, at its start.
+    if own_class and airflow_logging.is_in_use():
+        return {_REMOTE_LOGGING: "False"}
+    if not is_remote and not (own_class and task_logs.remote_task_log() is not None):
+        return {_REMOTE_LOGGING: "False"}
+    env = {_REMOTE_LOGGING: str(is_remote), **dict(_logging_options(conf))}
+    if own_class:
+        env[_LOGGING_CLASS] = own_class
+    return env
+
+
+def _logging_options(conf: Any) -> Iterator[tuple[str, str]]:
+    for option in _LOGGING_OPTIONS:
+        if value := conf.get("logging", option, fallback=None):
+            yield f"AIRFLOW__LOGGING__{option.upper()}", str(value)
+    for section in _LOGGING_SECTIONS:
+        for option, value in (conf.getsection(section) or {}).items():
+            if value not in (None, ""):
+                yield f"AIRFLOW__{section.upper()}__{option.upper()}", str(value)

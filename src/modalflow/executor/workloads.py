@@ -1,11 +1,13 @@
-"""From an Airflow workload, or a raw command, to an order. Pure: serialises and checks, sends nothing."""
+"""From an Airflow workload, or a raw command, to a request. Pure: serialises and checks, reads no file."""
 
 from __future__ import annotations
 
+import json
 import re
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from airflow.models.taskinstancekey import TaskInstanceKey
@@ -13,7 +15,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from modalflow import __version__
 from modalflow.config import variables
 from modalflow.errors import ConfigError, WorkloadRejectedError
-from modalflow.executor.mailbox import Adoption, Order
+from modalflow.executor.mailbox import Adoption, SubmitRequest, WorkloadKey
 from modalflow.executor.submission.resources import TaskRequest, read_executor_config
 from modalflow.names import TaskTry, short
 from modalflow.protocol.messages import Kind, Submission
@@ -22,6 +24,8 @@ from modalflow.protocol.messages import Kind, Submission
 _IDS = re.compile(r"[\w.:+=-]{1,200}", re.ASCII)
 
 _UNSAFE = re.compile(r"[^\w.=+:@-]+")
+
+_LOCAL_BUNDLE = "airflow.dag_processing.bundles.local.LocalDagBundle"
 
 
 def task_try_of(key: Any) -> TaskTry | None:
@@ -32,7 +36,7 @@ def task_try_of(key: Any) -> TaskTry | None:
 
 
 def label_of(key: Any) -> str:
-    """Return what people call a workload key."""
+    """Return what a human calls a workload key."""
     task = task_try_of(key)
     return task.label if task else f"{type(key).__name__.removesuffix('Key')} {getattr(key, 'id', key)}"
 
@@ -43,12 +47,12 @@ def log_path_of_key(key: Any) -> str:
         return task.log_path
     name = str(getattr(key, "id", key))
     safe = _UNSAFE.sub("_", name)
-    # Keys that differ in what a file name cannot have are still different keys.
+    # Keys that differ only in characters that a file name cannot have must not share a log.
     return f"{type(key).__name__.removesuffix('Key').lower()}/{safe}{'' if safe == name else '~' + short(name)}.log"
 
 
-def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping[str, str]) -> Order:
-    """Return the order for a workload of Airflow's; raise WorkloadRejectedError where its executor_config is wrong.
+def request_of_workload(workload: Any, key: WorkloadKey, work_id: str | None, env: Mapping[str, str]) -> SubmitRequest:
+    """Return the request for a workload of Airflow's; raise WorkloadRejectedError if its executor_config is wrong.
 
     ``key`` is what Airflow knows it by, ``work_id`` what Airflow has stored for this submission, if anything.
     """
@@ -68,17 +72,17 @@ def order_of_workload(workload: Any, key: Any, work_id: str | None, env: Mapping
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
 
 
-def order_of_command(
-    key: Any,
+def request_of_command(
+    key: WorkloadKey,
     command: Sequence[str] | str,
     queue: str | None,
     executor_config: Mapping[str, Any] | None,
     env: Mapping[str, str],
-) -> Order:
-    """Return the order for a raw command: arguments, or one text for the shell."""
+) -> SubmitRequest:
+    """Return the request for a raw command: arguments, or one text for the shell."""
     if isinstance(command, str):
         checked: tuple[str, ...] | str = command
     else:
@@ -101,13 +105,13 @@ def order_of_command(
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return Order(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
 
 
 def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:
-    """The variables of a submission, and which of them are the task's own."""
+    """Return the variables of a submission, and which of them are the task's own."""
     if not request.env:
-        # Shared by all that add nothing: ten thousand of it would be most of what they take.
+        # One dict is shared by all tasks that add nothing: ten thousand copies would be most of their memory.
         return {"env": env}
     together = {**env, **request.env}
     try:
@@ -118,19 +122,19 @@ def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:
 
 
 def external_id(work_id: str, function_call_id: str | None) -> str:
-    """Return what Airflow stores of a submission: the function call id for humans, the work id to adopt by."""
+    """Return what Airflow stores for a submission: the function call id for humans, and the work id to adopt by."""
     if not function_call_id or not _IDS.fullmatch(function_call_id):
         return work_id
     return f"{function_call_id}/{work_id}"
 
 
 def stored_work_id(stored: str | None) -> str:
-    """The work id in what Airflow stores of a submission."""
+    """Return the work id in what Airflow stores for a submission."""
     return str(stored or "").rpartition("/")[2]
 
 
 def adoption_of(ti: Any) -> Adoption | None:
-    """Read a task instance that another scheduler queued; None where it was never given an id."""
+    """Return the work of a task instance that another scheduler queued; None if it never got an id."""
     stored = ti.external_executor_id
     if not stored:
         return None
@@ -142,3 +146,34 @@ def adoption_of(ti: Any) -> Adoption | None:
         log_path=log_path_of_key(ti.key),
         label=label_of(ti.key),
     )
+
+
+def local_bundles(listed: str, dags_folder: str) -> dict[str, PurePath]:
+    """Return the local bundles in the text of ``[dag_processor] dag_bundle_config_list``: name → folder.
+
+    A text that is no such list has none; Airflow itself reports that.
+    """
+    try:
+        bundles: Any = json.loads(listed)
+    except ValueError:
+        return {}
+    return {
+        str(bundle["name"]): PurePath((bundle.get("kwargs") or {}).get("path") or dags_folder)
+        for bundle in (bundles if isinstance(bundles, list) else ())
+        if isinstance(bundle, dict) and bundle.get("classpath") == _LOCAL_BUNDLE and bundle.get("name")
+    }
+
+
+def in_its_bundle(workload: Any, bundles: Mapping[str, PurePath]) -> Any:
+    """Return the workload with the bundle of its DAG file in place of an absolute path, which a worker does not have.
+
+    ``dag.test(use_executor=True)`` names the file by its path on this machine, and a bundle that need not exist.
+    """
+    file = PurePath(getattr(workload, "dag_rel_path", ""))
+    if not file.is_absolute():
+        return workload
+    for name, folder in bundles.items():
+        if file.is_relative_to(folder):
+            known = workload.bundle_info.model_copy(update={"name": name, "version": None})
+            return workload.model_copy(update={"dag_rel_path": file.relative_to(folder), "bundle_info": known})
+    return workload

@@ -1,4 +1,4 @@
-"""The logs Volume, seen from the Airflow side: one folder per log, one file in it per run that added to the log.
+"""The logs Volume from Airflow's side: one folder per log, with one file for each run.
 
 Reads and adds whole files. The worker writes its own files through the mount and never comes here. Blocks: call it off
 the scheduler's thread.
@@ -7,7 +7,6 @@ the scheduler's thread.
 from __future__ import annotations
 
 import io
-import json
 import re
 import threading
 import time
@@ -23,26 +22,24 @@ from modal import exception
 
 from modalflow.control_plane import ControlPlane
 from modalflow.errors import CredentialsError
-from modalflow.names import DEPLOYMENT_FILE, Names, stored_log_path
+from modalflow.logs.log_format import log_line
+from modalflow.names import DEPLOYMENT_FILE, Names, is_log_part, log_file, stored_log_path
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import words_of
-from modalflow.support.text import STORED, clean, one_line
+from modalflow.support.text import one_line
 
-#: Seconds that a reader of a log waits for Modal before it is told so instead.
+#: Longest wait of a log's reader for Modal, in seconds.
 READ_TIMEOUT = 20.0
 
 #: How many parts of a log are downloaded at once.
 _READERS = 4
 
-#: Characters of logs that are kept, so that a long log is not downloaded again whenever somebody looks for more of it.
+#: Characters of cached logs, so repeated reads do not download a long log again.
 KEPT_TEXT = 64 << 20
 
-#: Seconds for which a text is kept in any case. Of a log that is too long to be kept, each look at it would else drop
-#: what the next one begins with.
+#: Seconds for which a text stays cached in any case. Otherwise, each read of a very long log would drop the beginning
+#: of the next read.
 _IN_USE = 60.0
-
-#: A log goes on in such files; see worker.parts.
-_PART = re.compile(r"\.log\.\d{4,}$")
 
 #: Airflow writes the log of a trigger beside the task's; both are parts of one log here.
 _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
@@ -50,7 +47,7 @@ _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
 
 @dataclass(frozen=True)
 class Line:
-    """A line of Airflow's structured log that the executor adds, as a file of its own."""
+    """A line in Airflow's structured log from the executor, in its own file."""
 
     log_path: str
     name: str
@@ -58,15 +55,13 @@ class Line:
 
     @classmethod
     def now(cls, log_path: str, text: str, level: str) -> Line:
-        """With the time that it is now."""
+        """Return a line with the current time."""
         now = datetime.now(UTC)
-        event = clean(text, STORED)
-        line = {"timestamp": now.isoformat(), "level": level, "event": event, "logger": "modalflow.executor"}
-        return cls(log_path, f"{now:%Y%m%dT%H%M%S.%f}Z-executor.log", json.dumps(line).encode() + b"\n")
+        return cls(log_path, log_file(now, "executor"), log_line(level, text, "modalflow.executor", now))
 
 
 class _Kept:
-    """Texts of files that were asked for. A file that was read is known by its size and time: logs only grow."""
+    """Cached texts of files. Size and time identify a text, because logs only grow."""
 
     def __init__(self) -> None:
         self._texts: dict[Hashable, tuple[str, float]] = {}
@@ -77,13 +72,13 @@ class _Kept:
         with self._lock:
             text, _ = self._texts.pop(mark, (None, 0.0))
             if text is not None:
-                self._texts[mark] = text, time.monotonic()  # The last is the one that was used last.
+                self._texts[mark] = text, time.monotonic()  # In order of last use, the latest at the end.
             return text
 
     def put(self, mark: Hashable, text: str) -> None:
         with self._lock:
             if mark in self._texts:
-                return  # Somebody else read it at the same time.
+                return  # Another reader read it at the same time.
             while self._texts and self._size + len(text) > KEPT_TEXT:
                 oldest, (dropped, used_at) = next(iter(self._texts.items()))
                 if time.monotonic() - used_at < _IN_USE:
@@ -95,19 +90,19 @@ class _Kept:
 
 
 class LogVolume:
-    """The logs of one worker app. Paths are Airflow's; ``stored_log_path`` says where these are on the Volume."""
+    """The logs of one worker app. Paths are Airflow's; ``stored_log_path`` maps them to the Volume."""
 
     def __init__(self, control_plane: ControlPlane, names: Names, *, create: bool = True) -> None:
-        """``create`` is False for commands that only read: a mistyped app must not leave a Volume behind."""
+        """``create`` is False for reading commands: a mistyped app must not create a Volume."""
         self.control_plane = control_plane
         self.name = names.logs
         self._kept = _Kept()
         self.volume = modal.Volume.from_name(names.logs, create_if_missing=create, version=2, **control_plane.scope())
 
     def read(self, log_path: str) -> tuple[list[str], list[str]]:
-        """Return (sources, texts): where the parts of a log are and what they hold, oldest first. A log that is not
-        there yet or cannot be read is no error: the sources say so, and of which part on. Refused credentials are:
-        CredentialsError."""
+        """Return (sources, texts): the places and contents of a log's parts, oldest first. A missing or unreadable log
+        is not an error; the sources name the missing parts. Raises CredentialsError if Modal rejects the credentials.
+        """
         deadline = time.monotonic() + READ_TIMEOUT
         pool = ThreadPoolExecutor(_READERS, thread_name_prefix="modalflow-log-reader")
         sources: list[str] = []
@@ -120,7 +115,7 @@ class LogVolume:
             for file, coming in [(file, pool.submit(self._text, file)) for file in files]:
                 rest = f"the log from {file.path} on"
                 texts.append(coming.result(max(0.0, deadline - time.monotonic())))
-                if not _PART.search(file.path):
+                if not is_log_part(file.path):
                     sources.append(one_line(f"modal://{self.name}/{file.path}"))
             return sources, texts
         except FutureTimeoutError:
@@ -136,7 +131,7 @@ class LogVolume:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def no_log(self, log_path: str) -> str:
-        """Return the source that ``read`` names for a log without any file."""
+        """Return the source in the result of ``read`` for a log without files."""
         return f"No log at {log_path} on Volume {self.name} yet"
 
     def _files(self, log_path: str) -> list[Any]:
@@ -153,7 +148,7 @@ class LogVolume:
             try:
                 text = b"".join(self.volume.read_file(file.path)).decode("utf-8", "backslashreplace")
             except (exception.NotFoundError, FileNotFoundError):
-                return ""  # Replaced by a newer one since the folder was looked at.
+                return ""  # Replaced by a newer one since the listing.
             self._kept.put(mark, text)
         return text
 
@@ -169,15 +164,15 @@ class LogVolume:
                 batch.put_file(io.BytesIO(line.content), f"/{stored_log_path(line.log_path)}/{line.name}")
 
     def add_local_file(self, relative_path: str, content: bytes, host: str) -> None:
-        """Add what a process of the Airflow host (a triggerer, another executor's task) wrote to its own log file."""
+        """Add the local log file of a process on the Airflow host: a triggerer, or another executor's task."""
         trigger = _TRIGGER_SUFFIX.search(relative_path)
         name = f"trigger-{trigger['job']}" if trigger else "host"
         self.add(_TRIGGER_SUFFIX.sub("", relative_path), f"{name}-{host}.log", content)
 
     def deployment(self) -> Deployment | None:
-        """The record of the deployed worker, None where there is none."""
+        """Return the record of the deployed worker; None if there is none."""
         try:
-            # A container can write to this Volume: what is no UTF-8 is malformed, as any other text that is no JSON.
+            # A container can write to this Volume. Text outside UTF-8 is malformed, like other invalid JSON.
             return Deployment.from_json(b"".join(self.volume.read_file(DEPLOYMENT_FILE)).decode(errors="replace"))
         except (exception.NotFoundError, FileNotFoundError):
             return None

@@ -1,4 +1,4 @@
-"""What an operator does with a deployment: look at it, check it, end something.
+"""Operations on a deployment: inspect it, check it, cancel work.
 
 Knows no command line; runs wherever the credentials are, beside a scheduler or far from one.
 """

@@ -1,7 +1,7 @@
-"""Ending work by hand, so that Airflow learns who did it and why the task ended.
+"""Cancellation of work by a user, with the user's name and the reason for Airflow.
 
-What no container has begun is barred by taking its claim, and its executor is told by an event; of what runs the
-function call is cancelled, and a note in the ledger tells the executor by whom.
+For work without a container, it takes the claim and sends an event to the executor. For running work, it cancels the
+function call, and a note in the ledger has the user's name for the executor.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Entry, State
 from modalflow.reasons import Cause, explain
 
-#: Seconds that the end of what runs is waited for. A task has 5 s for its on_kill(), then it is killed.
+#: Longest wait for the end of running work, in seconds. A task has 5 s for its on_kill(), and is then killed.
 END_TIMEOUT = 30.0
 _POLL = 0.25
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What became of the wish to end something."""
+    """The result of a cancellation."""
 
     how: str
     """A sentence's end: "ended after 1.2 s"."""
@@ -41,7 +41,7 @@ class Ended:
 
 
 def who() -> str:
-    """Who is at this keyboard."""
+    """Return the user of this terminal."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -64,7 +64,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
         within(PATIENCE, lambda: ledger.pop(note, None))
         _tell(site, barrier)
         _cancel_call(site, work.function_call_id)
-        return Ended("had not begun, and will not", True)
+        return Ended("had not begun, and will not begin", True)
     began = time.monotonic()
     for function_call_id in {work.function_call_id, found.function_call_id}:
         _cancel_call(site, function_call_id)
@@ -73,7 +73,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
         if now is None or now.state is not State.RUNNING:
             return Ended(f"ended after {time.monotonic() - began:.1f} s", True)
         time.sleep(_POLL)
-    return Ended(f"was asked to end and has not within {END_TIMEOUT:g} s; its container may be gone", False)
+    return Ended(f"did not end within {END_TIMEOUT:g} s; its container may be gone", False)
 
 
 def _barrier(work: Work, by: str) -> Entry:
@@ -98,7 +98,7 @@ def _entry(ledger: Any, work_id: str) -> Entry | None:
         text = within(PATIENCE, lambda: ledger.get(work_id))
         return None if text is None else Entry.from_json(text)
     except (MalformedMessageError, exception.DeserializationError):
-        # What is there tells nothing; its executor finds that out, and says so.
+        # An unreadable entry has no information. Its executor finds and reports it.
         return None
 
 

@@ -1,7 +1,7 @@
-"""The records of what work occupied, read from the logs Volume; and Modal's rates, from Modal where it tells them.
+"""The records of resources from the logs Volume, and Modal's rates, from Modal if it reports them.
 
-Reads, and changes nothing. What it costs grows with the days asked about and the containers of each, not with the
-tasks: a container's records of a day are in a file, or a few if it was busy.
+Only reads. Its cost grows with the days of the request and the containers of each day, not with the tasks: a container
+has one file a day, or a few if it was busy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from modalflow.names import USAGE_FOLDER
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.support.described import words_of
 
-#: Files that are read side by side.
+#: Files to read in parallel.
 _READERS = 16
 
 _MISSING = (exception.NotFoundError, FileNotFoundError)
@@ -30,15 +30,16 @@ _MISSING = (exception.NotFoundError, FileNotFoundError)
 
 @dataclass
 class Usage:
-    """What was found."""
+    """The records found."""
 
     records: list[Record] = field(default_factory=list)
     unreadable: int = 0
-    """Lines that are no records: somebody else wrote them, or a container was killed while it did."""
+    """Lines without a valid record: from another program, or from a container killed during the write."""
 
 
 def read_usage(site: Site, since: datetime) -> Usage:
-    """The records of what ended since then; NotDeployedError where there is no worker app, or what the SDK raises."""
+    """Return the records of work that ended since then. Raises NotDeployedError without a worker app, or the SDK's
+    error."""
     volume: Any = modal.Volume.from_name(site.names.logs, **site.scope)
     usage = Usage()
     with ThreadPoolExecutor(_READERS, thread_name_prefix="modalflow-usage") as pool:
@@ -53,7 +54,7 @@ def _files(site: Site, volume: Any, since: datetime) -> Iterator[str]:
     except _MISSING:
         _check_deployed(site, volume)
         return
-    # A day earlier: what began before midnight, and clocks that differ, are told from the records.
+    # One day earlier, for work from before midnight and for different clocks. The records have the exact times.
     first = since.astimezone(UTC).date() - timedelta(days=1)
     for day in sorted(str(entry.path).rpartition("/")[2] for entry in days):
         if (_day(day) or date.min) >= first:
@@ -62,7 +63,7 @@ def _files(site: Site, volume: Any, since: datetime) -> Iterator[str]:
 
 
 def _check_deployed(site: Site, volume: Any) -> None:
-    """Tell a worker that has recorded nothing from one that is not there."""
+    """Raise NotDeployedError if there is no worker app. A worker without records passes."""
     try:
         within(PATIENCE, volume.hydrate)
     except exception.NotFoundError as error:
@@ -80,7 +81,7 @@ def _read(volume: Any, path: str) -> str:
     try:
         return within(PATIENCE, lambda: b"".join(volume.read_file(path))).decode("utf-8", "replace")
     except _MISSING:
-        # Somebody has just removed old records.
+        # Another process has just removed old records.
         return ""
 
 
@@ -93,12 +94,12 @@ def _parsed(text: str, usage: Usage) -> Iterator[Record]:
 
 
 def current_rates(site: Site) -> tuple[Rates, str]:
-    """Modal's rates as it tells them now; the dated table and why, where it does not."""
+    """Return Modal's current rates. If they are unavailable, return the dated table and the reason."""
     try:
         workspace: Any = modal.Workspace.from_context(client=site.control_plane.client)
         answer = within(PATIENCE, lambda: dict(workspace.billing.rates()))
         return Rates.told(answer, f"Modal's rates of {datetime.now(UTC):%Y-%m-%d}"), ""
     except AttributeError:
-        return DATED, f"modal {modal.__version__} cannot ask for them; 1.5.4 and newer can"
+        return DATED, f"modal {modal.__version__} cannot read them; 1.5.4 and newer can"
     except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:
         return DATED, f"Modal did not report its own: {words_of(error)}"

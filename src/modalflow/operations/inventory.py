@@ -1,4 +1,4 @@
-"""What is where, as executors and workers have told: snapshots joined with the ledger. Reads, and changes nothing.
+"""The state of all work, from the executors' snapshots and the ledger. Only reads.
 
 Three questions to Modal, however much runs: the executors' Dict, the ledger, and each profile's statistics.
 """
@@ -24,33 +24,33 @@ from modalflow.support.described import describe
 
 RUNNING = "running"
 
-#: The states of work, in the order in which they are shown: what costs money first.
+#: The states of work in their order on the page: the ones with costs first.
 STATES = (RUNNING, SUBMITTED, WAITING)
 
 
 @dataclass(frozen=True)
 class Work:
-    """One work id that has no outcome yet."""
+    """One work id without an outcome."""
 
     work_id: str
     label: str
     state: str
     since: float
-    """Seconds since the epoch: when it began, or, where it has not, when the executor took it."""
+    """Seconds since the epoch: its beginning, or, before that, the executor's receipt."""
     profile: str = ""
     function_call_id: str = ""
     container_id: str = ""
     partition: str = ""
     executor: str = ""
-    """Where its executor runs; empty for one that is gone."""
+    """The place of its executor; empty if that is gone."""
     submissions: int = 0
     task: TaskTry | None = None
-    """Which try of a task instance it is. None for other work, and where only modalflow 0.4 has named it."""
+    """The try of a task instance. None for other work, and for work named only by modalflow 0.4."""
 
 
 @dataclass(frozen=True)
 class ProfileState:
-    """What Modal says of a profile's Function."""
+    """Modal's figures for a profile's Function."""
 
     name: str
     containers: int = 0
@@ -60,7 +60,7 @@ class ProfileState:
 
 @dataclass(frozen=True)
 class Inventory:
-    """Everything that is known at one moment."""
+    """The state at one moment."""
 
     read_at: float
     executors: Sequence[Snapshot]
@@ -70,16 +70,16 @@ class Inventory:
 
     @property
     def living(self) -> list[Snapshot]:
-        """The executors that have told of themselves lately."""
+        """The executors with a recent report."""
         return [snapshot for snapshot in self.executors if not snapshot.is_silent(self.read_at)]
 
     @property
     def silent(self) -> list[Snapshot]:
-        """The executors that have not: they were killed, or cannot reach Modal."""
+        """The executors without a recent report: killed, or cut off from Modal."""
         return [snapshot for snapshot in self.executors if snapshot.is_silent(self.read_at)]
 
     def work(self) -> list[Work]:
-        """What has no outcome yet, running first, the oldest first of each state."""
+        """Return the work without an outcome: running work first, and the oldest first in each state."""
         by_id = {entry.work_id: entry for entry in self.entries}
         where = {snapshot.partition: f"{snapshot.host}/{snapshot.pid}" for snapshot in self.living}
         found = {}
@@ -143,7 +143,7 @@ def _claimed(
 
 
 def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
-    """Read everything; raise NotDeployedError where there is no worker app, or what the SDK raises."""
+    """Read everything. Raises NotDeployedError without a worker app, or the SDK's error."""
     try:
         entries = list(_entries(_items(site, site.names.ledger)))
     except exception.NotFoundError as error:
@@ -151,7 +151,7 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
     try:
         snapshots = list(_snapshots(_items(site, site.names.executors)))
     except exception.NotFoundError:
-        # No executor has ever told of itself.
+        # No executor has ever reported.
         snapshots = []
     deployment, states = None, []
     if profiles:
@@ -172,7 +172,7 @@ def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:
         try:
             yield Entry.from_json(text)
         except MalformedMessageError:
-            # Something else wrote there; the executor says so of the work that it concerns.
+            # Another program wrote this entry. The executor reports it for its work.
             continue
 
 

@@ -1,6 +1,6 @@
 """A line of a task's log for human eyes. Pure.
 
-Lines are structured, JSON objects; what is not was written by something else, and is shown as it is.
+Lines are structured, as JSON objects. Other lines come from other programs, and appear unchanged.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 from modalflow.support.text import for_terminal, from_json
 
-#: What every line repeats, or what is shown in a place of its own.
+#: Fields with the same value in every line, or with their own place.
 _NOT_SHOWN = frozenset(
     {"timestamp", "level", "event", "logger", "filename", "lineno", "loc", "chan", "error_detail", "exception"}
     | {"dag_id", "run_id", "task_id", "map_index", "try_number", "ti_id", "ti", "correlation_id", "worker_version"}

@@ -1,6 +1,6 @@
-"""Where an operator's command works: the settings, and the connection that the executor of this machine would use.
+"""The context of a command: the settings, and this machine's connection to Modal.
 
-Without Airflow, or where its configuration cannot be read, environment variables and defaults stand in for it.
+Without Airflow, or without a readable configuration, it uses environment variables and defaults.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from modalflow.support.described import describe, words_of
 
 _T = TypeVar("_T")
 
-#: Seconds that Modal is given for one answer.
+#: Time limit for one answer of Modal, in seconds.
 PATIENCE = 30.0
 
 
 def airflow_conf() -> Any | None:
     """This machine's Airflow configuration; None where Airflow is not installed."""
     try:
-        from modalflow.airflow_compat import conf_with_providers
+        from modalflow.airflow_compat.configuration import conf_with_providers
     except ImportError:
         return None
     return conf_with_providers(SECTION)
 
 
 def config_source() -> ConfigSource:
-    """What the options of this machine are read from."""
+    """Return the source of this machine's options."""
     return airflow_conf() or Variables(os.environ)
 
 
@@ -56,18 +56,18 @@ class Site:
 
     @property
     def deploy_command(self) -> str:
-        """The command that puts its worker on Modal."""
+        """The command to deploy its worker."""
         return deploy_command(self.settings)
 
 
 def deploy_command(settings: Settings) -> str:
-    """The command that puts the worker of these settings on Modal."""
+    """Return the command to deploy the worker of these settings."""
     environment = f" --environment {settings.environment}" if settings.environment else ""
     return f"modalflow deploy --app {settings.app_name}{environment}"
 
 
 def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
-    """Return the error for a worker app of which Modal says that it is not there."""
+    """Return the error for a worker app unknown to Modal."""
     where, said = in_environment(site.control_plane.environment, error), words_of(error).rstrip(".")
     return NotDeployedError(
         f"The worker app {site.names.app!r} is not deployed{where}: {said}. Deploy it: `{site.deploy_command}`, or "
@@ -76,7 +76,7 @@ def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
 
 
 def check_the_way() -> str:
-    """Return what to check when Modal does not answer."""
+    """Return advice for a Modal that does not answer."""
     if is_local():
         return (
             "Check that the local control plane runs (`modalflow local status`), and that MODAL_SERVER_URL is its "
@@ -86,12 +86,12 @@ def check_the_way() -> str:
 
 
 def read_settings(app: str = "", environment: str = "") -> Settings:
-    """The executor's settings on this machine, and above them a command line's; ConfigError if one is wrong."""
+    """Return this machine's executor settings, with a command line's on top. Raises ConfigError for a mistake."""
     return override(Settings.read(config_source()), app, environment)
 
 
 def override(settings: Settings, app: str, environment: str) -> Settings:
-    """Settings with another app or environment, where one is given."""
+    """Return settings with another app or environment, if given."""
     return dataclasses.replace(
         settings, app_name=app or settings.app_name, environment=environment or settings.environment
     )
@@ -108,14 +108,14 @@ def open_site(settings: Settings) -> Site:
         return Site(settings, within(patience, connected))
     except TimeoutError as error:
         raise ControlPlaneUnreachableError(
-            f"Modal at {server_url()} has not answered within {patience:g} s. {check_the_way()}"
+            f"Modal at {server_url()} did not answer within {patience:g} s. {check_the_way()}"
         ) from error
     except ModalflowError:
         raise
     except Exception as error:
-        # The connection is in Airflow's database or in a secrets backend: whatever these raise ends here.
+        # The connection is in Airflow's database or in a secrets backend. All their errors end here.
         raise CredentialsError(
-            f"The Airflow connection {settings.conn_id!r} could not be read ({describe(error)}). Make "
+            f"The Airflow connection {settings.conn_id!r} cannot be read ({describe(error)}). Make "
             "Airflow's database or secrets backend reachable from here, or set AIRFLOW_CONN_MODAL_DEFAULT=modal:// "
             "to use MODAL_TOKEN_ID and MODAL_TOKEN_SECRET."
         ) from error
@@ -123,14 +123,14 @@ def open_site(settings: Settings) -> Site:
 
 def _hook() -> Hook | None:
     try:
-        from modalflow.airflow_compat import modal_hook
+        from modalflow.airflow_compat.configuration import modal_hook
     except ImportError:
         return None
     return modal_hook
 
 
 def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Return what a call of the SDK returns, unpickling plain data only; TimeoutError if that takes longer."""
+    """Return the result of a call of the SDK, with plain data only. Raises TimeoutError after the limit."""
 
     def plainly() -> _T:
         with plain_data_only():

@@ -1,4 +1,4 @@
-"""Which work a user means: by DAG, task and run, or by an id. Pure."""
+"""Selection of work by DAG, task and run, or by an id. No I/O."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from modalflow.operations.inventory import Work
 
 
 class NothingMatchesError(ModalflowError):
-    """Nothing is what was asked for."""
+    """No work matches the request."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """What a user asks for; None stands for any."""
+    """A user's selection of work; None stands for any value."""
 
     dag_id: str
     task_id: str
@@ -33,7 +33,7 @@ class Target:
         return label.removesuffix(" try *")
 
     def matches(self, work: Work) -> bool:
-        """Return whether work is a try that is meant. Ids are compared one by one: joined, two tasks can look alike."""
+        """Return whether work is a selected try. Compares id by id, because joined ids of two tasks can be equal."""
         if work.task is not None:
             return self._matches_try(work.task)
         return not self.is_ambiguous and self._matches_label(work.label)
@@ -62,7 +62,7 @@ class Target:
 
 
 def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
-    """Return the work that a target or an id means; NothingMatchesError names the nearest."""
+    """Return the work for a target or an id. NothingMatchesError names the nearest matches."""
     if isinstance(wanted, Target):
         found = [each for each in work if wanted.matches(each)]
         near = nearest(wanted.label, (each.label for each in work))
@@ -70,23 +70,23 @@ def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
         unsure = [each.function_call_id or each.work_id for each in work if wanted.may_match(each)]
         if unsure and not found:
             raise NothingMatchesError(
-                f"{name!r} may be another task of the same name: modalflow 0.4 recorded it, which joined the DAG and "
-                f"the task with a dot. Name it by its id instead: {' or '.join(unsure)}."
+                f"{name!r} may be another task of the same name: modalflow 0.4 recorded it, and joined DAG and task "
+                f"with a dot. Use its id instead: {' or '.join(unsure)}."
             )
     else:
-        # Work that Modal has not taken yet has no function call id: an empty text must not mean all of it.
+        # Work not yet accepted by Modal has no function call id, and an empty text must not select all of it.
         found = [each for each in work if wanted and wanted in (each.work_id, each.function_call_id)]
         near = nearest(wanted, (id_ for each in work for id_ in (each.work_id, each.function_call_id) if id_))
         name = wanted
     if not found:
-        hint = f" The nearest: {'; '.join(near)}." if near else " Nothing at all is." if not work else ""
+        hint = f" The nearest: {'; '.join(near)}." if near else " There is no other work." if not work else ""
         raise NothingMatchesError(
-            f"Nothing that matches {name!r} is under way on Modal.{hint} New submissions are listed after some "
-            "seconds, and ended work is no longer listed: see `modalflow status`."
+            f"No running or waiting work on Modal matches {name!r}.{hint} The list has new submissions after some "
+            "seconds, and no ended work: see `modalflow status`."
         )
     return found
 
 
 def nearest(wanted: str, there: Iterable[str]) -> list[str]:
-    """The few names that are most like one."""
+    """Return the few most similar names."""
     return difflib.get_close_matches(wanted, list(dict.fromkeys(there)), n=3, cutoff=0.6)

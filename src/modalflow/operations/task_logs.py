@@ -1,6 +1,6 @@
 """A task's log on the logs Volume: found by DAG, task and run, and read as it grows.
 
-Reads, and changes nothing. The end of a try is told by what its function call returned, which Modal keeps for days.
+Only reads. The result of a try's function call shows its end, and Modal keeps it for days.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from modal import exception
 
 from modalflow.errors import ModalflowError
 from modalflow.logs.log_volume import LogVolume
-from modalflow.names import stored_log_path, task_log_folder, try_log
+from modalflow.names import MAP_INDEX, TRY_LOG, stored_log_path, task_log_folder, try_log
 from modalflow.operations.inventory import RUNNING, take_inventory
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.operations.targets import NothingMatchesError, Target, nearest
@@ -25,7 +25,7 @@ from modalflow.support.text import ID, from_json, one_line
 
 _MISSING = (exception.NotFoundError, FileNotFoundError)
 
-#: What Airflow's supervisor tells of a try that goes on in another function call.
+#: States from Airflow's supervisor for a try that continues in another function call.
 _GOES_ON = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
 
 
@@ -42,7 +42,7 @@ class Outcome:
 
 @dataclass
 class TaskLog:
-    """The log of one try: a folder on the Volume, in which each function call that worked on it has a file."""
+    """The log of one try: a folder on the Volume, with a file for each of its function calls."""
 
     site: Site
     folder: str
@@ -51,7 +51,7 @@ class TaskLog:
     _function_call_id: str = ""
 
     def new_lines(self, *, whole: bool = False) -> list[str]:
-        """The lines that were added since the last time; ``whole`` includes one that has no end yet."""
+        """Return the lines since the last call. ``whole`` includes an unfinished last line."""
         volume = self._volume()
         lines: list[str] = []
         for file in sorted(_files(volume, self.folder), key=lambda file: str(file.path)):
@@ -70,7 +70,7 @@ class TaskLog:
         return lines
 
     def outcome(self) -> Outcome | None:
-        """How the function call that wrote last has ended; None while the try goes on."""
+        """Return the end of the last function call; None while the try continues."""
         if not self._function_call_id:
             return None
         call: Any = modal.FunctionCall.from_id(self._function_call_id, client=self.site.control_plane.client)
@@ -108,52 +108,50 @@ def _files(volume: Any, folder: str) -> list[Any]:
 
 
 def find(site: Site, target: Target) -> TaskLog:
-    """The log of a try, the newest where none is named; NoLogYetError or NothingMatchesError say what there is."""
+    """Return the log of a try, by default the newest. NoLogYetError or NothingMatchesError name the alternatives."""
     index = -1 if target.map_index is None else target.map_index
     folder = stored_log_path(task_log_folder(target.dag_id, target.task_id, target.run_id, index))
     names = _names(site, folder)
-    tries = _numbers(r"attempt=([0-9]{1,10})\.log", names)
+    tries = _numbers(TRY_LOG, names)
     if target.try_number in tries or (target.try_number is None and tries):
         return TaskLog(site, f"{folder}/{try_log(target.try_number or tries[-1])}")
-    indexes = _numbers(r"map_index=([0-9]{1,10})", names)
+    indexes = _numbers(MAP_INDEX, names)
     if indexes and target.map_index is None:
         raise NothingMatchesError(f"{target.label} is mapped: name one with --map-index ({_listed(indexes)}).")
     if waiting := _under_way(site, target):
         raise NoLogYetError(waiting)
     if tries:
-        raise NothingMatchesError(f"{target.label} has no log. The tries that have: {_listed(tries)}.")
+        raise NothingMatchesError(f"{target.label} has no log. Tries with a log: {_listed(tries)}.")
     raise NothingMatchesError(_nearest(site, target))
 
 
 def _under_way(site: Site, target: Target) -> str:
-    """Where the task is instead of having a log; empty where it is nowhere."""
+    """Return the state of a task without a log; empty if it is unknown."""
     for work in take_inventory(site, profiles=False).work():
         if not target.matches(work):
             continue
         since = f"{time.time() - work.since:.0f} s"
         if work.state == RUNNING:
-            return (
-                f"{work.label} runs since {since} in container {work.container_id}, and has not published its log yet."
-            )
+            return f"{work.label} has run for {since} in container {work.container_id}, without a published log yet."
         if work.state == SUBMITTED:
             return f"{work.label} was submitted {since} ago as {work.function_call_id}, and waits for a container."
-        return f"{work.label} was handed over {since} ago, and waits for Modal to take it: see `modalflow status`."
+        return f"Modal has not accepted {work.label} yet, for {since}: see `modalflow status`."
     return ""
 
 
 def _nearest(site: Site, target: Target) -> str:
-    """What there is instead, from the outermost folder that is not there."""
+    """Return the nearest existing log, from the outermost missing folder on."""
     where, dag = f"on Volume {site.names.logs}", f"dag_id={target.dag_id}"
     for parent, prefix, wanted, kind in (
         ("/", "dag_id=", target.dag_id, "DAGs"),
         (dag, "run_id=", target.run_id, f"runs of {target.dag_id}"),
-        (f"{dag}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of that run"),
+        (f"{dag}/run_id={target.run_id}", "task_id=", target.task_id, "tasks of this run"),
     ):
         names = _names(site, parent if parent == "/" else stored_log_path(parent))
         there = [name.removeprefix(prefix) for name in names if name.startswith(prefix)]
         if stored_log_path(f"{prefix}{wanted}").removeprefix(prefix) not in there:
             near = nearest(wanted, there) or sorted(there)[-3:]
-            hint = f" The nearest of the {kind} that have: {', '.join(near)}." if near else ""
+            hint = f" Nearest {kind} with a log: {', '.join(near)}." if near else ""
             return f"There is no log of {target.label} {where}.{hint}"
     return f"There is no log of {target.label} {where}."
 
@@ -167,9 +165,9 @@ def _names(site: Site, folder: str) -> list[str]:
     return [str(each.path).rstrip("/").rpartition("/")[2] for each in found]
 
 
-def _numbers(pattern: str, names: Iterable[str]) -> list[int]:
-    """Return the numbers in those names that have the form; a container can put any other name on the Volume."""
-    return sorted(int(found[1]) for name in names if (found := re.fullmatch(pattern, name)))
+def _numbers(pattern: re.Pattern[str], names: Iterable[str]) -> list[int]:
+    """Return the numbers in matching names. A container can put other names on the Volume."""
+    return sorted(int(found[1]) for name in names if (found := pattern.fullmatch(name)))
 
 
 def _listed(numbers: list[int]) -> str:
@@ -178,14 +176,14 @@ def _listed(numbers: list[int]) -> str:
 
 
 def follow(site: Site, target: Target, *, pause: float = 1.0) -> Iterator[str | Outcome | NoLogYetError]:
-    """Lines as they come, until the try has ended; before there are any, where the task is, whenever that changes."""
+    """Yield lines until the try has ended; before the first line, yield each new state of the task."""
     said = ""
     while True:
         try:
             log = find(site, target)
             break
         except NoLogYetError as error:
-            # Not the seconds, which always change.
+            # Without the seconds, because they always change.
             state = str(error).partition(" since ")[0].partition(" ago ")[0].rpartition(" ")[0]
             if state != said:
                 said = state

@@ -1,1 +1,1 @@
-"""What the executor and the worker exchange: versioned, plain data."""
+"""Messages between executor and worker: versioned, plain data."""

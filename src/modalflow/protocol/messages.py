@@ -1,7 +1,7 @@
-"""What the executor and the worker say to each other: versioned, plain data.
+"""Messages between executor and worker: versioned, plain data.
 
-The two may run different versions of modalflow, so nothing here is pickled as a class: a ``Submission`` travels as a
-dict of JSON types, an ``Entry`` as a JSON text. Reading never trusts what was written; anything unexpected is a
+The two may run different versions of modalflow, so nothing here is pickled as a class. A ``Submission`` travels as a
+dict of JSON types, an ``Entry`` as a JSON text. A reader never trusts the writer: any unexpected content is a
 MalformedMessageError.
 """
 
@@ -25,14 +25,14 @@ PROTOCOL = 1
 
 
 class Kind(StrEnum):
-    """What a submission carries."""
+    """The content of a submission."""
 
     WORKLOAD = "workload"
     """A workload of Airflow's (task, callback, connection test), run under Airflow's supervisor."""
     COMMAND = "command"
     """A raw command: its exit code is its outcome."""
     PROBE = "probe"
-    """A question of `modalflow doctor`: what does a container see? It is not claimed, and leaves nothing behind."""
+    """A request of `modalflow doctor` for a container's view. It is not claimed, and leaves nothing behind."""
 
 
 class State(StrEnum):
@@ -41,9 +41,9 @@ class State(StrEnum):
     RUNNING = "running"
     """Claimed by a container."""
     SUCCESS = "success"
-    """The supervisor ended in order (whatever became of the task), or the command ended with 0."""
+    """The supervisor ended normally (for any result of the task), or the command ended with 0."""
     FAILED = "failed"
-    """The supervisor could not run or tell the outcome, or the command ended with another code."""
+    """The supervisor could not run or report the outcome, or the command ended with another code."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class Submission:
     work_id: str
     kind: Kind
     log_path: str
-    """Where the log goes, relative to the root of the logs Volume. It is a folder: each function call that works on
-    this log adds a file of its own, so that two containers never write the same file."""
+    """The log's path in the logs Volume. It is a folder: each function call of this log adds its own file, so two
+    containers never write the same file."""
     partition: str
-    """The events partition of the executor that submitted."""
+    """The events partition of the submitting executor."""
     label: str
-    """What a human calls it, for logs and errors."""
+    """The label for logs and errors."""
     workload: str | None = field(default=None, repr=False)
     """The workload as Airflow serialises it. It holds a token."""
     command: tuple[str, ...] | str | None = None
@@ -66,30 +66,30 @@ class Submission:
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment variables of the workload's process, above the container's."""
     own_env: tuple[str, ...] = ()
-    """Names of those of the variables that the task itself asked for: they count above its profile's."""
+    """Names of the task's own variables. They override its profile's."""
     profile: str = "default"
     resources: Mapping[str, Any] = field(default_factory=dict)
-    """What it is granted, as far as the executor knows, as JSON types: the profile's, and above that the task's own.
-    cpu (cores, or a list of two: reserved and limit), memory (MiB, or a list of two), gpu ("H100:2"), timeout
-    (seconds), region and cloud (a text, or a list), concurrency, nonpreemptible. What is not set is not there. In a
-    container, ``Container.granted`` is what to ask."""
+    """The granted resources, as far as the executor knows, as JSON types: the profile's, overridden by the task's. cpu
+    (cores, or a list of reservation and limit), memory (MiB, or a list of two), gpu ("H100:2"), timeout (seconds),
+    region and cloud (a text, or a list), concurrency, nonpreemptible. Unset values are missing. In a container, use
+    ``Container.granted``."""
     submitted_at: float = 0.0
     """When the executor took it from Airflow, in seconds since the epoch by its own clock; 0 if unsaid."""
     protocol: int = PROTOCOL
     executor_version: str = ""
     task: TaskTry | None = None
-    """Which try of a task instance a command is, if it is one. A workload names its own: see ``task_try``."""
+    """The try of a task instance for a command, if it has one. A workload names its own: see ``task_try``."""
 
     note: str = ""
-    """A warning for the log: the worker writes it below its first line, which costs no upload of the executor's."""
+    """A warning for the log. The worker writes it below its first line, so the executor needs no upload."""
     burst_began_at: float = 0.0
-    """When the executor submitted the first task of the burst that this one belongs to, in seconds since the epoch."""
+    """The submission of the first task of its burst, in seconds since the epoch."""
     start_after: float = 0.0
-    """Seconds that it stays behind the first: the tasks of a burst ask the Execution API one after the other."""
+    """Seconds behind the first task: the tasks of a burst ask the Execution API one after the other."""
 
     @property
     def task_try(self) -> TaskTry | None:
-        """Return which try of a task instance this is; None for other work, and for a workload that is no JSON."""
+        """Return the try of a task instance; None for other work, and for a workload outside JSON."""
         if self.workload is None:
             return self.task
         try:
@@ -102,7 +102,7 @@ class Submission:
 
     def to_wire(self) -> dict[str, Any]:
         """Return JSON types only."""
-        # Not dataclasses.asdict: its deep copies are most of what a submission costs the scheduler's process.
+        # Not dataclasses.asdict: its deep copies would be most of the scheduler's cost for a submission.
         wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
         wire["kind"] = self.kind.value
         wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
@@ -114,7 +114,7 @@ class Submission:
 
     @classmethod
     def from_wire(cls, wire: object) -> Submission:
-        """Read what ``to_wire`` returned; raise MalformedMessageError for anything else."""
+        """Read the result of ``to_wire``. Raises MalformedMessageError for anything else."""
         values = known_fields(cls, wire)
         command = values.get("command")
         if isinstance(command, list):
@@ -130,7 +130,7 @@ class Submission:
 
 
 def _times(values: Mapping[str, Any], *names: str) -> dict[str, float]:
-    """Return those of the values that are times; TypeError or ValueError names them if one is no time."""
+    """Return the times among the values. TypeError or ValueError names a value of another kind."""
     try:
         return {name: _plain_float(values.get(name, 0.0)) for name in names}
     except (TypeError, ValueError) as error:
@@ -142,7 +142,7 @@ _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))
 
 @dataclass(frozen=True)
 class Entry:
-    """What the ledger holds for a work id, and what an event repeats."""
+    """The ledger's entry for a work id, repeated in an event."""
 
     work_id: str
     state: State
@@ -157,15 +157,15 @@ class Entry:
     finished_at: float | None = None
     return_code: int | None = None
     final_state: str | None = None
-    """What the supervisor told Airflow (a TaskInstanceState value), where it told anything."""
+    """The supervisor's report to Airflow (a TaskInstanceState value), if any."""
     reason: str | None = None
     """Why it ended as it did, for humans."""
     cause: str = ""
-    """What made it end otherwise than by itself (a reasons.Cause value), where something did."""
+    """The cause of an abnormal end (a reasons.Cause value), if any."""
     worker_version: str = ""
     protocol: int = PROTOCOL
     task: TaskTry | None = None
-    """Which try of a task instance it is, if it is one and its worker is of 0.5 or newer."""
+    """The try of a task instance, if it is one and its worker is 0.5 or newer."""
 
     def to_json(self) -> str:
         wire = dataclasses.asdict(self)
@@ -175,9 +175,9 @@ class Entry:
 
     @classmethod
     def from_json(cls, text: object) -> Entry:
-        """Read what ``to_json`` returned; raise MalformedMessageError for anything else.
+        """Read the result of ``to_json``. Raises MalformedMessageError for anything else.
 
-        Whatever process wrote it, its texts are safe to store, log and print, and its numbers are finite.
+        For any writer, its texts are safe for storage, logs and terminals, and its numbers are finite.
         """
         if not isinstance(text, str):
             raise MalformedMessageError(f"A ledger entry is {type(text).__name__}; expected a JSON text")
@@ -198,7 +198,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Deployment:
-    """Which worker is deployed, as `modalflow deploy` recorded it on the logs Volume."""
+    """The deployed worker, as recorded by `modalflow deploy` on the logs Volume."""
 
     version: str
     protocol: int
@@ -209,26 +209,26 @@ class Deployment:
     """Local DAG bundles of the Airflow host: name → where they are in a container."""
     deployed_at: float
     facts: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Profile → everything that was said of it, for whoever compares; of variables only digests."""
+    """Profile → its definition, for comparisons. It has only digests of variables."""
     granted: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Profile → what a task there gets, as in ``Submission.resources``."""
+    """Profile → the resources of its tasks, as in ``Submission.resources``."""
     volumes: Mapping[str, str] = field(default_factory=dict)
-    """What modalflow itself has mounted in every container: path → name of the Volume."""
+    """modalflow's own mounts in every container: path → name of the Volume."""
     packages: Mapping[str, str] = field(default_factory=dict)
-    """What was installed into the image: name → version."""
+    """Packages installed into the image: name → version."""
     requirements: tuple[str, ...] = ()
     """The lines of the requirements file, if there was one."""
     env: Mapping[str, str] = field(default_factory=dict)
     """Names of the deployment's own variables, each with a digest of its value."""
     dags_source: str = "local"
-    """Where the bundles come from: a worker.dag_source.SourceKind."""
+    """The source of the bundles: a worker.dag_source.SourceKind."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Deployment:
-        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        """Read the result of ``to_json``. Raises MalformedMessageError for anything else."""
         try:
             values = plain_fields(cls, from_json(text))
             values["profiles"] = _texts(values["profiles"])
@@ -239,22 +239,22 @@ class Deployment:
         except (KeyError, TypeError, ValueError) as error:
             shown = one_line(describe(error))
             raise MalformedMessageError(
-                f"The record of the deployed worker is malformed: {shown}. Write it anew: `modalflow deploy`."
+                f"The record of the deployed worker is malformed: {shown}. Write it again: `modalflow deploy`."
             ) from error
 
     def _check_types(self) -> None:
         mappings = (self.bundles, self.facts, self.granted, self.volumes, self.packages, self.env)
         nested = (*self.facts.values(), *self.granted.values()) if all(isinstance(m, dict) for m in mappings) else ()
         if not all(isinstance(each, dict) for each in (*mappings, *nested)):
-            raise TypeError("what should be an object is none")
+            raise TypeError("expected an object")
         of_texts = (self.bundles, self.volumes, self.packages, self.env)
         if not all(isinstance(value, str) for mapping in of_texts for value in mapping.values()):
-            raise TypeError("what should be a text is none")
+            raise TypeError("expected a text")
 
 
 def _texts(value: object) -> tuple[str, ...]:
     if not isinstance(value, list | tuple):
-        raise TypeError("what should be a list is none")
+        raise TypeError("expected a list")
     return tuple(_plain_text(each) for each in value)
 
 
@@ -262,7 +262,7 @@ _T = TypeVar("_T")
 
 
 def known_fields(cls: type[_T], wire: object) -> dict[str, Any]:
-    """Keep the fields that this version knows, so that a newer peer may add some."""
+    """Return the fields known to this version, so a newer peer may add some."""
     if not isinstance(wire, dict):
         raise MalformedMessageError(f"A {cls.__name__.lower()} is {type(wire).__name__}; expected a dict")
     names = _names(cast(Hashable, cls))
@@ -274,15 +274,16 @@ def _names(cls: Any) -> frozenset[str]:
     return frozenset(f.name for f in dataclasses.fields(cls))
 
 
-#: A larger number is no time in seconds since the epoch (the last second of the year 9999, after which dates end), nor
-#: any other number that a peer has to report. Arithmetic with it could fail.
+#: No larger number is a time in seconds since the epoch (the last second of the year 9999, the end of dates), or
+#: another reported number. Arithmetic with it could fail.
 _LARGEST = 253_402_300_799
 
 
 def plain_fields(cls: type[_T], wire: object) -> dict[str, Any]:
-    """As ``known_fields``, with fields that are texts or numbers checked; TypeError or ValueError names a wrong one.
+    """Return known fields as ``known_fields`` does, with checked texts and numbers. TypeError or ValueError names a
+    wrong one.
 
-    Texts become single lines that are safe to store, log and print.
+    Texts become single lines, safe for storage, logs and terminals.
     """
     values = known_fields(cls, wire)
     for name, read in _readers(cast(Hashable, cls)):
@@ -296,7 +297,7 @@ def plain_fields(cls: type[_T], wire: object) -> dict[str, Any]:
 
 @cache
 def _readers(cls: Any) -> Sequence[tuple[str, Callable[[object], Any]]]:
-    """The fields of a class that are texts or numbers, each with what reads it."""
+    """Return the fields of a class with texts or numbers, each with its reader."""
     return [(f.name, _PLAIN[str(f.type)]) for f in dataclasses.fields(cls) if str(f.type) in _PLAIN]
 
 

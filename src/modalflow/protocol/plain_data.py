@@ -1,8 +1,8 @@
-"""Reading what containers wrote without running it.
+"""Safe reading of containers' data, without running it.
 
-Modal's SDK unpickles the values of Dicts and Queues and the results of function calls in the process that reads them,
-so whoever can write them could run code in the scheduler. Within ``plain_data_only()`` the SDK's unpickler builds
-strings, numbers, lists and dicts, and refuses everything that would need a name to be imported.
+Modal's SDK unpickles the values of Dicts and Queues and the results of function calls in the reading process. So a
+writer could run code in the scheduler. Within ``plain_data_only()``, the SDK's unpickler builds strings, numbers, lists
+and dicts. It refuses everything with an import of a name.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import modal._serialization as serialization
-
 from modalflow.errors import UntrustedDataError
+from modalflow.support.replaced import replace
+from modalflow.support.replaced_in_sdk import FIND_CLASS, PERSISTENT_LOAD
 
 _plain = ContextVar("modalflow_plain_data_only", default=False)
 _installed = False
@@ -22,7 +22,7 @@ _installed = False
 
 @contextlib.contextmanager
 def plain_data_only() -> Iterator[None]:
-    """Refuse any global in what the SDK unpickles for the calls made within; other code is not affected.
+    """Refuse any global in the SDK's unpickling for calls within the block. Other code is not affected.
 
     The mark is a context variable: asyncio and the SDK's own loop copy the caller's context with each call. A refusal
     arrives as the SDK's DeserializationError with an UntrustedDataError as its cause.
@@ -36,13 +36,12 @@ def plain_data_only() -> Iterator[None]:
 
 
 def _install() -> None:
-    """Teach the SDK's unpickler the mark. It has no hook for this, hence the replaced method, done once."""
+    """Make the SDK's unpickler obey the mark, once. It has no hook for this, so two methods are replaced."""
     global _installed
     if _installed:
         return
-    unpickler: Any = serialization.Unpickler
-    original_find_class = unpickler.find_class
-    original_persistent_load = unpickler.persistent_load
+    original_find_class = FIND_CLASS.original()
+    original_persistent_load = PERSISTENT_LOAD.original()
 
     def find_class(self: Any, module: str, name: str) -> Any:
         if _plain.get():
@@ -54,6 +53,6 @@ def _install() -> None:
             raise UntrustedDataError("Data from a container refers to a Modal object; expected plain data")
         return original_persistent_load(self, pid)
 
-    unpickler.find_class = find_class
-    unpickler.persistent_load = persistent_load
+    replace(FIND_CLASS, find_class)
+    replace(PERSISTENT_LOAD, persistent_load)
     _installed = True

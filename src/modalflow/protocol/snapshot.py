@@ -1,7 +1,7 @@
-"""What an executor tells of itself to whoever asks: one small text per executor, in a Dict of their own.
+"""An executor's report: one small text per executor, in a Dict of their own.
 
-A hint for humans, never a source of decisions: it is some seconds old, and an executor that was killed leaves its last
-one behind. Plain JSON, read as other versions may have written it.
+A hint for users, never a source of decisions. It is some seconds old, and a killed executor leaves its last one behind.
+Plain JSON; readers accept those of other versions.
 """
 
 from __future__ import annotations
@@ -18,23 +18,22 @@ from modalflow.protocol.messages import plain_fields
 from modalflow.support.described import describe
 from modalflow.support.text import from_json, one_line
 
-#: Calls that one snapshot names; of the others it tells how many there are.
+#: Calls listed in one report. The others are counted.
 LISTED_CALLS = 2000
 
-#: Seconds after which an executor tells of itself although nothing changed, and after which one that has not is taken
-#: for gone.
+#: Seconds between reports without changes, and seconds until an executor without a report counts as gone.
 SIGN_OF_LIFE = 60.0
 SILENT_FOR = 3 * SIGN_OF_LIFE
 
 WAITING = "waiting"
 """Modal has not taken it yet."""
 SUBMITTED = "submitted"
-"""It has a function call. Whether a container has begun it is for the ledger to tell."""
+"""It has a function call. The ledger shows whether a container has begun it."""
 
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """One call of an executor that has no outcome yet."""
+    """One call of an executor without an outcome."""
 
     work_id: str
     label: str
@@ -45,7 +44,7 @@ class InFlight:
     profile: str = ""
     submissions: int = 0
     task: TaskTry | None = None
-    """Which try of a task instance it is, if it is one."""
+    """The try of a task instance, if it is one."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
@@ -68,26 +67,26 @@ class Snapshot:
     states: Mapping[str, int] = field(default_factory=dict)
     """State → how many calls in flight are in it."""
     counts: Mapping[str, int] = field(default_factory=dict)
-    """What → how often it has happened since the start."""
+    """Event → its count since the start."""
     obstacle: str = ""
     """Why Modal takes nothing at present; empty while it does."""
     trouble: str = ""
-    """The last warning or error that the executor logged."""
+    """The executor's last warning or error in its log."""
     trouble_at: float = 0.0
     installation: str = ""
-    """What is wrong with the modalflow that the executor's process imports; empty if nothing is."""
+    """A problem of the modalflow in the executor's process; empty if there is none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """What the doctor compares with the settings of its own machine; see ``airflow_tokens.settings_to_compare``."""
+    """Settings for the doctor's comparison with its own machine; see ``airflow_tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()
     more: int = 0
-    """Calls in flight beside those that are listed."""
+    """Number of calls in flight outside the list."""
 
     @property
     def in_flight(self) -> int:
         return len(self.calls) + self.more
 
     def is_silent(self, now: float) -> bool:
-        """Whether it is so old that its executor must be gone."""
+        """Return whether the report is too old for a living executor."""
         return now - self.published_at > SILENT_FOR + self.interval
 
     def to_json(self) -> str:
@@ -99,7 +98,7 @@ class Snapshot:
 
     @classmethod
     def from_json(cls, text: object) -> Snapshot:
-        """Read what ``to_json`` returned; raise MalformedMessageError for anything else."""
+        """Read the result of ``to_json``. Raises MalformedMessageError for anything else."""
         try:
             wire = from_json(str(text))
             calls = tuple(_call(wire["columns"], row) for row in wire["rows"])

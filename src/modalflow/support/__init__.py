@@ -1,1 +1,1 @@
-"""What every part may use: text made safe, errors in words, forks. Leaves, without a word of Airflow or Modal."""
+"""Shared tools: safe text, descriptions of errors, forks. Leaves without any import of Airflow or Modal."""

@@ -1,4 +1,4 @@
-"""A blocking call that the caller waits for no longer than it can afford."""
+"""A blocking call with a time limit."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _T = TypeVar("_T")
 
 
 def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Return what ``work`` returns; TimeoutError if that takes longer.
+    """Return the result of ``work``. Raises TimeoutError after the limit.
 
-    It runs in a daemon thread, in a copy of the caller's context, and goes on there after a timeout: a call of the SDK
-    cannot be interrupted from outside, and the end of the process must not wait for it.
+    It runs in a daemon thread, in a copy of the caller's context, and continues there after a timeout. A call of the
+    SDK cannot be interrupted, and the end of the process must not wait for it.
     """
     outcome: Future[_T] = Future()
 

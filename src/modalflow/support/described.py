@@ -1,8 +1,7 @@
 """One line for an exception, also if the exception has no text of its own.
 
-The class and ``str(e)`` end in "TimeoutError: " for half of the exceptions that a network raises. ``describe``
-is the only place that turns an exception into words. It does not clean the text: what came from outside may hold any
-character and any length.
+For half of a network's exceptions, the class and ``str(e)`` are just "TimeoutError: ". Only ``describe`` turns an
+exception into text. It does not clean the text: external text may have any characters and any length.
 """
 
 from __future__ import annotations
@@ -10,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 
-#: What an exception without a text means. The first class that fits counts, so subclasses come first.
+#: The meaning of exceptions without a message. The first matching class counts, so subclasses come first.
 _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (TimeoutError, "no answer in time"),
     (asyncio.CancelledError, "it was cancelled"),
@@ -29,22 +28,22 @@ _MEANINGS: tuple[tuple[type[BaseException], str], ...] = (
     (AssertionError, "an assertion does not hold"),
 )
 
-#: Exceptions of a group that are described; the others are counted.
+#: Number of described exceptions of a group; the others are counted.
 _MOST_OF_A_GROUP = 3
-#: Causes of causes that are followed; a chain can be a circle.
+#: Longest chain of causes; a chain can be a circle.
 _DEEPEST = 3
 
 
 def describe(error: BaseException) -> str:
-    """Return the class of an exception and what it says; never a text that ends where the reason should be.
+    """Return the class of an exception and its message; never a text without the reason.
 
-    Adds the exceptions of a group, and the cause if it says something that the exception does not. Never raises.
+    Adds the exceptions of a group, and a cause with more information. Never raises.
     """
     return _describe(error, _DEEPEST)
 
 
 def words_of(error: BaseException) -> str:
-    """Return what an exception says, without its class; its description if it says nothing. Never raises."""
+    """Return an exception's message without its class, or its description without a message. Never raises."""
     return _text_of(error) or describe(error)
 
 
@@ -70,7 +69,7 @@ def _text_of(error: BaseException) -> str:
             return f"there is no key {error.args[0]!r}"
         text = str(error).strip()
     except Exception as failure:  # noqa: BLE001  Any class can have a __str__ or __repr__ that raises anything.
-        return f"its text cannot be read, because that raises {type(failure).__name__}"
+        return f"its text cannot be read, because this raises {type(failure).__name__}"
     if isinstance(error, OSError) and text.isdecimal() and len(text) < len("9999"):
         return f"{os.strerror(int(text))} ({text})"
     return "" if text in ("()", "None") else text
@@ -81,10 +80,10 @@ def _meaning_of(error: BaseException) -> str:
 
 
 def _cause_of(error: BaseException, has_text: bool) -> BaseException | None:
-    """The exception that this one was raised from; without a text of its own also the one that was handled then."""
+    """Return the exception's cause. For an exception without a message, also the one handled at that time."""
     without_text = not has_text and not error.__suppress_context__
     cause = error.__cause__ or (error.__context__ if without_text else None)
-    # asyncio.timeout() turns its own cancellation into a TimeoutError: that says nothing.
+    # asyncio.timeout() turns its own cancellation into a TimeoutError. It has no information.
     return None if isinstance(cause, asyncio.CancelledError) else cause
 
 

@@ -1,13 +1,13 @@
-"""What a forked process makes anew: the one place that knows what modalflow and Modal's SDK keep for the whole process.
+"""Reset of a forked process: the one place with knowledge of process-wide state in modalflow and Modal's SDK.
 
-A forked child has its parent's memory and none of its threads. What the SDK keeps there (its default client, its HTTP
-session, the event loop of its thread, locks that another thread held) waits for threads that do not exist. Worse, the
-child shares the epoll instance of its parent's event loop: a connection that the child closes leaves the *parent's*
-event loop, and the parent then waits forever for an answer on it.
+A forked child has its parent's memory and none of its threads. The SDK's state there (default client, HTTP session,
+event loop of its thread, locks of other threads) waits for missing threads. Worse, the child shares the epoll instance
+of its parent's event loop. If the child closes a connection, it removes it from the *parent's* event loop, and the
+parent waits forever for an answer on it.
 
-So a child never runs and never finalizes what it inherited. Importing this module installs the hooks; it imports
-nothing of the SDK, and covers the SDK if that is imported before or after it. Must not raise in a hook: Python would
-print that and go on with the rest of the child.
+So a child never runs and never finalizes inherited objects. The import of this module installs the hooks. It imports
+nothing of the SDK, and covers an SDK imported before or after it. A hook must not raise: Python would print the error
+and continue with the rest of the child.
 """
 
 from __future__ import annotations
@@ -21,11 +21,14 @@ from collections.abc import Callable, Hashable
 from importlib import import_module
 from typing import Any, TypeVar
 
+from modalflow.support import replaced_in_sdk as rows
+from modalflow.support.replaced import ReplacedName, assign
+
 _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 _inherited: list[Any] = []
-"""What a child keeps for its whole life, so that no finalizer of it runs."""
+"""Objects kept by a child for its whole life, so that no finalizer of them runs."""
 
 _loop_before: Any = None
 """The event loop of the SDK's thread at the last fork; the SDK's own hook forgets it before ours runs."""
@@ -34,7 +37,7 @@ _per_process: weakref.WeakValueDictionary[int, PerProcess[Any, Any]] = weakref.W
 
 
 class PerProcess(dict[_K, _V]):
-    """A dict that is empty again in a forked child. For what holds a connection, a thread or a lock."""
+    """A dict for connections, threads and locks. It empties itself in a forked child."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,8 +47,7 @@ class PerProcess(dict[_K, _V]):
 def renew() -> None:
     """Make the SDK usable if this process inherited a used one before modalflow was imported.
 
-    Without the hook nothing has cleaned up; what is recognised is an HTTP session whose event loop is not the one that
-    the SDK's calls run on.
+    Without the hook, nothing has cleaned up. A sign is an HTTP session on another event loop than the SDK's.
     """
     registry = _sdk("modal._utils.http_utils", "ClientSessionRegistry")
     session = getattr(registry, "_client_session", None)
@@ -55,15 +57,15 @@ def renew() -> None:
         _forget_state_of_sdk()
 
 
-#: What the SDK imports at its first calls and transfers; in 1.5.0 the second one does not exist.
+#: The SDK's imports at its first calls and transfers. In 1.5.0, the second one does not exist.
 _IMPORTED_LATE = ("aiohttp", "modal._utils.proxy_support", "modal._utils.bytes_io_segment_payload", "certifi")
 
 
 def import_ahead() -> None:
-    """Import what the SDK would import later, on its own thread.
+    """Import the later imports of the SDK on its own thread.
 
-    A child that is forked in the middle of another thread's import waits forever for the lock of that module. Call it
-    before this process both uses the SDK and forks, as a scheduler with LocalExecutor beside ModalExecutor does.
+    If a child is forked during another thread's import, it waits forever for the lock of that module. Call this before
+    a process both uses the SDK and forks, as a scheduler with LocalExecutor beside ModalExecutor does.
     """
     for module in _IMPORTED_LATE:
         with contextlib.suppress(ImportError):
@@ -91,15 +93,15 @@ def _after_in_child() -> None:
 
 
 def _retire(loop: Any) -> None:
-    """Make an inherited event loop one that is closed, without touching what the parent shares with it.
+    """Turn an inherited event loop into a closed one, without changes to its parts shared with the parent.
 
-    ``loop.close()`` would take the loop's own pipe out of the shared epoll instance, and refuses a loop that was
-    running. A transport whose loop counts as closed leaves the selector alone.
+    ``loop.close()`` would remove the loop's own pipe from the shared epoll instance, and refuses a running loop. If a
+    loop counts as closed, its transports do not touch the selector.
     """
     _inherited.append(loop)
     selector = getattr(loop, "_selector", None)
     if selector is None:
-        return  # A loop that is not asyncio's own, uvloop's for example: never finalized is all that can be done.
+        return  # Not asyncio's own loop, such as uvloop's. We can only prevent its finalization.
     loop.set_exception_handler(_ignored)
     loop._closed = True
     # This closes the child's file descriptor of the epoll instance. The parent has its own.
@@ -107,19 +109,19 @@ def _retire(loop: Any) -> None:
 
 
 def _ignored(loop: Any, context: dict[str, Any]) -> None:
-    """Stand in for the loop's report on a connection that was not closed: here it never is."""
+    """Replace the loop's warning about an unclosed connection: here all are unclosed."""
 
 
 # --- the SDK ---
 
 
 def _forget_state_of_sdk() -> None:
-    for module, owner, name, fresh in _STATE_OF_SDK:
-        holder = _sdk(module, owner)
+    for row, fresh in _STATE_OF_SDK:
+        holder = row.owner_if_loaded()
         # An SDK without the name has no such state: it differs between versions.
-        if holder is not None and hasattr(holder, name):
-            _inherited.append(getattr(holder, name))
-            setattr(holder, name, fresh())
+        if holder is not None and hasattr(holder, row.attribute):
+            _inherited.append(getattr(holder, row.attribute))
+            assign(row, holder, fresh())
     # Other modules have imported this one by name.
     environments = _sdk("modal._environments", "ENVIRONMENT_CACHE")
     if environments is not None:
@@ -135,30 +137,26 @@ def _no_output() -> Any:
     return _sdk("modal._output.manager", "_DISABLED_OUTPUT_MANAGER")
 
 
-_STATE_OF_SDK: tuple[tuple[str, str, str, Callable[[], Any]], ...] = (
-    # The default client, and the lock that another thread may have held while it made one.
-    ("modal.client", "_Client", "_client_from_env", _nothing),
-    ("modal.client", "_Client", "_client_from_env_lock", _nothing),
-    # The HTTP session of all transfers of files. Its attribute stays until the next session replaces it.
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session", _nothing),
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_client_session_active", bool),
-    ("modal._utils.http_utils", "ClientSessionRegistry", "_shutdown_unregister", _nothing),
-    # A display that a thread refreshes under a lock.
-    ("modal._output.manager", "", "_current_output_manager", _no_output),
-    # Held while classes are pickled.
-    ("modal._vendor.cloudpickle", "", "_DYNAMIC_CLASS_TRACKER_LOCK", threading.Lock),
+_STATE_OF_SDK: tuple[tuple[ReplacedName, Callable[[], Any]], ...] = (
+    (rows.DEFAULT_CLIENT, _nothing),
+    (rows.DEFAULT_CLIENT_LOCK, _nothing),
+    (rows.HTTP_SESSION, _nothing),
+    (rows.HTTP_SESSION_ACTIVE, bool),
+    (rows.HTTP_UNREGISTER, _nothing),
+    (rows.OUTPUT_MANAGER, _no_output),
+    (rows.PICKLE_LOCK, threading.Lock),
 )
-"""Of modal 1.5.0 to 1.6.4: module, class in it (or "" for the module itself), attribute, what makes its fresh value."""
+"""The state of modal 1.5.0 to 1.6.4, with a function for each name's new value."""
 
 
 def _sdk(module: str, name: str) -> Any:
-    """An object of the SDK, None if the SDK is not imported or does not have it. ``""`` names the module itself."""
+    """Return an object of the SDK; None if the SDK is not imported or lacks it. ``""`` names the module itself."""
     loaded = sys.modules.get(module)
     return getattr(loaded, name, None) if name else loaded
 
 
 def _loop_of_sdk() -> Any:
-    """The event loop of the SDK's thread, None if that does not run."""
+    """Return the event loop of the SDK's thread; None if it does not run."""
     return getattr(_sdk("modal._utils.async_utils", "synchronizer"), "_loop", None)
 
 

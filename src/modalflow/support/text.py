@@ -1,9 +1,9 @@
-"""Text from outside, made safe to store, to log and to print: the one place that decides what is safe.
+"""External text, made safe for storage, logs and terminals: the one place for this decision.
 
-A container, a task or Modal may send anything. What comes out of here is encodable as UTF-8 and free of NUL, lone
-surrogates, control characters, escape sequences and invisible characters that reorder or hide text; each of those is
-written out as Python writes it (``\\x00``, ``\\udce9``). It is also bounded, and says how much is missing. Pure, and
-never raises, whatever the value is.
+A container, a task or Modal may send any text. The results of this module are encodable as UTF-8. They have no NUL,
+lone surrogates, control characters, escape sequences and invisible characters for reordering or hiding. All of these
+appear as Python's escapes (``\\x00``, ``\\udce9``). Results have a limited length and report the missing part. No I/O.
+Never raises, for any value.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, Final
 
 #: Characters of a reason. MySQL's TEXT holds 65,535 bytes, a pipe 65,536: four bytes each and JSON's escapes fit.
 REASON: Final = 4_000
-#: Characters of what someone else said within a reason, so that the advice that follows it is not cut off.
+#: Characters of an external text within a reason, so that the advice after it is not cut off.
 QUOTE: Final = 3_000
-#: Characters of what Airflow stores for us: a reason and a sentence around it.
+#: Characters of a text stored by Airflow: a reason and a sentence around it.
 STORED: Final = 8_000
 #: Characters of one line of a log or a table.
 LINE: Final = 1_000
@@ -26,14 +26,14 @@ ID: Final = 128
 #: A shorter text has no room for the number of missing characters.
 _LEAST_WITH_COUNT = 48
 
-#: Control characters other than tab and newline; surrogates; line and paragraph separators; what changes the direction
-#: of text or is not seen at all, other than the joiners that scripts and emoji need; noncharacters.
+#: Control characters except tab and newline; surrogates; line and paragraph separators; noncharacters. Also characters
+#: for text direction and invisible characters, except joiners for scripts and emoji.
 _UNSAFE = (
     "\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029"
     "\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ufffe\uffff"
     "\U000e0000-\U000e007f"
 )
-#: A colour or a style of a terminal: the one escape sequence that changes nothing but how the text looks.
+#: A colour or a style of a terminal: the only harmless escape sequence.
 _COLOUR = r"\x1b\[[0-9;]{0,32}m"
 _COLOURS = re.compile(_COLOUR)
 _IN_LINES = re.compile(f"[{_UNSAFE}]")
@@ -57,7 +57,7 @@ def one_line(value: object, longest: int = LINE) -> str:
 
 
 def for_terminal(value: object) -> str:
-    """Return a value as text that a terminal only shows. Colours stay, and end with the text. The length is kept."""
+    """Return a value as text without control over a terminal. Colours stay, and end with the text. No length limit."""
     text = _text(value)
     if _is_plain(text):
         return text
@@ -66,7 +66,7 @@ def for_terminal(value: object) -> str:
 
 
 def from_json(text: str | bytes) -> Any:
-    """Return what a JSON text holds; raise ValueError for any other text, however deep or long it is."""
+    """Return the value of a JSON text. Raises ValueError for any other text, for any depth or length."""
     try:
         return json.loads(text)
     except RecursionError:
@@ -74,12 +74,12 @@ def from_json(text: str | bytes) -> Any:
 
 
 def json_line(line: str) -> str:
-    """Return a line of JSON in which unsafe characters are JSON's escapes: its value stays the same."""
+    """Return a line of JSON with unsafe characters as JSON escapes. Its value stays the same."""
     return line if _is_plain(line) else _IN_LINES.sub(_as_json, line)
 
 
 def _text(value: object) -> str:
-    """Return an exact ``str``, whatever the value's own methods do."""
+    """Return an exact ``str``, for any methods of the value."""
     if type(value) is str:
         return value
     try:
@@ -101,7 +101,7 @@ def _bounded(text: str, longest: int, unsafe: re.Pattern[str]) -> str:
         text = _COLOURS.sub("", text)
     if "\r" in text:
         text = text.replace("\r\n", "\n")
-    # From here on nothing becomes shorter, so that of a text of megabytes this much is enough.
+    # No later step shortens the text, so this much of a text of megabytes is enough.
     safe = unsafe.sub(_written, text[:longest])
     if len(text) <= longest and len(safe) <= longest:
         return safe
@@ -112,7 +112,7 @@ def _bounded(text: str, longest: int, unsafe: re.Pattern[str]) -> str:
 
 
 def _fitting(text: str, room: int, unsafe: re.Pattern[str]) -> int:
-    """How many characters of a text fit into ``room`` once they are written out."""
+    """Return how many characters of a text fit into ``room`` after escaping."""
     grown = 0
     for found in unsafe.finditer(text, 0, min(len(text), room)):
         growth = len(_written(found)) - 1

@@ -21,6 +21,7 @@ from modalflow.config import variables
 from modalflow.errors import BundleError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
+from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.container import Container
@@ -30,7 +31,6 @@ from modalflow.worker.logs.log_files import CallLog
 from modalflow.worker.probe import answer_probe
 from modalflow.worker.run.turn import seconds_until_turn
 from modalflow.worker.usage_recorder import CallUsage
-from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
 from modalflow.worker.zygote.isolation import temporary_folder
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, Outcome
@@ -165,7 +165,7 @@ class Call:
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _fork(self, env: Mapping[str, str], submission: Submission, call_log: CallLog) -> Outcome:
-        if problem := variables.problem(env, processes.most_for_variables()):
+        if problem := variables.problem(env, linux.most_for_variables()):
             reason = f"Nothing can be started in container {self.container.id}: {problem}."
             return Outcome(State.FAILED, return_code=_NOT_EXECUTABLE, reason=reason)
         command = submission.command
@@ -203,7 +203,7 @@ class Call:
         if outcome is not None:
             return outcome
         hint = " It may have run out of memory." if result.return_code == -9 else ""
-        how = f"{processes.describe_exit(result.return_code)} without reporting an outcome"
+        how = f"{linux.describe_exit(result.return_code)} without reporting an outcome"
         return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
 
     def _explain(self, cause: Cause, detail: str = "") -> Reason:
@@ -336,7 +336,7 @@ def _command_outcome(result: ForkResult) -> Outcome:
     if result.return_code == 0:
         return Outcome(State.SUCCESS, 0)
     code = result.return_code if result.return_code > 0 else _SIGNAL_BASE - result.return_code
-    return Outcome(State.FAILED, code, reason=f"The command ended with {processes.describe_exit(result.return_code)}.")
+    return Outcome(State.FAILED, code, reason=f"The command ended with {linux.describe_exit(result.return_code)}.")
 
 
 async def _wait_for_turn(submission: Submission, ready_at: float, call_log: CallLog) -> None:

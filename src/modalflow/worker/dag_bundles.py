@@ -22,6 +22,7 @@ from modalflow.bundles.manifest import File, Manifest
 from modalflow.bundles.store import Store
 from modalflow.bundles.trees import Trees
 from modalflow.errors import BundleError
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 
 _T = TypeVar("_T")
@@ -31,7 +32,7 @@ _POINTER_TTL = 1.0
 
 #: The attempts of a call to Modal, and the seconds before the second one.
 _TRIES = 4
-_PAUSE = 0.5
+_PAUSE, _LONGEST_PAUSE = 0.5, 4.0
 
 
 @dataclass(frozen=True)
@@ -129,14 +130,15 @@ class DagBundles:
 
 def _retried(call: Callable[[], _T]) -> _T:
     """Call Modal, with a few retries; raise BundleError if it never succeeds."""
-    for attempt in range(_TRIES):
+    backoff = Backoff(_PAUSE, _LONGEST_PAUSE)
+    while True:
         try:
             return call()
         except (exception.Error, TimeoutError, ConnectionError) as error:
-            if attempt + 1 == _TRIES:
+            pause = backoff.next()
+            if backoff.failures == _TRIES:
                 raise BundleError(f"Modal did not return the DAG files: {describe(error)}") from error
-            time.sleep(_PAUSE * 2**attempt)
-    raise AssertionError("unreachable")
+            time.sleep(pause)
 
 
 def _leave(done: asyncio.Future[dict[str, str]], kept: ExitStack) -> None:

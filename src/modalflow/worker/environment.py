@@ -31,7 +31,7 @@ READ_LIVE = (
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).
     *(airflow_variable(section, option) for section, option in MASKING_OPTIONS),
-    # The same (``airflow_compat.configure_api_client``).
+    # The same (``configure_api_client``).
     *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from modalflow.errors import MalformedMessageError
 from modalflow.protocol.messages import Entry, State
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logging.getLogger(__name__)
@@ -138,15 +139,15 @@ class Ledger:
 async def retried(call: Callable[[], Awaitable[_T]], policy: RetryPolicy, what: str) -> _T:
     """Retry a remote call until it succeeds or the time is over; then raise its last error."""
     deadline = time.monotonic() + policy.total
-    pause = policy.pause
+    backoff = Backoff(policy.pause, policy.longest_pause)
     while True:
         try:
             # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
             async with asyncio.timeout(policy.one_try):
                 return await call()
         except Exception as error:
+            pause = backoff.next()
             if time.monotonic() + pause > deadline:
                 raise
             log.warning("Could not %s, trying again: %s", what, describe(error))
         await asyncio.sleep(pause)
-        pause = min(pause * 2, policy.longest_pause)

@@ -24,9 +24,9 @@ from modalflow.config import variables
 from modalflow.protocol.messages import PROTOCOL, Kind, Submission
 from modalflow.support.described import describe
 from modalflow.support.installation import imported_from, installed
+from modalflow.support.linux import most_for_variables
 from modalflow.worker.container import Container
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
-from modalflow.worker.zygote.processes import most_for_variables
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult
 
 #: Seconds that the inspection of Airflow may take, including its import. Findings until then are returned.

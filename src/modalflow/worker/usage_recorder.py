@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import resource
 import time
 from collections.abc import Callable, Mapping
@@ -23,6 +22,7 @@ from modalflow.cost.rates import DATED
 from modalflow.cost.usage import LOST, Record, Reserved
 from modalflow.names import USAGE_FOLDER, TaskTry
 from modalflow.protocol.messages import Entry, Submission
+from modalflow.support import linux
 from modalflow.worker.zygote.protocol import Outcome, ProcessUsage
 
 log = logging.getLogger(__name__)
@@ -33,11 +33,6 @@ Granted: TypeAlias = Callable[[Submission], Mapping[str, Any]]
 #: Bytes after which a new file is begun. A commit uploads the last block of a changed file again; with one file for a
 #: busy day, that would be thousands of times.
 FILE_SIZE = 64 * 1024
-
-_TASK_LOG = re.compile(
-    r"dag_id=(?P<dag_id>.+)/run_id=(?P<run_id>.+)/task_id=(?P<task_id>.+?)(/map_index=(?P<map_index>\d+))?"
-    r"/attempt=(?P<try_number>\d+)\.log"
-)
 
 
 class UsageRecorder:
@@ -180,25 +175,13 @@ def _task_fields(submission: Submission) -> dict[str, Any]:
     task = submission.task_try
     if task is None and submission.workload is None:
         # An executor of 0.4 names the task of a command only in the path of its log.
-        task = _task_of_log(submission.log_path)
+        task = TaskTry.of_log(submission.log_path)
     return task._asdict() if task is not None else {}
-
-
-def _task_of_log(log_path: str) -> TaskTry | None:
-    """Return the try of a log path in Airflow's default layout; None if the path can be read in two ways."""
-    found = _TASK_LOG.fullmatch(log_path)
-    if found is None or any(log_path.count(name) > 1 for name in ("/run_id=", "/task_id=", "/map_index=")):
-        return None
-    ids = found["dag_id"], found["task_id"], found["run_id"]
-    return TaskTry(*ids, int(found["map_index"] or -1), int(found["try_number"]))
 
 
 def age_of_this_process() -> float:
     """Return the seconds since this process, the container's main one, started; 0 if that is unknown."""
-    try:
-        stat = Path("/proc/self/stat").read_bytes()
-        ticks = int(stat[stat.rindex(b")") + 2 :].split()[19])
-        age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, ValueError, IndexError):
+    process = linux.read("self")
+    if process is None or not process.started:
         return 0.0
-    return max(0.0, age)
+    return max(0.0, time.clock_gettime(time.CLOCK_BOOTTIME) - process.started / os.sysconf("SC_CLK_TCK"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from modalflow.bundles.files import Entry
+from modalflow.bundles.files import ListedFile
 
 
 class MemoryFiles:
@@ -27,9 +27,9 @@ class MemoryFiles:
             raise FileNotFoundError(path)
         return self.files[path][0]
 
-    def list(self, folder: str) -> list[Entry]:
+    def list(self, folder: str) -> list[ListedFile]:
         return [
-            Entry(path, len(content), changed_at)
+            ListedFile(path, len(content), changed_at)
             for path, (content, changed_at) in self.files.items()
             if path.startswith(f"{folder}/")
         ]

@@ -76,11 +76,11 @@ def test_what_cannot_be_shipped_is_named(tmp_path: Path, monkeypatch: pytest.Mon
         Folder(tmp_path / "nowhere").manifest()
     out = write(tmp_path / "out", {"a.py": ""})
     (out / "passwd").symlink_to("/etc/passwd")
-    with pytest.raises(BundleError, match=r"passwd is a link to /etc/passwd, which is outside"):
+    with pytest.raises(BundleError, match=r"passwd is a link to /etc/passwd, outside of"):
         Folder(out).manifest()
     circle = write(tmp_path / "circle", {"sub/a.py": ""})
     (circle / "sub/again").symlink_to("..")
-    with pytest.raises(BundleError, match="again is a link to a folder that it is in"):
+    with pytest.raises(BundleError, match="again is a link to one of its own parent folders"):
         Folder(circle).manifest()
     monkeypatch.setattr(scan, "LARGEST_FILE", 10)
     with pytest.raises(BundleError, match=r"big\.bin has"):
@@ -113,7 +113,7 @@ def test_a_manifest_leads_nowhere_else(path: str) -> None:
 
 def test_a_manifest_that_is_another_or_of_tomorrow_is_refused() -> None:
     """A version is what its name says, in a format that is understood."""
-    with pytest.raises(BundleError, match="something else"):
+    with pytest.raises(BundleError, match="another content"):
         Manifest.read(NOTHING.content, "0" * 64)
     content = NOTHING.content.replace(b'"format":1', b'"format":2')
     with pytest.raises(BundleError, match=r"format 2.*modalflow deploy"):

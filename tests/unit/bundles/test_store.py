@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from modalflow.bundles.manifest import Manifest
-from modalflow.bundles.prune import Keep, prune
+from modalflow.bundles.prune import RetentionPolicy, prune
 from modalflow.bundles.scan import Folder, FolderChangedError
-from modalflow.bundles.shipping import ship, undisturbed
+from modalflow.bundles.shipping import ship, with_manifest
 from modalflow.bundles.store import GRACE, Store, UnknownVersionError
-from modalflow.bundles.trees import Trees, follow
+from modalflow.bundles.trees import Trees, update_tree
 from modalflow.errors import BundleError
 from tests.unit.bundles.memory import MemoryFiles
 from tests.unit.bundles.test_scan import write
@@ -66,7 +66,7 @@ def test_bundles_of_any_name_are_kept_apart_and_found_again(store: Store, tmp_pa
         shipped = ship(store, bundle, folder)
     assert store.bundles() == sorted([name, f"{name}2"])
     assert as_folder(store, shipped.manifest.version, tmp_path / "trees", name) == {"a.py": "a"}
-    assert not prune(store, Keep(newest=0, days=0)).versions
+    assert not prune(store, RetentionPolicy(newest=0, days=0)).versions
 
 
 def test_a_version_is_visible_once_it_is_complete(store: Store, files: MemoryFiles, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_what_changes_while_it_is_shipped_is_shipped_as_it_became(store: Store, 
             write(tmp_path / "dags", {"a.py": edit})
         return folder.read(path, sha256)
 
-    manifest, _ = undisturbed(folder, lambda manifest: store.ship(B, manifest, read))
+    manifest, _ = with_manifest(folder, lambda manifest: store.ship(B, manifest, read))
     assert as_folder(store, manifest.version, tmp_path / "trees") == {"a.py": "three"}
 
 
@@ -100,7 +100,7 @@ def test_what_never_stops_changing_is_an_error_and_leaves_the_old_version(store:
 
     write(tmp_path / "dags", {"a.py": "two"})
     with pytest.raises(FolderChangedError):
-        undisturbed(folder, lambda manifest: store.ship(B, manifest, read))
+        with_manifest(folder, lambda manifest: store.ship(B, manifest, read))
     current = store.current(B)
     assert current is not None and current.version == first.manifest.version
 
@@ -110,7 +110,7 @@ def test_what_is_missing_or_damaged_is_said(store: Store, files: MemoryFiles, tm
     manifest = ship(store, B, Folder(write(tmp_path / "dags", {"a.py": "a", "b.py": "b"}))).manifest
     with pytest.raises(UnknownVersionError, match=r"modalflow-dags has no version 0{64}.*latest version"):
         store.manifest(B, "0" * 64)
-    with pytest.raises(UnknownVersionError, match="no version of DAG bundle"):
+    with pytest.raises(UnknownVersionError, match="not a version of DAG bundle"):
         store.manifest(B, "3f1c9e2")
     blob = next(path for path in files.files if path.endswith(manifest.files["b.py"].sha256))
     files.put({blob: b"something else"})
@@ -174,13 +174,13 @@ def test_a_followed_folder_holds_the_version_and_nothing_else(tmp_path: Path) ->
     """Files, folders that became files, and files that became folders; unchanged files are not touched."""
     source = Folder(write(tmp_path / "dags", {"a.py": "a", "x/y.py": "y", "z": "z"}))
     copy = Folder(tmp_path / "copy")
-    follow(copy, source.manifest(), source.read)
+    update_tree(copy, source.manifest(), source.read)
     untouched = (tmp_path / "copy/a.py").stat()
     write(tmp_path / "copy", {"x/__pycache__/y.pyc": ""})
     shutil.rmtree(tmp_path / "dags/x")
     (tmp_path / "dags/z").unlink()
     write(tmp_path / "dags", {"x": "a file now", "z/z.py": "in a folder"})
-    follow(copy, source.manifest(), source.read)
+    update_tree(copy, source.manifest(), source.read)
     assert contents(tmp_path / "copy") == {"a.py": "a", "x": "a file now", "z/z.py": "in a folder"}
     assert (tmp_path / "copy/a.py").stat() == untouched
 
@@ -193,12 +193,12 @@ def test_pruning_keeps_what_is_new_current_or_needed(store: Store, files: Memory
         versions.append(ship(store, B, folder).manifest.version)
         files.age(10)
     needed = {B: {versions[1]}}
-    assert prune(store, Keep(newest=2, days=1, needed=needed)).versions == {}
+    assert prune(store, RetentionPolicy(newest=2, days=1, needed=needed)).versions == {}
     files.age(GRACE)
-    dry = prune(store, Keep(newest=2, days=1, needed=needed), dry_run=True)
+    dry = prune(store, RetentionPolicy(newest=2, days=1, needed=needed), dry_run=True)
     assert dry.versions == {B: (versions[3], versions[2], versions[0])} and dry.contents == 3
     files.put({"v1/blobs/00/00": b"on its way"})
-    assert prune(store, Keep(newest=2, days=1, needed=needed)) == dry
+    assert prune(store, RetentionPolicy(newest=2, days=1, needed=needed)) == dry
     assert {entry.path.rpartition("/")[2] for entry in store.versions(B)} == {versions[n] for n in (1, 4, 5)}
     assert as_folder(store, versions[1], tmp_path / "trees") == {"a.py": "a1", "b.py": "always"}
     assert "v1/blobs/00/00" in files.files
@@ -246,7 +246,7 @@ class Shipping(RuleBasedStateMachine):
     @rule(data=st.data(), newest=st.integers(0, 2))
     def prune(self, data: st.DataObject, newest: int) -> None:
         needed = data.draw(st.sets(st.sampled_from(sorted(self.model))))
-        pruned = prune(self.store, Keep(newest=newest, days=1, needed={B: needed}))
+        pruned = prune(self.store, RetentionPolicy(newest=newest, days=1, needed={B: needed}))
         gone = set(pruned.versions.get(B, ()))
         assert not gone & (needed | {self.current})
         for version in gone:

@@ -27,7 +27,7 @@ def test_the_footer_says_what_was_occupied_for_how_long_and_what_it_costs() -> N
     """In one line: asked, times, used, money, whose rates, and that it is an estimate."""
     assert footer(RECORD, DATED) == (
         "Occupied 1 core, 2 GiB, T4 for 11.6 s (queued 0.84 s, starting 3.1 s, running 8.5 s); used 0.90 core-seconds, "
-        "at most 312 MiB; about $0.0021 by the rates that Modal had in 2026-10 (an estimate)"
+        "at most 312 MiB; about $0.0021 with Modal's rates of 2026-10 (an estimate)"
     )
 
 
@@ -35,7 +35,7 @@ def test_an_unknown_rate_is_no_price() -> None:
     """The line says what it lacks."""
     unknown = dataclasses.replace(RECORD, reserved=Reserved(2, 128, "X100:2"))
     assert "Occupied 2 cores, 128 MiB, 2 X100 for" in footer(unknown, DATED)
-    assert footer(unknown, DATED).endswith("no estimate of the cost: no rate is known for GPU X100")
+    assert footer(unknown, DATED).endswith("no estimate of the cost: no known rate for GPU X100")
     assert "$" not in footer(unknown, DATED)
 
 

@@ -13,13 +13,14 @@ from modalflow.emulator.calls.function_call import FunctionCall
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.faults.rules import Rules
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.rpc.handlers import Handlers
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes.volumes import ContainerMounts, Volumes
+from modalflow.emulator.state.state_dir import StateDir
+from modalflow.emulator.volumes.container_mounts import ContainerMounts
+from modalflow.emulator.volumes.volumes import Volumes
 
 
 class NoMounts:

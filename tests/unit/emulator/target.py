@@ -15,11 +15,11 @@ from modal_proto import api_pb2
 from modal_proto.api_grpc import ModalClientStub
 
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.control_plane.control_plane import ControlPlane
+from modalflow.emulator.control_plane.wiring import grpc_server
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
-from modalflow.emulator.rpc.serving import ClosingServer
-from modalflow.emulator.server import ControlPlane
-from modalflow.emulator.wiring import grpc_server
+from modalflow.emulator.rpc.grpc_server import ClosingServer
 
 SERVICE: ServiceDescriptor = api_pb2.DESCRIPTOR.services_by_name["ModalClient"]
 

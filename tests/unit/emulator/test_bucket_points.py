@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from grpclib import GRPCError
 
-from modalflow.emulator.services.cloud_buckets import Buckets
+from modalflow.emulator.services.cloud_buckets import CloudBuckets
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_they_are_there_as_long_as_a_container_has_them(folder: Path) -> None:
     """Two containers share them; what the bucket had before, or has in it at the end, stays."""
-    buckets = Buckets(folder.parent, {})
+    buckets = CloudBuckets(folder.parent, {})
     (folder / "had").mkdir()
     with buckets.with_points(folder, ["a/b", "had/c", "full"]):
         with buckets.with_points(folder, ["a/b"]):
@@ -32,7 +32,7 @@ def test_they_are_there_as_long_as_a_container_has_them(folder: Path) -> None:
 
 def test_none_is_made_through_a_link_that_leads_out(folder: Path) -> None:
     """A container can put a link into its bucket: nothing is made where that leads; within the bucket it may lead."""
-    buckets = Buckets(folder.parent, {})
+    buckets = CloudBuckets(folder.parent, {})
     outside = folder.parent / "outside"
     outside.mkdir()
     (folder / "link").symlink_to(outside)

@@ -16,19 +16,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
-from modalflow.emulator.calls.call_records import CallRecords, Restored
+from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.calls import RESULTS_KEPT, Calls
 from modalflow.emulator.calls.function_call import FunctionCall, Input
 from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.outcomes import Outcomes
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
@@ -72,7 +72,7 @@ class Kept:
         self.records = CallRecords(self.journal)
         self.runner = Waiting()
         functions = OneFunction()
-        self.restored: Restored = self.records.load(functions)
+        self.restored = self.records.load(functions)
         self.calls = Calls(functions, self.runner, self.records, self.restored.calls, clock=clock or Clock())
 
     async def map(self, *contents: bytes, parent: str = "") -> FunctionCall:
@@ -185,7 +185,7 @@ async def test_counts_are_kept_as_they_change(tmp_path: Path) -> None:
     await first.map(b"1")
     [item] = first.runner.submitted
     outcomes = Outcomes(first.runner.submit, first.runner.submit)
-    outcomes.lost(Container(FUNCTION), item, -9, "exited")
+    outcomes.container_lost(Container(FUNCTION), item, -9, "exited")
     outcomes.settle(item, api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE))
     second = await first.restart()
     assert [(item.retries, item.crashes) for item in second.restored.waiting] == [(1, 1)]

@@ -14,7 +14,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services import dicts as module
-from modalflow.emulator.services.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, Dicts, Entries, EntryRecords
+from modalflow.emulator.services.dicts import ENTRY_LIFETIME, USE_NOTED_AFTER, DictEntries, DictRecords, Dicts
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from tests.support import killed
@@ -40,9 +40,9 @@ class EntriesMachine(RuleBasedStateMachine):
         self.journal.close()
         self.parent.cleanup()
 
-    def _opened(self) -> Entries:
-        records = EntryRecords(self.journal)
-        return Entries(lambda: self.now, records, "di-1", records.load().get("di-1", ()))
+    def _opened(self) -> DictEntries:
+        records = DictRecords(self.journal)
+        return DictEntries(lambda: self.now, records, "di-1", records.load().get("di-1", ()))
 
     @rule()
     def kill(self) -> None:
@@ -101,14 +101,14 @@ def test_a_use_is_written_now_and_then(tmp_path: Path) -> None:
     """Reads within the granularity write nothing, a later one does; a restart never makes an entry die too early."""
     now = 0.0
     journal = Journal(tmp_path)
-    records = EntryRecords(journal)
-    entries = Entries(lambda: now, records, "di-1")
+    records = DictRecords(journal)
+    entries = DictEntries(lambda: now, records, "di-1")
     entries.put(b"k", b"v")
     changes = journal._connection.total_changes if journal._connection else 0
     now = USE_NOTED_AFTER - 1
     entries.get(b"k")
     assert journal._connection and journal._connection.total_changes == changes
-    again = Entries(lambda: now, records, "di-1", records.load()["di-1"])
+    again = DictEntries(lambda: now, records, "di-1", records.load()["di-1"])
     now += ENTRY_LIFETIME
     assert b"k" in again
     now = USE_NOTED_AFTER + 1
@@ -123,7 +123,7 @@ def test_a_use_is_written_now_and_then(tmp_path: Path) -> None:
 def test_reading_an_entry_keeps_that_one_alone() -> None:
     """An entry that is read lives on; one that came with it and was not read is forgotten at its time."""
     now = 0.0
-    entries = Entries(clock=lambda: now)
+    entries = DictEntries(clock=lambda: now)
     entries.put(b"read", b"1")
     entries.put(b"unread", b"2")
     now = 0.6 * ENTRY_LIFETIME
@@ -138,7 +138,10 @@ async def test_limits_are_for_the_whole_update(monkeypatch: pytest.MonkeyPatch) 
     assert (module.MAX_ITEM_BYTES, module.MAX_ENTRIES_PER_UPDATE) == (100 * 2**20, 10_000)
     monkeypatch.setattr(module, "MAX_ITEM_BYTES", 100)
     monkeypatch.setattr(module, "MAX_REPORTED_LENGTH", 3)
-    dicts, caller = Dicts(Environments()), Caller(container_id=None, client_version="", idempotency_key=None)
+    dicts, caller = (
+        Dicts(Environments(Journal()), Journal()),
+        Caller(container_id=None, client_version="", idempotency_key=None),
+    )
     made = await dicts.DictGetOrCreate(
         api_pb2.DictGetOrCreateRequest(
             deployment_name="d", object_creation_type=api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING

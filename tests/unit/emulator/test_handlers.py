@@ -11,12 +11,12 @@ from google.protobuf.empty_pb2 import Empty
 from modal_proto import api_pb2
 
 import modalflow.emulator
+from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.handlers import Handlers, rpc_table
 from modalflow.emulator.rpc.idempotency import READ, Anew, Change, Delivery, Read
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.server import ControlPlane
 from modalflow.emulator.state.disk_space import SMALL
 from tests.sdk import needs_sdk
 

@@ -10,16 +10,16 @@ from hypothesis import strategies as st
 from modal_proto import api_pb2
 
 from modalflow.emulator.logs.log_lines import LONGEST_JOINED, NARROW, Terminal, Unfinished, ended, joined, merged
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 
 
-def entries(*pieces: tuple[str, str], source: int = OUT) -> list[Entry]:
+def entries(*pieces: tuple[str, str], source: int = OUT) -> list[LogEntry]:
     """Entries of a log: (container, text) each."""
     unfinished = Unfinished()
     return [
-        unfinished.marked(Entry(number, number * 10, text, source, container, "fu-1", "fu-1", "fc-1", "in-1"))
+        unfinished.marked(LogEntry(number, number * 10, text, source, container, "fu-1", "fu-1", "fc-1", "in-1"))
         for number, (container, text) in enumerate(pieces, 1)
     ]
 
@@ -35,7 +35,7 @@ class Screen:
         self.rows, self.row, self.column = [""], 0, 0
         self._buffers: dict[int, Any] = {}
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: LogEntry) -> None:
         # It is private to the SDK, and may have another place in another version.
         rich = pytest.importorskip("modal._output.rich")
         buffer = self._buffers.setdefault(entry.source, rich.LineBufferedOutput(self._print, False))
@@ -158,7 +158,7 @@ def test_whoever_prints_in_whatever_order(pieces: list[tuple[str, str, bool]], a
     log = entries(*((container, f"{container[-1]}{text}" + "\n" * end) for container, text, end in pieces))
     lines = {entry.data.rstrip("\n") for entry in joined(reversed(log))}
     terminal, screen = Terminal(), Screen()
-    together: list[Entry] = []
+    together: list[LogEntry] = []
     for entry, alone in zip(log, apart, strict=False):
         together.append(entry)
         if alone:
@@ -191,6 +191,6 @@ def test_lines_of_several_containers_are_ended_for_a_reader_of_all() -> None:
 def test_an_input_does_not_continue_the_line_of_another() -> None:
     """What an input left unfinished is its own, also if the next one in the same container prints at once."""
     unfinished = Unfinished()
-    first = unfinished.marked(Entry(1, 1, "a", OUT, "ta-1", "fu-1", "fu-1", "fc-1", "in-1"))
-    second = unfinished.marked(Entry(2, 2, "b\n", OUT, "ta-1", "fu-1", "fu-1", "fc-2", "in-2"))
+    first = unfinished.marked(LogEntry(1, 1, "a", OUT, "ta-1", "fu-1", "fu-1", "fc-1", "in-1"))
+    second = unfinished.marked(LogEntry(2, 2, "b\n", OUT, "ta-1", "fu-1", "fu-1", "fc-2", "in-2"))
     assert texts(joined([second, first])) == ["b\n", "a"]

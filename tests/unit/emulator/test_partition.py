@@ -9,14 +9,14 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from modalflow.emulator.queues.partition import MAX_BYTES, MAX_ITEMS, Full, Item, Partition
+from modalflow.emulator.queues.partition import MAX_BYTES, MAX_ITEMS, Partition, PartitionFull, QueueItem
 
 
 def partition() -> Partition:
     return Partition(itertools.count(1))
 
 
-def values(items: list[Item]) -> list[bytes]:
+def values(items: list[QueueItem]) -> list[bytes]:
     return [item.value for item in items]
 
 
@@ -39,8 +39,8 @@ class PartitionMachine(RuleBasedStateMachine):
         del self.model[:wanted]
 
     @rule(wanted=st.integers(1, 4))
-    def take_and_give_back(self, wanted: int) -> None:
-        self.partition.give_back(self.partition.take(wanted))
+    def take_and_put_back(self, wanted: int) -> None:
+        self.partition.put_back(self.partition.take(wanted))
 
     @rule()
     def clear(self) -> None:
@@ -117,13 +117,13 @@ def test_limits_are_for_the_whole_put() -> None:
     """What does not fit, by number or by size, is refused as a whole; what just fits is not."""
     queue = partition()
     queue.put([b""] * (MAX_ITEMS - 1))
-    with pytest.raises(Full, match=str(MAX_ITEMS)):
+    with pytest.raises(PartitionFull, match=str(MAX_ITEMS)):
         queue.put([b"", b""])
     queue.put([b""])
     assert len(queue) == MAX_ITEMS
     queue.clear()
     queue.put([bytes(MAX_BYTES)])
-    with pytest.raises(Full, match="bytes"):
+    with pytest.raises(PartitionFull, match="bytes"):
         queue.put([b"x"])
     queue.take(1)
     queue.put([b"x"])

@@ -26,6 +26,7 @@ def caller(key: str | None = None) -> Caller:
 
 
 async def made(clock: Clock, journal: Journal | None = None) -> tuple[Queues, str]:
+    journal = journal or Journal()
     queues = Queues(Environments(journal), journal, clock=clock)
     created = await queues.QueueGetOrCreate(
         api_pb2.QueueGetOrCreateRequest(

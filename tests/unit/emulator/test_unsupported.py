@@ -10,7 +10,7 @@ from google.protobuf.message import Message
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.functions import definitions, effectless
+from modalflow.emulator.functions import function, ignored_options
 from modalflow.emulator.rpc import unimplemented
 from modalflow.emulator.rpc.handlers import rpc_table
 from tests.unit.emulator.target import Target
@@ -23,10 +23,10 @@ def target() -> Iterator[Target]:
     made.close()
 
 
-def test_each_refusal_says_what_the_user_did(target: Target) -> None:
+def test_each_refusal_names_the_action_of_the_user(target: Target) -> None:
     """No RPC is refused with its name alone; the name is there for a report."""
     for name in sorted(set(rpc_table()) - target.plane.parts.front.handlers.implemented):
-        assert any(name.startswith(beginning) for beginning in unimplemented.DONE), f"{name}: what did the user do?"
+        assert any(name.startswith(beginning) for beginning in unimplemented.ACTIONS), f"{name}: which action is it?"
         assert target.send(name, target.request(name), as_container=False, patience=30.0) is Status.UNIMPLEMENTED
         assert "not supported by the local control plane yet" in target.said
         assert target.said.endswith(f"({name})")
@@ -34,7 +34,7 @@ def test_each_refusal_says_what_the_user_did(target: Target) -> None:
 
 def test_nothing_that_is_answered_is_called_unsupported(target: Target) -> None:
     """The table has no whole name of an RPC that some service answers."""
-    assert not set(unimplemented.DONE) & target.plane.parts.front.handlers.implemented
+    assert not set(unimplemented.ACTIONS) & target.plane.parts.front.handlers.implemented
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_nothing_that_is_answered_is_called_unsupported(target: Target) -> None:
         ("TunnelStart", "modal.forward"),
         ("ProxyGet", "modal.Proxy"),
         ("SharedVolumeGetOrCreate", "modal.NetworkFileSystem"),
-        ("OfANewerSdk", "What this version of Modal's SDK asks for"),
+        ("OfANewerSdk", "The request of this version of Modal's SDK"),
     ],
 )
 def test_refusals(rpc: str, said: str) -> None:
@@ -86,9 +86,9 @@ EFFECTIVE = {
 @pytest.mark.parametrize(
     ("message", "lines"),
     [
-        (api_pb2.Function, {*effectless.OF_FUNCTION, *definitions._UNSUPPORTED}),
-        (api_pb2.Resources, set(effectless.OF_RESOURCES)),
-        (api_pb2.SchedulerPlacement, set(effectless.OF_PLACEMENT)),
+        (api_pb2.Function, {*ignored_options.OF_FUNCTION, *function._UNSUPPORTED}),
+        (api_pb2.Resources, set(ignored_options.OF_RESOURCES)),
+        (api_pb2.SchedulerPlacement, set(ignored_options.OF_PLACEMENT)),
         (api_pb2.Image, set()),
     ],
 )
@@ -107,7 +107,7 @@ def definition(**fields: Any) -> api_pb2.Function:
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        (definition(i6pn_enabled=True), ["asks for i6pn and runs without: containers here share the network of this"]),
+        (definition(i6pn_enabled=True), ["asks for i6pn and runs without it: containers here share the network"]),
         (definition(checkpointing_enabled=True, is_auto_snapshot=True), ["asks for memory snapshots"]),
         (definition(cloud_provider_str="aws"), ["asks for cloud=aws and runs on this machine"]),
         (
@@ -127,7 +127,7 @@ def definition(**fields: Any) -> api_pb2.Function:
 )
 def test_each_option_without_effect_has_a_line(asked: api_pb2.Function, said: list[str]) -> None:
     """One line each, and none for an option that was not given."""
-    found = effectless.effectless(asked)
+    found = ignored_options.ignored_options(asked)
     assert len(found) == len(said)
     assert all(words in line for words, line in zip(said, found, strict=True))
 

@@ -13,9 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from modalflow.executor.lifecycle import call_diagram
 from modalflow.executor.lifecycle.call import TRANSITIONS, Call, Phase, TransitionError
-from modalflow.executor.mailbox import Adoption, Order
+from modalflow.executor.mailbox import Adoption, SubmitRequest
+from modalflow.executor.reporting import call_diagram
 from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 
@@ -23,7 +23,7 @@ CHECKOUT = Path(__file__).parents[3]
 EXECUTOR = CHECKOUT / "src" / "modalflow" / "executor"
 
 SUBMISSION = Submission("work", Kind.WORKLOAD, "log", "here", "the task")
-REQUEST = Order("key", SUBMISSION, Resources(), None, None)
+REQUEST = SubmitRequest("key", SUBMISSION, Resources(), None, None)
 ENTRY = Entry("work", State.RUNNING, "fc-claim", "ta-1", "owner")
 
 #: Event → how it happens to a call.

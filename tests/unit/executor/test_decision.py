@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from modalflow.executor.lifecycle.call import Call, Phase
-from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Action, Policy, Verdict, decide
+from modalflow.executor.lifecycle.decision import Action, Policy, decide
+from modalflow.executor.modal_api.call_status import PENDING, RETURNED, CallStatus
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.reasons import Cause
 
@@ -15,7 +16,7 @@ NOW = 1_000.0
 POLICY = Policy(task_timeout=100.0, submit_attempts=3, retry_commands=False)
 RETRY = replace(POLICY, retry_commands=True)
 ASKED = replace(POLICY, has_database=True)
-CRASHED = Verdict(True, "container ta-1 was killed")
+CRASHED = CallStatus(True, "container ta-1 was killed")
 LOST = replace(CRASHED, cause=Cause.CONTAINER_LOST)
 RUNNING = Entry("work", State.RUNNING, "fc-1", "ta-1", "owner", started_at=NOW - 10)
 
@@ -27,7 +28,7 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
 
 
 @pytest.mark.parametrize(
-    ("about", "entry", "verdict", "policy", "action"),
+    ("about", "entry", "status", "policy", "action"),
     [
         (call(), replace(RUNNING, state=State.SUCCESS), PENDING, POLICY, Action.DELIVER),
         (call(), replace(RUNNING, state=State.FAILED), CRASHED, POLICY, Action.DELIVER),
@@ -50,10 +51,10 @@ def call(kind: Kind = Kind.WORKLOAD, attempts: int = 1, adopted: bool = False) -
         (replace(call(adopted=True), function_call_id="fc-1"), None, CRASHED, POLICY, Action.ASK_AIRFLOW),
     ],
 )
-def test_decision(about: Call, entry: Entry | None, verdict: Verdict, policy: Policy, action: Action) -> None:
+def test_decision(about: Call, entry: Entry | None, status: CallStatus, policy: Policy, action: Action) -> None:
     """Before the claim: submitted again; after it: failed, or as the policy says. A terminal entry always counts.
     What returned and left nothing, Airflow is asked about where it can be: another executor has had the outcome."""
-    assert decide(about, entry, verdict, policy, NOW).action is action
+    assert decide(about, entry, status, policy, NOW).action is action
 
 
 def test_reason_tells_where_it_ran_and_what_modal_said() -> None:

@@ -11,7 +11,7 @@ import pytest
 from airflow.executors.base_executor import BaseExecutor
 from modal import exception
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import scheduler
 from modalflow.executor.reporting.metrics import METRICS, PREFIX, SUBMIT_LATENCY, Metrics, Result, page, result_of
 from modalflow.reasons import Cause
 
@@ -112,10 +112,10 @@ def test_results_are_a_closed_set(error: BaseException | None, result: Result) -
 def test_they_go_where_airflows_own_go(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow's stats take them, whichever backend is configured; the executor's own gauges pass the same way."""
     sent: list[str] = []
-    stats = airflow_compat.stats()
+    stats = scheduler.stats()
     for kind in ("incr", "gauge", "timing"):
         monkeypatch.setattr(stats, kind, lambda stat, *args, **kwargs: sent.append(stat))
-    metrics = Metrics(airflow_compat.stats)
+    metrics = Metrics(scheduler.stats)
     metrics.counts["taken"] += 1
     metrics.time(SUBMIT_LATENCY, 0.1)
     metrics.send({"in_flight": 0})

@@ -23,7 +23,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.state import TaskInstanceState
 from modal import exception
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import scheduler
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.reporting.dropped_events import TIMES
@@ -123,7 +123,7 @@ class Stage:
     @property
     def key(self) -> Any:
         """What Airflow's own workload of KEY goes by: KEY, but in the newest versions."""
-        return airflow_compat.workload_key(self.executor, workload())
+        return scheduler.workload_key(self.executor, workload())
 
     def event(self, key: Any = KEY) -> tuple[Any, Any]:
         """Wait for the terminal event of a key and return (state, info)."""
@@ -255,10 +255,10 @@ class TestExecuteAsync:
     def test_workload_is_in_the_running_set(self, stage: Stage) -> None:
         """From submission to outcome the key is in ``running``, and no longer queued."""
         stage.executor.queue_workload(workload(), MagicMock())
-        assert any(stage.key in queued for queued in airflow_compat.queued_workloads(stage.executor))
+        assert any(stage.key in queued for queued in scheduler.queued_workloads(stage.executor))
         stage.executor.heartbeat()
         assert stage.key in stage.executor.running
-        assert not any(stage.key in queued for queued in airflow_compat.queued_workloads(stage.executor))
+        assert not any(stage.key in queued for queued in scheduler.queued_workloads(stage.executor))
 
 
 class TestSyncHappyPath:
@@ -281,7 +281,7 @@ class TestSyncHappyPath:
         stage.report(stage.function.submissions[0], State.SUCCESS, return_code=0)
         engine = stage.executor._engine
         assert engine is not None
-        wait_until(lambda: "2 news not fetched" in engine.describe(), 10.0)
+        wait_until(lambda: "2 updates not fetched" in engine.describe(), 10.0)
         told: list[Any] = []
         for _ in range(3):
             stage.executor.heartbeat()

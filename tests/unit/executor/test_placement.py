@@ -1,4 +1,4 @@
-"""Where an order goes: which profile, with which options, and how many sets of them there may be."""
+"""Where a request goes: which profile, with which options, and how many sets of them there may be."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 
 from modalflow.errors import WorkloadRejectedError
-from modalflow.executor.mailbox import Order
-from modalflow.executor.submission.option_sets import COUNTS_FOR, OptionSets
-from modalflow.executor.submission.placer import Place, Placer
+from modalflow.executor.mailbox import SubmitRequest
+from modalflow.executor.submission.placement import COUNTS_FOR, OptionSets, Place, Placement, Routing
 from modalflow.executor.submission.resources import read_executor_config
-from modalflow.executor.submission.routing import Routing
 from modalflow.protocol.messages import Deployment, Kind, Submission
 from tests.support import Clock
 
@@ -33,13 +31,13 @@ SUBMISSION = Submission("w", Kind.COMMAND, "log", "p", "label")
 
 
 def placed(queue: str | None = None, *, routing: Routing | None = None, most: int = 0, **wanted: Any) -> Place:
-    placer = Placer(routing or Routing(), OptionSets(most, Clock()))
-    return placer.place(order(queue, **wanted), DEPLOYMENT)
+    placement = Placement(routing or Routing(), OptionSets(most, Clock()))
+    return placement.place(request(queue, **wanted), DEPLOYMENT)
 
 
-def order(queue: str | None = None, **wanted: Any) -> Order:
-    request = read_executor_config({"modal": wanted})
-    return Order("key", SUBMISSION, request.resources, queue, request.profile)
+def request(queue: str | None = None, **wanted: Any) -> SubmitRequest:
+    wanted_by_task = read_executor_config({"modal": wanted})
+    return SubmitRequest("key", SUBMISSION, wanted_by_task.resources, queue, wanted_by_task.profile)
 
 
 @pytest.mark.parametrize(
@@ -106,44 +104,44 @@ class TestOptionSets:
 
     def test_a_set_too_many_is_turned_away_with_those_that_are_asked_for_most(self) -> None:
         """Known sets still go, and so does what asks for nothing; the reason names sets and setting."""
-        placer = Placer(Routing(), OptionSets(2, Clock()))
-        for wanted in (order(memory=512), order(memory=512), order(memory=1024), order()):
-            placer.place(wanted, DEPLOYMENT)
+        placement = Placement(Routing(), OptionSets(2, Clock()))
+        for wanted in (request(memory=512), request(memory=512), request(memory=1024), request()):
+            placement.place(wanted, DEPLOYMENT)
         with pytest.raises(WorkloadRejectedError) as raised:
-            placer.place(order(memory=2048), DEPLOYMENT)
+            placement.place(request(memory=2048), DEPLOYMENT)
         assert "memory=512 (2 times); memory=1024 (1 times)" in str(raised.value)
         assert "max_option_sets = 2" in str(raised.value)
-        placer.place(order(memory=1024), DEPLOYMENT)
-        placer.place(order("gpu", memory=2048), DEPLOYMENT)
+        placement.place(request(memory=1024), DEPLOYMENT)
+        placement.place(request("gpu", memory=2048), DEPLOYMENT)
 
     def test_a_set_counts_for_an_hour(self) -> None:
         """A scheduler that runs for months turns nothing away for what last year's DAGs asked for."""
         clock = Clock()
-        placer = Placer(Routing(), OptionSets(1, clock))
-        placer.place(order(memory=512), DEPLOYMENT)
+        placement = Placement(Routing(), OptionSets(1, clock))
+        placement.place(request(memory=512), DEPLOYMENT)
         clock.now += COUNTS_FOR + 1
-        placer.place(order(memory=1024), DEPLOYMENT)
+        placement.place(request(memory=1024), DEPLOYMENT)
 
     def test_any_number(self) -> None:
         """0 sets no bound."""
-        placer = Placer(Routing(), OptionSets(0, Clock()))
+        placement = Placement(Routing(), OptionSets(0, Clock()))
         for n in range(100):
-            placer.place(order(memory=512 + n), DEPLOYMENT)
+            placement.place(request(memory=512 + n), DEPLOYMENT)
 
 
 @pytest.mark.parametrize("path", ["/vol", "/vol/", "/vol/logs", "/vol/logs/x", "/old/dags"])
 def test_a_volume_does_not_hide_what_the_deployed_worker_has(path: str) -> None:
     """A worker of an older version has its files where the newest one has none, and they are as reserved."""
     deployed = dataclasses.replace(DEPLOYMENT, volumes={"/vol/logs": "modalflow-logs"}, bundles={"d": "/old/dags/d"})
-    placer = Placer(Routing(), OptionSets(0, Clock()))
+    placement = Placement(Routing(), OptionSets(0, Clock()))
     with pytest.raises(WorkloadRejectedError, match="the deployed worker has"):
-        placer.place(order(volumes={path: "data"}), deployed)
-    assert placer.place(order(volumes={"/data": "data"}), deployed)
-    assert placer.place(order(volumes={"/vol": "data"}), DEPLOYMENT)
+        placement.place(request(volumes={path: "data"}), deployed)
+    assert placement.place(request(volumes={"/data": "data"}), deployed)
+    assert placement.place(request(volumes={"/vol": "data"}), DEPLOYMENT)
 
 
 def test_the_logs_volume_is_not_mounted_twice() -> None:
     """Modal refuses it in words that name neither the task nor what to do."""
     deployed = dataclasses.replace(DEPLOYMENT, volumes={"/opt/modalflow/logs": "modalflow-logs"})
     with pytest.raises(WorkloadRejectedError, match="'modalflow-logs' is modalflow's own"):
-        Placer(Routing(), OptionSets(0, Clock())).place(order(volumes={"/data": "modalflow-logs"}), deployed)
+        Placement(Routing(), OptionSets(0, Clock())).place(request(volumes={"/data": "modalflow-logs"}), deployed)

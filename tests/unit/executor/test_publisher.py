@@ -1,24 +1,22 @@
-"""What an executor tells of itself: readable by its neighbours, and written only when there is something new."""
+"""An executor's snapshot: readable by its neighbours, and written only when there is something new."""
 
 from __future__ import annotations
 
 import json
 import logging
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.lifecycle.call import Call, Phase
-from modalflow.executor.lifecycle.decision import Policy
-from modalflow.executor.lifecycle.tracker import Link, Tracker
-from modalflow.executor.reporting.publisher import Identity, LastTrouble, Publisher
+from modalflow.executor.reporting.publisher import Identity, LastTrouble
 from modalflow.protocol.messages import Kind
 from modalflow.protocol.snapshot import LISTED_CALLS, SIGN_OF_LIFE, InFlight, Snapshot
+from tests.wired import wired
 
 
-class Remote:
+class PlayedApi:
     """Modal, as far as a publisher is concerned."""
 
     def __init__(self) -> None:
@@ -33,10 +31,6 @@ class Remote:
 
     async def withdraw_older_than(self, time: float) -> None:
         pass
-
-
-def tracker_of(remote: Any) -> Tracker:
-    return Tracker("p", Policy(1, 1, False), Link(remote), run=lambda coroutine: coroutine.close())
 
 
 def call(number: int, function_call_id: str | None = None) -> Call:
@@ -76,40 +70,40 @@ async def test_nothing_new_is_not_written(monkeypatch: pytest.MonkeyPatch) -> No
     """The same state costs no RPC, until it is time for a sign of life."""
     now = [1000.0]
     monkeypatch.setattr("modalflow.executor.reporting.publisher.time", SimpleNamespace(time=lambda: now[0]))
-    remote = Remote()
-    tracker = tracker_of(remote)
-    publisher = Publisher(tracker, Identity("5", "red"), 10)
-    tracker.calls.add(call(1))
+    api = PlayedApi()
+    wiring = wired(api, identity=Identity("5", "red"), status_interval=10)
+    calls, publisher = wiring.calls, wiring.publisher
+    calls.add(call(1))
     await publisher.publish()
     now[0] += 10
     await publisher.publish()
-    assert [(s.job_id, s.team, s.states) for s in remote.texts] == [("5", "red", {"waiting": 1})]
-    tracker.calls.add(call(2, "fc-2"))
+    assert [(s.job_id, s.team, s.states) for s in api.texts] == [("5", "red", {"waiting": 1})]
+    calls.add(call(2, "fc-2"))
     await publisher.publish()
-    assert remote.texts[-1].states == {"waiting": 1, "submitted": 1}
-    assert [c.since for c in remote.texts[-1].calls] == [12.3, 12.3]
+    assert api.texts[-1].states == {"waiting": 1, "submitted": 1}
+    assert [c.since for c in api.texts[-1].calls] == [12.3, 12.3]
     now[0] += SIGN_OF_LIFE
     await publisher.publish()
-    assert len(remote.texts) == 3
+    assert len(api.texts) == 3
     await publisher.withdraw()
-    assert remote.withdrawn == ["p"]
+    assert api.withdrawn == [wiring.partition]
 
 
 async def test_many_calls_are_counted_and_some_are_listed() -> None:
     """A snapshot stays small: it lists the oldest calls and says how many more there are."""
-    remote = Remote()
-    tracker = tracker_of(remote)
+    api = PlayedApi()
+    wiring = wired(api)
     for number in range(LISTED_CALLS + 500):
-        tracker.calls.add(call(number, "fc-01234567890123456789"))
-    await Publisher(tracker, Identity(), 10).publish()
-    [told] = remote.texts
-    assert (len(told.calls), told.more, told.in_flight) == (LISTED_CALLS, 500, LISTED_CALLS + 500)
-    assert told.calls[0].work_id == "w0"
-    assert len(told.to_json()) < 1 << 20
+        wiring.calls.add(call(number, "fc-01234567890123456789"))
+    await wiring.publisher.publish()
+    [snapshot] = api.texts
+    assert (len(snapshot.calls), snapshot.more, snapshot.in_flight) == (LISTED_CALLS, 500, LISTED_CALLS + 500)
+    assert snapshot.calls[0].work_id == "w0"
+    assert len(snapshot.to_json()) < 1 << 20
 
 
 def test_the_last_warning_is_what_troubles() -> None:
-    """Whatever a file of the executor warns of is told, on one line; another thread's log is not its own."""
+    """Whatever a file of the executor warns of is shown, on one line; another thread's log is not its own."""
     trouble = LastTrouble()
     log = logging.getLogger("modalflow.executor.submission.submitter")
     with trouble.listening():

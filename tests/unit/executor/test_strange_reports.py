@@ -7,7 +7,7 @@ import contextlib
 import json
 import logging
 import uuid
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine
 from typing import Any
 from unittest import mock
 
@@ -20,24 +20,21 @@ from modal import exception
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.engine import Engine
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call
-from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Policy, Verdict
-from modalflow.executor.lifecycle.events import listen
-from modalflow.executor.lifecycle.sweeper import Sweeper
-from modalflow.executor.lifecycle.tracker import Link, Tracker
-from modalflow.executor.mailbox import News, NewsKind, Order
-from modalflow.executor.modal_api.call_status import verdict_of
+from modalflow.executor.lifecycle.outcomes import Outcomes
+from modalflow.executor.lifecycle.tracker import Tracker
+from modalflow.executor.mailbox import Update, UpdateKind
+from modalflow.executor.modal_api.call_status import PENDING, RETURNED, CallStatus, call_status_of
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.executor.reporting.loggers import logger
-from modalflow.executor.submission.resources import Resources
 from modalflow.executor.workloads import external_id, stored_work_id
-from modalflow.protocol.messages import Entry, Kind, State, Submission
+from modalflow.protocol.messages import Entry, Kind, State
 from modalflow.reasons import Cause
 from modalflow.support.text import STORED
 from tests.strange import JSON_VALUES, TEXTS
+from tests.wired import notes, request, wired
 
 WORK = "work-1"
 KEY = TaskInstanceKey("dag", "task", "run", 1, -1)
-POLICY = Policy(task_timeout=3600, submit_attempts=1, retry_commands=False)
 
 #: What a ledger or a queue could hold for WORK: an entry with any field replaced by anything.
 BASE = json.loads(Entry(WORK, State.FAILED, "fc-1", "ta-1", "owner", reason="because").to_json())
@@ -55,9 +52,9 @@ REPORTS = st.one_of(
 class FakeModal:
     """Modal, as far as events and look-ups go: it returns what it was made with, read as the real one reads it."""
 
-    def __init__(self, reports: list[Any], verdict: Verdict = RETURNED) -> None:
+    def __init__(self, reports: list[Any], status: CallStatus = RETURNED) -> None:
         self.reports = reports
-        self.given = verdict
+        self.status = status
 
     async def next_events(self, partition: str, most: int, wait: float) -> list[Entry]:
         if not self.reports:
@@ -72,43 +69,56 @@ class FakeModal:
     async def entry(self, work_id: str) -> Entry | None:
         return Entry.from_json(self.reports[0]) if self.reports else None
 
-    async def verdict(self, function_call_id: str) -> Verdict:
-        return self.given
+    async def call_status(self, function_call_id: str) -> CallStatus:
+        return self.status
+
+    async def claim(self, entry: Entry) -> bool:
+        return True
+
+    async def forget(self, work_id: str) -> None: ...
 
     async def cancelled_by(self, work_id: str) -> str:
         return ""
 
 
 class Scheduler:
-    """A started executor with the engine's table of calls, and with what it has told Airflow."""
+    """A started executor with the engine's objects, and with what it has reported to Airflow."""
 
     def __init__(self, modal: FakeModal, key: Any = KEY) -> None:
-        self.coroutines: list[Coroutine[Any, Any, Any]] = []
-        self.tracker = Tracker("p", POLICY, Link(modal), run=self.coroutines.append)  # type: ignore[arg-type]
-        self.tracker.say = lambda log_path, text, level: said.append(text)
-        self.said = said = list[str]()
+        self.loop = asyncio.new_event_loop()
+        self.wiring = wired(modal, loop=self.loop, submit_attempts=1, sweep_interval=1.0)
+        self.outbox = self.wiring.outbox
         self.executor = ModalExecutor()
         engine = mock.create_autospec(Engine, instance=True)
-        engine.take_news.side_effect = self._news
+        engine.take_updates.side_effect = self.outbox.take
         self.executor._engines[""] = engine
-        self.take(key, WORK)
-        call = self.tracker.calls.get(WORK)
+        self.submit(key, WORK)
+        call = self.wiring.calls.get(WORK)
         assert call is not None
         self.call = call
-        self.call.function_call_id = "fc-1"
 
-    def take(self, key: Any, work_id: str) -> None:
-        submission = Submission(work_id, Kind.COMMAND, "a.log", "", "a command", command=("true",))
-        self.tracker.take([Order(key, submission, Resources(), None, None)])
+    def submit(self, key: Any, work_id: str) -> None:
+        self.wiring.intake.accept([request(work_id, Kind.COMMAND, key=key)])
+        call = self.wiring.calls.get(work_id)
+        assert call is not None
+        call.spawning()
+        call.submitted("fc-1", 0.0)
         self.executor.running.add(key)
         self.executor._origins[key] = work_id
 
-    def _news(self, most: int) -> Iterator[News]:
-        while self.tracker.news:
-            yield self.tracker.news.popleft()
+    def run(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        """Run something on the engine's loop, and what it spawns there."""
+        self.loop.run_until_complete(self._until_idle(coroutine))
+
+    async def _until_idle(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await coroutine
+        async with asyncio.timeout(30):
+            while len(self.wiring.rpcs):
+                await asyncio.sleep(0.001)
 
     def heartbeats(self) -> dict[Any, Any]:
-        """What Airflow is told, and has to store, in some heartbeats; with what it finds in its event log."""
+        """What is reported to Airflow, which has to store it, in some heartbeats; its event log is checked as well."""
         told: dict[Any, Any] = {}
         for _ in range(3):
             self.executor.heartbeat()
@@ -117,10 +127,9 @@ class Scheduler:
             assert_storable(event.extra)
         for _, info in told.values():
             assert_storable(info)
-        for text in self.said:
+        for _, text in notes(self.wiring):
             text.encode()
-        for coroutine in self.coroutines:
-            coroutine.close()
+        self.loop.close()
         return told
 
 
@@ -138,8 +147,7 @@ def assert_storable(text: Any) -> None:
 def test_events_of_any_form_harm_nobody(reports: list[Any]) -> None:
     """Events that cannot be read are passed over; of the others, what Airflow is told can be stored."""
     scheduler = Scheduler(FakeModal(reports))
-    with contextlib.suppress(asyncio.CancelledError):
-        asyncio.run(listen(scheduler.tracker))
+    scheduler.run(scheduler.wiring.events.run())
     scheduler.heartbeats()
     assert scheduler.call.settled == (KEY not in scheduler.executor.running)
 
@@ -148,30 +156,20 @@ def test_events_of_any_form_harm_nobody(reports: list[Any]) -> None:
 @given(REPORTS, st.booleans(), TEXTS)
 def test_a_look_up_ends_what_has_ended(report: Any, ended: bool, words: str) -> None:
     """Where Modal says that a call has ended, its workload ends, whatever is in the ledger."""
-    verdict = verdict_of(exception.RemoteError(words)) if ended else PENDING
-    scheduler = Scheduler(FakeModal([report], verdict))
-    sweeper = Sweeper(scheduler.tracker, 1.0)
-    scheduler.tracker.explain = sweeper.explain
-    asyncio.run(sweeper.look(scheduler.call))
-    asyncio.run(_explained(scheduler))
+    status = call_status_of(exception.RemoteError(words)) if ended else PENDING
+    scheduler = Scheduler(FakeModal([report], status))
+    with mock.patch("modalflow.executor.lifecycle.tracker.EXPLANATION_WAIT", 0.01):
+        scheduler.run(scheduler.wiring.sweeper.check(scheduler.call))
     told = scheduler.heartbeats()
     assert not ended or scheduler.call.settled
     assert scheduler.call.settled == (KEY not in scheduler.executor.running)
     assert set(told) <= {KEY}
 
 
-async def _explained(scheduler: Scheduler) -> None:
-    """Carry out the questions about ends that the tracker has started, and nothing else."""
-    for coroutine in list(scheduler.coroutines):
-        if "explain" in repr(coroutine):
-            scheduler.coroutines.remove(coroutine)
-            await coroutine
-
-
 class Breaking(FakeModal):
     """Modal behind a connection that breaks, which the SDK reports as an error of Python's."""
 
-    async def verdict(self, function_call_id: str) -> Verdict:
+    async def call_status(self, function_call_id: str) -> CallStatus:
         raise AttributeError("'NoneType' object has no attribute 'send_request'")
 
     async def cancelled_by(self, work_id: str) -> str:
@@ -181,11 +179,10 @@ class Breaking(FakeModal):
 def test_a_connection_that_breaks_fails_nothing_at_once() -> None:
     """What nobody foresaw may pass; what does not pass ends the workload rather than being asked for ever."""
     scheduler = Scheduler(Breaking([]))
-    sweeper = Sweeper(scheduler.tracker, 1.0)
     for _ in range(MAX_ERRORS - 1):
-        asyncio.run(sweeper.look(scheduler.call))
+        scheduler.run(scheduler.wiring.sweeper.check(scheduler.call))
         assert not scheduler.call.settled
-    asyncio.run(sweeper.look(scheduler.call))
+    scheduler.run(scheduler.wiring.sweeper.check(scheduler.call))
     state, info = scheduler.heartbeats()[KEY]
     assert (str(state), "send_request" in info) == ("failed", True)
 
@@ -194,7 +191,11 @@ def test_an_end_is_delivered_without_modals_word_on_it() -> None:
     """The ledger has the outcome of a cancelled call; that Modal cannot be asked who did so changes nothing of it."""
     scheduler = Scheduler(Breaking([]))
     entry = Entry.from_json(json.dumps(BASE | {"cause": "cancelled", "reason": "it was cancelled"}))
-    asyncio.run(Sweeper(scheduler.tracker, 1.0).explain(scheduler.call, entry))
+
+    async def arrive() -> None:
+        scheduler.wiring.tracker.on_event(entry, scheduler.wiring.partition)
+
+    scheduler.run(arrive())
     assert scheduler.heartbeats()[KEY][1] == "it was cancelled"
 
 
@@ -204,7 +205,7 @@ def test_a_fault_of_our_own_ends_that_workload_alone(broken: str, caplog: pytest
     other = TaskInstanceKey("dag", "other", "run", 1, -1)
     texts = [json.dumps(BASE), json.dumps(BASE | {"work_id": "work-2", "state": "success"})]
     scheduler = Scheduler(FakeModal(texts))
-    scheduler.take(other, "work-2")
+    scheduler.submit(other, "work-2")
     original = Tracker.deliver
 
     def deliver(self: Tracker, call: Call, entry: Entry) -> None:
@@ -214,11 +215,11 @@ def test_a_fault_of_our_own_ends_that_workload_alone(broken: str, caplog: pytest
 
     faults: list[Any] = [mock.patch.object(Tracker, "deliver", deliver)]
     if broken == "fail":
-        faults.append(mock.patch.object(Tracker, "fail", side_effect=RuntimeError("nor of this")))
-    with contextlib.ExitStack() as stack, contextlib.suppress(asyncio.CancelledError):
+        faults.append(mock.patch.object(Outcomes, "fail", side_effect=RuntimeError("nor of this")))
+    with contextlib.ExitStack() as stack:
         for fault in faults:
             stack.enter_context(fault)
-        asyncio.run(listen(scheduler.tracker))
+        scheduler.run(scheduler.wiring.events.run())
     told = scheduler.heartbeats()
     assert [str(told[key][0]) for key in (KEY, other)] == ["failed", "success"]
     assert "not thought of \\x00" in told[KEY][1]
@@ -227,12 +228,12 @@ def test_a_fault_of_our_own_ends_that_workload_alone(broken: str, caplog: pytest
 
 @pytest.mark.parametrize("broken", ["success", "log_task_event", "running_state"])
 def test_what_airflow_does_not_take_ends_that_workload_alone(broken: str) -> None:
-    """Where Airflow's own method raises for one workload, all others' news are told, and none is left running."""
+    """Where Airflow's own method raises for one workload, all others are reported, and none is left running."""
     keys = [TaskInstanceKey("dag", f"task_{number}", "run", 1, -1) for number in range(3)]
     scheduler = Scheduler(FakeModal([]))
     scheduler.executor.running.discard(KEY)
     for key in keys:
-        scheduler.take(key, key.task_id)
+        scheduler.submit(key, key.task_id)
     base = ModalExecutor.__mro__[2]
     original = getattr(base, broken)
 
@@ -242,13 +243,13 @@ def test_what_airflow_does_not_take_ends_that_workload_alone(broken: str) -> Non
         return original(self, *args, **kwargs)
 
     for key in keys:
-        scheduler.tracker.news.append(News(NewsKind.STARTED, key, key.task_id, key.task_id, "fc-1"))
-        scheduler.tracker.news.append(News(NewsKind.WAITING, key, key.task_id, key.task_id, "fc-1", "it waits"))
+        scheduler.outbox.add(Update(UpdateKind.STARTED, key, key.task_id, key.task_id, "fc-1"))
+        scheduler.outbox.add(Update(UpdateKind.WAITING, key, key.task_id, key.task_id, "fc-1", "it waits"))
     with mock.patch.object(base, broken, refuse):
         scheduler.executor.heartbeat()
         for key in keys:
-            kind = NewsKind.FAILED if broken == "log_task_event" else NewsKind.SUCCESS
-            scheduler.tracker.news.append(News(kind, key, key.task_id, key.task_id, "fc-1", "because"))
+            kind = UpdateKind.FAILED if broken == "log_task_event" else UpdateKind.SUCCESS
+            scheduler.outbox.add(Update(kind, key, key.task_id, key.task_id, "fc-1", "because"))
         told = scheduler.heartbeats()
     ends = [str(told[key][0]) for key in keys]
     assert (
@@ -275,11 +276,11 @@ def test_an_external_id_fits_and_is_adopted_by(call_id: str, work_id: uuid.UUID)
 @settings(deadline=None)
 @given(TEXTS)
 def test_no_ending_of_modals_is_unreadable(words: str) -> None:
-    """What Modal says of a function call becomes a verdict with words of a bounded length."""
+    """What Modal reports of a function call becomes a status with words of a bounded length."""
     for error in (exception.RemoteError, exception.ExecutionError, exception.InternalFailure):
-        verdict = verdict_of(error(words))
-        assert verdict.ended
-        assert isinstance(verdict.cause, Cause)
+        status = call_status_of(error(words))
+        assert status.ended
+        assert isinstance(status.cause, Cause)
 
 
 def test_what_was_reported_cannot_forge_lines_of_the_schedulers_log(caplog: pytest.LogCaptureFixture) -> None:

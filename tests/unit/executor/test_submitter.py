@@ -1,4 +1,4 @@
-"""The submitter, with Modal's answers played: one refused call spoils no other, and none is lost."""
+"""The submitter, with Modal's answers played: one refused call stops no other, and none is lost."""
 
 from __future__ import annotations
 
@@ -9,18 +9,16 @@ from typing import Any
 import pytest
 from modal import exception
 
-from modalflow.executor.lifecycle.decision import Policy
-from modalflow.executor.lifecycle.tracker import Link, Tracker
-from modalflow.executor.mailbox import NewsKind, Order
+from modalflow.executor.mailbox import UpdateKind
 from modalflow.executor.submission.resources import Resources
-from modalflow.executor.submission.submitter import Submitter
-from modalflow.protocol.messages import Deployment, Kind, Submission
+from modalflow.protocol.messages import Kind
 from modalflow.support import backoff
+from tests.wired import request, wired
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
 
 
-class PlayedRemote:
+class PlayedApi:
     """Answers spawns as the test says, and remembers how many were under way at once."""
 
     def __init__(self, answer: Answer) -> None:
@@ -47,32 +45,21 @@ class PlayedRemote:
 
 
 class Stage:
-    """A tracker and a submitter on the running loop."""
+    """A submitter that runs, and what it works with."""
 
     def __init__(self, answer: Answer, concurrency: int = 8) -> None:
-        self.remote = PlayedRemote(answer)
-        loop = asyncio.get_running_loop()
-        link = Link(self.remote, Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0))  # type: ignore[arg-type]
-        self.tracker = Tracker("here", Policy(60.0, 3, False), link, loop.create_task)
-        self.refused = 0
-        self.submitter = Submitter(self.tracker, self._refused, concurrency, loop.call_later, loop.create_task)
-        self.tracker.submit, self.tracker.submit_later = self.submitter.put, self.submitter.put_later
+        self.api = PlayedApi(answer)
+        self.wiring = wired(self.api, submit_concurrency=concurrency, max_option_sets=0)
+        self.calls, self.submitter = self.wiring.calls, self.wiring.submitter
         self.submitter.start()
 
-    def _refused(self) -> None:
-        self.refused += 1
-
-    def take(self, *names: str, profile: str = "default") -> None:
-        self.tracker.take(
-            [
-                Order(name, Submission(name, Kind.COMMAND, "", "", name, command=("true",)), Resources(), None, profile)
-                for name in names
-            ]
-        )
+    def submit(self, *names: str, profile: str = "default") -> None:
+        self.wiring.intake.accept([request(name, Kind.COMMAND, profile) for name in names])
 
     async def started(self, *names: str) -> None:
-        async with asyncio.timeout(10):
-            while not set(names) <= {news.key for news in self.tracker.news if news.kind is NewsKind.STARTED}:
+        updates = self.wiring.outbox.updates
+        async with asyncio.timeout(30):
+            while not set(names) <= {update.key for update in updates if update.kind is UpdateKind.STARTED}:
                 await asyncio.sleep(0.001)
 
 
@@ -90,28 +77,20 @@ async def test_many_at_once_within_the_bound_and_in_order() -> None:
     """As many spawns as allowed are under way, and they begin in the order of the heartbeat."""
     stage = Stage(taken, concurrency=8)
     names = [str(n) for n in range(100)]
-    stage.take(*names)
+    stage.submit(*names)
     await stage.started(*names)
-    assert stage.remote.spawned == names
-    assert stage.remote.most == 8
+    assert stage.api.spawned == names
+    assert stage.api.most == 8
     assert stage.submitter.waiting == 0
 
 
 async def test_workloads_that_are_submitted_together_get_turns() -> None:
     """Each stays further behind the first, which starts at once. A command asks nothing of Airflow and gets no turn."""
-
-    async def answer(profile: str, name: str) -> str:
-        return f"fc-{name}"
-
-    stage = Stage(answer)
-    stage.take("command")
-    orders = [
-        Order(name, Submission(name, Kind.WORKLOAD, "", "", name, workload="{}"), Resources(), None, "default")
-        for name in ("first", "second", "third")
-    ]
-    stage.tracker.take(orders)
+    stage = Stage(taken)
+    stage.submit("command")
+    stage.wiring.intake.accept([request(name) for name in ("first", "second", "third")])
     await stage.started("command", "first", "second", "third")
-    wires = {wire["label"]: wire for wire in stage.remote.wires}
+    wires = {wire["label"]: wire for wire in stage.api.wires}
     assert [wires[name]["start_after"] for name in ("command", "first")] == [0.0, 0.0]
     assert 0.0 < wires["second"]["start_after"] < wires["third"]["start_after"] < 1.0
     assert wires["command"]["burst_began_at"] == 0.0
@@ -124,23 +103,21 @@ async def test_one_that_always_fails_spoils_no_other() -> None:
 
     async def answer(profile: str, name: str) -> str:
         if name == "bad":
-            raise errors[stage.remote.spawned.count("bad") % 3]
+            raise errors[stage.api.spawned.count("bad") % 3]
         return f"fc-{name}"
 
     stage = Stage(answer)
     names = [str(n) for n in range(50)]
-    stage.take("bad", *names)
+    stage.submit("bad", *names)
     await stage.started(*names)
     async with asyncio.timeout(10):
-        while stage.remote.spawned.count("bad") < 4:
+        while stage.api.spawned.count("bad") < 4:
             await asyncio.sleep(0.001)
-    assert stage.tracker.calls.of_key("bad") is not None
+    assert stage.calls.of_key("bad") is not None
 
 
-async def test_exhausted_function_is_not_hammered(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_exhausted_function_is_not_hammered() -> None:
     """While one Function's limit is reached, its submissions pause together; another Function's go through."""
-    # Long enough for the other Function's, however busy the machine is.
-    monkeypatch.setattr("modalflow.executor.submission.submission_queue.FIRST_PAUSE", 1.0)
     open_again = asyncio.Event()
 
     async def answer(profile: str, name: str) -> str:
@@ -150,32 +127,36 @@ async def test_exhausted_function_is_not_hammered(monkeypatch: pytest.MonkeyPatc
 
     stage = Stage(answer)
     waiting = [f"gpu-{n}" for n in range(200)]
-    stage.take(*waiting, profile="gpu")
-    stage.take("one", "two")
-    await stage.started("one", "two")
-    assert len(stage.remote.spawned) <= 8 + 2, "the rest waits for the pause"
+    # Long enough for the other Function's, however busy the machine is.
+    with backoff.testing(1.0):
+        stage.submit(*waiting, profile="gpu")
+        stage.submit("one", "two")
+        await stage.started("one", "two")
+    assert len(stage.api.spawned) <= 8 + 2, "the rest waits for the pause"
     open_again.set()
     await stage.started(*waiting)
 
 
-async def test_refused_credentials_are_told_and_cost_no_attempt() -> None:
-    """However often they are refused, the work is submitted once they are mended."""
-    mended = asyncio.Event()
+async def test_refused_credentials_cost_no_attempt() -> None:
+    """However often they are refused, the work is submitted once they are renewed."""
+    renewed = asyncio.Event()
 
     async def answer(profile: str, name: str) -> str:
-        if not mended.is_set():
+        if not renewed.is_set():
             raise exception.AuthError("token")
         return f"fc-{name}"
 
     stage = Stage(answer)
-    stage.take("one")
-    async with asyncio.timeout(10):
-        while stage.refused < 5:
+    stage.submit("one")
+    async with asyncio.timeout(30):
+        while len(stage.api.spawned) < 5:
             await asyncio.sleep(0.001)
-    mended.set()
+    assert "Modal refused the credentials" in stage.wiring.connection.obstacle
+    renewed.set()
     stage.submitter.resume()
     await stage.started("one")
-    call = stage.tracker.calls.of_key("one")
+    assert stage.wiring.connection.obstacle == ""
+    call = stage.calls.of_key("one")
     assert call is not None
     assert call.attempts == 1
     assert call.may_start_again, "one of the refused may have come through"
@@ -191,9 +172,9 @@ async def test_new_start_submits_what_has_no_function_call() -> None:
         return f"fc-{name}"
 
     stage = Stage(answer, concurrency=1)
-    stage.take("taken", "held", "waiting")
+    stage.submit("taken", "held", "waiting")
     await stage.started("taken")
     held.set()
     stage.submitter.start()
     await stage.started("held", "waiting")
-    assert stage.remote.spawned == ["taken", "held", "held", "waiting"]
+    assert stage.api.spawned == ["taken", "held", "held", "waiting"]

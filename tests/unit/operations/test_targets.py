@@ -59,7 +59,7 @@ def test_dags_and_tasks_with_dots_are_not_mixed_up() -> None:
 def test_what_was_joined_by_an_older_version_is_not_guessed_at() -> None:
     """The work of modalflow 0.4 has a label alone: one that two tasks share ends neither, and its id is named."""
     there = [work(1, GROUPED.label)]
-    with pytest.raises(NothingMatchesError, match=r"Name it by its id instead: fc-1\."):
+    with pytest.raises(NothingMatchesError, match=r"Use its id instead: fc-1\."):
         matching(there, Target("etl", "load.orders", RUN))
     assert matching(there, "fc-1") == there
     plain = [work(2, label("load"))]
@@ -102,7 +102,7 @@ def test_all_that_is_meant_is_found() -> None:
     [
         (Target("etl", "lod", RUN), f"The nearest: etl.load run {RUN} try 1"),
         ("fc-8", "The nearest: fc-7"),
-        ("something else", "is under way on Modal. New"),
+        ("something else", "matches 'something else'. The list has new"),
     ],
 )
 def test_what_is_not_there_is_answered_with_the_nearest(wanted: Target | str, said: str) -> None:

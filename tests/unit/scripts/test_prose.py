@@ -45,6 +45,9 @@ def test_code_comments_and_addresses_are_not_prose() -> None:
         ```console
         $ tell said
         ```
+
+            make told
+
         Run `modalflow deploy` as [the page](https://said.example) or <https://told.example> shows.
         """
     assert _texts(page) == ["Run X as the page or shows."]

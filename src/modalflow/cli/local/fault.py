@@ -1,6 +1,6 @@
-"""``modalflow local fault``: telling a running control plane what to do wrong.
+"""``modalflow local fault``: inject faults into a running control plane.
 
-Owns words and exit codes. What a fault is, modalflow.emulator.faults knows.
+Owns texts and exit codes. ``modalflow.emulator.faults`` owns the faults.
 """
 
 from __future__ import annotations
@@ -12,20 +12,18 @@ from typing import Any
 import click
 
 from modalflow.emulator import daemon as daemons
-from modalflow.emulator.faults.control import Fault, FaultControl, FaultError
+from modalflow.emulator.faults.fault_control import Fault, FaultControl, FaultError
 
-_name = click.option(
-    "--name", default=daemons.DEFAULT_NAME, show_default=True, help="Which control plane, where there are several."
-)
+_name = click.option("--name", default=daemons.DEFAULT_NAME, show_default=True, help="Name of the control plane.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @click.group()
 def fault() -> None:
-    """Make a running control plane misbehave, on purpose and reproducibly.
+    """Inject faults into a running control plane, reproducibly.
 
     A fault is TARGET:KIND[=VALUE][,OPTION=VALUE...], e.g. FunctionMap:unavailable,p=0.1 or
-    container/etl/load:preempt,count=1. `modalflow local fault kinds` lists what there is.
+    container/etl/load:preempt,count=1. `modalflow local fault kinds` lists all kinds.
     """
 
 
@@ -34,7 +32,7 @@ def fault() -> None:
 @_json
 @click.argument("specs", nargs=-1, required=True, metavar="SPEC...")
 def add(specs: tuple[str, ...], name: str, as_json: bool) -> None:
-    """Add faults; they count at once."""
+    """Add faults. They apply at once."""
     control = _control(name)
     _print([_asked(control.add, spec) for spec in specs], as_json)
 
@@ -43,7 +41,7 @@ def add(specs: tuple[str, ...], name: str, as_json: bool) -> None:
 @_name
 @_json
 def list_(name: str, as_json: bool) -> None:
-    """List the faults and how often they happened; with --json their last injections too."""
+    """List the faults and their counts. With --json, also their last injections."""
     _print(_asked(_control(name).list), as_json)
 
 
@@ -52,7 +50,7 @@ def list_(name: str, as_json: bool) -> None:
 @_json
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 def clear(ids: tuple[str, ...], name: str, as_json: bool) -> None:
-    """Remove the faults with these ids, all of them without."""
+    """Remove the faults with these ids, or all faults."""
     removed = _asked(_control(name).clear, ids or None)
     if as_json:
         _print(removed, as_json)
@@ -64,12 +62,12 @@ def clear(ids: tuple[str, ...], name: str, as_json: bool) -> None:
 @_name
 @click.argument("spec")
 def now(spec: str, name: str) -> None:
-    """Do it once, now: kill, freeze or preempt containers, or stop the world.
+    """Inject one fault now: kill, freeze or preempt containers, or stop the world.
 
     E.g. container/etl/load:preempt, container/ta-123:freeze=5s, world:stop=2s.
     """
     if ":" not in spec:
-        raise click.UsageError(f"{spec!r} is no fault; expected one as container/etl/load:preempt or world:stop=2s")
+        raise click.UsageError(f"{spec!r} is not a fault; expected e.g. container/etl/load:preempt or world:stop=2s")
     for container_id in _asked(_control(name).now, spec):
         click.echo(container_id)
 
@@ -78,7 +76,7 @@ def now(spec: str, name: str) -> None:
 @_name
 @_json
 def containers(name: str, as_json: bool) -> None:
-    """List the containers that live, and what they run."""
+    """List the live containers and their inputs."""
     found = _asked(_control(name).containers)
     if as_json:
         click.echo(json.dumps([dataclasses.asdict(each) for each in found]))
@@ -89,7 +87,7 @@ def containers(name: str, as_json: bool) -> None:
 
 @fault.command()
 def kinds() -> None:
-    """List the kinds of faults there are."""
+    """List the kinds of faults."""
     from modalflow.emulator.faults.tables import text
 
     click.echo(text())
@@ -101,7 +99,7 @@ def _control(name: str) -> FaultControl:
     except daemons.DaemonError as error:
         raise click.ClickException(str(error)) from error
     if running is None:
-        raise click.ClickException(f"No local control plane named {name!r} runs. Start it: modalflow local start")
+        raise click.ClickException(f"No local control plane named {name!r} runs. Start one: modalflow local start")
     return running.address.faults
 
 

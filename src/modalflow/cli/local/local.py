@@ -1,6 +1,6 @@
-"""``modalflow local``: the local control plane from the command line.
+"""``modalflow local``: the local control plane on the command line.
 
-Owns words and exit codes. Processes and records are modalflow.emulator's.
+Owns texts and exit codes. ``modalflow.emulator`` owns processes and records.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _control_plane_options(command: F) -> F:
     for option in reversed([option for option in table() if not option.internal]):
         kind: Any = click.Choice(option.choices) if option.choices else option.type
         command = click.option(
-            # What is on unless told otherwise needs a word to switch it off.
+            # An option with the default "on" needs a flag to switch it off.
             f"{option.flag}/{option.off_flag}" if option.is_flag and option.default else option.flag,
             option.name,
             type=kind,
@@ -56,9 +56,7 @@ def _control_plane_options(command: F) -> F:
     return command
 
 
-_name = click.option(
-    "--name", default=daemons.DEFAULT_NAME, show_default=True, help="Which control plane, where there are several."
-)
+_name = click.option("--name", default=daemons.DEFAULT_NAME, show_default=True, help="Name of the control plane.")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -66,7 +64,7 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_name
 @_control_plane_options
 def start(name: str, **given: Any) -> None:
-    """Start a control plane that stays until it is stopped."""
+    """Start a control plane. It runs until you stop it."""
     with _errors():
         daemon = daemons.start(name, _options(given))
     option = _option(name)
@@ -78,7 +76,7 @@ def start(name: str, **given: Any) -> None:
 @local.command()
 @_name
 def stop(name: str) -> None:
-    """Stop a control plane, and with it every container it runs."""
+    """Stop a control plane and all its containers."""
     with _errors():
         running, stale = daemons.look_up(name)
         if running is None:
@@ -87,14 +85,14 @@ def stop(name: str) -> None:
         if daemons.stop(running):
             click.echo(f"The local control plane {name!r} has stopped.")
         else:
-            click.echo(f"The local control plane {name!r} did not stop when asked to and was killed.", err=True)
+            click.echo(f"The local control plane {name!r} did not stop in time and was killed.", err=True)
 
 
 @local.command()
 @_name
 @_json
 def status(name: str, as_json: bool) -> None:
-    """Say whether a control plane runs, and where. Exit code 1 if it does not."""
+    """Show whether a control plane runs, and its address. The exit code is 1 if it does not run."""
     with _errors():
         running, stale = daemons.look_up(name)
     if as_json:
@@ -111,13 +109,13 @@ def status(name: str, as_json: bool) -> None:
     sys.exit(0 if running is not None else 1)
 
 
-@local.command(short_help="Print the variables that Modal's SDK and CLI need.")
+@local.command(short_help="Print the variables for Modal's SDK and CLI.")
 @_name
 @_json
 def env(name: str, as_json: bool) -> None:
-    """Print the environment variables that Modal's SDK and CLI need, as shell commands.
+    """Print the environment variables for Modal's SDK and CLI, as shell commands.
 
-    In a shell: eval "$(modalflow local env)"
+    In a shell, run: eval "$(modalflow local env)"
     """
     with _errors():
         running, stale = daemons.look_up(name)
@@ -132,13 +130,13 @@ def env(name: str, as_json: bool) -> None:
 
 
 @local.command(
-    short_help="Run a command with a control plane of its own.",
+    short_help="Run a command with a new control plane.",
     context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False},
 )
 @_control_plane_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
 def run(command: tuple[str, ...], **given: Any) -> None:
-    """Run CMD with a fresh control plane, stop that after it, and end with CMD's exit code."""
+    """Run CMD with a new control plane, and stop the control plane after it. The exit code is CMD's exit code."""
     if shutil.which(command[0]) is None:
         click.echo(f"Error: {command[0]}: command not found", err=True)
         sys.exit(127)
@@ -148,12 +146,12 @@ def run(command: tuple[str, ...], **given: Any) -> None:
 
 
 def _run(command: tuple[str, ...], environ: dict[str, str]) -> int:
-    """Run a command to its end, passing signals on; return its exit code, 128 + n where signal n ended it."""
+    """Run a command to its end, and forward signals. Return its exit code, or 128 + n after signal n."""
     child: subprocess.Popen[bytes] | None = None
     early: list[int] = []
 
     def forward(number: int, frame: FrameType | None) -> None:
-        # A Ctrl-C goes to every process of the terminal: passed on, the command would get it twice.
+        # A Ctrl-C goes to every process of the terminal. If we forwarded it, the command would get it twice.
         if number == signal.SIGINT and sys.stdin is not None and sys.stdin.isatty():
             return
         if child is None:
@@ -186,7 +184,7 @@ def _report(name: str, running: daemons.Daemon | None, stale: daemons.Daemon | N
     if running is None:
         return {"name": name, "running": False, "stale_pid": stale.address.pid if stale else None}
     address = dataclasses.asdict(running.address)
-    # The secret is printed by `env` and by nothing else.
+    # Only `env` prints the secret.
     del address["token_secret"]
     return {
         "name": name,
@@ -207,15 +205,15 @@ def _how_to_start(name: str) -> str:
 
 
 def _not_running(name: str, stale: daemons.Daemon | None) -> str:
-    said = f"No local control plane named {name!r} runs."
+    text = f"No local control plane named {name!r} runs."
     if stale is not None:
-        said += f" The one with pid {stale.address.pid} ended without being stopped; its log: {daemons.log_path(name)}."
-    return said
+        text += f" The one with pid {stale.address.pid} ended unexpectedly; its log: {daemons.log_path(name)}."
+    return text
 
 
 @contextlib.contextmanager
 def _errors() -> Iterator[None]:
-    """Let the errors that are made for the user end the command with their text alone."""
+    """End the command with the text of an error for the user, without a traceback."""
     try:
         yield
     except (daemons.DaemonError, StartError) as error:

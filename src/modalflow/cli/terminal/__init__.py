@@ -1,1 +1,1 @@
-"""What commands share: options, errors, and how output reads on a terminal."""
+"""Shared parts of commands: options, errors, and the form of output on a terminal."""

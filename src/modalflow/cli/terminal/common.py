@@ -1,4 +1,4 @@
-"""What several commands share: their options, and errors as one line."""
+"""Shared options of commands, and errors as one line."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ app_option = click.option("--app", default="", help="Name of the worker app. Def
 environment_option = click.option(
     "--environment",
     default="",
-    help="Modal environment. Default: `[modal_executor] environment`, else that of the credentials.",
+    help="Modal environment. Default: `[modal_executor] environment`, otherwise the one of the credentials.",
 )
 
 
@@ -45,8 +45,10 @@ _answers: list[TextIO] = []
 
 
 def _json_alone(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
-    """Keep standard output for ``answer`` alone. What others write there from now on goes to standard error: Airflow's
-    metrics exporter, for one, logs from a thread of its own, whenever it likes."""
+    """Reserve standard output for ``answer``. Other output goes to standard error from now on.
+
+    For example, Airflow's metrics exporter logs from its own thread at any time.
+    """
     if value and sys.stdout is sys.__stdout__ and not _answers:
         _answers.append(os.fdopen(os.dup(1), "w", encoding="utf-8"))
         os.dup2(2, 1)
@@ -54,12 +56,12 @@ def _json_alone(context: click.Context, parameter: click.Parameter, value: bool)
 
 
 def show(text: object, *, err: bool = False) -> None:
-    """Print text that may hold what Modal, a container or a task reported: the terminal only shows it."""
+    """Print text that may come from Modal, a container or a task. It cannot control the terminal."""
     click.echo(for_terminal(text), err=err)
 
 
 def answer(text: str) -> None:
-    """Print what was asked for with `--json`."""
+    """Print the output of `--json`."""
     click.echo(text, file=_answers[0] if _answers else None)
 
 
@@ -68,30 +70,30 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 @contextmanager
 def errors_in_a_line() -> Iterator[None]:
-    """End the command with what modalflow or Modal's SDK says, without a traceback."""
+    """End the command with the error of modalflow or Modal's SDK in one line, without a traceback."""
     from modal import exception
 
     try:
         yield
     except KeyboardInterrupt:
-        # A second Ctrl-C must not end in a traceback, nor what libraries log of the work that the first one cut off.
+        # Neither a second Ctrl-C nor the logs of libraries about interrupted work may end in a traceback.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         logging.disable(logging.CRITICAL)
         sys.exit(130)
     except ModalflowError as error:
         raise click.ClickException(clean(error, STORED)) from error
     except TimeoutError as error:
-        raise click.ClickException("Modal did not answer in time; try again, or see `modalflow doctor`") from error
+        raise click.ClickException("Modal did not answer in time; try again, or run `modalflow doctor`") from error
     except exception.Error as error:
-        raise click.ClickException(f"{clean(words_of(error), STORED)} (`modalflow doctor` can show more)") from error
+        raise click.ClickException(f"{clean(words_of(error), STORED)} (run `modalflow doctor` for details)") from error
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what is written to standard output meanwhile, and show it on standard error if something unforeseen happens.
+    """Hold back standard output in the block, and print it on standard error after an unexpected error.
 
-    Airflow and its hooks log to standard output, where an answer is expected, which may be JSON, and nothing else. They
-    keep the file that they found when they were imported, so that only its descriptor can be replaced.
+    Airflow and its hooks log to standard output, but standard output belongs to the answer, which may be JSON. They
+    keep the file of their import, so only its descriptor can be replaced.
     """
     sys.stdout.flush()
     answers = os.dup(1)
@@ -113,9 +115,9 @@ def quiet() -> Iterator[None]:
 
 
 def target_options(command: _F) -> _F:
-    """The options that tell one try of a task instance from the others."""
+    """Add the options for one try of a task instance."""
     tries = click.option(
         "--try", "try_number", type=click.IntRange(min=1), help="Number of the try. Default: the newest, or any."
     )
-    indexes = click.option("--map-index", type=click.IntRange(min=0), help="Which of a mapped task's instances.")
+    indexes = click.option("--map-index", type=click.IntRange(min=0), help="Index of an instance of a mapped task.")
     return indexes(tries(command))

@@ -1,8 +1,8 @@
-"""Commands that print their own output and nothing of the libraries that they use.
+"""Commands that print only their own output, and no output of libraries.
 
-Airflow and its providers log to standard output as soon as they are imported, warn, and export metrics from threads. In
-a command, standard output belongs to the command: what others write there goes to standard error, and of their log
-lines only errors are shown.
+Airflow and its providers log to standard output from their import on, warn, and export metrics from threads. In a
+command, standard output belongs to the command. Other output goes to standard error, and only errors of libraries
+appear.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from typing import Any
 
 import click
 
-#: What Airflow sets its own logging up by, once, at its import.
+#: Airflow reads its logging level from this variable, once, at its import.
 _LEVEL = "AIRFLOW__LOGGING__LOGGING_LEVEL"
-#: They log from threads of their own, and an error of theirs does not concern a command.
+#: They log from their own threads, and their errors do not concern a command.
 _BACKGROUND = ("opentelemetry",)
 
 
 class QuietCommand(click.Command):
-    """A command in whose output there is nothing but its own, and errors of others on standard error."""
+    """A command with only its own output, and errors of libraries on standard error."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         """Read the arguments."""
@@ -35,14 +35,14 @@ class QuietCommand(click.Command):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""
-        # Otherwise a caller reads the output, and its process goes on afterwards.
+        # Otherwise a caller reads the output, and its process continues afterwards.
         if sys.stdout is sys.__stdout__:
             _hush()
         return super().invoke(ctx)
 
 
 def _replace_closed_outputs() -> None:
-    """Have an output that the caller closed (``>&-``) lead nowhere, rather than into the next file that is opened."""
+    """Replace an output closed by the caller (``>&-``), so that it does not lead into the next opened file."""
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is not None:
             continue
@@ -54,14 +54,14 @@ def _replace_closed_outputs() -> None:
 
 
 def _hush() -> None:
-    """Keep everything but errors of libraries out of sight, and all of it off standard output.
+    """Hide all output of libraries except errors, and keep it off standard output.
 
-    For the rest of the process: libraries log while it ends, too.
+    This holds for the rest of the process, because libraries also log at its end.
     """
     found: Any = sys.stdout
     with _captured() as descriptor:
         _import_airflow()
-        # Above what Airflow has set while it was imported.
+        # This overrides the settings of Airflow's import.
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         for name in _BACKGROUND:
@@ -72,16 +72,16 @@ def _hush() -> None:
 
 
 def _import_airflow() -> None:
-    """Import Airflow, if it is installed, with a logging that shows errors alone.
+    """Import Airflow, if installed, with a logging of errors only.
 
-    The variable is set for this moment only: it would reach the processes that a command starts.
+    The variable is set only during the import: otherwise the child processes of a command would inherit it.
     """
     if "airflow.settings" in sys.modules:
         return
     given = os.environ.get(_LEVEL)
     os.environ[_LEVEL] = "ERROR"
     try:
-        # What cannot be imported is the business of the command that needs it.
+        # The command that needs it reports a failed import.
         with contextlib.suppress(ImportError):
             importlib.import_module("airflow.settings")
     finally:
@@ -93,11 +93,10 @@ def _import_airflow() -> None:
 
 @contextlib.contextmanager
 def _captured() -> Iterator[int]:
-    """Give standard output, as the descriptor that is yielded, to the command alone.
+    """Reserve standard output for the command, as the yielded descriptor.
 
-    Others keep ``sys.stdout`` as they found it at their import, or descriptor 1: what they write there goes to standard
-    error from the end of the block on. Within it, what is written to either output is kept, and shown on standard error
-    if something unforeseen happens.
+    Libraries keep the ``sys.stdout`` of their import, or descriptor 1. After the block, their output goes to standard
+    error. In the block, both outputs are held back, and appear on standard error after an unexpected error.
     """
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -112,7 +111,7 @@ def _captured() -> Iterator[int]:
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
-            # Never back to what the command prints to, not for a moment: a thread may write.
+            # Never restore the descriptor of the command, not for a moment: a thread may write.
             for number in (1, 2):
                 os.dup2(errors, number)
             os.close(errors)

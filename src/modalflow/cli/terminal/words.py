@@ -1,4 +1,4 @@
-"""How numbers, times and tables read on a terminal. Pure."""
+"""The form of numbers, times and tables on a terminal. No I/O."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _UNITS = (("d", 86400), ("h", 3600), ("min", 60))
 
 
 def duration(seconds: float) -> str:
-    """A time span with the two units that matter: ``3 h 12 min``, ``42 s``."""
+    """Return a time span with its two largest units: ``3 h 12 min``, ``42 s``."""
     seconds = max(0.0, seconds)
     parts = []
     for name, size in _UNITS:
@@ -23,7 +23,7 @@ def duration(seconds: float) -> str:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:
-    """Return lines with columns as wide as their widest cell; the last one is left ragged. A cell is one line."""
+    """Return lines with columns as wide as their widest cell, except the last column. A cell is one line."""
     rows = [[one_line(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     return [
@@ -33,5 +33,5 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = " 
 
 
 def counted(number: int, what: str) -> str:
-    """``1 call``, ``2 calls``."""
+    """Return a number with its noun: ``1 call``, ``2 calls``."""
     return f"{number:,} {what}{'' if number == 1 else 's'}"

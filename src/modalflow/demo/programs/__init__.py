@@ -1,1 +1,1 @@
-"""The programs that the demo starts, and the guard that ends them."""
+"""The programs of the demo, and the guard for their end."""

@@ -1,15 +1,13 @@
 """The process between the demo and each program it starts: nothing it has started outlives it.
 
-Runs as a script of its own, on the standard library alone (``python -I -S guard.py -- CMD …``). Its standard input is
-a pipe that nobody writes to: when that closes, whoever started it is gone, in whatever way, and so the program must go.
-It must not know what the program is.
+Runs as a separate program, with only the standard library and ``support.linux`` (``command_line``). Its standard input
+is a pipe without a writer. If the pipe closes, the starter has ended in some way, so the program must end too. It must
+not know the program.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import os
 import select
 import signal
@@ -17,34 +15,18 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import NoReturn
 
-PR_SET_PDEATHSIG: Final = 1
-PR_SET_CHILD_SUBREAPER: Final = 36
+from modalflow.support import linux
 
-
-def prctl(option: int, value: int) -> None:
-    """Set a process option where the kernel has it; elsewhere the process group has to do."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(option, value, 0, 0, 0)
+#: Imports modalflow from the given folder, after the standard library, without site-packages.
+_PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from modalflow.demo.programs.guard import main; main()"
 
 
-def descendants(pid: int) -> list[int]:
-    """Every living process below ``pid``, whatever session it moved to; empty where there is no /proc."""
-    children: dict[int, list[int]] = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        # The process may have ended since the listing; its name, between parentheses, may hold spaces.
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            state, parent = entry.read_text(errors="replace").rpartition(")")[2].split()[:2]
-            if state != "Z":
-                children.setdefault(int(parent), []).append(int(entry.parent.name))
-    found: list[int] = []
-    pending = [pid]
-    while pending:
-        below = children.get(pending.pop(), [])
-        found += below
-        pending += below
-    return found
+def command_line(options: Sequence[str], command: Sequence[str]) -> list[str]:
+    """Return the command for a program behind a guard."""
+    sources = str(Path(__file__).parents[3])
+    return [sys.executable, "-I", "-S", "-c", _PROGRAM, sources, *options, "--", *command]
 
 
 def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
@@ -58,8 +40,8 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
             os.setgroups([])
             os.setgid(user[1])
             os.setuid(user[0])
-        # After the change of user, which clears it.
-        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        # After the change of user, because that clears it.
+        linux.die_with_parent()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], list(command))
     except OSError as error:
@@ -68,43 +50,22 @@ def start(command: Sequence[str], user: tuple[int, int] | None) -> int:
 
 
 def reap(pid: int) -> int | None:
-    """Collect whoever has ended; the exit code of ``pid`` if it is among them."""
-    code = None
-    while True:
-        try:
-            ended, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if ended == 0:
-            return code
-        if ended == pid:
-            code = os.waitstatus_to_exitcode(status)
+    """Reap ended processes. Return the exit code of ``pid`` if it is among them."""
+    return {ended.pid: ended.code for ended in linux.reaped()}.get(pid)
 
 
 def kill_all(group: int) -> None:
     """Kill the program's group and everything below this process, and collect it, until nothing is left."""
     # Once: the number may be another's as soon as the group is empty.
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(group, signal.SIGKILL)
+    linux.send_to_group(group, signal.SIGKILL)
     deadline = time.monotonic() + 5.0
     while time.monotonic() < deadline:
-        for pid in descendants(os.getpid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        # A process with threads can be a zombie that cannot be collected yet; left alone it would be somebody else's.
+        linux.kill_children_but(())
+        # A process with threads can be a zombie before it can be reaped. Otherwise it would go to another parent.
         reap(group)
-        if not has_children():
+        if not linux.has_children():
             return
         time.sleep(0.01)
-
-
-def has_children() -> bool:
-    """Whether a process, living or dead, is this one's to collect."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
 
 
 def guard(
@@ -116,9 +77,9 @@ def guard(
     pid_file: str,
     restarts: int,
 ) -> int:
-    """Run the program until it ends, or until the one who asked for it is gone or says stop; return its exit code.
+    """Run the program until it ends, its starter ends, or a stop arrives. Return its exit code.
 
-    A program that something killed is started again, ``restarts`` times at most; one that fails by itself is not.
+    A killed program is started again, at most ``restarts`` times. A failed one is not.
     """
     readable, writable = os.pipe()
     os.set_blocking(writable, False)
@@ -132,7 +93,7 @@ def guard(
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, on_stop)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-    prctl(PR_SET_CHILD_SUBREAPER, 1)
+    linux.adopt_orphans()
 
     def begin() -> int:
         child = start(command, user)
@@ -156,8 +117,7 @@ def guard(
             pid = begin()
         if stopping and deadline is None:
             deadline = time.monotonic() + grace
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, stop_signal)
+            linux.send(pid, stop_signal)
         if deadline is not None and time.monotonic() >= deadline:
             kill_all(pid)
             return -signal.SIGKILL
@@ -174,13 +134,11 @@ def guard(
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Read the command line, run the program, end with its exit code (128 + n for signal n)."""
     parser = argparse.ArgumentParser(prog="guard")
-    parser.add_argument("--stop-signal", default="TERM", help="what the program is asked to end with")
+    parser.add_argument("--stop-signal", default="TERM", help="signal for the program's end")
     parser.add_argument("--grace", type=float, default=10.0, help="seconds it is given to do so")
     parser.add_argument("--user", default="", help="uid:gid to run it as")
     parser.add_argument("--pid-file", default="", help="where to write its pid")
-    parser.add_argument(
-        "--restarts", type=int, default=0, help="how often it is started again when something killed it"
-    )
+    parser.add_argument("--restarts", type=int, default=0, help="restarts after a kill")
     parser.add_argument("command", nargs="+")
     options = parser.parse_args(argv)
     user: tuple[int, int] | None = None
@@ -196,7 +154,3 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         restarts=options.restarts,
     )
     sys.exit(code if code >= 0 else 128 - code)
-
-
-if __name__ == "__main__":
-    main()

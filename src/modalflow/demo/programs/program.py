@@ -1,6 +1,6 @@
 """A program of the stack: behind a guard, with a log file of its own.
 
-Owns starting, watching and ending them; what they are and when they are ready is for others to say.
+Owns their start, watch and end. Others define the programs and their readiness.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import signal
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,16 +15,16 @@ from typing import Final
 
 from modalflow.demo.programs import guard
 
-#: Seconds to end in good order. What is still there then is killed: nothing of a demo has to be saved.
+#: Seconds for a normal end. After them, all remaining processes are killed: nothing of a demo needs saving.
 GRACE: Final = 3.0
 
 
 class StackError(RuntimeError):
-    """A program of the stack ended, or was not ready in time; the message ends with what it last logged."""
+    """A program of the stack ended, or was not ready in time. The message ends with its last log lines."""
 
 
 def describe_exit(code: int) -> str:
-    """Say in words how a program behind a guard ended."""
+    """Describe the end of a program behind a guard."""
     if code > 128:
         with contextlib.suppress(ValueError):
             return f"killed by {signal.Signals(code - 128).name}"
@@ -50,7 +49,7 @@ class Program:
 
     @property
     def pid_file(self) -> Path:
-        """Where the guard writes the program's own pid."""
+        """The guard writes the program's own pid here."""
         return self.log.with_suffix(".pid")
 
     @property
@@ -59,7 +58,8 @@ class Program:
         return int(self.pid_file.read_text())
 
     def start(self) -> None:
-        """Start it, its output going to its log. Returns at once; call from a thread that outlives the program."""
+        """Start it, with its output in its log. Returns at once; call it from a thread with a longer life than the
+        program."""
         self.pid_file.unlink(missing_ok=True)
         options = ["--stop-signal", self.stop_signal, "--grace", str(GRACE), "--pid-file", str(self.pid_file)]
         options += ["--restarts", str(self.restarts)]
@@ -67,22 +67,22 @@ class Program:
             options += ["--user", f"{self.user[0]}:{self.user[1]}"]
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(
-                [sys.executable, "-I", "-S", guard.__file__, *options, "--", *self.command],
+                guard.command_line(options, self.command),
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=dict(self.env),
                 cwd=self.cwd,
-                # Ctrl-C in the terminal is for the demo, which then ends its programs in order.
+                # Ctrl-C in the terminal is for the demo. The demo then ends its programs in order.
                 start_new_session=True,
             )
 
     def exit_code(self) -> int | None:
-        """How it ended (128 + n for signal n), or None while it runs or has not been started."""
+        """Return its exit code (128 + n for signal n); None while it runs or before its start."""
         return None if self._guard is None else self._guard.poll()
 
     def tail(self, lines: int = 25) -> str:
-        """The last lines of its log."""
+        """Return the last lines of its log."""
         try:
             text = self.log.read_text(errors="replace")
         except FileNotFoundError:
@@ -106,7 +106,7 @@ class Program:
             raise StackError(f"{self.name} failed ({describe_exit(code)}).\n{self.report()}")
 
     def check(self) -> str | None:
-        """StackError if it has ended; a line that says so if it was killed and has been started again since."""
+        """Raise StackError if it has ended. Return a line if it was killed and has been started again since."""
         code = self.exit_code()
         if code is not None:
             raise StackError(f"{self.name} ended ({describe_exit(code)}).\n{self.report()}")
@@ -121,7 +121,7 @@ class Program:
         return f"--- {self.log}, last lines:\n{self.tail()}\n---"
 
     def ask_to_stop(self) -> None:
-        """Tell it to end, without waiting."""
+        """Ask it to end, without waiting."""
         if self._guard is not None and self._guard.poll() is None:
             self._guard.terminate()
 
@@ -140,7 +140,7 @@ class Program:
 
 
 def stop_all(programs: Sequence[Program]) -> None:
-    """End programs that may end in any order, all at once."""
+    """End programs at once, in any order."""
     for program in programs:
         program.ask_to_stop()
     for program in programs:

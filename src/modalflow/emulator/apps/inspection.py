@@ -1,6 +1,6 @@
-"""What people ask about apps, functions, tokens and the workspace, mostly through ``modal``'s own commands.
+"""Questions about apps, functions, tokens and the workspace, mostly from ``modal``'s own commands.
 
-Owns answers that change nothing. What it tells belongs to other services.
+Owns answers that change nothing; other services own their content.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.clients import WORKSPACE
 from modalflow.emulator.services.environments import Environments
 
-#: The one user there is, and the workspace, by ids in Modal's form.
+#: The ids of the only user and of the workspace, in Modal's form.
 USER_ID = "us-local"
 WORKSPACE_ID = "ac-local"
 
-#: Inferred: the SDK shows what it is given.
+#: Inferred: the SDK shows every suggestion that it gets.
 MOST_SUGGESTIONS = 10
 
 
 class Inspection(Service):
-    """Answers questions."""
+    """The RPCs that only inspect."""
 
     def __init__(
         self, apps: Apps, functions: Functions, pools: Pools, environments: Environments, token_id: str
@@ -68,7 +68,7 @@ class Inspection(Service):
     async def EnvironmentGetRoles(
         self, request: api_pb2.EnvironmentGetRolesRequest, caller: Caller
     ) -> api_pb2.EnvironmentGetRolesResponse:
-        """There is one user, who may do everything."""
+        """Return the only user, who may do everything."""
         environment = self._environments.by_id(request.environment_id)
         answer = message(api_pb2.EnvironmentGetRolesResponse, name=environment.name, created_at=environment.created_at)
         answer.principal_roles.append(
@@ -87,7 +87,7 @@ class Inspection(Service):
         return message(
             api_pb2.TokenInfoGetResponse,
             token_id=self._token_id,
-            token_name="local control plane",  # noqa: S106 (what it is called)
+            token_name="local control plane",  # noqa: S106 (a name)
             workspace_id=WORKSPACE_ID,
             workspace_name=WORKSPACE,
             user_identity=api_pb2.UserIdentity(user_id=USER_ID, username=WORKSPACE),
@@ -107,7 +107,7 @@ class Inspection(Service):
     async def ObjectSuggest(
         self, request: api_pb2.ObjectSuggestRequest, caller: Caller
     ) -> api_pb2.ObjectSuggestResponse:
-        """Return names close to one that was not found. How close is inferred."""
+        """Return names similar to one that was not found. How similar is inferred."""
         environment = self._environments.resolve(request.environment_name)
         apps = [a for a in self._apps if a.name and a.environment == environment and not a.is_over]
         known: dict[str, api_pb2.ObjectSuggestion] = {}

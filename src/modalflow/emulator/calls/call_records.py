@@ -1,11 +1,11 @@
-"""How function calls outlive the control plane: a record for a call, one for each input, one for each result.
+"""The records of function calls: one for each call, one for each input, one for each result.
 
-Owns their form. What a map has got done is never written as a whole: an input is written when it comes, again (without
-what it held) when it is done, and its result beside it. Containers coming, going and heartbeating write nothing.
+Owns their form. The progress of a map is never written as a whole: an input is written when it comes, and again without
+its content when it is done, with its result beside it. The coming, going and heartbeats of containers write nothing.
 
-An input that ran when the control plane ended is restored as one that waits, with the tries it had used: its container
-is gone, and not by its fault. Modal treats an input of a preempted container so. One that was cancelled and had not
-ended yet is restored with that ending, one that was out of time is not: its time counts from its new start (inferred).
+An input that ran when the control plane ended is restored as a waiting one, with its used tries: it is not to blame for
+the end of its container. Modal treats the inputs of a preempted container in the same way. A cancelled input that had
+not ended is restored with that ending. One that was out of time is not: its time counts from its new start (inferred).
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from modalflow.emulator.calls.function_call import CLEARED, NO_CONTENT, Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.state.journal import Journal
 
-#: How an input ends that was cancelled, as ``Input.ending`` says before it is.
+#: The status in ``Input.ending`` of an input that was cancelled.
 _CANCELLED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
 
 @dataclass(frozen=True)
-class Restored:
-    """What an earlier control plane left."""
+class RestoredCalls:
+    """The calls of an earlier control plane."""
 
     calls: list[FunctionCall]
     waiting: list[Input]
-    """What is to run, in the order in which it came, over all calls."""
+    """The inputs to run, oldest first, over all calls."""
 
 
 class CallRecords:
-    """Keeps calls in a journal."""
+    """Records calls in a journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._calls = journal.table("calls", _encode_call)
@@ -46,7 +46,7 @@ class CallRecords:
         self._calls.put("", call.call_id, call)
 
     def changed(self, item: Input) -> None:
-        # Not under its id: those are random, and a map's progress would be spread over all pages of the file.
+        # Not under its id: ids are random, and would spread the progress of a map over all pages of the file.
         self._inputs.put(item.call.call_id, _key(item.number), item)
 
     def resolved(self, item: Input) -> None:
@@ -58,7 +58,7 @@ class CallRecords:
 
     def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
         if len(call.cleared) == len(call.outputs):
-            # At the end of a map the SDK clears all of it at once.
+            # At the end of a map the SDK clears all outputs at once.
             self._outputs.discard_all(call.call_id)
             return
         for place in places:
@@ -67,8 +67,8 @@ class CallRecords:
     def forgotten(self, call: FunctionCall) -> None:
         self._forget(call.call_id)
 
-    def load(self, functions: Functions) -> Restored:
-        """Return what an earlier control plane left. A call whose function is gone is dropped."""
+    def load(self, functions: Functions) -> RestoredCalls:
+        """Return the calls of an earlier control plane. A call whose function is gone is dropped."""
         calls = self._load_calls(functions)
         waiting: list[Input] = []
         for call_id, _, body in self._inputs.load():
@@ -84,7 +84,7 @@ class CallRecords:
         for call_id, _, body in self._chunks.load():
             if call_id in calls:
                 calls[call_id].data_out.append(api_pb2.DataChunk.FromString(body))
-        return Restored(list(calls.values()), waiting)
+        return RestoredCalls(list(calls.values()), waiting)
 
     def _load_calls(self, functions: Functions) -> dict[str, FunctionCall]:
         calls: dict[str, FunctionCall] = {}
@@ -167,7 +167,7 @@ def _restore_input(call: FunctionCall, body: dict[str, Any]) -> Input:
 
 
 def _restore_outputs(call: FunctionCall, found: dict[int, bytes]) -> None:
-    """Put every result in its place; one that is not found was cleared."""
+    """Put every result in its place; a missing one was cleared."""
     for item in sorted((i for i in call.inputs.values() if i.done), key=lambda i: i.place):
         if item.place in found:
             output = api_pb2.FunctionGetOutputsItem.FromString(found.pop(item.place))

@@ -1,7 +1,6 @@
-"""Function calls as their callers see them: inputs put, outputs waited for, cancellation, status.
+"""Function calls as their callers see them: inputs, outputs, cancellation, status.
 
-Owns the RPCs about calls, and which calls there are. What one call is, function_calls.py says; which container runs an
-input, and when again, is pools.py's; how calls outlive the control plane is call_records.py's.
+Owns the RPCs about calls, and which calls exist. Pools decides which container runs an input, and when it runs again.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ from modalflow.emulator import clock
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.call_records import CallRecords
 from modalflow.emulator.calls.function_call import FunctionCall, Input
-from modalflow.emulator.calls.output_wait import Awaited
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.calls.output_wait import OutputWait
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.idempotency import CHANGE, READ, Delivery
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -31,13 +30,13 @@ from modalflow.emulator.rpc.wire import message, optional
 RESULTS_KEPT = 7 * 24 * 3600.0
 
 #: Inputs of one map that a client may have outstanding: the SDK's ``MAX_INPUTS_OUTSTANDING_DEFAULT``
-#: (modal/parallel_map.py), which it takes where it is told none.
+#: (modal/parallel_map.py), its default.
 MAX_INPUTS_OUTSTANDING = 1000
 
 
-#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map asks
-#: again at once, and lists up to ``MAX_INPUTS_OUTSTANDING`` jwts each time: one answer for each output would cost both
-#: sides more than the rest of the map. The first output after a pause is not held.
+#: Seconds between two answers with outputs of one map, as long as more outputs are to come. The client of a map sends
+#: the next request at once, with up to ``MAX_INPUTS_OUTSTANDING`` jwts: one answer for each output would cost both
+#: sides more than the rest of the map. The first output after a pause is not held back.
 OUTPUTS_GATHERED = 0.05
 
 
@@ -45,8 +44,8 @@ def _delivers_outputs(request: api_pb2.FunctionGetOutputsRequest, answer: api_pb
     return bool(request.clear_on_success and answer.outputs)
 
 
-class Runner(Protocol):
-    """What calls need of whatever runs their inputs."""
+class InputRunner(Protocol):
+    """Runs the inputs of calls."""
 
     def submit(self, *items: Input) -> None: ...
 
@@ -56,12 +55,12 @@ class Runner(Protocol):
 
 
 class Calls(Service):
-    """Answers the RPCs with which clients call functions and follow the calls."""
+    """The RPCs with which clients call functions and follow the calls."""
 
     def __init__(
         self,
         functions: Functions,
-        runner: Runner,
+        runner: InputRunner,
         records: CallRecords,
         restored: Iterable[FunctionCall] = (),
         *,
@@ -85,7 +84,7 @@ class Calls(Service):
         return call
 
     def has_unfinished(self, app: App) -> bool:
-        """Whether a call of a function of the app is not over."""
+        """Return whether the app has a call with unfinished inputs."""
         return any(call.unfinished for call in self._calls.values() if call.function.app is app)
 
     def forget_expired(self) -> None:
@@ -94,7 +93,7 @@ class Calls(Service):
             self._records.forgotten(call)
 
     def blobs(self) -> set[str]:
-        """The blobs that arguments, results and yielded values are in."""
+        """Return the blobs that hold arguments, results and yielded values."""
         found: set[str] = set()
         for call in self._calls.values():
             found.update(item.content.args_blob_id for item in call.inputs.values() if not item.done)
@@ -135,7 +134,7 @@ class Calls(Service):
             function_call_jwt=call.call_id,
             pipelined_inputs=self._put(call, request.pipelined_inputs),
             retry_policy=function.spec.retry_policy,
-            # Retries are this side's: so they happen for a spawn as well, whose caller may be gone.
+            # The control plane retries: a spawn is retried too, although its caller may be gone.
             sync_client_retries_enabled=False,
             max_inputs_outstanding=MAX_INPUTS_OUTSTANDING,
         )
@@ -144,8 +143,7 @@ class Calls(Service):
         repeat=CHANGE,
         retried_forever=True,
         inferred=(
-            "the limits on waiting inputs count per function, or variant with options of its own; which words "
-            "they are refused with."
+            "the limits on waiting inputs count per function, or variant with its own options; the words of the errors."
         ),
     )
     async def FunctionPutInputs(
@@ -173,11 +171,11 @@ class Calls(Service):
                 put.append(call.put(item))
             self._runner.submit(*put)
         except BaseException:
-            # The caller's error says that nothing was put: what was ends, and waits for nothing.
+            # The error tells the caller that no input was accepted: those put so far are cancelled.
             self._runner.cancel(put, terminate_containers=False)
             raise
         return [
-            # The SDK sends the jwts of all outstanding inputs with each FunctionGetOutputs: a short one is cheap.
+            # Short jwts are cheap: the SDK sends those of all outstanding inputs with each FunctionGetOutputs.
             api_pb2.FunctionPutInputsResponseItem(idx=new.idx, input_id=new.input_id, input_jwt=str(new.number))
             for new in put
         ]
@@ -190,24 +188,24 @@ class Calls(Service):
     @rpc(
         repeat=Delivery(_delivers_outputs),
         inferred=(
-            "the seven days for which results are kept count from the last result of the call; an input that was "
-            "running when the control plane ended runs again, with its whole time; outputs of a map that come "
-            "within 50 ms of the last answer share the next one."
+            "results are kept for seven days after the last result of the call. An input that was running when "
+            "the control plane ended runs again, with its full timeout. Outputs of a map that come within 50 ms "
+            "of the last answer share the next one."
         ),
     )
     async def FunctionGetOutputs(
         self, request: api_pb2.FunctionGetOutputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetOutputsResponse:
-        """Wait up to ``timeout`` seconds for outputs; neither outputs nor unfinished inputs means that they expired."""
+        """Wait up to ``timeout`` seconds for outputs. No outputs and no unfinished inputs mean that they expired."""
         call = self._find(request.function_call_id)
         if call is None:
-            # The SDK makes OutputExpiredError of it.
+            # The SDK turns this into OutputExpiredError.
             return api_pb2.FunctionGetOutputsResponse()
         after = _place(request.last_entry_id)
         first = optional(request, "start_idx")
-        awaited = Awaited(call, after, first, optional(request, "end_idx"))
+        awaited = OutputWait(call, after, first, optional(request, "end_idx"))
         deadline = asyncio.get_running_loop().time() + request.timeout
-        if await call.changed.until(awaited.look, request.timeout) and first is None:
+        if await call.changed.until(awaited.is_over, request.timeout) and first is None:
             await _gather(call, deadline)
         places = awaited.places()[: request.max_values or None]
         answer = message(
@@ -289,11 +287,13 @@ class Calls(Service):
 
     @rpc(
         repeat=CHANGE,
-        inferred=("a generator that runs again after its container was lost yields each value once to its client."),
+        inferred="a generator that runs again after the loss of its container yields each value once to its client.",
     )
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
-        """Take what a generator yields from the container that runs it; what comes from another one is dropped, as is a
-        result: its own was taken from it meanwhile, or it never had it."""
+        """Add the chunks that a generator yields, from the container that runs it.
+
+        Chunks from another container are dropped, as results are: the input was taken from it, or it never had it.
+        """
         if caller.container_id is None:
             raise GRPCError(Status.PERMISSION_DENIED, "Only a container may call this")
         call = self.get(request.function_call_id)
@@ -305,7 +305,7 @@ class Calls(Service):
     async def FunctionCallGetDataOut(
         self, request: api_pb2.FunctionCallGetDataRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DataChunk]:
-        """Stream what a generator yields, until nothing is left to come."""
+        """Stream the chunks of a generator until the last one."""
         call = self.get(request.function_call_id)
         sent = 0
         while True:
@@ -320,7 +320,7 @@ class Calls(Service):
 
 
 async def _gather(call: FunctionCall, deadline: float) -> None:
-    """Wait for further outputs if the last ones were handed over a moment ago; not longer than until ``deadline``."""
+    """Wait for further outputs if a client got some a moment ago, until ``deadline`` at most."""
     until = min(call.handed_over_at + OUTPUTS_GATHERED, deadline)
     remaining = until - asyncio.get_running_loop().time()
     if remaining > 0:
@@ -328,8 +328,8 @@ async def _gather(call: FunctionCall, deadline: float) -> None:
 
 
 def _place(entry_id: str) -> int:
-    """Return how many outputs a client has, read off the ``last_entry_id`` that it was given."""
+    """Return how many outputs a client has, from its ``last_entry_id``."""
     number = entry_id.partition("-")[0] or "0"
     if not (number.isascii() and number.isdecimal()):
-        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one from an earlier answer")
+        raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {entry_id!r}; expected one of an earlier answer")
     return int(number)

@@ -1,4 +1,4 @@
-"""One function call and its inputs: what is asked, how far it got, what came of it.
+"""A function call and its inputs: arguments, progress and results.
 
 Owns their state, and notifies an observer of every change. `Calls` has the RPCs about calls, `Pools` runs inputs.
 """
@@ -13,15 +13,15 @@ from typing import Protocol
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
-#: The content of an input that is done, and what stands in the place of an output that was cleared. A map leaves one of
-#: each for every input, so that all share them.
+#: The content of an input that is done, and the replacement for a cleared output. A map leaves one of each for every
+#: input, so all of them share these.
 NO_CONTENT = api_pb2.FunctionInput()
 CLEARED = api_pb2.FunctionGetOutputsItem()
 
@@ -30,22 +30,22 @@ class CallObserver(Protocol):
     """Is notified of every change of a call, and records it."""
 
     def called(self, call: FunctionCall) -> None:
-        """The call is new."""
+        """Record a new call."""
 
     def changed(self, item: Input) -> None:
-        """The input is new, or its counts or its ending changed."""
+        """Record a new input, or one whose counts or ending changed."""
 
     def resolved(self, item: Input) -> None:
-        """The input has its result: the output at its place."""
+        """Record the result of an input: the output at its place."""
 
     def yielded(self, call: FunctionCall, chunk: api_pb2.DataChunk) -> None:
-        """A generator yielded."""
+        """Record a chunk of a generator."""
 
     def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
-        """A client has taken those outputs and does not want them kept."""
+        """Drop outputs that a client has taken and does not want kept."""
 
     def forgotten(self, call: FunctionCall) -> None:
-        """No caller can ask about the call any more."""
+        """Drop a call that no caller can ask about any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -56,24 +56,24 @@ class Input:
     idx: int
     content: api_pb2.FunctionInput
     number: int = 0
-    """Its place among the call's inputs, in the order in which they came."""
+    """Its place among the inputs of the call, oldest first."""
     input_id: str = field(default_factory=lambda: new_id("in"))
     retries: int = 0
-    """How many of the function's retries were used."""
+    """The number of the function's retries that were used."""
     crashes: int = 0
-    """How many containers were lost while they ran it."""
+    """The number of containers that were lost while they ran it."""
     container_id: str = ""
     started_at: float = 0.0
     finished_at: float = 0.0
     ending: api_pb2.GenericResult | None = None
-    """How it ends whatever the container still says: set once it is cancelled or out of time."""
+    """Its result once it is cancelled or out of time; later reports of the container do not count."""
     status: int = GENERIC_STATUS_PENDING
     done: bool = False
     place: int = -1
-    """Where in the call's outputs its result is, once it is done."""
+    """The place of its result among the outputs of the call, once it is done."""
 
     def save(self) -> None:
-        """Its counts or its ending changed: what they are now outlives the control plane."""
+        """Record its counts and its ending as they are now."""
         self.call.observer.changed(self)
 
 
@@ -90,19 +90,19 @@ class FunctionCall:
     created_at: float = field(default_factory=clock.now)
     inputs: dict[str, Input] = field(default_factory=dict)
     by_idx: list[Input] | None = field(default_factory=list)
-    """The same inputs, each at the place that its index says; None where the client numbered them in another way."""
+    """The same inputs, each at its index; None if the client did not number them in order."""
     outputs: list[api_pb2.FunctionGetOutputsItem] = field(default_factory=list)
-    """In the order in which they came; a place in it is what a client's ``last_entry_id`` refers to."""
+    """Oldest first; the ``last_entry_id`` of a client refers to a place in it."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
-    """What a generator yielded."""
-    changed: Changes = field(default_factory=Changes)
+    """The chunks that a generator yielded."""
+    changed: Broadcast = field(default_factory=Broadcast)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
-    """Places in ``outputs`` that a client took and does not want kept: no results are left there."""
-    over: Changes = field(default_factory=Changes)
-    """Notified when no input is unfinished any more."""
+    """Places in ``outputs`` that a client has taken and does not want kept; their results are gone."""
+    over: Broadcast = field(default_factory=Broadcast)
+    """Notified when every input is done."""
     handed_over_at: float = -math.inf
-    """When a client was last given outputs, by the clock of the event loop."""
+    """The last time a client got outputs, by the clock of the event loop."""
     last_result_at: float = 0.0
 
     def put(self, item: api_pb2.FunctionPutInputsItem) -> Input:
@@ -113,7 +113,7 @@ class FunctionCall:
         return new
 
     def add(self, item: Input) -> None:
-        """Take over an input as the call's next one."""
+        """Add a restored input as the next one of the call."""
         self.inputs[item.input_id] = item
         if self.by_idx is not None:
             if item.idx == len(self.by_idx):
@@ -122,12 +122,12 @@ class FunctionCall:
                 self.by_idx = None
 
     def count(self, change: int) -> None:
-        """So many more inputs are unfinished, or fewer."""
+        """Count more unfinished inputs, or fewer if ``change`` is negative."""
         self.unfinished += change
         self.function.backlog.count(self.invocation, change)
 
     def resolve(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
-        """Give the input its one result; a second one is ignored."""
+        """Give the input its result; a second one is ignored."""
         if item.done:
             return
         item.done = True
@@ -155,11 +155,11 @@ class FunctionCall:
             self.over.notify()
 
     def yielded(self, chunks: Iterable[api_pb2.DataChunk]) -> None:
-        """Take what a generator yields.
+        """Add the chunks that a generator yields.
 
-        One that runs again, its container having been lost, counts from 1 again. What is there already stays: the SDK
-        too drops chunks up to the last index it saw, so that a caller who followed the first run, and one who comes
-        later, see the same (inferred: that Modal resends all, and leaves it to the client, would look no different).
+        A generator that runs again after the loss of its container counts from 1 again. Existing chunks stay: the SDK
+        drops chunks up to the last index it saw, so a caller who followed the first run and one who comes later see the
+        same. (Inferred. If Modal resent all of them and left this to the client, the effect would be the same.)
         """
         for chunk in chunks:
             if not self.data_out or chunk.index > self.data_out[-1].index:
@@ -168,7 +168,7 @@ class FunctionCall:
         self.changed.notify()
 
     def clear(self, places: Collection[int]) -> None:
-        """Forget outputs that a client took and does not want kept."""
+        """Drop outputs that a client has taken and does not want kept."""
         new = [place for place in places if place not in self.cleared]
         if new:
             self.cleared.update(new)
@@ -179,7 +179,7 @@ class FunctionCall:
             self.observer.cleared(self, new)
 
     def has_news(self, sent: int) -> bool:
-        """Whether there is more than ``sent`` chunks of a generator's, or nothing left to come."""
+        """Return whether there are more than ``sent`` chunks, or none left to come."""
         return len(self.data_out) > sent or not self.unfinished
 
     @property

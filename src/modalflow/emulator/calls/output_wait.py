@@ -1,6 +1,6 @@
-"""What one FunctionGetOutputs waits for, found without looking twice at what there is.
+"""The wait of one FunctionGetOutputs, which checks each output once.
 
-Owns the looking: a call may have a hundred thousand inputs, and whoever waits for one looks again at each result.
+Owns the search: a call may have a hundred thousand inputs, and each result makes every waiting request search again.
 """
 
 from __future__ import annotations
@@ -9,19 +9,19 @@ from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Protocol
 
-#: Indices that are looked up one by one at each look. Spawned maps are read in ranges of 49 (``enumerate`` in
-#: modal/_functions.py), each in a request of its own: going through all outputs for each would take ever longer.
+#: Up to this many indices are looked up one by one at each check. The SDK reads spawned maps in ranges of 49
+#: (``enumerate`` in modal/_functions.py), with one request each: a search through all outputs would be quadratic.
 FEW = 200
 
 
-class HasIndex(Protocol):
+class AwaitedOutput(Protocol):
     """An output."""
 
     @property
     def idx(self) -> int: ...
 
 
-class HasEnd(Protocol):
+class AwaitedInput(Protocol):
     """An input."""
 
     @property
@@ -34,47 +34,47 @@ class HasEnd(Protocol):
     def place(self) -> int: ...
 
 
-class Call(Protocol):
-    """What is looked at of a function call. Inputs and outputs are only ever added."""
+class AwaitedCall(Protocol):
+    """The part of a function call that a wait needs. Inputs and outputs are only ever added."""
 
     @property
-    def inputs(self) -> Mapping[str, HasEnd]: ...
+    def inputs(self) -> Mapping[str, AwaitedInput]: ...
 
     @property
-    def by_idx(self) -> Sequence[HasEnd] | None: ...
+    def by_idx(self) -> Sequence[AwaitedInput] | None: ...
 
     @property
-    def outputs(self) -> Sequence[HasIndex]: ...
+    def outputs(self) -> Sequence[AwaitedOutput]: ...
 
     @property
     def cleared(self) -> set[int]: ...
 
 
-class Awaited:
-    """The outputs of a call behind one place in them, of the inputs from ``first`` to ``last`` (None: no bound)."""
+class OutputWait:
+    """The outputs of a call after one place, of the inputs from ``first`` to ``last`` (None: no bound)."""
 
-    def __init__(self, call: Call, after: int, first: int | None, last: int | None) -> None:
+    def __init__(self, call: AwaitedCall, after: int, first: int | None, last: int | None) -> None:
         self._call = call
         self._first, self._last = first, last
-        self._after = self._looked_at = after
+        self._after = self._checked = after
         self._found: list[int] = []
-        self._inputs_looked_at = 0
-        self._unfinished: list[HasEnd] = []
+        self._checked_inputs = 0
+        self._unfinished: list[AwaitedInput] = []
 
-    def look(self) -> bool:
-        """Whether there is an output, or, where inputs were asked for by their indices, none will come any more."""
+    def is_over(self) -> bool:
+        """Return whether there is an output, or, for a request with indices, none will come any more."""
         return bool(self.places()) or self._is_settled()
 
     def places(self) -> list[int]:
-        """The places of the outputs that are there and were not cleared."""
+        """Return the places of the outputs that have come and were not cleared."""
         outputs, cleared = self._call.outputs, self._call.cleared
         few = self._few()
         if few is not None:
             places = (item.place for item in few if item.done)
             return sorted(place for place in places if place >= self._after and place not in cleared)
-        new = range(self._looked_at, len(outputs))
+        new = range(self._checked, len(outputs))
         self._found += [p for p in new if p not in cleared and self._is_within(outputs[p].idx)]
-        self._looked_at = max(self._looked_at, len(outputs))
+        self._checked = max(self._checked, len(outputs))
         return [place for place in self._found if place not in cleared] if cleared else self._found
 
     def _is_settled(self) -> bool:
@@ -84,16 +84,16 @@ class Awaited:
         few = self._few()
         if few is not None:
             return all(item.done for item in few)
-        if len(inputs) > self._inputs_looked_at:
-            new = islice(inputs.values(), self._inputs_looked_at, None)
+        if len(inputs) > self._checked_inputs:
+            new = islice(inputs.values(), self._checked_inputs, None)
             self._unfinished += [item for item in new if self._is_within(item.idx)]
-            self._inputs_looked_at = len(inputs)
+            self._checked_inputs = len(inputs)
         while self._unfinished and self._unfinished[-1].done:
             self._unfinished.pop()
         return not self._unfinished
 
-    def _few(self) -> Sequence[HasEnd] | None:
-        """The inputs that were asked for, None if they are many or cannot be looked up."""
+    def _few(self) -> Sequence[AwaitedInput] | None:
+        """Return the requested inputs, None if they are too many or cannot be looked up."""
         by_idx, first, last = self._call.by_idx, self._first, self._last
         if by_idx is None or first is None or last is None or not 0 <= last - first < FEW:
             return None

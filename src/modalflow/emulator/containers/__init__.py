@@ -1,1 +1,1 @@
-"""Containers: which one runs which input, what they may have, how they begin and end."""
+"""Containers: assignment of inputs, capacity, starts and ends."""

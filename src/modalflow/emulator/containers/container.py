@@ -1,7 +1,6 @@
-"""One container: what it runs, what it asks for, what it is told, how it ends.
+"""One container: its inputs, its requests for inputs, its cancellations, its end.
 
-Owns a container's own state. Which input goes to it, and what its end means for them, is pools.py's; how its process
-comes to be is launching.py's.
+Owns the state of a container. ``pools`` assigns inputs to it and handles its end; ``launcher`` starts its process.
 """
 
 from __future__ import annotations
@@ -17,26 +16,31 @@ from modal_proto import api_pb2
 
 from modalflow.emulator import clock
 from modalflow.emulator.calls.function_call import Input
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers import results
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.processes.process import Process
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
-#: A cancellation that the container did not act on is told again after this many seconds: it may have come before the
-#: container had unpacked the input, and then nothing happened. Told twice, it counts once.
+#: Seconds before a cancellation without effect is sent again: it may have arrived before the container had unpacked the
+#: input. A repetition has no further effect.
 CANCEL_REPEATED_AFTER = 3.0
 
-#: Lines of stderr that a container which never got to work is quoted with.
+#: Lines of stderr to quote if a container ended before its first input.
 LAST_WORDS = 20
+
+#: Seconds for the start if the function sets none. Its timeout also counts for the start then (Modal's guide,
+#: "Timeouts"), and may be one second.
+SHORTEST_STARTUP_TIMEOUT = 30
 
 
 def inputs_at_once(spec: api_pb2.Function) -> int:
-    """How many inputs a container of that definition can run at once."""
+    """Return how many inputs a container of this definition can run at once."""
     return max(spec.target_concurrent_inputs or spec.max_concurrent_inputs, spec.batch_max_size, 1)
 
 
 class State(enum.Enum):
-    """Where a container is in its life."""
+    """The state of a container."""
 
     STARTING = "starting"
     READY = "ready"
@@ -46,7 +50,7 @@ class State(enum.Enum):
 
 @dataclass(eq=False)
 class Ask:
-    """A FunctionGetInputs that waits. Its answer is inputs, or None: end yourself."""
+    """A waiting FunctionGetInputs. The answer is inputs, or None to make the container end."""
 
     size: int
     answer: asyncio.Future[list[Input] | None]
@@ -60,47 +64,47 @@ class Container:
     container_id: str = field(default_factory=lambda: new_id("ta"))
     state: State = State.STARTING
     retiring: bool = False
-    """It gets no further inputs."""
+    """Whether it gets no further inputs."""
     end_reason: str = ""
-    """Why the control plane ended it, empty if it ended by itself."""
+    """Why the control plane ended it; empty if it did not."""
     process: Process | None = None
     is_plain: bool = True
-    """Whether it has no root of its own: it starts with Isolation.PLAIN."""
+    """Whether it lacks its own root (Isolation.PLAIN)."""
     missing: tuple[str, ...] = ()
     """The steps of its image that were not executed."""
     inputs: dict[str, Input] = field(default_factory=dict)
     asks: list[Ask] = field(default_factory=list)
     blameless_until: float = 0.0
-    """Until then its end is the effect of a cancellation, and not the fault of the inputs that it ran."""
+    """Until this time, its end counts as the effect of a cancellation, not as a failure of its inputs."""
     stderr_tail: deque[str] = field(default_factory=lambda: deque(maxlen=LAST_WORDS), repr=False)
     start_failure: api_pb2.GenericResult | None = None
     death: api_pb2.GenericResult | None = None
-    """What became of it by its own fault, and so of the inputs that it ran."""
+    """The result for its inputs if it ended through its own fault."""
     enqueued_at: float = field(default_factory=clock.now)
     started_at: float = 0.0
     finished_at: float = 0.0
     idle_since: float = field(default_factory=time.monotonic)
     last_heard: float = field(default_factory=time.monotonic)
-    told: dict[str, float] = field(default_factory=dict, repr=False)
-    """When the container was last told of a cancellation, by input."""
-    news: Changes = field(default_factory=Changes, repr=False)
+    cancellations_sent: dict[str, float] = field(default_factory=dict, repr=False)
+    """When a cancellation was last sent, by input."""
+    changes: Broadcast = field(default_factory=Broadcast, repr=False)
 
     def __post_init__(self) -> None:
         self.revision = self.function.current_revision
         self.spec = api_pb2.Function()
         self.spec.CopyFrom(self.function.spec)
-        self.room = inputs_at_once(self.spec)
-        """How many inputs it can run at once."""
+        self.concurrency = inputs_at_once(self.spec)
+        """The number of inputs that it can run at once."""
 
     @property
     def free(self) -> int:
-        """How many more inputs it can take."""
+        """Return how many more inputs it can accept."""
         if self.state is State.ENDED or self.retiring:
             return 0
-        return max(self.room - len(self.inputs), 0)
+        return max(self.concurrency - len(self.inputs), 0)
 
     def was_ended(self) -> bool:
-        """Whether the control plane has ended it, or is about to."""
+        """Return whether the control plane has ended it, or is about to."""
         return bool(self.end_reason)
 
     @property
@@ -117,32 +121,47 @@ class Container:
 
     @property
     def sole_input(self) -> Input | None:
-        """The input that whatever is printed now belongs to, None where that is not certain."""
-        return next(iter(self.inputs.values())) if len(self.inputs) == 1 and self.room == 1 else None
+        """Return the input to which printed lines belong; None if that is uncertain."""
+        return next(iter(self.inputs.values())) if len(self.inputs) == 1 and self.concurrency == 1 else None
+
+    def on_hello(self) -> None:
+        """Start the clock of ``startup_timeout``: the runtime is up and begins to import the app."""
+        seconds = self.spec.startup_timeout_secs
+        if seconds == self.spec.timeout_secs:
+            # If the app sets no timeout for the start, the SDK sends the other one. Slow imports on a loaded machine
+            # are not the app's fault.
+            seconds = max(seconds, SHORTEST_STARTUP_TIMEOUT)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, self._start_timed_out, seconds)
+
+    def _start_timed_out(self, seconds: float) -> None:
+        if self.state is State.STARTING and self.process is not None:
+            self.start_failure = results.startup_timed_out(self.container_id, seconds)
+            self.process.kill()
 
     def ask(self, size: int) -> Ask:
-        """Ask for up to ``size`` inputs. The answer may be there already: a retiring container is told to end."""
-        asked = Ask(size, asyncio.get_running_loop().create_future())
+        """Request up to ``size`` inputs. A retiring container gets its answer immediately: end."""
+        request = Ask(size, asyncio.get_running_loop().create_future())
         if self.retiring:
-            asked.answer.set_result(None)
+            request.answer.set_result(None)
         else:
-            self.asks.append(asked)
-        return asked
+            self.asks.append(request)
+        return request
 
     @property
     def is_asking(self) -> bool:
-        # A request that was given up has its answer cancelled, and nobody to withdraw it.
+        # The answer of an abandoned request is cancelled; no one withdraws the request.
         self.asks = [ask for ask in self.asks if not ask.answer.done()]
         return bool(self.asks)
 
     def next_ask(self) -> Ask:
-        """Return the ask that waits longest. There must be one."""
+        """Return the request that has waited longest. There must be one."""
         return self.asks.pop(0)
 
     def hold(self, items: list[Input]) -> None:
-        """From now on it runs the inputs."""
-        if self.process is not None and self.room == 1:
-            # What was printed before does not belong to this input. With room for more, lines belong to no input.
+        """Assign inputs to it."""
+        if self.process is not None and self.concurrency == 1:
+            # Earlier output does not belong to this input. With several inputs at once, lines belong to none.
             self.process.drain()
         now = clock.now()
         for item in items:
@@ -150,34 +169,34 @@ class Container:
             item.started_at = now
             self.inputs[item.input_id] = item
 
-    def take_back(self, item: Input) -> None:
-        """The input is no longer run here."""
+    def release_input(self, item: Input) -> None:
+        """Remove an input that it no longer runs."""
         self.inputs.pop(item.input_id, None)
-        self.told.pop(item.input_id, None)
+        self.cancellations_sent.pop(item.input_id, None)
         if not self.inputs:
             self.idle_since = time.monotonic()
 
     def retire(self) -> None:
-        """Give it no further inputs, and let it end once it has none."""
+        """Assign no further inputs, and let it end when it has none."""
         self.retiring = True
         if not self.inputs:
             self.release()
 
     def release(self) -> None:
-        """Answer whatever it asks with: end yourself."""
+        """Answer all requests for inputs: end."""
         self.retiring = True
         while self.is_asking:
             self.next_ask().answer.set_result(None)
 
     def kill(self, reason: str) -> None:
-        """End it now. The reason goes to whoever waits for its inputs."""
+        """Kill it. Callers of its inputs get the reason."""
         self.end_reason = self.end_reason or reason
         self.retiring = True
         if self.process is not None and self.state is not State.ENDED:
             self.process.kill()
 
     def stop(self, reason: str, grace: float) -> None:
-        """Ask it to end, and kill it if it has not ended within ``grace`` seconds."""
+        """Ask it to end, and kill it after ``grace`` seconds."""
         self.end_reason = self.end_reason or reason
         self.retiring = True
         if self.process is None or self.state is State.STARTING:
@@ -187,17 +206,18 @@ class Container:
         asyncio.get_running_loop().call_later(grace, self.kill, reason)
 
     def cancellations(self) -> list[str]:
-        """The inputs that the container shall stop running and was not told of lately; then it counts as told."""
+        """Return the inputs to cancel, except those sent recently, and record them as sent."""
         now = time.monotonic()
         due = [
             item.input_id
             for item in self.inputs.values()
-            if item.ending is not None and now - self.told.get(item.input_id, -math.inf) >= CANCEL_REPEATED_AFTER
+            if item.ending is not None
+            and now - self.cancellations_sent.get(item.input_id, -math.inf) >= CANCEL_REPEATED_AFTER
         ]
         for input_id in due:
-            self.told[input_id] = now
+            self.cancellations_sent[input_id] = now
         return due
 
     @property
     def has_cancellations(self) -> bool:
-        return any(i.ending is not None and i.input_id not in self.told for i in self.inputs.values())
+        return any(i.ending is not None and i.input_id not in self.cancellations_sent for i in self.inputs.values())

@@ -1,4 +1,4 @@
-"""The containers of one control plane: those that live, and the last ones that ended.
+"""The running containers of a control plane, and the last ones that ended.
 
 Owns which ones there are. When one starts and ends is Pools' matter.
 """

@@ -1,4 +1,4 @@
-"""Faults on purpose: what the local control plane does wrong because it was told to, the same each time for one seed.
+"""Faults on purpose: the local control plane fails as configured, in the same way each time for the same seed.
 
 docs/faults.md is the user's page.
 """

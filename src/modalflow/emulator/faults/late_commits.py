@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from modalflow.emulator.faults.kinds import Scope
 from modalflow.emulator.faults.rules import Rule, Rules
+from modalflow.emulator.faults.spec.kinds import Scope
 
 
 class LateCommits:
-    """Delays commits as the rules say."""
+    """Delays commits according to the rules."""
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
@@ -29,14 +29,14 @@ class LateCommits:
             self._none_left.set()
 
     async def wait(self, volume: str) -> None:
-        """Wait as long as the rules delay this commit of the volume of that name."""
+        """Wait for as long as the rules delay a commit of the volume of that name."""
         if not self._current:
             return
         late = 0.0
         for rule in self._current:
-            if rule.spec.concerns(volume) and (turn := rule.happens(volume)) is not None:
-                seconds = rule.spec.value.draw(turn.random)
-                rule.note(turn, f"a commit comes {seconds:.3f} s late")
+            if rule.spec.concerns(volume) and (occurrence := rule.draw(volume)) is not None:
+                seconds = rule.spec.value.draw(occurrence.random)
+                rule.record(occurrence, f"a commit comes {seconds:.3f} s late")
                 late += seconds
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._none_left.wait(), late)

@@ -1,7 +1,7 @@
-"""Rules: specifications at work. Each counts what it concerns, draws its own random numbers and keeps what it did.
+"""Rules: specifications in effect, each with its own counters, random numbers and record of injections.
 
-Owns reproducibility: what a rule does at the n-th occasion of a subject (an RPC, a Queue, a function) follows from the
-seed, the rule and the subject alone, whatever else goes on.
+Owns reproducibility: what a rule does at the n-th occasion of a subject (an RPC, a Queue, a function) depends only on
+the seed, the rule and the subject.
 """
 
 from __future__ import annotations
@@ -15,29 +15,19 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from modalflow.emulator.faults.kinds import Scope
-from modalflow.emulator.faults.spec import Spec, parse
+from modalflow.emulator.faults.injection import Injection
+from modalflow.emulator.faults.spec.fault_spec import FaultSpec, parse
+from modalflow.emulator.faults.spec.kinds import Scope
 
 log = logging.getLogger(__name__)
 
-#: Injections of a rule that can be listed, the newest.
+#: The newest injections of a rule, which can be listed.
 REMEMBERED = 100
 
 
 @dataclass(frozen=True)
-class Injection:
-    """One fault that happened."""
-
-    at: float
-    subject: str
-    occasion: int
-    """Which of the rule's occasions with that subject it was, from 1 on."""
-    what: str
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A fault that is to happen: at which occasion of the subject, and with which random numbers."""
+class Occurrence:
+    """A fault that is due: the occasion of its subject, and the random numbers for it."""
 
     subject: str
     occasion: int
@@ -53,18 +43,18 @@ class _Stream:
 
 @dataclass(eq=False)
 class Rule:
-    """A specification with what it has done so far."""
+    """A specification and its effects so far."""
 
     rule_id: str
-    spec: Spec
+    spec: FaultSpec
     seed: str
     last: deque[Injection] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     happened: int = 0
     seen: int = 0
     _streams: dict[str, _Stream] = field(default_factory=dict)
 
-    def happens(self, subject: str) -> Turn | None:
-        """Count an occasion; return the fault that is to happen now, None if none is."""
+    def draw(self, subject: str) -> Occurrence | None:
+        """Count an occasion; return the fault that is due now, None for none."""
         options = self.spec.options
         stream = self._streams.get(subject)
         if stream is None:
@@ -77,13 +67,13 @@ class Rule:
         if "p" in options and stream.random.random() >= options["p"]:
             return None
         stream.happened += 1
-        return Turn(subject, stream.seen, stream.random)
+        return Occurrence(subject, stream.seen, stream.random)
 
-    def note(self, turn: Turn, what: str) -> None:
-        """Keep and log that the fault happened."""
+    def record(self, occurrence: Occurrence, what: str) -> None:
+        """Record and log that the fault happened."""
         self.happened += 1
-        self.last.append(Injection(time.time(), turn.subject, turn.occasion, what))
-        log.info("fault %s (%s) on %s: %s", self.rule_id, self.spec.text, turn.subject, what)
+        self.last.append(Injection(time.time(), occurrence.subject, occurrence.occasion, what))
+        log.info("fault %s (%s) on %s: %s", self.rule_id, self.spec.text, occurrence.subject, what)
 
     def report(self) -> dict[str, Any]:
         """Describe the rule in plain data, for a listing."""
@@ -97,7 +87,7 @@ class Rule:
 
 
 class Rules:
-    """All rules of a control plane, in the order in which they were added."""
+    """All rules of a control plane, oldest first."""
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
@@ -111,9 +101,9 @@ class Rules:
         return tuple(rule for rule in self._rules.values() if rule.spec.scope in scopes)
 
     def add(self, text: str) -> Rule:
-        """Add a rule; FaultSpecError if the text cannot be read.
+        """Add a rule; FaultSpecError for an invalid specification.
 
-        A second rule of the same text has random numbers of its own.
+        A second rule with the same text has random numbers of its own.
         """
         spec = parse(text)
         same = sum(rule.spec.text == spec.text for rule in self._rules.values())

@@ -1,7 +1,6 @@
 """The functions and classes of apps: made by a deployment, found by name, bound to options and parameters.
 
-Owns which ones there are. A deployment stages definitions, and publishing the app makes them current, all at once. One
-function is definitions.py's.
+Owns which ones exist. A deployment stages definitions; publishing the app makes them current, all at once.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.apps.version import KEPT_VERSIONS, Version
-from modalflow.emulator.functions.definitions import Function, refuse_unsupported
+from modalflow.emulator.functions.function import Function, refuse_unsupported
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -29,7 +28,7 @@ from modalflow.emulator.state.records import Record
 
 @dataclass(eq=False)
 class Class:
-    """A class of an app. Its calls go to the function ``<tag>.*``, which has all its methods."""
+    """A class of an app. Its calls go to the function ``<tag>.*``, with all its methods."""
 
     app: App
     object_id: str = field(default_factory=lambda: new_id("cs"))
@@ -43,7 +42,7 @@ def _encode(function: Function) -> dict[str, Any]:
 
 
 class Functions(Service):
-    """Answers the RPCs about functions and classes as definitions."""
+    """The RPCs about the definitions of functions and classes."""
 
     def __init__(self, apps: Apps, journal: Journal) -> None:
         self._apps = apps
@@ -60,11 +59,11 @@ class Functions(Service):
         return iter(self._by_id.values())
 
     def save(self, function: Function) -> None:
-        """The function changed: what it is now outlives the control plane."""
+        """Record the function as it is now."""
         self._records.put(function.app.app_id, function.object_id, function)
 
     def _restore(self) -> None:
-        # In the order in which they were made: a variant comes after what it is a variant of.
+        # Oldest first: a variant comes after its parent.
         for app_id, function_id, body in self._records.load():
             parent = self._by_id.get(body["parent_id"])
             function = _RECORD.decode(body, app=self._apps.get(app_id), parent=parent)
@@ -99,7 +98,7 @@ class Functions(Service):
         return function
 
     def variants(self, root: Function) -> list[Function]:
-        """The function and everything bound to it."""
+        """Return the function and everything bound to it."""
         bound = [*self._pinned.values(), *self._variants.values()]
         return [root, *(v for v in bound if v.root is root)]
 
@@ -143,7 +142,7 @@ class Functions(Service):
         return self._pin(self._by_id[function_id], version)
 
     def _pin(self, function: Function, version: int) -> Function:
-        """Return the function as it is in that version of its app, whatever is deployed later; itself for 0."""
+        """Return the function pinned to that version of its app; itself for 0."""
         if not version:
             return function
         root = function.root
@@ -183,7 +182,7 @@ class Functions(Service):
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
-        # Before an image is built for it, as far as the SDK says so early what the function is.
+        # Before an image is built for it, as far as the SDK describes the function this early.
         refuse_unsupported(sketch)
         function = self._existing_or_new(app, request.function_name, request.existing_function_id)
         if not function.revision:
@@ -196,9 +195,9 @@ class Functions(Service):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "more cores or memory than the machine has are cut down to what it has, with a line in the log; a "
-            "memory limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the "
-            "credentials of the mount are not looked at."
+            "requests above the cores or memory of the machine are reduced to them, with a line in the log. "
+            "Memory limits are measured five times a second. The bucket of a `CloudBucketMount` is a folder, "
+            "and the credentials of the mount are ignored."
         ),
     )
     async def FunctionCreate(
@@ -253,12 +252,12 @@ class Functions(Service):
 
     @rpc(
         repeat=CHANGE,
-        inferred=("the same options and parameters are the same variant, with the same containers, whoever asks."),
+        inferred="the same options and parameters share a variant and its containers, for all callers.",
     )
     async def FunctionBindParams(
         self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
     ) -> api_pb2.FunctionBindParamsResponse:
-        """Return the variant with these options and parameters: the same one, and its containers, for the same ones."""
+        """Return the variant with these options and parameters; the same ones share a variant and its containers."""
         options = request.function_options
         for mount in options.cloud_bucket_mounts:
             check_mount(mount)
@@ -303,11 +302,11 @@ class Functions(Service):
 
 
 def _key(parent: Function, params: bytes, options: api_pb2.FunctionOptions | None) -> tuple[str, bytes, bytes]:
-    """What a variant is found again by."""
+    """Return the key of a variant."""
     return parent.object_id, params, b"" if options is None else options.SerializeToString(deterministic=True)
 
 
 def _class_lookup_details() -> list[Message]:
-    """What the SDK recognises a lookup of a class as a function by, where it knows such a message."""
+    """Return the details by which the SDK recognises a lookup of a class as a function, if it knows that message."""
     kind = getattr(api_pb2, "FunctionLookupError", None)
     return [] if kind is None else [kind(reason=kind.REASON_CLASS_NAME_USED)]

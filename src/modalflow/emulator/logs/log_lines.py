@@ -1,6 +1,6 @@
-"""How pieces of lines become lines again, for those who fetch a log and for those who watch one grow.
+"""Pieces of lines joined to lines again, for readers who fetch a log and for readers who follow one.
 
-Containers deliver the beginning of a line before its end has come. Pure: knows no clock and no RPC.
+Containers deliver the beginning of a line before its end. This module has no clock and does no I/O.
 """
 
 from __future__ import annotations
@@ -10,19 +10,19 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeAlias
 
-from modalflow.emulator.logs.log_records import Entry
+from modalflow.emulator.logs.log_records import LogEntry
 
-#: Characters up to which pieces are joined to one line: a progress bar may go on for hours.
+#: The most characters of pieces that are joined to one line: a progress bar may run for hours.
 LONGEST_JOINED = 64 * 1024
 
-#: Characters up to which pieces are sent as one.
+#: The most characters of pieces that are sent as one.
 LONGEST_MERGED = 2**20
 
-#: Characters of an unfinished line that a terminal is shown, and shown again with what follows. A longer one may take
-#: two rows of a terminal, of which a carriage return leads back to the second; it is shown in several rows.
+#: The most visible characters of an unfinished line that is sent again with its continuation. A longer line may take
+#: two rows of a terminal, and a carriage return leads back to the second one only: it is shown in several rows.
 NARROW = 80
 
-#: Unfinished lines that are remembered at a time, one for each output of a container.
+#: The most unfinished lines that are remembered, one for each output of a container.
 MOST_UNFINISHED = 1_000
 
 _Place: TypeAlias = tuple[str, int, str, str]
@@ -30,19 +30,19 @@ _Place: TypeAlias = tuple[str, int, str, str]
 _INVISIBLE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 
-def _place(entry: Entry) -> _Place:
-    """Return what two pieces of one line have alike."""
+def _place(entry: LogEntry) -> _Place:
+    """Return the fields that all pieces of one line share."""
     return entry.container_id, entry.source, entry.function_call_id, entry.input_id
 
 
 class Unfinished:
-    """The lines that have no end yet, by which an entry is known to continue one."""
+    """The lines without an end, which tell whether an entry continues one."""
 
     def __init__(self) -> None:
         self._sizes: dict[tuple[str, int], tuple[_Place, int]] = {}
 
-    def marked(self, entry: Entry) -> Entry:
-        """Return the entry, which is the next one, with the truth in ``continues``."""
+    def marked(self, entry: LogEntry) -> LogEntry:
+        """Return the next entry with its ``continues`` set."""
         place = _place(entry)
         before, size = self._sizes.pop(place[:2], (place, 0))
         continues = before == place and 0 < size < LONGEST_JOINED
@@ -53,9 +53,9 @@ class Unfinished:
         return replace(entry, continues=True) if continues else entry
 
 
-def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
+def joined(newest_first: Iterable[LogEntry]) -> Iterator[LogEntry]:
     """Yield whole lines, newest first; each has the number and the time of its first piece."""
-    rests: dict[_Place, list[Entry]] = {}
+    rests: dict[_Place, list[LogEntry]] = {}
     for entry in newest_first:
         if entry.continues:
             rests.setdefault(_place(entry), []).append(entry)
@@ -63,14 +63,14 @@ def joined(newest_first: Iterable[Entry]) -> Iterator[Entry]:
             yield _one([entry, *reversed(rest)], entry.number)
         else:
             yield entry
-    # Their beginnings are forgotten.
+    # The beginnings of these lines are forgotten.
     for rest in rests.values():
         yield _one(rest[::-1], rest[-1].number)
 
 
-def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Join pieces of lines that follow each other at once. A joined one has the number of its last piece."""
-    pieces: list[Entry] = []
+def merged(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
+    """Join adjacent pieces of lines. A joined entry has the number of its last piece."""
+    pieces: list[LogEntry] = []
     size = 0
     for entry in entries:
         if pieces and (pieces[-1].data.endswith("\n") or _place(entry) != _place(pieces[0]) or size >= LONGEST_MERGED):
@@ -82,15 +82,15 @@ def merged(entries: Iterable[Entry]) -> Iterator[Entry]:
         yield _one(pieces, pieces[-1].number)
 
 
-def _one(pieces: list[Entry], number: int) -> Entry:
+def _one(pieces: list[LogEntry], number: int) -> LogEntry:
     if len(pieces) == 1:
         return pieces[0]
     return replace(pieces[0], number=number, data="".join(piece.data for piece in pieces))
 
 
-def ended(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """End lines that something of another place follows: the SDK prints entries one after another."""
-    before: Entry | None = None
+def ended(entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
+    """End each line that is followed by an entry from another place: the SDK prints entries one after another."""
+    before: LogEntry | None = None
     for entry in entries:
         if before is not None:
             has_end = before.data.endswith("\n") or _place(before) == _place(entry)
@@ -103,22 +103,22 @@ def ended(entries: Iterable[Entry]) -> Iterator[Entry]:
 class Terminal:
     """Pieces of lines as the SDK's output expects them: an unfinished line ends with a carriage return.
 
-    The SDK (``modal._output.rich.LineBufferedOutput``) keeps back what has no end, and prints a line that ends with a
-    carriage return so that what comes next overwrites it. So an unfinished line is sent with one, and sent again, as
-    a whole, with what continues it. Where another output comes between, the unfinished line keeps its own row. What a
-    line overwrote itself is not sent: of carriage returns within a line the SDK's output shows nothing.
+    The SDK (``modal._output.rich.LineBufferedOutput``) holds back text without an end, and prints a line that ends with
+    a carriage return so that the next one overwrites it. Therefore an unfinished line is sent with a carriage return,
+    and sent again as a whole with its continuation. If another output comes between, the unfinished line keeps its row.
+    Text that a line has overwritten itself is not sent: the SDK shows nothing before a carriage return within a line.
     """
 
-    def __init__(self, seen: Iterable[Entry] = ()) -> None:
-        """``seen`` is what the reader has seen already, on a stream that has ended."""
+    def __init__(self, seen: Iterable[LogEntry] = ()) -> None:
+        """``seen`` are the entries that the reader got on an earlier stream."""
         self._begun: dict[_Place, str] = {}
-        self._open: Entry | None = None
+        self._open: LogEntry | None = None
         for _ in self.shown(seen):
             pass
         self._open = None
 
-    def shown(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Yield what to send for the next entries."""
+    def shown(self, entries: Iterable[LogEntry]) -> Iterator[LogEntry]:
+        """Yield the entries to send for the next entries of the log."""
         for entry in entries:
             place = _place(entry)
             if self._open is not None and _place(self._open) != place:
@@ -127,13 +127,13 @@ class Terminal:
             self._open = None
             yield replace(entry, data=self._with_end(entry, begun + entry.data))
 
-    def left(self) -> Iterator[Entry]:
-        """Yield what to send before anything else is printed: the unfinished line keeps its row."""
+    def left(self) -> Iterator[LogEntry]:
+        """Yield the end of an unfinished line, before other output is printed: the line keeps its row."""
         if self._open is not None:
             yield replace(self._open, data="\n")
             self._open = None
 
-    def _with_end(self, entry: Entry, data: str) -> str:
+    def _with_end(self, entry: LogEntry, data: str) -> str:
         text = data.rstrip("\r\n")
         end = data[len(text) :]
         shown = text.rpartition("\r")[2]
@@ -143,12 +143,12 @@ class Terminal:
             self._remember(entry, "")
             return shown + end
         if len(_INVISIBLE.sub("", shown)) > NARROW:
-            # Of a line of megabytes, too: without this the SDK would search all of it again at each piece.
+            # Otherwise, in a line of megabytes, the SDK would search all of it again at each piece.
             return shown + "\n"
         self._remember(entry, shown)
         return shown + "\r"
 
-    def _remember(self, entry: Entry, begun: str) -> None:
+    def _remember(self, entry: LogEntry, begun: str) -> None:
         self._open = entry
         self._begun[_place(entry)] = begun
         if len(self._begun) > MOST_UNFINISHED:

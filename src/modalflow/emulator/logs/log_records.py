@@ -1,7 +1,7 @@
-"""How what containers printed outlives the control plane: what came in one turn of the event loop is one record.
+"""The records of logs: the entries of one turn of the event loop are one record.
 
-Owns the form and the reading back, an app at a time and only when somebody asks: starting takes no longer for it. What
-is printed before a result is on disk with it, in the same transaction, and nothing waits for it on its own.
+Owns their form. They are read one app at a time, on demand, so that the start of a control plane does not wait.
+Output that came before a result is on disk with that result, in the same transaction; nothing waits for output alone.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from modalflow.emulator.state.journal import Journal
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line, or a piece of one: its beginning, or what came before the input's end."""
+class LogEntry:
+    """One line, or a piece of one: its beginning, or the last output of an input."""
 
     number: int
     timestamp_ns: int
     data: str
     source: int
-    """FILE_DESCRIPTOR_STDOUT, _STDERR, or _INFO for what the control plane itself has to say."""
+    """FILE_DESCRIPTOR_STDOUT, _STDERR, or _INFO for notes of the control plane."""
     container_id: str
     function_id: str
     root_function_id: str
     function_call_id: str
     input_id: str
     continues: bool = False
-    """Whether it goes on with the line of the entry before it from the same place; not stored, see log_lines.py."""
+    """Whether it continues the line of the previous entry from the same place; not stored, see log_lines.py."""
 
 
 @dataclass(eq=False)
 class _Batch:
-    entries: list[Entry]
+    entries: list[LogEntry]
     is_written: bool = False
 
 
 class LogRecords:
-    """Keeps the entries of all apps in a journal."""
+    """Records the entries of all apps in a journal."""
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
@@ -49,9 +49,9 @@ class LogRecords:
         self._last_numbers: dict[str, deque[tuple[bytes, int]]] = {}
         """Of each app: (key, number of the last entry) of its records, oldest first."""
 
-    def add(self, app_id: str, entry: Entry) -> None:
+    def add(self, app_id: str, entry: LogEntry) -> None:
         if not self._journal.is_durable or self._journal.is_short:
-            # What little room there is on a full disk is for the state of calls.
+            # On a full disk, the remaining room is for the state of calls.
             return
         batch = self._batches.get(app_id)
         if batch is not None and not batch.is_written:
@@ -64,18 +64,18 @@ class LogRecords:
         self._last_numbers.setdefault(app_id, deque()).append((key, entry.number))
         self._table.put(app_id, key, batch)
 
-    def load(self, app_id: str) -> list[Entry]:
-        """Return what an earlier control plane kept of an app, oldest first."""
-        entries: list[Entry] = []
+    def load(self, app_id: str) -> list[LogEntry]:
+        """Return the recorded entries of an app, oldest first."""
+        entries: list[LogEntry] = []
         records = self._last_numbers.setdefault(app_id, deque())
         for _, key, body in self._table.load(app_id):
-            batch = [Entry(*said, *about) for about, group in body for said in group]
+            batch = [LogEntry(*line, *about) for about, group in body for line in group]
             entries += batch
             records.append((key, batch[-1].number))
         return entries
 
     def forget_before(self, app_id: str, number: int) -> None:
-        """Forget the records that hold nothing but entries before that one."""
+        """Forget the records that hold only entries before that one."""
         records = self._last_numbers.get(app_id)
         while records and records[0][1] < number:
             self._table.discard(app_id, records.popleft()[0])
@@ -90,9 +90,9 @@ _ABOUT = attrgetter("source", "container_id", "function_id", "root_function_id",
 
 
 def _encode(batch: _Batch) -> list[Any]:
-    # From here on it may be on disk: what comes later goes into another one.
+    # It may be on disk from now on: later entries go into another batch.
     batch.is_written = True
-    # A line has less to say than who printed it, and that is mostly the same for a while.
+    # Grouped, because the origin of a line is longer than most lines, and mostly the same for a while.
     return [
         (about, [(e.number, e.timestamp_ns, e.data) for e in group]) for about, group in groupby(batch.entries, _ABOUT)
     ]

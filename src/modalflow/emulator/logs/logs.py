@@ -1,18 +1,14 @@
-"""What containers print: kept per app, found by function, call, container, time and text, and streamed as it comes.
+"""The output of containers: kept per app; found by function, call, container, time and text; streamed as it comes.
 
-Owns the entries; how they outlive the control plane is log_records.py's. Reading a container's pipes, and knowing which
-call a line belongs to, is processes.py's and containers.py's.
+Owns the RPCs about logs, and the log of each app. The launcher reads the pipes of containers, and knows which call a
+line belongs to.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Iterable
 from functools import partial
-from itertools import dropwhile, islice
-from typing import TypeAlias
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from grpclib import GRPCError, Status
@@ -23,163 +19,29 @@ from modalflow.emulator.apps.app import App
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.containers.container import State
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.images.image_store import ImageStore
-from modalflow.emulator.logs.log_lines import Terminal, Unfinished, ended, joined, merged
-from modalflow.emulator.logs.log_records import Entry, LogRecords
+from modalflow.emulator.logs.app_log import AppLog, LogFilter
+from modalflow.emulator.logs.log_lines import Terminal, ended, merged
+from modalflow.emulator.logs.log_messages import NANOSECONDS, batches
+from modalflow.emulator.logs.log_records import LogEntry, LogRecords
 from modalflow.emulator.rpc.idempotency import READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.rpc.wire import message, optional
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.state.journal import Journal
 
-#: Entries kept per app, and characters in them; the oldest go first.
-KEPT_ENTRIES = 200_000
-KEPT_SIZE = 64 * 2**20
-
-#: Seconds for which entries are kept: between the day of Modal's Starter plan and the thirty of its Team plan.
+#: Seconds for which entries are kept: between the 1 day of Modal's Starter plan and the 30 days of its Team plan.
 KEPT_SECONDS = 7 * 24 * 3600
 
-#: Entries in one message of a stream or a fetch, and characters after which it gets no further ones.
-BATCH = 500
-BATCH_SIZE = 2**20
-
-#: Entries before those that a stream goes on with among which the beginnings of unfinished lines are looked for.
+#: The number of earlier entries that a resumed stream searches for the beginnings of unfinished lines.
 LOOK_BACK = 1_000
 
-#: Buckets that one AppCountLogs is answered with: one each minute of Modal's longest retention (30 days). Inferred.
+#: The most buckets of one AppCountLogs: one for each minute of Modal's longest retention (30 days). Inferred.
 MOST_BUCKETS = 50_000
-
-NANOSECONDS = 1_000_000_000
-
-
-LogsRequest: TypeAlias = api_pb2.AppGetLogsRequest | api_pb2.AppFetchLogsRequest | api_pb2.AppCountLogsRequest
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which entries a request asks for; an empty field is any."""
-
-    function_id: str = ""
-    parametrized_function_id: str = ""
-    function_call_id: str = ""
-    container_id: str = ""
-    input_id: str = ""
-    source: int = 0
-    text: str = ""
-
-    @classmethod
-    def of(cls, request: LogsRequest) -> Wanted:
-        if optional(request, "sandbox_id"):
-            raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have Sandboxes")
-        return cls(
-            function_id=request.function_id,
-            parametrized_function_id=optional(request, "parametrized_function_id") or "",
-            function_call_id=request.function_call_id,
-            container_id=request.task_id,
-            input_id=optional(request, "input_id") or "",
-            source=optional(request, "source") or optional(request, "file_descriptor") or 0,
-            text=optional(request, "search_text") or "",
-        )
-
-    def match(self, entry: Entry) -> bool:
-        return (
-            self.function_id in ("", entry.function_id, entry.root_function_id)
-            and self.parametrized_function_id in ("", entry.function_id)
-            and self.function_call_id in ("", entry.function_call_id)
-            and self.container_id in ("", entry.container_id)
-            and self.input_id in ("", entry.input_id)
-            and self.source in (0, entry.source)
-            and self.text in entry.data
-        )
-
-
-class AppLog:
-    """One app's entries, oldest first: those of earlier control planes before those of this one."""
-
-    def __init__(self, app_id: str = "", records: LogRecords | None = None) -> None:
-        self._app_id = app_id
-        self._records = records or LogRecords(Journal())
-        self._unfinished = Unfinished()
-        self._entries = deque(map(self._unfinished.marked, self._records.load(app_id)))
-        self._size = sum(len(entry.data) for entry in self._entries)
-        self._next = self._entries[-1].number + 1 if self._entries else 1
-        self.grown = Changes()
-
-    @classmethod
-    def of_entries(cls, entries: Iterable[Entry]) -> AppLog:
-        """A log that is complete and kept elsewhere."""
-        log = cls()
-        log._entries.extend(map(Unfinished().marked, entries))
-        return log
-
-    def add(
-        self,
-        data: str,
-        source: int,
-        *,
-        container_id: str = "",
-        function_id: str = "",
-        root_function_id: str = "",
-        function_call_id: str = "",
-        input_id: str = "",
-    ) -> None:
-        entry = Entry(
-            self._next,
-            clock.now_ns(),
-            data,
-            source,
-            container_id,
-            function_id,
-            root_function_id,
-            function_call_id,
-            input_id,
-        )
-        self._entries.append(self._unfinished.marked(entry))
-        self._size += len(data)
-        self._next += 1
-        self._records.add(self._app_id, entry)
-        if len(self._entries) > KEPT_ENTRIES or self._size > KEPT_SIZE:
-            self.forget(0)
-        self.grown.notify()
-
-    def forget(self, before_ns: int) -> None:
-        """Forget what is older than that, and the oldest of what is too much."""
-        entries = self._entries
-        while len(entries) > 1 and (
-            len(entries) > KEPT_ENTRIES or self._size > KEPT_SIZE or entries[0].timestamp_ns < before_ns
-        ):
-            self._size -= len(entries.popleft().data)
-        if entries:
-            # What it continued is gone.
-            entries[0] = replace(entries[0], continues=False)
-            self._records.forget_before(self._app_id, entries[0].number)
-
-    def after(self, number: int) -> list[Entry]:
-        newer: list[Entry] = []
-        for entry in reversed(self._entries):
-            if entry.number <= number:
-                break
-            newer.append(entry)
-        newer.reverse()
-        return newer
-
-    def before(self, number: int, count: int) -> list[Entry]:
-        """Return that many entries up to that number, oldest first."""
-        older = dropwhile(lambda entry: entry.number > number, reversed(self._entries))
-        return list(islice(older, count))[::-1]
-
-    def between(self, since_ns: int, until_ns: int, wanted: Wanted) -> Iterator[Entry]:
-        """Yield the wanted lines with since <= time of their first piece < until, newest first."""
-        for entry in joined(reversed(self._entries)):
-            if entry.timestamp_ns < since_ns:
-                return
-            if entry.timestamp_ns < until_ns and wanted.match(entry):
-                yield entry
 
 
 class Logs(Service):
-    """Answers the RPCs about logs."""
+    """The RPCs about logs."""
 
     def __init__(self, apps: Apps, images: ImageStore, containers: Containers, journal: Journal) -> None:
         self._apps, self._images, self._containers = apps, images, containers
@@ -193,12 +55,12 @@ class Logs(Service):
         return log
 
     def forget_old(self) -> None:
-        """Forget entries older than they are kept; of an app that nobody asked about, when somebody does."""
+        """Forget expired entries. Logs that were not read since the start are trimmed when they are read."""
         for log in self._by_app.values():
             log.forget(clock.now_ns() - KEPT_SECONDS * NANOSECONDS)
 
     def note(self, function: Function, text: str) -> None:
-        """Write a line of the control plane's own into the log of a function."""
+        """Write a note of the control plane into the log of a function."""
         self.of(function.app).add(
             f"{text}\n",
             api_pb2.FILE_DESCRIPTOR_INFO,
@@ -214,8 +76,8 @@ class Logs(Service):
     @rpc(
         repeat=READ,
         inferred=(
-            "an unfinished line is sent after half a second, ends with a carriage return and is sent again with "
-            "what follows it, except to a reader of one function call, who gets the text as it was printed."
+            "an unfinished line is sent after half a second with a carriage return, and again with its continuation. A "
+            "reader of one function call gets the text as it was printed."
         ),
     )
     async def AppGetLogs(
@@ -223,11 +85,11 @@ class Logs(Service):
     ) -> AsyncIterator[api_pb2.TaskLogsBatch]:
         """Stream what comes after ``last_entry_id`` for ``timeout`` seconds, or until the app or the container is over.
 
-        The container, where the request names one and no app: ``modal container logs --follow`` ends with it. Who
-        follows one function call gets what it printed as it was printed, all others get it as a terminal needs it.
+        A request that names a container and no app ends with the container, as ``modal container logs --follow`` does.
+        A reader of one function call gets the text as it was printed; all others get it as a terminal needs it.
         """
         app = self._find_app(request)
-        log, wanted = self.of(app), Wanted.of(request)
+        log, wanted = self.of(app), LogFilter.of(request)
         last = _entry_number(request.last_entry_id)
         terminal: Terminal | None = None
         if not wanted.function_call_id:
@@ -235,7 +97,7 @@ class Logs(Service):
         deadline = time.monotonic() + request.timeout
 
         while True:
-            # Read before the entries: lines of a container that is being stopped come before its app is over.
+            # Before the entries: a container that is being stopped prints its last lines before its app is over.
             over = app.is_over or (not request.app_id and self._has_ended(request.task_id))
             entries = log.after(last)
             found = merged(filter(wanted.match, entries))
@@ -252,7 +114,7 @@ class Logs(Service):
                 return
             if remaining <= 0:
                 return
-            # What has stopped may print nothing more, so a second is the longest that its end goes unnoticed.
+            # A stopped app may print nothing more: check for its end every second.
             await log.grown.until(partial(log.after, last), min(remaining, 1.0))
 
     def _find_app(self, request: api_pb2.AppGetLogsRequest) -> App:
@@ -263,7 +125,7 @@ class Logs(Service):
         for app in self._apps:
             if any(e.container_id == request.task_id for e in self.of(app).after(0)):
                 return app
-        raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that printed something")
+        raise GRPCError(Status.NOT_FOUND, "AppGetLogs needs an app, or a container that has printed something")
 
     def _has_ended(self, container_id: str) -> bool:
         container = self._containers.find(container_id)
@@ -276,19 +138,19 @@ class Logs(Service):
     @rpc(
         repeat=READ,
         inferred=(
-            "a line that came in pieces is one entry, with the time of its beginning; how long entries are kept: "
-            "between the day and the thirty days of Modal's plans, and no more than a bounded number."
+            "a line that came in pieces is one entry, with the time of its beginning. Entries are kept for seven days, "
+            "between the 1 day and the 30 days of Modal's plans, and in a limited number."
         ),
     )
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, caller: Caller) -> api_pb2.AppFetchLogsResponse:
         """Return the newest ``limit`` entries of the time range, oldest first."""
         log = self._fetched(request.app_id)
-        found: list[Entry] = []
-        for entry in log.between(*_range(request), Wanted.of(request)):
+        found: list[LogEntry] = []
+        for entry in log.between(*_range(request), LogFilter.of(request)):
             if request.limit and len(found) >= request.limit:
                 break
             found.append(entry)
-        oldest_first: Iterable[Entry] = reversed(found)
+        oldest_first: Iterable[LogEntry] = reversed(found)
         if not request.function_call_id:
             oldest_first = ended(oldest_first)
         return api_pb2.AppFetchLogsResponse(batches=batches(oldest_first))
@@ -301,13 +163,13 @@ class Logs(Service):
         if (until_ns - since_ns) // NANOSECONDS // width > MOST_BUCKETS:
             raise GRPCError(
                 Status.INVALID_ARGUMENT,
-                f"Buckets of {width} s make more than {MOST_BUCKETS} of that time range; expected wider ones",
+                f"that time range has more than {MOST_BUCKETS} buckets of {width} s; expected wider ones",
             )
         counts: dict[int, list[int]] = {
             start: [0, 0, 0]
             for start in range(since_ns // NANOSECONDS // width * width, -(-until_ns // NANOSECONDS), width)
         }
-        for entry in log.between(since_ns, until_ns, Wanted.of(request)):
+        for entry in log.between(since_ns, until_ns, LogFilter.of(request)):
             bucket = counts[entry.timestamp_ns // NANOSECONDS // width * width]
             bucket[_COLUMN.get(entry.source, 2)] += 1
         return api_pb2.AppCountLogsResponse(
@@ -326,43 +188,6 @@ class Logs(Service):
 
 
 _COLUMN: dict[int, int] = {api_pb2.FILE_DESCRIPTOR_STDOUT: 0, api_pb2.FILE_DESCRIPTOR_STDERR: 1}
-
-
-def batches(entries: Iterable[Entry]) -> Iterator[api_pb2.TaskLogsBatch]:
-    """Group entries as Modal sends them: neighbours of one container in one batch, in order."""
-    batch: api_pb2.TaskLogsBatch | None = None
-    size = 0
-    for entry in entries:
-        is_full = batch is not None and (len(batch.items) >= BATCH or size >= BATCH_SIZE)
-        if batch is None or batch.task_id != entry.container_id or is_full:
-            size = 0
-            if batch is not None:
-                yield batch
-            batch = message(
-                api_pb2.TaskLogsBatch,
-                task_id=entry.container_id,
-                function_id=entry.function_id,
-                root_function_id=entry.root_function_id,
-                input_id=entry.input_id,
-            )
-        size += len(entry.data)
-        batch.entry_id = f"{entry.number}-0"
-        batch.items.append(item(entry))
-    if batch is not None:
-        yield batch
-
-
-def item(entry: Entry) -> api_pb2.TaskLogs:
-    """Return an entry as Modal sends it."""
-    return message(
-        api_pb2.TaskLogs,
-        data=entry.data,
-        timestamp=entry.timestamp_ns / NANOSECONDS,
-        timestamp_ns=entry.timestamp_ns,
-        file_descriptor=entry.source,
-        function_call_id=entry.function_call_id,
-        input_id=entry.input_id,
-    )
 
 
 def _entry_number(entry_id: str) -> int:

@@ -1,1 +1,1 @@
-"""The processes that containers are: a template, its forks, their rooms."""
+"""The processes of containers: the template, its forks and their root file systems."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Where the runtime expects volumes; mount paths are symlinks to here, as on Modal.
+#: The runtime's place of volumes; mount paths are symlinks to here, as on Modal.
 VOLUMES = "/__modal/volumes"
 
 

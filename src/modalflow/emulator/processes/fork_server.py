@@ -216,7 +216,7 @@ class ForkServer:
                 self._on_message(json.loads(line))
         except Exception:
             # The boundary of a callback: a template with unreadable messages is treated as one that has ended.
-            log.exception("the process that starts containers sent an unreadable message: %r", lines)
+            log.exception("the process for container starts sent an unreadable message: %r", lines)
             self._on_exit()
 
     def _on_message(self, received: dict[str, Any]) -> None:
@@ -251,9 +251,9 @@ class ForkServer:
             log.info("isolation %r does not work here: %s", kind, problem)
         if isolation is Isolation.PLAIN and problems:
             log.warning(
-                "containers are plain processes here, for want of namespaces: "
-                "volumes and files at absolute mount paths other than /root are not where the app says, "
-                "and a container can read and signal whatever this user can"
+                "containers are plain processes here, because namespaces are unavailable: "
+                "volumes and files at absolute mount paths other than /root are not at their paths, "
+                "and a container has all rights of this user"
             )
         self._isolation.set_result(isolation)
 
@@ -281,7 +281,7 @@ class ForkServer:
             self._template.wait(1.0)
         self._end_template()
         ending = self._template.returncode
-        log.error("the process that starts containers ended (exit code %s) and took %d containers along", ending, lost)
+        log.error("the process for container starts ended (exit code %s), with %d containers", ending, lost)
         if self._failed_starts >= START_TRIES and self._preload:
             log.error("it ended repeatedly before it was ready: from now on every container is a new interpreter")
             self._preload, self._failed_starts = False, 0

@@ -17,6 +17,7 @@ from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import syscalls
 from modalflow.emulator.processes.container_spec import Isolation, Rootfs
 from modalflow.emulator.processes.rootfs import enter
+from modalflow.support import linux
 
 FORWARDED = (signal.SIGINT, signal.SIGTERM)
 _AWAITED = frozenset((*FORWARDED, signal.SIGCHLD))
@@ -45,7 +46,7 @@ def start(isolation: Isolation, rootfs: Rootfs, prepare: Callable[[], None]) -> 
         if isolation is Isolation.USER:
             _become_root(user, group)
         if isolation is Isolation.PLAIN:
-            syscalls.adopt_orphans()
+            linux.adopt_orphans()
         capture, held = enter(isolation, rootfs)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (nothing above this process can report the error)
@@ -83,14 +84,9 @@ def _exit_with(parent: int) -> None:
 
     Read the parent from /proc, still the host's: the template has no number in a new process namespace.
     """
-    syscalls.die_with_parent()
-    try:
-        status = Path("/proc/self/stat").read_text()
-    except OSError:
-        alive = os.getppid() == parent
-    else:
-        alive = int(status.rpartition(")")[2].split()[1]) == parent
-    if not alive:
+    linux.die_with_parent()
+    us = linux.read("self")
+    if (os.getppid() if us is None else us.parent) != parent:
         os._exit(NO_ROOTFS)
 
 
@@ -122,26 +118,14 @@ def _supervise(child: int, isolation: Isolation, capture: LayerCapture | None) -
 
 def _reap(child: int) -> int | None:
     """Reap exited processes; return the child's exit code if it is among them, for signals as a shell does."""
-    code = None
-    while True:
-        try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return code
-        if pid == 0:
-            return code
-        if pid == child:
-            ended = os.waitstatus_to_exitcode(status)
-            code = ended if ended >= 0 else 128 - ended
+    code = {ended.pid: ended.code for ended in linux.reaped()}.get(child)
+    return 128 - code if code is not None and code < 0 else code
 
 
 def _end_all_below() -> None:
     """Kill children until none is left: the children of a killed process become children of this one."""
-    while pids := syscalls.children(os.getpid()):
+    while pids := linux.children(os.getpid()):
         for pid in pids:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                continue
+            linux.send(pid, signal.SIGKILL)
         _reap(0)
         time.sleep(0.001)

@@ -13,7 +13,7 @@ import signal
 from collections.abc import Callable, Sequence
 
 from modalflow.emulator.processes.output import Lines
-from modalflow.emulator.processes.syscalls import children
+from modalflow.support.linux import children
 
 #: Seconds before an incomplete line is delivered. A person expects a prompt within a second; a program that writes byte
 #: by byte causes two deliveries a second.

@@ -1,6 +1,6 @@
-"""One partition of a Modal Queue: its items, those who wait for them, and its lifetime.
+"""One partition of a Modal Queue: its items, the callers that wait for them, and its lifetime.
 
-Owns order, limits and who gets which item. It knows no protocol message.
+Owns the order, the limits and the assignment of items to callers. It knows no protocol message.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_ITEMS = 5_000
 MAX_BYTES = 64 * 1024 * 1024
 
 
-class Full(Exception):
-    """The items do not fit. Its text says which limit is in the way."""
+class PartitionFull(Exception):
+    """The items do not fit. The text names the limit."""
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """One item; later ones have higher numbers."""
 
     number: int
@@ -31,18 +31,18 @@ class Item:
 @dataclass
 class _Waiter:
     wanted: int
-    answer: asyncio.Future[list[Item]]
+    answer: asyncio.Future[list[QueueItem]]
 
 
 class Partition:
-    """Items in the order of their arrival, each given to exactly one taker, takers served in the order they came.
+    """Items in the order of their arrival, each given to exactly one caller; callers are served in their order.
 
-    ``numbers`` counts items up over all partitions that may ever stand under one key. ``expires_at`` is on the caller's
-    clock: ``expire`` forgets the items of a partition that outlived it.
+    ``numbers`` continues over all partitions that ever exist under one key. ``expires_at`` is a time of the caller's
+    clock: ``expire`` removes the items of a partition after it.
     """
 
     def __init__(self, numbers: Iterator[int]) -> None:
-        self._items: deque[Item] = deque()
+        self._items: deque[QueueItem] = deque()
         self._bytes = 0
         self._waiters: deque[_Waiter] = deque()
         self._watchers: set[asyncio.Future[None]] = set()
@@ -54,40 +54,42 @@ class Partition:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing would be missed if the partition were forgotten."""
+        """Whether the partition can be removed without effect."""
         return not (self._items or self._waiters or self._watchers)
 
-    def put(self, values: Iterable[bytes]) -> list[Item]:
-        """Add all values or, raising Full, none; return what they became."""
+    def put(self, values: Iterable[bytes]) -> list[QueueItem]:
+        """Add all values and return their items; PartitionFull, with none added, if they do not fit."""
         new = list(values)
         size = sum(len(value) for value in new)
         if len(self._items) + len(new) > MAX_ITEMS:
-            raise Full(f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition")
+            raise PartitionFull(
+                f"{len(self._items)} items and {len(new)} more are over the limit of {MAX_ITEMS} per partition"
+            )
         if self._bytes + size > MAX_BYTES:
-            raise Full(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
-        items = [Item(next(self._numbers), value) for value in new]
+            raise PartitionFull(f"{self._bytes} bytes and {size} more are over the limit of {MAX_BYTES} per partition")
+        items = [QueueItem(next(self._numbers), value) for value in new]
         self._items.extend(items)
         self._bytes += size
         self._serve()
         return items
 
-    def restore(self, item: Item) -> None:
-        """Add an item that was in the partition before, after those restored so far."""
+    def restore(self, item: QueueItem) -> None:
+        """Add an item of an earlier control plane, after those restored so far."""
         self._items.append(item)
         self._bytes += len(item.value)
 
     @property
-    def newest(self) -> Item | None:
+    def newest(self) -> QueueItem | None:
         return self._items[-1] if self._items else None
 
-    def take(self, wanted: int) -> list[Item]:
-        """Remove and return up to so many items at once; none if others wait for them already."""
+    def take(self, wanted: int) -> list[QueueItem]:
+        """Remove and return up to ``wanted`` items; none if other callers wait already."""
         if self._waiters:
             return []
         return self._pop(wanted)
 
-    async def take_within(self, wanted: int, seconds: float) -> list[Item]:
-        """Like ``take``, but wait so long for the first item. A taker that is cancelled takes nothing."""
+    async def take_within(self, wanted: int, seconds: float) -> list[QueueItem]:
+        """Like ``take``, but wait up to ``seconds`` for the first item. A cancelled caller takes nothing."""
         taken = self.take(wanted)
         if taken or seconds <= 0:
             return taken
@@ -98,20 +100,20 @@ class Partition:
             return waiter.answer.result() if done else []
         except asyncio.CancelledError:
             if waiter.answer.done() and waiter.answer.exception() is None:
-                self.give_back(waiter.answer.result())
+                self.put_back(waiter.answer.result())
             raise
         finally:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
 
-    def give_back(self, items: list[Item]) -> None:
-        """Put items that were taken but not delivered where they were: in front."""
+    def put_back(self, items: list[QueueItem]) -> None:
+        """Put items that were not delivered back to the front."""
         self._items.extendleft(reversed(items))
         self._bytes += sum(len(item.value) for item in items)
         self._serve()
 
-    async def after(self, number: int, limit: int, seconds: float) -> list[Item]:
-        """Return items that came after that number without removing them; wait so long for one."""
+    async def after(self, number: int, limit: int, seconds: float) -> list[QueueItem]:
+        """Return items after that number without removing them; wait up to ``seconds`` for one."""
         found = self._newer(number, limit)
         if found or seconds <= 0:
             return found
@@ -123,19 +125,19 @@ class Partition:
             self._watchers.discard(watcher)
         return self._newer(number, limit)
 
-    def clear(self) -> list[Item]:
-        """Forget all items, return them."""
+    def clear(self) -> list[QueueItem]:
+        """Remove and return all items."""
         gone = list(self._items)
         self._items.clear()
         self._bytes = 0
         return gone
 
-    def expire(self, now: float) -> list[Item]:
-        """Forget the items if their time is over, return those forgotten."""
+    def expire(self, now: float) -> list[QueueItem]:
+        """Remove and return the items if the partition has expired."""
         return self.clear() if self._items and self.expires_at <= now else []
 
     def close(self, error: Exception) -> None:
-        """Let everyone who waits fail: the queue is gone."""
+        """Raise an error in all waiting callers: the queue was deleted."""
         for waiter in self._waiters:
             if not waiter.answer.done():
                 waiter.answer.set_exception(error)
@@ -153,10 +155,10 @@ class Partition:
             if not watcher.done():
                 watcher.set_result(None)
 
-    def _pop(self, wanted: int) -> list[Item]:
+    def _pop(self, wanted: int) -> list[QueueItem]:
         taken = [self._items.popleft() for _ in range(min(wanted, len(self._items)))]
         self._bytes -= sum(len(item.value) for item in taken)
         return taken
 
-    def _newer(self, number: int, limit: int) -> list[Item]:
+    def _newer(self, number: int, limit: int) -> list[QueueItem]:
         return list(itertools.islice((item for item in self._items if item.number > number), limit))

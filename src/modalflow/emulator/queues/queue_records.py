@@ -1,37 +1,37 @@
-"""What of Modal Queues is on disk: items, and what was delivered lately.
+"""The records of Modal Queues: items, and the latest deliveries.
 
-Owns how they are written. When an item comes and goes is queues.py's.
+Owns their form. `Queues` decides when an item comes and goes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from modalflow.emulator.queues.partition import Item
+from modalflow.emulator.queues.partition import QueueItem
 from modalflow.emulator.state.journal import Journal, Table
 
 
 class QueueRecords:
-    """The records of all Queues' items and of the deliveries that a repeated call gets again."""
+    """The records of all items, and of the deliveries that a repeated call gets again."""
 
     def __init__(self, journal: Journal) -> None:
         self._items: Table[tuple[bytes, bytes, float]] = journal.table("queue_items", list)
         self._deliveries: Table[tuple[list[bytes], float]] = journal.table("queue_deliveries", list)
 
-    def items(self) -> dict[str, list[tuple[bytes, Item, float]]]:
+    def items(self) -> dict[str, list[tuple[bytes, QueueItem, float]]]:
         """Return (partition, item, when the partition expires) of each queue id, in the items' order."""
-        found: dict[str, list[tuple[bytes, Item, float]]] = {}
+        found: dict[str, list[tuple[bytes, QueueItem, float]]] = {}
         for owner, number, (partition, value, expires_at) in self._items.load():
-            found.setdefault(owner, []).append((partition, Item(int(number), value), expires_at))
+            found.setdefault(owner, []).append((partition, QueueItem(int(number), value), expires_at))
         for items in found.values():
             items.sort(key=lambda item: item[1].number)
         return found
 
-    def put(self, owner: str, partition: bytes, items: Iterable[Item], expires_at: float) -> None:
+    def put(self, owner: str, partition: bytes, items: Iterable[QueueItem], expires_at: float) -> None:
         for item in items:
             self._items.put(owner, str(item.number), (partition, item.value, expires_at))
 
-    def gone(self, owner: str, items: Iterable[Item]) -> None:
+    def gone(self, owner: str, items: Iterable[QueueItem]) -> None:
         for item in items:
             self._items.discard(owner, str(item.number))
 

@@ -1,7 +1,7 @@
 """Modal Queues: first in, first out per partition, each item delivered at most once.
 
-Owns the queues, their limits and the answers that a repeated call gets again. How one partition works is Partition's,
-what of all this is on disk queue_records.py's.
+Owns the queues, their limits, and the deliveries that a repeated call gets again. `Partition` is one partition,
+`QueueRecords` what is on disk.
 """
 
 from __future__ import annotations
@@ -16,45 +16,45 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator import clock
-from modalflow.emulator.queues.partition import MAX_ITEMS, Full, Item, Partition
+from modalflow.emulator.queues.partition import MAX_ITEMS, Partition, PartitionFull, QueueItem
 from modalflow.emulator.queues.queue_records import QueueRecords
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ, Anew
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
 #: The docstring of the SDK's ``Queue``, "Limits" and "Lifetime of a queue and its partitions".
 MAX_ITEM_BYTES = 1024 * 1024
 MAX_PARTITIONS = 100_000
 MAX_PARTITION_KEY_BYTES = 64
 DEFAULT_PARTITION_TTL = 24 * 3600
-#: A poll lasts at most so long whatever the client asks for; the SDK asks for 50 seconds and asks again
-#: (``_get_blocking`` in modal/queue.py). The five more are of this control plane.
+#: The longest poll, even if the client asks for more. The SDK polls for 50 seconds at a time (``_get_blocking`` in
+#: modal/queue.py); the five additional seconds are inferred.
 MAX_WAIT_SECONDS = 55.0
-#: Inferred: the SDK's ``Queue.iterate`` asks again from the last one, however many there were.
+#: Inferred: the SDK's ``Queue.iterate`` continues after the last item, however many there were.
 ITEMS_PER_ANSWER = 500
-#: How long, and how many, deliveries are remembered for a call that is repeated because its answer got lost.
+#: Seconds for which deliveries are remembered, and their number, for calls that are repeated after a lost answer.
 REPEAT_WITHIN_SECONDS = 60.0
 REMEMBERED_DELIVERIES = 2_000
-#: A queue is written once for so many of its items' numbers; after a restart it leaves out those not given away.
+#: A queue is written once for this many item numbers; after a restart it skips the unused ones.
 NUMBERS_RESERVED = 1_000
 
 
 @dataclass(kw_only=True)
-class Queue(Kept):
+class Queue(StoredObject):
     """One Modal Queue."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "reserved")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "reserved")
 
     partitions: dict[bytes, Partition] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: iter(()))
-    """What its next items are called; they never start again, so that a reader's mark stays valid."""
+    """The numbers of its next items; they never start again, so that a reader's position stays valid."""
     reserved: int = 0
-    """Up to where numbers may have been given away when the queue was last written."""
+    """The highest number that may be in use, as last written."""
     tidy_at: int = 1_000
-    """How many partitions there may be before idle ones are looked for."""
+    """The number of partitions from which on idle ones are removed."""
 
     @property
     def metadata(self) -> api_pb2.QueueMetadata:
@@ -62,7 +62,7 @@ class Queue(Kept):
 
 
 class Deliveries:
-    """What was delivered under which idempotency key, lately."""
+    """The latest deliveries by idempotency key."""
 
     def __init__(self, clock: Callable[[], float], records: QueueRecords) -> None:
         self._clock = clock
@@ -91,12 +91,9 @@ class Deliveries:
 
 
 class Queues(Service):
-    """Answers the Queue RPCs."""
+    """The Queue RPCs."""
 
-    def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
-    ) -> None:
-        journal = journal or Journal()
+    def __init__(self, environments: Environments, journal: Journal, *, clock: Callable[[], float] = clock.now) -> None:
         self._clock = clock
         self._queues = Registry("Queue", "qu", Queue, environments, journal, clock=clock, on_delete=self._close)
         self._records = QueueRecords(journal)
@@ -158,7 +155,7 @@ class Queues(Service):
         repeat=CHANGE,
         retried_forever=True,
         inferred=(
-            "a put that does not fit in whole changes nothing; an empty partition does not count towards the limit."
+            "a put that does not fit as a whole changes nothing; an empty partition does not count towards the limit."
         ),
     )
     async def QueuePut(self, request: api_pb2.QueuePutRequest, caller: Caller) -> Empty:
@@ -170,23 +167,23 @@ class Queues(Service):
         partition = self._partition(queue, request.partition_key)
         try:
             new = partition.put(request.values)
-        except Full as full:
-            # The SDK raises queue.Full for the status, and with block=True tries again (modal/queue.py). The words
-            # are inferred, as all are in this file that no comment names a source of.
+        except PartitionFull as full:
+            # The SDK raises queue.Full for the status, and retries with block=True (modal/queue.py). The wording is
+            # inferred, as every text in this file without a named source.
             label = queue.name or queue.object_id
             raise GRPCError(Status.RESOURCE_EXHAUSTED, f"Queue {label!r} is full: {full}") from None
         partition.expires_at = self._clock() + ttl
         if not new and partition.newest is not None:
-            # The newest item's record tells when its partition expires: as long as any item is there, it is.
+            # The record of the newest item holds the expiry of its partition: it exists as long as any item does.
             new = [partition.newest]
         self._records.put(queue.object_id, request.partition_key, new, partition.expires_at)
         return Empty()
 
     @rpc(
         repeat=Anew(
-            "who hangs up while it waits must not take an item; what was delivered, the service remembers itself"
+            "a caller that hangs up while it waits must not take an item; the service remembers deliveries itself"
         ),
-        inferred=("who waits at a partition is served in the order of coming; a repeated call gets what it was given."),
+        inferred="callers that wait at a partition are served in their order; a repeated call gets the same items.",
     )
     async def QueueGet(self, request: api_pb2.QueueGetRequest, caller: Caller) -> api_pb2.QueueGetResponse:
         queue = self._queues.get(request.queue_id)
@@ -199,7 +196,7 @@ class Queues(Service):
         taken = await partition.take_within(request.n_values or 1, min(request.timeout, MAX_WAIT_SECONDS))
         _drop_if_idle(queue, request.partition_key)
         values = [item.value for item in taken]
-        # Not when the item was assigned to this taker: a kill between the two would have lost it for a repeated call.
+        # Not at the assignment to this caller: a kill between the two would lose the items for a repeated call.
         self._records.gone(queue.object_id, taken)
         self._deliveries.remember(caller.idempotency_key, values)
         return api_pb2.QueueGetResponse(values=values)
@@ -211,7 +208,7 @@ class Queues(Service):
         queue = self._queues.get(request.queue_id)
         last = request.last_entry_id or "0"
         if not last.isdecimal():
-            raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {last!r}; expected one that an item came with")
+            raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {last!r}; expected the one of an item")
         partition = self._partition(queue, request.partition_key)
         wait = min(request.item_poll_timeout, MAX_WAIT_SECONDS)
         items = await partition.after(int(last), ITEMS_PER_ANSWER, wait)
@@ -290,19 +287,19 @@ def _drop_if_idle(queue: Queue, key: bytes) -> None:
         del queue.partitions[key]
 
 
-def _entry(item: Item) -> api_pb2.QueueItem:
+def _entry(item: QueueItem) -> api_pb2.QueueItem:
     return api_pb2.QueueItem(value=item.value, entry_id=str(item.number))
 
 
 def _check_values(sizes: list[int]) -> None:
     if max(sizes, default=0) > MAX_ITEM_BYTES:
-        # The SDK's ``Queue.put`` looks for "status = '413'", which Modal's gateway answers.
+        # The SDK's ``Queue.put`` searches for "status = '413'", the answer of Modal's gateway.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An item of {max(sizes)} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",
         )
     if len(sizes) > MAX_ITEMS:
-        # Not RESOURCE_EXHAUSTED: the SDK would wait for room that there can never be.
+        # Not RESOURCE_EXHAUSTED: the SDK would wait for room forever.
         raise GRPCError(
             Status.INVALID_ARGUMENT, f"{len(sizes)} items in one put are too many; a partition holds {MAX_ITEMS}"
         )

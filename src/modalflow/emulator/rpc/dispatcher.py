@@ -37,7 +37,7 @@ ANSWERS_TO_CONTAINERS = 2_000
 
 
 class RpcStatusDetails(StatusDetailsCodecBase):
-    """Encodes error details as the SDK decodes them (``modal.client.RPCStatus``)."""
+    """Encodes error details in the form that the SDK decodes (``modal.client.RPCStatus``)."""
 
     def encode(self, status: Status, message: str | None, details: Any) -> bytes:
         encoded = api_pb2.RPCStatus(code=status.value, message=message or "")
@@ -46,7 +46,7 @@ class RpcStatusDetails(StatusDetailsCodecBase):
         return encoded.SerializeToString()
 
     def decode(self, status: Status, message: str | None, data: bytes) -> Any:
-        raise NotImplementedError("the control plane sends statuses, it reads none")
+        raise NotImplementedError("the control plane sends statuses and reads none")
 
 
 class CallFaults(Protocol):
@@ -60,7 +60,7 @@ class CallFaults(Protocol):
         ...
 
     async def release(
-        self, fate: Any, request: Message, answer: Message | None, stream: Stream[Any, Any]
+        self, fault: Any, request: Message, answer: Message | None, stream: Stream[Any, Any]
     ) -> Message | None:
         """Return the answer to send, None for none."""
         ...
@@ -72,7 +72,7 @@ class Dispatcher:
     def __init__(
         self, handlers: Handlers, credentials: Credentials, journal: Journal, faults: CallFaults, stoppage: Stoppage
     ) -> None:
-        """Whatever a handler changed is in the journal before its answer is sent."""
+        """Every change of a handler is in the journal before its answer is sent."""
         self._handlers, self._credentials, self._journal = handlers, credentials, journal
         self._faults, self._stoppage = faults, stoppage
         types = {path.rpartition("/")[2]: declared.reply_type for path, declared in declared_handlers().items()}
@@ -110,7 +110,7 @@ class Dispatcher:
                 log.error("%s failed: %s", name, error)
                 handler = self._handlers.find(name)
                 retried_forever = handler is not None and handler.declaration.retried_forever
-                raise refused(self._journal.words(error), None, retried_forever=retried_forever) from error
+                raise refused(self._journal.error_text(error), None, retried_forever=retried_forever) from error
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
         if self._stoppage.is_active:
@@ -127,14 +127,14 @@ class Dispatcher:
         )
         sent: Any = await stream.recv_message()
         request, words = self._fitting(handler, sent)
-        fate = await self._faults.admit(name, request, caller) if self._faults.is_active else None
+        fault = await self._faults.admit(name, request, caller) if self._faults.is_active else None
         if handler.is_stream:
-            await self._answer_stream(handler, request, caller, fate, stream)
+            await self._answer_stream(handler, request, caller, fault, stream)
         else:
-            await self._answer_once(handler, request, caller, fate, stream, words)
+            await self._answer_once(handler, request, caller, fault, stream, words)
 
     async def _answer_stream(
-        self, handler: RpcHandler, request: Message, caller: Caller, fate: Any, stream: Stream[Any, Any]
+        self, handler: RpcHandler, request: Message, caller: Caller, fault: Any, stream: Stream[Any, Any]
     ) -> None:
         answers: AsyncGenerator[Message] = handler.method(request, caller)
         # Closed at once if the caller hangs up: the end of a handler is not left to the garbage collector.
@@ -142,25 +142,25 @@ class Dispatcher:
             async for answer in answers:
                 await self._settled(handler, request)
                 await stream.send_message(answer)
-                if fate is not None and self._faults.is_active:
-                    await self._faults.release(fate, request, None, stream)
+                if fault is not None and self._faults.is_active:
+                    await self._faults.release(fault, request, None, stream)
                     return
 
     async def _answer_once(
-        self, handler: RpcHandler, request: Message, caller: Caller, fate: Any, stream: Stream[Any, Any], words: str
+        self, handler: RpcHandler, request: Message, caller: Caller, fault: Any, stream: Stream[Any, Any], words: str
     ) -> None:
-        """Send one answer. ``words`` say why the request is less than what was sent, empty if it is not."""
+        """Send one answer. ``words`` is the reason if the request was reduced to a lookup, otherwise empty."""
         try:
             answer = await self._answered(handler, request, caller)
         except GRPCError as error:
             if self._faults.is_active:
-                await self._faults.release(fate, request, None, stream)
+                await self._faults.release(fault, request, None, stream)
             if words and error.status is Status.NOT_FOUND:
                 raise _refused(handler, request, words) from error
             raise
         await self._settled(handler, request)
         if self._faults.is_active:
-            changed = await self._faults.release(fate, request, answer, stream)
+            changed = await self._faults.release(fault, request, answer, stream)
             if changed is None:
                 return
             answer = changed

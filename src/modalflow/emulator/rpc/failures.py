@@ -1,7 +1,7 @@
-"""What a caller gets if a handler raises: a status that the SDK raises at once, with text that can be sent.
+"""Exceptions in handlers: each becomes a status that the SDK raises at once, with a text that can be sent.
 
-Owns the translation of exceptions into gRPC statuses, and what the text of a status may be. Which exceptions a handler
-raises on purpose is its service's.
+Owns the translation of exceptions into gRPC statuses, and the limits on their texts. A handler raises GRPCError on
+purpose.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from modalflow.emulator.rpc.wire import sendable
 
 log = logging.getLogger(__name__)
 
-#: The status for an exception that no handler raises on purpose. The SDK sends a call again after INTERNAL and UNKNOWN
+#: The status for an unexpected exception. The SDK repeats a call after INTERNAL and UNKNOWN
 #: (RETRYABLE_GRPC_STATUS_CODES in modal/_utils/grpc_utils.py), some calls without end (``max_retries=None`` in
-#: modal/parallel_map.py and in the container runtime), and a repetition may find half of the first one's effects. Of
-#: the statuses that stand for a fault of the server it raises this one at once, and no code of its own catches it.
+#: modal/parallel_map.py and in the container runtime), and a repeated call may find half of the effects of the first.
+#: DATA_LOSS is the one status for a server error that the SDK raises at once and never catches itself.
 FAILED = Status.DATA_LOSS
 
-#: Bytes of a status's text. It travels in an HTTP/2 header, percent-encoded (3 bytes for each) and once more among the
-#: details, and a client refuses more than 65,536 bytes of headers (hpack's DEFAULT_MAX_HEADER_LIST_SIZE).
+#: The most bytes in the text of a status. An HTTP/2 header holds it percent-encoded (3 bytes each), and again among the
+#: details; a client refuses more than 65,536 bytes of headers (hpack's DEFAULT_MAX_HEADER_LIST_SIZE).
 LONGEST_MESSAGE = 8_000
 
 
 @contextmanager
 def surfaced(name: str) -> Iterator[None]:
-    """Turn whatever is raised within the block into a GRPCError; ``name`` is the RPC.
+    """Turn every exception of the block into a GRPCError; ``name`` is the RPC.
 
-    Two kinds pass unchanged: the cancellation of the task itself, whose caller is gone, and KeyboardInterrupt. A
-    cancellation of something that the handler waited for is a failure like any other: without an answer its caller
-    would wait forever.
+    Two kinds pass unchanged: KeyboardInterrupt, and the cancellation of the task itself, whose caller is gone. If
+    something that the handler waits for is cancelled, that is a failure: without an answer the caller would wait
+    forever.
     """
     try:
         yield
@@ -51,13 +51,13 @@ def surfaced(name: str) -> Iterator[None]:
 
 
 def described(error: BaseException) -> str:
-    """Return the type and the text of an exception, also of one whose text cannot be had."""
+    """Return the type and the text of an exception, even if its ``__str__`` fails."""
     return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _ends_this_task(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
-        # A coroutine that is closed has no running loop; one that raises GeneratorExit by itself has.
+        # A closed coroutine has no running loop; one that raises GeneratorExit itself has one.
         try:
             asyncio.get_running_loop()
         except RuntimeError:

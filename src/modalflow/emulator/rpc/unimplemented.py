@@ -1,21 +1,21 @@
-"""What a user did whose RPC no service answers: an error says that, and not only what the RPC is called.
+"""The errors for RPCs without a handler: each one names the action of the user, and not only the RPC.
 
-Owns the table. Which RPCs are answered, the services say; a test finds each unanswered one here.
+Owns the table. A test finds every RPC without a handler here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-_OTHER_SDK = "What this version of Modal's SDK asks for"
+_OTHER_SDK = "The request of this version of Modal's SDK"
 _SANDBOX = "A Sandbox (modal.Sandbox, or `modal shell` without a running container)"
 _SERVER = "A server (`@app.server`, modal.experimental's Flash)"
 _STATISTICS = "Reading statistics and metrics"
 _INPUT_PLANE = "Calling a function over Modal's input plane"
 _WORKSPACE = "Reading or changing the settings, members and bills of a workspace"
 
-#: The beginning of an RPC's name, or all of it → what the user did. The longest that fits counts.
-DONE: Mapping[str, str] = {
+#: The beginning of the name of an RPC, or all of it → the action of the user. The longest match counts.
+ACTIONS: Mapping[str, str] = {
     "AppDeploy": _OTHER_SDK,
     "AppGetObjects": _OTHER_SDK,
     "AppGetTimeRangeStats": _STATISTICS,
@@ -46,12 +46,12 @@ DONE: Mapping[str, str] = {
     "FunctionGetSerialized": _OTHER_SDK,
     "FunctionGetTimeRangeStats": _STATISTICS,
     "FunctionListVariants": "Listing the variants of a function",
-    "FunctionRetryInputs": "A retry that the client asks for: the local control plane retries by itself",
+    "FunctionRetryInputs": "A retry by the client (the local control plane retries inputs itself)",
     "FunctionStartPtyShell": "An interactive function (modal.interact, `modal run --interactive`)",
     "Map": _INPUT_PLANE,
     "MetricsGetInfo": _STATISTICS,
     "PersistentSandbox": _SANDBOX,
-    "Proxy": "A Proxy (modal.Proxy): containers here have the addresses of this machine. It",
+    "Proxy": "A Proxy (modal.Proxy; containers here have the addresses of this machine)",
     "Sandbox": _SANDBOX,
     "Server": "`modal server`",
     "ServiceUser": "Managing service users",
@@ -60,7 +60,7 @@ DONE: Mapping[str, str] = {
     "TaskCurrentInputs": _OTHER_SDK,
     "TaskGetCommandRouterAccess": "`modal container exec`, and `modal shell` in a running container,",
     "TemplateList": "Listing templates",
-    "Token": "Managing tokens (`modal token`, `modal setup`): the local control plane has the one that it prints. It",
+    "Token": "Managing tokens (`modal token`, `modal setup`; the local control plane prints its only token)",
     "Tunnel": "A tunnel to a port of a container (modal.forward)",
     "UserGroup": _WORKSPACE,
     "VolumeGetFile": _OTHER_SDK,
@@ -71,8 +71,8 @@ DONE: Mapping[str, str] = {
 
 
 def refusal(rpc: str) -> str:
-    """Return the text of the error for an RPC that no service answers."""
-    fitting = [beginning for beginning in DONE if rpc.startswith(beginning)]
-    done = DONE[max(fitting, key=len)] if fitting else _OTHER_SDK
-    verb = "are" if done.endswith(",") else "is"
-    return f"{done} {verb} not supported by the local control plane yet ({rpc})"
+    """Return the text of the error for an RPC without a handler."""
+    fitting = [beginning for beginning in ACTIONS if rpc.startswith(beginning)]
+    action = ACTIONS[max(fitting, key=len)] if fitting else _OTHER_SDK
+    verb = "are" if action.endswith(",") else "is"
+    return f"{action} {verb} not supported by the local control plane yet ({rpc})"

@@ -1,7 +1,7 @@
-"""Building and reading protocol messages although their fields come and go between SDK versions.
+"""Protocol messages, built and read across SDK versions although their fields differ.
 
-Owns the tolerance and nothing else: a field that this SDK's schema lacks is left out of an answer and read as absent
-from a request. A misspelt field would vanish as silently, so every name used here is one that some supported SDK has.
+Owns the tolerance: a field that the schema of the installed SDK lacks is left out of an answer, and is absent from a
+request. A misspelt field would vanish as silently: use only names that a supported SDK has.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ _FIELD_NAMES: dict[type[Message], frozenset[str]] = {}
 
 
 def message(kind: type[M], **fields: Any) -> M:
-    """Return a ``kind`` with those of the fields that the installed schema has."""
+    """Return a message of that type, with the fields that the installed schema has."""
     known = _FIELD_NAMES.get(kind)
     if known is None:
-        # Asking the descriptor each time makes a Python object for each field.
+        # Each use of the descriptor makes a Python object for each field.
         known = _FIELD_NAMES[kind] = frozenset(kind.DESCRIPTOR.fields_by_name)
     if fields.keys() <= known:
         return kind(**fields)
@@ -27,12 +27,12 @@ def message(kind: type[M], **fields: Any) -> M:
 
 
 def sendable(text: str) -> str:
-    """Return the text with characters escaped that no message can hold: surrogates, which names of files may have."""
+    """Return the text with surrogates escaped: names of files may have them, and messages cannot hold them."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def optional(request: Message, name: str) -> Any:
-    """Return a field's value, None where the schema lacks it or where it has presence and was not set."""
+    """Return the value of a field, None if the schema lacks it or it has presence and was not set."""
     field = request.DESCRIPTOR.fields_by_name.get(name)
     if field is None or (field.has_presence and not request.HasField(name)):
         return None

@@ -1,4 +1,4 @@
-"""The RPCs with which a client introduces itself and asks about the workspace."""
+"""The RPCs of a client that starts: its greeting, its auth token and the name of the workspace."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 
 WORKSPACE = "local"
 
-#: Seconds for which an auth token is good. The SDK renews one on its own, nothing here checks it.
+#: Seconds for which an auth token is valid. The SDK renews it; nothing here checks it.
 AUTH_TOKEN_LIFETIME = 7 * 24 * 3600
 
 
 class Clients(Service):
-    """Answers clients' greetings."""
+    """The RPCs of a client that starts."""
 
     @rpc(repeat=READ)
     async def ClientHello(self, request: Empty, caller: Caller) -> api_pb2.ClientHelloResponse:
         return message(api_pb2.ClientHelloResponse, image_builder_version=IMAGE_BUILDER_VERSION)
 
-    @rpc(repeat=READ, inferred="an unsigned token, which nothing checks: there is no input plane here.")
+    @rpc(repeat=READ, inferred="an unsigned token that nothing checks: there is no input plane here.")
     async def AuthTokenGet(self, request: api_pb2.AuthTokenGetRequest, caller: Caller) -> api_pb2.AuthTokenGetResponse:
         """Return a token in the form of a JWT: the SDK reads its expiry, and no signature."""
         claims = {"exp": int(clock.now()) + AUTH_TOKEN_LIFETIME, "iat": int(clock.now())}

@@ -1,7 +1,7 @@
-"""Cloud buckets as folders: what a CloudBucketMount shows in a container.
+"""Cloud buckets as folders: the content of a CloudBucketMount in a container.
 
-Owns which folder a bucket is, and what of it a mount shows. A bucket needs no creation: one that nobody gave a folder
-for has one in the state folder. All containers see the same files at once, as with S3 itself.
+Owns the folder of each bucket, and the part of it that a mount shows. A bucket without a folder of the user has one in
+the state folder. All containers see the same files at once, as with S3.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pathlib import Path, PurePosixPath
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.volumes.views import beneath
+from modalflow.emulator.volumes.views import safe_paths
 
-#: The names that S3, R2 and GCS take, and more of the same kind; nothing that could lead out of the folder.
+#: The names that S3, R2 and GCS accept, and similar ones; no name leads out of the folder.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
 
 
 def check_mount(mount: api_pb2.CloudBucketMount) -> None:
-    """Raise INVALID_ARGUMENT for a mount of no bucket, or of a prefix that leads out of it."""
+    """Raise INVALID_ARGUMENT for a mount without a bucket, or with a prefix that leads out of it."""
     if not _NAME.fullmatch(mount.bucket_name):
         raise GRPCError(
             Status.INVALID_ARGUMENT,
@@ -39,28 +39,28 @@ def check_mount(mount: api_pb2.CloudBucketMount) -> None:
 
 
 def parse(given: Sequence[str]) -> dict[str, Path]:
-    """Read ``NAME=FOLDER`` pairs; ValueError for a pair that is none, or a folder that is not there."""
+    """Read ``NAME=FOLDER`` pairs; ValueError for anything else, or a missing folder."""
     buckets: dict[str, Path] = {}
     for pair in given:
         name, equals, folder = pair.partition("=")
         if not equals or not _NAME.fullmatch(name) or not folder:
             raise ValueError(f"bucket is {pair!r}; expected NAME=FOLDER, e.g. training-data=/srv/data")
         if not Path(folder).is_dir():
-            raise ValueError(f"bucket {name!r} is to be {folder!r}, which is no folder; make it first")
+            raise ValueError(f"bucket {name!r}: {folder!r} is not a folder; create it first")
         buckets[name] = Path(folder).resolve()
     return buckets
 
 
-class Buckets:
+class CloudBuckets:
     """The folders of all buckets."""
 
     def __init__(self, root: Path, given: Mapping[str, Path]) -> None:
-        """A bucket that is not ``given`` a folder is a folder of its name in ``root``."""
+        """``given`` are the folders of some buckets; any other bucket is a folder of its name in ``root``."""
         self._root, self._given = root, given
         self._points: Counter[Path] = Counter()
 
     def folder(self, mount: api_pb2.CloudBucketMount) -> Path:
-        """Return the folder that the mount shows, made if there is none: a prefix without objects is no error."""
+        """Return the folder that the mount shows; make a missing one: a prefix without objects is no error."""
         check_mount(mount)
         bucket = self._given.get(mount.bucket_name, self._root / mount.bucket_name)
         folder = bucket / mount.key_prefix.strip("/")
@@ -74,9 +74,9 @@ class Buckets:
 
     @contextlib.contextmanager
     def with_points(self, folder: Path, points: Iterable[str]) -> Iterator[None]:
-        """Have folders in a bucket's folder for a container to mount something on; a bucket itself has no folders.
+        """Make folders in a bucket's folder as mount points for a container: a bucket itself has no folders.
 
-        Those that were made for it go with the last container that has them, unless there is something in them.
+        They are removed with the last container that uses them, unless they hold something.
         """
         held: list[Path] = []
         try:
@@ -109,13 +109,16 @@ def _inside(folder: Path, point: PurePosixPath) -> Path:
 
 
 def _make(folder: Path, made: Path) -> None:
-    # Through no link: a container that has the bucket may put one there at this moment.
-    with beneath.holder(folder, str(made.relative_to(folder))) as (name, above), contextlib.suppress(FileExistsError):
+    # Not through a link: a container with the bucket may put one there at this moment.
+    with (
+        safe_paths.holder(folder, str(made.relative_to(folder))) as (name, above),
+        contextlib.suppress(FileExistsError),
+    ):
         os.mkdir(name, dir_fd=above)
 
 
 def _remove(folder: Path, made: Path) -> None:
-    with contextlib.suppress(OSError), beneath.holder(folder, str(made.relative_to(folder))) as (name, above):
+    with contextlib.suppress(OSError), safe_paths.holder(folder, str(made.relative_to(folder))) as (name, above):
         is_link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
         # A container without namespaces has a link there.
         (os.unlink if is_link else os.rmdir)(name, dir_fd=above)

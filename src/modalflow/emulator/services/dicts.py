@@ -1,7 +1,7 @@
 """Modal Dicts: key-value stores whose keys and values are the client's serialized bytes.
 
-Owns the entries, their lifetime, their limits and their records. It never looks into a key or a value: two keys are
-the same where their bytes are.
+Owns the entries, their lifetime, their limits and their records. It never decodes a key or a value: keys with the same
+bytes are equal.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
-#: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". That the key counts as well is inferred.
+#: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". It is inferred that the key counts too.
 MAX_ITEM_BYTES = 100 * 1024 * 1024
 MAX_ENTRIES_PER_UPDATE = 10_000
 
@@ -32,56 +32,56 @@ MAX_REPORTED_LENGTH = 100_000
 #: The docstring of the SDK's ``Dict``: "7 days of inactivity (no reads or writes)".
 ENTRY_LIFETIME = 7 * 24 * 3600.0
 
-#: That an entry was read is written when the last word on it is so old. Writing each read would make reading as dear as
-#: writing; a hundred and sixtieth of the lifetime is what an entry may live too long after a restart, never too short.
+#: A read is recorded only if the last recorded use is this old: otherwise a read would cost as much as a write. After a
+#: restart an entry may live longer by this time (0.6 % of its lifetime), never shorter.
 USE_NOTED_AFTER = 3600.0
 
 
 @dataclass
-class Entry:
+class DictEntry:
     """One value and when it was last read or written."""
 
     value: bytes
     used: float
     noted: float
-    """The time of use that its records tell."""
+    """The last recorded time of use."""
     noted_apart: bool = False
-    """Whether a record tells a later use than the one that holds the value: a read must not write a value anew."""
+    """Whether a later use is in a record of its own: a read must not write the value again."""
 
 
-class EntryRecords:
-    """The records of all entries of all Dicts: their values, and apart from them their later uses."""
+class DictRecords:
+    """The records of all entries of all Dicts: values, and separately later uses."""
 
     def __init__(self, journal: Journal) -> None:
-        self._values: Table[Entry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
+        self._values: Table[DictEntry] = journal.table("dict_entries", lambda entry: [entry.value, entry.noted])
         self._uses: Table[float] = journal.table("dict_uses", float)
 
-    def load(self) -> dict[str, list[tuple[bytes, Entry]]]:
+    def load(self) -> dict[str, list[tuple[bytes, DictEntry]]]:
         """Return the entries of each Dict id, the least recently used first."""
         uses = {(owner, key): used for owner, key, used in self._uses.load()}
-        found: dict[str, list[tuple[bytes, Entry]]] = {}
+        found: dict[str, list[tuple[bytes, DictEntry]]] = {}
         for owner, key, (value, written) in self._values.load():
             noted = uses.get((owner, key), written)
-            # It may have been read until then without a word of it.
-            entry = Entry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
+            # It may have been read until then without a record.
+            entry = DictEntry(value, noted + USE_NOTED_AFTER, noted, noted_apart=(owner, key) in uses)
             found.setdefault(owner, []).append((key, entry))
         for entries in found.values():
             entries.sort(key=lambda item: item[1].used)
         return found
 
-    def put(self, owner: str, key: bytes, entry: Entry) -> None:
+    def put(self, owner: str, key: bytes, entry: DictEntry) -> None:
         self._values.put(owner, key, entry)
 
-    def used(self, owner: str, key: bytes, entry: Entry) -> None:
+    def used(self, owner: str, key: bytes, entry: DictEntry) -> None:
         if entry.used - entry.noted >= USE_NOTED_AFTER:
             entry.noted, entry.noted_apart = entry.used, True
             self._uses.put(owner, key, entry.used)
 
-    def discard(self, owner: str, key: bytes, entry: Entry) -> None:
+    def discard(self, owner: str, key: bytes, entry: DictEntry) -> None:
         self._values.discard(owner, key)
         self.value_replaced(owner, key, entry)
 
-    def value_replaced(self, owner: str, key: bytes, entry: Entry) -> None:
+    def value_replaced(self, owner: str, key: bytes, entry: DictEntry) -> None:
         if entry.noted_apart:
             self._uses.discard(owner, key)
 
@@ -90,22 +90,22 @@ class EntryRecords:
         self._uses.discard_all(owner)
 
 
-class Entries:
+class DictEntries:
     """The contents of one Dict. An entry is forgotten ENTRY_LIFETIME seconds after it was last read or written."""
 
     def __init__(
         self,
         clock: Callable[[], float] = clock.now,
-        records: EntryRecords | None = None,
+        records: DictRecords | None = None,
         owner: str = "",
-        kept: Iterable[tuple[bytes, Entry]] = (),
+        kept: Iterable[tuple[bytes, DictEntry]] = (),
     ) -> None:
-        """``kept`` is what the records hold of ``owner``, as they give it."""
+        """``kept`` are the entries in the records of ``owner``."""
         self._clock = clock
-        self._records = records or EntryRecords(Journal())
+        self._records = records or DictRecords(Journal())
         self._owner = owner
-        # In the order of last use, so that what expired is always at the front.
-        self._entries: OrderedDict[bytes, Entry] = OrderedDict(kept)
+        # In the order of last use, so that expired entries are always at the front.
+        self._entries: OrderedDict[bytes, DictEntry] = OrderedDict(kept)
         now = clock()
         for entry in self._entries.values():
             entry.used = min(entry.used, now)
@@ -132,7 +132,7 @@ class Entries:
         if replaced is not None:
             self._records.value_replaced(self._owner, key, replaced)
         now = self._clock()
-        entry = self._entries[key] = Entry(value, now, now)
+        entry = self._entries[key] = DictEntry(value, now, now)
         self._entries.move_to_end(key)
         self._records.put(self._owner, key, entry)
 
@@ -149,14 +149,14 @@ class Entries:
         self._records.discard_all(self._owner)
 
     def snapshot(self) -> list[tuple[bytes, bytes]]:
-        """Return every entry as it is now; this reads them all."""
+        """Return every entry as it is now; this counts as a read of all of them."""
         self._expire()
         contents = list(self._entries.items())
         for key, entry in contents:
             self._use(key, entry)
         return [(key, entry.value) for key, entry in contents]
 
-    def _use(self, key: bytes, entry: Entry) -> None:
+    def _use(self, key: bytes, entry: DictEntry) -> None:
         entry.used = self._clock()
         self._entries.move_to_end(key)
         self._records.used(self._owner, key, entry)
@@ -172,10 +172,10 @@ class Entries:
 
 
 @dataclass(kw_only=True)
-class Dict(Kept):
+class Dict(StoredObject):
     """One Modal Dict."""
 
-    entries: Entries = field(default_factory=Entries)
+    entries: DictEntries = field(default_factory=DictEntries)
 
     @property
     def metadata(self) -> api_pb2.DictMetadata:
@@ -183,18 +183,15 @@ class Dict(Kept):
 
 
 class Dicts(Service):
-    """Answers the Dict RPCs."""
+    """The Dict RPCs."""
 
-    def __init__(
-        self, environments: Environments, journal: Journal | None = None, *, clock: Callable[[], float] = clock.now
-    ) -> None:
-        journal = journal or Journal()
+    def __init__(self, environments: Environments, journal: Journal, *, clock: Callable[[], float] = clock.now) -> None:
         self._clock = clock
         self._dicts = Registry("Dict", "di", Dict, environments, journal, clock=clock, on_delete=self._forget)
-        self._records = EntryRecords(journal)
+        self._records = DictRecords(journal)
         kept = self._records.load()
         for found in self._dicts.all():
-            found.entries = Entries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
+            found.entries = DictEntries(clock, self._records, found.object_id, kept.get(found.object_id, ()))
 
     @rpc(repeat=CHANGE)
     async def DictGetOrCreate(
@@ -205,7 +202,7 @@ class Dicts(Service):
             request.deployment_name, request.environment_name, request.object_creation_type
         )
         if new:
-            found.entries = Entries(self._clock, self._records, found.object_id)
+            found.entries = DictEntries(self._clock, self._records, found.object_id)
             for entry in request.data:
                 found.entries.put(entry.key, entry.value)
         return message(api_pb2.DictGetOrCreateResponse, dict_id=found.object_id, metadata=found.metadata)
@@ -242,7 +239,7 @@ class Dicts(Service):
         self._dicts.heartbeat(request.dict_id)
         return Empty()
 
-    @rpc(repeat=CHANGE, inferred="an update over a limit changes nothing at all, rather than a part.")
+    @rpc(repeat=CHANGE, inferred="an update over a limit changes nothing at all.")
     async def DictUpdate(self, request: api_pb2.DictUpdateRequest, caller: Caller) -> api_pb2.DictUpdateResponse:
         entries = self._entries(request.dict_id)
         _check(request.updates)
@@ -258,9 +255,7 @@ class Dicts(Service):
 
     @rpc(
         repeat=READ,
-        inferred=(
-            "reading an entry, also by `DictContents`, makes it live longer; `DictContains` and `DictLen` do not."
-        ),
+        inferred=("reading an entry, also by `DictContents`, extends its life; `DictContains` and `DictLen` do not."),
     )
     async def DictGet(self, request: api_pb2.DictGetRequest, caller: Caller) -> api_pb2.DictGetResponse:
         value = self._entries(request.dict_id).get(request.key)
@@ -288,28 +283,28 @@ class Dicts(Service):
     async def DictContents(
         self, request: api_pb2.DictContentsRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.DictEntry]:
-        # Values always come with their key: the SDK names the key when it cannot read the value.
+        # Each value comes with its key: the SDK names the key if it cannot read the value.
         for key, value in self._entries(request.dict_id).snapshot():
             yield api_pb2.DictEntry(key=key, value=value if request.values else b"")
 
     def _forget(self, gone: Dict) -> None:
         self._records.discard_all(gone.object_id)
 
-    def _entries(self, dict_id: str) -> Entries:
+    def _entries(self, dict_id: str) -> DictEntries:
         return self._dicts.get(dict_id).entries
 
 
 def _check(updates: Iterable[api_pb2.DictEntry]) -> None:
     entries = list(updates)
     if len(entries) > MAX_ENTRIES_PER_UPDATE:
-        # Status and words are inferred.
+        # Status and wording are inferred.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An update of {len(entries)} entries is too large; expected at most {MAX_ENTRIES_PER_UPDATE}",
         )
     largest = max((len(e.key) + len(e.value) for e in entries), default=0)
     if largest > MAX_ITEM_BYTES:
-        # The SDK's ``Dict.update`` and ``Dict.put`` look for "status = '413'", which Modal's gateway answers.
+        # The SDK's ``Dict.update`` and ``Dict.put`` search for "status = '413'", the answer of Modal's gateway.
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"An entry of {largest} bytes is too large; expected at most {MAX_ITEM_BYTES} (status = '413')",

@@ -1,10 +1,10 @@
 """Modal environments: the namespaces that every named object lives in.
 
-Owns which environments exist and what their settings are. What lives in one belongs to other services, which subscribe
-to hear of a rename or a deletion.
+Owns the environments and their settings. Services with objects in environments subscribe, and follow a rename or a
+deletion.
 
-The SDK prints the errors as they come (modal/cli/environment.py); their words, and that the default environment cannot
-be deleted, are inferred.
+The SDK prints the errors as they come (modal/cli/environment.py). It is inferred how they are worded, and that the
+default environment cannot be deleted.
 """
 
 from __future__ import annotations
@@ -51,10 +51,10 @@ class Environment:
 
 
 class Environments(Service):
-    """Answers the Environment RPCs, and resolves names for every other service."""
+    """The Environment RPCs, and the resolution of names for all other services."""
 
-    def __init__(self, journal: Journal | None = None) -> None:
-        self._records: Table[Environment] = (journal or Journal()).table("environments", asdict)
+    def __init__(self, journal: Journal) -> None:
+        self._records: Table[Environment] = journal.table("environments", asdict)
         self._by_name = {kept.name: kept for kept in (Environment(**record) for _, _, record in self._records.load())}
         self._members: list[EnvironmentMember] = []
         if DEFAULT_ENVIRONMENT not in self._by_name:
@@ -73,7 +73,7 @@ class Environments(Service):
         if environment is None:
             raise GRPCError(
                 Status.NOT_FOUND,
-                f"Environment {name!r} not found; `modal environment create {name}` makes it",
+                f"Environment {name!r} not found; create it with `modal environment create {name}`",
             )
         return environment
 

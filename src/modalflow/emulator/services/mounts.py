@@ -1,7 +1,7 @@
-"""Mounts: lists of files that clients uploaded, and the directory trees that containers see of them.
+"""Mounts: lists of files that clients uploaded, and the directory trees for containers.
 
-Owns what a mount consists of, and its records. The files' content is in the state folder's file store; laying a tree
-over a container's root is namespaces.py's.
+Owns the content of mounts, and their records. The content of files is in the file store of the state folder; rootfs.py
+lays a tree over the root of a container.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 MountName = tuple[int, str, str]
 """The namespace, the environment and the name that a mount is deployed under."""
 
 
 class MountRecords:
-    """What of mounts is on disk: their lists of files, and their names."""
+    """The records of mounts: their lists of files, and their names."""
 
     def __init__(self, journal: Journal) -> None:
         self._mounts: Table[list[api_pb2.MountFile]] = journal.table("mounts", _listed)
@@ -63,7 +63,7 @@ def _listed(files: list[api_pb2.MountFile]) -> bytes:
 
 
 class Mounts(Service):
-    """Answers the Mount RPCs and materialises mounts."""
+    """The Mount RPCs, and the trees of mounts."""
 
     def __init__(self, state: StateDir, blobs: Blobs, environments: Environments) -> None:
         self._files = state.files
@@ -81,16 +81,16 @@ class Mounts(Service):
         environments.subscribe(self)
 
     def tree(self, placed: Iterable[tuple[str, str]], image: Path | None = None) -> Path:
-        """Return a directory that holds the mounts' files as they lie in a container's root.
+        """Return a directory with the files of the mounts, as they are in the root of a container.
 
-        ``placed`` are (mount id, path that the mount is put under), later ones over earlier ones, all of them over the
-        tree of an ``image``, whose path names its content. The same files give the same directory, so a second
-        container of a function costs nothing; nobody may write to it.
+        ``placed`` are (mount id, path of the mount); later ones replace earlier ones, and all are placed over the tree
+        of an ``image``, whose path identifies its content. The same files give the same directory, so a second
+        container of a function costs nothing. Never write to it.
         """
         files: dict[str, api_pb2.MountFile] = {}
         for mount_id, prefix in placed:
             for file in self.content(mount_id):
-                # normpath: nothing is above the root, however often an image's COPY says "..".
+                # normpath: no number of ".." in the COPY of an image leads above the root.
                 files[posixpath.normpath(f"/{prefix}/{file.filename}").replace("//", "/")] = file
         digest = hashlib.sha256(str(image or "").encode())
         for name in sorted(files):
@@ -133,7 +133,7 @@ class Mounts(Service):
         name = request.deployment_name
         if not name:
             return self._made(new_id("mo"), list(request.files))
-        # Modal's own mounts are in the global namespace; names in an environment are the user's.
+        # Modal's own mounts are in the global namespace, the user's are in an environment.
         is_global = request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL
         environment = "" if is_global else self._environments.resolve(request.environment_name)
         key = (request.namespace, environment, name)
@@ -143,7 +143,7 @@ class Mounts(Service):
             if mount_id is None:
                 if not is_global:
                     raise GRPCError(Status.NOT_FOUND, f"Mount {name!r} not found")
-                # The client, its dependencies, a standalone Python: containers here have the host's, so it is empty.
+                # The client, its dependencies or a standalone Python: empty, because containers have those of the host.
                 mount_id = new_id("mo")
                 self._name(key, mount_id)
                 self._keep(mount_id, [])
@@ -169,7 +169,7 @@ class Mounts(Service):
             mount_id = self._named.pop(key)
             self._records.unname(key)
             if new is None:
-                # Functions may still refer to it by its id.
+                # Functions may still refer to the mount by its id.
                 continue
             self._named[key[0], new, key[2]] = mount_id
             self._records.name((key[0], new, key[2]), mount_id)
@@ -179,11 +179,11 @@ class Mounts(Service):
             if ".." in file.filename.split("/") or "\0" in file.filename or not file.filename.strip("/"):
                 raise GRPCError(
                     Status.INVALID_ARGUMENT,
-                    f"{file.filename!r} is not a path of a file in a mount; '..' leads out of it",
+                    f"{file.filename!r} is not the path of a file in a mount: it must not be empty or contain '..'",
                 )
             if not self._files.has(file.sha256_hex):
                 raise GRPCError(
-                    Status.FAILED_PRECONDITION, f"File {file.filename!r} was not uploaded: MountPutFile first"
+                    Status.FAILED_PRECONDITION, f"File {file.filename!r} was not uploaded; call MountPutFile first"
                 )
         self._keep(mount_id, files)
         digest = hashlib.sha256()
@@ -196,19 +196,19 @@ class Mounts(Service):
 
     @rpc(repeat=Anew("a file is known by its content: the repetition finds it there"))
     async def MountPutFile(self, request: api_pb2.MountPutFileRequest, caller: Caller) -> api_pb2.MountPutFileResponse:
-        """Keep the file; without content, say whether it is there. The SDK asks again until the answer is yes."""
+        """Keep the file; without content, return whether it exists. The SDK repeats this until it does."""
         which = request.WhichOneof("data_oneof")
         if which is not None and not self._files.has(request.sha256_hex):
             if which == "data":
-                is_it = hashlib.sha256(request.data).hexdigest() == request.sha256_hex
-                if is_it:
+                is_same = hashlib.sha256(request.data).hexdigest() == request.sha256_hex
+                if is_same:
                     await asyncio.to_thread(self._files.put_as, request.sha256_hex, request.data)
             else:
-                # Not through memory: it may be larger than that.
+                # Not through memory: the file may be larger.
                 path = self._blobs.path(request.data_blob_id)
-                is_it = await asyncio.to_thread(self._files.move_in, path, request.sha256_hex)
-            if not is_it:
-                raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} is not it")
+                is_same = await asyncio.to_thread(self._files.move_in, path, request.sha256_hex)
+            if not is_same:
+                raise GRPCError(Status.INVALID_ARGUMENT, f"The content sent for {request.sha256_hex} has another hash")
         return message(api_pb2.MountPutFileResponse, exists=self._files.has(request.sha256_hex), checked_at=_now())
 
     @rpc(repeat=READ)
@@ -220,9 +220,9 @@ class Mounts(Service):
 
 
 def make_parents(root: Path, folder: Path) -> None:
-    """Make the folder and those above it, with the modes that the host's folders of the same path have.
+    """Make the folder and its parents, with the modes of the host's folders of the same path.
 
-    A tree that lies over the host's root decides the mode of every folder in it: /tmp must stay open to all.
+    A tree over the host's root decides the mode of every folder in it: /tmp must stay writable for all.
     """
     missing = []
     while folder != root and not folder.exists():

@@ -1,7 +1,7 @@
 """Modal Secrets: sets of environment variables that functions are started with.
 
-Owns the values. With a state folder they stand in its file of records, readable by this user alone but in the clear;
-nothing here writes one to a log.
+Owns the values. A state folder holds them in its file of records, unencrypted but readable by this user only. No value
+is written to a log.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
-#: That a Secret was used is written when the last word on it is so old: a listing tells it, nothing rests on it.
+#: A use of a Secret is recorded only if the last recorded one is this old: nothing but listings shows it.
 USE_NOTED_AFTER = 60.0
 
 
 @dataclass(kw_only=True)
-class Secret(Kept):
+class Secret(StoredObject):
     """One Modal Secret."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "values", "last_used_at")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "values", "last_used_at")
 
     values: dict[str, str] = field(default_factory=dict, repr=False)
     last_used_at: float = 0.0
@@ -48,13 +48,13 @@ class Secret(Kept):
 
 
 class Secrets(Service):
-    """Answers the Secret RPCs; ``values`` is for the service that starts containers."""
+    """The Secret RPCs; the launcher uses ``values``."""
 
-    def __init__(self, environments: Environments, journal: Journal | None = None) -> None:
-        self._secrets = Registry("Secret", "st", Secret, environments, journal or Journal())
+    def __init__(self, environments: Environments, journal: Journal) -> None:
+        self._secrets = Registry("Secret", "st", Secret, environments, journal)
 
     def values(self, secret_id: str) -> dict[str, str]:
-        """Return the variables of a Secret and note that it was used; NOT_FOUND for an unknown one."""
+        """Return the variables of a Secret and record its use; NOT_FOUND for an unknown one."""
         secret = self._secrets.get(secret_id)
         before, secret.last_used_at = secret.last_used_at, clock.now()
         if secret.last_used_at - before >= USE_NOTED_AFTER:
@@ -69,7 +69,7 @@ class Secrets(Service):
         secret, new = self._secrets.get_or_create(request.deployment_name, request.environment_name, mode)
         if new or mode == api_pb2.OBJECT_CREATION_TYPE_CREATE_OVERWRITE_IF_EXISTS:
             secret.values = dict(request.env_dict)
-            # The SDK sends no heartbeat for an ephemeral Secret, and functions hold on to it by its id.
+            # The SDK sends no heartbeats for an ephemeral Secret, and functions refer to it by its id.
             secret.expires_at = None
             self._secrets.save(secret)
         _require(secret, request.required_keys)
@@ -81,7 +81,7 @@ class Secrets(Service):
     ) -> api_pb2.SecretGetInfoResponse:
         return api_pb2.SecretGetInfoResponse(metadata=self._secrets.get(request.secret_id).metadata)
 
-    @rpc(repeat=CHANGE, inferred="containers that run keep the values that they were started with.")
+    @rpc(repeat=CHANGE, inferred="running containers keep the values from their start.")
     async def SecretUpdate(self, request: api_pb2.SecretUpdateRequest, caller: Caller) -> Empty:
         secret = self._secrets.get(request.secret_id)
         for update in request.updates:
@@ -121,7 +121,7 @@ class Secrets(Service):
 def _require(secret: Secret, keys: Iterable[str]) -> None:
     missing = sorted(set(keys) - set(secret.values))
     if missing:
-        # Inferred: the SDK passes the keys on (``required_keys`` of ``Secret.from_name``) and reads no answer's words.
+        # Inferred: the SDK only passes the keys on (``required_keys`` of ``Secret.from_name``).
         raise GRPCError(
             Status.INVALID_ARGUMENT,
             f"Secret {secret.name!r} is missing required key(s): {', '.join(missing)}; "

@@ -1,1 +1,1 @@
-"""What survives: the folder, the journal in it, and objects by name."""
+"""Durable state: the state folder, its journal, and named objects."""

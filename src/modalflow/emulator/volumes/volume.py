@@ -1,26 +1,25 @@
-"""One Modal Volume, and one container that has it: what is held in memory of each."""
+"""One Volume, and one container attached to it, in memory."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from modal_proto import api_pb2
 
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.registry import Kept
+from modalflow.emulator.state.registry import StoredObject
 from modalflow.emulator.volumes.tree import Tree
-from modalflow.emulator.volumes.views.layers import VolumeLayers
 from modalflow.emulator.volumes.views.view import View
+from modalflow.emulator.volumes.views.volume_layers import Lower, VolumeLayers
 
 
 @dataclass(kw_only=True)
-class Volume(Kept):
+class Volume(StoredObject):
     """One Modal Volume as it was last committed."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "version")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "version")
 
     version: int = api_pb2.VOLUME_FS_VERSION_V1
     tree: Tree = field(default_factory=Tree)
@@ -36,13 +35,20 @@ class Volume(Kept):
 
 @dataclass
 class Attached:
-    """A volume as one container has it."""
+    """One Volume attached to one container."""
 
     view: View
-    release: Callable[[], None]
-    """To be called when the view is gone."""
+    layers: VolumeLayers | None = None
+    lower: Lower | None = None
+    """The layers below an overlay view, in use until ``release``."""
     committer: asyncio.Task[None] | None = None
     busy: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """Held while the view is worked on."""
+    """Held while the view is read or changed."""
     finished: asyncio.Event = field(default_factory=asyncio.Event)
-    """The container has finished an input since the last background commit."""
+    """Set when the container has finished an input since the last background commit."""
+
+    def release(self) -> None:
+        """Release the layers below the view, after the view is gone."""
+        if self.layers is not None and self.lower is not None:
+            self.layers.release(self.lower)
+            self.lower = None

@@ -1,19 +1,18 @@
-"""Modal Volumes: trees of files that containers mount, each in a view of its own, and that clients read and write.
+"""The RPCs of Volumes: mount, commit, reload.
 
-Owns the volumes and when a view and its volume come into step: a commit merges what the container changed, file by
-file, the last writer winning; a reload brings in what others committed. Readers see each commit at once. What a tree
-is, is tree.py's; how a view looks on disk, view.py's; upload and download by clients, files.py's.
+Owns the Volumes and the synchronisation of views. A commit merges a container's changes file by file; the last writer
+wins. A reload adds the commits of others. Readers see every commit immediately. ``tree`` is a Volume's content,
+``views`` its copies on disk, ``files`` the access of clients.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import logging
 from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
@@ -28,62 +27,36 @@ from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
-from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.files import VolumeFiles
-from modalflow.emulator.volumes.records import VolumeRecords
+from modalflow.emulator.state.state_dir import StateDir
+from modalflow.emulator.volumes.block_store import BlockStore
+from modalflow.emulator.volumes.container_mounts import ContainerMounts
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.views.layers import VolumeLayers
-from modalflow.emulator.volumes.views.overlay import OverlayView
+from modalflow.emulator.volumes.views.overlay_view import OverlayView
 from modalflow.emulator.volumes.views.view import CopiedView, View
+from modalflow.emulator.volumes.views.volume_layers import VolumeLayers
 from modalflow.emulator.volumes.volume import Attached, Volume
+from modalflow.emulator.volumes.volume_files import VolumeFiles
+from modalflow.emulator.volumes.volume_records import VolumeRecords
 
 log = logging.getLogger(__name__)
 
-#: Modal commits what a running container wrote "every few seconds" without being asked (Modal's guide, "Volumes"; how
-#: many seconds is inferred).
+#: Modal commits the writes of a running container "every few seconds" in the background (Modal's guide, "Volumes"; the
+#: number is inferred).
 BACKGROUND_COMMIT_SECONDS = 5.0
 
 
-#: Between two background commits of a container there is at least this, however many inputs it finishes.
+#: The minimum number of seconds between two background commits of a container, also after finished inputs.
 COMMIT_GAP_SECONDS = 0.5
 
-#: Paths that one call changed from which on it lays them out itself, instead of the next container's start.
-SETTLE_AT = 200
+#: The number of paths from which a call builds the layer itself, and the next container need not do it.
+BUILD_AT = 200
 
-#: A file of several blocks is put together when it has not changed for so long (it may be growing still), or when a
-#: container starts.
-SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
+#: Seconds without a change before a file of several blocks is put together, because it may still be growing. The start
+#: of a container also does it.
+BUILD_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 
-#: Paths of one commit that are entered in one turn of the event loop: some 20 ms, records included.
+#: Paths of one commit per turn of the event loop: about 20 ms, including their records.
 PATHS_PER_TURN = 500
-
-
-def _nothing() -> None:
-    """A copy needs nothing of the volume."""
-
-
-class ContainerMounts(Protocol):
-    """What Volumes need to know of the containers that mount them."""
-
-    async def overlays(self) -> str:
-        """Return, once it is known, in which name space overlay mounts over the state's files keep their attributes.
-
-        Empty if containers cannot have such mounts.
-        """
-        ...
-
-    def mounted_at(self, container_id: str, volume_id: str) -> Path | None:
-        """Return where the control plane can write to a running container's volume, None if it cannot."""
-        ...
-
-    def open_files(self, container_id: str) -> Collection[str]:
-        """Return the open files of a container: ``VOLUMES/<volume id>/<path>``, or ``/proc/<pid>/fd/<n>`` links."""
-        ...
-
-    def written_files(self, container_id: str) -> Collection[str]:
-        """Return those of the open files that the container can write to."""
-        ...
 
 
 class Volumes(VolumeFiles):
@@ -110,37 +83,37 @@ class Volumes(VolumeFiles):
             nodes = kept.get(volume.object_id, {})
             self._hold(volume, nodes)
             self._blocks.restore(block for node in nodes.values() for block in node.blocks)
-        self._blocks.restore_wholes()
+        self._blocks.restore_large_files()
         self._blocks.clear_orphans(state.orphaned_before)
 
     def start(self) -> None:
-        """Lay out what an earlier control plane left, beside all other work."""
+        """Build the layers in the background, if an earlier control plane did not finish them."""
         for volume in self._volumes.all():
-            if volume.layers is not None and volume.layers.unsettled:
-                volume.layers.settle(0.0)
+            if volume.layers is not None and volume.layers.pending:
+                volume.layers.build_later(0.0)
 
     async def close(self) -> None:
-        """Stop what goes on beside calls. Containers have ended."""
+        """Stop background work, after the containers have ended."""
         await asyncio.gather(*(v.layers.close() for v in self._volumes.all() if v.layers is not None))
 
     def _hold(self, volume: Volume, nodes: Mapping[str, Node]) -> None:
-        """Give a volume its tree, each change of which is recorded, and laid out in time."""
+        """Create the tree and the layers of a Volume."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
         volume.layers = VolumeLayers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
 
     async def _changed(self, volume_id: str, paths: int) -> None:
-        """So many of the volume's files changed: lay them out, later if that can wait.
+        """Build a layer of a number of changed files, later if there are few.
 
-        Many new files are laid out as part of what made them: otherwise the next container waits for it.
+        The call with many new files waits for their layer; otherwise the next container would wait for it.
         """
         layers = self._volumes.get(volume_id).layers
         if layers is None:
             return
-        if paths >= SETTLE_AT:
-            await layers.settled()
-        elif layers.unsettled:
-            layers.settle(SETTLE_SECONDS)
+        if paths >= BUILD_AT:
+            await layers.build_now()
+        elif layers.pending:
+            layers.build_later(BUILD_SECONDS)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
@@ -148,11 +121,10 @@ class Volumes(VolumeFiles):
     async def attach(
         self, volume_id: str, container_id: str, *, background_commits: bool = True, points: Collection[str] = ()
     ) -> View:
-        """Return the container's own writable view of the volume's files, as they were last committed.
+        """Return the container's own writable view of the Volume at its last commit.
 
-        The same view for the same container however often it is called. With ``background_commits`` what the
-        container writes is committed every few seconds without its asking. ``points`` are paths in the volume at which
-        the container has something else mounted.
+        Repeated calls for one container return the same view. With ``background_commits``, the container's writes are
+        committed every few seconds. ``points`` are paths in the Volume that carry other mounts of the container.
         """
         volume = self._volumes.get(volume_id)
         key = (volume_id, container_id)
@@ -168,18 +140,18 @@ class Volumes(VolumeFiles):
         attributes = await self._mounts.overlays()
         if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
-            await asyncio.to_thread(copy.update, copy.behind(), None, {})
-            return Attached(copy, _nothing)
+            await asyncio.to_thread(copy.update, copy.updates(), None, {})
+            return Attached(copy)
         lower = await volume.layers.lower()
         try:
             view = OverlayView(folder, volume.tree, lower, self._blocks, attributes)
-            return Attached(view, functools.partial(volume.layers.release, lower))
+            return Attached(view, volume.layers, lower)
         except BaseException:
             volume.layers.release(lower)
             raise
 
     async def detach(self, volume_id: str, container_id: str) -> None:
-        """Commit what the container, now ended, left uncommitted and remove its view. Repeating it is harmless."""
+        """Commit the last changes of an ended container and remove its view. You may repeat the call."""
         attached = self._attached.get((volume_id, container_id))
         if attached is None:
             return
@@ -254,22 +226,22 @@ class Volumes(VolumeFiles):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "the last writer wins per file; what a container did not touch is not part of its commit; modes and "
+            "the last writer wins per file; a commit contains only files touched by the container; modes and "
             "times are kept, owners and extended attributes are not. A background commit also follows a finished "
-            "input; of a file that is still open for writing and has only grown, it reads what was added."
+            "input; if a file is still open for writing and has only grown, the commit reads only the addition."
         ),
     )
     async def VolumeCommit(self, request: api_pb2.VolumeCommitRequest, caller: Caller) -> api_pb2.VolumeCommitResponse:
         container_id = caller.container_id or optional(request, "container_id") or ""
         await self._commit(request.volume_id, container_id)
-        # Without this the SDK reloads, which fails while a file is open: a log could never be committed as it grows.
+        # Without this the SDK reloads, and fails while a file is open: a log could never be committed as it grows.
         return message(api_pb2.VolumeCommitResponse, skip_reload=True)
 
     @rpc(
         repeat=CHANGE,
         needs_room=False,
         inferred=(
-            "what the container wrote is committed first, so that a reload loses nothing; either version refuses "
+            "the container's changes are committed first, so that a reload loses nothing; either version refuses "
             "it while a file is open."
         ),
     )
@@ -282,20 +254,20 @@ class Volumes(VolumeFiles):
         attached = self._attached_view(volume_id, container_id)
         async with attached.busy:
             if await asyncio.to_thread(self._has_open_files, attached.view, volume_id, container_id):
-                # The SDK's ``Volume.reload`` looks for "there are open files preventing the operation" before it goes
-                # and finds out which file it is. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
+                # The SDK's ``Volume.reload`` searches the text for "there are open files preventing the operation"
+                # before it names the file. It expects NotFoundError or ConflictError: FAILED_PRECONDITION.
                 raise GRPCError(
                     Status.FAILED_PRECONDITION, "there are open files preventing the operation: close them, then reload"
                 )
             await self._merge(volume, attached)
             mounted = await asyncio.to_thread(self._mounts.mounted_at, container_id, volume_id)
-            wanted = attached.view.behind()
+            wanted = attached.view.updates()
             done: dict[str, Node | None] = {}
             try:
                 await asyncio.to_thread(attached.view.update, wanted, mounted, done)
             finally:
-                # If the rest could not be brought in: otherwise the next commit would take this for the container's.
-                attached.view.agree(done)
+                # Also after a partial update: the next commit would treat it as the container's changes.
+                attached.view.confirm(done)
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         volume = self._volumes.get(volume_id)
@@ -305,9 +277,9 @@ class Volumes(VolumeFiles):
         await self._to_the_end(self._commit_now(volume_id, container_id, growing))
 
     async def _to_the_end(self, work: Coroutine[Any, Any, None]) -> None:
-        """Await something that goes on if the caller hangs up.
+        """Await work that continues if the caller disconnects.
 
-        Cancelled half-way, it would forget changes that the view already counts as committed.
+        If it were cancelled, changes would be lost that the view already counts as committed.
         """
         task = asyncio.ensure_future(work)
         self._under_way.add(task)
@@ -327,8 +299,8 @@ class Volumes(VolumeFiles):
         except OSError as error:
             if not disk_space.unwritable(error):
                 raise
-            # The view is as it was: the next commit finds the same changes.
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
+            # The view is unchanged: the next commit finds the same changes.
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.error_text(error)) from error
         if not changes:
             return
         async with volume.changing:
@@ -336,9 +308,9 @@ class Volumes(VolumeFiles):
         await self._changed(volume.object_id, len(changes))
 
     async def _apply(self, tree: Tree, changes: Mapping[str, Node | None], view: View) -> None:
-        """Enter the changes of a view, leaving the event loop to others now and then."""
+        """Apply the changes of a view in several turns of the event loop."""
         gone: list[Node] = []
-        # What is in a directory goes before the directory, and comes after it.
+        # Remove the content of a directory before the directory, and add it after the directory.
         removed = sorted((path for path, node in changes.items() if node is None), reverse=True)
         paths = [*removed, *sorted(path for path, node in changes.items() if node is not None)]
         for first in range(0, len(paths), PATHS_PER_TURN):
@@ -347,7 +319,7 @@ class Volumes(VolumeFiles):
             part = {path: changes[path] for path in paths[first : first + PATHS_PER_TURN]}
             for path, node in part.items():
                 gone += tree.discard(path) if node is None else tree.put(path, node)
-            view.agree(part)
+            view.confirm(part)
         self._release(gone)
 
     def _attached_view(self, volume_id: str, container_id: str) -> Attached:
@@ -355,21 +327,21 @@ class Volumes(VolumeFiles):
         if attached is None:
             raise GRPCError(
                 Status.FAILED_PRECONDITION,
-                f"Volume {volume_id} is not mounted here: commit and reload work only in a container that mounts it",
+                f"Volume {volume_id} is not mounted here: commit and reload work only in a container with the Volume",
             )
         return attached
 
     def _has_open_files(self, view: View, volume_id: str, container_id: str) -> bool:
-        """Whether something that the container has open is in the view."""
+        """Return whether the container has an open file in the view."""
         opened = self._mounts.open_files(container_id)
         mounted = f"{VOLUMES}/{volume_id}/"
         if any(f"{path}/".startswith(mounted) for path in opened):
             return True
-        # By inode if the container sees it under another name, as it does a copy.
+        # Compare inodes if the container sees another path, as for a copy.
         return isinstance(view, CopiedView) and bool(opened) and view.holds(opened)
 
     def commit_soon(self, container_id: str) -> None:
-        """The container has finished an input: what that wrote need not wait for the next background commit."""
+        """Commit soon, because the container has finished an input."""
         for (_, holder), attached in self._attached.items():
             if holder == container_id:
                 attached.finished.set()
@@ -389,7 +361,7 @@ class Volumes(VolumeFiles):
                 log.info("no more background commits of %s: %s", volume_id, error.message)
                 return
             except Exception:
-                # A loop's boundary: the next commit may succeed, and the one at the end reports.
+                # The boundary of a loop: the next commit may succeed, and the last one reports errors.
                 log.exception("background commit of volume %s by container %s failed", volume_id, container_id)
             await asyncio.sleep(COMMIT_GAP_SECONDS)
 
@@ -400,7 +372,7 @@ class Volumes(VolumeFiles):
         return {path[len(mounted) :] for path in written if path.startswith(mounted)}
 
     def _release_all(self, volume: Volume) -> None:
-        self._records.forget(volume.object_id)
+        self._records.discard(volume.object_id)
         self._release(volume.tree.nodes().values())
         if volume.layers is not None:
             discarding = asyncio.ensure_future(volume.layers.discard())

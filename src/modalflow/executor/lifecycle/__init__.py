@@ -1,1 +1,1 @@
-"""The life of a function call, from its submission to the report of its outcome."""
+"""The life of a call, from its submission to the report of its outcome."""

@@ -1,7 +1,7 @@
-"""How Airflow stands to a work id: questions of the engine's to Airflow's database, collected and asked together.
+"""What Airflow's database has for a work id: the engine's queries, collected and asked together.
 
-Runs on the engine's loop; the database is asked in a daemon thread. Knows nothing of Airflow: ``Database`` is whoever
-answers.
+Runs on the engine's loop; the database is asked in a daemon thread. Imports nothing of Airflow: ``AirflowDatabase``
+implements ``StateDatabase``.
 """
 
 from __future__ import annotations
@@ -9,141 +9,144 @@ from __future__ import annotations
 import asyncio
 import heapq
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
-from modalflow.executor.mailbox import Order
+from modalflow.executor.mailbox import SubmitRequest, WorkloadKey
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.reporting.loggers import logger
 from modalflow.support.described import describe
 
 log = logger(__name__)
 
-#: Seconds in which questions that come together become one query.
+#: Seconds in which queries that come together become one query of the database.
 GATHER = 0.05
-#: Seconds after which a look at the database counts as unanswered.
-LOOK_TIMEOUT = 30.0
-#: The most questions of one look.
-AT_ONCE = 1_000
+#: Seconds after which a query of the database counts as unanswered.
+TIMEOUT = 30.0
+#: The most work ids in one query of the database.
+BATCH = 1_000
 
 
-class Standing(Enum):
+class AirflowState(Enum):
     """What Airflow's database has for a work id."""
 
     WAITING = auto()
     """The task instance is queued under this work id, and has not begun."""
     RUNNING = auto()
-    """It runs, or was cleared while it ran, under this work id."""
+    """It runs under this work id, or was cleared while it ran."""
     GONE = auto()
     """It has ended, waits to be scheduled, or is queued or running under another work id."""
     UNKNOWN = auto()
-    """Nobody could be asked."""
+    """The database was not asked, or did not answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """How does Airflow stand to this work id?"""
+class StateQuery:
+    """A question: what does Airflow's database have for this work id?"""
 
-    key: Hashable
+    key: WorkloadKey
     work_id: str
-    with_order: bool = False
-    """Also make the order anew, where it waits: its scheduler is dead and took the order along."""
+    with_request: bool = False
+    """Whether to make its request again if it waits, because its scheduler is dead and took the request along."""
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What the database said."""
+class StateAnswer:
+    """What the database has."""
 
-    standing: Standing
-    order: Order | None = None
+    state: AirflowState
+    request: SubmitRequest | None = None
     problem: str = ""
-    """Why there is no order, where one was asked for."""
+    """Why there is no request, if one was asked for."""
 
 
-UNKNOWN = Answer(Standing.UNKNOWN)
+UNKNOWN = StateAnswer(AirflowState.UNKNOWN)
 
 
-class Database(Protocol):
-    """Whoever can be asked; called in a thread of its own, one question after another."""
+class StateDatabase(Protocol):
+    """A database that can be asked. It is called in a thread of its own, one call after the other."""
 
-    def look(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
-        """Answer by work id. What is left out is unknown."""
-
-
-Then = Callable[[Answer], None]
+    def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        """Return the answers by work id; a work id that is left out is unknown."""
 
 
 @dataclass(order=True)
-class _Asked:
+class _Pending:
     due: float
     number: int
-    question: Question = field(compare=False)
-    then: Then = field(compare=False)
+    query: StateQuery = field(compare=False)
+    then: Callable[[StateAnswer], None] = field(compare=False)
 
 
-class Enquiries:
-    """Questions that wait for their time, and then for the database."""
+class StateQueries:
+    """The queries that wait until they are due, and then for the database."""
 
-    def __init__(self, database: Database | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, database: StateDatabase | None, clock: Callable[[], float] = time.monotonic) -> None:
         self._database = database
         self._clock = clock
-        self._asked: list[_Asked] = []
+        self._pending: list[_Pending] = []
         self._count = 0
-        self._news = asyncio.Event()
+        self._added = asyncio.Event()
 
     @property
     def possible(self) -> bool:
-        """Whether there is a database to ask: there is none but under a scheduler."""
+        """Whether there is a database to ask: only a scheduler has one."""
         return self._database is not None
 
-    def ask(self, question: Question, then: Then, after: float = 0.0) -> None:
-        """Call ``then`` with the answer as it is in ``after`` seconds; UNKNOWN at once where there is no database."""
+    def ask(self, query: StateQuery, then: Callable[[StateAnswer], None], after: float = 0.0) -> None:
+        """Call ``then`` with what the database has in ``after`` seconds; with UNKNOWN, at once, if there is none."""
         if self._database is None:
             then(UNKNOWN)
             return
         self._count += 1
-        heapq.heappush(self._asked, _Asked(self._clock() + after, self._count, question, then))
-        self._news.set()
+        heapq.heappush(self._pending, _Pending(self._clock() + after, self._count, query, then))
+        self._added.set()
 
     async def run(self) -> None:
-        """Ask until cancelled."""
+        """Ask the database until cancelled."""
         while True:
-            await self._something_due()
-            due = self._take()
-            answers = await self._look([asked.question for asked in due])
-            for asked in due:
+            await self._until_due()
+            due = self._take_due()
+            try:
+                answers = await self._answers([pending.query for pending in due])
+            except BaseException:
+                # The engine's thread ends. The next one asks again.
+                for pending in due:
+                    heapq.heappush(self._pending, pending)
+                raise
+            for pending in due:
                 try:
-                    asked.then(answers.get(asked.question.work_id, UNKNOWN))
+                    pending.then(answers.get(pending.query.work_id, UNKNOWN))
                 except Exception:
-                    log.exception("What Airflow's database said of %s could not be acted on", asked.question.key)
+                    log.exception("The answer of Airflow's database about %s was not acted on", pending.query.key)
 
-    async def _something_due(self) -> None:
+    async def _until_due(self) -> None:
         while True:
             now = self._clock()
-            if self._asked and self._asked[0].due <= now:
+            if self._pending and self._pending[0].due <= now:
                 await asyncio.sleep(GATHER)
                 return
-            self._news.clear()
+            self._added.clear()
             try:
-                async with asyncio.timeout(self._asked[0].due - now if self._asked else None):
-                    await self._news.wait()
+                async with asyncio.timeout(self._pending[0].due - now if self._pending else None):
+                    await self._added.wait()
             except TimeoutError:
                 continue
 
-    def _take(self) -> list[_Asked]:
-        due: list[_Asked] = []
-        while self._asked and self._asked[0].due <= self._clock() and len(due) < AT_ONCE:
-            due.append(heapq.heappop(self._asked))
+    def _take_due(self) -> list[_Pending]:
+        due: list[_Pending] = []
+        while self._pending and self._pending[0].due <= self._clock() and len(due) < BATCH:
+            due.append(heapq.heappop(self._pending))
         return due
 
-    async def _look(self, questions: Sequence[Question]) -> Mapping[str, Answer]:
+    async def _answers(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         database = self._database
-        assert database is not None, "nothing is asked where there is no database"
+        assert database is not None, "nothing is pending if there is no database"
         try:
-            async with asyncio.timeout(LOOK_TIMEOUT):
-                return await in_daemon_thread(lambda: database.look(questions))
-        except Exception as error:  # noqa: BLE001  Whatever a driver raises: the engine goes on without an answer.
+            async with asyncio.timeout(TIMEOUT):
+                return await in_daemon_thread(lambda: database.answer(queries))
+        except Exception as error:  # noqa: BLE001  Whatever a driver raises, the engine goes on without an answer.
             log.warning("Airflow's database did not answer (%s)", describe(error))
             return {}

@@ -1,18 +1,18 @@
 """The life of one submission: its phases, and the transitions between them.
 
 Pure: no I/O, no clock, no Modal. Only this module assigns the fields of a call. All other modules call the transitions,
-which TRANSITIONS permits or refuses. ``decision`` says what becomes of a silent call.
+and TRANSITIONS permits or refuses them. ``decision`` has the next step for a silent call.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
 
-from modalflow.executor.mailbox import Adoption, Order
+from modalflow.executor.mailbox import Adoption, SubmitRequest, WorkloadKey
 from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Entry, Kind, Submission
 
@@ -35,11 +35,11 @@ class Phase(Enum):
     RUNNING = auto()
     """A container has claimed it in the ledger."""
     ADOPTED = auto()
-    """Taken over from another scheduler that left no function call id; what became of it is not known yet."""
+    """Taken over from another scheduler without a function call id; its state is not known yet."""
     CHECKING = auto()
     """Airflow's database is asked whether the task is still wanted; the answer decides how it goes on."""
     EXPLAINING = auto()
-    """A worker reported that it was cancelled; Modal is asked who did that before the outcome is reported."""
+    """A worker reported a cancellation; before the outcome is reported, Modal is asked for its origin."""
     RETRYING = auto()
     """A container could not begin it; it is submitted again once the pause is over and its claim is removed."""
     SETTLED = auto()
@@ -92,7 +92,7 @@ class TransitionError(RuntimeError):
 class Call:
     """One submission of a workload, from the executor's mailbox to its outcome."""
 
-    key: Hashable
+    key: WorkloadKey
     work_id: str
     log_path: str
     label: str
@@ -102,7 +102,7 @@ class Call:
     updated_at: float
     """When something was last learnt of it, by the engine's monotonic clock."""
     phase: Phase
-    request: Order | None = None
+    request: SubmitRequest | None = None
     """What Airflow asked for, while it is UNPLACED."""
     submission: Submission | None = None
     """What is sent to Modal; None until it is placed."""
@@ -119,6 +119,8 @@ class Call:
     """How often it was looked up since it was last submitted."""
     spawn_unconfirmed: bool = False
     """Whether a spawn failed without saying if Modal accepted it: a second function call may exist."""
+    submitted_elsewhere: bool = False
+    """Whether another scheduler submitted it."""
     partition: str = ""
     """The partition of another executor on which its events arrive; empty if they arrive here."""
     container_id: str = ""
@@ -140,9 +142,9 @@ class Call:
         self.origin = self.origin or self.work_id
 
     @classmethod
-    def accepted(cls, request: Order, now: float) -> Call:
+    def accepted(cls, request: SubmitRequest, now: float) -> Call:
         """Return the call for a request of Airflow's."""
-        draft = request.submission
+        draft = request.draft
         return cls(
             request.key,
             draft.work_id,
@@ -168,6 +170,7 @@ class Call:
             updated_at=0.0,
             phase=Phase.WAITING if adoption.function_call_id else Phase.ADOPTED,
             function_call_id=adoption.function_call_id,
+            submitted_elsewhere=True,
         )
 
     def successor(self, work_id: str, now: float, wall_clock: float) -> Call:
@@ -195,13 +198,18 @@ class Call:
 
     @property
     def has_request(self) -> bool:
-        """Whether it can be submitted: adopted work cannot until Airflow's database has given its request anew."""
+        """Whether it can be submitted: adopted work cannot until Airflow's database has given its request again."""
         return self.request is not None or self.submission is not None
 
     @property
     def may_start_again(self) -> bool:
         """Whether another function call for this work id may still be waiting on Modal."""
         return self.attempts > 1 or self.spawn_unconfirmed
+
+    @property
+    def may_begin(self) -> bool:
+        """Whether Modal may know of it, so that a container may begin it."""
+        return self.attempts > 0 or self.spawn_unconfirmed or self.submitted_elsewhere
 
     @property
     def is_deciding(self) -> bool:
@@ -220,8 +228,8 @@ class Call:
         self.phase = after
         return after
 
-    def requested(self, request: Order, now: float) -> None:
-        """Begin anew with a request that was made again; the work may still begin where it was submitted before."""
+    def requested(self, request: SubmitRequest, now: float) -> None:
+        """Start over with a request that was made again. The work may still begin where it was submitted before."""
         self._move("requested")
         self.request, self.spawn_unconfirmed = request, True
         self._unsubmitted(now)
@@ -247,7 +255,7 @@ class Call:
             self.spawn_unconfirmed = True
 
     def postponed(self, *, unexpected: bool = False) -> None:
-        """Record that Modal did not accept it this time, which costs no attempt unless the error was unexpected."""
+        """Record that Modal did not accept it this time, without using an attempt unless the error was unexpected."""
         self._move("postponed")
         # Even a rate limit leaves this open: the SDK may have tried more than once, and lost the first answer.
         self.spawn_unconfirmed = True
@@ -257,7 +265,7 @@ class Call:
             self.attempts -= 1
 
     def claimed(self, entry: Entry, now: float, due_at: float, partition: str) -> None:
-        """Record the container that has it, and the partition on which its end will be reported."""
+        """Record its container, and the partition for the report of its end."""
         if self._move("claimed") is Phase.RUNNING:
             self.function_call_id = entry.function_call_id or self.function_call_id
             self.container_id, self.due_at, self.partition = entry.container_id, due_at, partition
@@ -300,7 +308,7 @@ class Call:
         self._unsubmitted(retry_at)
 
     def claim_removed(self) -> None:
-        """Queue it anew after ``start_again``: the ledger is free for another claim."""
+        """Queue it again after ``start_again``: the ledger is free for another claim."""
         self._move("claim_removed")
         # The retired function call has ended in order, so it is none that may still begin.
         self.attempts = max(self.attempts - 1, 0)
@@ -311,7 +319,7 @@ class Call:
         self.function_call_id, self.updated_at = entry.function_call_id, now
 
     def explaining(self, entry: Entry) -> None:
-        """Record that Modal is asked who ended it."""
+        """Record the question to Modal about the origin of its end."""
         self._move("explaining")
         self.function_call_id = self.function_call_id or entry.function_call_id
 
@@ -336,7 +344,7 @@ class Call:
 
     # What changes within a phase.
 
-    def heard(self, now: float) -> None:
+    def touch(self, now: float) -> None:
         """Record that something was learnt of it."""
         self.updated_at = now
 
@@ -350,7 +358,7 @@ class Call:
         self.errors += 1
 
     def claimed_by(self, function_call_id: str) -> None:
-        """Follow the function call that claimed it: of several for one work id, it is the one that counts."""
+        """Follow the claiming function call: of several for one work id, it counts."""
         self.function_call_id = function_call_id
 
     def exhausted(self, limit: int) -> None:

@@ -1,27 +1,15 @@
-"""What to do about a silent call, decided from the ledger's entry and Modal's word on its function call. Pure."""
+"""What to do about a silent call, decided from the ledger's entry and Modal's status of its function call. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum, auto
 
+from modalflow.config.settings import Settings
 from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.modal_api.call_status import CallStatus
 from modalflow.protocol.messages import Entry, Kind, State
 from modalflow.reasons import Cause, explain
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """Modal's own word on a function call."""
-
-    ended: bool
-    reason: str = ""
-    """How it ended, in Modal's words; empty where it has not, where it returned in order, and where there are none."""
-    cause: Cause = Cause.NO_OUTCOME
-
-
-PENDING = Verdict(ended=False)
-RETURNED = Verdict(ended=True)
 
 
 class Action(Enum):
@@ -29,22 +17,22 @@ class Action(Enum):
 
     WAIT = auto()
     DELIVER = auto()
-    """The ledger has the outcome."""
+    """Report the outcome that the ledger has."""
     SUBMIT_AGAIN = auto()
-    """No container has begun it: same work id, so that a late start of the first call finds the claim taken."""
+    """Submit it under the same work id: no container has begun it. If one begins it late, it finds the claim taken."""
     RUN_AGAIN = auto()
-    """It had begun, and its policy is to be run again: under a new work id."""
+    """Run it under a new work id: it had begun, and its policy permits that."""
     FAIL = auto()
     ASK_AIRFLOW = auto()
-    """Another scheduler ordered it, and no container has begun it: whether it is still wanted, and what the order was,
-    Airflow's database knows."""
+    """Ask Airflow's database whether it is still wanted: another scheduler submitted it, and no container began it.
+    The database also has what is needed to submit it again."""
     TIME_OUT = auto()
-    """It ran for too long: cancel it, then treat it as lost."""
+    """Cancel it, because it ran for too long, then treat it as lost."""
 
 
 @dataclass(frozen=True)
 class Decision:
-    """An action and, where something went wrong, why."""
+    """An action and, if something went wrong, why."""
 
     action: Action
     reason: str = ""
@@ -59,24 +47,34 @@ class Policy:
     submit_attempts: int
     retry_commands: bool
     has_database: bool = False
-    """Whether Airflow's database can be asked how it stands to a work id."""
+    """Whether Airflow's database can be asked about a work id."""
+
+    @classmethod
+    def of(cls, settings: Settings, *, has_database: bool) -> Policy:
+        """Return the policy that the settings ask for."""
+        return cls(
+            task_timeout=settings.task_timeout,
+            submit_attempts=settings.submit_attempts,
+            retry_commands=settings.lost_command_policy == "retry",
+            has_database=has_database,
+        )
 
 
-def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wall_clock: float) -> Decision:
-    """Decide about a call from what the ledger and Modal say of it.
+def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, wall_clock: float) -> Decision:
+    """Decide about a call from its ledger entry and the status of its function call.
 
-    The ledger must have been read after the verdict was given: a worker writes its entry before its call returns.
+    Read the status first and the ledger second: a worker writes its entry before its call returns.
 
-    =============  ==========  =====================================
+    =============  ==========  ===============================================
     ledger         Modal       decision
-    =============  ==========  =====================================
+    =============  ==========  ===============================================
     terminal       any         deliver
     running        pending     wait, or time out
     running        ended       lost after its claim
     nothing        pending     wait (no container has begun it)
     nothing        ended       lost before its claim
     nothing        not asked   adopted without a function call id: ask Airflow
-    =============  ==========  =====================================
+    =============  ==========  ===============================================
     """
     if entry is not None and entry.state is not State.RUNNING:
         return Decision(Action.DELIVER)
@@ -87,34 +85,34 @@ def decide(call: Call, entry: Entry | None, verdict: Verdict, policy: Policy, wa
         if ran > policy.task_timeout:
             said = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
             return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where), Cause.TASK_TIMEOUT)
-        if not verdict.ended:
+        if not status.ended:
             return Decision(Action.WAIT)
-        return lost_after_claim(call, explain(verdict.cause, said=verdict.reason, **where), policy, verdict.cause)
+        return lost_after_claim(call, explain(status.cause, said=status.reason, **where), policy, status.cause)
     if not call.has_request and call.function_call_id is None:
-        why = "Not started on Modal: its scheduler died before it had noted a function call."
+        why = "Not started on Modal: its scheduler died before it had stored a function call id."
         return Decision(Action.ASK_AIRFLOW, why)
-    if not verdict.ended:
+    if not status.ended:
         return Decision(Action.WAIT)
-    return lost_before_claim(call, verdict.cause, verdict.reason, policy)
+    return lost_before_claim(call, status.cause, status.reason, policy)
 
 
 def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy, *, advice: str | None = None) -> Decision:
-    """Nothing ran, so submitting again is safe and costs the task no retry."""
+    """Decide about work that did not run: it can be submitted again, without using a retry."""
     again = call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
-    # Whose result Modal no longer keeps may well have run, long ago.
+    # If Modal no longer keeps the result, the work may have run, long ago.
     before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
     reason = explain(cause, said=said, call=call.function_call_id or "", before=before, advice=advice)
-    # A function call that returned had an entry: another executor that has the same work (Airflow took one's scheduler
-    # for dead) has made use of it, and Airflow knows the outcome.
-    used = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database
-    if not call.has_request or used:
+    # A function call that returned had an entry. If Airflow took a live scheduler for dead, two executors have the same
+    # work: the other one has delivered and removed the entry, so Airflow knows the outcome.
+    delivered = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database
+    if not call.has_request or delivered:
         return Decision(Action.ASK_AIRFLOW, reason, cause)
     return Decision(Action.SUBMIT_AGAIN if again else Action.FAIL, reason, cause)
 
 
 def lost_after_claim(call: Call, reason: str, policy: Policy, cause: Cause = Cause.OTHER) -> Decision:
-    """It may have had effects: a workload of Airflow's follows the task's retries, a raw command the setting."""
+    """Decide about work that may have had effects: the task's retries apply, or the setting for raw commands."""
     if call.kind is Kind.COMMAND and policy.retry_commands and call.submission is not None:
         return Decision(Action.RUN_AGAIN, reason, cause)
     return Decision(Action.FAIL, reason, cause)

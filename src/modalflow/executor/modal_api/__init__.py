@@ -1,1 +1,1 @@
-"""What the executor asks of Modal: the only place of the executor that calls the SDK."""
+"""The calls of Modal's SDK: no other part of the executor makes any."""

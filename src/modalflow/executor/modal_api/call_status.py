@@ -1,21 +1,35 @@
-"""Modal's own word on a function call, read out of how the SDK raises it. Pure.
+"""Modal's status of a function call, read from what the SDK raises. Pure.
 
-The SDK has one exception for most ends (``RemoteError``); which of them it was stands in words that Modal may change.
-So words only choose what advice a reader gets, and are always passed on: nothing is decided by them.
+The SDK has one exception for most ends, ``RemoteError``. Which end it was is only in its message, which Modal may
+change. So the message chooses the advice that a reader gets, and is always passed on, but decides nothing.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 
 from modal import exception
 
-from modalflow.executor.lifecycle.decision import PENDING, RETURNED, Verdict
 from modalflow.reasons import Cause
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 
-#: The exceptions that are a word on a function call, and no failure to ask for it.
+
+@dataclass(frozen=True)
+class CallStatus:
+    """The status of a function call."""
+
+    ended: bool
+    reason: str = ""
+    """How it ended, in Modal's words; empty if it has not ended, if it returned, and if Modal gives no reason."""
+    cause: Cause = Cause.NO_OUTCOME
+
+
+PENDING = CallStatus(ended=False)
+RETURNED = CallStatus(ended=True)
+
+#: The exceptions that report the status of a function call, rather than a failure to ask for it.
 ENDINGS = (
     exception.OutputExpiredError,
     exception.FunctionTimeoutError,
@@ -27,7 +41,7 @@ ENDINGS = (
     exception.ExecutionError,
 )
 
-#: In this order: a container that was killed for its memory crashed, too.
+#: The first that matches counts: a container that was killed for its memory crashed as well.
 _WORDS: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"out of memory|\boom\b|memory limit|exceeded.{0,20}memory", re.I), Cause.OUT_OF_MEMORY),
     (re.compile(r"app\b.{0,60}\b(stopped|over)\b|stopped app", re.I), Cause.APP_STOPPED),
@@ -42,37 +56,37 @@ _WORDS: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"exited with (signal|code)|crashed|killed|container", re.I), Cause.CONTAINER_LOST),
 )
 
-#: A traceback is cut to its end, where the error is.
+#: Characters of a message that are passed on, its last ones: a traceback has the error at its end.
 _LONGEST = 1500
-#: Characters of an error that are searched, its last ones.
+#: Characters of a message that are searched, its last ones.
 _READ = 1 << 16
 
 
-def verdict_of(error: BaseException) -> Verdict:
-    """The verdict that one of ENDINGS stands for."""
+def call_status_of(error: BaseException) -> CallStatus:
+    """Return the status that one of ENDINGS reports."""
     if isinstance(error, exception.OutputExpiredError):
-        return Verdict(True, "", Cause.OUTPUT_EXPIRED)
+        return CallStatus(True, "", Cause.OUTPUT_EXPIRED)
     if isinstance(error, exception.FunctionTimeoutError):
         started = "did not start" not in str(error)
-        return Verdict(True, str(error), Cause.FUNCTION_TIMEOUT if started else Cause.NOT_STARTABLE)
+        return CallStatus(True, str(error), Cause.FUNCTION_TIMEOUT if started else Cause.NOT_STARTABLE)
     if isinstance(error, exception.NotFoundError):
-        return Verdict(True, str(error), Cause.CALL_UNKNOWN)
+        return CallStatus(True, str(error), Cause.CALL_UNKNOWN)
     if isinstance(error, TimeoutError):
         return PENDING
     if isinstance(error, exception.InternalFailure):
-        return Verdict(True, str(error), Cause.MODAL_FAILURE)
+        return CallStatus(True, str(error), Cause.MODAL_FAILURE)
     if isinstance(error, exception.DeserializationError):
-        # What it returned is nothing that a worker returns; that it returned is all that counts here.
+        # No worker returns such a value, but it is enough to know that the call returned.
         return RETURNED
     words = str(error)
     if not words and isinstance(error, exception.RemoteError):
-        # So ends what a container reports as cancelled itself (GENERIC_STATUS_TERMINATED).
-        return Verdict(True, "", Cause.CANCELLED)
+        # This is how a call ends that a container reports as cancelled itself (GENERIC_STATUS_TERMINATED).
+        return CallStatus(True, "", Cause.CANCELLED)
     words = words[-_READ:] or describe(error)
     for pattern, cause in _WORDS:
         if pattern.search(words):
-            return Verdict(True, _short(words), cause)
-    return Verdict(True, _short(words), Cause.OTHER)
+            return CallStatus(True, _short(words), cause)
+    return CallStatus(True, _short(words), Cause.OTHER)
 
 
 def _short(words: str) -> str:

@@ -1,8 +1,8 @@
-"""Being told of a rate limit instead of waiting inside the SDK.
+"""Rate limits that are raised at once, instead of being waited out inside the SDK.
 
-Where Modal says after how many seconds to come back, the SDK waits so long within the call, again and again without an
-end (``MODAL_MAX_THROTTLE_WAIT`` bounds it, for the whole process and others' calls too). Within ``told_of_limits()``
-its calls raise ResourceExhaustedError at once, so that one pause holds for all that wait for the same thing.
+If Modal says after how many seconds to try again, the SDK waits within the call, again and again without an end.
+``MODAL_MAX_THROTTLE_WAIT`` limits that, but for the whole process, other code's calls included. Within
+``rate_limits_raised()`` the SDK raises ResourceExhaustedError at once, so one pause serves all calls that wait.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Any
 
-import modal._utils.grpc_utils as grpc_utils
+from modalflow.support.replaced import replace
+from modalflow.support.replaced_in_sdk import RETRY_CONFIG
 
 SETTING = "max_throttle_wait"
 
-_told = ContextVar("modalflow_told_of_limits", default=False)
+_raised = ContextVar("modalflow_rate_limits_raised", default=False)
 
 
 class _Config:
-    """The SDK's configuration as its retries see it: the setting is 0, "do not wait", within ``told_of_limits()``."""
+    """The SDK's configuration as its retries see it; within ``rate_limits_raised()`` the setting is 0: do not wait."""
 
     def __init__(self, config: Any) -> None:
         self._config = config
@@ -32,34 +33,34 @@ class _Config:
         return self.get(key)
 
     def get(self, key: str, *args: Any, **kwargs: Any) -> Any:
-        if key == SETTING and _told.get():
+        if key == SETTING and _raised.get():
             return 0
         return self._config.get(key, *args, **kwargs)
 
 
 @contextlib.contextmanager
-def told_of_limits() -> Iterator[None]:
+def rate_limits_raised() -> Iterator[None]:
     """Make the SDK's calls within raise ResourceExhaustedError instead of waiting; other code is not affected.
 
     The mark is a context variable, which the SDK's own loop copies with each call.
     """
     _install()
-    token = _told.set(True)
+    token = _raised.set(True)
     try:
         yield
     finally:
-        _told.reset(token)
+        _raised.reset(token)
 
 
 def _install() -> None:
     """Put ours before the SDK's configuration, once. It has no setting for single calls."""
-    module: Any = grpc_utils
-    if not isinstance(module.config, _Config):
-        module.config = _Config(module.config)
+    config = RETRY_CONFIG.original()
+    if not isinstance(config, _Config):
+        replace(RETRY_CONFIG, _Config(config))
 
 
 def retry_after(error: BaseException) -> float:
-    """The seconds after which Modal wants to be asked again; 0 where it does not say."""
+    """Return the seconds after which Modal wants to be asked again; 0 if it does not say."""
     for detail in getattr(error, "_grpc_details", None) or ():
         seconds = getattr(detail, "retry_after_secs", None)
         if isinstance(seconds, int | float):

@@ -1,1 +1,1 @@
-"""What the executor reports: metrics, status, log lines, and why work waits."""
+"""The executor's reports: metrics, status, log lines, and why work waits."""

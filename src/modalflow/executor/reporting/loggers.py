@@ -1,6 +1,6 @@
-"""The executor's loggers: what Modal, a container or a task said cannot forge a line of the scheduler's log.
+"""The executor's loggers: text from Modal, a container or a task cannot forge a line of the scheduler's log.
 
-Such text arrives as an argument of a log call, often as an exception. Each argument becomes a single, bounded line.
+Such text arrives as an argument of a log call, often as an exception. Each argument becomes one line of limited length.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Final
 from modalflow.support.described import describe
 from modalflow.support.text import STORED, clean, one_line
 
-#: These are formatted as numbers, and hold nothing else.
+#: Types that are formatted as numbers, and can hold no text.
 _NUMBERS: Final = (bool, int, float)
 
 
 class _SafeArguments(logging.Filter):
-    """Cleans the arguments of each record, and its traceback where it needs that."""
+    """Cleans the arguments of each record, and its traceback if necessary."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -43,7 +43,7 @@ def _safe(argument: object) -> object:
 
 
 def _clean_traceback(record: logging.LogRecord, error: BaseException) -> None:
-    """Put the traceback into the message if what was raised holds something unsafe: a handler prints it as it is."""
+    """Put the cleaned traceback into the message if it is unsafe: a handler prints tracebacks unchanged."""
     text = _traceback_of(error)
     safe = clean(text or f"{describe(error)} (its traceback cannot be formatted)", STORED)
     if safe != text:

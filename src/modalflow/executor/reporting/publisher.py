@@ -1,7 +1,7 @@
-"""The executor tells of itself: what is in flight, since when, and what went wrong last, for `modalflow status`.
+"""The executor's snapshot for `modalflow status`: what is in flight, since when, and what went wrong last.
 
-One Dict entry per executor, written when something has changed: at most one RPC per interval, however many run. Nothing
-here is needed for a workload to run; whatever goes wrong here is waited out.
+One Dict entry for each executor, written if something has changed: at most one RPC per interval, however many calls are
+in flight. No workload needs any of this, so a failure is logged, and the next interval tries again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modalflow import __version__
+from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import Call
-from modalflow.executor.lifecycle.tracker import Tracker
+from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.workloads import task_try_of
 from modalflow.protocol.snapshot import LISTED_CALLS, SIGN_OF_LIFE, SUBMITTED, WAITING, InFlight, Snapshot
 from modalflow.support.described import describe
@@ -31,9 +33,9 @@ from modalflow.support.text import one_line
 log = logger(__name__)
 
 #: Seconds after which the snapshot of an executor that was killed is removed by the next one that starts.
-FORGOTTEN_AFTER = 24 * 3600
+REMOVED_AFTER = 24 * 3600
 
-#: Characters of what is in an executor's way.
+#: Characters of what keeps an executor from submitting.
 _TROUBLE = 500
 
 #: Seconds that a clean stop waits for its snapshot to be removed.
@@ -42,7 +44,7 @@ WITHDRAW_TIMEOUT = 3.0
 
 @dataclass(frozen=True)
 class Identity:
-    """Which executor this is."""
+    """What identifies an executor to an operator."""
 
     job_id: str = ""
     team: str = ""
@@ -55,9 +57,20 @@ class Identity:
 class Publisher:
     """Keeps one executor's snapshot up to date."""
 
-    def __init__(self, tracker: Tracker, identity: Identity, interval: float) -> None:
-        self._tracker = tracker
+    def __init__(
+        self,
+        partition: str,
+        identity: Identity,
+        calls: Calls,
+        connection: Connection,
+        metrics: Metrics,
+        interval: float,
+    ) -> None:
+        self._partition = partition
         self._identity = identity
+        self._calls = calls
+        self._connection = connection
+        self._metrics = metrics
         self._interval = interval
         self._started_at = time.time()
         self._last: Snapshot | None = None
@@ -72,38 +85,38 @@ class Publisher:
                 try:
                     await self.publish()
                 except FAILURES as error:
-                    log.info("What is in flight could not be published: %s", describe(error))
+                    log.info("The snapshot could not be published: %s", describe(error))
                 await asyncio.sleep(self._interval)
 
     async def publish(self) -> None:
-        """Write a snapshot, unless the one that was written last still says it all."""
+        """Write a snapshot, unless the last one is still true."""
         now = time.time()
         new = self._snapshot(now)
         old = self._last
         fresh = old is not None and now - old.published_at < SIGN_OF_LIFE
         if old is not None and fresh and dataclasses.replace(old, published_at=now) == new:
             return
-        remote = self._tracker.link.made()
-        await remote.publish(new.partition, new.to_json())
+        api = self._connection.get()
+        await api.publish(new.partition, new.to_json())
         self._last = new
         if old is None:
-            await remote.withdraw_older_than(now - FORGOTTEN_AFTER)
+            await api.withdraw_older_than(now - REMOVED_AFTER)
 
     async def withdraw(self) -> None:
         """Remove the snapshot: this executor has stopped."""
-        remote = self._tracker.link.remote
-        if remote is None or self._last is None:
+        api = self._connection.api
+        if api is None or self._last is None:
             return
         try:
             async with asyncio.timeout(WITHDRAW_TIMEOUT):
-                await remote.withdraw(self._tracker.partition)
+                await api.withdraw(self._partition)
         except FAILURES as error:
             log.info("The snapshot stays behind: %s", describe(error))
 
     def _snapshot(self, now: float) -> Snapshot:
-        calls = list(self._tracker.calls)
+        calls = list(self._calls)
         return Snapshot(
-            partition=self._tracker.partition,
+            partition=self._partition,
             host=socket.gethostname(),
             pid=os.getpid(),
             job_id=self._identity.job_id,
@@ -113,8 +126,8 @@ class Publisher:
             published_at=now,
             interval=self._interval,
             states=dict(Counter(_state(call) for call in calls)),
-            counts=dict(self._tracker.counts),
-            obstacle=one_line(self._tracker.trouble, _TROUBLE),
+            counts=dict(self._metrics.counts),
+            obstacle=one_line(self._connection.obstacle, _TROUBLE),
             trouble=self._trouble.text,
             trouble_at=self._trouble.at,
             installation=self._identity.installation,
@@ -144,8 +157,8 @@ def _in_flight(call: Call) -> InFlight:
 class LastTrouble(logging.Handler):
     """Remembers the last warning that the engine's thread logged.
 
-    A log handler, so that whatever the executor says to its log about rate limits, networks or credentials is what
-    `modalflow status` shows, without a second place to say it.
+    A log handler, so that `modalflow status` shows what the executor logs about rate limits, networks and credentials
+    without any further code.
     """
 
     def __init__(self) -> None:
@@ -166,6 +179,7 @@ class LastTrouble(logging.Handler):
             logger.removeHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Remember a record of the engine's thread."""
         if record.thread == self._thread:
             self.text = one_line(" ".join(record.getMessage().split()), _TROUBLE)
             self.at = round(record.created, 1)

@@ -1,1 +1,1 @@
-"""From a task's request to the Function that runs it, and the queue in front of Modal."""
+"""The way of a request to Modal: the Function that runs it, and the queue in front of it."""

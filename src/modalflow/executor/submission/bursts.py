@@ -1,7 +1,7 @@
 """When the tasks of a burst start: how far behind the first one each of them waits in its container.
 
-Pure, but for the clock that it is given. A burst is what was submitted within ``WINDOW`` seconds: what Modal has to
-start containers for becomes ready at the same moment, and each task begins with a request to the Execution API.
+No I/O, and the clock is given. A burst is everything submitted within ``WINDOW`` seconds. Its containers become ready
+at the same moment, and each task begins with a request to the Execution API.
 """
 
 from __future__ import annotations

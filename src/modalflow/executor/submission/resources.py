@@ -1,6 +1,6 @@
-"""What a task asks of Modal, as the executor carries it: the options of a container pool, and the rest.
+"""What a task asks of Modal in its ``executor_config``: the options of a container pool, and the rest.
 
-Equal requests become equal ``Resources``, because each distinct set of options is a container pool of its own.
+Equal options become equal ``Resources``, because each distinct set of options is a container pool of its own.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from modalflow.config.task_options import KEYS, check_options, read_by_others
 from modalflow.errors import ConfigError, WorkloadRejectedError
 
-#: With any of these a task gets a container to itself: what it asked for is not shared with three others.
+#: With any of these options, a task gets a container to itself, so it does not share its resources.
 _UNSHARED = frozenset({"cpu", "memory", "gpu"})
 
 
@@ -24,21 +24,21 @@ class Resources:
 
     @classmethod
     def of(cls, options: Mapping[str, Any]) -> Resources:
-        """The options that ``task_options`` has checked."""
+        """Return the options that ``task_options`` has checked."""
         return cls(tuple(sorted((name, _frozen(value)) for name, value in options.items())))
 
     def plain(self) -> dict[str, Any]:
-        """The options as JSON types."""
+        """Return the options as JSON types."""
         return {name: _thawed(name, value) for name, value in self.options}
 
     def beyond(self, granted: Mapping[str, Any]) -> Resources:
-        """What is left of it where a profile grants this anyway."""
+        """Return the requests beyond a profile's grants."""
         left = tuple((name, value) for name, value in self.options if _frozen(granted.get(name)) != value)
         return self if len(left) == len(self.options) else Resources(left)
 
     @property
     def unshared(self) -> bool:
-        """Whether its container must not be shared with other work."""
+        """Whether the container must not be shared with other work."""
         return any(name in _UNSHARED for name, _ in self.options)
 
     def __str__(self) -> str:
@@ -76,7 +76,7 @@ _NOTHING = TaskRequest()
 def read_executor_config(executor_config: object) -> TaskRequest:
     """Check a task's ``executor_config``; raise WorkloadRejectedError naming the key, its value and what was expected.
 
-    Keys beside ``modal`` belong to other executors: a note names them, as DAGs are shared between executors.
+    Other keys than ``modal`` belong to other executors, with which a DAG may be shared: a note names them.
     """
     if executor_config is None:
         return _NOTHING

@@ -1,8 +1,8 @@
-"""Which submission is next, and when: one lane for each Function, each with its own pace. Pure: no I/O, clock given.
+"""Which call is submitted next, and when: one queue for each Function, each with its own pace.
 
-A lane goes at full width until something is refused. Then it narrows to half, and widens again by one with each
-success; a rate limit also stops it for a while, as long as Modal says or else ever longer. So an exhausted Function, or
-a Modal that is down, is not hammered by everything that waits, and other Functions are not held up by it.
+No I/O, and the clock is given. A Function's queue is submitted at full concurrency until Modal refuses something. Then
+the limit is halved, and each success raises it by one. A rate limit also stops the queue for as long as Modal says, or
+for a growing pause. So an exhausted Function, or a Modal that is down, is not hammered, and delays no other Function.
 """
 
 from __future__ import annotations
@@ -18,114 +18,150 @@ from modalflow.support.backoff import Backoff
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-#: What is waited on top of a pause, at random, so that several executors do not come back together.
+#: The random share of a pause, so that several executors do not come back together.
 JITTER = 0.25
 
 
 @dataclass
-class Lane:
-    """The submissions of one Function."""
+class FunctionQueue:
+    """The calls that wait to be submitted to one Function."""
 
-    most: int
+    max_concurrency: int
     clock: Callable[[], float]
     jitter: Callable[[], float] = random.random
-    width: int = 0
+    limit: int = 0
     """How many may be under way at once now."""
     under_way: int = 0
     resumes_at: float = 0.0
-    _narrowed_at: float = -1.0
+    _reduced_at: float = -1.0
     _waiting: list[tuple[int, Call]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.width = self.most
+        self.limit = self.max_concurrency
         self._backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE, jitter=JITTER, rng=self.jitter)
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __iter__(self) -> Iterator[Call]:
-        return (call for _, call in self._waiting)
-
     @property
     def first(self) -> int:
-        """The place in line of the one that waits at the front."""
+        """The sequence number of the call at the front."""
         return self._waiting[0][0]
 
-    def put(self, place: int, call: Call) -> None:
-        heapq.heappush(self._waiting, (place, call))
+    def push(self, number: int, call: Call) -> None:
+        """Add a call at the place that its sequence number gives it."""
+        heapq.heappush(self._waiting, (number, call))
 
-    def take(self) -> Call:
-        """The one at the front, under way from now on."""
+    def pop(self) -> Call:
+        """Remove the call at the front, which is under way from now on."""
         self.under_way += 1
         return heapq.heappop(self._waiting)[1]
 
     def ready(self) -> bool:
-        """Whether one more may go now."""
-        return bool(self._waiting) and self.under_way < self.width and self.clock() >= self.resumes_at
+        """Return whether one more may be submitted now."""
+        return bool(self._waiting) and self.under_way < self.limit and self.clock() >= self.resumes_at
 
-    def succeeded(self) -> None:
-        """One that was under way was taken."""
+    def accepted(self) -> None:
+        """Note that Modal accepted a call."""
         self.under_way -= 1
-        self.width = min(self.most, self.width + 1)
+        self.limit = min(self.max_concurrency, self.limit + 1)
         self._backoff.reset()
 
-    def failed(self, begun_at: float, *, stop: bool = False, seconds: float = 0.0) -> None:
-        """One that was under way since ``begun_at`` was not taken; with ``stop`` nothing goes for a while, for at least
-        so many seconds.
+    def refused(self, began_at: float, *, stop: bool = False, seconds: float = 0.0) -> None:
+        """Note that Modal did not accept a call since ``began_at``.
 
-        Of those that were under way together one counts: the others tell nothing new.
+        With ``stop``, nothing is submitted for a while, at least for ``seconds``. Of several refusals at the same time
+        only the first one counts: the others say nothing new.
         """
         self.under_way -= 1
-        counts = begun_at > self._narrowed_at
+        counts = began_at > self._reduced_at
         if counts:
-            self._narrowed_at = self.clock()
-            self.width = max(1, self.width // 2)
+            self._reduced_at = self.clock()
+            self.limit = max(1, self.limit // 2)
         if stop:
             pause = self._backoff.next(seconds) if counts else self._backoff.pause(seconds)
-            self.resumes_at = max(self.resumes_at, self._narrowed_at + pause)
+            self.resumes_at = max(self.resumes_at, self._reduced_at + pause)
 
-    def dropped(self) -> None:
-        """One that was under way had an end that says nothing about the lane."""
+    def released(self) -> None:
+        """Note the end of a running call without information about the Function."""
         self.under_way -= 1
 
     def resume(self) -> None:
-        """Whatever stopped it is mended."""
+        """End a pause: its cause is fixed."""
         self.resumes_at = 0.0
         self._backoff.reset()
 
 
-class Lanes:
-    """All lanes of one executor, with a bound on what is under way in all of them together."""
+class SubmissionQueue:
+    """The queues of all Functions, with one limit on what is under way in all of them together.
 
-    def __init__(self, most: int, clock: Callable[[], float], jitter: Callable[[], float] = random.random) -> None:
-        self._most, self._clock, self._jitter = most, clock, jitter
-        self._lanes: dict[str, Lane] = {}
+    A call keeps its sequence number until it is removed: if it comes back, it goes before later ones.
+    """
+
+    def __init__(
+        self, max_concurrency: int, clock: Callable[[], float], jitter: Callable[[], float] = random.random
+    ) -> None:
+        self._max_concurrency, self._clock, self._jitter = max_concurrency, clock, jitter
+        self._functions: dict[str, FunctionQueue] = {}
+        self._numbers: dict[str, int] = {}
+        self._queued: set[str] = set()
+        self._next_number = 0
 
     def __len__(self) -> int:
-        return sum(len(lane) for lane in self._lanes.values())
+        """Return how many calls have a place in the queue, those under way included."""
+        return len(self._numbers)
 
-    def __iter__(self) -> Iterator[Lane]:
-        return iter(self._lanes.values())
+    def __iter__(self) -> Iterator[FunctionQueue]:
+        return iter(self._functions.values())
 
-    def of(self, profile: str) -> Lane:
-        """The lane of a profile's Function."""
-        lane = self._lanes.get(profile)
-        if lane is None:
-            lane = self._lanes[profile] = Lane(self._most, self._clock, self._jitter)
-        return lane
+    def add(self, call: Call) -> None:
+        """Add a call that has been placed, unless it is queued already."""
+        if call.work_id in self._queued:
+            return
+        assert call.submission is not None, "only what is placed is queued"
+        number = self._numbers.get(call.work_id)
+        if number is None:
+            number = self._numbers[call.work_id] = self._next_number
+            self._next_number += 1
+        self._queued.add(call.work_id)
+        self.function(call.submission.profile).push(number, call)
+
+    def function(self, profile: str) -> FunctionQueue:
+        """Return the queue of a profile's Function."""
+        function = self._functions.get(profile)
+        if function is None:
+            function = FunctionQueue(self._max_concurrency, self._clock, self._jitter)
+            self._functions[profile] = function
+        return function
 
     @property
     def under_way(self) -> int:
-        return sum(lane.under_way for lane in self._lanes.values())
+        """How many calls are being submitted."""
+        return sum(function.under_way for function in self._functions.values())
 
-    def next(self) -> Lane | None:
-        """The lane that may go now whose first has waited longest; None if none may."""
-        if self.under_way >= self._most:
+    def pop(self) -> tuple[FunctionQueue, Call] | None:
+        """Remove the longest waiting call ready for submission; return None if there is none."""
+        if self.under_way >= self._max_concurrency:
             return None
-        ready = [lane for lane in self._lanes.values() if lane.ready()]
-        return min(ready, key=lambda lane: lane.first, default=None)
+        ready = [function for function in self._functions.values() if function.ready()]
+        if not ready:
+            return None
+        function = min(ready, key=lambda function: function.first)
+        call = function.pop()
+        self._queued.discard(call.work_id)
+        return function, call
 
-    def pause(self) -> float | None:
-        """Seconds until a lane that stands still may go again; None if nothing waits for that."""
-        waits = [lane.resumes_at - self._clock() for lane in self._lanes.values() if len(lane)]
+    def remove(self, call: Call) -> None:
+        """Forget the place of a call that is not queued any more."""
+        if call.work_id not in self._queued:
+            self._numbers.pop(call.work_id, None)
+
+    def seconds_to_wait(self) -> float | None:
+        """Return the seconds until a queue that is stopped may go on; None if none is."""
+        waits = [function.resumes_at - self._clock() for function in self._functions.values() if len(function)]
         return min((wait for wait in waits if wait > 0), default=None)
+
+    def clear(self) -> None:
+        """Forget all pauses and what is queued; the calls keep their sequence numbers."""
+        self._functions.clear()
+        self._queued.clear()

@@ -1,7 +1,6 @@
-"""Spawning: many at once, in the order in which Airflow handed them over, backing off where Modal asks for it.
+"""Spawning: many calls at once, in the order in which Airflow submitted them, backing off if Modal asks for it.
 
-What waits is kept in lanes (``lanes``), one for each Function. Calls that Modal refused for a reason that passes keep
-their place in line and cost no submission attempt.
+A call that Modal refuses for a transient reason keeps its place in the queue and costs no submission attempt.
 """
 
 from __future__ import annotations
@@ -9,21 +8,22 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
+from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
-from modalflow.executor.lifecycle.decision import lost_before_claim
-from modalflow.executor.lifecycle.tracker import Tracker
+from modalflow.executor.lifecycle.calls import Calls
+from modalflow.executor.lifecycle.decision import Action, Policy, lost_before_claim
+from modalflow.executor.lifecycle.outcomes import Outcomes, internal_failure
+from modalflow.executor.loop_tasks import LoopTasks
 from modalflow.executor.modal_api.rate_limits import retry_after
-from modalflow.executor.reporting.log_dedup import Alike
+from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.submission.bursts import Bursts
-from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, Lane, Lanes
-from modalflow.executor.workload_guard import own_failure
+from modalflow.executor.submission.submission_queue import FIRST_PAUSE, LONGEST_PAUSE, FunctionQueue, SubmissionQueue
 from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause
 from modalflow.support.backoff import Backoff
@@ -31,9 +31,9 @@ from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
 
-#: Errors that pass by themselves: they cost no submission attempt, only time. A refused credential is among them: it
-#: may be mended while the executor runs.
-PASSING = (
+#: Errors that pass: they cost time, and no submission attempt. Refused credentials are among them, because they may be
+#: renewed while the executor runs.
+TRANSIENT = (
     exception.ResourceExhaustedError,
     exception.ConnectionError,
     exception.ServiceError,
@@ -44,7 +44,7 @@ PASSING = (
     OSError,
 )
 
-#: Those of them that say nothing about the one call: nothing else would get through now either.
+#: Those of them that concern every call of the Function alike.
 FOR_ALL = (
     exception.ResourceExhaustedError,
     exception.ConnectionError,
@@ -55,181 +55,173 @@ FOR_ALL = (
 
 
 class Submitter:
-    """Takes calls, and spawns at most ``concurrency`` of them at once until told to stop."""
+    """Spawns the calls that are QUEUED, at most ``concurrency`` of them at once, until it is stopped."""
 
     def __init__(
         self,
-        tracker: Tracker,
-        credentials_refused: Callable[[], None],
+        policy: Policy,
+        calls: Calls,
+        connection: Connection,
+        outcomes: Outcomes,
+        metrics: Metrics,
+        tasks: LoopTasks,
         concurrency: int,
-        later: Callable[[float, Callable[[], None]], object],
-        run: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
-        self._tracker = tracker
-        self._credentials_refused = credentials_refused
-        self._later = later
-        self._run = run
-        self._concurrency = concurrency
-        self._lanes = Lanes(concurrency, time.monotonic)
-        self._places: dict[str, int] = {}
-        self._present: set[str] = set()
-        self._next_place = 0
+        self._policy = policy
+        self._calls = calls
+        self._connection = connection
+        self._outcomes = outcomes
+        self._metrics = metrics
+        self._tasks = tasks
+        self._queue = SubmissionQueue(concurrency, time.monotonic)
         self._backoffs: dict[str, Backoff] = {}
         self._wakes_at = 0.0
-        self._going = False
-        self._refusals = Alike(log)
+        self._running = False
+        self._refusals = DedupLogger(log)
         self._bursts = Bursts(time.time)
 
     @property
     def under_way(self) -> int:
-        """How many spawns have not been answered yet."""
-        return self._lanes.under_way
+        """How many spawns Modal has not answered yet."""
+        return self._queue.under_way
 
     @property
     def waiting(self) -> int:
         """How many calls have no function call yet, those under way included."""
-        return len(self._places)
+        return len(self._queue)
 
     def start(self) -> None:
-        """Begin to spawn, with all that the table of calls has without a function call: whoever was at it before is
-        gone, and Modal may or may not have taken it."""
-        self._lanes = Lanes(self._concurrency, time.monotonic)
-        self._present.clear()
+        """Begin to spawn, with all QUEUED calls. Resume the work of an ended thread."""
+        self._queue.clear()
         self._backoffs.clear()
         self._wakes_at = 0.0
-        self._going = True
-        for call in self._tracker.calls:
+        self._running = True
+        for call in self._calls:
             call.interrupted()
-            if call.phase is Phase.QUEUED:
-                self.put(call)
+            self.put(call)
 
     def stop(self) -> None:
         """Begin no further spawn."""
-        self._going = False
+        self._running = False
 
     def resume(self) -> None:
-        """Whatever stopped the lanes is mended."""
-        for lane in self._lanes:
-            lane.resume()
-        self._go()
+        """End all pauses: their cause is fixed."""
+        for function in self._queue:
+            function.resume()
+        self._fill()
 
     def put(self, call: Call) -> None:
-        """Submit a call as soon as its turn comes; one that waits already, or is being spawned, is left alone."""
-        if call.phase is not Phase.QUEUED:
-            if call.phase is not Phase.SPAWNING:
-                self._done(call)
-        elif call.work_id not in self._present:
-            self._enqueue(call)
-
-    def _enqueue(self, call: Call) -> None:
-        self._present.add(call.work_id)
-        place = self._places.get(call.work_id)
-        if place is None:
-            place = self._places[call.work_id] = self._next_place
-            self._next_place += 1
-        self._lane_of(call).put(place, call)
-        self._go()
+        """Submit a call as soon as its turn comes; ignore one that is not QUEUED, or is in the queue."""
+        if call.phase is Phase.QUEUED:
+            self._queue.add(call)
+            self._fill()
+        elif call.phase is not Phase.SPAWNING:
+            self._done(call)
 
     def put_later(self, call: Call) -> None:
         """Submit a call after a delay that doubles each time."""
         backoff = self._backoffs.setdefault(call.work_id, Backoff(FIRST_PAUSE, LONGEST_PAUSE))
-        self._later(backoff.next(), lambda: self.put(call))
+        self._tasks.later(backoff.next(), lambda: self.put(call))
 
-    def _lane_of(self, call: Call) -> Lane:
-        assert call.submission is not None, "only orders are submitted"
-        return self._lanes.of(call.submission.profile)
+    def submit_again(self, call: Call, reason: str) -> None:
+        """Submit a call once more that no container has begun."""
+        self._metrics.counts["resubmitted"] += 1
+        log.warning("%s is submitted again: %s", call.label, reason)
+        call.lost(time.monotonic())
+        self.put_later(call)
 
-    def _go(self) -> None:
-        """Start what may start now, and come back when more may."""
-        if not self._going:
+    def _fill(self) -> None:
+        """Spawn what may be spawned now, and come back when more may."""
+        if not self._running:
             return
-        while (lane := self._lanes.next()) is not None:
-            call = lane.take()
-            if call.phase is not Phase.QUEUED:
-                lane.dropped()
-                self._present.discard(call.work_id)
-                self._done(call)
-            else:
-                self._run(self._submit(lane, call))
-        pause, now = self._lanes.pause(), time.monotonic()
+        while (found := self._queue.pop()) is not None:
+            self._tasks.spawn(self._submit(*found))
+        pause, now = self._queue.seconds_to_wait(), time.monotonic()
         if pause is not None and not now < self._wakes_at <= now + pause:
             self._wakes_at = now + pause
-            self._later(pause, self._go)
+            self._tasks.later(pause, self._fill)
 
     def _done(self, call: Call) -> None:
-        self._places.pop(call.work_id, None)
+        self._queue.remove(call)
         self._backoffs.pop(call.work_id, None)
 
-    async def _submit(self, lane: Lane, call: Call) -> None:
-        begun_at = time.monotonic()
-        try:
-            try:
-                await self._spawn(call)
-            finally:
-                self._present.discard(call.work_id)
-        except PASSING as error:
-            for_all = isinstance(error, FOR_ALL)
-            lane.failed(begun_at, stop=for_all, seconds=retry_after(error))
-            self._not_yet(call, error, with_lane=for_all)
-        except (exception.NotFoundError, NotDeployedError) as error:
-            lane.dropped()
+    async def _submit(self, function: FunctionQueue, call: Call) -> None:
+        if call.phase is not Phase.QUEUED:
+            function.released()
             self._done(call)
-            self._tracker.link.made().forget_handles()
+            self._fill()
+            return
+        began_at = time.monotonic()
+        try:
+            await self._spawn(call)
+        except TRANSIENT as error:
+            for_all = isinstance(error, FOR_ALL)
+            function.refused(began_at, stop=for_all, seconds=retry_after(error))
+            self._postpone(call, error, with_function=for_all)
+        except (exception.NotFoundError, NotDeployedError) as error:
+            function.released()
+            self._connection.get().forget_handles()
             self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
-            lane.dropped()
-            self._done(call)
-            call.exhausted(self._tracker.policy.submit_attempts)
+            function.released()
+            call.exhausted(self._policy.submit_attempts)
             self._refuse(call, Cause.REFUSED, error)
         except Exception as error:
-            # One call must not spoil the others, whatever is wrong with it, nor be tried forever.
-            lane.failed(begun_at)
-            call.postponed(unexpected=True)
-            if call.phase is not Phase.QUEUED or call.errors < MAX_ERRORS:
-                log.exception("Submitting %s went wrong; it is tried again", call.label)
-                self.put_later(call)
-            else:
-                log.exception("Submitting %s went wrong", call.label)
-                self._done(call)
-                self._tracker.fail(call, own_failure(error, "submitting it"))
+            # One call must not stop the others, whatever is wrong with it, and must not be tried forever.
+            log.exception("Submitting %s failed unexpectedly", call.label)
+            function.refused(began_at)
+            self._failed_unexpectedly(call, error)
         except BaseException:
-            lane.dropped()
+            function.released()
             raise
         else:
-            lane.succeeded()
+            function.accepted()
+            self._connection.accepted()
             self._done(call)
-            self._tracker.started(call)
-        self._go()
+            self._outcomes.started(call)
+        self._fill()
 
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
-        assert submission is not None, "only orders are submitted"
+        assert submission is not None, "what is QUEUED has been placed"
         call.spawning()
         if submission.kind is Kind.WORKLOAD:
             submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
-        remote, wire = self._tracker.link.made(), submission.to_wire()
-        function_call_id = await remote.spawn(submission.profile, call.resources, wire)
+        api, wire = self._connection.get(), submission.to_wire()
+        function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 
     def _refuse(self, call: Call, cause: Cause, error: BaseException) -> None:
+        """Deal with a refusal that does not pass; ignore it if an earlier spawn of the call has been answered."""
         if call.phase is not Phase.SPAWNING:
-            # An earlier spawn, whose answer was lost, has begun it or ended it.
             self.put(call)
             return
-        # An error of our own ends in the advice that fits.
-        policy, advice = self._tracker.policy, "" if isinstance(error, ModalflowError) else None
-        self._tracker.apply(call, lost_before_claim(call, cause, words_of(error), policy, advice=advice))
+        self._done(call)
+        # An error of modalflow's own ends in the advice that fits.
+        advice = "" if isinstance(error, ModalflowError) else None
+        decision = lost_before_claim(call, cause, words_of(error), self._policy, advice=advice)
+        if decision.action is Action.SUBMIT_AGAIN:
+            self.submit_again(call, decision.reason)
+        else:
+            self._outcomes.fail(call, decision.reason, decision.cause)
 
-    def _not_yet(self, call: Call, error: BaseException, *, with_lane: bool) -> None:
-        """Modal did not take it, in a way that passes: again with its lane, or after a delay of its own."""
+    def _failed_unexpectedly(self, call: Call, error: Exception) -> None:
+        call.postponed(unexpected=True)
+        if call.phase is not Phase.QUEUED or call.errors < MAX_ERRORS:
+            self.put_later(call)
+        else:
+            self._done(call)
+            self._outcomes.fail(call, internal_failure(error, "submitting it"))
+
+    def _postpone(self, call: Call, error: BaseException, *, with_function: bool) -> None:
+        """Submit a call again that Modal did not accept for now: with its Function's queue, or after its own delay."""
         call.postponed()
-        refused = isinstance(error, exception.AuthError)
-        self._tracker.trouble = f"{f'Modal refused the credentials: {words_of(error)}' if refused else describe(error)}"
-        if isinstance(error, exception.AuthError):
-            self._credentials_refused()
+        credentials = isinstance(error, exception.AuthError)
+        obstacle = f"Modal refused the credentials: {words_of(error)}" if credentials else describe(error)
+        self._connection.blocked(obstacle)
         kind = type(error).__name__
-        self._refusals.warn(kind, "Modal did not take %s yet (%s); it is tried again", call.label, describe(error))
-        if with_lane:
+        self._refusals.warn(kind, "Modal did not accept %s yet (%s); it is tried again", call.label, describe(error))
+        if with_function:
             self.put(call)
         else:
             self.put_later(call)

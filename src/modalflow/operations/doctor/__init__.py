@@ -1,1 +1,1 @@
-"""``modalflow doctor``: one module for each side that can be wrong."""
+"""``modalflow doctor``: one module for each side of the installation."""

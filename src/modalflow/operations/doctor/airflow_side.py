@@ -1,6 +1,6 @@
-"""What can be wrong on Airflow's side: options, executor, log reader, the address that containers are given, timeouts.
+"""Checks of Airflow's side: options, executor, log reader, the containers' address, timeouts.
 
-Reads this machine's configuration; asks nobody.
+Reads only this machine's configuration.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ LOGGING = "modalflow.airflow_logging.LOGGING_CONFIG"
 #: Airflow's own default of [scheduler] task_queued_timeout, in seconds.
 _USUAL_QUEUED_TIMEOUT = 600.0
 
-WITHOUT_AIRFLOW = "Airflow is not installed here; run it where the scheduler runs"
+WITHOUT_AIRFLOW = "Airflow is not installed here; run this on the scheduler's machine"
 
 
 def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Finding]:
-    """The options of ``[modal_executor]``."""
+    """Check the options of ``[modal_executor]``."""
     for mistake in mistakes:
         # Variables may be secrets.
         hidden = f"{mistake.where} is malformed; expected {mistake.expected}"
         said = hidden if mistake.where.endswith("worker_env") else str(mistake)
-        yield fail("options", said, f"Mend {mistake.where} in airflow.cfg or its environment variable.")
+        yield fail("options", said, f"Fix {mistake.where} in airflow.cfg or its environment variable.")
     if not mistakes:
         given = {option.name: source.get(SECTION, option.name, fallback="") for option in OPTIONS}
         changed = [option.name for option in OPTIONS if (given[option.name] or option.default) != option.default]
@@ -36,7 +36,7 @@ def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Find
 
 
 def airflow(conf: Any | None) -> Iterator[Finding]:
-    """The parts of Airflow's configuration without which tasks run and something is missed."""
+    """Check the parts of Airflow's configuration with silent effects on tasks."""
     if conf is None:
         yield skip("executor", WITHOUT_AIRFLOW)
         return
@@ -51,14 +51,14 @@ def _executor(conf: Any) -> Finding:
         return ok("executor", configured)
     return warn(
         "executor",
-        f"[core] executor is {configured}, so nothing of this Airflow runs on Modal",
-        f"Set [core] executor = {EXECUTOR}, or add it to the list there.",
+        f"[core] executor is {configured}, so this Airflow runs no tasks on Modal",
+        f"Set [core] executor = {EXECUTOR}, or add it to the list.",
     )
 
 
 def _task_logs(conf: Any) -> Finding:
     from modalflow import airflow_logging
-    from modalflow.airflow_compat import remote_task_log
+    from modalflow.airflow_compat.task_logs import remote_task_log
 
     mend = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
     if airflow_logging.is_in_use():
@@ -66,22 +66,22 @@ def _task_logs(conf: Any) -> Finding:
     if key := conf.get("logging", "google_key_path", fallback=""):
         return warn(
             "task logs",
-            f"[logging] google_key_path is {key}, a file of this machine: containers have none of that name",
-            "Put the key into the connection that remote_log_conn_id names, or into the worker's image.",
+            f"[logging] google_key_path is {key}, a file of this machine: containers do not have it",
+            "Put the key into the connection of remote_log_conn_id, or into the worker's image.",
         )
     if (handler := remote_task_log()) is not None:
-        what = f"{type(handler).__name__}, from the worker at the end of a task; from the logs Volume while it runs"
+        what = f"{type(handler).__name__}, uploaded by the worker after a task; during it, from the logs Volume"
         return ok("task logs", f"Airflow reads them with {what}")
     configured = conf.get("logging", "logging_config_class", fallback="") or "not set"
     return fail(
         "task logs",
-        f"[logging] logging_config_class is {configured}: Airflow will not show the log of a task that has ended",
+        f"[logging] logging_config_class is {configured}: Airflow will not show the logs of ended tasks",
         mend,
     )
 
 
 def queued_timeout(conf: Any | None) -> float:
-    """Seconds after which Airflow takes a task back that has not begun."""
+    """Return the seconds until Airflow revokes a queued task."""
     if conf is None:
         return _USUAL_QUEUED_TIMEOUT
     return float(conf.get("scheduler", "task_queued_timeout", fallback=_USUAL_QUEUED_TIMEOUT))
@@ -89,18 +89,18 @@ def queued_timeout(conf: Any | None) -> float:
 
 def _queued_timeout(conf: Any) -> Finding:
     seconds = queued_timeout(conf)
-    what = f"[scheduler] task_queued_timeout = {seconds:g} s: a task that waits longer for a container is taken back"
+    what = f"[scheduler] task_queued_timeout = {seconds:g} s: after this wait for a container, Airflow revokes a task"
     if seconds < _USUAL_QUEUED_TIMEOUT:
         return warn(
             "queued timeout",
-            f"{what}; a cold start with a new image, or a GPU, may take that long",
-            "Set it to what you are ready to wait for a GPU, e.g. 3600.",
+            f"{what}; a cold start with a new image, or with a GPU, can take longer",
+            "Set it to the longest acceptable wait for a GPU, e.g. 3600.",
         )
-    return ok("queued timeout", f"{what} and queued anew; raise it if GPUs are waited for longer")
+    return ok("queued timeout", f"{what} and queues it again. If you wait longer for GPUs, raise it")
 
 
 def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[str, str]]:
-    """The address that containers are given, and the variables that the executor would give them."""
+    """Return the finding on the containers' address, and the executor's variables for containers."""
     if conf is None:
         env = dict(read.worker_env)
         if not read.execution_api_url:
@@ -112,8 +112,8 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
     try:
         variables = workload_env(read, conf)
     except ConfigError as error:
-        mend = "Set [modal_executor] execution_api_url to a URL that is reachable from Modal's containers."
+        mend = "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers."
         return fail("execution API address", str(error), mend), {}
     url = variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
-    where = " (this machine, as the containers' is)" if control_plane.is_loopback(url) else ""
+    where = " (this machine, like the containers)" if control_plane.is_loopback(url) else ""
     return ok("execution API address", without_user(url) + where), variables

@@ -1,6 +1,6 @@
-"""What can be wrong in a container: a function call of the deployed worker is asked what it sees.
+"""Checks from inside a container: a function call of the deployed worker reports its view.
 
-What comes back is a container's word: plain data, of which every part may be missing.
+The report is untrusted plain data, and any part of it may be missing.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.support.described import describe
 
-#: Seconds by which clocks may differ before Airflow's tokens are refused as not yet or no longer valid.
+#: Allowed difference of clocks in seconds. Beyond it, Airflow refuses tokens as not yet or no longer valid.
 _CLOCK_TOLERANCE = 10.0
 
 #: A larger number is no time in seconds since the epoch: the last second of the year 9999.
 _LARGEST = 253_402_300_799
 
 _REACH = (
-    "Set [modal_executor] execution_api_url to a URL that is reachable from Modal's containers, and let it through the "
-    "firewall; `modal shell` lets you try one."
+    "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers, and open the firewall for it. "
+    "To test a URL, use `modal shell`."
 )
 
 
 def no_profile(profile: str, deployed: Collection[str]) -> Finding:
-    """Return the finding for a profile that was asked about and is not deployed."""
+    """Return the finding for a requested profile without a deployment."""
     return fail(
         f"container ({profile})",
         f"profile {profile!r} is not deployed; deployed profiles: {', '.join(deployed)}",
-        "Name one of these with --profile, or deploy a file that has the profile: `modalflow deploy FILE`.",
+        "Name one of these with --profile, or deploy a file with the profile: `modalflow deploy FILE`.",
     )
 
 
@@ -72,7 +72,9 @@ def examine(
     yield from _clock(seen, asked_at)
     view = seen.get("airflow")
     if seen.get("problem") or not isinstance(view, dict) or not view:
-        yield fail("Airflow in the container", str(seen.get("problem") or "nothing was seen"), _logs_of(site))
+        yield fail(
+            "Airflow in the container", str(seen.get("problem") or "the container reported nothing"), _logs_of(site)
+        )
     if isinstance(view, dict) and view:
         yield ok("Airflow in the container", f"Airflow {view.get('version')}")
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
@@ -115,12 +117,12 @@ def _forget(site: Site, work_id: str) -> None:
     try:
         within(PATIENCE, lambda: ledger.pop(work_id, None))
     except FAILURES:
-        # It expires by itself.
+        # It expires later.
         return
 
 
 _WAITED = (
-    "Modal builds the image at the first call, and GPUs can be scarce: try again with a longer --timeout, and look at "
+    "Modal builds the image at the first call, and GPUs can be scarce. Try again with a longer --timeout, and check "
     "the app in Modal's dashboard."
 )
 
@@ -131,20 +133,20 @@ def _crowd(site: Site, profile: str) -> str:
         stats: Any = within(PATIENCE, function.get_current_stats)
     except FAILURES:
         return ""
-    return f": {stats.backlog} inputs wait, {stats.num_total_runners} containers run"
+    return f": {stats.backlog} inputs waiting, {stats.num_total_runners} containers running"
 
 
 def _logs_of(site: Site) -> str:
     environment = f" --env {site.control_plane.environment}" if site.control_plane.environment else ""
-    return f"Look at the container's log: `modal app logs {site.names.app}{environment}`."
+    return f"Check the container's log: `modal app logs {site.names.app}{environment}`."
 
 
 def _too_old(name: str, site: Site, answer: Any) -> Finding:
     said = str(answer.get("reason") or answer) if isinstance(answer, dict) else str(answer)
-    older = f"the deployed worker is older than this modalflow {__version__} and does not know probes"
+    older = f"the deployed worker is older than this modalflow {__version__} and cannot answer"
     return fail(
         name,
-        f"{older}; it said: {said[:99]}",
+        f"{older}; it reported: {said[:99]}",
         f"Deploy the worker of this modalflow: `{site.deploy_command}`.",
     )
 
@@ -158,12 +160,12 @@ def _clock(seen: Mapping[str, Any], asked_at: float) -> Iterator[Finding]:
         "clocks",
         f"the container's clock is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} this machine's: "
         "Airflow's tokens are valid for a limited time",
-        "Set this machine's clock by NTP.",
+        "Synchronize this machine's clock with NTP.",
     )
 
 
 def _number(seen: Any) -> float | None:
-    """A number as the container reported it; None for what is none, or one that no arithmetic takes."""
+    """Return a number from a container's report; None for anything else and for unusable numbers."""
     if isinstance(seen, bool) or not isinstance(seen, int | float) or not -math.inf < seen < math.inf:
         return None
     return float(seen) if abs(seen) < _LARGEST else None
@@ -175,15 +177,15 @@ def _hostname(seen: Any, container_id: str) -> Finding:
         return ok("hostname", f"tasks report {name}")
     return fail(
         "hostname",
-        f"tasks report {name or seen} instead of the container's id: two containers could be taken for one",
-        "Leave [core] hostname_callable to the worker: do not set it in [modal_executor] worker_env.",
+        f"tasks report {name or seen} instead of the container's id: Airflow could confuse two containers",
+        "Remove [core] hostname_callable from [modal_executor] worker_env; the worker sets it.",
     )
 
 
 def _execution_api(seen: Any) -> Finding:
     name = "execution API"
     if not isinstance(seen, dict):
-        return fail(name, "the container did not say whether it can reach it", "Try again.")
+        return fail(name, "the container did not report on it", "Try again.")
     url, status, error = str(seen.get("url") or ""), seen.get("status"), str(seen.get("error") or "")
     if error:
         return fail(name, f"the container cannot reach {url or 'it'}: {error}", _mend_unreachable(url, error))
@@ -191,18 +193,18 @@ def _execution_api(seen: Any) -> Finding:
         return fail(name, f"{url}health answers the container with {status}", _mend_status(status, url))
     if "healthy" not in str(seen.get("text")):
         said = str(seen.get("text"))[:80]
-        return fail(name, f"{url}health answers with something else: {said!r}", _mend_status(404, url))
+        return fail(name, f"{url}health has an unexpected answer: {said!r}", _mend_status(404, url))
     return ok(name, f"reached from the container at {url}", _number(seen.get("seconds")))
 
 
 def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
-    """Whether the API server is of the container's version and has its time."""
+    """Check the version and the clock of the API server against the container's."""
     api, token = view.get("execution_api"), view.get("token")
     theirs, ours = str(api.get("version") or "") if isinstance(api, dict) else "", str(view.get("version") or "")
     if theirs and theirs.split(".")[:2] != ours.split(".")[:2]:
         yield fail(
             "API server",
-            f"it is Airflow {theirs[:40]}, the container's is {ours[:40]}: they may not understand each other",
+            f"it is Airflow {theirs[:40]}, the container's is {ours[:40]}: they may be incompatible",
             "Run the API server, the scheduler and the worker with the same minor version of Airflow.",
         )
     elif theirs:
@@ -213,27 +215,27 @@ def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
             "API server's clock",
             f"it is {abs(off):.0f} s {'ahead of' if off > 0 else 'behind'} the container's: Airflow's tokens are valid "
             "for a limited time",
-            "Set the clock of the API server's machine by NTP.",
+            "Synchronize the clock of the API server's machine with NTP.",
         )
 
 
 def _mend_unreachable(url: str, error: str) -> str:
     host = urlsplit(url).hostname or ""
     if "Name or service not known" in error or "nodename nor servname" in error or "Temporary failure in name" in error:
-        return f"The name {host!r} means nothing on Modal: use a public name. {_REACH}"
+        return f"Modal cannot resolve {host!r}: use a public name. {_REACH}"
     if "certificate" in error.lower():
-        return "Give the worker the authority's certificate ([api] ssl_cert), or use a publicly trusted one."
+        return "Give the worker the certificate of the authority ([api] ssl_cert), or use a publicly trusted one."
     if "refused" in error:
-        return f"Nobody listens there: is the API server up? {_REACH}"
+        return f"No server listens at this address: check that the API server is up. {_REACH}"
     return _REACH
 
 
 def _mend_status(status: object, url: str) -> str:
     if status == 404:
-        return f"That is no Execution API: expected a URL that ends in /execution/, not {url}."
+        return f"This is not the Execution API: expected a URL with /execution/ at its end, not {url}."
     if status in (401, 403, 407):
-        return "Something in front of the API server asks for a login: let /execution/ through (tasks have tokens)."
-    return "Look at the API server's log, and at what is in front of it."
+        return "A proxy in front of the API server asks for a login: let /execution/ through (tasks have tokens)."
+    return "Check the log of the API server, and any proxy in front of it."
 
 
 def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
@@ -242,26 +244,26 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
             continue
         name = f"DAG bundle {bundle.get('name')}" if bundle.get("name") else "DAG bundles"
         if bundle.get("error") and bundle.get("connection"):
-            why = f"a task asks Airflow for connection {bundle['connection']!r} with its token, and there is none here"
-            yield skip(name, f"not tried with its credentials: {why}")
+            why = f"only a task can get connection {bundle['connection']!r} from Airflow, with its token"
+            yield skip(name, f"not tested with its credentials: {why}")
         elif bundle.get("error"):
-            mend = f"Bring it there: `{site.deploy_command}` where its folder is, or `modalflow sync` for the Volume."
+            mend = f"Run `{site.deploy_command}` on the machine with its folder, or `modalflow sync` for the Volume."
             yield fail(name, f"the container cannot read it: {bundle['error']}", mend)
         elif not bundle.get("files"):
-            mend = f"Deploy again after adding DAG files: `{site.deploy_command}`."
+            mend = f"Add DAG files, and deploy again: `{site.deploy_command}`."
             yield warn(name, f"there is no DAG file in {bundle.get('path')}", mend)
         else:
             files = f"{bundle['files']} Python files in {bundle.get('path')}"
             yield ok(name, files, _number(bundle.get("seconds")))
     if not isinstance(seen, list):
-        yield skip("DAG bundles", "the container did not get as far as looking for them")
+        yield skip("DAG bundles", "the container failed before this check")
 
 
 def _remote_logging(seen: Any, site: Site) -> Iterator[Finding]:
     if not isinstance(seen, dict) or not seen:
         return
     if seen.get("handler"):
-        yield ok("task logs in the container", f"uploaded by {seen['handler']}, as [logging] says")
+        yield ok("task logs in the container", f"uploaded by {seen['handler']}, from [logging]")
         return
     why = seen.get("error") or "its Airflow has no handler for [logging] remote_base_log_folder"
     yield fail(
@@ -272,6 +274,6 @@ def _remote_logging(seen: Any, site: Site) -> Iterator[Finding]:
 
 
 def unavailable(why: str) -> Iterator[Finding]:
-    """What is not asked for, and why."""
+    """Return skipped findings with a reason."""
     for name in ("container", "execution API", "DAG bundles"):
         yield skip(name, why)

@@ -1,4 +1,4 @@
-"""What can be wrong between the DAG files of this machine and those on the Volume where the worker reads them.
+"""Checks of the DAG files on this machine against those on the worker's Volume.
 
 Reads both, changes neither.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from modalflow.bundles.configured import Configured
+from modalflow.bundles.configured import ConfiguredBundle
 from modalflow.bundles.manifest import Manifest
 from modalflow.bundles.scan import Folder
 from modalflow.bundles.store import Store, open_store
@@ -21,19 +21,19 @@ from modalflow.operations.syncing import of_airflow, store_of
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe
 
-_SYNC = "Bring it there: `modalflow sync`."
+_SYNC = "Upload it: `modalflow sync`."
 _SHIPS = (
-    "Airflow's DAG processor ships it at its next refresh ([dag_processor] refresh_interval, or the bundle's own); if "
-    "this stays so, its log says why."
+    "Airflow's DAG processor ships it at its next refresh ([dag_processor] refresh_interval, or the bundle's own). If "
+    "it does not, its log has the reason."
 )
 
 
 def examine(site: Site, conf: Any | None, deployment: Deployment | None) -> Iterator[Finding]:
-    """A finding for each bundle whose files are on a Volume."""
+    """Yield a finding for each bundle on a Volume."""
     try:
         bundles, dags_folder = of_airflow(conf)
     except ConfigError as error:
-        yield fail("DAG bundles", str(error), "Mend it in airflow.cfg or its environment variable.")
+        yield fail("DAG bundles", str(error), "Fix it in airflow.cfg or its environment variable.")
         return
     synced = deployment.bundles if deployment is not None and deployment.dags_source == "volume" else {}
     for bundle in bundles:
@@ -43,26 +43,26 @@ def examine(site: Site, conf: Any | None, deployment: Deployment | None) -> Iter
             yield _compare(bundle, dags_folder, _store_of(bundle, site), _SHIPS)
 
 
-def _store_of(bundle: Configured, site: Site) -> Store:
+def _store_of(bundle: ConfiguredBundle, site: Site) -> Store:
     scope = dict(site.scope)
     if environment := bundle.kwargs.get("environment"):
         scope["environment_name"] = environment
     return open_store(Names(str(bundle.kwargs.get("app") or site.names.app)), **scope)
 
 
-def _compare(bundle: Configured, dags_folder: str, store: Store, mend: str) -> Finding:
+def _compare(bundle: ConfiguredBundle, dags_folder: str, store: Store, mend: str) -> Finding:
     name = f"DAG files of {bundle.name}"
     folder = bundle.folder(dags_folder)
     try:
         here = Folder(folder).manifest()
     except ModalflowError as error:
-        return fail(name, str(error), "Mend that, or the bundle's path in [dag_processor] dag_bundle_config_list.")
+        return fail(name, str(error), "Fix the folder, or the bundle's path in [dag_processor] dag_bundle_config_list.")
     try:
         there, seconds = timed(lambda: within(PATIENCE, lambda: _newest(store, bundle.name)))
     except FAILURES as error:
         return fail(name, f"Volume {store.name}: {describe(error)}", mend)
     if there is None:
-        return fail(name, f"Volume {store.name} has none of it", mend)
+        return fail(name, f"Volume {store.name} has no files of it", mend)
     changes = here.since(there)
     if changes:
         counts = {"new": changes.added, "changed": changes.changed, "deleted": changes.removed}

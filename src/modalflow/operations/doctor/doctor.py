@@ -1,6 +1,6 @@
-"""`modalflow doctor`: everything that has to be right before a task runs on Modal, from here to inside a container.
+"""`modalflow doctor`: all requirements of a task on Modal, from this machine to inside a container.
 
-Owns the order of the checks, and what is skipped after which failure. Bounded: every step has a limit of its own.
+Owns the order of the checks, and the checks to skip after a failure. Each step has a time limit.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from modalflow.operations.site import airflow_conf, config_source, override
 def examine(
     *, app: str = "", environment: str = "", profiles: Sequence[str] = (), timeout: float = 120.0
 ) -> Iterator[Finding]:
-    """Findings in the order in which you would fix them. ``profiles`` are those whose container is asked."""
+    """Yield findings in the order of their fixes. ``profiles`` are checked in a container."""
     source, conf = config_source(), airflow_conf()
     settings, mistakes = Settings.examine(source)
     settings = override(settings, app, environment)
@@ -40,8 +40,7 @@ def examine(
         yield obstacle
     yield from _on_modal(settings, conf, env, profiles or (DEFAULT_PROFILE,), timeout, trial)
     if trial is not None:
-        # After the containers, which wait for an API server that has just started: it listens some seconds after
-        # Airflow reports that it is ready.
+        # After the containers. They wait for a new API server, and it listens some seconds after Airflow's report.
         yield token_side.from_here(trial, env)
 
 
@@ -56,15 +55,15 @@ def _on_modal(
     finding, site = modal_side.connection(settings)
     yield finding
     if site is None:
-        yield skip("worker app", "Modal has to answer first")
-        yield from container_side.unavailable("Modal has to answer first")
+        yield skip("worker app", "needs an answer from Modal")
+        yield from container_side.unavailable("needs an answer from Modal")
         return
     yield modal_side.environment(site)
     findings, deployment, understands = modal_side.worker(site)
     yield from findings
     yield from dags_side.examine(site, conf, deployment)
     if not understands:
-        yield from container_side.unavailable("a worker that understands this modalflow has to be deployed first")
+        yield from container_side.unavailable("needs a compatible deployed worker")
         return
     yield from modal_side.shared(site)
     yield from executor_side.examine(site, conf, env)

@@ -1,4 +1,4 @@
-"""What executors tell of themselves, as far as it can be wrong: what is in their way, and what waits for too long."""
+"""Checks of the executors' reports: their obstacles, and long waits."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from modalflow.protocol.snapshot import Snapshot
 from modalflow.support.described import describe
 from modalflow.support.installation import PAGE
 
-#: The part of [scheduler] task_queued_timeout after which waiting for a container is worth a word.
+#: Part of [scheduler] task_queued_timeout. A longer wait for a container causes a warning.
 _LONG = 0.5
 
 
 def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Findings about every executor that lives, and about the longest wait."""
+    """Yield findings about every living executor, and about the longest wait."""
     try:
         inventory = take_inventory(site, profiles=False)
     except FAILURES as error:
-        yield fail("executors", f"they could not be asked: {describe(error)}", "Try again.")
+        yield fail("executors", f"cannot read their reports: {describe(error)}", "Try again.")
         return
     if not inventory.living:
         yield skip(
             "executors",
-            "none has reported lately: start the scheduler, then run the doctor again. If it runs, its environment may "
-            f"have another program named modalflow; see {PAGE}",
+            "no executor has reported recently: start the scheduler, then run the doctor again. If it runs, its "
+            f"environment may have another program named modalflow; see {PAGE}",
         )
     for snapshot in inventory.living:
         yield _executor(snapshot)
@@ -46,8 +46,10 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
 def _executor(snapshot: Snapshot) -> Finding:
     name, who = "executor that runs", f"{snapshot.host} (process {snapshot.pid})"
     if snapshot.obstacle:
-        said = f"{who}: Modal takes nothing at present: {snapshot.obstacle}"
-        return warn(name, said, "It goes on by itself; its log tells since when. For credentials see above.")
+        said = f"{who}: Modal accepts no work: {snapshot.obstacle}"
+        return warn(
+            name, said, "It continues automatically; its log has the start of the problem. For credentials, see above."
+        )
     if snapshot.version != __version__:
         said = f"{who} is modalflow {snapshot.version}, here it is {__version__}"
         return warn(name, said, "Restart the scheduler after an upgrade, and run the doctor in its environment.")
@@ -55,32 +57,32 @@ def _executor(snapshot: Snapshot) -> Finding:
 
 
 def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Whether an executor has the settings of this machine, on which every other check rests."""
+    """Compare an executor's settings with this machine's, because all other checks use this machine's."""
     from modalflow.airflow_compat.tokens import SIGNING_SETTINGS, differences
-    from modalflow.executor.worker_env import of_containers
+    from modalflow.executor.worker_env import comparable_settings
 
     name, who = "executor's settings", f"{snapshot.host} (process {snapshot.pid})"
     theirs: Any = snapshot.settings
     if not isinstance(theirs, dict) or not theirs:
-        yield skip(name, f"{who} is of an older modalflow and does not publish what could be compared")
+        yield skip(name, f"{who} has an older modalflow and publishes no settings")
         return
-    different = differences(theirs, of_containers(env))
+    different = differences(theirs, comparable_settings(env))
     signing = [setting for setting in different if setting in SIGNING_SETTINGS]
     if signing:
         yield fail(
             name,
             f"{who} signs the tokens of its tasks with other settings than this machine: {', '.join(signing)} differ",
-            "One of the two differs from the API server, which refuses its tokens. Give all three the same values, in "
-            "their environment variables or airflow.cfg, and restart what you change.",
+            "One of the two differs from the API server, so the API server refuses its tokens. Set the same values for "
+            "all three, in environment variables or airflow.cfg, and restart the changed parts.",
         )
     elif different:
         yield warn(
             name,
-            f"{who} and this machine differ in {', '.join(different)}: the other checks hold for this machine's",
+            f"{who} and this machine differ in {', '.join(different)}: the other checks apply to this machine",
             "Run the doctor with the scheduler's environment and airflow.cfg.",
         )
     else:
-        yield ok(name, f"{who} has the same as this machine, as far as tokens, API and DAG bundles go")
+        yield ok(name, f"{who} and this machine have the same settings for tokens, API and DAG bundles")
 
 
 def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:
@@ -92,7 +94,7 @@ def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:
     if seconds > limit * _LONG:
         yield warn(
             "longest wait",
-            f"{first.label} waits for {seconds:.0f} s; Airflow takes it back after {limit:g} s",
-            "Raise [scheduler] task_queued_timeout if waiting is expected, or what limits containers: the profile's "
-            "max_containers, the workspace's limits, a GPU that is scarce.",
+            f"{first.label} has waited for {seconds:.0f} s; Airflow revokes it after {limit:g} s",
+            "To allow long waits, raise [scheduler] task_queued_timeout. Otherwise check the limits of containers: "
+            "the profile's max_containers, the workspace's limits, scarce GPUs.",
         )

@@ -1,4 +1,4 @@
-"""What `modalflow doctor` finds: one line each, with the way to mend it where something is wrong."""
+"""The findings of `modalflow doctor`: one line each, with a fix for every problem."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Status(StrEnum):
 
     OK = "ok"
     WARN = "warn"
-    """It works, and may surprise somebody."""
+    """It works, but may surprise users."""
     FAIL = "fail"
     SKIP = "skip"
-    """It was not done; the detail says why."""
+    """The check was skipped; the detail has the reason."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Finding:
     detail: str
     mend: str = ""
     seconds: float | None = None
-    """How long what was checked took, where that is of interest."""
+    """Duration of the checked operation, if it is of interest."""
 
     def to_wire(self) -> dict[str, Any]:
         return dataclasses.asdict(self) | {"status": self.status.value}
@@ -57,11 +57,11 @@ def skip(name: str, why: str) -> Finding:
 
 
 def _finding(name: str, status: Status, detail: str, mend: str = "", seconds: float | None = None) -> Finding:
-    """A finding of single lines, whatever was found: much of it is what others reported."""
+    """Return a finding of single lines, for any text: much of it comes from other programs."""
     return Finding(one_line(name, ID), status, one_line(detail, REASON), one_line(mend, REASON), seconds)
 
 
 def timed(work: Callable[[], _T]) -> tuple[_T, float]:
-    """What a call returns, and its seconds."""
+    """Return the result of a call, and its seconds."""
     began = time.monotonic()
     return work(), time.monotonic() - began

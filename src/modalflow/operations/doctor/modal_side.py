@@ -1,6 +1,6 @@
-"""What can be wrong on Modal's side: credentials, environment, the deployed worker, and what it shares with executors.
+"""Checks of Modal's side: credentials, environment, the deployed worker, and the objects shared with executors.
 
-Every step is bounded in time. What it makes to try something out, it removes.
+Every step has a time limit. Every test object is removed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from modalflow.support.described import describe, words_of
 
 FAILURES = (exception.Error, ModalflowError, OSError, TimeoutError)
 
-#: Where the Volume's round trip is tried; nothing of Airflow's writes there.
+#: Folder for the Volume's round trip. Airflow never writes there.
 _FOLDER = "modalflow-doctor"
 
 
 def connection(settings: Settings) -> tuple[Finding, Site | None]:
-    """Whether Modal answers and takes the credentials."""
+    """Check the connection to Modal and the credentials."""
     try:
         site, seconds = timed(lambda: open_site(settings))
     except CredentialsError as error:
         return fail(
-            "credentials", str(error), "Make a token with `modal token new`, and put it into the connection."
+            "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
         ), None
     except ModalflowError as error:
         return fail("control plane", str(error), check_the_way()), None
@@ -47,7 +47,7 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
 
 
 def environment(site: Site) -> Finding:
-    """Whether the Modal environment exists."""
+    """Check the Modal environment."""
     from modal.environments import list_environments
 
     wanted = site.control_plane.environment
@@ -60,14 +60,14 @@ def environment(site: Site) -> Finding:
     if wanted and wanted not in names:
         return fail(
             "environment",
-            f"there is no Modal environment {wanted!r}; there are: {', '.join(names)}",
-            f"Mend [modal_executor] environment or the connection's extra, or `modal environment create {wanted}`.",
+            f"there is no Modal environment {wanted!r}; existing ones: {', '.join(names)}",
+            f"Fix [modal_executor] environment or the connection's extra, or run `modal environment create {wanted}`.",
         )
     return ok("environment", wanted or f"{default} (none is set)")
 
 
 def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
-    """Whether the app is deployed, and by whom: findings, its record, and whether a probe makes sense."""
+    """Check the deployed app. Return the findings, the record of the deployment, and whether it can answer a probe."""
     name = site.names.function(DEFAULT_PROFILE)
     try:
         function: Any = modal.Function.from_name(site.names.app, name, **site.scope)
@@ -98,18 +98,16 @@ def _version(site: Site, record: Deployment) -> Finding:
     deployed = f"modalflow {record.version}, deployed {when}"
     mend = f"Deploy the worker of this modalflow: `{site.deploy_command}`."
     if record.protocol != PROTOCOL:
-        spoken = (
-            f"{deployed}, speaks protocol {record.protocol}; here it is modalflow {__version__}, protocol {PROTOCOL}"
-        )
+        spoken = f"{deployed}, has protocol {record.protocol}; this is modalflow {__version__}, protocol {PROTOCOL}"
         return fail("worker version", spoken, mend)
     if record.version != __version__:
-        return warn("worker version", f"{deployed}; here it is {__version__}: they understand each other", mend)
+        return warn("worker version", f"{deployed}; this is {__version__}: they are compatible", mend)
     return ok("worker version", deployed)
 
 
 def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
     try:
-        from modalflow.airflow_compat import AIRFLOW_VERSION as ours
+        from modalflow.airflow_compat.versions import AIRFLOW_VERSION as ours
     except ImportError:
         yield skip(
             "Airflow versions", f"the worker has {record.airflow_version or 'none'}; Airflow is not installed here"
@@ -121,9 +119,9 @@ def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
     if not theirs:
         yield fail("Airflow versions", f"{pair}: it can run raw commands only", mend)
     elif _minor(theirs) != _minor(ours):
-        yield fail("Airflow versions", f"{pair}: one cannot read what the other writes", mend)
+        yield fail("Airflow versions", f"{pair}: they cannot read each other's data", mend)
     elif theirs != ours:
-        yield warn("Airflow versions", f"{pair}: the same minor version, so they understand each other", mend)
+        yield warn("Airflow versions", f"{pair}: the same minor version, so they are compatible", mend)
     else:
         yield ok("Airflow versions", pair)
     here = platform.python_version()
@@ -144,23 +142,22 @@ def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
 
 
 def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
-    """Whether the profiles that queues are sent to are there."""
+    """Check the profiles of ``[modal_executor] queues``."""
     queues = site.settings.queues
     lost = {queue: profile for queue, profile in queues.items() if profile not in record.profiles}
     if lost:
         told = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
         yield fail(
             "queues",
-            f"[modal_executor] queues names profiles that are not deployed: {told}; deployed: "
-            f"{', '.join(record.profiles)}",
-            "Deploy them, or mend the option.",
+            f"[modal_executor] queues names undeployed profiles: {told}; deployed: {', '.join(record.profiles)}",
+            "Deploy them, or fix the option.",
         )
     elif queues:
         yield ok("queues", ", ".join(f"{queue} → {profile}" for queue, profile in queues.items()))
 
 
 def shared(site: Site) -> Iterator[Finding]:
-    """Round trips through what executors and workers share."""
+    """Test the objects shared by executors and workers with round trips."""
     mark = uuid.uuid4().hex
     yield _round_trip("ledger", f"Dict {site.names.ledger}", lambda: _ledger(site, mark), site)
     yield _round_trip("events", f"Modal Queue {site.names.events}", lambda: _events(site, mark), site)
@@ -171,11 +168,13 @@ def _round_trip(name: str, what: str, trip: Callable[[], bool], site: Site) -> F
     try:
         same, seconds = timed(lambda: within(PATIENCE, trip))
     except exception.NotFoundError as error:
-        return fail(name, f"{what}: {words_of(error)}", f"It is made by `{site.deploy_command}`.")
+        return fail(name, f"{what}: {words_of(error)}", f"Create it: `{site.deploy_command}`.")
     except FAILURES as error:
         return fail(name, f"{what}: {_told(error)}", "Try again; Modal's status is at https://status.modal.com.")
     if not same:
-        return fail(name, f"{what}: what was read is not what was written", "Look for another program that uses it.")
+        return fail(
+            name, f"{what}: the value changed between write and read", "Find the other program with access to it."
+        )
     return ok(name, f"{what}: written, read and removed", seconds)
 
 

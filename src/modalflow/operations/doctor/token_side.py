@@ -1,7 +1,7 @@
-"""Whether Airflow's API accepts the tokens that this machine signs, tried from here and from inside a container.
+"""Tests of Airflow's API with tokens of this machine, from this machine and from inside a container.
 
-A trial asks for the start of a task instance that does not exist, so it changes nothing. Its token lives for minutes
-and is good for nothing else. It goes to containers as a workload's token does.
+A trial requests the start of a missing task instance, so it changes nothing. Its token lives for minutes and has no
+other use. It goes to containers as a workload's token does.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ IN_CONTAINER = "task token in the container"
 
 _URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
-#: Seconds for which a token is valid beside the time that a container may take to answer.
+#: Validity of a token in seconds, in addition to the container's time limit.
 _SPARE = 60.0
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A token to try, and the task instance that it is for, which does not exist."""
+    """A token for a test, and its task instance, which does not exist."""
 
     ti_id: str
     origin: str
-    """Where this machine has its signing key from."""
+    """The source of this machine's signing key."""
     token: str = field(repr=False)
 
     def to_json(self) -> str:
@@ -44,7 +44,7 @@ class Trial:
 
 
 def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | None, Finding | None]:
-    """Sign a token as the scheduler of this machine's configuration does; otherwise return what prevents it."""
+    """Sign a token as the scheduler of this machine's configuration does; otherwise return the obstacle."""
     if conf is None:
         return None, skip(NAME, why_not)
     from modalflow.airflow_compat import tokens
@@ -55,7 +55,7 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
     except ModalflowError as error:
         return None, warn(
             NAME,
-            f"none can be tried. {error}",
+            f"cannot sign a token. {error}",
             "Run the doctor with the scheduler's environment and airflow.cfg. A scheduler that cannot sign a token "
             "cannot queue a task.",
         )
@@ -63,24 +63,24 @@ def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | Non
 
 
 def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
-    """Try it from this machine, which may not reach the address that containers are given."""
+    """Test the token from this machine. It may not reach the containers' address."""
     import httpx
 
     from modalflow.airflow_compat.tokens import Answer, try_token
 
     url = env.get(_URL, "")
     if not url:
-        return skip(NAME, "not tried from here: the address of the Execution API is not known")
+        return skip(NAME, "not tested from here: the address of the Execution API is unknown")
     try:
         answer, seconds = timed(lambda: within(PATIENCE, lambda: try_token(url, trial.token, trial.ti_id)))
     except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
-        return skip(NAME, f"not tried from here: {without_user(url)} cannot be reached ({describe(error)})")
+        return skip(NAME, f"not tested from here: cannot reach {without_user(url)} ({describe(error)})")
     assert isinstance(answer, Answer)
     if answer.accepted:
         return ok(NAME, _accepted(trial, url), seconds)
     refused = token_refusal(answer.status, answer.text, trial.token, answer.date)
     if refused is None:
-        return skip(NAME, f"not tried from here: {without_user(url)} answered {answer.status}")
+        return skip(NAME, f"not tested from here: {without_user(url)} answered {answer.status}")
     return _refused(NAME, trial, url, refused.cause, refused.detail)
 
 
@@ -89,7 +89,9 @@ def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deplo
     if trial is None:
         return None
     if not isinstance(seen, dict):
-        return skip(IN_CONTAINER, f"the deployed worker is older and tries none; deploy it again: `{deploy_command}`")
+        return skip(
+            IN_CONTAINER, f"the deployed worker is older and has no such test; deploy it again: `{deploy_command}`"
+        )
     url = env.get(_URL, "")
     if seen.get("accepted") is True:
         return ok(IN_CONTAINER, _accepted(trial, url), float(seen.get("seconds") or 0))
@@ -97,15 +99,15 @@ def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deplo
         return _refused(IN_CONTAINER, trial, url, cause_of(seen["cause"]), str(seen.get("said"))[:500])
     # Why the API cannot be reached is a finding of the check of its health.
     why = str(seen.get("error") or f"it answered {seen.get('status')}")[:300]
-    return skip(IN_CONTAINER, f"not tried: {why}")
+    return skip(IN_CONTAINER, f"not tested: {why}")
 
 
 def _accepted(trial: Trial, url: str) -> str:
-    return f"{without_user(url)} accepts what this machine signs with {trial.origin}"
+    return f"{without_user(url)} accepts tokens signed by this machine with {trial.origin}"
 
 
 def _refused(name: str, trial: Trial, url: str, cause: Cause, said: str) -> Finding:
-    whose = f"a token that this machine signed with {trial.origin}"
+    whose = f"a token signed by this machine with {trial.origin}"
     if cause is Cause.PROXY_REFUSED:
-        whose = "a request with a task's token, or something in front of it did"
+        whose = "a request with a task's token, or a proxy in front of it did"
     return fail(name, f"{without_user(url)} refused {whose}: {said}", EXPLANATIONS[cause].do)

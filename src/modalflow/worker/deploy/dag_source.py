@@ -14,8 +14,7 @@ from typing import Any
 
 import modal
 
-from modalflow.bundles import configured
-from modalflow.bundles.configured import GIT_BUNDLE, Configured
+from modalflow.bundles.configured import GIT_BUNDLE, ConfiguredBundle, read_bundles
 from modalflow.bundles.scan import IGNORED_FILES, IGNORED_FOLDERS
 from modalflow.errors import DeployError
 from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE, Names, file_name
@@ -128,7 +127,7 @@ Notify = Callable[[str], None]
 class BundleConfiguration:
     """The DAG bundles of this machine's Airflow."""
 
-    bundles: tuple[Configured, ...] = ()
+    bundles: tuple[ConfiguredBundle, ...] = ()
     dags_folder: str = ""
 
     def source(
@@ -157,16 +156,16 @@ class BundleConfiguration:
 def bundle_configuration(notify: Notify) -> BundleConfiguration:
     """Return the bundles of this machine's Airflow; none without Airflow. Raises ConfigError."""
     try:
-        from modalflow.airflow_compat import dag_bundle_config, own_conf
+        from modalflow.airflow_compat.configuration import dag_bundle_config, own_conf
     except ImportError:
         notify("Airflow is not installed here. No DAG bundle is deployed, and the worker runs raw commands only.")
         return BundleConfiguration()
     conf = own_conf()
     dags_folder = conf.get("core", "dags_folder", fallback="") or ""
-    return BundleConfiguration(tuple(configured.read(dag_bundle_config(conf))), dags_folder)
+    return BundleConfiguration(tuple(read_bundles(dag_bundle_config(conf))), dags_folder)
 
 
-def without_provider(bundles: Iterable[Configured], packages: Iterable[str]) -> dict[str, str]:
+def without_provider(bundles: Iterable[ConfiguredBundle], packages: Iterable[str]) -> dict[str, str]:
     """Return the bundles whose class belongs to a provider that the image lacks: name → provider package."""
     lacking = {}
     for bundle in bundles:

@@ -201,7 +201,7 @@ def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole
 def configured() -> Settings:
     """Return the executor's settings in Airflow's configuration; the defaults if Airflow is not installed."""
     try:
-        from modalflow.airflow_compat import own_conf
+        from modalflow.airflow_compat.configuration import own_conf
     except ImportError:
         return Settings.defaults()
     return Settings.read(own_conf())
@@ -211,7 +211,7 @@ def _connect(environment: str) -> ControlPlane:
     """Connect with the credentials that the executor will use: with Airflow, those of the Airflow connection."""
     settings = configured()
     try:
-        from modalflow.airflow_compat import modal_hook
+        from modalflow.airflow_compat.configuration import modal_hook
     except ImportError:
         return connect(environment=environment)
     return connect(conn_id=settings.conn_id, environment=environment or settings.environment, hook=modal_hook)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Final
 
+from modalflow.airflow_compat import replaced as rows
+from modalflow.support.replaced import replace
 from modalflow.support.text import clean
 
 #: Limits for a line that is escaped: the characters of one text in it, and the levels of nested values.
@@ -18,11 +20,9 @@ _DEEPEST: Final = 30
 
 def escape_surrogates_in_logs() -> None:
     """Make this process, and those forked from it, write every JSON log line, whatever its texts hold."""
-    from structlog.processors import JSONRenderer
+    original: Callable[..., str | bytes] = rows.JSON_RENDERER.original()
 
-    original: Callable[..., str | bytes] = JSONRenderer.__call__
-
-    def __call__(self: JSONRenderer, logger: Any, name: str, event_dict: MutableMapping[str, Any]) -> str | bytes:
+    def __call__(self: Any, logger: Any, name: str, event_dict: MutableMapping[str, Any]) -> str | bytes:
         # Airflow 3.2 and newer would write question marks for these.
         if any(type(value) is str and not is_encodable(value) for value in event_dict.values()):
             event_dict = escaped(event_dict)
@@ -33,7 +33,7 @@ def escape_surrogates_in_logs() -> None:
         except UnicodeEncodeError:
             return original(self, logger, name, escaped(kept))
 
-    JSONRenderer.__call__ = __call__  # type: ignore[method-assign]
+    replace(rows.JSON_RENDERER, __call__)
 
 
 def is_encodable(text: str) -> bool:

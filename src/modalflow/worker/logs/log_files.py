@@ -1,4 +1,4 @@
-"""The log files of one function call: where they are, what a line looks like, and how lines are added.
+"""The log files of one function call, and how lines are added to them.
 
 A log is cut into files of a few megabytes. A commit uploads and a reader downloads whole files, and neither cost may
 grow with the log. A failing disk or Volume never raises here: a log that cannot be written must not fail a workload.
@@ -7,7 +7,6 @@ Knows nothing of Airflow, Modal or commits.
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from contextlib import suppress
@@ -16,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.errors import MalformedMessageError
-from modalflow.names import stored_log_path
-from modalflow.support.text import STORED, clean, one_line
+from modalflow.logs.log_format import log_line
+from modalflow.names import log_file, log_part, stored_log_path
 
 log = logging.getLogger(__name__)
 
@@ -27,27 +26,13 @@ _LOGGER = "modalflow.worker"
 PART_SIZE = 4 << 20
 
 
-def part(first: Path, number: int) -> Path:
-    """Return the file of a part, the first being number 0. Their names sort in the order of the parts."""
-    return first.with_name(f"{first.name}.{number:04}") if number else first
-
-
-def log_line(level: str, event: str, logger: str, **context: Any) -> bytes:
-    """Return a structured line with the current time, as Airflow reads it; its texts are safe to show."""
-    timestamp = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    known = {name: one_line(value) if isinstance(value, str) else value for name, value in context.items()}
-    entry = {"timestamp": timestamp, "level": level, "event": clean(event, STORED), "logger": logger, **known}
-    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
-
-
 class CallLog:
     """The log of one function call, as the container's main process writes it: a first line, and lines at the end."""
 
     def __init__(self, root: Path, log_path: str, function_call_id: str) -> None:
         if not log_path.strip("/."):
             raise MalformedMessageError(f"A submission's log_path is {log_path!r}; expected a folder below the Volume")
-        started = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%fZ")
-        self.path = root / stored_log_path(log_path) / f"{started}-{function_call_id}.log"
+        self.path = root / stored_log_path(log_path) / log_file(datetime.now(UTC), function_call_id)
         """The first file. The process that executes the work adds others when one is full."""
         self._number = 0
         self._size_before = 0
@@ -79,13 +64,13 @@ class CallLog:
         return self._size_before + _size(self._part())
 
     def _newest(self) -> Path:
-        while part(self.path, self._number + 1).exists():
+        while _part(self.path, self._number + 1).exists():
             self._size_before += _size(self._part())
             self._number += 1
         return self._part()
 
     def _part(self) -> Path:
-        return part(self.path, self._number)
+        return _part(self.path, self._number)
 
     def _try_to_add(self, level: str, event: str, context: dict[str, Any]) -> None:
         try:
@@ -153,7 +138,7 @@ class PartWriter:
                 self._in_a_line = data[written - 1] != 0x0A
 
     def _next_part(self) -> None:
-        file = _open(part(self._first, self._number + 1))
+        file = _open(_part(self._first, self._number + 1))
         os.close(self._file)
         self._number += 1
         self._file, self._size, self._in_a_line = file, 0, False
@@ -170,6 +155,10 @@ class PartWriter:
             self._file = -1
         if self._copy is not None:
             self._copy.close()
+
+
+def _part(first: Path, number: int) -> Path:
+    return first.with_name(log_part(first.name, number))
 
 
 def _open(path: Path) -> int:

@@ -10,9 +10,11 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+from modalflow.airflow_compat import replaced as rows
 from modalflow.names import stored_log_path
+from modalflow.support.replaced import replace
 from modalflow.worker.environment import BASE_LOG_FOLDER
 from modalflow.worker.logs.log_files import PartWriter
 from modalflow.worker.zygote.protocol import ForkRequest
@@ -49,9 +51,7 @@ def log_in_parts(request: ForkRequest, workload: Any) -> Iterator[Any]:
 
 def _open_logs_with(open_log: Callable[[Path], PartWriter]) -> None:
     """Make Airflow open log files with this function. Airflow then only writes bytes to one and flushes it."""
-    from airflow.sdk import log
-
-    original = log.init_log_file
+    original = rows.INIT_LOG_FILE.original()
 
     class LogFile:
         """The methods of a Path that the supervisor uses."""
@@ -62,4 +62,7 @@ def _open_logs_with(open_log: Callable[[Path], PartWriter]) -> None:
         def open(self, *_: Any) -> PartWriter:
             return open_log(self._path)
 
-    cast(Any, log).init_log_file = lambda local_relative_path: LogFile(original(local_relative_path))
+    def init_log_file(local_relative_path: str) -> LogFile:
+        return LogFile(original(local_relative_path))
+
+    replace(rows.INIT_LOG_FILE, init_log_file)

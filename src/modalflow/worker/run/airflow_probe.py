@@ -155,7 +155,7 @@ def _bundles() -> list[dict[str, Any]]:
     try:
         from airflow.dag_processing.bundles.manager import DagBundlesManager
 
-        from modalflow.airflow_compat import bundle_names
+        from modalflow.airflow_compat.dag_bundles import bundle_names
 
         manager: Any = DagBundlesManager()  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
         names = bundle_names(manager)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from modalflow.protocol.messages import State
+from modalflow.support import linux
 from modalflow.worker.logs.log_files import PartWriter
 from modalflow.worker.run.command_output import LineClock, OutputLines, OutputPipes
-from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 #: The exit codes of a shell for a command that does not exist, and for one that cannot be executed.
@@ -74,17 +74,17 @@ class CommandSupervisor:
             stdout=self._pipes.out,
             stderr=self._pipes.err,
             process_group=0,
-            preexec_fn=lambda: processes.die_with(supervisor),
+            preexec_fn=lambda: linux.die_with(supervisor),
         )
         self._pipes.close_writers()
         self._pid = started.pid
         started.returncode = 0  # Popen must not wait for it: this class does, as for every process that it adopts.
         if self._terminated:
-            processes.send_to_group(self._pid, signal.SIGTERM)
+            linux.send_to_group(self._pid, signal.SIGTERM)
 
     def supervise(self) -> int:
-        """Log what the command prints until it has ended; return its wait status."""
-        while (status := self._wait_status()) is None:
+        """Log what the command prints until it has ended; return its exit code."""
+        while (code := self._exit_code()) is None:
             self._write(self._pipes.read(self._timeout()))
         self._write(self._pipes.read_rest())
         self._pipes.close()
@@ -92,7 +92,7 @@ class CommandSupervisor:
             self._add(stream.close(time.time()))
         self._flush()
         self._log.close()
-        return status
+        return code
 
     def _on_sigchld(self, *_: object) -> None:
         self._child_ended = True
@@ -100,20 +100,16 @@ class CommandSupervisor:
     def _on_sigterm(self, *_: object) -> None:
         self._terminated = True
         if self._pid:
-            processes.send_to_group(self._pid, signal.SIGTERM)
+            linux.send_to_group(self._pid, signal.SIGTERM)
 
-    def _wait_status(self) -> int | None:
+    def _exit_code(self) -> int | None:
         if not self._child_ended:
             return None
         self._child_ended = False
         with suppress(BlockingIOError):
             while self._wake_read.recv(4096):
                 pass
-        with suppress(ChildProcessError):
-            while (found := os.waitpid(-1, os.WNOHANG))[0]:
-                if found[0] == self._pid:
-                    return found[1]
-        return None
+        return next((ended.code for ended in linux.reaped() if ended.pid == self._pid), None)
 
     def _timeout(self) -> float | None:
         if self._pending:
@@ -143,9 +139,8 @@ class CommandSupervisor:
             self._pending.clear()
 
 
-def _end_like(status: int) -> NoReturn:
-    """End this process with the exit code, or by the signal, that a wait status reports."""
-    code = os.waitstatus_to_exitcode(status)
+def _end_like(code: int) -> NoReturn:
+    """End this process with an exit code, or by the signal whose negative number it is."""
     if code < 0:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         with suppress(OSError):  # SIGKILL has no handler that could be reset.

@@ -17,13 +17,17 @@ import select
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from json.encoder import encode_basestring
+
+from modalflow.logs.log_format import encode_line
 
 #: Seconds after which a line is logged although it has no end yet.
 UNFINISHED_AFTER = 1.0
 
 #: Bytes of the longest line that is logged in one piece.
 LONGEST_LINE = 2 << 20
+
+#: What a line has that was logged before its end.
+_UNFINISHED = {"unfinished": True}
 
 _PAGE = 4096
 
@@ -184,11 +188,8 @@ class OutputLines:
         return self._line(piece, now, unfinished=True)
 
     def _line(self, text: bytes, now: float, *, unfinished: bool = False) -> bytes:
-        event = encode_basestring(_as_shown(text).decode("utf-8", "backslashreplace"))
-        more = ',"unfinished":true' if unfinished else ""
-        stamp = self.clock.stamp(now)
-        line = f'{{"timestamp":"{stamp}","level":"{self.level}","event":{event},"logger":"{self.logger}"{more}}}\n'
-        return line.encode()
+        event = _as_shown(text).decode("utf-8", "backslashreplace")
+        return encode_line(self.clock.stamp(now), self.level, event, self.logger, _UNFINISHED if unfinished else None)
 
 
 def _as_shown(line: bytes) -> bytes:

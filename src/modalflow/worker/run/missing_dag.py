@@ -161,7 +161,7 @@ def _file_missing(search: DagSearch) -> str:
         )
     wanted = search.file.relative_to(search.folder) if search.file.is_relative_to(search.folder) else search.file
     same = [file for file in files if Path(file).name == search.file.name]
-    elsewhere = f" One is at {same[0]}: is the bundle's folder the one that the scheduler has?" if same else ""
+    elsewhere = f" One is at {same[0]}: compare the bundle's folder with the scheduler's." if same else ""
     return (
         f"{which} has no file {wanted} in this container; {search.folder} has {len(files)} Python files: "
         f"{_listed(files)}.{elsewhere} Bring the current files with `modalflow deploy` or `modalflow sync`, and check "

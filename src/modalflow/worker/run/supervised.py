@@ -16,20 +16,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import replaced as rows
+from modalflow.airflow_compat import supervisor
+from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
+from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.settings import without_user
 from modalflow.names import API_CLIENT_OPTIONS
 from modalflow.protocol.messages import State
+from modalflow.support import linux
 from modalflow.support.described import describe
+from modalflow.support.replaced import replace
 from modalflow.support.text import clean, from_json
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
-from modalflow.worker.zygote import processes
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 if TYPE_CHECKING:
+    from airflow.sdk.api.client import TaskInstanceOperations
+    from airflow.sdk.execution_time.supervisor import ActivitySubprocess, WatchedSubprocess
     from pydantic import ValidationError
 
 #: Seconds to wait for the end of a task process that has closed all its channels, before the supervisor sends
@@ -51,11 +57,11 @@ def supervise(request: ForkRequest) -> Outcome:
     Every exception except an interrupt becomes an outcome.
     """
     try:
-        airflow_compat.configure_masking()
+        supervisor.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
         return _presentable(Outcome(State.FAILED, reason=_without_masking(error)))
     try:
-        airflow_compat.configure_api_client()
+        supervisor.configure_api_client()
     except Exception as error:  # noqa: BLE001  A setting of the user's.
         return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
     return _presentable(_with_log(request))
@@ -64,7 +70,7 @@ def supervise(request: ForkRequest) -> Outcome:
 def _presentable(outcome: Outcome) -> Outcome:
     if not outcome.reason:
         return outcome
-    return dataclasses.replace(outcome, reason=clean(airflow_compat.redacted(outcome.reason)))
+    return dataclasses.replace(outcome, reason=clean(supervisor.redacted(outcome.reason)))
 
 
 def _without_masking(error: Exception) -> str:
@@ -88,11 +94,11 @@ def _with_log(request: ForkRequest) -> Outcome:
     from pydantic import ValidationError
 
     try:
-        workload: Any = airflow_compat.workload_adapter().validate_json(request.workload or "")
+        workload: Any = supervisor.workload_adapter().validate_json(request.workload or "")
     except ValidationError as error:
         return Outcome(State.FAILED, reason=_unreadable(error))
     with contextlib.ExitStack() as stack:
-        if airflow_compat.writes_own_log(workload):
+        if supervisor.writes_own_log(workload):
             workload = stack.enter_context(log_in_parts(request, workload))
         else:
             _redirect_output(request.log_file)
@@ -101,7 +107,7 @@ def _with_log(request: ForkRequest) -> Outcome:
 
 def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
     if has_remote_logging(os.environ):
-        airflow_compat.log_to(sys.stdout.buffer)
+        supervisor.log_to(sys.stdout.buffer)
     final_states: list[str] = []
     starts: list[str] = []
     _record_final_state(final_states)
@@ -109,22 +115,22 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
     _notice_exit_promptly()
     _skip_first_heartbeat()
     _end_task_with_supervisor()
-    airflow_compat.end_at_segfaults()
-    airflow_compat.describe_failed_callbacks(lambda error: clean(describe(error)))
-    airflow_compat.before_connection_test_results(lambda text: clean(airflow_compat.redacted(text), _CONNECTION_TEST))
+    supervisor.end_at_segfaults()
+    supervisor.describe_failed_callbacks(lambda error: clean(describe(error)))
+    supervisor.clean_connection_test_results(lambda text: clean(supervisor.redacted(text), _CONNECTION_TEST))
     _log_why_dag_is_missing()
     try:
-        return_code = airflow_compat.supervise(workload)
-    except airflow_compat.CallbackFailedError as error:
+        return_code = supervisor.run_supervisor(workload)
+    except supervisor.CallbackFailedError as error:
         return Outcome(State.FAILED, reason=str(error))
     except Exception as error:  # noqa: BLE001  The border of the workload: every exception is its outcome.
-        if airflow_compat.already_runs(error):
+        if supervisor.already_runs(error):
             return Outcome(
                 State.SUCCESS,
                 final_state="running",
                 reason="Airflow reports that this task already runs somewhere else; it was not run here.",
             )
-        url = without_user(airflow_compat.execution_api_server_url(airflow_compat.own_conf()))
+        url = without_user(execution_api_server_url(own_conf()))
         refusal = refusal_of(error, getattr(workload, "token", ""), url, started=bool(starts or final_states))
         if refusal is not None:
             return dataclasses.replace(refusal, final_state=refusal.final_state or _last(final_states))
@@ -188,30 +194,26 @@ def _redirect_output(log_file: str) -> None:
 
 def _record_final_state(final_states: list[str]) -> None:
     """Record the state that the supervisor reports to Airflow's API: it does not return it to its caller."""
-    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
-
-    original = ActivitySubprocess.update_task_state_if_needed
+    original = rows.FINAL_STATE.original()
 
     def update_task_state_if_needed(self: ActivitySubprocess) -> None:
         state = self.final_state
         final_states.append(str(getattr(state, "value", state)))
-        original(self)  # type: ignore[no-untyped-call]  # Airflow's own is not annotated.
+        original(self)
 
-    ActivitySubprocess.update_task_state_if_needed = update_task_state_if_needed  # type: ignore[method-assign]
+    replace(rows.FINAL_STATE, update_task_state_if_needed)
 
 
 def _record_start(starts: list[str]) -> None:
     """Record that Airflow's API has let the task start: if something fails before, nothing of the task has run."""
-    from airflow.sdk.api.client import TaskInstanceOperations
-
-    original = TaskInstanceOperations.start
+    original = rows.TASK_START.original()
 
     def start(self: TaskInstanceOperations, id: Any, *args: Any, **kwargs: Any) -> Any:
         answer = original(self, id, *args, **kwargs)
         starts.append(str(id))
         return answer
 
-    TaskInstanceOperations.start = start  # type: ignore[method-assign]
+    replace(rows.TASK_START, start)
 
 
 def _notice_exit_promptly() -> None:
@@ -221,44 +223,38 @@ def _notice_exit_promptly() -> None:
     ``[workers] min_heartbeat_interval``, 5 s by default. If a process that the task left behind keeps the channels
     open, it waits for ``[workers] socket_cleanup_timeout``, 60 s.
     """
-    from airflow.sdk.execution_time.supervisor import WatchedSubprocess
-
-    original = WatchedSubprocess._service_subprocess
+    original = rows.SERVICE_SUBPROCESS.original()
 
     def _service_subprocess(self: WatchedSubprocess, max_wait_time: float, *args: Any, **kwargs: Any) -> Any:
         if not self.selector.get_map():
-            if processes.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
+            if linux.ends_within(self.pid, min(max_wait_time, _EXIT_WAIT)):
                 return self._check_subprocess_exit(*args, **kwargs)
             max_wait_time = 0
         elif self._exit_code is not None:
             # The channels keep what these processes have written.
-            processes.kill_children_but(())
+            linux.kill_children_but(())
         return original(self, max_wait_time, *args, **kwargs)
 
-    WatchedSubprocess._service_subprocess = _service_subprocess  # type: ignore[method-assign]
+    replace(rows.SERVICE_SUBPROCESS, _service_subprocess)
 
 
 def _skip_first_heartbeat() -> None:
     """Send the first heartbeat one interval after the start: for Airflow's API the start is a heartbeat too."""
-    from airflow.sdk.execution_time.supervisor import ActivitySubprocess
-
-    original = ActivitySubprocess._on_child_started
+    original = rows.CHILD_STARTED.original()
 
     def _on_child_started(self: ActivitySubprocess, *args: Any, **kwargs: Any) -> None:
         original(self, *args, **kwargs)
         self._last_heartbeat_attempt = time.monotonic()
 
-    ActivitySubprocess._on_child_started = _on_child_started  # type: ignore[method-assign]
+    replace(rows.CHILD_STARTED, _on_child_started)
 
 
 def _log_why_dag_is_missing() -> None:
     """Log the reason why Airflow did not find the task's DAG or bundle, after Airflow's own line about it."""
-    from airflow.sdk.execution_time import task_runner
-
-    original = task_runner.parse
+    original = rows.PARSE.original()
 
     def parse(what: Any, log: Any) -> Any:
-        with airflow_compat.dag_bags_made() as bags:
+        with supervisor.recorded_dag_bags() as bags:
             try:
                 return original(what, log)
             except KeyboardInterrupt:
@@ -271,7 +267,7 @@ def _log_why_dag_is_missing() -> None:
                     log.exception("The reason why the DAG is missing could not be determined")
                 raise
 
-    task_runner.parse = parse
+    replace(rows.PARSE, parse)
 
 
 def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
@@ -279,7 +275,7 @@ def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
     info = what.bundle_info
     if not bags:
         # Airflow has not come to the files yet.
-        return why_no_bundle(info.name, info.version, airflow_compat.configured_bundles(), describe(error))
+        return why_no_bundle(info.name, info.version, configured_bundles(), describe(error))
     if not isinstance(error, SystemExit) and type(error).__name__ != "AirflowRescheduleException":
         return ""
     file, dag_file = Path(bags[-1].dag_folder), Path(what.dag_rel_path)
@@ -299,11 +295,11 @@ def _why_missing(what: Any, bags: Sequence[Any], error: BaseException) -> str:
 
 def _end_task_with_supervisor() -> None:
     """Make the task process end when the supervisor is killed: nothing else would end it."""
-    supervisor = os.getpid()
+    parent = os.getpid()
 
     def in_child() -> None:
         # Only in the task process: its children may be forked from a thread, and the thread's end would kill them.
-        if os.getppid() == supervisor:
-            processes.die_with(supervisor)
+        if os.getppid() == parent:
+            linux.die_with(parent)
 
     os.register_at_fork(after_in_child=in_child)

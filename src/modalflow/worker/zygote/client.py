@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
-from modalflow.worker.zygote import processes
+from modalflow.support import linux
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, encode, result_from_wire
 
 log = logging.getLogger(__name__)
@@ -211,9 +211,9 @@ class ZygoteClient:
         pids = [pending.pid for pending in connection.pending.values() if pending.pid is not None]
         if pids:
             # The zygote's children ended with it, but theirs may be left.
-            processes.kill_family(pids)
+            linux.kill_family(pids)
         for pending in connection.pending.values():
-            error = ZygoteEndedError(f"The zygote ended with {processes.describe_exit(code)}.")
+            error = ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)}.")
             pending.result.set_exception(error)
             pending.result.exception()  # The caller may have been cancelled; then no one else retrieves it.
         connection.pending.clear()

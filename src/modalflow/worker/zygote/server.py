@@ -25,10 +25,11 @@ from typing import Any, NoReturn
 
 from modalflow.names import PRELOAD_VARIABLE
 from modalflow.protocol.messages import Kind, State
+from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.run.command import run_command
-from modalflow.worker.zygote import isolation, processes
+from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.protocol import (
     ForkRequest,
     ForkResult,
@@ -91,7 +92,7 @@ class ZygoteServer:
                     elif not self._read_messages():
                         return
         finally:
-            processes.kill_family([child.pid for child in self._children.values()])
+            linux.kill_family([child.pid for child in self._children.values()])
 
     def _read_messages(self) -> bool:
         try:
@@ -113,10 +114,10 @@ class ZygoteServer:
 
     def _stop(self, child: Child, how: str) -> None:
         if how == "kill":
-            processes.kill_family([child.pid])
+            linux.kill_family([child.pid])
         else:
             # Airflow's supervisor forwards it to the task, whose on_kill() then runs; that of a command to the command.
-            processes.send(child.pid, signal.SIGTERM)
+            linux.send(child.pid, signal.SIGTERM)
 
     def _fork(self, id: str, kind: Kind, request: int) -> None:
         if kind is not Kind.COMMAND and self._airflow_problem:
@@ -143,8 +144,8 @@ class ZygoteServer:
         try:
             self._release()
             os.setsid()
-            processes.die_with(zygote)
-            processes.adopt_orphans()
+            linux.die_with(zygote)
+            linux.adopt_orphans()
             isolation.close_in_children(outcome)
             _write_outcome(outcome, _HANDLERS[kind](_read_request(request)))
             code = 0
@@ -171,9 +172,8 @@ class ZygoteServer:
     def _reap(self) -> None:
         ended: list[tuple[Child, int, resource.struct_rusage]] = []
         any_ended = False
-        while (found := _next_exit()) is not None:
+        for pid, code, usage in linux.reaped():
             any_ended = True
-            pid, code, usage = found
             if (child := self._children.pop(pid, None)) is not None:
                 ended.append((child, code, usage))
             else:
@@ -197,7 +197,7 @@ class ZygoteServer:
 
     def _kill_orphans(self) -> None:
         """Kill what a request left behind: a child that was not forked here was orphaned and adopted."""
-        processes.kill_children_but(self._children)
+        linux.kill_children_but(self._children)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
@@ -205,14 +205,6 @@ class ZygoteServer:
         except OSError:
             # The main process is gone; the loop is about to read the end of the stream.
             return
-
-
-def _next_exit() -> tuple[int, int, resource.struct_rusage] | None:
-    try:
-        pid, status, usage = os.wait4(-1, os.WNOHANG)
-    except ChildProcessError:
-        return None
-    return (pid, os.waitstatus_to_exitcode(status), usage) if pid else None
 
 
 def _drain(end: socket.socket) -> None:
@@ -288,7 +280,7 @@ def main(arguments: list[str]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-    processes.adopt_orphans()
+    linux.adopt_orphans()
     del sys.argv[1:]
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)

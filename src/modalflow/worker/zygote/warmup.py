@@ -13,11 +13,12 @@ import os
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
-from modalflow import airflow_compat
+from modalflow.airflow_compat import replaced as rows
+from modalflow.airflow_compat import supervisor
 from modalflow.support.described import describe
+from modalflow.support.replaced import ReplacedName, replace
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.log_encoding import escape_surrogates_in_logs
 
@@ -40,11 +41,18 @@ _OPTIONAL_MODULES = (
     "setproctitle",
 )
 
+#: The types for which a task makes Airflow build validators: row of the ``TypeAdapter`` of a module → names in that
+#: module. A module or type that a version lacks is skipped.
+_ADAPTED_TYPES = {
+    rows.COMMS_TYPE_ADAPTER: ("ToTask",),
+    rows.TASK_RUNNER_TYPE_ADAPTER: ("ToTask", "StartupDetails", "JsonValue"),
+}
+
 
 def warm_up() -> None:
     """Import what a supervised task needs and make what it would make; close the database engine that comes with it."""
     escape_surrogates_in_logs()
-    for name in airflow_compat.modules_of_a_supervised_task():
+    for name in supervisor.modules_of_a_supervised_task():
         import_module(name)
     for name in _OPTIONAL_MODULES:
         with contextlib.suppress(ImportError):
@@ -54,7 +62,7 @@ def warm_up() -> None:
     dispose_orm(do_log=False)
     if not has_remote_logging(os.environ):
         # Every fork has this descriptor. A remote logging may need a connection, which only a workload brings along.
-        airflow_compat.log_to(sys.stdout.buffer)
+        supervisor.log_to(sys.stdout.buffer)
     for step in (_read_certificates, _build_adapters):
         try:
             step()
@@ -99,17 +107,17 @@ def _read_certificates() -> None:
 
 def _build_adapters() -> None:
     """Keep the validators that Airflow would build anew in every process."""
-    airflow_compat.workload_adapter()
-    for module_name, types in airflow_compat.ADAPTED_IN_A_TASK.items():
-        module = import_module(module_name)
-        _cache_adapters(module)
+    supervisor.workload_adapter()
+    for row, types in _ADAPTED_TYPES.items():
+        _cache_adapters(row)
+        module = row.owner()
         for name in types:
             if hasattr(module, name):
                 module.TypeAdapter(getattr(module, name))
 
 
-def _cache_adapters(module: ModuleType) -> None:
-    original: Callable[..., Any] = module.TypeAdapter
+def _cache_adapters(row: ReplacedName) -> None:
+    original: Callable[..., Any] = row.original()
     known: dict[int, tuple[object, Any]] = {}
 
     def type_adapter(type_: object, **options: Any) -> Any:
@@ -120,4 +128,4 @@ def _cache_adapters(module: ModuleType) -> None:
             known[id(type_)] = type_, original(type_, _parent_depth=3)
         return known[id(type_)][1]
 
-    setattr(module, "TypeAdapter", type_adapter)  # noqa: B010  A module has no such attribute for mypy.
+    replace(row, type_adapter)

@@ -6,7 +6,7 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from modalflow.emulator.containers.launcher import detach_all
+from modalflow.emulator.containers.launch.launcher import detach_all
 from modalflow.emulator.volumes.volumes import Volumes
 
 

@@ -10,7 +10,7 @@ import pytest
 from modal._serialization import serialize
 from modal_proto import api_pb2
 
-from modalflow.emulator.containers.hints import NAMED_STEPS, explained, unexecuted
+from modalflow.emulator.containers.launch.hints import NAMED_STEPS, explained, unexecuted
 
 FAILURE = api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 STEPS = ("RUN make cowsay", "FROM nvidia/cuda:12 (not pulled)")

@@ -18,8 +18,9 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.outcomes import CRASH_TRIES
 from modalflow.emulator.containers.placement import Placement
-from modalflow.emulator.containers.pools import START_TRIES, Pools
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.containers.pool import START_TRIES
+from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.functions.function import Function
 from modalflow.support import backoff
 from tests.unit.emulator.parts import Notes, make_call
 
@@ -34,8 +35,8 @@ class Fleet:
         self.started: list[Container] = []
         self._ends: dict[str, asyncio.Future[int]] = {}
         capacity = Capacity(cores, 1_000_000, max_containers, gpus)
-        placing = Placement(capacity, Notes())
-        self.pools = Pools(Containers(), placing, self, scaledown_window=60.0)
+        placement = Placement(capacity, Notes())
+        self.pools = Pools(Containers(), placement, self, scaledown_window=60.0)
 
     def on_ready(self, container: Container) -> None: ...
 
@@ -239,7 +240,7 @@ async def test_timeouts() -> None:
     [item] = await fleet.call(function)
     container = fleet.started[0]
     await fleet.ask(container)
-    fleet.pools.outcomes.out_of_time(container, item)
+    fleet.pools.outcomes.time_out(container, item)
     assert container.cancellations() == [item.input_id]
     fleet.pools.put(container, item, FAILURE, 0)
     assert item.status == api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT
@@ -283,10 +284,10 @@ async def test_a_stopped_app_no_longer_waits_for_its_turn() -> None:
     holder, waits = make_function(resources=gpu), make_function(resources=gpu)
     await fleet.call(holder)
     await fleet.call(waits)
-    assert fleet.pools.placing.waits_for(waits)
+    assert fleet.pools.placement.waits_for(waits)
     waits.app.state = api_pb2.APP_STATE_STOPPED
     fleet.pools.stop_app(waits.app, "App was stopped")
-    assert not fleet.pools.placing.waits_for(waits)
+    assert not fleet.pools.placement.waits_for(waits)
 
 
 async def test_idle_containers_are_retired_down_to_the_minimum() -> None:
@@ -399,4 +400,4 @@ def test_a_closed_event_loop_starts_nothing_anew(caplog: pytest.LogCaptureFixtur
     assert coroutine is not None
     coroutine.close()
     assert len(fleet.started) == 1
-    assert caplog.records == []
+    assert [record for record in caplog.records if record.name.startswith("modalflow")] == []

@@ -11,7 +11,7 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.container import Container
-from modalflow.emulator.functions.definitions import Function
+from modalflow.emulator.functions.function import Function
 from tests.unit.emulator.containers.test_pools import FAILURE, SUCCESS, Fleet, make_function
 
 DEFINITIONS: list[Callable[[], Function]] = [

@@ -24,8 +24,10 @@ def happened(rule: Rule, subjects: list[str]) -> dict[str, list[tuple[bool, floa
     """By subject, for each of its occasions: whether the rule happened, and a number drawn where it did."""
     found: dict[str, list[tuple[bool, float]]] = {}
     for subject in subjects:
-        turn = rule.happens(subject)
-        found.setdefault(subject, []).append((turn is not None, turn.random.random() if turn else 0.0))
+        occurrence = rule.draw(subject)
+        found.setdefault(subject, []).append(
+            (occurrence is not None, occurrence.random.random() if occurrence else 0.0)
+        )
     return found
 
 
@@ -73,10 +75,10 @@ def test_what_a_rule_did_can_be_listed() -> None:
     """A report counts what the rule saw and did, and tells the newest of it."""
     made = rules("FunctionMap:unavailable,count=1")
     rule = next(iter(made))
-    turn = rule.happens("FunctionMap")
-    assert turn is not None
-    assert rule.happens("FunctionMap") is None
-    rule.note(turn, "UNAVAILABLE")
+    occurrence = rule.draw("FunctionMap")
+    assert occurrence is not None
+    assert rule.draw("FunctionMap") is None
+    rule.record(occurrence, "UNAVAILABLE")
     report = rule.report()
     assert (report["id"], report["seen"], report["happened"]) == ("f1", 2, 1)
     assert [(each["subject"], each["occasion"], each["what"]) for each in report["last"]] == [

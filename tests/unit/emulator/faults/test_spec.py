@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from modalflow.emulator.faults.kinds import KINDS
-from modalflow.emulator.faults.spec import FaultSpecError, parse
-from modalflow.emulator.faults.values import Delay, delay, duration, rate
+from modalflow.emulator.faults.spec.fault_spec import FaultSpecError, parse
+from modalflow.emulator.faults.spec.kinds import KINDS
+from modalflow.emulator.faults.spec.values import Delay, delay, duration, rate
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: f"{kind.scope.value}-{kind.name}")
@@ -49,7 +49,7 @@ def test_a_container_is_addressed_by_app_and_function() -> None:
         ("FunctionMap:unavailable,p=1.5", "character 25", "a probability from 0 to 1"),
         ("FunctionMap:unavailable,count=0", "character 25", "a whole number of 1 or more"),
         ("FunctionMap:unavailable,retry-after=2s", "character 25", "is no option of 'unavailable'"),
-        ("FunctionMap:unavailable,p=0.1,p=0.2", "character 25", "stands there twice"),
+        ("FunctionMap:unavailable,p=0.1,p=0.2", "character 25", "is given twice"),
         ("container/etl:kill,at=noon", "character 20", "expected one of input, start, ready, second"),
         ("clock/mine:skew=3s", "character 1", "takes no name"),
     ],
@@ -62,7 +62,7 @@ def test_an_error_tells_the_place_and_an_example(text: str, place: str, words: s
     assert repr(text) in said
     assert words in said
     parse(said.rpartition("For example: ")[2])
-    if "stands there twice" not in words:
+    if "is given twice" not in words:
         assert place in said
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modalflow.emulator.faults.kinds import KINDS, OPTIONS
+from modalflow.emulator.faults.spec.kinds import KINDS, OPTIONS
 from modalflow.emulator.faults.tables import text, updated
 
 PAGE = Path(__file__).parents[4] / "docs" / "faults.md"

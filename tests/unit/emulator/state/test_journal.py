@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from modalflow.emulator.state import journal as journals
+from modalflow.emulator.state import journal_file
 from modalflow.emulator.state.journal import Journal, StateError, Table
 
 
@@ -135,8 +136,8 @@ def test_the_format_of_an_older_version_is_migrated(tmp_path: Path, monkeypatch:
     journal = Journal(tmp_path)
     journal.table("things", int).put("", "a", 1)
     journal.close()
-    monkeypatch.setattr(journals, "FORMAT", 2)
-    monkeypatch.setattr(journals, "MIGRATIONS", {1: lambda c: c.execute("UPDATE things SET owner = 'moved'")})
+    monkeypatch.setattr(journal_file, "FORMAT", 2)
+    monkeypatch.setattr(journal_file, "MIGRATIONS", {1: lambda c: c.execute("UPDATE things SET owner = 'moved'")})
     for _ in range(2):
         journal = Journal(tmp_path)
         assert list(journal.table("things", int).load()) == [("moved", "a", 1)]
@@ -148,7 +149,7 @@ def test_an_older_format_without_a_way_is_refused(tmp_path: Path, monkeypatch: p
     journal = Journal(tmp_path)
     journal.table("things", int)
     journal.close()
-    monkeypatch.setattr(journals, "FORMAT", 2)
+    monkeypatch.setattr(journal_file, "FORMAT", 2)
     with pytest.raises(StateError, match=r"older modalflow \(format 1\).*give another state folder"):
         Journal(tmp_path)
 

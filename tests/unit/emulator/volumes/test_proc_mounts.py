@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.emulator.containers.launcher import points_in
+from modalflow.emulator.containers.launch.launcher import points_in
 from modalflow.emulator.volumes.proc_mounts import in_volume
 
 POINTS = {

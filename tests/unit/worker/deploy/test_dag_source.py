@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, Configured, read
+from modalflow.bundles.configured import GIT_BUNDLE, LOCAL_BUNDLE, ConfiguredBundle, read_bundles
 from modalflow.errors import ConfigError, DeployError
 from modalflow.names import BUNDLES_ROOT, BUNDLES_VARIABLE, DAGS_MOUNT, SYNCED_VARIABLE
 from modalflow.worker.deploy.dag_source import Bucket, BundleConfiguration, DagSource, SourceKind, without_provider
@@ -54,10 +54,10 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
 def test_bundles_whose_provider_the_image_lacks_are_found() -> None:
     """By the package that has their class, whose name is a part of the module's."""
     bundles = [
-        Configured("git", "airflow.providers.git.bundles.git.GitDagBundle"),
-        Configured("s3", "airflow.providers.amazon.aws.bundles.s3.S3DagBundle"),
-        Configured("sql", "airflow.providers.common.sql.bundles.x.X"),
-        Configured("own", "my.bundles.Mine"),
+        ConfiguredBundle("git", "airflow.providers.git.bundles.git.GitDagBundle"),
+        ConfiguredBundle("s3", "airflow.providers.amazon.aws.bundles.s3.S3DagBundle"),
+        ConfiguredBundle("sql", "airflow.providers.common.sql.bundles.x.X"),
+        ConfiguredBundle("own", "my.bundles.Mine"),
     ]
     packages = {"apache-airflow-providers-git", "apache-airflow-providers-common-sql"}
     assert without_provider(bundles, packages) == {"s3": "apache-airflow-providers-amazon"}
@@ -72,7 +72,7 @@ def test_local_bundles_are_found_with_their_folders(tmp_path: Path) -> None:
         {"name": "git", "classpath": GIT_BUNDLE, "kwargs": {}},
         {"name": "gone", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(tmp_path / "gone")}},
     ]
-    found = BundleConfiguration(tuple(read(json.dumps(listed))), str(tmp_path / ".."))
+    found = BundleConfiguration(tuple(read_bundles(json.dumps(listed))), str(tmp_path / ".."))
     told: list[str] = []
     source = found.source(SourceKind.LOCAL, None, None, told.append)
     assert source.bundles == {"own": tmp_path, "default": tmp_path / ".."} and source.needs_git
@@ -85,7 +85,7 @@ def test_local_bundles_are_found_with_their_folders(tmp_path: Path) -> None:
 def test_a_malformed_bundle_list_names_the_setting(listed: str) -> None:
     """The error says which setting is wrong and what was expected."""
     with pytest.raises(ConfigError, match=r"\[dag_processor\] dag_bundle_config_list"):
-        read(listed)
+        read_bundles(listed)
 
 
 @pytest.mark.parametrize("name", ["b" * 300, "任务" * 125, "team/dags", "/etc", "../up", ".."])

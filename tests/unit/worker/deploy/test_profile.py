@@ -46,7 +46,10 @@ def test_a_gpu_is_not_shared_unless_somebody_says_so() -> None:
         ({"scaledown_window": 1}, "seconds from 2 to 3600"),
         ({"secrets": ["huggingface"]}, r"modal.Secret.from_name\('aws'\)"),
         ({"volumes": {"/models": "models"}}, r"modal.Volume.from_name\('models'\)"),
-        ({"volumes": {"/opt": modal.Volume.from_name("x")}}, "contains '/opt/modalflow', and .*Reserved with all"),
+        (
+            {"volumes": {"/opt": modal.Volume.from_name("x")}},
+            "contains '/opt/modalflow', and .*Reserved with everything",
+        ),
         ({"volumes": {"/opt/": modal.CloudBucketMount("x")}}, "contains '/opt/modalflow', and modalflow keeps logs"),
         ({"volumes": {"/a": modal.Volume.from_name("x"), "//a/.": modal.Volume.from_name("y")}}, "one mount at each"),
         ({"image": "python:3.12"}, "a modal.Image"),

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from modalflow.errors import MalformedMessageError
-from modalflow.worker.logs.log_files import CallLog, PartWriter, log_line
+from modalflow.logs.log_format import log_line
+from modalflow.worker.logs.log_files import CallLog, PartWriter
 
 
 def test_a_log_goes_on_in_another_file_where_one_is_full(tmp_path: Path) -> None:

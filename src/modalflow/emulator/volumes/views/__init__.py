@@ -1,1 +1,1 @@
-"""What a container sees of a Volume."""
+"""Views: a Volume's files as a container sees them."""

@@ -1,0 +1,1 @@
+"""The control plane as a whole: its parts joined, started and ended."""

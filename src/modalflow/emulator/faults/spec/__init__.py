@@ -1,0 +1,1 @@
+"""How a fault is written: kinds, options and values."""

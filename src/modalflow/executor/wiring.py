@@ -1,0 +1,91 @@
+"""Every object of the engine, made in the order in which one depends on another. Nothing is assigned later."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Callable
+
+from modalflow.airflow_compat import scheduler
+from modalflow.config.settings import Settings
+from modalflow.executor.connection import Connection, Connector
+from modalflow.executor.lifecycle import claims
+from modalflow.executor.lifecycle.adopter import Adopter
+from modalflow.executor.lifecycle.airflow_state import StateDatabase, StateQueries
+from modalflow.executor.lifecycle.calls import Calls
+from modalflow.executor.lifecycle.claims import Claims
+from modalflow.executor.lifecycle.decision import Policy
+from modalflow.executor.lifecycle.event_listener import EventListener
+from modalflow.executor.lifecycle.outcomes import FailureReports, Outcomes
+from modalflow.executor.lifecycle.recovery import Recovery
+from modalflow.executor.lifecycle.sweeper import Sweeper
+from modalflow.executor.lifecycle.tracker import Tracker
+from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
+from modalflow.executor.mailbox import Outbox
+from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
+from modalflow.executor.reporting.metrics import Metrics
+from modalflow.executor.reporting.publisher import Identity, Publisher
+from modalflow.executor.reporting.task_log_notes import TaskLogNotes
+from modalflow.executor.reporting.wait_reasons import WaitReasons
+from modalflow.executor.submission.intake import Intake
+from modalflow.executor.submission.placement import OptionSets, Placement, Routing
+from modalflow.executor.submission.submitter import Submitter
+
+
+class Wiring:
+    """The engine's objects. They outlive its thread: another thread goes on with them."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        open_api: Callable[[ApiObserver], ModalApi],
+        identity: Identity,
+        database: StateDatabase | None,
+        default_queue: str,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self.partition = partition = f"executor-{uuid.uuid4().hex[:16]}"
+        policy = Policy.of(settings, has_database=database is not None)
+        interval = settings.sweep_interval
+
+        # What is known, and the ways out of the engine.
+        self.calls = calls = Calls()
+        self.outbox = outbox = Outbox()
+        self.connection = connection = Connection()
+        self.tasks = tasks = LoopTasks(loop)
+        self.rpcs = rpcs = BoundedTasks(claims.CONCURRENCY, tasks)
+        self.removals = removals = BoundedTasks(claims.REMOVALS, tasks)
+        self.metrics = metrics = Metrics(scheduler.stats, identity.team)
+        self.notes = notes = TaskLogNotes(connection)
+        self.queries = queries = StateQueries(database)
+
+        # How calls end.
+        self.claims = Claims(partition, connection, rpcs, removals)
+        failures = FailureReports(outbox, self.claims, queries)
+        self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics)
+
+        # How they get to Modal.
+        self.submitter = submitter = Submitter(
+            policy, calls, connection, outcomes, metrics, tasks, settings.submit_concurrency
+        )
+        placement = Placement(
+            Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
+        )
+        self.intake = intake = Intake(
+            partition, calls, connection, placement, submitter, outcomes, notes, metrics, rpcs
+        )
+        self.connector = Connector(connection, open_api, metrics, submitter, tasks)
+
+        # What becomes of them there.
+        recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)
+        self.tracker = tracker = Tracker(
+            partition, policy, calls, connection, self.claims, outcomes, recovery, submitter, notes, rpcs
+        )
+        self.events = EventListener(partition, calls, connection, tracker, outcomes)
+        self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval)
+        self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, rpcs)
+
+        # What users and operators see.
+        self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, interval)
+        self.publisher = Publisher(partition, identity, calls, connection, metrics, settings.status_interval)

@@ -91,7 +91,7 @@ def test_generators(maps: Deployed) -> None:
     with pytest.raises(ValueError, match="after 3"):
         for item in maps.function("yields").remote_gen(3, fail=True):
             seen.append(item)
-    # The SDK reads items and the result side by side, and raises at once: on a busy machine the last items are not read.
+    # The SDK reads items and the result side by side, and raises at once: on a busy machine it misses the last items.
     assert seen == [0, 1, 2][: len(seen)]
     scaled = modal.Cls.from_name(maps.name, "Scaled", client=maps.client)
     assert list(scaled(factor=2).multiples.remote_gen(4)) == [0, 2, 4, 6]

@@ -16,6 +16,8 @@ from sqlalchemy.orm import configure_mappers
 from modalflow.executor.reporting.dropped_events import TIMES, DroppedEvents
 
 STORED, LOCKED = (TaskInstanceKey("dag", task_id, "run", 1, -1) for task_id in ("stored", "locked"))
+#: The present work id of each.
+ORIGINS = {STORED: "stored", LOCKED: "locked"}
 
 
 class Executor(BaseExecutor):
@@ -42,27 +44,38 @@ def test_a_scheduler_takes_out_of_the_buffer_what_it_handles() -> None:
     runner: Any = SchedulerJobRunner
     runner.process_executor_events(executor=executor, job_id=1, scheduler_dag_bag=MagicMock(), session=session)
     assert row.external_executor_id == "fc-1/stored"
-    dropped = DroppedEvents()
+    dropped = DroppedEvents(TaskInstanceKey)
     dropped.handed_over(executor.buffer)
-    assert list(dropped.ids()) == [(LOCKED, "fc-1/locked")]
+    assert dropped.ids(ORIGINS, {}) == [(LOCKED, "fc-1/locked")]
 
 
 def test_an_id_is_reported_again_a_few_times_only() -> None:
     """Its row may be gone; one that was stored meanwhile may be dropped anew later."""
-    dropped = DroppedEvents()
+    dropped = DroppedEvents(TaskInstanceKey)
     buffer = {LOCKED: (TaskInstanceState.RUNNING, "fc-1/locked")}
     for _ in range(TIMES):
         dropped.handed_over(buffer)
-        assert list(dropped.ids()) == [(LOCKED, "fc-1/locked")]
+        assert dropped.ids(ORIGINS, {}) == [(LOCKED, "fc-1/locked")]
     dropped.handed_over(buffer)
-    assert list(dropped.ids()) == []
+    assert dropped.ids(ORIGINS, {}) == []
     dropped.handed_over(buffer)
-    assert list(dropped.ids()) == [(LOCKED, "fc-1/locked")]
+    assert dropped.ids(ORIGINS, {}) == [(LOCKED, "fc-1/locked")]
 
 
 def test_ends_are_not_reported_again_here() -> None:
     """A task reports its success itself, and a dropped failure is found in Airflow's database."""
-    dropped = DroppedEvents()
+    dropped = DroppedEvents(TaskInstanceKey)
     dropped.handed_over({STORED: (TaskInstanceState.SUCCESS, ""), LOCKED: (TaskInstanceState.FAILED, "why")})
-    assert list(dropped.ids()) == []
-    assert list(dropped.ids()) == []
+    assert dropped.ids(ORIGINS, {}) == []
+    assert dropped.ids(ORIGINS, {}) == []
+
+
+def test_only_ids_of_the_present_submission_of_a_task_are_reported_again() -> None:
+    """Not of an earlier submission, of a key with a newer event, or of anything but a task."""
+    dropped, event = DroppedEvents(TaskInstanceKey), (TaskInstanceState.RUNNING, "fc-1/locked")
+    dropped.handed_over({LOCKED: event})
+    assert dropped.ids({LOCKED: "another"}, {}) == []
+    dropped.handed_over({LOCKED: event})
+    assert dropped.ids(ORIGINS, {LOCKED: event}) == []
+    dropped.handed_over({"a connection test": event})
+    assert dropped.ids({"a connection test": "locked"}, {}) == []

@@ -73,7 +73,7 @@ class Store:
             return str(json.loads(self.files.read(f"{_BUNDLES}/{folder}/current"))["bundle"])
         except (FileNotFoundError, KeyError, TypeError, ValueError) as error:
             raise BundleError(
-                f"Volume {self.name} lacks the name of the DAG bundle in folder {_BUNDLES}/{folder}: {error!r}. "
+                f"Volume {self.name} lacks the name of the DAG bundle in folder {_BUNDLES}/{folder} ({error!r}). "
                 "Run `modalflow sync`."
             ) from error
 

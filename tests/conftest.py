@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from tests.scopes import Scopes
 from tests.support import descendants
 
 LEAK_GRACE_SECONDS = 5.0
+REMOVAL_SECONDS = 60.0
 
 #: Threads that the SDK and its libraries keep for the life of the process, whoever uses them first.
 KEPT_THREADS = (
@@ -71,6 +72,11 @@ def modalflow_cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CommandL
         yield command_line
 
 
+def _grace(left: Sequence[str]) -> float:
+    """Return the seconds to wait for what is left: a control plane leaves the removal of its folder to ``rm``."""
+    return REMOVAL_SECONDS if all(": rm -rf -- " in each for each in left) else LEAK_GRACE_SECONDS
+
+
 @pytest.fixture(autouse=True)
 def nothing_leaks() -> Iterator[None]:
     """Fail a test that leaves a process or a thread behind, and end the process.
@@ -79,8 +85,8 @@ def nothing_leaks() -> Iterator[None]:
     """
     processes, threads = set(_own()), set(threading.enumerate())
     yield
-    deadline = time.monotonic() + LEAK_GRACE_SECONDS
-    while (left := _left(processes, threads)) and time.monotonic() < deadline:
+    ended = time.monotonic()
+    while (left := _left(processes, threads)) and time.monotonic() < ended + _grace(left):
         time.sleep(0.02)
     for pid in set(_own()) - _kept(processes):
         with contextlib.suppress(ProcessLookupError):

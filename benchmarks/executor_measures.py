@@ -28,40 +28,40 @@ Figures = dict[str, float]
 
 @contextmanager
 def started(stage: Stage) -> Iterator[tuple[Any, Stamped]]:
-    """An executor with arrival times in its updates: the next ``sync`` may report them then."""
+    """Yield an executor and its updates, with the moment at which each came: the next ``sync`` may report it."""
     executor = stage.executor()
-    news = Stamped()
-    executor._engine.wiring.outbox.updates = news
+    updates = Stamped()
+    executor._engine.wiring.outbox.updates = updates
     try:
-        yield executor, news
+        yield executor, updates
     finally:
         executor.terminate()
 
 
 def submission(stage: Stage, number: int) -> Figures:
     """Measure from the heartbeat with all workloads to the function call id of the last."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         queue(executor, 10, "first")
-        beat_until(executor, lambda: len(news.at) >= 10, PATIENCE, PAUSE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= 10, PATIENCE, PAUSE)
+        updates.at.clear()
         ids = queue(executor, number, "submitted")
         began, used = time.time(), time.process_time()
         handed = beat(executor)
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE, PAUSE)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE, PAUSE)
         used = time.process_time() - used
-        last = max(news.at[each, "STARTED"] for each in ids)
+        last = max(updates.at[each, "STARTED"] for each in ids)
         return {"submitted": last - began, "handed over": 1000 * handed, "cpu per submission": 1000 * used / number}
 
 
 def running(stage: Stage, number: int, ends: int) -> Figures:
     """Measure with this many running: every second heartbeat, one ends and another begins."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         for _ in range(0, number, 1000):
             queue(executor, min(1000, number), "running")
             beat(executor)
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
         ids = queue(executor, ends, "ending")
-        beat_until(executor, lambda: len(news.at) >= number + ends, PATIENCE)
+        beat_until(executor, lambda: len(updates.at) >= number + ends, PATIENCE)
         partition = executor._engine.wiring.partition
         stage.function("play").remote(["warm"], partition, 0.0)
         stage.count_from_now()
@@ -76,9 +76,9 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
             time.sleep(PAUSE)
         counts = stage.counts()
         told = {work_id: times for work_id, *times in playing.get(timeout=PATIENCE)}
-        beat_until(executor, lambda: all((each, "SUCCESS") in news.at for each in ids), PATIENCE)
-        from_end = [news.at[each, "SUCCESS"] - told[each][0] for each in ids]
-        from_event = [news.at[each, "SUCCESS"] - told[each][1] for each in ids]
+        beat_until(executor, lambda: all((each, "SUCCESS") in updates.at for each in ids), PATIENCE)
+        from_end = [updates.at[each, "SUCCESS"] - told[each][0] for each in ids]
+        from_event = [updates.at[each, "SUCCESS"] - told[each][1] for each in ids]
         rpcs = {name.removeprefix("clients "): n for name, n in counts.items() if name.startswith("clients ")}
         with_work = ("FunctionMap", "DictPop", "DictUpdate")
         return {
@@ -96,32 +96,36 @@ def running(stage: Stage, number: int, ends: int) -> Figures:
 
 def burst(stage: Stage, number: int) -> Figures:
     """Measure with this many known outcomes: the longest heartbeat until all are reported to Airflow."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         ids = queue(executor, number, "burst")
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
         stage.function("tell").remote(ids, executor._engine.wiring.partition)
         deadline = time.monotonic() + PATIENCE
-        while not all((each, "SUCCESS") in news.at for each in ids) and time.monotonic() < deadline:
+        while not all((each, "SUCCESS") in updates.at for each in ids) and time.monotonic() < deadline:
             time.sleep(PAUSE)
         took = []
         while executor.running:
             before = time.thread_time()
             beat(executor)
             took.append(time.thread_time() - before)
-        return {"burst: heartbeats": len(took), "burst: cpu of the longest": 1000 * max(took)}
+        return {
+            "burst: heartbeats": len(took),
+            "burst: cpu of the longest": 1000 * max(took),
+            "burst: cpu of the median": 1000 * statistics.median(took),
+        }
 
 
 def memory(stage: Stage, number: int) -> Figures:
     """Measure the Python objects of a running workload, including Airflow's."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         queue(executor, 100, "warm")
-        beat_until(executor, lambda: len(news.at) >= 100, PATIENCE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= 100, PATIENCE)
+        updates.at.clear()
         gc.collect()
         tracemalloc.start()
         queue(executor, number, "held")
-        beat_until(executor, lambda: len(news.at) >= number, PATIENCE)
-        news.at.clear()
+        beat_until(executor, lambda: len(updates.at) >= number, PATIENCE)
+        updates.at.clear()
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
@@ -130,15 +134,15 @@ def memory(stage: Stage, number: int) -> Figures:
 
 def growth(stage: Stage, number: int, wave: int = 2000) -> Iterator[tuple[int, float, int]]:
     """So many workloads through one executor: how many so far, MB of resident memory, and Python objects."""
-    with started(stage) as (executor, news):
+    with started(stage) as (executor, updates):
         done = 0
         while done < number:
             ids = queue(executor, wave, f"wave-{done}")
-            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(news.at)) >= wave, PATIENCE)
+            beat_until(executor, lambda: sum(kind == "STARTED" for _, kind in list(updates.at)) >= wave, PATIENCE)
             stage.function("tell").remote(ids, executor._engine.wiring.partition)
             beat_until(executor, lambda: not executor.running, PATIENCE)
             beat_until(executor, lambda: not len(executor._engine.wiring.removals), PATIENCE)
-            news.at.clear()
+            updates.at.clear()
             done += wave
             gc.collect()
             yield done, machine.memory_of_this() / 1024, len(gc.get_objects())

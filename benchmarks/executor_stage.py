@@ -82,15 +82,15 @@ class Stage:
 
 
 class Stamped(deque[Any]):
-    """News, each with the moment it came, by work id and kind."""
+    """Updates, and when each of them came, by work id and kind."""
 
     def __init__(self) -> None:
         super().__init__()
         self.at: dict[tuple[str, str], float] = {}
 
-    def append(self, news: Any) -> None:
-        self.at[news.work_id, news.kind.name] = time.time()
-        super().append(news)
+    def append(self, update: Any) -> None:
+        self.at[update.work_id, update.kind.name] = time.time()
+        super().append(update)
 
 
 @contextlib.contextmanager

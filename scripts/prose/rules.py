@@ -162,5 +162,6 @@ def long_lines(path: str, text: str) -> Iterator[Hit]:
         if re.match(r"\s*(```|~~~)", line):
             in_code = not in_code
         breakable = re.search(r"\S\s+\S", line.strip().lstrip("-*+> "))
-        if len(line) > LONGEST_LINE and breakable and not in_code and not line.lstrip().startswith("|"):
+        is_code = in_code or line.startswith("    ")
+        if len(line) > LONGEST_LINE and breakable and not is_code and not line.lstrip().startswith("|"):
             yield Hit(Passage(path, number, line), f"{len(line)} characters", len(line))

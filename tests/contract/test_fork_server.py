@@ -61,7 +61,7 @@ def test_the_end_of_the_template_is_the_end_of_its_containers(name: str) -> None
         wait_until(lambda: not any(is_running(pid) for pid in before), what="the end of all that there was")
         assert call.get(timeout=60) == 2
         assert template_of(local) != template
-        assert "took 1 containers along" in local.stderr()
+        assert "and its 1 containers" in local.stderr()
 
 
 def test_without_the_fork_server() -> None:

@@ -107,8 +107,10 @@ def test_a_failing_program_is_reported_with_its_log(tmp_path: Path) -> None:
 def test_a_program_that_hangs_is_ended_and_reported(tmp_path: Path) -> None:
     """A time limit ends the program, not only the wait."""
     program = make_program(tmp_path, "sh", "-c", "echo waiting for Godot; exec sleep 300", name="migrate")
+    program.start()
+    wait_until(lambda: "Godot" in program.tail(), what="its first line")
     with pytest.raises(StackError, match=r"(?s)migrate did not end in 0 s.*Godot"):
-        program.run(timeout=0.3)
+        program.wait(timeout=0.1)
     assert not is_running(program.pid)
 
 

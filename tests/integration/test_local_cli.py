@@ -201,7 +201,7 @@ def test_a_port_that_is_taken_is_said(modalflow: Local, started: dict[str, str])
     """A control plane that cannot start ends the command with what is in the way, and leaves no record."""
     port = started["MODAL_SERVER_URL"].rpartition(":")[2]
     failed = modalflow("start", "--name", "other", "--port", port, code=1)
-    assert f"port {port} of 127.0.0.1 (Address already in use); stop the program" in failed.stderr
+    assert f"port {port} of 127.0.0.1 (Address already in use); stop the other program" in failed.stderr
     assert "other" in modalflow("status", "--name", "other", code=1).stdout
     with pytest.raises(StartError, match="in use"):
         LocalModal(port=int(port)).start()

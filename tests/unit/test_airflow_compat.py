@@ -43,8 +43,8 @@ class Recorder(ModalExecutor):
         super().__init__(*args, **kwargs)
         self.submitted: list[Any] = []
 
-    def _submit(self, orders: Any) -> None:
-        self.submitted += orders
+    def _submit(self, requests: Any) -> None:
+        self.submitted += requests
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_highest_priority_goes_first(executor: Recorder) -> None:
     for name, priority in (("low", 1), ("high", 9), ("middle", 5)):
         executor.queue_workload(task(name, priority), MagicMock())
     executor.heartbeat()
-    assert [order.submission.label.split()[0] for order in executor.submitted] == ["dag.high"]
+    assert [request.draft.label.split()[0] for request in executor.submitted] == ["dag.high"]
 
 
 def test_the_id_that_is_stored_when_a_task_is_queued_is_its_work_id(executor: Recorder) -> None:
@@ -68,7 +68,7 @@ def test_the_id_that_is_stored_when_a_task_is_queued_is_its_work_id(executor: Re
         (statement,) = session.execute.call_args.args
         stored = statement.compile().params["external_executor_id"]
     executor.heartbeat()
-    assert [order.submission.work_id for order in executor.submitted] == [stored]
+    assert [request.draft.work_id for request in executor.submitted] == [stored]
     assert not executor._work_ids
 
 

@@ -1,7 +1,7 @@
 """Airflow's configuration, as the executor, the worker, the API server and the commands read it.
 
-Cheap to import: Airflow's own modules are imported by the functions that need them. Without Airflow, the import of this
-module raises ImportError: commands run without Airflow too, and catch it.
+Cheap to import: functions import Airflow's own modules at their use. Without Airflow, the import of this module raises
+ImportError. Commands also run without Airflow, and catch it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def own_conf() -> Any:
 
 
 def conf_of_team(team: str | None) -> Any:
-    """Return the configuration as an executor of that team reads it."""
+    """Return the configuration as seen by an executor of this team."""
     if team is None:
         return own_conf()
     from airflow.executors.base_executor import ExecutorConf
@@ -29,7 +29,7 @@ def conf_of_team(team: str | None) -> Any:
 
 
 def conf_with_providers(section: str) -> Any:
-    """Return the configuration with a provider's section, which some versions load late outside of a scheduler."""
+    """Return the configuration with a provider's section. Outside of a scheduler, some versions load it late."""
     conf = own_conf()
     if conf.getsection(section) is None:
         from airflow.providers_manager import ProvidersManager
@@ -40,7 +40,7 @@ def conf_with_providers(section: str) -> Any:
 
 
 def default_queue(conf: Any) -> str:
-    """Return the queue of tasks that name none."""
+    """Return the default queue of tasks."""
     return _global_setting(conf, "operators", "default_queue") or "default"
 
 
@@ -82,9 +82,9 @@ def is_multi_team() -> bool:
 
 
 def executor_variables() -> dict[str, str]:
-    """Return the variables that describe the scheduler's executors to a worker's Airflow.
+    """Return variables with the scheduler's executors for a worker's Airflow.
 
-    Without them it accepts no DAG whose tasks name an executor, and no DAG at all if a bundle belongs to a team. It
+    Without them, it refuses every DAG with a task's executor name, and all DAGs if a bundle belongs to a team. It
     searches for the names, and imports nothing by them.
     """
     names = {"AIRFLOW__CORE__EXECUTOR": str(own_conf().get("core", "executor"))}
@@ -92,7 +92,7 @@ def executor_variables() -> dict[str, str]:
 
 
 def modal_hook(conn_id: str) -> Any:
-    """Return the ModalHook of a connection id; raise CredentialsError if the provider that has it is missing."""
+    """Return the ModalHook of a connection id. Raises CredentialsError if its provider is missing."""
     try:
         from airflow.providers.modal.hooks.modal import ModalHook
     except ModuleNotFoundError as error:

@@ -13,7 +13,7 @@ def bundle_names(bundles: Any) -> list[str]:
 
 
 def configured_bundles() -> list[str]:
-    """Return the names of the DAG bundles that this process's Airflow has; none if they cannot be read."""
+    """Return the names of this process's DAG bundles in Airflow; none if they cannot be read."""
     from airflow.dag_processing.bundles.manager import DagBundlesManager
 
     manager: Any = DagBundlesManager
@@ -24,7 +24,7 @@ def configured_bundles() -> list[str]:
 
 
 def bundle_version(version: str) -> Any:
-    """Return a DAG bundle's version in the form that a bundle must return."""
+    """Return a DAG bundle's version in the form for a bundle's result."""
     from airflow.dag_processing.bundles import base
 
     return base.BundleVersion(version=version) if hasattr(base, "BundleVersion") else version

@@ -1,7 +1,7 @@
-"""The names of Airflow and of its libraries that modalflow replaces, and the page that lists all replaced names.
+"""The replaced names of Airflow and of its libraries, and the page with all replaced names.
 
-A row says which name, why, and in which versions; the module that replaces the name imports the row from here.
-``python -m modalflow.airflow_compat.replaced docs/upstream-notes.md`` writes the table of all rows into that page.
+A row has the name, the reason, and the versions; the replacing module imports the row from here. ``python -m
+modalflow.airflow_compat.replaced docs/upstream-notes.md`` writes the table of all rows into that page.
 """
 
 from __future__ import annotations

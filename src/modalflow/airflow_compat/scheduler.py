@@ -1,6 +1,6 @@
-"""What ModalExecutor needs of Airflow's scheduler and BaseExecutor, in every supported version.
+"""ModalExecutor's use of Airflow's scheduler and BaseExecutor, in every supported version.
 
-Cheap to import: Airflow's own modules are imported by the functions that need them.
+Cheap to import: functions import Airflow's own modules at their use.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-#: The function that returns the commands `airflow modalflow …`. By name: the commands are a layer above this one.
+#: The function for the commands of `airflow modalflow …`. By name, because the commands are a layer above this one.
 CLI_COMMANDS: Final = "modalflow.cli.in_airflow.get_cli_commands"
 
 _ADOPTED_AT_ONCE = 1_000
 
 
 class _ConfBefore33:
-    """An executor's configuration, with what it lacks: whole sections, and sections that no file has."""
+    """An executor's configuration, completed: whole sections, and sections outside of files."""
 
     def __init__(self, of_executor: Any) -> None:
         self._of_executor = of_executor
@@ -49,12 +49,12 @@ class _ConfBefore33:
 
 
 class ExecutorCompat(_Base):
-    """What ModalExecutor needs and some version's BaseExecutor lacks. Comes before BaseExecutor among the bases."""
+    """Features for ModalExecutor missing in some version's BaseExecutor. Comes before BaseExecutor among the bases."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._work_ids: dict[Any, str] = {}
-        # Airflow's own attribute, which is missing in 3.0 and incomplete in 3.1.
+        # Airflow's own attribute, missing in 3.0 and incomplete in 3.1.
         conf: Any = getattr(self, "conf", None) or own_conf()
         cast(Any, self).conf = conf if AIRFLOW_V_3_3_PLUS else _ConfBefore33(conf)
 
@@ -75,17 +75,16 @@ class ExecutorCompat(_Base):
 
         @staticmethod
         def get_cli_commands() -> list[Any]:
-            """Return the commands that newer versions find by the provider's metadata, if this executor is
-            configured."""
+            """Return the commands if this executor is configured; newer versions read the provider's metadata."""
             module, _, name = CLI_COMMANDS.rpartition(".")
             return list(getattr(import_module(module), name)())
 
         def queue_workload(self, workload: Any, session: Session) -> None:
-            """Queue a task under a work id, and store that in the transaction in which the scheduler queues it.
+            """Queue a task under a work id, and store the id in the scheduler's own transaction.
 
-            From 3.2 on Airflow does this itself (``pre_assigns_external_executor_id``). Without it, a scheduler that is
-            killed before it learns the function call leaves a task that no scheduler can adopt. Airflow would reset the
-            task and kill what already runs of it. This very transaction has locked the row, so nothing waits.
+            From 3.2 on, Airflow does this itself (``pre_assigns_external_executor_id``). Without it, a scheduler killed
+            before its first news of the function call leaves a task without adoption. Airflow would reset the task and
+            kill its running work. This transaction has already locked the row, so nothing waits.
             """
             from airflow.models.taskinstance import TaskInstance
             from sqlalchemy import update
@@ -122,7 +121,7 @@ def queued_workloads(executor: _Base) -> Iterator[dict[Any, Any]]:
 
 
 def workload_key(executor: _Base, workload: Any) -> Any:
-    """Return the key under which the executor got a workload, and under which it reports it to Airflow."""
+    """Return the key of a workload for the executor and for reports to Airflow."""
     for part in ("ti", "callback"):
         if hasattr(workload, part):
             return getattr(workload, part).key
@@ -130,7 +129,7 @@ def workload_key(executor: _Base, workload: Any) -> Any:
 
 
 def pre_assigned_id(executor: _Base, workload: Any) -> str | None:
-    """Return the id that was stored for this submission when it was queued; None if it is no task."""
+    """Return the id stored for this submission at its queueing; None for work other than tasks."""
     ti = getattr(workload, "ti", None)
     if ti is None:
         return None
@@ -150,7 +149,7 @@ def task_workload(ti: Any, executor: _Base) -> Any:
 
 
 def load_for_adoption(tis: Sequence[Any]) -> None:
-    """Load in one query the columns of task instances that a key needs and the scheduler has not loaded.
+    """Load the columns of task instances for a key in one query, if the scheduler has not loaded them.
 
     Otherwise each task instance would need a query of its own, on the scheduler's thread.
     """
@@ -166,7 +165,7 @@ def load_for_adoption(tis: Sequence[Any]) -> None:
     columns = (TaskInstance.try_number, TaskInstance.map_index, TaskInstance.external_executor_id)
     for start in range(0, len(missing), _ADOPTED_AT_ONCE):
         ids = [ti.id for ti in missing[start : start + _ADOPTED_AT_ONCE]]
-        # The session fills in the missing columns of objects that it knows.
+        # The session fills in the missing columns of its own objects.
         session.scalars(select(TaskInstance).where(TaskInstance.id.in_(ids)).options(load_only(*columns))).all()
 
 
@@ -174,12 +173,12 @@ def stats() -> Any:
     """Return where Airflow's own executors send metrics: it has ``incr``, ``gauge`` and ``timing``, with tags."""
     from airflow.executors import base_executor
 
-    # A module in newer versions, a class in older ones, each under the name that the version has.
+    # A module in newer versions, a class in older ones, each under the version's name.
     return getattr(base_executor, "stats", None) or base_executor.Stats  # type: ignore[attr-defined]
 
 
 def report_failed(executor: _Base, key: Any, reason: str) -> None:
-    """Report to Airflow that a workload failed, and why."""
+    """Report a failed workload to Airflow, with the reason."""
     if "reason" in signature(executor.fail).parameters:
         cast(Any, executor).fail(key, info=reason, reason=reason)
     else:

@@ -1,6 +1,6 @@
 """Airflow's supervisor, as the worker runs it in every supported version: start, masking, logs, callbacks.
 
-Cheap to import: Airflow's own modules are imported by the functions that need them.
+Cheap to import: functions import Airflow's own modules at their use.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class CallbackFailedError(RuntimeError):
 
 
 def modules_of_a_supervised_task() -> Sequence[str]:
-    """Return the modules that a supervised task imports: ``sys.modules`` before and after tasks of each kind."""
+    """Return the imports of a supervised task: ``sys.modules`` before and after tasks of each kind."""
     return (*_TASK_MODULES, *_TASK_MODULES_SINCE_3_3) if AIRFLOW_V_3_3_PLUS else _TASK_MODULES
 
 
@@ -60,12 +60,12 @@ def workload_adapter() -> Any:
 
 
 def writes_own_log(workload: Any) -> bool:
-    """Return whether the supervisor opens the workload's log; otherwise the log is what this process prints."""
+    """Return whether the supervisor opens the workload's log; otherwise the log is this process's output."""
     return hasattr(workload, "log_path") and (AIRFLOW_V_3_3_PLUS or hasattr(workload, "ti"))
 
 
 def already_runs(error: Exception) -> bool:
-    """Return whether a task was not started because it runs already; before 3.2 that is a refusal like any other."""
+    """Return whether a task was not started because it already runs; before 3.2, this is an ordinary refusal."""
     return type(error).__name__ == "TaskAlreadyRunningError"
 
 
@@ -83,7 +83,7 @@ def log_to(output: BinaryIO) -> None:
 def configure_masking() -> None:
     """Mask secrets according to the present settings: Airflow reads them only once in each process, at import.
 
-    Raises what the import of ``[logging] secret_mask_adapter`` raises.
+    Raises the errors of the import of ``[logging] secret_mask_adapter``.
     """
     from airflow import settings
 
@@ -103,7 +103,7 @@ def configure_masking() -> None:
 def configure_api_client() -> None:
     """Make the Execution API's client wait and retry according to the present settings: Airflow reads them at import.
 
-    Raises AirflowConfigException for a value that is not a number.
+    Raises AirflowConfigException for a value other than a number.
     """
     conf = own_conf()
     new = AIRFLOW_V_3_1_PLUS
@@ -131,7 +131,7 @@ def _set_timeout_of_clients(timeout: float) -> None:
 
 
 def redacted(text: str) -> str:
-    """Return a text with ``***`` for the secrets that this process knows."""
+    """Return a text with ``***`` for the secrets known to this process."""
     name = "airflow.sdk.log" if AIRFLOW_V_3_1_PLUS else "airflow.sdk.execution_time.secrets_masker"
     masker: Any = import_module(name)
     return str(masker.redact(text))
@@ -139,7 +139,7 @@ def redacted(text: str) -> str:
 
 @contextlib.contextmanager
 def recorded_dag_bags() -> Iterator[list[Any]]:
-    """Yield the DagBags that are made within the context, including one that fails while it is filled."""
+    """Yield the DagBags made within the context, including a failed one."""
     row = rows.DAG_BAG if AIRFLOW_V_3_2_PLUS else rows.DAG_BAG_BEFORE_3_2
     made: list[Any] = []
     original = row.original()
@@ -155,8 +155,8 @@ def recorded_dag_bags() -> Iterator[list[Any]]:
 def end_at_segfaults() -> None:
     """Make a segmentation fault end a task.
 
-    Airflow handles the signal while it imports the DAG file, and keeps the handler. Python's handlers return to the
-    instruction that failed, so that a later fault is repeated forever.
+    Airflow handles the signal during the import of the DAG file, and keeps the handler. Python's handlers return to the
+    failed instruction, so a later fault repeats forever.
     """
     importers = (rows.LOAD_MODULES, rows.LOAD_MODULES_BEFORE_3_2)
     row = next((row for row in importers if row.exists()), None)
@@ -175,9 +175,9 @@ def end_at_segfaults() -> None:
 
 
 def describe_failed_callbacks(describe: Callable[[BaseException], str]) -> None:
-    """Make a callback report why it failed, even if Airflow cannot put that into words.
+    """Make a callback report its failure, even if Airflow cannot describe it.
 
-    Airflow formats and logs the exception, which can raise in turn; then only an exit code is left.
+    Airflow formats and logs the exception, and this can raise in turn. Then only an exit code remains.
     """
     row = rows.EXECUTE_CALLBACK
     if not row.exists():
@@ -195,7 +195,7 @@ def describe_failed_callbacks(describe: Callable[[BaseException], str]) -> None:
 
 
 def clean_connection_test_results(clean: Callable[[str], str]) -> None:
-    """Clean what a connection test reports to Airflow's API: a database may refuse the text as it is."""
+    """Clean a connection test's report to Airflow's API: a database may refuse the original text."""
     row = rows.CONNECTION_TEST_RESULT
     if not row.exists():
         return
@@ -208,10 +208,10 @@ def clean_connection_test_results(clean: Callable[[str], str]) -> None:
 
 
 def run_supervisor(workload: Any) -> int:
-    """Run a workload under Airflow's own supervisor; return the exit code of what it ran.
+    """Run a workload under Airflow's own supervisor. Return its exit code.
 
-    Raises CallbackFailedError and everything that the supervisor raises. The older versions' own ``execute_workload``
-    is not used: it prints the workload together with its token.
+    Raises CallbackFailedError and the supervisor's errors. The older versions' own ``execute_workload`` is not used,
+    because it prints the workload with its token.
     """
     from airflow.executors import base_executor
 
@@ -257,7 +257,7 @@ def _run_callback_of_3_2(workload: Any) -> int:
 
 
 def _import_dag_file(callback_path: str, dag_file: Path) -> None:
-    """Import a DAG file under the name in a callback's path, which no import would find."""
+    """Import a DAG file under the name in a callback's path. No import would find this name."""
     from importlib.util import module_from_spec, spec_from_file_location
 
     name = callback_path.rpartition(".")[0]
@@ -268,7 +268,7 @@ def _import_dag_file(callback_path: str, dag_file: Path) -> None:
 
 
 def _forward_signals() -> None:
-    """Forward SIGTERM and SIGINT from the supervisor to the task, so that ``on_kill()`` runs; 3.3 does so itself."""
+    """Forward SIGTERM and SIGINT from the supervisor to the task, so ``on_kill()`` runs; 3.3 does this itself."""
     original = rows.SUPERVISOR_WAIT.original()
 
     def wait(self: Any) -> int:

@@ -1,4 +1,4 @@
-"""What an API server needs to read task logs: the executor and the team of a task, and Airflow's remote log.
+"""Facts for an API server's log reader: the executor and the team of a task, and Airflow's remote log.
 
 Cheap to import: Airflow's logging configuration imports it while Airflow itself is being imported.
 """
@@ -17,7 +17,7 @@ _OURS: Final = "modalflow."
 
 
 def team_of_dag(dag_id: str) -> str | None:
-    """Return the team whose ModalExecutor runs a DAG's tasks; None if that is the global one.
+    """Return the team whose ModalExecutor runs a DAG's tasks; None for the global one.
 
     Queries Airflow's database if a team has a ModalExecutor.
     """
@@ -34,7 +34,7 @@ def team_of_dag(dag_id: str) -> str | None:
 def other_executor_of(ti: Any) -> str | None:
     """Return the name of a task instance's executor as its user wrote it, e.g. ``LocalExecutor``.
 
-    Returns None if that is ModalExecutor, or if it is unknown.
+    Returns None for ModalExecutor, or if it is unknown.
     """
     named = getattr(ti, "executor", None)
     dag_id = getattr(ti, "dag_id", None)
@@ -59,7 +59,7 @@ def other_executor_of(ti: Any) -> str | None:
 
 
 def is_finished(ti: Any) -> bool:
-    """Return whether a try of a task instance has ended, so that its log is complete."""
+    """Return whether a try of a task instance has ended and its log is complete."""
     state = getattr(ti, "state", None)
     # Imported late, like everything of Airflow here.
     from airflow.utils.state import State
@@ -68,7 +68,7 @@ def is_finished(ti: Any) -> bool:
 
 
 def remote_task_log() -> Any:
-    """Return what Airflow reads the logs of ended tasks with; None if it has nothing."""
+    """Return Airflow's reader of ended tasks' logs; None if it has none."""
     from airflow import logging_config
 
     if AIRFLOW_V_3_2_PLUS:

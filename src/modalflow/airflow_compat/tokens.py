@@ -64,9 +64,9 @@ def trial_token(ti_id: str, valid_for: float) -> str:
 
 
 def try_token(url: str, token: str, ti_id: str) -> Answer:
-    """Ask the Execution API at ``url`` to start a task instance that does not exist.
+    """Ask the Execution API at ``url`` to start a missing task instance.
 
-    It checks the token first, then answers that there is none, and changes nothing. Raises what httpx raises.
+    It checks the token first, then answers "not found", and changes nothing. Raises httpx's errors.
     """
     import httpx
     from airflow.sdk.api.client import Client
@@ -116,7 +116,7 @@ def settings_to_compare(salt: str = "") -> dict[str, str]:
 
 
 def differences(theirs: Mapping[str, Any], more: Mapping[str, str] | None = None) -> list[str]:
-    """Return the names of the settings in which another machine differs from this one.
+    """Return the names of another machine's different settings.
 
     ``theirs`` is the result of ``settings_to_compare`` there, and ``more`` holds further settings of this machine. A
     machine of another version may have fewer settings.

@@ -1,4 +1,4 @@
-"""The version of Airflow that is installed here, and what each version lacks under ModalExecutor."""
+"""The installed version of Airflow, and the missing features of each version under ModalExecutor."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Final
 
 from airflow import __version__ as airflow_version
 
-#: The version of the Airflow that is installed here.
+#: The installed version of Airflow.
 AIRFLOW_VERSION: Final[str] = airflow_version
 
-# Betas and release candidates count as the version that they become.
+# Betas and release candidates count as their final version.
 _MINOR = tuple(int(part) for part in AIRFLOW_VERSION.split(".")[:2])
 AIRFLOW_V_3_1_PLUS: Final[bool] = _MINOR >= (3, 1)
 AIRFLOW_V_3_2_PLUS: Final[bool] = _MINOR >= (3, 2)
@@ -40,7 +40,7 @@ LACKING: Final[dict[str, tuple[str, ...]]] = {
 
 
 def lacking(minor: str) -> tuple[str, ...]:
-    """Return what a minor version of Airflow lacks, the newest things first."""
+    """Return the missing features of a minor version of Airflow, the newest first."""
     mine = tuple(int(part) for part in minor.split("."))
     listed = ((tuple(int(part) for part in version.split(".")), what) for version, what in LACKING.items())
     return tuple(thing for version, what in sorted(listed, reverse=True) if version >= mine for thing in what)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections import defaultdict
 
 from modalflow.emulator.control_plane.control_plane import ControlPlane
@@ -87,13 +88,18 @@ def page(handlers: Handlers, version: str) -> str:
         answered_names = [name for name in names if name in answered]
         missing = [name for name in names if name not in answered]
         if answered_names:
-            parts.append("\nAnswered: " + ", ".join(f"`{n}`" for n in answered_names) + ".\n")
+            parts.append("\n" + _wrapped("Answered: " + ", ".join(f"`{n}`" for n in answered_names) + "."))
         if missing:
-            parts.append("\n`UNIMPLEMENTED`: " + ", ".join(f"`{n}`" for n in missing) + ".\n")
-        items = [f"- `{name}`: {inferred[name]}\n" for name in names if name in inferred]
+            parts.append("\n" + _wrapped("`UNIMPLEMENTED`: " + ", ".join(f"`{n}`" for n in missing) + "."))
+        items = [_wrapped(f"- `{name}`: {inferred[name]}", "  ") for name in names if name in inferred]
         if items:
             parts.append("\nInferred:\n\n" + "".join(items))
     return "".join(parts)
+
+
+def _wrapped(text: str, indent: str = "") -> str:
+    """Return a paragraph in lines of at most 120 characters."""
+    return textwrap.fill(text, 120, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def current_page(version: str) -> str:

@@ -1,7 +1,7 @@
 """The format of a line in a task log: one JSON object a line, as Airflow reads it.
 
-Owns the order and the form of the fields, for whatever process writes them. Does no I/O. Cheap to import: a container
-does so before its first task. Where log files are is in ``names``.
+Owns the order and the form of the fields, for every writing process. Does no I/O. Cheap to import: a container imports
+it before its first task. ``names`` has the places of log files.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def log_line(level: str, event: str, logger: str, moment: datetime | None = None
 
 
 def encode_line(stamp: str, level: str, event: str, logger: str, context: Mapping[str, Any] | None = None) -> bytes:
-    """Return a structured line of texts as they are: what a program printed is shown as it printed it.
+    """Return a structured line with unchanged texts: a program's output appears as printed.
 
     ``stamp``, ``level`` and ``logger`` must need no escapes. Written out, because a program may print millions of
     lines, and encoding an object takes twice as long.

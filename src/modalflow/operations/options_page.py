@@ -18,8 +18,9 @@ _HEAD = f"""# Configuration
 ## `[{SECTION}]`
 
 Set the options in `airflow.cfg` or through environment variables. To check your settings, run `modalflow doctor`. To
-list them, run `airflow config list --section {SECTION} --include-descriptions --include-examples`. The scheduler reads
-them once, at its start. If an option is unknown or has an invalid value, the scheduler stops with an error about it.
+list them, run `airflow config list --section {SECTION} --include-descriptions --include-examples`. The
+scheduler reads them once, at its start. If an option is unknown or has an invalid value, the scheduler stops with an
+error about it.
 
 | option | type | default | unit | meaning |
 |---|---|---|---|---|

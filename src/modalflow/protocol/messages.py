@@ -130,7 +130,7 @@ class Submission:
 
 
 def _times(values: Mapping[str, Any], *names: str) -> dict[str, float]:
-    """Return those of the values that are times; TypeError or ValueError names them if one is no time."""
+    """Return the times among the values. TypeError or ValueError names a value of another kind."""
     try:
         return {name: _plain_float(values.get(name, 0.0)) for name in names}
     except (TypeError, ValueError) as error:

@@ -74,7 +74,7 @@ class Snapshot:
     """The executor's last warning or error in its log."""
     trouble_at: float = 0.0
     installation: str = ""
-    """What is wrong with the modalflow that the executor's process imports; empty if nothing is."""
+    """A problem of the modalflow in the executor's process; empty if there is none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings for the doctor's comparison with its own machine; see ``airflow_tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()

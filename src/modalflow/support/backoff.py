@@ -1,4 +1,4 @@
-"""Growing pauses between attempts, and a mode in which tests do not wait for them.
+"""Growing pauses between attempts, with a mode without waits for tests.
 
 Owns the arithmetic. Callers count in it, sleep and log themselves; so a thread, a coroutine and a timer can use it.
 """
@@ -22,14 +22,14 @@ class Backoff:
     longest: float
     factor: float = 2.0
     jitter: float = 0.0
-    """The largest part of a pause that is added to it at random, so that clients do not return together."""
+    """The largest random part of a pause, so that clients do not return together."""
     rng: Callable[[], float] = random.random
     """Returns a number from 0 to 1."""
     failures: int = field(default=0, init=False)
     """How many attempts in a row have failed."""
 
     def next(self, at_least: float = 0.0) -> float:
-        """Count a failure; return the seconds until the next attempt, for which the other side may set a minimum."""
+        """Count a failure. Return the seconds until the next attempt; the other side may set a minimum."""
         self.failures += 1
         return self.pause(at_least)
 
@@ -42,7 +42,7 @@ class Backoff:
         self.failures = 0
 
     def after(self, failures: int) -> float:
-        """Return the seconds after so many failures in a row, without jitter, for a caller that counts them."""
+        """Return the seconds after this many failures in a row, without jitter, for a caller with its own count."""
         if failures <= 0:
             return 0.0
         if _testing is not None:

@@ -28,7 +28,7 @@ _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 _inherited: list[Any] = []
-"""Objects that a child keeps for its whole life, so that no finalizer of them runs."""
+"""Objects kept by a child for its whole life, so that no finalizer of them runs."""
 
 _loop_before: Any = None
 """The event loop of the SDK's thread at the last fork; the SDK's own hook forgets it before ours runs."""
@@ -37,7 +37,7 @@ _per_process: weakref.WeakValueDictionary[int, PerProcess[Any, Any]] = weakref.W
 
 
 class PerProcess(dict[_K, _V]):
-    """A dict that empties itself in a forked child. For connections, threads and locks."""
+    """A dict for connections, threads and locks. It empties itself in a forked child."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -146,7 +146,7 @@ _STATE_OF_SDK: tuple[tuple[ReplacedName, Callable[[], Any]], ...] = (
     (rows.OUTPUT_MANAGER, _no_output),
     (rows.PICKLE_LOCK, threading.Lock),
 )
-"""The state of modal 1.5.0 to 1.6.4, and for each name a function that makes its fresh value."""
+"""The state of modal 1.5.0 to 1.6.4, with a function for each name's new value."""
 
 
 def _sdk(module: str, name: str) -> Any:

@@ -1,8 +1,8 @@
-"""Which modalflow this process imports, and whether the installed package of that name is this project.
+"""The modalflow imported by this process, and whether the installed package of this name is this project.
 
-The public package index has another program that is also called modalflow and has the same import name, down to
-``modalflow.executor.modal_executor.ModalExecutor``. Owns how this project is recognised, and the words for what is
-wrong. Reads package metadata only: a leaf, cheap to import.
+The public package index has another program with the same name and import name, even
+``modalflow.executor.modal_executor.ModalExecutor``. Owns the recognition of this project, and the descriptions of
+problems. Reads only package metadata: a leaf, cheap to import.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from modalflow import __version__
 
 NAME = "modalflow"
 
-#: The page that shows how to build and install the wheel.
+#: The page about building and installing the wheel.
 PAGE = "docs/install.md"
 
-#: The entry point that every version of this project has, and no other program: (group, value).
+#: The entry point of every version of this project and of no other program: (group, value).
 _OURS = ("apache_airflow_provider", "modalflow.provider:get_provider_info")
 
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong with an installation, and how to fix it."""
+    """A problem of an installation, and its fix."""
 
     what: str
     fix: str
@@ -45,18 +45,18 @@ class Installed:
 
     @classmethod
     def found(cls, distribution: metadata.Distribution) -> Installed:
-        """Return what a distribution's metadata says."""
+        """Return a distribution's metadata."""
         points = {(point.group, point.value) for point in distribution.entry_points}
         return cls(str(distribution.version), str(distribution.locate_file("")).rstrip("/"), _OURS in points)
 
 
 def imported_from() -> str:
-    """Return the folder of the package that this process imports."""
+    """Return the folder of the package imported by this process."""
     return str(Path(modalflow.__file__).parent)
 
 
 def installed() -> Installed | None:
-    """Return the package named modalflow that Python and pip find first; None if there is none."""
+    """Return the first package named modalflow for Python and pip; None if there is none."""
     found = next(iter(metadata.distributions(name=NAME)), None)
     return None if found is None else Installed.found(found)
 
@@ -67,12 +67,12 @@ def wheel_name(extra: str = "") -> str:
 
 
 def install_command(extra: str = "") -> str:
-    """Return the command that installs this version from the wheel that `make wheel` builds."""
+    """Return the command to install this version from the wheel of `make wheel`."""
     return f"pip install 'dist/{wheel_name(extra)}'"
 
 
 def foreign(version: str, folder: str) -> Problem:
-    """Return the problem of another program that is installed under the same name."""
+    """Return the problem of another program under the same name."""
     return Problem(
         f"Another program named {NAME}, version {version}, is installed in {folder}; it is not this project, which is "
         f"imported from {imported_from()} as {NAME} {__version__}",
@@ -82,10 +82,10 @@ def foreign(version: str, folder: str) -> Problem:
 
 
 def problem() -> Problem | None:
-    """Return what is wrong with the modalflow of this process; None if nothing is.
+    """Return the problem of this process's modalflow; None if there is none.
 
-    Airflow finds the options, the commands and the DAG policy of modalflow through the installed package, so a process
-    that imports this project while another package is installed works only in part.
+    Airflow finds modalflow's options, commands and DAG policy through the installed package. If a process imports this
+    project while another package is installed, it works only in part.
     """
     package = installed()
     if package is None:

@@ -1,8 +1,7 @@
-"""Processes as Linux shows them: who descends from whom, how to end a family for good, how to collect what has ended.
+"""Linux processes: descendants, the final end of a family, and reaping.
 
-The one place that reads the process table of ``/proc`` and sets process options by prctl(2). A leaf on the standard
-library: a guard that runs without site-packages imports it, too. Everything here is safe to call between ``fork`` and
-``exec``, with one thread.
+The one reader of the process table in ``/proc`` and the one user of prctl(2). A leaf on the standard library: the guard
+imports it without site-packages. Everything here is safe between ``fork`` and ``exec``, with one thread.
 """
 
 from __future__ import annotations
@@ -24,12 +23,12 @@ _PR_SET_CHILD_SUBREAPER = 36
 #: A family may fork while it is being killed; after this many rounds the rest is left to its reaper.
 _KILL_ROUNDS = 10
 
-#: Seconds between two checks of a child that is about to end.
+#: Seconds between two checks of an ending child.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
-#: Bytes for the variables and arguments of a process, whatever the stack limit is: Linux's _STK_LIM, 3/4 of it.
+#: Limit of a process's variables and arguments in bytes, for any stack limit: Linux's _STK_LIM, 3/4 of it.
 _MOST_FOR_EXEC = 6 << 20
-#: Bytes of those that are left for arguments.
+#: Bytes reserved for arguments.
 _FOR_ARGUMENTS = 64 << 10
 
 
@@ -44,26 +43,26 @@ class Process:
     is_zombie: bool
     """It has ended, and its parent has not collected it."""
     started: int
-    """Clock ticks between the start of the machine and that of the process; 0 if the kernel does not say."""
+    """Clock ticks from the start of the machine to the start of the process; 0 if the kernel does not report it."""
 
 
 class Ended(NamedTuple):
-    """A child that has ended and been collected."""
+    """An ended and reaped child."""
 
     pid: int
     code: int
-    """Its exit code; the negative number of the signal that ended it."""
+    """Its exit code, or the negative number of the signal."""
     usage: resource.struct_rusage
-    """What it used, with the children that it collected."""
+    """Its use of resources, including its reaped children."""
 
 
 def most_for_variables() -> int:
-    """Return how many bytes the variables of a process that is started here can have together."""
+    """Return the limit of all variables of a new process here, in bytes."""
     most = os.sysconf("SC_ARG_MAX")
     return (min(most, _MOST_FOR_EXEC) if most > 0 else _MOST_FOR_EXEC) - _FOR_ARGUMENTS
 
 
-# --- what becomes of a process ---
+# --- ends of a process ---
 
 
 def _prctl(option: int, value: int) -> None:
@@ -73,7 +72,7 @@ def _prctl(option: int, value: int) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when the thread that started it ends. Check then whether it has ended already.
+    """Let the kernel kill this process at the end of its starting thread. Check then whether it has ended already.
 
     A change of user clears it.
     """
@@ -81,7 +80,7 @@ def die_with_parent() -> None:
 
 
 def die_with(parent: int) -> None:
-    """Be killed when ``parent``, which must be the caller's parent and have one thread, ends."""
+    """Be killed at the end of ``parent``. It must be the caller's parent and have one thread."""
     die_with_parent()
     if os.getppid() != parent:
         # It was gone before the request was made, and then nothing will send the signal.
@@ -89,7 +88,7 @@ def die_with(parent: int) -> None:
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends, so that none leaves the family."""
+    """Become the parent of all orphaned descendants, so none leaves the family."""
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
@@ -113,7 +112,7 @@ def read(pid: int | str) -> Process | None:
 
 
 def is_running(pid: int) -> bool:
-    """Return whether that process exists and has not ended."""
+    """Return whether a process exists and has not ended."""
     process = read(pid)
     return process is not None and not process.is_zombie
 
@@ -129,9 +128,9 @@ def table() -> dict[int, Process]:
 
 
 def children(pid: int) -> list[int]:
-    """Return the processes whose parent is this one, whichever of its threads started them.
+    """Return the children of this process, from all its threads.
 
-    Cheaper than ``table``; but one that is forked meanwhile may be missing.
+    Cheaper than ``table``, but a child forked during the call may be missing.
     """
     found: list[int] = []
     # A process, or a thread of it, may end meanwhile.
@@ -143,7 +142,7 @@ def children(pid: int) -> list[int]:
 
 
 def family(pid: int) -> list[int]:
-    """Return the process and all that descend from it, parents first."""
+    """Return the process and all its descendants, parents first."""
     found = [pid]
     for each in found:
         found += children(each)
@@ -151,7 +150,7 @@ def family(pid: int) -> list[int]:
 
 
 def with_variable(name: str, value: str) -> list[int]:
-    """Return the processes that were started with a variable of that value."""
+    """Return the processes started with a variable of this value."""
     mark, found = f"{name}={value}".encode(), []
     for pid in table():
         with contextlib.suppress(OSError), open(f"/proc/{pid}/environ", "rb") as file:
@@ -164,13 +163,13 @@ def with_variable(name: str, value: str) -> list[int]:
 
 
 def kill_family(roots: Iterable[int]) -> None:
-    """Kill ``roots`` and everything that descends from them."""
+    """Kill ``roots`` and all their descendants."""
     wanted = set(roots)
     _kill(lambda processes: wanted)
 
 
 def kill_children_but(known: Container[int]) -> None:
-    """Kill every child of this process that is not ``known``, adopted orphans included, and what descends from it."""
+    """Kill every child of this process outside ``known``, including adopted orphans, and its descendants."""
     us = os.getpid()
     _kill(lambda processes: {p.pid for p in processes.values() if p.parent == us and p.pid not in known})
 
@@ -179,7 +178,7 @@ def _kill(roots_among: Callable[[Mapping[int, Process]], set[int]]) -> None:
     for _ in range(_KILL_ROUNDS):
         processes = table()
         members = _members(roots_among(processes), processes) - {os.getpid()}
-        # A group dies at once. One that forks and ends each millisecond is never seen alive, but its dead are.
+        # A group dies at once. A process with a new fork each millisecond is never seen alive, but its dead are.
         for group in {processes[pid].group for pid in members} - {os.getpgrp()}:
             send_to_group(group, signal.SIGKILL)
         alive = [pid for pid in members if not processes[pid].is_zombie]
@@ -190,7 +189,7 @@ def _kill(roots_among: Callable[[Mapping[int, Process]], set[int]]) -> None:
 
 
 def _members(roots: set[int], processes: Mapping[int, Process]) -> set[int]:
-    """Return ``roots``, their descendants and the members of the sessions they lead, also those that have ended."""
+    """Return ``roots``, their descendants and the members of their sessions, including ended ones."""
     members = {pid for pid in roots if pid in processes}
     members |= {p.pid for p in processes.values() if p.session in roots}
     grown = True
@@ -202,19 +201,19 @@ def _members(roots: set[int], processes: Mapping[int, Process]) -> set[int]:
 
 
 def send(pid: int, number: int) -> None:
-    """Send a signal to a process, which may be gone."""
+    """Send a signal to a process. It may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(pid, number)
 
 
 def send_to_group(group: int, number: int) -> None:
-    """Send a signal to a process group, which may be gone."""
+    """Send a signal to a process group. It may be gone."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(group, number)
 
 
 def reaped() -> Iterator[Ended]:
-    """Collect the children that have ended, one by one, without waiting for others."""
+    """Reap the ended children, one by one, without waiting for others."""
     while True:
         try:
             pid, status, usage = os.wait4(-1, os.WNOHANG)
@@ -235,7 +234,7 @@ def has_children() -> bool:
 
 
 def ends_within(child: int, seconds: float) -> bool:
-    """Wait for a child of this process to end, and leave it to be collected; False if it has not ended in that time."""
+    """Wait for the end of a child, and leave it for reaping. Return False if it has not ended in time."""
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE
     while not _has_ended(child):

@@ -1,8 +1,8 @@
-"""Names of other projects that modalflow replaces: how one is described, checked and replaced.
+"""Replaced names of other projects: their description, check and replacement.
 
-The rows are data: those of Modal's SDK are in ``support.replaced_in_sdk``, and those of Airflow and its libraries in
-``airflow_compat.replaced``. Every replacement goes through a row, so that a vanished name is noticed: a test checks all
-rows with each supported version, and ``replace`` raises ReplacedNameError. Imports only the standard library.
+The rows are data. Those of Modal's SDK are in ``support.replaced_in_sdk``, and those of Airflow and its libraries in
+``airflow_compat.replaced``. Every replacement goes through a row, so a vanished name is noticed: a test checks all rows
+with each supported version, and ``replace`` raises ReplacedNameError. Imports only the standard library.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from typing import Any
 
 
 class ReplacedNameError(AttributeError):
-    """The installed version of a project lacks a name that modalflow replaces."""
+    """The installed version of a project lacks a replaced name."""
 
 
 @dataclass(frozen=True)
 class ReplacedName:
-    """A name of another project that modalflow replaces."""
+    """A replaced name of another project."""
 
     name: str
     """``module:attribute`` or ``module:Class.attribute``."""
     why: str
     by: str
-    """The module that replaces it, without ``modalflow.``."""
+    """The replacing module, without ``modalflow.``."""
     since: str = ""
-    """The first minor version that has the name, such as 3.2; empty for all supported versions."""
+    """The first minor version with the name, such as 3.2; empty for all supported versions."""
     until: str = ""
-    """The last minor version in which it is replaced; empty if the newest one is included."""
+    """The last minor version with the replacement; empty for the newest."""
     of_instances: bool = False
     """Whether only objects have the attribute, and not their class."""
 
@@ -61,11 +61,11 @@ class ReplacedName:
         return self.of_instances and f"self.{self.attribute}" in inspect.getsource(owner)
 
     def owner(self) -> Any:
-        """Return the module or class that has the name. Imports its module."""
+        """Return the module or class of the name. Imports its module."""
         return self._owner_in(import_module(self.module))
 
     def owner_if_loaded(self) -> Any | None:
-        """Return the module or class that has the name; None if this process has not imported it, or lacks it."""
+        """Return the module or class of the name; None if this process has not imported it, or lacks it."""
         module = sys.modules.get(self.module)
         try:
             return None if module is None else self._owner_in(module)
@@ -105,7 +105,7 @@ def replaced(row: ReplacedName, new: Any) -> Iterator[None]:
 
 
 def assign(row: ReplacedName, owner: Any, value: Any) -> None:
-    """Assign the attribute of a row to a module, class or object that the caller has already."""
+    """Assign the attribute of a row to the caller's module, class or object."""
     setattr(owner, row.attribute, value)
 
 

@@ -1,4 +1,4 @@
-"""The names of Modal's SDK that modalflow replaces. Imports nothing of the SDK."""
+"""The replaced names of Modal's SDK. Imports nothing of the SDK."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RETRY_CONFIG: Final = ReplacedName(
     "executor.modal_api.rate_limits",
 )
 
-# What a forked child makes anew.
+# State with a reset in a forked child.
 DEFAULT_CLIENT: Final = ReplacedName(
     "modal.client:_Client._client_from_env",
     "The default client waits for a thread that a forked child does not have; a LocalModal has a client of its own.",
@@ -63,7 +63,7 @@ PICKLE_LOCK: Final = ReplacedName(
     _FORKS,
 )
 
-# What a LocalModal makes the SDK's default.
+# The SDK's defaults, set by a LocalModal.
 CONFIG_PATH: Final = ReplacedName(
     "modal.config:user_config_path",
     "The SDK reads it at import; while a LocalModal runs, no profile of the user counts.",

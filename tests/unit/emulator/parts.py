@@ -18,7 +18,7 @@ from modalflow.emulator.rpc.handlers import Handlers
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.container_mounts import ContainerMounts
 from modalflow.emulator.volumes.volumes import Volumes
 

@@ -8,7 +8,7 @@ import pytest
 
 from modalflow.emulator.services import addresses as addresses_module
 from modalflow.emulator.services.addresses import Addresses
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 
 def made(folder: Path | None) -> Addresses:

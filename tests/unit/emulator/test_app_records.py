@@ -24,7 +24,7 @@ from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from tests.unit.emulator.parts import Runner
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)

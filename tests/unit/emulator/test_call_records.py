@@ -28,7 +28,7 @@ from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from tests.support import Clock
 
 CALLER = Caller(container_id=None, client_version="1", idempotency_key=None)
@@ -185,7 +185,7 @@ async def test_counts_are_kept_as_they_change(tmp_path: Path) -> None:
     await first.map(b"1")
     [item] = first.runner.submitted
     outcomes = Outcomes(first.runner.submit, first.runner.submit)
-    outcomes.lost(Container(FUNCTION), item, -9, "exited")
+    outcomes.container_lost(Container(FUNCTION), item, -9, "exited")
     outcomes.settle(item, api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE))
     second = await first.restart()
     assert [(item.retries, item.crashes) for item in second.restored.waiting] == [(1, 1)]

@@ -11,7 +11,7 @@ from grpclib import GRPCError, Status
 
 from modalflow.emulator.rpc.container_sockets import LONGEST_PATH, ContainerSockets
 from modalflow.emulator.rpc.credentials import Credentials
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 TOKEN = {"x-modal-token-id": "ak-right", "x-modal-token-secret": "as-right"}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from modal_proto import api_pb2
 
-from modalflow.emulator.logs import app_log as logs_module
+from modalflow.emulator.logs import app_log
 from modalflow.emulator.logs.app_log import AppLog
 from modalflow.emulator.logs.log_records import LogRecords
 from modalflow.emulator.state.journal import Journal
@@ -49,7 +49,7 @@ async def test_the_oldest_go(tmp_path: Path, limit: str, monkeypatch: pytest.Mon
     journal = Journal(tmp_path)
     log = AppLog("ap-1", LogRecords(journal))
     if limit != "age":
-        monkeypatch.setattr(logs_module, limit, 10)
+        monkeypatch.setattr(app_log, limit, 10)
     for number in range(30):
         log.add(f"{number % 10}", OUT)
         await journal.settled()

@@ -19,7 +19,7 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from tests.support import Clock, killed
 from tests.unit.emulator.parts import make_volumes
 

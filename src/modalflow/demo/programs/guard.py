@@ -19,12 +19,12 @@ from typing import NoReturn
 
 from modalflow.support import linux
 
-#: Finds modalflow in the folder that is given, behind the standard library, and without site-packages.
+#: Imports modalflow from the given folder, after the standard library, without site-packages.
 _PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from modalflow.demo.programs.guard import main; main()"
 
 
 def command_line(options: Sequence[str], command: Sequence[str]) -> list[str]:
-    """Return the command that runs a program behind a guard."""
+    """Return the command for a program behind a guard."""
     sources = str(Path(__file__).parents[3])
     return [sys.executable, "-I", "-S", "-c", _PROGRAM, sources, *options, "--", *command]
 

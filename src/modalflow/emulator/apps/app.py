@@ -16,7 +16,7 @@ from modalflow.emulator import clock
 from modalflow.emulator.apps.version import KEPT_VERSIONS, Version
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 CREATED_BY = "local"
 
@@ -45,7 +45,7 @@ class App:
     class_ids: dict[str, str] = field(default_factory=dict)
     versions: dict[int, Version] = field(default_factory=dict)
     last_heartbeat: float = field(default_factory=time.monotonic)
-    over: Changes = field(default_factory=Changes)
+    over: Broadcast = field(default_factory=Broadcast)
     """Notified when the app is stopped."""
 
     @property

@@ -118,8 +118,8 @@ class AppService(Service):
     @rpc(
         repeat=HEARTBEAT,
         inferred=(
-            "an ephemeral app whose client was silent for 90 s is stopped; after a restart of the control plane "
-            "they begin anew."
+            "an ephemeral app is stopped after 90 s without a heartbeat of its client; a restart of the control plane "
+            "begins a new 90 s."
         ),
     )
     async def AppHeartbeat(self, request: api_pb2.AppHeartbeatRequest, caller: Caller) -> Empty:

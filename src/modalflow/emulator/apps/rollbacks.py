@@ -29,7 +29,7 @@ class Rollbacks(Service):
 
     @rpc(
         repeat=CHANGE,
-        inferred="going back is a new version with the old definitions, and so is promoting a staged one; "
+        inferred="a rollback is a new version with the old definitions, and so is the promotion of a staged one; "
         f"the newest {KEPT_VERSIONS} versions can be called and gone back to.",
     )
     async def AppRollback(self, request: api_pb2.AppRollbackRequest, caller: Caller) -> Message:

@@ -143,8 +143,7 @@ class Calls(Service):
         repeat=CHANGE,
         retried_forever=True,
         inferred=(
-            "the limits on waiting inputs count per function, or variant with options of its own; which words "
-            "they are refused with."
+            "the limits on waiting inputs count per function, or variant with its own options; the words of the errors."
         ),
     )
     async def FunctionPutInputs(
@@ -189,9 +188,9 @@ class Calls(Service):
     @rpc(
         repeat=Delivery(_delivers_outputs),
         inferred=(
-            "the seven days for which results are kept count from the last result of the call; an input that was "
-            "running when the control plane ended runs again, with its whole time; outputs of a map that come "
-            "within 50 ms of the last answer share the next one."
+            "results are kept for seven days after the last result of the call. An input that was running when "
+            "the control plane ended runs again, with its full timeout. Outputs of a map that come within 50 ms "
+            "of the last answer share the next one."
         ),
     )
     async def FunctionGetOutputs(
@@ -288,7 +287,7 @@ class Calls(Service):
 
     @rpc(
         repeat=CHANGE,
-        inferred=("a generator that runs again after its container was lost yields each value once to its client."),
+        inferred="a generator that runs again after the loss of its container yields each value once to its client.",
     )
     async def FunctionCallPutDataOut(self, request: api_pb2.FunctionCallPutDataRequest, caller: Caller) -> Empty:
         """Add the chunks that a generator yields, from the container that runs it.

@@ -16,7 +16,7 @@ from modalflow.emulator import clock
 from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 GENERIC_STATUS_PENDING = api_pb2.GenericResult.GENERIC_STATUS_UNSPECIFIED
 
@@ -30,22 +30,22 @@ class CallObserver(Protocol):
     """Is notified of every change of a call, and records it."""
 
     def called(self, call: FunctionCall) -> None:
-        """The call is new."""
+        """Record a new call."""
 
     def changed(self, item: Input) -> None:
-        """The input is new, or its counts or its ending changed."""
+        """Record a new input, or one whose counts or ending changed."""
 
     def resolved(self, item: Input) -> None:
-        """The input has its result: the output at its place."""
+        """Record the result of an input: the output at its place."""
 
     def yielded(self, call: FunctionCall, chunk: api_pb2.DataChunk) -> None:
-        """A generator yielded."""
+        """Record a chunk of a generator."""
 
     def cleared(self, call: FunctionCall, places: Collection[int]) -> None:
-        """A client has taken those outputs and does not want them kept."""
+        """Drop outputs that a client has taken and does not want kept."""
 
     def forgotten(self, call: FunctionCall) -> None:
-        """No caller can ask about the call any more."""
+        """Drop a call that no caller can ask about any more."""
 
 
 @dataclass(eq=False, slots=True)
@@ -66,7 +66,7 @@ class Input:
     started_at: float = 0.0
     finished_at: float = 0.0
     ending: api_pb2.GenericResult | None = None
-    """Its result whatever the container still reports: set once it is cancelled or out of time."""
+    """Its result once it is cancelled or out of time; later reports of the container do not count."""
     status: int = GENERIC_STATUS_PENDING
     done: bool = False
     place: int = -1
@@ -95,11 +95,11 @@ class FunctionCall:
     """Oldest first; the ``last_entry_id`` of a client refers to a place in it."""
     data_out: list[api_pb2.DataChunk] = field(default_factory=list)
     """The chunks that a generator yielded."""
-    changed: Changes = field(default_factory=Changes)
+    changed: Broadcast = field(default_factory=Broadcast)
     unfinished: int = 0
     cleared: set[int] = field(default_factory=set)
     """Places in ``outputs`` that a client has taken and does not want kept; their results are gone."""
-    over: Changes = field(default_factory=Changes)
+    over: Broadcast = field(default_factory=Broadcast)
     """Notified when every input is done."""
     handed_over_at: float = -math.inf
     """The last time a client got outputs, by the clock of the event loop."""

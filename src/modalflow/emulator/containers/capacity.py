@@ -1,12 +1,12 @@
 """The capacity of this machine, what each container has of it, and the reason why another one waits.
 
-Owns cores, memory and GPUs as numbers. When a container starts or ends is pools.py's; that it keeps to its memory limit
-is memory.py's.
+Owns cores, memory and GPUs as numbers. The start and end of containers are decided in pools.py; memory limits are
+enforced in memory_watch.py.
 
-Only what a function asks for is occupied: one that names no ``cpu`` or ``memory`` (an eighth of a core and 128 MiB on
-Modal: its guide, "Reserving CPU and memory") takes what is left over. One that asks for more cores or memory than there
-are gets all of them instead of waiting for ever. GPUs are those that were declared; where none were, functions that
-want one run without it. All of this is this control plane's own: Modal's machines are as many as it takes.
+Only explicit requests are counted. A function without ``cpu`` or ``memory`` (an eighth of a core and 128 MiB on Modal:
+its guide, "Reserving CPU and memory") uses the rest. A function with a larger request than the machine gets all of it
+instead of waiting forever. GPUs must be declared; without a declaration, functions with a GPU run without it. All of
+this belongs to this control plane: Modal adds machines as needed.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from dataclasses import dataclass, field, replace
 
 from modal_proto import api_pb2
 
-#: As the SDK writes "any GPU will do" (modal's guide, "GPU acceleration").
+#: The SDK's name for any GPU type (Modal's guide, "GPU acceleration").
 ANY_GPU = "ANY"
 
-#: Old names of GPU types, by the number that clients before ``gpu_type`` sent alone (modal_proto's GPUType).
+#: Old names of GPU types, by the number sent by clients before ``gpu_type`` (modal_proto's GPUType).
 _GPU_PREFIX = "GPU_TYPE_"
 
 
 def machine_cores() -> float:
-    """Return how many cores this process may use."""
+    """Return the number of cores available to this process."""
     return float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
@@ -35,20 +35,20 @@ def machine_memory_mib() -> int:
 
 
 def read_gpus(declared: Iterable[str]) -> dict[str, int]:
-    """Read ``H100=2``, or ``H100`` for one; ValueError says what is wrong with which."""
+    """Read ``H100=2``, or ``H100`` for one; the ValueError names the wrong part and the reason."""
     found: dict[str, int] = {}
     for each in declared:
         kind, has_count, count = each.partition("=")
         kind = kind.strip().upper()
         if not kind or (has_count and not (count.strip().isdecimal() and int(count) > 0)):
-            raise ValueError(f"gpu is {each!r}; expected a type and how many there are, e.g. H100=2")
+            raise ValueError(f"gpu is {each!r}; expected a type and a number, e.g. H100=2")
         found[kind] = found.get(kind, 0) + (int(count) if has_count else 1)
     return found
 
 
 @dataclass(frozen=True)
 class Need:
-    """What one container of a function occupies. 0 of something is whatever is left over."""
+    """The resources occupied by one container of a function. 0 means the rest."""
 
     cores: float = 0.0
     memory_mib: int = 0
@@ -62,7 +62,7 @@ class Need:
         return cls(
             cores=resources.milli_cpu / 1000,
             memory_mib=resources.memory_mb,
-            # "H100!" is an H100 that Modal must not replace by a better one.
+            # "H100!" is an H100 without replacement by a better one on Modal.
             gpu=kind.upper().removesuffix("!").replace("_", "-"),
             gpus=max(gpu.count, 1) if kind else 0,
         )
@@ -70,30 +70,30 @@ class Need:
 
 @dataclass
 class Grant:
-    """What one container has."""
+    """The resources of one container."""
 
     owner: str
-    """What it runs, for people."""
+    """The name of the function, for logs."""
     cores: float = 0.0
     memory_mib: int = 0
     gpu: str = ""
     devices: tuple[int, ...] = ()
-    """The GPUs, counted over all that were declared in their order."""
+    """The GPUs, numbered in the order of their declaration."""
 
 
 @dataclass
 class Capacity:
-    """The machine's cores, memory and GPUs. ``gpus`` is None where none were declared."""
+    """The machine's cores, memory and GPUs. ``gpus`` is None if none were declared."""
 
     cores: float
     memory_mib: int
     containers: int
-    """How many containers there may be."""
+    """The maximum number of containers."""
     gpus: Mapping[str, int] | None = None
     _grants: dict[str, Grant] = field(default_factory=dict)
 
     def impossible(self, need: Need) -> str:
-        """Return why the need can never be met, empty if it can."""
+        """Return the reason if the need can never be met, empty if it can."""
         if self.gpus is None or not need.gpus:
             return ""
         there = sum(self.gpus.values()) if need.gpu == ANY_GPU else self.gpus.get(need.gpu, 0)
@@ -106,49 +106,49 @@ class Capacity:
         )
 
     def obstacle(self, need: Need) -> str:
-        """Return what the need has to wait for, empty if it fits now."""
+        """Return the resource in use by others, empty if the need fits now."""
         if len(self._grants) >= self.containers:
-            return self._said("a container", len(self._grants), self.containers, list(self))
+            return self._in_use("a container", len(self._grants), self.containers, list(self))
         cores, memory = self._cut(need)
         if cores > self.cores - self.used_cores + 1e-9:
-            return self._said(f"{cores:g} cores", self.used_cores, self.cores, [g for g in self if g.cores])
+            return self._in_use(f"{cores:g} cores", self.used_cores, self.cores, [g for g in self if g.cores])
         if memory > self.memory_mib - self.used_memory_mib:
             users = [g for g in self if g.memory_mib]
-            return self._said(f"{memory} MiB of memory", self.used_memory_mib, self.memory_mib, users)
+            return self._in_use(f"{memory} MiB of memory", self.used_memory_mib, self.memory_mib, users)
         if self.gpus is not None and need.gpus and self._devices(need) is None:
             users = [g for g in self if g.gpu and need.gpu in (g.gpu, ANY_GPU)]
             total = sum(count for kind, count in self.gpus.items() if need.gpu in (kind, ANY_GPU))
-            return self._said(f"{need.gpus} {_name(need.gpu)}", sum(len(g.devices) for g in users), total, users)
+            return self._in_use(f"{need.gpus} {_name(need.gpu)}", sum(len(g.devices) for g in users), total, users)
         return ""
 
-    def take(self, container_id: str, need: Need, owner: str) -> Grant:
-        """Give a container what it needs; there must be no obstacle."""
+    def assign(self, container_id: str, need: Need, owner: str) -> Grant:
+        """Grant a container its need; there must be no obstacle."""
         cores, memory = self._cut(need)
         kind, devices = (self._devices(need) or ("", ())) if self.gpus is not None and need.gpus else ("", ())
         grant = self._grants[container_id] = Grant(owner, cores, memory, kind, devices)
         return grant
 
-    def give_back(self, container_id: str) -> None:
+    def release(self, container_id: str) -> None:
         self._grants.pop(container_id, None)
 
     def grant(self, container_id: str) -> Grant | None:
         return self._grants.get(container_id)
 
     def without(self, container_ids: Iterable[str]) -> Capacity:
-        """Return how things would be if these containers had ended."""
+        """Return a copy of the capacity without these containers."""
         gone = set(container_ids)
         return replace(self, _grants={each: grant for each, grant in self._grants.items() if each not in gone})
 
     def notes(self, need: Need) -> list[str]:
-        """Return in what a container that gets this differs from what it asked for."""
-        said = []
+        """Return the differences between the need and the grant."""
+        notes = []
         if need.cores > self.cores:
-            said.append(f"asks for {need.cores:g} cores and gets all {self.cores:g}")
+            notes.append(f"asks for {need.cores:g} cores and gets all {self.cores:g}")
         if need.memory_mib > self.memory_mib:
-            said.append(f"asks for {need.memory_mib} MiB of memory and gets all {self.memory_mib}")
+            notes.append(f"asks for {need.memory_mib} MiB of memory and gets all {self.memory_mib}")
         if need.gpus and self.gpus is None:
-            said.append(f"asks for {need.gpus} {_name(need.gpu)} and runs without: no GPU is declared here (--gpu)")
-        return said
+            notes.append(f"asks for {need.gpus} {_name(need.gpu)} and runs without: no GPU is declared here (--gpu)")
+        return notes
 
     def __iter__(self) -> Iterator[Grant]:
         return iter(self._grants.values())
@@ -165,7 +165,7 @@ class Capacity:
         return min(need.cores, self.cores), min(need.memory_mib, self.memory_mib)
 
     def _devices(self, need: Need) -> tuple[str, tuple[int, ...]] | None:
-        """The GPUs to give, all of one type, None if there are not enough free ones."""
+        """Return the GPUs for a need, all of one type, None if too few are free."""
         taken = {device for grant in self for device in grant.devices}
         first = 0
         for kind, count in (self.gpus or {}).items():
@@ -176,7 +176,7 @@ class Capacity:
         return None
 
     @staticmethod
-    def _said(what: str, used: float, total: float, users: list[Grant]) -> str:
+    def _in_use(what: str, used: float, total: float, users: list[Grant]) -> str:
         by: dict[str, int] = {}
         for grant in users:
             by[grant.owner] = by.get(grant.owner, 0) + 1

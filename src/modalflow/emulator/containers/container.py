@@ -20,7 +20,7 @@ from modalflow.emulator.containers import results
 from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.processes.process import Process
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 
 #: Seconds before a cancellation without effect is sent again: it may have arrived before the container had unpacked the
 #: input. A repetition has no further effect.
@@ -87,7 +87,7 @@ class Container:
     last_heard: float = field(default_factory=time.monotonic)
     cancellations_sent: dict[str, float] = field(default_factory=dict, repr=False)
     """When a cancellation was last sent, by input."""
-    changes: Changes = field(default_factory=Changes, repr=False)
+    changes: Broadcast = field(default_factory=Broadcast, repr=False)
 
     def __post_init__(self) -> None:
         self.revision = self.function.current_revision
@@ -128,8 +128,8 @@ class Container:
         """Start the clock of ``startup_timeout``: the runtime is up and begins to import the app."""
         seconds = self.spec.startup_timeout_secs
         if seconds == self.spec.timeout_secs:
-            # The SDK sends the timeout if the app sets none for the start: slow imports on a loaded machine are not the
-            # fault of the app.
+            # If the app sets no timeout for the start, the SDK sends the other one. Slow imports on a loaded machine
+            # are not the app's fault.
             seconds = max(seconds, SHORTEST_STARTUP_TIMEOUT)
         if seconds:
             asyncio.get_running_loop().call_later(seconds, self._start_timed_out, seconds)

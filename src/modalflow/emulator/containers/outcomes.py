@@ -1,7 +1,7 @@
 """The outcome of an input after its container reported or ended: a result, another try, or a failure.
 
-Owns retries, timeouts, cancellation and lost containers, as far as the input is concerned. Where it runs next is
-pools.py's, which gives the two ways back to it.
+Owns retries, timeouts, cancellation and lost containers, with respect to the input. Pools.py decides about its next
+container, and passes in the two ways back.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from modalflow.support.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-#: A container of a deployed app that is lost takes its inputs with it this many times; then they fail with the reason.
-#: Modal tries those again for ever, and those of an ephemeral app until "a failure rate is exceeded" (its guide,
-#: "Failures and retries"): on a laptop somebody waits for the reason. The numbers here are this control plane's.
+#: The number of lost containers of a deployed app before their inputs fail with the reason. Modal retries those inputs
+#: forever, and inputs of an ephemeral app until "a failure rate is exceeded" (its guide, "Failures and retries"). On a
+#: laptop a user waits for the reason. The numbers here belong to this control plane.
 CRASH_TRIES = 3
 
-#: The pauses until an input whose container was lost is tried again.
+#: The pauses before an input with a lost container is tried again.
 CRASH_BACKOFF = Backoff(0.25, 30.0)
 
-#: Seconds for an input that ran out of time to end on its own, before its container is killed. Inferred.
+#: Seconds for an input to end after its timeout, before its container is killed. Inferred.
 TIMEOUT_GRACE = 5.0
 
-#: The same for a cancelled one. Inferred: as long as exit handlers have (Modal's guide, "Container lifecycle hooks").
+#: The same after a cancellation. Inferred: as long as exit handlers have (Modal's guide, "Container lifecycle hooks").
 CANCEL_GRACE = 30.0
 
 _RETRIED = (
@@ -42,29 +42,29 @@ _RETRIED = (
 
 
 class Outcomes:
-    """Follows inputs from the moment a container has them."""
+    """The rules for inputs assigned to a container."""
 
     def __init__(self, submit: Callable[[Input], None], requeue: Callable[[Input], None]) -> None:
         """``submit`` puts an input behind all others, ``requeue`` before them."""
         self._submit, self._requeue = submit, requeue
         self._timers: dict[str, asyncio.TimerHandle] = {}
 
-    def begun(self, container: Container, item: Input) -> None:
-        """The container has the input: its time starts."""
+    def start(self, container: Container, item: Input) -> None:
+        """Start the input's time in this container."""
         seconds = container.spec.timeout_secs
         if seconds:
             loop = asyncio.get_running_loop()
-            self._timers[item.input_id] = loop.call_later(seconds, self.out_of_time, container, item)
+            self._timers[item.input_id] = loop.call_later(seconds, self.time_out, container, item)
 
-    def left(self, container: Container, item: Input) -> None:
-        """The container has it no longer."""
+    def remove(self, container: Container, item: Input) -> None:
+        """Note the end of the input in this container."""
         timer = self._timers.pop(item.input_id, None)
         if timer is not None:
             timer.cancel()
         container.release_input(item)
 
     def settle(self, item: Input, result: api_pb2.GenericResult, data_format: int = 0) -> None:
-        """Resolve the input, or try it again where the function's retry policy says so."""
+        """Resolve the input, or try it again if the function's retry policy allows it."""
         if item.ending is not None:
             result, data_format = item.ending, 0
         function = item.call.function
@@ -78,9 +78,9 @@ class Outcomes:
             return
         item.call.resolve(item, result, data_format)
 
-    def lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
-        """The container is gone and the input was on it."""
-        self.left(container, item)
+    def container_lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
+        """Handle an input after the end of its container."""
+        self.remove(container, item)
         if item.ending is not None:
             self.settle(item, item.ending)
             return
@@ -102,27 +102,27 @@ class Outcomes:
         item.call.resolve(item, results.crashed(reason, returncode))
 
     def cancel(self, container: Container, item: Input, *, terminate_container: bool) -> None:
-        """The input is to end as TERMINATED: when its container says so, or when that is killed."""
+        """End the input as TERMINATED, when its container reports the end or is killed."""
         if terminate_container:
             container.kill(f"a user cancelled input {item.input_id} and asked to terminate its container")
         else:
-            self._tell_to_end(container, item, CANCEL_GRACE, "did not act on the cancellation of")
+            self._request_end(container, item, CANCEL_GRACE, "did not act on the cancellation of")
 
-    def out_of_time(self, container: Container, item: Input) -> None:
-        """The input has run for as long as it may."""
+    def time_out(self, container: Container, item: Input) -> None:
+        """Handle an input after its timeout."""
         if item.done or item.ending is not None or container.inputs.get(item.input_id) is not item:
             return
         item.ending = results.timed_out(container.container_id, container.spec.timeout_secs)
-        self._tell_to_end(container, item, TIMEOUT_GRACE, "did not end after the timeout of")
+        self._request_end(container, item, TIMEOUT_GRACE, "did not end after the timeout of")
 
     def close(self) -> None:
         for timer in self._timers.values():
             timer.cancel()
 
-    def _tell_to_end(self, container: Container, item: Input, grace: float, what: str) -> None:
+    def _request_end(self, container: Container, item: Input, grace: float, what: str) -> None:
         container.changes.notify()
         if container.concurrency > 1:
-            # One cancelled synchronous input ends the whole container: the others are not to blame.
+            # One cancelled synchronous input ends the whole container, without a fault of the others.
             container.blameless_until = time.monotonic() + grace
         reason = f"it {what} input {item.input_id} for {grace:g} s"
         asyncio.get_running_loop().call_later(grace, self._kill_if_running, container, item, reason)

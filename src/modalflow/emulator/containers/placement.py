@@ -1,7 +1,7 @@
 """Capacity decisions: start another container of a function now, make it wait, or retire others for it.
 
-Owns the order among functions that wait: whoever waits longest is not overtaken for ever, and no function waits for its
-first container while others have several. It starts and ends nothing itself: that is pools.py's.
+Owns the order among waiting functions: the longest wait is not overtaken forever, and no function waits for its first
+container while others have several. It starts and ends no container: pools.py does.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from modalflow.emulator.functions.ignored_options import ignored_options
 
 log = logging.getLogger(__name__)
 
-#: Seconds after which a function's log says what it waits for.
-TOLD_AFTER = 5.0
+#: Seconds before the reason for a wait is written to the function's log.
+LOG_AFTER = 5.0
 
-#: Seconds after which nobody else is given anything that a waiting function wants.
+#: Seconds before other functions no longer get resources needed by a waiting one.
 PATIENCE = 30.0
 
 
 class FunctionLog(Protocol):
-    """Where the users of a function read about it."""
+    """The log of a function, for its users."""
 
     def note(self, function: Function, text: str) -> None: ...
 
 
 class Wait:
-    """A function's wait for room."""
+    """A function's wait for capacity."""
 
     def __init__(self, function: Function, need: Need, since: float) -> None:
         self.function, self.need, self.since = function, need, since
         self.obstacle = ""
-        self.told = False
+        self.logged = False
 
 
 class Placement:
-    """Places containers within a capacity."""
+    """The placement of containers within a capacity."""
 
     def __init__(self, capacity: Capacity, log: FunctionLog, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.capacity, self._function_log = capacity, log
@@ -51,12 +51,12 @@ class Placement:
         self._noted: set[tuple[str, str]] = set()
 
     def impossible(self, function: Function) -> str:
-        """Return why no container of the function can ever start here, empty if one can."""
+        """Return the reason if no container of the function can ever start here, empty if one can."""
         reasons = [self.capacity.impossible(need) for need in needs(function)]
         return "" if not all(reasons) else reasons[0]
 
     def fitting(self, function: Function) -> Need | None:
-        """Return what a further container of the function may take now; None if it has to wait, which is noted."""
+        """Return the need of another container of the function; None if it has to wait. Waits are recorded."""
         possible = [need for need in needs(function) if not self.capacity.impossible(need)]
         obstacle = ""
         for need in possible:
@@ -72,19 +72,19 @@ class Placement:
             wait.need, wait.obstacle = possible[0], obstacle
         return None
 
-    def take(self, container: Container, need: Need) -> None:
+    def assign(self, container: Container, need: Need) -> None:
         function = container.function
-        self.capacity.take(container.container_id, need, function.tag)
+        self.capacity.assign(container.container_id, need, function.tag)
         for note in (*self.capacity.notes(need), *ignored_options(function.spec)):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
                 self._function_log.note(function, f"{function.tag} {note}")
 
-    def in_the_way(self, function: Function, living: Iterable[Container]) -> list[Container]:
-        """Return the containers that have to end so that one of the function can start; none if that is no use.
+    def blocking(self, function: Function, living: Iterable[Container]) -> list[Container]:
+        """Return the containers to end so that one of the function can start; empty if that does not help.
 
-        First those that are idle, the longest idle first. For the first container of a function also one that is busy,
-        of a function that has several: it takes no further input.
+        Idle containers come first, the longest idle before the others. For a function's first container, a busy one may
+        have to end, if its function has several: it gets no further input.
         """
         wait = self._waits.get(function.object_id)
         containers = [c for c in living if c.state is not State.ENDED]
@@ -106,33 +106,33 @@ class Placement:
                 return [c for c in chosen if self._helps(c, chosen, leaving, wait.need)]
         return []
 
-    def ended(self, container: Container) -> None:
-        self.capacity.give_back(container.container_id)
+    def release(self, container: Container) -> None:
+        self.capacity.release(container.container_id)
 
-    def settled(self, function: Function) -> None:
-        """Nothing of the function waits any longer."""
+    def end_wait(self, function: Function) -> None:
+        """End the function's wait."""
         self._waits.pop(function.object_id, None)
 
     @property
     def has_waits(self) -> bool:
-        """Whether any function waits for room."""
+        """Return whether any function waits for capacity."""
         return bool(self._waits)
 
     def waits_for(self, function: Function) -> str:
-        """Return what the function waits for, empty if for nothing."""
+        """Return the reason for the function's wait, empty if it does not wait."""
         wait = self._waits.get(function.object_id)
         return wait.obstacle if wait is not None else ""
 
-    def since(self, function: Function) -> float:
-        """Return since when the function waits, infinity if it does not."""
+    def waiting_since(self, function: Function) -> float:
+        """Return the start of the function's wait, infinity if it does not wait."""
         wait = self._waits.get(function.object_id)
         return wait.since if wait is not None else math.inf
 
-    def tell(self) -> None:
-        """Write into the logs of functions that have waited for some time what they wait for. Once for each wait."""
+    def log_waits(self) -> None:
+        """Write the reasons for longer waits to the logs of the functions, once for each wait."""
         for wait in self._waits.values():
-            if not wait.told and self._clock() - wait.since >= TOLD_AFTER:
-                wait.told = True
+            if not wait.logged and self._clock() - wait.since >= LOG_AFTER:
+                wait.logged = True
                 self._function_log.note(wait.function, f"{wait.function.tag} waits for {wait.obstacle}")
 
     def _others_first(self, function: Function, need: Need) -> str:
@@ -151,7 +151,7 @@ class Placement:
 
 
 def needs(function: Function) -> list[Need]:
-    """Return what a container of the function may take, the most wanted first: more than one for a list of GPUs."""
+    """Return the possible needs of the function's containers, the preferred one first: several for a list of GPUs."""
     wanted = Need.of(function.spec.resources)
     return [wanted, *(Need.of(resources) for resources in function.fallbacks_of_spec)]
 
@@ -162,7 +162,7 @@ def _compete(one: Need, other: Need) -> bool:
 
 
 def _spare(containers: list[Container]) -> list[Container]:
-    """One busy container of each function that has several, of the one with the most first."""
+    """Return one busy container of each function with several, the function with the most first."""
     by_function: dict[str, list[Container]] = {}
     for container in containers:
         if container.inputs:

@@ -49,10 +49,10 @@ class ContainerRunner(Protocol):
         ...
 
     def on_ready(self, container: Container) -> None:
-        """The container has asked for an input for the first time."""
+        """Handle a container's first request for an input."""
 
     def on_input(self, container: Container) -> None:
-        """The container has got inputs."""
+        """Handle the delivery of inputs to a container."""
 
 
 class Pools:
@@ -61,12 +61,12 @@ class Pools:
     def __init__(
         self,
         containers: Containers,
-        placing: Placement,
+        placement: Placement,
         runner: ContainerRunner,
         *,
         scaledown_window: float,
     ) -> None:
-        self._containers, self.placing, self._runner = containers, placing, runner
+        self._containers, self.placement, self._runner = containers, placement, runner
         self._scaledown_window = scaledown_window
         self._pools: dict[str, Pool] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -172,7 +172,7 @@ class Pools:
         for pool in [p for p in self._pools.values() if p.function.app is app]:
             pool.fail_pending(results.terminated(reason))
             # Otherwise its place in the queue for capacity would never be given up.
-            self.placing.settled(pool.function)
+            self.placement.end_wait(pool.function)
             for container in list(pool.containers.values()):
                 for item in container.inputs.values():
                     item.ending = item.ending or results.terminated(reason)
@@ -222,16 +222,16 @@ class Pools:
             self._match_others(pool)
 
     def returned(self, container: Container, items: Iterable[Input]) -> None:
-        """Take inputs back from a container that never received them, because the answer was lost."""
+        """Requeue inputs not received by a container, because the answer was lost."""
         for item in items:
             if container.inputs.get(item.input_id) is item:
-                self.outcomes.left(container, item)
+                self.outcomes.remove(container, item)
                 self._requeue(item)
 
     def put(self, container: Container, item: Input, result: api_pb2.GenericResult, data_format: int) -> None:
         """Handle the result of an input."""
         log.debug("container %s is done with %s", container.container_id, item.input_id)
-        self.outcomes.left(container, item)
+        self.outcomes.remove(container, item)
         self.outcomes.settle(item, result, data_format)
         if container.retiring:
             container.retire()
@@ -239,7 +239,7 @@ class Pools:
         with self._pending_end(pool):
             # A free place has been added, so no further container is missing.
             self._hand_out(pool)
-        if not container.inputs and self.placing.has_waits:
+        if not container.inputs and self.placement.has_waits:
             # At capacity, another function may need its place more.
             self._match_others(pool)
 
@@ -269,7 +269,7 @@ class Pools:
         while pool.pending and (container := pool.asking()) is not None:
             self._answer(container, pool)
         if not pool.pending:
-            self.placing.settled(pool.function)
+            self.placement.end_wait(pool.function)
 
     def _answer(self, container: Container, pool: Pool) -> None:
         """Answer a container's request."""
@@ -284,7 +284,7 @@ class Pools:
     def _match_others(self, pool: Pool) -> None:
         """Start containers of other functions, after capacity may have become free."""
         others = [other for other in self._pools.values() if other is not pool and other.pending]
-        for other in sorted(others, key=lambda other: self.placing.since(other.function)):
+        for other in sorted(others, key=lambda other: self.placement.waiting_since(other.function)):
             self._match(other)
 
     def _assign(self, container: Container, size: int) -> list[Input]:
@@ -298,7 +298,7 @@ class Pools:
         if container.is_single_use:
             container.retiring = True
         for item in items:
-            self.outcomes.begun(container, item)
+            self.outcomes.start(container, item)
         self._runner.on_input(container)
         return items
 
@@ -314,16 +314,16 @@ class Pools:
             if pool.retry_start is None:
                 pool.retry_start = asyncio.get_running_loop().call_later(wait, self._scale_again, pool)
             return
-        if reason := self.placing.impossible(function):
+        if reason := self.placement.impossible(function):
             pool.fail_pending(results.cannot_start(function.tag, reason))
             return
         for _ in range(wanted):
             if self._containers.starting >= STARTING_AT_ONCE:
                 return
-            need = self.placing.fitting(function)
+            need = self.placement.fitting(function)
             if need is None:
                 if pool.pending:
-                    for container in self.placing.in_the_way(function, self._containers):
+                    for container in self.placement.blocking(function, self._containers):
                         self._retire(container)
                 return
             self._start(Container(function), pool, need)
@@ -333,7 +333,7 @@ class Pools:
         self._scale(pool)
 
     def _start(self, container: Container, pool: Pool, need: Need) -> None:
-        self.placing.take(container, need)
+        self.placement.assign(container, need)
         pool.containers[container.container_id] = container
         self._containers.add(container)
         task = asyncio.get_running_loop().create_task(self._run(container, pool))
@@ -347,7 +347,7 @@ class Pools:
             # The event loop was closed before the container ended: nothing waits, and nothing can be started.
             raise
         except BaseException as error:
-            # The boundary of a task: its inputs must end, whatever the error is.
+            # The boundary of a task: its inputs must end after any error.
             log.exception("container %s could not be run", container.container_id)
             self._ended(container, pool, -1, f"could not be run ({described(error)})")
             if isinstance(error, KeyboardInterrupt):
@@ -363,7 +363,7 @@ class Pools:
         pool.containers.pop(container.container_id, None)
         pool.askers.pop(container.container_id, None)
         self._containers.end(container)
-        self.placing.ended(container)
+        self.placement.release(container)
         for item in list(container.inputs.values()):
             self._lost(container, item, returncode, ending)
         if was_starting and not container.end_reason:
@@ -374,7 +374,7 @@ class Pools:
 
     def _lost(self, container: Container, item: Input, returncode: int, ending: str) -> None:
         try:
-            self.outcomes.lost(container, item, returncode, ending)
+            self.outcomes.container_lost(container, item, returncode, ending)
         except Exception as error:
             # A boundary: this input and the container's other inputs must end.
             log.exception("the end of container %s was not handled for %s", container.container_id, item.input_id)

@@ -1,7 +1,8 @@
 """Results that the control plane creates for a container, and descriptions of exit codes.
 
-Owns the words that a user reads when nothing of theirs could report: timeouts, cancellations, crashes. What a status is
-raised as is the SDK's ``_process_result`` (modal/_utils/function_utils.py); it reads no words, and all are inferred.
+Owns the texts for users if their own code could not report: timeouts, cancellations, crashes. The SDK's
+``_process_result`` (modal/_utils/function_utils.py) chooses the exception by the status; it reads no texts, and all are
+inferred.
 """
 
 from __future__ import annotations
@@ -14,19 +15,19 @@ from modalflow.emulator.rpc.wire import sendable
 
 _STATUSES = api_pb2.GenericResult.GenericStatus
 
-#: The status of a container that had too much memory; SDKs that have no word for it yet are told of a failure.
+#: The status of a container over its memory limit; SDKs without this status get a failure.
 OUT_OF_MEMORY = dict(_STATUSES.items()).get(
     "GENERIC_STATUS_KERNEL_OOM_KILL", api_pb2.GenericResult.GENERIC_STATUS_FAILURE
 )
 
 
 def terminated(reason: str) -> api_pb2.GenericResult:
-    """TERMINATED, which is RemoteError in the SDK."""
+    """Return TERMINATED, a RemoteError in the SDK."""
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_TERMINATED, exception=sendable(reason))
 
 
 def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
-    """TIMEOUT, which is FunctionTimeoutError in the SDK."""
+    """Return TIMEOUT, a FunctionTimeoutError in the SDK."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
         exception=f"Timed out: container {container_id} ran this input for longer than its timeout of {seconds:g} s",
@@ -34,7 +35,7 @@ def timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
 
 
 def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResult:
-    """TIMEOUT, which is FunctionTimeoutError in the SDK. Inferred: the SDK tells timeouts of no other kind."""
+    """Return TIMEOUT, a FunctionTimeoutError in the SDK. Inferred: the SDK has no other kind of timeout."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT,
         exception=f"Timed out: container {container_id} did not start within its startup timeout of {seconds:g} s",
@@ -42,22 +43,22 @@ def startup_timed_out(container_id: str, seconds: float) -> api_pb2.GenericResul
 
 
 def crashed(reason: str, exitcode: int) -> api_pb2.GenericResult:
-    """The container ended while it ran the input. FAILURE without data is RemoteError in the SDK."""
+    """Return FAILURE for an input in a crashed container. Without data it is a RemoteError in the SDK."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_FAILURE, exception=sendable(reason), exitcode=exitcode
     )
 
 
 def failed_to_start(container_id: str, ending: str, stderr: str, tries: int) -> api_pb2.GenericResult:
-    """INIT_FAILURE, which is RemoteError in the SDK."""
+    """Return INIT_FAILURE, a RemoteError in the SDK."""
     reason = f"container {container_id} {ending} before it took an input; it was the last of {tries} tries"
     if stderr:
-        reason += f". Its last words:\n{stderr}"
+        reason += f". Its last output:\n{stderr}"
     return api_pb2.GenericResult(status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE, exception=sendable(reason))
 
 
 def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
-    """Nothing can ever run it here. Inferred: on Modal such a function waits for capacity, here it would for ever."""
+    """Return a failure for a function without any chance to run. Inferred: on Modal it would wait for capacity."""
     return api_pb2.GenericResult(
         status=api_pb2.GenericResult.GENERIC_STATUS_INIT_FAILURE,
         exception=sendable(f"{function} cannot run here: {reason}"),
@@ -65,7 +66,7 @@ def cannot_start(function: str, reason: str) -> api_pb2.GenericResult:
 
 
 def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.GenericResult:
-    """The container had more memory than its function's limit. The exit code is that of a process that was killed."""
+    """Return the result of a container over its memory limit, with the exit code of a killed process."""
     return api_pb2.GenericResult(
         status=OUT_OF_MEMORY,
         exception=f"container {container_id} ran out of memory: {used_mib} MiB in use, the limit is {limit_mib} MiB",
@@ -74,9 +75,9 @@ def out_of_memory(container_id: str, used_mib: int, limit_mib: int) -> api_pb2.G
 
 
 def describe_ending(returncode: int) -> str:
-    """Say how a process ended: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
+    """Describe the end of a process: ``exited with signal 9 (SIGKILL)``, ``exited with code 3``.
 
-    A shell stands between the control plane and the container and reports a signal as 128 + its number.
+    A shell between the control plane and the container reports a signal as 128 + its number.
     """
     number = -returncode if returncode < 0 else returncode - 128
     if number > 0:

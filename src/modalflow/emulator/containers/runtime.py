@@ -1,6 +1,6 @@
 """The RPCs of the container runtime, and those that inspect containers.
 
-Owns the translation between the protocol and pools.py, which does the deciding.
+Owns the translation between the protocol and pools.py. All decisions are made there.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.disk_space import SMALL
 from modalflow.emulator.volumes.volumes import Volumes
 
-#: Seconds for which a heartbeat is held. The runtime gives up on one after 15.1 s and sends the next 15 s after the
-#: last, so this leaves a second in which a cancellation has to wait.
+#: The number of seconds a heartbeat is held. The runtime gives up after 15.1 s and sends the next one 15 s after the
+#: last. A cancellation may therefore have to wait for one second.
 HEARTBEAT_HELD = 14.0
 
-#: How often a batch that lingers is looked after.
+#: Seconds between two checks of a lingering batch.
 LINGER_STEP = 0.01
 
 
@@ -38,13 +38,13 @@ def _delivers_inputs(_request: Message, answer: api_pb2.FunctionGetInputsRespons
 
 
 def _is_large_result(request: api_pb2.FunctionPutOutputsRequest) -> bool:
-    """Return whether there is a result that a full disk refuses: the container reports that as a small failure."""
+    """Return whether a full disk must refuse a result: the container then reports a small failure instead."""
     succeeded = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
     return request.ByteSize() > SMALL and any(o.result.status == succeeded for o in request.outputs)
 
 
 class Runtime(Service):
-    """Answers containers."""
+    """The RPCs for containers."""
 
     def __init__(self, environments: Environments, functions: Functions, pools: Pools, volumes: Volumes) -> None:
         self._environments, self._functions, self._pools, self._volumes = environments, functions, pools, volumes
@@ -63,13 +63,13 @@ class Runtime(Service):
         return Empty()
 
     @rpc(
-        repeat=Anew("it is held until there is news, and news is told until the container acts on it"),
+        repeat=Anew("it is held until there is an event, and repeated until the container acts on it"),
         inferred="held until there is something to cancel, at most 14 s.",
     )
     async def ContainerHeartbeat(
         self, request: api_pb2.ContainerHeartbeatRequest, caller: Caller
     ) -> api_pb2.ContainerHeartbeatResponse:
-        """Answer when there is something to cancel, or after a while."""
+        """Answer as soon as there is an input to cancel, or after a while."""
         container = self._container(caller)
         container.last_heard = time.monotonic()
         await container.changes.until(lambda: container.has_cancellations, HEARTBEAT_HELD)
@@ -83,7 +83,7 @@ class Runtime(Service):
     async def FunctionGetInputs(
         self, request: api_pb2.FunctionGetInputsRequest, caller: Caller
     ) -> api_pb2.FunctionGetInputsResponse:
-        """Wait until there is an input, or until the container shall end."""
+        """Wait until there is an input, or until the container should end."""
         container = self._container(caller)
         ask = container.ask(max(request.batch_max_size, 1))
         items: list[Input] | None = None
@@ -93,7 +93,8 @@ class Runtime(Service):
             if items and request.batch_max_size > 1:
                 await self._linger(container, items, request.batch_max_size, request.batch_linger_ms / 1000)
         except BaseException:
-            # The connection is gone, or something failed: whatever was given did not arrive, and nobody waits for more.
+            # The connection is gone, or the call failed: the inputs did not arrive, and the container waits for no
+            # more.
             if ask.answer.done() and not ask.answer.cancelled():
                 self._pools.returned(container, items or ask.answer.result() or ())
             ask.answer.cancel()
@@ -114,14 +115,14 @@ class Runtime(Service):
     async def FunctionGetDynamicConcurrency(
         self, request: api_pb2.FunctionGetDynamicConcurrencyRequest, caller: Caller
     ) -> api_pb2.FunctionGetDynamicConcurrencyResponse:
-        """A container runs its target number of inputs; more containers take the rest."""
+        """Return the target number of inputs in the container; more containers run the rest."""
         return api_pb2.FunctionGetDynamicConcurrencyResponse(concurrency=request.target_concurrency)
 
     @rpc(repeat=CHANGE, needs_room=_is_large_result, retried_forever=True)
     async def FunctionPutOutputs(self, request: api_pb2.FunctionPutOutputsRequest, caller: Caller) -> Empty:
         container = self._container(caller)
         if container.process is not None:
-            # Whoever sees the result also finds all that was printed before it.
+            # A client with the result can then read all output before it.
             container.process.drain()
         for output in request.outputs:
             item = container.inputs.get(output.input_id)
@@ -136,12 +137,12 @@ class Runtime(Service):
         repeat=CHANGE,
         needs_room=False,
         inferred=(
-            "three containers that end before they took an input, one after another, fail the inputs that wait: "
-            "of a deployed app too, for which Modal would go on trying."
+            "if three containers in succession end before they accept an input, the waiting inputs fail; also for a "
+            "deployed app, although Modal would continue trying."
         ),
     )
     async def TaskResult(self, request: api_pb2.TaskResultRequest, caller: Caller) -> Empty:
-        """The container could not import or enter the user's code, or failed while it left it."""
+        """Handle a container's failure to import or enter the user's code, or to leave it."""
         container = self._container(caller)
         if container.state is State.STARTING:
             container.start_failure = hints.explained(request.result, container.missing)
@@ -150,7 +151,7 @@ class Runtime(Service):
     @rpc(
         repeat=CHANGE,
         needs_room=False,
-        inferred="what the container ran is started again in another one, as the same input.",
+        inferred="the container's inputs are started again in another one, as the same inputs.",
     )
     async def ContainerStop(
         self, request: api_pb2.ContainerStopRequest, caller: Caller

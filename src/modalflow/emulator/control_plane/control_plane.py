@@ -15,7 +15,7 @@ from modalflow.emulator.control_plane.wiring import grpc_server, wire
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.grpc_server import ClosingServer
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 
 class ListenError(RuntimeError):
@@ -61,7 +61,7 @@ class ControlPlane:
             reason = os.strerror(error.errno) if error.errno else error
             raise ListenError(
                 f"cannot listen on port {self.options.port} of {host} ({reason}); "
-                "stop the program that does, or choose another --port"
+                "stop the other program, or choose another --port"
             ) from error
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{_port(server)}"
         return server

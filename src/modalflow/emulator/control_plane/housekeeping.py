@@ -65,7 +65,7 @@ class Housekeeping:
             self._apps.stop_finished,
             *(partial(self._check, container, now) for container in self._containers),
             partial(self._pools.scale_down, now),
-            self._pools.placing.tell,
+            self._pools.placement.log_waits,
         ]
         if forget:
             tasks += [

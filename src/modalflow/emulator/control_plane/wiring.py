@@ -58,14 +58,14 @@ from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.services.file_server import FileServer
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.proc_mounts import ProcMounts
 from modalflow.emulator.volumes.volumes import Volumes
 
 
 @dataclass(frozen=True)
 class Base:
-    """What the other parts rest on: state, access, the rules about faults, and where containers are registered."""
+    """The parts that all others need: state, access, containers and the rules about faults."""
 
     state: StateDir
     sockets: ContainerSockets
@@ -94,7 +94,7 @@ class Storage:
 
 @dataclass(frozen=True)
 class Execution:
-    """Apps, and what runs for them."""
+    """Apps, and the parts that run their functions."""
 
     apps: Apps
     functions: Functions
@@ -105,12 +105,12 @@ class Execution:
     calls: Calls
     lifecycle: AppLifecycle
     unfinished: tuple[Input, ...]
-    """What an earlier control plane left to run, in the order in which it came."""
+    """The inputs that an earlier control plane left to run, oldest first."""
 
 
 @dataclass(frozen=True)
 class Front:
-    """What answers clients and containers."""
+    """The parts that answer clients and containers."""
 
     images: Images
     handlers: Handlers

@@ -195,9 +195,9 @@ class Functions(Service):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "more cores or memory than the machine has are cut down to what it has, with a line in the log; a "
-            "memory limit is measured five times a second; a bucket of a `CloudBucketMount` is a folder, and the "
-            "credentials of the mount are ignored."
+            "requests above the cores or memory of the machine are reduced to them, with a line in the log. "
+            "Memory limits are measured five times a second. The bucket of a `CloudBucketMount` is a folder, "
+            "and the credentials of the mount are ignored."
         ),
     )
     async def FunctionCreate(

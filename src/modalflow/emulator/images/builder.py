@@ -1,7 +1,7 @@
 """One image build: execute the steps of a recipe and log their output.
 
-Owns the build's log and its result. What the steps are is recipes.py's, where their outcome lies layers.py's, and which
-builds there are images.py's.
+Owns the build's log and its result. The steps come from recipe.py, their output goes into image_layers.py, and
+images.py owns the list of builds.
 """
 
 from __future__ import annotations
@@ -17,56 +17,57 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.images import pip, python_envs
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
-from modalflow.emulator.images.layers import Draft, ImageLayers
+from modalflow.emulator.images.image_layers import Draft, ImageLayers
 from modalflow.emulator.images.recipe import Copy, Recipe, Source
 from modalflow.emulator.logs.log_lines import Unfinished
 from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message, sendable
 from modalflow.emulator.services.mounts import make_parents
-from modalflow.emulator.state.broadcast import Changes
-from modalflow.emulator.state.store import FileStore, StateDir
+from modalflow.emulator.state.broadcast import Broadcast
+from modalflow.emulator.state.file_store import FileStore
+from modalflow.emulator.state.state_dir import StateDir
 
-#: A secret shorter than this is not blotted out in a build's log: it is a setting, and would be found in any word.
+#: A shorter secret is not removed from a build's log: it is a setting, and would be found in any word.
 SHORTEST_SECRET = 4
 
 
 class StepError(RuntimeError):
-    """A step ends with an exit code other than 0, as can be told without running it. The text names it."""
+    """The error of a step with an exit code other than 0, as known without running it. The text names the step."""
 
 
 class BuildFunctionError(RuntimeError):
-    """The function of Image.run_function failed. The text is its exception."""
+    """The failure of the function of Image.run_function. The text is its exception."""
 
 
 @dataclass(eq=False)
 class Build:
-    """What became of a build so far. ``result`` is None while it goes on."""
+    """The state of a build. ``result`` is None until it ends."""
 
     lines: list[api_pb2.TaskLogs] = field(default_factory=list)
     result: api_pb2.GenericResult | None = None
     started_at: float = field(default_factory=time.time)
     finished_at: float = 0.0
-    changed: Changes = field(default_factory=Changes)
+    changed: Broadcast = field(default_factory=Broadcast)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     _held: dict[int, str] = field(default_factory=dict, repr=False)
-    """By source, the end of a piece that may be the beginning of a secret."""
+    """The end of a piece, if it may be the beginning of a secret, by source."""
 
     def piece(self, text: str, source: int) -> None:
-        """Take a line that a function printed, or the beginning of one."""
+        """Log a line, or the beginning of one, printed by a function."""
         text = self._held.pop(source, "") + text
         held = 0 if text.endswith("\n") else _begun_secret(text, self.secrets)
         if held:
             self._held[source] = text[-held:]
             text = text[:-held]
         if text:
-            self.say(text, source)
+            self.log(text, source)
 
-    def say(self, text: str, source: int = api_pb2.FILE_DESCRIPTOR_INFO) -> None:
+    def log(self, text: str, source: int = api_pb2.FILE_DESCRIPTOR_INFO) -> None:
         now = time.time_ns()
         self.lines.append(
             message(
                 api_pb2.TaskLogs,
-                data=self.blotted(text),
+                data=self.redacted(text),
                 timestamp=now / 1e9,
                 timestamp_ns=now,
                 file_descriptor=source,
@@ -74,21 +75,21 @@ class Build:
         )
         self.changed.notify()
 
-    def printed(self, line: str) -> None:
-        self.say(line, api_pb2.FILE_DESCRIPTOR_STDOUT)
+    def log_line(self, line: str) -> None:
+        self.log(line, api_pb2.FILE_DESCRIPTOR_STDOUT)
 
-    def blotted(self, text: str) -> str:
-        """Return the text without the values of the layer's Secrets, as a message can hold it."""
+    def redacted(self, text: str) -> str:
+        """Return the text without the values of the layer's Secrets, in a form suitable for a message."""
         for secret in self.secrets:
             text = text.replace(secret, "***")
         return sendable(text)
 
     def end(self, status: int, exception: str = "") -> None:
         for source, text in self._held.items():
-            self.say(text, source)
+            self.log(text, source)
         self._held.clear()
         self.finished_at = time.time()
-        self.result = message(api_pb2.GenericResult, status=status, exception=self.blotted(exception))
+        self.result = message(api_pb2.GenericResult, status=status, exception=self.redacted(exception))
         self.changed.notify()
 
     def entries(self, unfinished: Unfinished | None = None, since: int = 0, until: int | None = None) -> list[LogEntry]:
@@ -103,26 +104,26 @@ class Build:
         return len(self.lines) > sent or self.result is not None
 
 
-def secrets_to_blot(values: Iterable[str]) -> tuple[str, ...]:
-    """Which values a log must not show, the longest first: one may be part of another."""
+def secrets_to_redact(values: Iterable[str]) -> tuple[str, ...]:
+    """Return the values to remove from a log, the longest first: one may be part of another."""
     return tuple(sorted({v for v in values if len(v) >= SHORTEST_SECRET}, key=len, reverse=True))
 
 
 def _begun_secret(text: str, secrets: tuple[str, ...]) -> int:
-    """Return how many characters at the end of the text a secret may begin with, 0 if none does."""
+    """Return the length of a possible beginning of a secret at the end of the text, 0 if there is none."""
     return max((n for s in secrets for n in range(1, min(len(s), len(text) + 1)) if text.endswith(s[:n])), default=0)
 
 
 @dataclass(frozen=True)
 class BuildResult:
-    """Which layers an image's files and packages are in; empty: the host's alone."""
+    """The layers with an image's files and packages; empty: the host's alone."""
 
     files: str = ""
     python: str = ""
 
 
 class Builder:
-    """Does what recipes say."""
+    """The executor of recipes."""
 
     def __init__(self, state: StateDir, layers: ImageLayers, programs: pip.Programs) -> None:
         self._layers = layers
@@ -132,32 +133,32 @@ class Builder:
         self._programs = programs
 
     async def make(self, name: str, recipe: Recipe, below: BuildResult, build: Build) -> BuildResult:
-        """Make the layer, under that name; InstallError if pip cannot."""
+        """Make the layer, under this name; InstallError if pip fails."""
         if self._layers.has(name):
             self._tell_steps(recipe, build)
-            build.say("   found as it was made before\n")
+            build.log("   found as it was made before\n")
             return self._found(name, below)
         work = _Work(self._layers, name, below)
         try:
             for number, step in enumerate(recipe.steps):
-                build.say(f"=> Step {number}: {step.text}\n")
+                build.log(f"=> Step {number}: {step.text}\n")
                 if step.note:
-                    build.say(f"   {step.note}\n")
+                    build.log(f"   {step.note}\n")
                 for action in step.actions:
                     await self._do(action, work, build)
-            return await asyncio.to_thread(work.settle)
+            return await asyncio.to_thread(work.finish)
         except BaseException:
             work.discard()
             raise
 
     def adopt(self, name: str, below: BuildResult, written: Path) -> BuildResult:
-        """Make the layer of what a function wrote: a tree of files that lies over those below."""
+        """Make a layer of a function's written files, over those below."""
         if not any(written.iterdir()):
             return below
         work = _Work(self._layers, name, below)
         try:
             shutil.copytree(written, work.own_files(), symlinks=True, dirs_exist_ok=True)
-            return work.settle()
+            return work.finish()
         except BaseException:
             work.discard()
             raise
@@ -171,7 +172,7 @@ class Builder:
     @staticmethod
     def _tell_steps(recipe: Recipe, build: Build) -> None:
         for number, step in enumerate(recipe.steps):
-            build.say(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
+            build.log(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
 
     async def _do(self, action: Copy | RunPip | Fail, work: _Work, build: Build) -> None:
         if isinstance(action, Fail):
@@ -189,13 +190,13 @@ class Builder:
         if wanted is not None and not work.has_python:
             there = await asyncio.to_thread(lambda: {name: pip.satisfied(name) for name in wanted})
             if all(there.values()):
-                # As pip would say, which takes seconds to find out.
+                # pip would print the same after some seconds.
                 for name, version in there.items():
-                    build.printed(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")
+                    build.log_line(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")
                 return
         environment, tree = await asyncio.to_thread(work.own_python), work.tree
         if tree is not None and pip.is_editable(action.install):
-            # What builds them leaves files beside the source.
+            # Building them leaves files beside the source.
             tree = await asyncio.to_thread(work.own_files)
         await pip.install(
             action.install,
@@ -208,13 +209,13 @@ class Builder:
             cache=self._cache,
             hidden=self._hidden,
             programs=self._programs,
-            # The image's own files are, to the user, where the image has them.
-            tell=lambda line: build.printed(line if tree is None else line.replace(str(tree), "")),
+            # The user knows the image's own files by their paths in the image.
+            log=lambda line: build.log_line(line if tree is None else line.replace(str(tree), "")),
         )
 
 
 class _Work:
-    """A layer while it is made: nothing on disk until a step needs it."""
+    """A layer being made: nothing is on disk until a step needs it."""
 
     def __init__(self, layers: ImageLayers, name: str, below: BuildResult) -> None:
         self._layers, self._name, self._below = layers, name, below
@@ -222,7 +223,7 @@ class _Work:
 
     @property
     def tree(self) -> Path | None:
-        """The image's files at this point, None where it has none of its own."""
+        """Return the image's files at this point, None if it has none of its own."""
         if self._draft is not None and self._draft.files.exists():
             return self._draft.files
         return self._layers.files(self._below.files) if self._below.files else None
@@ -240,19 +241,19 @@ class _Work:
         return self._begun().temporary
 
     def own_files(self) -> Path:
-        return self._begun().take_files(self._layers.files(self._below.files) if self._below.files else None)
+        return self._begun().own_files(self._layers.files(self._below.files) if self._below.files else None)
 
     def own_python(self) -> Path:
-        return self._begun().take_python(self._layers.python(self._below.python) if self._below.python else None)
+        return self._begun().own_python(self._layers.python(self._below.python) if self._below.python else None)
 
-    def settle(self) -> BuildResult:
+    def finish(self) -> BuildResult:
         if self._draft is None:
             return self._below
         made = BuildResult(
             files=self._name if self._draft.files.exists() else self._below.files,
             python=self._name if self._draft.python.exists() else self._below.python,
         )
-        self._draft.settle()
+        self._draft.finish()
         return made
 
     def discard(self) -> None:
@@ -266,7 +267,7 @@ class _Work:
 
 
 def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
-    """Put the files into the tree, over what is there."""
+    """Put the files into the tree, and replace existing ones."""
     for path, source in files.items():
         target = tree / path.lstrip("/")
         for parent in target.parents:
@@ -283,5 +284,5 @@ def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
 
 
 def packages(layers: ImageLayers, made: BuildResult) -> dict[str, str]:
-    """The packages that an image has over the host's: name → version."""
+    """Return the packages of an image over the host's: name → version."""
     return python_envs.installed(layers.python(made.python)) if made.python else {}

@@ -1,6 +1,6 @@
 """Image.run_function: build a layer by running a function once in a container of the image.
 
-Owns that one run: the call, what the function prints, what it leaves behind. Which layer it becomes is images.py's.
+Owns this one run: the call, the function's output, and its written files. Images.py decides about the resulting layer.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.images.builder import Build, BuildFunctionError
 from modalflow.emulator.images.layer_capture import prune
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
-#: How often the end of the container, or of the call, is looked for at the latest.
-LOOK_SECONDS = 60.0
+#: The longest time between two checks whether the container, or the call, has ended.
+CHECK_SECONDS = 60.0
 
 
 class BuildingFunctions:
-    """Runs functions that build images."""
+    """The runner of functions for building images."""
 
     def __init__(self, state: StateDir, functions: Functions, pools: Pools) -> None:
         self._state, self._functions, self._pools = state, functions, pools
-        # A build that the end of the control plane interrupts is not resumed: its calls are not on disk.
+        # A build interrupted by the end of the control plane is not resumed: its calls are not on disk.
         self._records = CallRecords(Journal())
 
     async def run(self, function_id: str, content: api_pb2.FunctionInput, build: Build, kept: Path) -> None:
-        """Run the function; ``kept`` holds afterwards what it wrote. BuildFunctionError if it fails."""
+        """Run the function; its written files are in ``kept`` afterwards. BuildFunctionError if it fails."""
         function = self._functions.get(function_id)
         if function.staged is None:
             raise BuildFunctionError("the function was not defined for this build")
         definition = api_pb2.Function()
         definition.CopyFrom(function.staged)
-        # One container, which ends with its one input: what it wrote is whole then.
+        # One container for one input: its files are complete when it ends.
         definition.max_inputs = 1
         definition.ClearField("retry_policy")
         function.building = building = Building(build, kept)
@@ -53,7 +53,7 @@ class BuildingFunctions:
         item = call.put(api_pb2.FunctionPutInputsItem(idx=0, input=content))
         try:
             self._pools.submit(item)
-            while not await call.changed.until(lambda: not call.unfinished, LOOK_SECONDS):
+            while not await call.changed.until(lambda: not call.unfinished, CHECK_SECONDS):
                 pass
             result = call.outputs[0].result
             if result.status != api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:

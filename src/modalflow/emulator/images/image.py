@@ -1,6 +1,6 @@
 """One image: its layer, the sum of all layers below, and its record in the journal.
 
-Owns the state of an image. Which ones there are, and how one comes to be, is images.py's.
+Owns the state of an image. The set of images and their creation belong to images.py.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from modalflow.emulator.images.recipe import ImageSettings
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 
-#: Lines of a build's log that are kept with the state; the first ones tell the steps, the last ones how it went.
+#: Lines of a build's log kept with the state: the first ones show the steps, the last ones the result.
 KEPT_LINES = 2_000
 
 
 @dataclass(eq=False)
 class Image:
-    """One layer, with all that the layers below it add up to."""
+    """One layer, with the totals of the layers below."""
 
     image_id: str
     identity: str
-    """A hash of what the layer and those below it are made from."""
+    """A hash of everything the layer and those below are made from."""
     settings: ImageSettings = field(default_factory=ImageSettings)
     made: BuildResult = field(default_factory=BuildResult)
     bases: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Image:
 
 
 def encode(image: Image) -> dict[str, Any]:
-    """Return what of an image is on disk."""
+    """Return the part of an image kept on disk."""
     build = image.build
     return {
         "identity": image.identity,
@@ -77,7 +77,7 @@ def encode(image: Image) -> dict[str, Any]:
 
 
 def decode(image_id: str, record: Mapping[str, Any]) -> Image:
-    """Return the image of a record; a build that was not over then is a failed one now."""
+    """Return the image of a record; an unfinished build becomes a failed one."""
     build = Build(
         lines=[api_pb2.TaskLogs.FromString(line) for line in record["lines"]],
         started_at=record["started_at"],

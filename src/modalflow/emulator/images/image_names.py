@@ -1,6 +1,6 @@
 """Named images: the image behind ``name:tag`` in an environment, and earlier ones.
 
-Owns names and their history. Images themselves are images.py's.
+Owns names and their history. Images are in images.py.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.registry import CREATED_BY
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
-#: Entries of a page that a client does not limit; the SDK asks for pages until there is no further token.
+#: The size of a page if a client sets no limit; the SDK asks for pages until there is no further token.
 PAGE = 100
 
 
@@ -36,7 +36,7 @@ class Revision:
 
 
 class ImageNames(Service):
-    """Answers the RPCs about named images."""
+    """The RPCs about named images."""
 
     def __init__(self, state: StateDir, environments: Environments, images: ImageStore) -> None:
         self._environments, self._images = environments, images
@@ -47,7 +47,7 @@ class ImageNames(Service):
             self._revisions[environment, tag] = [Revision(*revision) for revision in revisions]
         environments.subscribe(self)
 
-    @rpc(repeat=CHANGE, inferred="a name that is published again keeps its earlier images as revisions, all of them.")
+    @rpc(repeat=CHANGE, inferred="a new publication of a name keeps all its earlier images as revisions.")
     async def ImagePublish(self, request: api_pb2.ImagePublishRequest, caller: Caller) -> api_pb2.ImagePublishResponse:
         self._images.get(request.image_id)
         where = self._place(request.tag, request.environment_name)
@@ -63,11 +63,11 @@ class ImageNames(Service):
         image = self._images.get(self._published(*self._place(request.tag, request.environment_name))[-1].image_id)
         return message(api_pb2.ImageGetByTagResponse, image_id=image.image_id, metadata=image.metadata)
 
-    @rpc(repeat=READ, inferred="what page tokens look like.")
+    @rpc(repeat=READ, inferred="the format of page tokens.")
     async def ImageListTags(
         self, request: api_pb2.ImageListTagsRequest, caller: Caller
     ) -> api_pb2.ImageListTagsResponse:
-        """Return a page of an environment's names, in their order; a page's token is the last name before it."""
+        """Return a page of an environment's names, in order; a page's token is the last name before it."""
         environment = self._environments.resolve(request.environment_name)
         image_id = optional(request, "image_id") or ""
         found = sorted(
@@ -104,7 +104,7 @@ class ImageNames(Service):
     async def ImageTagRevisions(
         self, request: api_pb2.ImageTagRevisionsRequest, caller: Caller
     ) -> api_pb2.ImageTagRevisionsResponse:
-        """Return a page of a name's publications, newest first; the page token is how many came before."""
+        """Return a page of a name's publications, newest first; the page token is the number of earlier ones."""
         environment, tag = self._place(request.tag, request.environment_name)
         revisions = self._revisions.get((environment, tag), [])[::-1]
         first = int(request.page_token) if request.page_token.isdecimal() else 0
@@ -136,7 +136,7 @@ class ImageNames(Service):
         return Empty()
 
     def _place(self, tag: str, environment_name: str) -> tuple[str, str]:
-        """Environment and ``name:tag``. Newer SDKs write the environment before the name, with a ``/``."""
+        """Return the environment and ``name:tag``. Newer SDKs write the environment before the name, with a ``/``."""
         environment, _, name = tag.rpartition("/")
         if not name:
             raise GRPCError(Status.INVALID_ARGUMENT, "The name of an Image must not be empty")

@@ -1,7 +1,7 @@
 """The images of one control plane: found by id or identity, their layers on disk, their records.
 
-Owns which images there are. How one is built is Images' matter; a container runs in the Python of the host, with the
-variables, files and packages of the image over it.
+Owns the set of images. Builds belong to Images. A container runs in the Python of the host, with the variables, files
+and packages of the image over it.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.images.image import Image, decode, encode
-from modalflow.emulator.images.layers import ImageLayers
+from modalflow.emulator.images.image_layers import ImageLayers
 from modalflow.emulator.logs.log_records import LogEntry
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 
@@ -27,7 +27,7 @@ class ImageStore:
         self.layers = ImageLayers(state)
         self._images: dict[str, Image] = {}
         self._cached: dict[str, str] = {}
-        """By identity, the image that it stands for."""
+        """The image of each identity."""
         self._table = state.journal.table("images", encode)
         self._cache_table = state.journal.table("image_cache", str)
         for _, image_id, record in self._table.load():
@@ -47,7 +47,7 @@ class ImageStore:
         return image
 
     def cached(self, identity: str) -> Image | None:
-        """Return the image of that identity, if it is being built or can be used."""
+        """Return the image of this identity, if it is usable or being built."""
         image = self._images.get(self._cached.get(identity, ""))
         if image is None or (image.build.result is not None and image.build.result.status != SUCCESS):
             return None
@@ -56,7 +56,7 @@ class ImageStore:
         return image
 
     def files(self, image: Image) -> Path | None:
-        """Return the tree of files that lies over the host's root, None if the image has none."""
+        """Return the tree of files over the host's root, None if the image has none."""
         return self.layers.files(image.made.files) if image.made.files else None
 
     def python(self, image: Image) -> Path | None:
@@ -82,17 +82,20 @@ class ImageStore:
         self._table.put("", image.image_id, image)
 
     def cache(self, identity: str, image: Image) -> None:
-        """Let the identity stand for that image."""
+        """Use this image for the identity."""
         self._cached[identity] = image.image_id
         self._cache_table.put("", identity, image.image_id)
 
     def save(self, image: Image) -> None:
-        """Record the image as it is now, unless it was deleted."""
+        """Record the present state of the image, unless it was deleted."""
         if image.image_id in self._images:
             self._table.put("", image.image_id, image)
 
     def delete(self, image: Image) -> None:
-        """Forget the image. Its layers go at the next start, unless another image has them: containers may use them."""
+        """Delete the image.
+
+        Its layers are removed at the next start, unless another image has them, because containers may use them.
+        """
         del self._images[image.image_id]
         self._table.discard("", image.image_id)
         for identity in [i for i, image_id in self._cached.items() if image_id == image.image_id]:
@@ -101,5 +104,5 @@ class ImageStore:
 
 
 def builder_app_id(image_id: str) -> str:
-    """Return the id of the app that built an image: there is none, so it is derived from the id of the image."""
+    """Return the app id of an image's build, derived from the id of the image because there is no such app."""
     return image_id.replace("im-", "ap-", 1)

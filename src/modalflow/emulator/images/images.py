@@ -1,7 +1,7 @@
 """The RPCs of images, and the image for a definition.
 
-Owns images as records: chains of layers, what they add up to, their builds. A layer's definition is read by recipes.py
-and made by building.py; names are image_names.py's. A container runs in the Python of the host, with the image's
+Owns images as records: chains of layers, their totals, their builds. A layer's definition is read by recipe.py and
+built by builder.py; names are in image_names.py. A container runs in the Python of the host, with the image's
 variables, files and packages over it.
 """
 
@@ -32,7 +32,7 @@ from modalflow.emulator.images.builder import (
     BuildResult,
     StepError,
     packages,
-    secrets_to_blot,
+    secrets_to_redact,
 )
 from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.image import Image
@@ -48,7 +48,7 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ TERMINATED = api_pb2.GenericResult.GENERIC_STATUS_TERMINATED
 
 
 class Images(Service):
-    """Answers the Image RPCs that are not about names."""
+    """The Image RPCs, except those about names."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Images(Service):
         self._builds: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """End what is being built; nothing of it stays."""
+        """End all builds and discard their results."""
         for task in self._builds:
             task.cancel()
         while self._builds:
@@ -83,14 +83,14 @@ class Images(Service):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "`debian_slim` and `from_registry` mean the host's Python; of RUN only what installs packages is "
-            "executed, and every other step is named in the logs of the build and of the function."
+            "`debian_slim` and `from_registry` mean the host's Python; RUN executes only installations of packages, "
+            "and every other step is named in the logs of the build and of the function."
         ),
     )
     async def ImageGetOrCreate(
         self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
-        """Return the image of that definition, its result absent while it is being built."""
+        """Return the image of this definition, without a result while it is being built."""
         identity = self._identity(request)
         image = None if request.force_build or request.ignore_cache else self._store.cached(identity)
         if image is None:
@@ -105,7 +105,7 @@ class Images(Service):
     async def ImageJoinStreaming(
         self, request: api_pb2.ImageJoinStreamingRequest, caller: Caller
     ) -> AsyncIterator[api_pb2.ImageJoinStreamingResponse]:
-        """Stream the build's log as it comes, then its result; after ``timeout`` seconds the SDK asks again."""
+        """Stream the build's log and then its result; after ``timeout`` seconds the SDK asks again."""
         image = self._store.get(request.image_id)
         build = image.build
         number = request.last_entry_id.partition("-")[0]
@@ -141,11 +141,11 @@ class Images(Service):
         image = self._store.get(request.image_id)
         return message(api_pb2.ImageFromIdResponse, image_id=image.image_id, metadata=image.metadata)
 
-    @rpc(repeat=READ, inferred="the layers from the lowest up, each with the app that its log is fetched from.")
+    @rpc(repeat=READ, inferred="the layers from the lowest up, each with the app of its log.")
     async def ImageBuildChainGet(
         self, request: api_pb2.ImageBuildChainGetRequest, caller: Caller
     ) -> api_pb2.ImageBuildChainGetResponse:
-        """Return the layers from the lowest up, each with where its log is fetched from (inferred: as of an app)."""
+        """Return the layers from the lowest up, each with the app of its log (inferred)."""
         answer = api_pb2.ImageBuildChainGetResponse()
         for layer in reversed(list(self._store.chain(self._store.get(request.image_id)))):
             step = answer.build_steps.add(
@@ -155,7 +155,7 @@ class Images(Service):
             step.finished_at.FromNanoseconds(int(((layer.build.finished_at or time.time()) + 1) * 1e9))
         return answer
 
-    @rpc(repeat=CHANGE, needs_room=False, inferred="containers that run keep the image until they end.")
+    @rpc(repeat=CHANGE, needs_room=False, inferred="running containers keep the image until they end.")
     async def ImageDelete(self, request: api_pb2.ImageDeleteRequest, caller: Caller) -> Empty:
         image = self._store.get(request.image_id)
         if image.build.result is None:
@@ -169,7 +169,7 @@ class Images(Service):
         values: dict[str, str] = {}
         for secret_id in definition.secret_ids:
             values |= self._secrets.values(secret_id)
-        # What may raise comes before anything is registered: a repetition must not find an image that nobody builds.
+        # Before anything is registered, because this may raise: a repetition must not find an image without a build.
         recipe: Recipe | RecipeError
         try:
             recipe = read(
@@ -186,11 +186,11 @@ class Images(Service):
             recipe = error
         image = Image(
             image_id=new_id("im"),
-            # What is built again is another image to all that is built on it.
+            # A repeated build is a new image for all images built on it.
             identity=_hash(identity, random.token_hex(8)) if request.force_build or request.ignore_cache else identity,
             bases=tuple(base.image_id for base in bases.values()),
             builder_version=request.builder_version or IMAGE_BUILDER_VERSION,
-            build=Build(secrets=secrets_to_blot(values.values())),
+            build=Build(secrets=secrets_to_redact(values.values())),
         )
         if isinstance(recipe, RecipeError):
             image.build.end(FAILURE, str(recipe))
@@ -202,7 +202,7 @@ class Images(Service):
         return image
 
     def _make(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
-        """Begin the build, or end it where there is nothing to do."""
+        """Start the build, or end it if there is nothing to do."""
         image.settings = recipe.settings
         below = self._store.find(recipe.settings.base)
         image.made = below.made if below is not None else BuildResult()
@@ -217,19 +217,19 @@ class Images(Service):
     def _build_over(self, image: Image, task: asyncio.Task[None]) -> None:
         self._builds.discard(task)
         if image.build.result is None:
-            # Its own words about the failure failed: the callers that wait for the build are still answered.
+            # Even the report of the failure failed. The callers waiting for the build still get an answer.
             image.build.end(FAILURE, "the build ended without a result; the control plane's log has the reason")
 
     async def _build(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
         build = image.build
         try:
-            build.say(f"Building image {image.image_id}\n")
+            build.log(f"Building image {image.image_id}\n")
             if request.image.HasField("build_function"):
                 image.made = await self._built_by_function(image, request)
             else:
                 image.made = await self._builder.make(image.identity, recipe, image.made, build)
             image.packages = await asyncio.to_thread(packages, self._store.layers, image.made)
-            build.say(f"Built image {image.image_id}\n")
+            build.log(f"Built image {image.image_id}\n")
             build.end(SUCCESS)
         except InstallError as error:
             hint = unexecuted(recipe.settings.missing)
@@ -241,7 +241,7 @@ class Images(Service):
         except asyncio.CancelledError:
             build.end(TERMINATED, "the local control plane is stopping")
         except BaseException as error:
-            # A task's boundary: a client waits for this build, whatever ended it.
+            # A task's boundary: a client waits for this build, even after an unexpected error.
             log.exception("image %s could not be built", image.image_id)
             build.end(FAILURE, f"the local control plane failed: {described(error)}")
             if isinstance(error, KeyboardInterrupt):
@@ -252,7 +252,7 @@ class Images(Service):
     async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> BuildResult:
         if not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
-        image.build.say("=> Step 0: running the function\n")
+        image.build.log("=> Step 0: running the function\n")
         with tempfile.TemporaryDirectory(prefix="draft-", dir=self._folder) as name:
             written = Path(name)
             content = request.image.build_function.input
@@ -260,7 +260,7 @@ class Images(Service):
             return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
 
     def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
-        """The files that COPY finds, by absolute path."""
+        """Return the files for COPY, by absolute path."""
         context: dict[str, Source] = {}
         if definition.context_mount_id:
             for file in self._mounts.content(definition.context_mount_id):
@@ -270,7 +270,7 @@ class Images(Service):
         return context
 
     def _identity(self, request: api_pb2.ImageGetOrCreateRequest) -> str:
-        """A hash of the definition in which ids of the moment are replaced by what they stand for."""
+        """Return a hash of the definition, with temporary ids replaced by their content."""
         plain = api_pb2.Image()
         plain.CopyFrom(request.image)
         parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]

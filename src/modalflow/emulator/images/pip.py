@@ -1,8 +1,8 @@
 """Run pip in an image's environment, isolated like a container.
 
-Owns pip's command line, its variables and what it sees of the host. The packages of the host count as installed, since
-a container finds them too; what pip adds or replaces goes into the environment, and nowhere else. See
-docs/decisions/installing-into-images.md for why pip installs what is asked of uv as well.
+Owns pip's command line, its variables and its view of the host. The packages of the host count as installed, because a
+container finds them too. Added or replaced packages go into the environment alone. See
+docs/decisions/installing-into-images.md for the reason to use pip for uv's commands as well.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.output import LONGEST_LINE
 from modalflow.emulator.processes.process import Process
 
-#: The host's variables that pip gets: where programs, settings, proxies and certificates are.
+#: The host's variables passed to pip: for programs, settings, proxies and certificates.
 _PASSED_ON = re.compile(
     r"PATH|HOME|LANG|LC_\w+|TZ|LD_LIBRARY_PATH|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|XDG_CONFIG_\w+"
     r"|NETRC|SSH_AUTH_SOCK|GIT_\w+|(?i:(https?|all|no)_proxy)|PIP_\w+"
 )
 
-#: Of those, the ones that lead elsewhere than into the environment.
+#: Those with paths outside of the environment, not passed to pip.
 _NOT_PASSED_ON = frozenset({"PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_USER", "PIP_PYTHON", "PIP_SRC", "PIP_LOG"})
 
-#: What pip says if it could not reach an index. It says the last one, too, of a package that does not exist.
+#: pip's errors if it cannot reach an index. The last one also appears for a missing package.
 _UNREACHABLE = re.compile(
     r"NewConnectionError|Failed to establish a new connection|Temporary failure in name resolution|ConnectTimeoutError"
     r"|ConnectionResetError|ProxyError|Connection refused|No matching distribution found"
@@ -42,16 +42,16 @@ _UNREACHABLE = re.compile(
 
 _SIMPLE = re.compile(r"^(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<version>[\w.!+-]+))?$", re.ASCII)
 
-#: Options whose value is a file with further arguments; such a line in a file; a path in a line.
+#: Options with a file of further arguments as their value; such a line in a file; a path in a line.
 _FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
 _NESTED = re.compile(r"\s*(?P<option>-r|-c|--requirement|--constraint)[ =]\s*(?P<path>[^\s#]+)")
 _PATH = re.compile(r"(?<![\w./:-])(file://)?/[^\s;#]+")
 
-#: Options that change nothing where everything that is asked for is there.
+#: Options without an effect if all requested packages are installed.
 _WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
 
-#: Lines of pip's that an error is explained with.
-_LAST_WORDS = 12
+#: Lines of pip's output in an error.
+_LAST_LINES = 12
 
 OFFLINE = (
     "If this machine cannot reach a package index, name a folder with wheels (find_links=), point pip to a mirror "
@@ -60,17 +60,17 @@ OFFLINE = (
 )
 
 UNPROTECTED = (
-    "   pip runs without a room of its own, for want of namespaces on this machine: a package's build script may write "
-    "wherever this user may\n"
+    "   pip runs without isolation, because this machine has no namespaces: a package's build script may write "
+    "to every path open to this user\n"
 )
 
 
 class InstallError(RuntimeError):
-    """pip did not install what was asked for. The text says how it ended, and what it said last."""
+    """The error of a failed installation. The text contains pip's exit code and its last lines."""
 
 
 def requirements(install: Install, tree: Path | None) -> list[str] | None:
-    """Return the requirements, where they are names and exact versions only; None where it takes pip to read them."""
+    """Return the requirements if they are names and exact versions only; None if only pip can read them."""
     found: list[str] = []
     rest = list(install.arguments)
     while rest:
@@ -88,12 +88,12 @@ def requirements(install: Install, tree: Path | None) -> list[str] | None:
 
 
 def is_editable(install: Install) -> bool:
-    """Whether a source folder is installed as it stands."""
+    """Return whether a source folder is installed in place."""
     return any(argument.startswith(("-e", "--editable")) for argument in install.arguments)
 
 
 def satisfied(requirement: str) -> str:
-    """Return the version that the host has, where that is what the requirement asks for; empty if it is not."""
+    """Return the host's version if it satisfies the requirement; empty if not."""
     match = _SIMPLE.match(requirement)
     if match is None:
         return ""
@@ -105,7 +105,7 @@ def satisfied(requirement: str) -> str:
 
 
 class Programs(Protocol):
-    """What runs programs in rooms like a container's; fork_server.py does."""
+    """The interface to run programs isolated like a container; ForkServer implements it."""
 
     async def isolation(self) -> Isolation: ...
 
@@ -126,36 +126,36 @@ async def install(
     cache: Path,
     hidden: Path,
     programs: Programs,
-    tell: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> None:
-    """Install into the environment, or raise InstallError; cancelled, end pip and all that it started.
+    """Install into the environment, or raise InstallError. When cancelled, end pip and all its processes.
 
-    ``tree`` holds the image's own files: a path among the arguments that is in it is that file. ``tell`` gets what pip
-    prints, line by line. pip, and with it whatever a package does while it is built, sees of the ``hidden`` folder
-    only the tree, the cache and the ``draft``, which the environment and the temporary folder are in; what it writes
-    elsewhere is gone when it ends. That takes namespaces: without them it may write wherever this user may.
+    ``tree`` holds the image's own files: a path in it among the arguments means this file. ``log`` gets each line of
+    pip's output. Inside the ``hidden`` folder, pip and build scripts see only the tree, the cache and the ``draft``,
+    with the environment and the temporary folder. Files written to other places vanish when pip ends. This requires
+    namespaces: without them pip may write to every path open to this user.
     """
     if await programs.isolation() is Isolation.PLAIN:
-        tell(UNPROTECTED)
+        log(UNPROTECTED)
     arguments = _arguments(wanted.arguments, tree, temporary)
     cwd = Path(_on_host(workdir or "/", tree))
     given = _variables(environment, variables, temporary, cache)
-    last: deque[str] = deque(maxlen=_LAST_WORDS)
+    last: deque[str] = deque(maxlen=_LAST_LINES)
     begun = {"stdout": "", "stderr": ""}
 
-    def said(stream: str, text: str) -> None:
+    def on_output(stream: str, text: str) -> None:
         # Paths are replaced in whole lines.
         line = begun[stream] + text
         begun[stream] = "" if line.endswith("\n") else line
         if not begun[stream] or len(line) >= LONGEST_LINE:
             begun[stream] = ""
-            tell(line)
+            log(line)
             last.append(line)
 
-    # As this process has them, not as the image says: they are the user's.
+    # From this process's variables, and not from the image's: they are the user's.
     agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
     users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
-    folder, nothing = temporary / "room", temporary / "nothing"
+    folder, nothing = temporary / "container", temporary / "nothing"
     for made in (folder, nothing, cache):
         made.mkdir(exist_ok=True)
     rootfs = Rootfs(
@@ -169,8 +169,8 @@ async def install(
     program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
     process = await programs.launch(
         ContainerSpec(rootfs, given, program=program),
-        functools.partial(said, "stdout"),
-        functools.partial(said, "stderr"),
+        functools.partial(on_output, "stdout"),
+        functools.partial(on_output, "stderr"),
     )
     try:
         code = await process.wait()
@@ -180,10 +180,10 @@ async def install(
         raise
     for stream, rest in begun.items():
         if rest:
-            said(stream, "\n")
+            on_output(stream, "\n")
     if code:
         raise InstallError(_explained(code, last))
-    _give_back_paths(environment, tree)
+    _restore_paths(environment, tree)
 
 
 def _explained(code: int, last: Iterable[str]) -> str:
@@ -194,7 +194,7 @@ def _explained(code: int, last: Iterable[str]) -> str:
 
 
 def _pip() -> list[str]:
-    """How the environment's Python runs pip: the host's, else the one that comes with Python."""
+    """Return the command for pip in the environment's Python: the host's pip, otherwise the one bundled with Python."""
     if importlib.util.find_spec("pip") is not None:
         return ["-P", "-m", "pip"]
     bundled = importlib.util.find_spec("ensurepip")
@@ -223,7 +223,7 @@ def _variables(environment: Path, given: Mapping[str, str], temporary: Path, cac
 
 
 def _on_host(argument: str, tree: Path | None) -> str:
-    """Return an argument with the image's paths in it as the host knows them."""
+    """Return an argument with the image's paths replaced by the host's."""
     option, has_value, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
     scheme, separator, path = value.rpartition("file://")
     if tree is None or not path.startswith("/") or not os.path.lexists(tree / path.lstrip("/").partition("[")[0]):
@@ -232,7 +232,7 @@ def _on_host(argument: str, tree: Path | None) -> str:
 
 
 def _arguments(arguments: Sequence[str], tree: Path | None, temporary: Path) -> list[str]:
-    """Return the arguments with the image's paths as the host knows them, those in requirements files too."""
+    """Return the arguments with the image's paths replaced by the host's, also in requirements files."""
     made: list[str] = []
     files = itertools.count()
 
@@ -256,8 +256,8 @@ def _arguments(arguments: Sequence[str], tree: Path | None, temporary: Path) -> 
     return made
 
 
-def _give_back_paths(environment: Path, tree: Path | None) -> None:
-    """Editable installs note where their source is: in a container that is where the image has it."""
+def _restore_paths(environment: Path, tree: Path | None) -> None:
+    """Restore the image's paths in an environment: editable installs record the place of their source."""
     if tree is None:
         return
     for place in python_envs.packages(environment):

@@ -1,7 +1,7 @@
 """Python environments in folders: an image's packages, in front of the host's.
 
-Owns what such a folder consists of: a virtual environment without pip, in which the host's packages are found after
-its own. What is installed into one is installing.py's; where the folders are, and how long, layers.py's.
+Owns the format of such a folder: a virtual environment without pip, with the host's packages after its own.
+Installation is in pip.py; the place and the lifetime of the folders are in image_layers.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _METADATA = re.compile(r"^(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 
 
 def make(folder: Path) -> None:
-    """Make an empty environment in a folder that does not exist yet."""
+    """Make an empty environment in a new folder."""
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     host_settings = Path(sys.prefix, "pip.conf")
     if host_settings.is_file():
@@ -43,7 +43,7 @@ def clone(source: Path, target: Path) -> None:
 
 
 def relocate(folder: Path, old: str, new: str) -> None:
-    """Have the programs of an environment that was made for one path start under another.
+    """Make the programs of an environment work under another path.
 
     The installer writes its interpreter's path into the first line of each program.
     """
@@ -56,7 +56,7 @@ def relocate(folder: Path, old: str, new: str) -> None:
 
 
 def connect(folder: Path) -> None:
-    """Have the environment find the packages of this process's Python after its own, wherever that is by now."""
+    """Make the environment find the packages of this process's Python after its own."""
     lines = [f"import site; site.addsitedir({host!r})\n" for host in host_packages()]
     (place,) = packages(folder)[:1]
     path = place / _HOST_PATHS
@@ -68,24 +68,24 @@ def connect(folder: Path) -> None:
 
 
 def python(folder: Path) -> Path:
-    """The environment's interpreter."""
+    """Return the environment's interpreter."""
     return folder / "bin" / "python"
 
 
 def packages(folder: Path) -> list[Path]:
-    """The folders that the environment's packages are in: one, or two where compiled ones have their own."""
+    """Return the folders of the environment's packages: two if compiled ones have their own."""
     places = {"base": str(folder), "platbase": str(folder)}
     return list(dict.fromkeys(Path(sysconfig.get_path(kind, "venv", places)) for kind in ("purelib", "platlib")))
 
 
 def installed(folder: Path) -> dict[str, str]:
-    """The environment's own packages: name → version."""
+    """Return the environment's own packages: name → version."""
     names = [entry.name for place in packages(folder) if place.is_dir() for entry in place.iterdir()]
     return {m["name"]: m["version"] for name in sorted(names) if (m := _METADATA.match(name)) is not None}
 
 
 def host_packages() -> list[str]:
-    """The folders with the packages of this process's Python, in the order in which it looks there."""
+    """Return the package folders of this process's Python, in search order."""
     found = [path for path in sys.path if Path(path).name in ("site-packages", "dist-packages") and Path(path).is_dir()]
     spec = importlib.util.find_spec("modal")
     if spec is not None and spec.origin is not None:
@@ -97,6 +97,6 @@ def _linked(source: str, target: str) -> str:
     try:
         os.link(source, target, follow_symlinks=False)
     except OSError:
-        # Not every file system has links.
+        # Some file systems have no links.
         shutil.copy2(source, target, follow_symlinks=False)
     return target

@@ -1,7 +1,8 @@
 """The recipe of a layer: the steps of its definition, and which of them are executed here.
 
-Owns the meaning of Dockerfile instructions: ENV, WORKDIR and COPY have their effect, of a RUN what installs (runs.py),
-and everything else becomes a step that says it is not executed here. Nothing is done yet: building.py does it.
+Owns the meaning of Dockerfile instructions. ENV, WORKDIR and COPY have their effect, RUN only for installations
+(dockerfile/run_line.py). Every other instruction becomes a step with a note about its missing effect. Nothing is
+executed here, but in builder.py.
 """
 
 from __future__ import annotations
@@ -28,18 +29,18 @@ from modalflow.emulator.images.dockerfile.lines import (
 )
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip, outcome
 
-#: The first line of debian_slim, which Modal keeps built in its global namespace.
+#: The first line of debian_slim. Modal keeps it built in its global namespace.
 _DEBIAN_SLIM = re.compile(r"python:(?P<series>\d+\.\d+)\S*-slim-\w+$")
 
 _PYTHON = re.compile(r"(?:docker\.io/)?(?:library/)?python:(?P<series>\d+\.\d+)(?![\d])")
 
-#: Instructions without an effect here that would make a difference to a function's container on Modal.
+#: Instructions without an effect here, although they would change a function's container on Modal.
 _CHANGES_CONTAINERS = frozenset({"USER", "ENTRYPOINT", "ONBUILD"})
 
-#: What these instructions ask for is so anyway.
+#: The request of these instructions is fulfilled anyway.
 _USUAL = frozenset({"USER root", "USER 0", "ENTRYPOINT []"})
 
-#: Shells whose lists of commands are read as shell.py reads them. The last one is micromamba's, which is bash.
+#: Shells with the syntax of dockerfile/shell.py. The last one is micromamba's, a bash.
 _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "_dockerfile_shell.sh"})
 
 #: Modal's own requirements, installed into images of old image builders: containers here have the host's client.
@@ -47,12 +48,12 @@ _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
 
 
 class RecipeError(ValueError):
-    """The definition cannot be built. The text says what is wrong with it."""
+    """The error for a definition without a possible build. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file of the build context: by the hash of its content where a client uploaded it, else as it is."""
+    """A file of the build context: by the hash of its content if a client uploaded it, otherwise its path."""
 
     sha256: str = ""
     data: bytes = b""
@@ -61,7 +62,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Copy:
-    """Files to place: path in the image → what goes there."""
+    """Files to place: path in the image → source."""
 
     files: Mapping[str, Source]
 
@@ -71,37 +72,37 @@ Action = Copy | RunPip | Fail
 
 @dataclass(frozen=True)
 class Step:
-    """An instruction, what is to be done for it, and what a user should know about it."""
+    """An instruction, its actions and a note for the user."""
 
     text: str
     actions: tuple[Action, ...] = ()
     note: str = ""
     missing: tuple[str, ...] = ()
-    """What of it is not executed, so that containers may lack what it would have made."""
+    """The parts not executed, so that containers may lack their results."""
 
 
 @dataclass(frozen=True)
 class ImageSettings:
-    """What a layer adds up to with those below it, apart from files."""
+    """The settings of a layer with those below it, apart from files."""
 
     variables: Mapping[str, str] = field(default_factory=dict)
     workdir: str = ""
     base: str = ""
-    """The id of the image whose files and packages it starts with; empty: the host's alone."""
+    """The id of the image with the first files and packages; empty: the host's alone."""
     missing: tuple[str, ...] = ()
-    """The steps that were not executed."""
+    """The steps not executed."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A layer as it is to be made."""
+    """A layer to be made."""
 
     settings: ImageSettings
     steps: tuple[Step, ...]
 
     @property
     def has_work(self) -> bool:
-        """Whether there is anything to do, or to tell the user."""
+        """Return whether there is anything to do or to log."""
         return any(step.actions or step.note for step in self.steps)
 
 
@@ -113,7 +114,7 @@ def read(
     context: Mapping[str, Source],
     secrets: Mapping[str, str],
 ) -> Recipe:
-    """Read a definition. ``bases`` are the images that FROM names, ``context`` the files that COPY finds."""
+    """Read a definition. ``bases`` are the images named by FROM, ``context`` the files for COPY."""
     reader = _Reader(definition, is_global, bases, context, secrets)
     try:
         for command in commands(definition.dockerfile_commands):
@@ -124,18 +125,18 @@ def read(
 
 
 def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
-    """Yield a step for what is asked for beside the Dockerfile and not had here."""
+    """Yield a step for each build option without support here."""
     gpu = definition.gpu_config
     if gpu.gpu_type or gpu.type:
-        yield Step(f"gpu={gpu.gpu_type or gpu.type}", note="not had: no image is built with a GPU here")
+        yield Step(f"gpu={gpu.gpu_type or gpu.type}", note="not available: no image is built with a GPU here")
     if definition.volume_mounts and not definition.HasField("build_function"):
         paths = ", ".join(mount.mount_path for mount in definition.volume_mounts)
-        yield Step(f"volumes at {paths}", note="not mounted: nothing but pip is executed, and it sees the image alone")
+        yield Step(f"volumes at {paths}", note="not mounted: only pip is executed, and it sees the image alone")
 
 
 @dataclass(frozen=True)
 class _Stage:
-    """What an image or an earlier stage hands on to a stage that is made from it."""
+    """The state of an image or an earlier stage, handed on to later stages."""
 
     settings: ImageSettings
     actions: Mapping[int, tuple[Action, ...]] = field(default_factory=dict)
@@ -152,11 +153,11 @@ class _Reader:
     ) -> None:
         self.steps: list[Step] = []
         self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
-        # A layer without FROM is one with run_function: it has nothing but the image below it.
+        # A layer without FROM belongs to run_function: it has only the image below it.
         self.settings = next(iter(bases.values()), ImageSettings())
         self._has_stage = False
         self._actions: dict[int, tuple[Action, ...]] = {}
-        """Of the steps of this stage and of those that it is made from, by their place among ``steps``."""
+        """The steps' actions of this stage and its base stages, by their place among ``steps``."""
         self._stage_name = ""
         self._is_global = is_global
         self._is_slim = False
@@ -182,7 +183,7 @@ class _Reader:
             raise DockerfileError(f"{command.verb} comes before the first FROM; expected FROM with an image first")
         step = self._handlers.get(command.verb, self._without_effect)(command)
         if self._is_slim and command.verb != "FROM":
-            # What Modal's own base image is made of has happened long ago, on Modal as well.
+            # Modal's own base image was built long ago, on Modal as well.
             step = Step(step.text)
         self._actions[len(self.steps)] = step.actions
         self.steps.append(step)
@@ -201,7 +202,7 @@ class _Reader:
             self._stages[self._stage_name] = _Stage(self.settings, self._actions)
         found = self._stages.get(image.lower())
         self.settings, self._actions = (found.settings, dict(found.actions)) if found else (ImageSettings(), {})
-        # Of an earlier stage that this one is not made from, nothing is in the image but what COPY --from takes of it.
+        # A stage without a connection to this one leaves nothing in the image, except files taken by COPY --from.
         self.steps = [replace(step, actions=self._actions.get(at, ())) for at, step in enumerate(self.steps)]
         self._has_stage = True
         self._arguments, self._other_shell = {}, ""
@@ -256,7 +257,7 @@ class _Reader:
     def _copy(self, command: Command) -> Step:
         flags, rest = flags_and_rest(command.rest)
         if any(flag.startswith("--from=ghcr.io/astral-sh/uv:") for flag in flags):
-            # The uv that the SDK's own uv_pip_install brings along: pip installs here.
+            # The uv for the SDK's own uv_pip_install: pip installs here.
             return Step(str(command))
         listed = json_form(rest)
         words = [value(word, self._known) for word in fields(rest)] if listed is None else listed
@@ -266,7 +267,7 @@ class _Reader:
             return _not_executed(command, f"{unknown[0].partition('=')[0]} is not known here")
         *sources, target = words
         if sources == ["/python/."]:
-            # add_python: a Python of Modal's, as a mount that is empty here.
+            # add_python: a Python of Modal's, as a mount; it is empty here.
             return Step(str(command), note=f"containers here run this machine's Python {platform.python_version()}")
         if sources == [_CLIENT_REQUIREMENTS]:
             return Step(str(command))
@@ -291,13 +292,15 @@ class _Reader:
             "install" in command.rest or _CLIENT_REQUIREMENTS in command.rest
         ):
             # Modal's own layers.
-            return Step(str(command), note="not executed here: containers have this machine's modal and what it needs")
+            return Step(
+                str(command), note="not executed here: containers have this machine's modal and its requirements"
+            )
         if self._other_shell and not command.rest.startswith("["):
             return _not_executed(command, f"it is for the shell {self._other_shell}")
         exported = {**self.settings.variables, **self._secrets}
         found = outcome(command, exported, self._arguments, self.settings.workdir)
         if not found.missing:
-            note = "" if found.actions else "not executed here: nothing of it would be in the image"
+            note = "" if found.actions else "not executed here: it would leave nothing in the image"
             return Step(str(command), tuple(found.actions), note)
         if not found.actions:
             return replace(_not_executed(command, found.why), missing=(str(command),))
@@ -310,16 +313,16 @@ class _Reader:
         if not program:
             raise DockerfileError('SHELL needs a list, e.g. SHELL ["/bin/bash", "-c"]')
         self._other_shell = "" if posixpath.basename(program[0]) in _SHELLS else program[0]
-        return Step(str(command), note="not executed here: nothing but pip is executed, without a shell")
+        return Step(str(command), note="not executed here: only pip is executed, without a shell")
 
     def _without_effect(self, command: Command) -> Step:
-        step = _not_executed(command, f"{command.verb} means nothing to containers here")
+        step = _not_executed(command, f"{command.verb} has no effect on containers here")
         is_missed = command.verb in _CHANGES_CONTAINERS and str(command) not in _USUAL
         return step if is_missed else replace(step, missing=())
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:
-    """Return a here-document with its variables replaced: quotes in it mean nothing."""
+    """Return a here-document with its variables replaced; quotes in it have no meaning."""
     return value(re.sub(r"""(['"])""", r"\\\1", text), variables)
 
 
@@ -335,13 +338,13 @@ def _not_executed(command: Command, why: str) -> Step:
 
 
 def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -> dict[str, Source]:
-    """Return what ``COPY sources target`` places where; RecipeError for a source that the context does not have.
+    """Return the files placed by ``COPY sources target``; RecipeError if the context lacks a source.
 
-    A folder's content is copied, not the folder; a target with ``/`` at its end is a folder.
+    A folder's content is copied, not the folder. A target with ``/`` at its end is a folder.
     """
     placed: dict[str, Source] = {}
     for source in sources:
-        # Context paths are absolute; what a COPY names is relative to the context's root.
+        # Context paths are absolute; the sources of a COPY are relative to the context's root.
         path = posixpath.normpath(f"/{source.lstrip('/')}")
         matches = [path] if path in context or not any(c in path for c in "*?[") else _matching(path, context)
         into = target.endswith(("/", "/.")) or len(sources) > 1 or matches != [path]
@@ -356,12 +359,12 @@ def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -
                 if name.startswith(folder):
                     placed[posixpath.normpath(posixpath.join(target, name[len(folder) :]))] = context[name]
         if len(placed) == before and path != "/":
-            raise RecipeError(f"COPY found no {source!r}: it is not among the files that were sent for this layer")
+            raise RecipeError(f"COPY found no {source!r}: it is not among the files sent for this layer")
     return placed
 
 
 def _matching(pattern: str, context: Mapping[str, Source]) -> list[str]:
-    """The files and folders of the context that a pattern means; a ``*`` does not match a ``/``."""
+    """Return the files and folders of the context for a pattern; a ``*`` does not match a ``/``."""
     depth = pattern.count("/")
     prefixes = dict.fromkeys("/".join(name.split("/")[: depth + 1]) for name in context)
     parts = pattern.split("/")

@@ -18,7 +18,7 @@ from modalflow.emulator import clock
 from modalflow.emulator.logs.log_lines import Unfinished, joined
 from modalflow.emulator.logs.log_records import LogEntry, LogRecords
 from modalflow.emulator.rpc.wire import optional
-from modalflow.emulator.state.broadcast import Changes
+from modalflow.emulator.state.broadcast import Broadcast
 from modalflow.emulator.state.journal import Journal
 
 #: The most entries of an app, and characters in them; the oldest are forgotten first.
@@ -76,7 +76,7 @@ class AppLog:
         self._entries = deque(map(self._unfinished.marked, self._records.load(app_id)))
         self._size = sum(len(entry.data) for entry in self._entries)
         self._next = self._entries[-1].number + 1 if self._entries else 1
-        self.grown = Changes()
+        self.grown = Broadcast()
 
     @classmethod
     def of_entries(cls, entries: Iterable[LogEntry]) -> AppLog:

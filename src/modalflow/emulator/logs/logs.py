@@ -76,8 +76,8 @@ class Logs(Service):
     @rpc(
         repeat=READ,
         inferred=(
-            "an unfinished line is sent after half a second, ends with a carriage return and is sent again with "
-            "what follows it, except to a reader of one function call, who gets the text as it was printed."
+            "an unfinished line is sent after half a second with a carriage return, and again with its continuation. A "
+            "reader of one function call gets the text as it was printed."
         ),
     )
     async def AppGetLogs(
@@ -138,8 +138,8 @@ class Logs(Service):
     @rpc(
         repeat=READ,
         inferred=(
-            "a line that came in pieces is one entry, with the time of its beginning; how long entries are kept: "
-            "between the day and the thirty days of Modal's plans, and no more than a bounded number."
+            "a line that came in pieces is one entry, with the time of its beginning. Entries are kept for seven days, "
+            "between the 1 day and the 30 days of Modal's plans, and in a limited number."
         ),
     )
     async def AppFetchLogs(self, request: api_pb2.AppFetchLogsRequest, caller: Caller) -> api_pb2.AppFetchLogsResponse:

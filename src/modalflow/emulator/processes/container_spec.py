@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-#: Where the runtime expects volumes; mount paths are symlinks to here, as on Modal.
+#: The runtime's folder of Volumes; mount paths are symlinks to here, as on Modal.
 VOLUMES = "/__modal/volumes"
 
 
@@ -66,13 +66,13 @@ class Rootfs:
 class ContainerSpec:
     """One container to start.
 
-    The container is a fork of the template, which has imported Modal's runtime, if the fork cannot be distinguished
-    from a new process. That holds if no folder at the front of its path has a module that the template has imported,
-    and no variable differs that was read during those imports or is read only when an interpreter starts. Otherwise,
-    and with ``fresh``, the container is a new interpreter.
+    The container is a fork of the template if the fork cannot be distinguished from a new process. The template has
+    imported Modal's runtime. Therefore no folder at the front of the container's path may have one of the imported
+    modules. No variable may differ that was read during the imports, or is read only when an interpreter starts.
+    Otherwise, and with ``fresh``, the container is a new interpreter.
 
     An image with its own packages gives ``python`` and ``site``. ``python`` must find the image's packages and, after
-    them, the host's, which include Modal's SDK: a new interpreter or a subprocess of a fork gets no other help. If its
+    them, the host's with Modal's SDK. A new interpreter or a subprocess of a fork gets no other help. If its
     folder is below the state folder, ``rootfs.shown`` must list it. ``site`` lists the folders of the image's packages
     in order: a fork inserts them after the app's own files and before the host's packages, and points
     ``sys.executable`` and ``sys.prefix`` to ``python``.

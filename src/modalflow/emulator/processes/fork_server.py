@@ -281,7 +281,7 @@ class ForkServer:
             self._template.wait(1.0)
         self._end_template()
         ending = self._template.returncode
-        log.error("the process for container starts ended (exit code %s), with %d containers", ending, lost)
+        log.error("the process for container starts ended (exit code %s), and its %d containers with it", ending, lost)
         if self._failed_starts >= START_TRIES and self._preload:
             log.error("it ended repeatedly before it was ready: from now on every container is a new interpreter")
             self._preload, self._failed_starts = False, 0

@@ -111,7 +111,7 @@ def _supervise(child: int, isolation: Isolation, capture: LayerCapture | None) -
                 try:
                     capture.keep()
                 except OSError as error:
-                    os.write(2, f"modalflow: what the container wrote could not be kept: {error}\n".encode())
+                    os.write(2, f"modalflow: the container's files could not be kept: {error}\n".encode())
                     code = code or NO_ROOTFS
             os._exit(code)
 

@@ -1,8 +1,8 @@
 """A container's root file system, set up by its first process.
 
-Owns the mounts. The process is in a new mount namespace when it comes here (with isolation), and when it leaves, its
-root is the container's: the files of the app and its volumes are at the paths that the app says, writes go to a
-private layer that ends with the container, and the host's files are there to be read, except for the state folder.
+Owns the mounts. On entry the process is in a new mount namespace (with isolation); on return its root is the
+container's. The app's files and Volumes are at the app's paths. Writes go to a private layer, removed with the
+container. The host's files are readable, except for the state folder.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import mountinfo, syscalls, volume_mounts
 from modalflow.emulator.processes.container_spec import Isolation, Rootfs
 
-#: Where the host's root is while the room is being made.
+#: The place of the host's root during the setup.
 _HOST = "/.modalflow-host"
 
-#: Devices of the host that a container has: those without a state, and what computes.
+#: The host's devices in a container: those without a state, and those for computing.
 _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*", "dri", "kfd")
 
-#: What root of the host could change for all of the machine by writing a file. runc's defaults (libcontainer's
-#: specconv), /sys in place of cgroups.
-_THE_MACHINES = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
+#: Files of the host with effects on the whole machine if root writes them. runc's defaults (libcontainer's specconv),
+#: with /sys in place of cgroups.
+_MACHINE_WIDE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
 
 
 def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, list[int]]:
-    """Make the room and go into it; the current folder is the one that the app says. OSError if it cannot be made.
+    """Set up the root file system and enter it, with the app's current folder. OSError if it cannot be set up.
 
-    Returns what keeps the private layer, where it is to be kept, and file descriptors for the first process to hold.
+    Returns the capture of the private layer, if it is to be kept, and file descriptors for the first process to hold.
     """
     if isolation is Isolation.PLAIN:
         _enter_plain(rootfs)
@@ -39,27 +39,27 @@ def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, li
     root = scratch / "root"
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     scratch.mkdir(exist_ok=True)
-    # An overlay cannot have its upper directory on an overlay, which a host's root often is: a tmpfs always works.
+    # An overlay's upper directory cannot be on an overlay, and a host's root often is one: a tmpfs always works.
     syscalls.mount("tmpfs", str(scratch), "tmpfs", options="mode=755")
     (scratch / "work").mkdir()
     root.mkdir()
-    # Not a second lower layer: the kernel refuses layers of which one lies inside the other (ELOOP).
+    # Not a second lower layer: the kernel refuses layers inside each other (ELOOP).
     _copy_tree(str(rootfs.layer), str(scratch / "upper"))
     if isolation is Isolation.ROOT:
         _one_overlay(rootfs, scratch)
     else:
         _many_overlays(rootfs, scratch)
-    keeper = None if rootfs.kept is None else LayerCapture(scratch / "upper", rootfs.kept)
+    capture = None if rootfs.kept is None else LayerCapture(scratch / "upper", rootfs.kept)
     os.makedirs(f"{root}{_HOST}")
     os.chdir(root)
     syscalls.pivot_root(".", f".{_HOST}")
-    # From here on paths are the container's: no symlink of the host's can lead out of it.
+    # All later paths are the container's: no symlink of the host can lead out of it.
     os.chdir("/")
     _hide(rootfs)
-    held = volume_mounts.place(rootfs.volumes, isolation, _HOST)
+    descriptors = volume_mounts.mount_all(rootfs.volumes, isolation, _HOST)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
     _make_devices()
-    for path in _THE_MACHINES:
+    for path in _MACHINE_WIDE:
         if os.path.exists(path):
             syscalls.bind(path, path, recursive=True)
             syscalls.make_read_only(path)
@@ -67,18 +67,18 @@ def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, li
     os.rmdir(_HOST)
     os.makedirs(rootfs.cwd, exist_ok=True)
     os.chdir(rootfs.cwd)
-    return keeper, held
+    return capture, descriptors
 
 
 def plain_home(rootfs: Rootfs) -> Path:
-    """Return where ``/root`` is for a container without a root of its own."""
+    """Return the path of ``/root`` for a container without a root of its own."""
     return rootfs.folder / "root" / "root"
 
 
 def host_mounts(hidden: Path) -> list[str]:
-    """Return the mount points that an overlay over / does not show: the outermost of each tree.
+    """Return the mount points not shown by an overlay over /: the outermost of each tree.
 
-    /proc and /dev are not among them: a container has its own.
+    /proc and /dev are left out: a container has its own.
     """
     points = set()
     for mounted in mountinfo.mounts():
@@ -90,17 +90,20 @@ def host_mounts(hidden: Path) -> list[str]:
 
 
 def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
-    """The root of a privileged container: an overlay over all of /, and the host's other mounts where they are."""
+    """Make the root of a privileged container: an overlay over all of /, and the host's other mounts in place."""
     _overlay("/", f"{scratch}/upper", f"{scratch}/work", f"{scratch}/root")
     for point in host_mounts(rootfs.hidden):
-        # One that the host has unmounted since is not missed.
+        # A mount removed by the host meanwhile is not needed.
         with contextlib.suppress(FileNotFoundError):
             _show_host(rootfs, scratch, Path(point))
 
 
 def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
-    """The root of an unprivileged one: in a user namespace the kernel makes no overlay over a folder that has mounts
-    below it, so each folder gets its own, and the mounts are bound."""
+    """Make the root of an unprivileged container.
+
+    In a user namespace the kernel makes no overlay over a folder with mounts below it. Each folder therefore gets its
+    own overlay, and the mounts are bound.
+    """
     root = f"{scratch}/root"
     mounted = [Path(point) for point in host_mounts(rootfs.hidden)] + [Path("/proc"), Path("/dev")]
     needed = [Path("/", v.mount_path) for v in rootfs.volumes] + [
@@ -128,7 +131,7 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
         elif host in (Path("/proc"), Path("/dev")):
             os.mkdir(there)
         elif not os.access(host, os.R_OK | os.X_OK):
-            # Nobody here could look into it: the container has its own, with what the app puts there.
+            # This user cannot read it: the container has its own, with the app's files.
             os.makedirs(upper, exist_ok=True)
             os.makedirs(there, exist_ok=True)
             syscalls.bind(upper, there)
@@ -156,9 +159,9 @@ def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") ->
 
 
 def _show_host(rootfs: Rootfs, scratch: Path, host: Path, extra: str = "") -> None:
-    """Show a mount of the host's, which may be a single file, so that what is written there is the container's own.
+    """Show a mount of the host, possibly a single file, with the container's writes kept private.
 
-    Where the kernel makes no overlay, because of further mounts below it for one, it is only to be read.
+    If the kernel makes no overlay, for example because of further mounts below it, the mount is read-only.
     """
     there = f"{scratch}/root{host}"
     if not os.path.lexists(there):
@@ -188,7 +191,7 @@ def _has_mounts_below(host: Path) -> bool:
 
 
 def _make_devices() -> None:
-    """Give the container a /dev of its own: the host's has its disks, and memory that others share."""
+    """Make a /dev for the container: the host's has its disks, and memory shared with others."""
     syscalls.mount("tmpfs", "/dev", "tmpfs", syscalls.MS_NOSUID, "mode=755")
     for pattern in _DEVICES:
         for device in Path(f"{_HOST}/dev").glob(pattern):
@@ -199,7 +202,7 @@ def _make_devices() -> None:
     syscalls.mount("tmpfs", "/dev/shm", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=1777")
     os.mkdir("/dev/pts")
     with contextlib.suppress(OSError):
-        # Only programs that talk to terminals miss it.
+        # Only programs with terminals need it.
         syscalls.mount("devpts", "/dev/pts", "devpts", syscalls.MS_NOSUID, "newinstance,ptmxmode=0666,mode=620")
     for name, target in (
         ("ptmx", "pts/ptmx"),
@@ -212,7 +215,7 @@ def _make_devices() -> None:
 
 
 def _make_point(like: str, there: str) -> None:
-    """Make what something can be mounted on: a folder for a folder, a file for a file."""
+    """Make a mount point: a folder for a folder, a file for a file."""
     if os.path.isdir(like):
         os.makedirs(there, exist_ok=True)
     else:
@@ -221,7 +224,7 @@ def _make_point(like: str, there: str) -> None:
 
 
 def _hide(rootfs: Rootfs) -> None:
-    """Lay an empty folder over each of the control plane's, and in it what the container may see."""
+    """Cover each of the control plane's folders with an empty one, except the parts for the container."""
     for hidden in map(str, (rootfs.hidden, *rootfs.also_hidden)):
         os.makedirs(hidden, exist_ok=True)
         syscalls.mount("tmpfs", hidden, "tmpfs", options="mode=755")
@@ -230,7 +233,7 @@ def _hide(rootfs: Rootfs) -> None:
             if not os.path.lexists(path):
                 _make_point(f"{_HOST}{path}", path)
             if Path(path) in rootfs.lent:
-                # In a user namespace a mount of the host's keeps what it is, if that is more than this.
+                # In a user namespace a mount of the host keeps its options if they are stricter.
                 with contextlib.suppress(PermissionError):
                     syscalls.bind(f"{_HOST}{path}", path, read_only=True)
             else:
@@ -238,7 +241,7 @@ def _hide(rootfs: Rootfs) -> None:
 
 
 def _copy_tree(source: str, target: str) -> None:
-    """Copy a tree with its modes and times. It belongs to the container from then on."""
+    """Copy a tree with its modes and times, owned by the container."""
     os.mkdir(target)
     shutil.copystat(source, target)
     for entry in os.scandir(source):
@@ -258,12 +261,12 @@ def _enter_plain(rootfs: Rootfs) -> None:
     root = rootfs.folder / "root"
     if rootfs.layer.exists():
         shutil.copytree(rootfs.layer, root, dirs_exist_ok=True)
-    # One that lies in another comes after that, whose view leaves out what lies in it.
+    # A Volume inside another comes later, because the outer view excludes it.
     for volume in sorted(rootfs.volumes, key=volume_mounts.depth):
         path = root / volume.mount_path.strip("/")
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir() and not path.is_symlink():
-            # In a bucket, a folder that was made for it.
+            # In a bucket, a folder made for it.
             path.rmdir()
         path.symlink_to(volume.view / volume.sub_path.strip("/"))
     home = plain_home(rootfs)

@@ -1,6 +1,6 @@
 """System calls without a function in Python: mounts, namespaces, capabilities.
 
-Owns their names, numbers and errors; what they are called for is rooms.py's and template.py's. Linux alone has them.
+Owns their names, numbers and errors; the calls are made by rootfs.py and template.py. They exist only on Linux.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ MNT_DETACH = 0x2
 
 _PR_CAPBSET_DROP = 24
 
-#: What root in a container may still do, by the numbers of capabilities(7): Docker's default, without making devices
-#: (MKNOD), writing to the audit log, and NET_RAW: a container is on the host's network, where it could read along.
+#: The rights of root in a container, by the numbers of capabilities(7). These are Docker's defaults, without making
+#: devices (MKNOD), writing to the audit log, and NET_RAW. A container is on the host's network and could read its
+#: packets.
 _KEPT_CAPABILITIES = (
     0,  # CHOWN
     1,  # DAC_OVERRIDE
@@ -45,27 +46,27 @@ _KEPT_CAPABILITIES = (
 )
 _CAPABILITY_VERSION = 0x20080522
 
-#: mount_setattr(2) has the same number on every machine; glibc has a function for it since 2.36 only.
+#: mount_setattr(2) has the same number on every machine; glibc has a function for it only since 2.36.
 _MOUNT_SETATTR = 442
 _AT_FDCWD = -100
 _AT_RECURSIVE = 0x8000
 _MOUNT_ATTR_RDONLY = 0x1
 
-#: (clone, pivot_root): glibc has no function for a clone that returns twice, nor for pivot_root.
+#: (clone, pivot_root): glibc has no function for a clone with two returns, nor for pivot_root.
 _NUMBERS = {"x86_64": (56, 155), "aarch64": (220, 41)}
 
 _libc = ctypes.CDLL(None, use_errno=True)
-#: Called with the interpreter's lock held: what runs after a clone is the same thread, in another process.
+#: Called with the interpreter's lock held: after a clone the same thread runs in another process.
 _locked = ctypes.PyDLL(None, use_errno=True)
 
 
 def has_namespaces() -> bool:
-    """Whether this program knows how to ask this machine for namespaces; it may refuse them all the same."""
+    """Return whether this program supports namespaces on this architecture; the machine may still refuse them."""
     return sys.platform == "linux" and platform.machine() in _NUMBERS
 
 
 def fork(namespaces: int = 0) -> int:
-    """As ``os.fork``, the child in new namespaces (CLONE_NEW…) of which it is the first process."""
+    """Fork as ``os.fork`` does, with the child as the first process in new namespaces (CLONE_NEW…)."""
     if not namespaces:
         return os.fork()
     clone, _ = _NUMBERS[platform.machine()]
@@ -82,7 +83,7 @@ def fork(namespaces: int = 0) -> int:
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:
-    """Mount; OSError says what could not be mounted where."""
+    """Mount a file system; the OSError names its source and the reason."""
     if _libc.mount(
         os.fsencode(source),
         os.fsencode(target),
@@ -102,7 +103,7 @@ def bind(source: str, target: str, *, recursive: bool = False, read_only: bool =
 
 
 def make_read_only(target: str) -> None:
-    """Refuse writes to a mount and to all below it, whatever else they allow; OSError where that cannot be."""
+    """Make a mount and all mounts below it read-only; OSError if this is impossible."""
     attributes = (ctypes.c_uint64 * 4)(_MOUNT_ATTR_RDONLY, 0, 0, 0)
     if _libc.syscall(
         ctypes.c_long(_MOUNT_SETATTR),
@@ -121,10 +122,10 @@ def make_read_only(target: str) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up, for good and for all that this process starts, what a container's root has no business with."""
+    """Drop unneeded capabilities of a container's root, permanently and for all child processes."""
     for number in range(64):
         if number not in _KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
-            # The kernel knows no capability of that number, nor of any higher one.
+            # The kernel knows neither this capability nor any higher one.
             break
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     # Twice (effective, permitted, inheritable): the lower half of the numbers, then the upper one.
@@ -136,18 +137,18 @@ def drop_capabilities() -> None:
         if _libc.capset(header, held) == 0:
             return
     number = ctypes.get_errno()
-    raise OSError(number, f"capabilities cannot be given up: {os.strerror(number)}")
+    raise OSError(number, f"capabilities cannot be dropped: {os.strerror(number)}")
 
 
 def unmount(target: str) -> None:
-    """Take a mount and all below it away, at once for whoever looks, in the end for whoever still uses it."""
+    """Unmount a mount and all below it: at once by path, and later for processes with open files."""
     if _libc.umount2(os.fsencode(target), MNT_DETACH):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), target)
 
 
 def pivot_root(root: str, old: str) -> None:
-    """Make a mount the root of this namespace; what was the root is at ``old``, a folder in it, afterwards."""
+    """Make a mount the root of this namespace; afterwards the old root is at ``old``, a folder in it."""
     _, number = _NUMBERS[platform.machine()]
     if _libc.syscall(ctypes.c_long(number), os.fsencode(root), os.fsencode(old)):
         error = ctypes.get_errno()

@@ -1,18 +1,18 @@
 """The template: a process that has imported Modal's runtime and is forked for each container.
 
-Owns the process: its loop, its children, what it says to the control plane. It has one thread, no event loop and no
-connection but the socket to the control plane, so that a fork of it is as good as new. It ends with the control plane,
-and all containers end with it.
+Owns the process: its loop, its children, its reports to the control plane. It has one thread, no event loop and no
+connection except the socket to the control plane, so that its forks are clean. It ends with the control plane, and all
+containers end with it.
 
-On the socket each byte from the control plane comes with three file descriptors: a file with the Start, and the
-writing ends of the container's stdout and stderr. What it says is a line of JSON each time:
+On the socket each byte from the control plane comes with three file descriptors: a file with the ContainerSpec, and the
+writing ends of the container's stdout and stderr. Each report is a line of JSON:
 
-``{"isolation", "problems", "overlays"}`` first of all: how it keeps containers apart, and why not better; why a
-                                        volume cannot be an overlay mount, empty if it can
+``{"isolation", "problems", "overlays"}`` first: the isolation of containers, and the reasons against a better one; the
+                                        reason if a Volume cannot be an overlay mount, otherwise empty
 ``{"preloaded", "problem"}``            whether containers can be forks
-``{"pid", "attached"}``                 the container that was asked for longest has begun; with it comes, where there
-                                        are such, a file descriptor of the process
-``{"failed"}``                          it could not be begun
+``{"pid", "attached"}``                 the oldest requested container has started; a file descriptor of the process
+                                        comes with it, if the machine has them
+``{"failed"}``                          it could not be started
 ``{"pid", "exit"}``                     a container has ended
 """
 
@@ -37,7 +37,7 @@ from modalflow.support import linux
 
 
 def main() -> None:
-    """Serve until the control plane is gone; in a container, run that."""
+    """Serve until the control plane is gone; in a container, return from the loop and run it."""
     descriptor, parent, isolation, preload, folder = sys.argv[1:6]
     linux.die_with_parent()
     if os.getppid() != int(parent):
@@ -60,7 +60,7 @@ def _be(spec: ContainerSpec, preloaded: exec_runtime.Preloaded | None) -> None:
 
 
 class Template:
-    """The template's side of the conversation."""
+    """The template's side of the protocol."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -69,24 +69,24 @@ class Template:
         self.preloaded: exec_runtime.Preloaded | None = None
 
     def isolate(self, wanted: str, folder: str | None) -> None:
-        """Settle how containers are kept apart: as wanted, or, if that is ``best``, as well as the machine allows."""
+        """Choose the isolation of containers: as wanted, or, for ``best``, the best one possible on the machine."""
         problems: dict[str, str] = {}
         if wanted == "best":
             self._isolation, overlays, problems = best_isolation(folder)
         else:
             self._isolation = Isolation(wanted)
             overlays = problem_with(self._isolation, folder, overlay=True)
-        self._say(isolation=self._isolation.value, problems=problems, overlays=overlays)
+        self._report(isolation=self._isolation.value, problems=problems, overlays=overlays)
 
     def preload(self) -> None:
         try:
             self.preloaded = exec_runtime.preload()
-            self._say(preloaded=True, problem="")
-        except Exception:  # noqa: BLE001 (whatever an import raises: containers are new interpreters then)
-            self._say(preloaded=False, problem=traceback.format_exc())
+            self._report(preloaded=True, problem="")
+        except Exception:  # noqa: BLE001 (after any failed import, containers are new interpreters)
+            self._report(preloaded=False, problem=traceback.format_exc())
 
     def serve(self) -> ContainerSpec | None:
-        """Start containers until the control plane is gone (None), or this process is one (its Start)."""
+        """Return None when the control plane is gone, or the ContainerSpec in a forked container."""
         wake, woken = os.pipe()
         for end in (wake, woken):
             os.set_blocking(end, False)
@@ -102,15 +102,15 @@ class Template:
                         os.read(wake, 4096)
                     self._report_ended()
                     continue
-                said, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
-                if not said:
+                received, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+                if not received:
                     return None
                 spec = self._start(descriptors)
                 if spec is not None:
                     return spec
 
     def _start(self, descriptors: list[int]) -> ContainerSpec | None:
-        """Start a container; in it, return its Start."""
+        """Start a container; in the container, return its ContainerSpec."""
         request, stdout, stderr = descriptors
 
         def prepare() -> None:
@@ -123,7 +123,7 @@ class Template:
             spec = ContainerSpec.loads(_content(request))
             pid, is_container = init.start(self._isolation, spec.rootfs, prepare)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            self._say(failed=f"{type(error).__name__}: {error}")
+            self._report(failed=f"{type(error).__name__}: {error}")
             pid, is_container = 0, False
         if is_container:
             return spec
@@ -132,28 +132,28 @@ class Template:
         if pid:
             self._containers.add(pid)
             with _process_descriptor(pid) as attached:
-                self._say(attached, pid=pid, attached=len(attached))
+                self._report(attached, pid=pid, attached=len(attached))
         return None
 
     def _report_ended(self) -> None:
         for pid, code, _ in linux.reaped():
             self._containers.discard(pid)
-            self._say(pid=pid, exit=code)
+            self._report(pid=pid, exit=code)
 
-    def _say(self, attached: Sequence[int] = (), /, **what: Any) -> None:
+    def _report(self, attached: Sequence[int] = (), /, **what: Any) -> None:
         line = json.dumps(what).encode() + b"\n"
         sent = socket.send_fds(self._control, [line], attached)
         self._control.sendall(line[sent:])
 
 
 def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
-    """Return the best kind that works on this machine, found by trying it, and what is the matter with better ones.
+    """Return the best isolation on this machine, found by trying, and the problems of better ones.
 
-    The second value is what is the matter with overlay mounts for volumes, empty if they work.
+    The second value is the problem of overlay mounts for Volumes, empty if they work.
     """
     problems: dict[str, str] = {}
     for isolation in (Isolation.ROOT, Isolation.USER):
-        # Most often both work, and one try shows it.
+        # Most often both work, and one attempt shows it.
         overlays = problem_with(isolation, folder, overlay=True)
         problem = overlays and problem_with(isolation, folder)
         if not problem:
@@ -163,15 +163,15 @@ def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
 
 
 def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bool = False) -> str:
-    """Return why this machine does not allow a kind of isolation, empty if it does. Call it where there are no threads.
+    """Return the problem of a kind of isolation on this machine, empty if there is none. Call it without other threads.
 
-    Tried with a container that writes a file to a volume, at a path that the host does not have, in a folder of its own
-    below ``within``. With ``overlay`` the volume is an overlay mount.
+    A test container writes a file to a Volume, at a path missing on the host, in a folder of its own below ``within``.
+    With ``overlay`` the Volume is an overlay mount.
     """
     if isolation is Isolation.PLAIN:
         return ""
     if not syscalls.has_namespaces():
-        return "this program does not know how to ask this machine for namespaces"
+        return "this program does not support namespaces on this machine"
     if isolation is Isolation.ROOT and os.geteuid() != 0:
         return "it needs root"
     with tempfile.TemporaryDirectory(prefix="modalflow-probe-", dir=within) as name:
@@ -181,25 +181,25 @@ def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bo
         layers = (folder / "lower",) if overlay else ()
         volume = VolumeView("vo-probe", folder / "view", "/modalflow-probe/here", layers=layers)
         rootfs = Rootfs(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
-        said = folder / "said"
-        with said.open("wb") as file:
+        output = folder / "output"
+        with output.open("wb") as file:
             pid, is_container = _tried(isolation, rootfs, file.fileno())
         if is_container:
             os._exit(_write_to_volume())
         _, status = os.waitpid(pid, 0) if pid else (0, 0)
         if (folder / ("view/upper" if overlay else "view") / "file").exists():
             return ""
-        return said.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
+        return output.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def _tried(isolation: Isolation, rootfs: Rootfs, said: int) -> tuple[int, bool]:
+def _tried(isolation: Isolation, rootfs: Rootfs, output: int) -> tuple[int, bool]:
     def prepare() -> None:
-        os.dup2(said, 2)
+        os.dup2(output, 2)
 
     try:
         return init.start(isolation, rootfs, prepare)
     except OSError as error:
-        os.write(said, str(error).encode())
+        os.write(output, str(error).encode())
         return 0, False
 
 
@@ -220,7 +220,7 @@ def _content(descriptor: int) -> bytes:
 
 @contextlib.contextmanager
 def _process_descriptor(pid: int) -> Iterator[list[int]]:
-    """A file descriptor of the process, none where there is no such thing."""
+    """Yield a file descriptor of the process, empty if the system has none."""
     if not hasattr(os, "pidfd_open"):
         yield []
         return

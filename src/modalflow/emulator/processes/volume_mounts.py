@@ -1,10 +1,9 @@
 """The mounts of a container's Volumes, also of one Volume inside another.
 
-Owns the mounts of volumes in a container's room, from within: ``place`` is called in the container's mount namespace,
-in its root, by its first process, which keeps a file descriptor of each overlay mount. Each volume is mounted where
-Modal's runtime expects it, and a symlink leads there from its mount path, as on Modal. A mount path inside another
-volume gets a mount instead, so that nothing is written into that volume; a folder to mount it on, if that volume has
-none, is shown by a layer of this container's own.
+Owns the mounts of Volumes inside a container. The container's first process calls ``mount_all`` in its mount namespace
+and its root, and keeps a file descriptor of each overlay mount. Each Volume is mounted at the place expected by Modal's
+runtime, with a symlink from its mount path, as on Modal. A mount path inside another Volume gets a mount instead, so
+that nothing is written into that Volume. If the folder is missing there, a layer of this container's own shows it.
 """
 
 from __future__ import annotations
@@ -18,58 +17,58 @@ from pathlib import Path
 from modalflow.emulator.processes import syscalls
 from modalflow.emulator.processes.container_spec import VOLUMES, Isolation, VolumeView
 
-#: A folder that was there when the container began can be renamed, as in any file system, and a file's mode or time
-#: changes without a copy of its content. In user namespaces the kernel has neither: renaming such a folder is EXDEV.
+#: An existing folder can be renamed, as in any file system, and a file's mode or time changes without a copy of its
+#: content. In user namespaces the kernel supports neither: renaming such a folder is EXDEV.
 _ROOTS_OVERLAY = "redirect_dir=on,metacopy=on"
 
 
-def place(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> list[int]:
-    """Mount the volumes, whose paths are those of the host, which is at ``host``.
+def mount_all(volumes: Sequence[VolumeView], isolation: Isolation, host: str) -> list[int]:
+    """Mount the Volumes. Their paths are the host's, and its root is at ``host``.
 
-    Returns a file descriptor of each overlay mount, through which the control plane can write to the volume.
+    Returns a file descriptor of each overlay mount, for the control plane's writes to the Volume.
     """
-    placing = _Placing(isolation, host)
-    # One that lies in another comes after that.
+    mounts = _Mounts(isolation, host)
+    # A Volume inside another comes later.
     outermost_first = sorted(volumes, key=depth)
-    while not all(placing.place(volume) for volume in outermost_first):
-        # A folder was missing: with a layer that shows it, all is mounted anew.
-        placing.undo()
-    return placing.held
+    while not all(mounts.place(volume) for volume in outermost_first):
+        # A folder was missing: all is mounted again, with a layer showing it.
+        mounts.undo()
+    return mounts.descriptors
 
 
 def depth(volume: VolumeView) -> int:
-    """Return how many folders a volume's mount path leads through."""
+    """Return the number of folders on a Volume's mount path."""
     return len(Path(volume.mount_path.strip("/")).parts)
 
 
 def escaped(path: str) -> str:
-    """Return a path as an overlay's option takes it."""
+    """Return a path in the form of an overlay's option."""
     return path.replace("\\", "\\\\").replace(":", "\\:").replace(",", "\\,")
 
 
-class _Placing:
-    """What is mounted so far."""
+class _Mounts:
+    """The mounts made so far."""
 
     def __init__(self, isolation: Isolation, host: str) -> None:
         self._host = host
         self._options = _ROOTS_OVERLAY if isolation is Isolation.ROOT else "userxattr"
         self._mounted: dict[str, VolumeView] = {}
-        """Mount point → what is mounted there, each after those in which it lies."""
+        """Mount point → Volume, each after those around it."""
         self._with_points: set[str] = set()
-        self.held: list[int] = []
+        self.descriptors: list[int] = []
 
     def place(self, volume: VolumeView) -> bool:
-        """Mount a volume; False if a folder to mount it on is missing, which is there the next time."""
+        """Mount a Volume; False if the folder for it is missing, until the next attempt."""
         place = f"{VOLUMES}/{volume.volume_id}"
         self._mount(volume, place)
         target = str(Path(place, volume.sub_path.strip("/")))
         above, name = os.path.split(f"/{volume.mount_path.strip('/')}")
         path = os.path.join(os.path.realpath(above), name)
-        if self._holder(path) is not None:
-            # A symlink of that volume's is followed; one of the host's gives way.
+        if self._mount_around(path) is not None:
+            # A symlink of that Volume is followed; one of the host is replaced.
             path = os.path.realpath(path)
         self._check(path)
-        holder = self._holder(path)
+        holder = self._mount_around(path)
         if holder is None:
             self._link(path, target, volume)
             return True
@@ -83,14 +82,14 @@ class _Placing:
         return True
 
     def undo(self) -> None:
-        """Unmount all of it."""
+        """Unmount all Volumes."""
         for point, volume in reversed(self._mounted.items()):
             syscalls.unmount(point)
             if volume.layers and volume.read_only and point == f"{VOLUMES}/{volume.volume_id}":
                 syscalls.unmount(point)
         self._mounted.clear()
-        while self.held:
-            os.close(self.held.pop())
+        while self.descriptors:
+            os.close(self.descriptors.pop())
 
     def _mount(self, volume: VolumeView, place: str) -> None:
         os.makedirs(place, exist_ok=True)
@@ -107,9 +106,9 @@ class _Placing:
             syscalls.mount(volume.volume_id, place, "overlay", options=options)
             self._mounted[place] = volume
             os.chdir("/")
-            # The control plane writes through this when it reloads the volume: the container can put something else at
-            # the path, and another mount covers it there if it is only to be read.
-            self.held.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
+            # The control plane writes through this descriptor when it reloads the Volume. The container can replace the
+            # path, and a read-only mount covers it.
+            self.descriptors.append(os.open(place, os.O_RDONLY | os.O_DIRECTORY))
         shown = os.path.join(place, volume.sub_path.strip("/"))
         self._check(os.path.realpath(shown))
         os.makedirs(shown, exist_ok=True)
@@ -119,7 +118,7 @@ class _Placing:
             syscalls.make_read_only(place)
 
     def _check(self, path: str) -> None:
-        """Refuse a path, without symlinks, that a symlink of a volume leads to the host by, which is still mounted."""
+        """Refuse a resolved path if a symlink of a Volume led to the host, because the host is still mounted."""
         if path == self._host or path.startswith(f"{self._host}/"):
             raise OSError(errno.EXDEV, "a symlink in a volume leads out of the container", path)
 
@@ -127,8 +126,8 @@ class _Placing:
         syscalls.bind(source, point)
         self._mounted[point] = volume
 
-    def _holder(self, path: str) -> tuple[str, VolumeView] | None:
-        """Return the mount, and its volume, that a path without symlinks lies in, None if that is no volume's."""
+    def _mount_around(self, path: str) -> tuple[str, VolumeView] | None:
+        """Return the mount, and its Volume, around a path without symlinks; None if there is none."""
         holding = [point for point in self._mounted if path.startswith(f"{point}/")]
         return max(((point, self._mounted[point]) for point in holding), key=lambda it: len(it[0]), default=None)
 
@@ -138,7 +137,7 @@ class _Placing:
             try:
                 os.rmdir(path)
             except OSError:
-                # A folder of the host that has something in it cannot become a symlink: the volume is mounted over it.
+                # A host's folder with content cannot become a symlink: the Volume is mounted over it.
                 self._bind(target, path, volume)
                 return
         elif os.path.lexists(path):
@@ -146,10 +145,10 @@ class _Placing:
         os.symlink(target, path)
 
     def _show_folder(self, outer: VolumeView, point: str, path: str) -> None:
-        """Have a folder be seen in a volume that is not in it: in the uppermost of the layers below its own."""
+        """Show a folder missing in a Volume, in the uppermost of its lower layers."""
         below = path[len(point) :]
         if point != f"{VOLUMES}/{outer.volume_id}":
-            # It is mounted there from its sub_path on.
+            # The Volume is mounted there from its sub_path on.
             below = f"/{outer.sub_path.strip('/')}{below}".replace("//", "/")
         seen, made = Path(VOLUMES, outer.volume_id), Path(self._points(outer))
         made.mkdir(exist_ok=True)
@@ -161,7 +160,7 @@ class _Placing:
             folders.append((seen, made))
         for seen, made in reversed(folders):
             if seen.is_dir():
-                # What the volume has looks as it did.
+                # The Volume's own folders keep their appearance.
                 shutil.copystat(seen, made)
             else:
                 made.chmod(0o755)

@@ -23,14 +23,14 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
 #: The docstring of the SDK's ``Queue``, "Limits" and "Lifetime of a queue and its partitions".
 MAX_ITEM_BYTES = 1024 * 1024
 MAX_PARTITIONS = 100_000
 MAX_PARTITION_KEY_BYTES = 64
 DEFAULT_PARTITION_TTL = 24 * 3600
-#: The longest poll, whatever the client asks for. The SDK polls for 50 seconds at a time (``_get_blocking`` in
+#: The longest poll, even if the client asks for more. The SDK polls for 50 seconds at a time (``_get_blocking`` in
 #: modal/queue.py); the five additional seconds are inferred.
 MAX_WAIT_SECONDS = 55.0
 #: Inferred: the SDK's ``Queue.iterate`` continues after the last item, however many there were.
@@ -43,10 +43,10 @@ NUMBERS_RESERVED = 1_000
 
 
 @dataclass(kw_only=True)
-class Queue(Kept):
+class Queue(StoredObject):
     """One Modal Queue."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "reserved")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "reserved")
 
     partitions: dict[bytes, Partition] = field(default_factory=dict)
     numbers: Iterator[int] = field(default_factory=lambda: iter(()))

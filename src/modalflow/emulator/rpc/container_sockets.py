@@ -1,7 +1,7 @@
 """The unix sockets through which containers reach the control plane: one for each container.
 
 Owns the sockets and which container is behind each of them. An RPC of a container does not name its sender, so the
-connection identifies it: what comes through the socket of a container is from that container. The SDK accepts
+connection identifies it: each container calls through its own socket. The SDK accepts
 ``unix://`` addresses in all supported versions (``create_channel`` in its ``_utils/grpc_utils.py``), and whatever the
 container starts inherits the address. Which files a container sees, this socket among them, rootfs.py decides.
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.state.scratch import Scratch
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: Bytes that the path of a unix socket may have: 108 with the zero at its end on Linux, 104 elsewhere (unix(7)).
 LONGEST_PATH = 103
@@ -26,7 +26,7 @@ LONGEST_PATH = 103
 #: Folders with this prefix were left by a control plane that was killed, also by one of an earlier version.
 _PREFIX = "modalflow-doors-"
 
-#: Where the sockets are if the folder for temporary files has a long path as well.
+#: The folder for the sockets if the folder for temporary files has a long path, too.
 _SHORT = Path("/tmp")
 
 

@@ -72,7 +72,7 @@ class Dispatcher:
     def __init__(
         self, handlers: Handlers, credentials: Credentials, journal: Journal, faults: CallFaults, stoppage: Stoppage
     ) -> None:
-        """Whatever a handler changed is in the journal before its answer is sent."""
+        """Every change of a handler is in the journal before its answer is sent."""
         self._handlers, self._credentials, self._journal = handlers, credentials, journal
         self._faults, self._stoppage = faults, stoppage
         types = {path.rpartition("/")[2]: declared.reply_type for path, declared in declared_handlers().items()}
@@ -110,7 +110,7 @@ class Dispatcher:
                 log.error("%s failed: %s", name, error)
                 handler = self._handlers.find(name)
                 retried_forever = handler is not None and handler.declaration.retried_forever
-                raise refused(self._journal.words(error), None, retried_forever=retried_forever) from error
+                raise refused(self._journal.error_text(error), None, retried_forever=retried_forever) from error
 
     async def _answer(self, name: str, stream: Stream[Any, Any]) -> None:
         if self._stoppage.is_active:
@@ -149,7 +149,7 @@ class Dispatcher:
     async def _answer_once(
         self, handler: RpcHandler, request: Message, caller: Caller, fault: Any, stream: Stream[Any, Any], words: str
     ) -> None:
-        """Send one answer. ``words`` say why the request is less than what was sent, empty if it is not."""
+        """Send one answer. ``words`` is the reason if the request was reduced to a lookup, otherwise empty."""
         try:
             answer = await self._answered(handler, request, caller)
         except GRPCError as error:

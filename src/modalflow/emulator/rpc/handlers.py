@@ -74,7 +74,7 @@ class Handlers:
 
     @property
     def inferred(self) -> dict[str, str]:
-        """RPC → what was inferred about it, where anything was."""
+        """RPC → its inferred behaviour, for RPCs that declare any."""
         return {name: h.declaration.inferred for name, h in self._by_name.items() if h.declaration.inferred}
 
     async def carry_out(self, name: str, request: Message) -> Any:

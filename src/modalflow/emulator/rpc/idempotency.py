@@ -34,12 +34,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Read:
-    """The RPC changes nothing that a client could notice: a repeated call is answered anew."""
+    """The RPC changes nothing that a client could notice: a repeated call runs again."""
 
 
 @dataclass(frozen=True)
 class Anew:
-    """The RPC changes something, and a repeated call is nevertheless answered anew."""
+    """The RPC changes something, and a repeated call nevertheless runs again."""
 
     reason: str
 

@@ -1,6 +1,6 @@
 """Presigned HTTP addresses to upload to and download from: a signed token in each one says what it allows.
 
-Owns the signature and its key, and where the HTTP server listens. No address is remembered: one that was made before a
+Owns the signature, its key and the address of the HTTP server. No address is remembered: one that was made before a
 restart of the control plane stays valid after it, until it expires.
 """
 
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import StateDir, write_private
+from modalflow.emulator.state.state_dir import StateDir, write_private
 
 #: Seconds for which an address is valid: a day is longer than any function call.
 ADDRESS_LIFETIME = 24 * 3600.0
@@ -29,7 +29,7 @@ class Addresses:
 
     def __init__(self, state: StateDir) -> None:
         self.url = ""
-        """Where the HTTP server listens, e.g. ``http://127.0.0.1:43210``; empty before it is started."""
+        """The address of the HTTP server, e.g. ``http://127.0.0.1:43210``; empty before its start."""
         self._root = state.root
         self._path = state.root / _KEY
         self._is_kept = state.journal.is_durable

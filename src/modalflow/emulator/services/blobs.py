@@ -20,7 +20,7 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 #: A blob that no call refers to is removed once it is this old: until then a call or a client may be about to use it.
 BLOB_SECONDS = 24 * 3600.0
@@ -83,12 +83,12 @@ class Blobs(Service):
     )
     async def BlobCreate(self, request: api_pb2.BlobCreateRequest, caller: Caller) -> api_pb2.BlobCreateResponse:
         if request.content_length <= disk_space.SMALL:
-            self._journal.make_way(disk_space.SMALL + disk_space.MARGIN)
+            self._journal.make_room(disk_space.SMALL + disk_space.MARGIN)
         if words := self._addresses.short_of(request.content_length):
             raise GRPCError(Status.RESOURCE_EXHAUSTED, words)
         blob_id = new_id("bl")
         url = self._addresses.upload("blob", blob_id)
-        # Never a multipart upload, whatever the size: bytes go over loopback into a file.
+        # Never a multipart upload: even large bodies go over loopback into a file.
         urls = message(api_pb2.UploadUrlList, items=[url])
         return message(
             api_pb2.BlobCreateResponse, blob_id=blob_id, blob_ids=[blob_id], upload_urls=urls, upload_url=url

@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
-from modalflow.emulator.volumes.views import beneath
+from modalflow.emulator.volumes.views import safe_paths
 
 #: The names that S3, R2 and GCS accept, and similar ones; no name leads out of the folder.
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}")
@@ -46,7 +46,7 @@ def parse(given: Sequence[str]) -> dict[str, Path]:
         if not equals or not _NAME.fullmatch(name) or not folder:
             raise ValueError(f"bucket is {pair!r}; expected NAME=FOLDER, e.g. training-data=/srv/data")
         if not Path(folder).is_dir():
-            raise ValueError(f"bucket {name!r} is {folder!r}, which is not a folder; create it first")
+            raise ValueError(f"bucket {name!r}: {folder!r} is not a folder; create it first")
         buckets[name] = Path(folder).resolve()
     return buckets
 
@@ -110,12 +110,15 @@ def _inside(folder: Path, point: PurePosixPath) -> Path:
 
 def _make(folder: Path, made: Path) -> None:
     # Not through a link: a container with the bucket may put one there at this moment.
-    with beneath.holder(folder, str(made.relative_to(folder))) as (name, above), contextlib.suppress(FileExistsError):
+    with (
+        safe_paths.holder(folder, str(made.relative_to(folder))) as (name, above),
+        contextlib.suppress(FileExistsError),
+    ):
         os.mkdir(name, dir_fd=above)
 
 
 def _remove(folder: Path, made: Path) -> None:
-    with contextlib.suppress(OSError), beneath.holder(folder, str(made.relative_to(folder))) as (name, above):
+    with contextlib.suppress(OSError), safe_paths.holder(folder, str(made.relative_to(folder))) as (name, above):
         is_link = stat.S_ISLNK(os.stat(name, dir_fd=above, follow_symlinks=False).st_mode)
         # A container without namespaces has a link there.
         (os.unlink if is_link else os.rmdir)(name, dir_fd=above)

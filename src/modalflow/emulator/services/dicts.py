@@ -20,7 +20,7 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
 #: Bytes of an entry, and entries of an update: Modal's guide, "Dicts". It is inferred that the key counts too.
 MAX_ITEM_BYTES = 100 * 1024 * 1024
@@ -172,7 +172,7 @@ class DictEntries:
 
 
 @dataclass(kw_only=True)
-class Dict(Kept):
+class Dict(StoredObject):
     """One Modal Dict."""
 
     entries: DictEntries = field(default_factory=DictEntries)

@@ -18,7 +18,8 @@ from aiohttp import web
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.state import disk_space
-from modalflow.emulator.state.store import COPY_CHUNK, StateDir
+from modalflow.emulator.state.file_store import COPY_CHUNK
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +95,9 @@ class FileServer:
                 pass
             if receiver.upload_is_verified:
                 return web.Response()
-            raise web.HTTPInsufficientStorage(text=disk_space.words(self._root, disk_space.reason(error))) from error
+            raise web.HTTPInsufficientStorage(
+                text=disk_space.error_text(self._root, disk_space.reason(error))
+            ) from error
         # The SDK compares the ETag with the MD5 of what it sent.
         return web.Response(body=body, headers={"ETag": f'"{digest.hexdigest()}"'})
 

@@ -26,7 +26,7 @@ from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.blobs import Blobs
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 MountName = tuple[int, str, str]
 """The namespace, the environment and the name that a mount is deployed under."""

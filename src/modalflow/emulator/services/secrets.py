@@ -20,17 +20,17 @@ from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import Kept, Registry
+from modalflow.emulator.state.registry import Registry, StoredObject
 
 #: A use of a Secret is recorded only if the last recorded one is this old: nothing but listings shows it.
 USE_NOTED_AFTER = 60.0
 
 
 @dataclass(kw_only=True)
-class Secret(Kept):
+class Secret(StoredObject):
     """One Modal Secret."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "values", "last_used_at")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "values", "last_used_at")
 
     values: dict[str, str] = field(default_factory=dict, repr=False)
     last_used_at: float = 0.0

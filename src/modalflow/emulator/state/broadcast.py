@@ -9,8 +9,8 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-class Changes:
-    """Wakes every waiter of the moment. Use from one event loop."""
+class Broadcast:
+    """A wake-up call for all present waiters. Use it from one event loop."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -19,11 +19,11 @@ class Changes:
         self._event.set()
         self._event = asyncio.Event()
 
-    async def until(self, look: Callable[[], T], timeout: float) -> T:
-        """Return what ``look`` returns once that is true, or after ``timeout`` seconds whatever it is then."""
+    async def until(self, condition: Callable[[], T], timeout: float) -> T:
+        """Return the first true value of ``condition``, or its value after ``timeout`` seconds."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        while not (found := look()):
+        while not (found := condition()):
             remaining = deadline - loop.time()
             if remaining <= 0:
                 break
@@ -31,5 +31,5 @@ class Changes:
                 async with asyncio.timeout(remaining):
                     await self._event.wait()
             except TimeoutError:
-                return look()
+                return condition()
         return found

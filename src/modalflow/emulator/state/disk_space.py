@@ -1,6 +1,6 @@
 """Free disk space: checks, error texts, and a reserve for a full disk.
 
-Owns the file of the reserve and what counts as a disk that cannot be written to. It refuses nothing itself.
+Owns the reserve file and the definition of an unwritable disk. It refuses nothing itself.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-#: Bytes that are set aside. With them the small records of calls that end, of stops and of removals still fit.
+#: The size of the reserve. The small records of ended calls, stops and removals still fit into it.
 RESERVE = 2**20
 
-#: Bytes that have to be free before the reserve is set aside again: otherwise it would come and go.
-ROOMY = 4 * RESERVE
+#: The free bytes needed before the reserve is made again: otherwise it would come and go.
+RESTORE_AT = 4 * RESERVE
 
-#: Bytes of a request that is not worth asking the disk about; most are smaller.
+#: Requests up to this size are not worth a check of the disk; most are smaller.
 SMALL = 32 * 1024
 
-#: Bytes that a small change may take: a transaction writes whole pages, into the write-ahead log and then the file.
+#: The bytes needed by a small change: a transaction writes whole pages, into the write-ahead log and then the file.
 MARGIN = 128 * 1024
 
-#: How often the bytes of a request are written: into the write-ahead log, and into the file when that is folded.
+#: The number of copies of a request: in the write-ahead log, and in the file after folding.
 COPIES = 2
 
 RESERVED = "state.reserve"
 
-#: The operating system's errors for a disk that does not take what is written.
+#: The operating system's errors for an unwritable disk.
 _UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG, errno.EIO})
 
-#: What SQLite says instead.
+#: SQLite's codes for the same errors.
 _BY_SQLITE = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
     sqlite3.SQLITE_READONLY: errno.EROFS,
@@ -42,26 +42,26 @@ _BY_SQLITE = {
 
 
 class StateError(RuntimeError):
-    """The state folder cannot be used, or not be written to. Its text says why and what to do."""
+    """The error for an unusable or unwritable state folder. The text has the reason and the way to fix it."""
 
 
 def unwritable(error: OSError) -> bool:
-    """Whether the error is the disk's, and no fault of what is written."""
+    """Return whether the error is caused by the disk, and not by the data."""
     return error.errno in _UNWRITABLE
 
 
 def is_full(error: sqlite3.Error) -> bool:
-    """Whether the error says that there is no room."""
+    """Return whether the error means a full disk."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
 
 
 def is_of_disk(error: sqlite3.Error) -> bool:
-    """Whether the error is the disk's, and no damage of the file."""
+    """Return whether the error is caused by the disk, and not by a damaged file."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF in {*_BY_SQLITE, sqlite3.SQLITE_CANTOPEN}
 
 
 def reason(error: BaseException) -> str:
-    """Return why a disk did not take something, in the operating system's words."""
+    """Return the reason for a failed write, in the operating system's words."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)
     if isinstance(error, sqlite3.Error):
@@ -70,8 +70,8 @@ def reason(error: BaseException) -> str:
     return str(error)
 
 
-def words(folder: Path, why: str) -> str:
-    """Return what to report to the caller who wanted something kept."""
+def error_text(folder: Path, why: str) -> str:
+    """Return the error text for a caller with data to be kept."""
     return (
         f"the local control plane cannot keep this: {why}, in its state folder {folder}{_without_inodes(folder)}. "
         "Make room there and try again. You can still read and remove existing data"
@@ -87,21 +87,21 @@ def _without_inodes(folder: Path) -> str:
 
 
 def free(folder: Path) -> int:
-    """Return the bytes that are free where the folder is, for this user."""
+    """Return the number of free bytes at the folder, for this user."""
     found = os.statvfs(folder)
     return found.f_bavail * found.f_frsize
 
 
 def short_of(folder: Path, size: int) -> str:
-    """Return why the folder's disk does not have that many bytes and some to spare; an empty text if it has."""
+    """Return the reason if the folder's disk has not enough bytes with some to spare; empty if it has."""
     left = free(folder)
     if left >= size + MARGIN:
         return ""
-    return words(folder, f"{os.strerror(errno.ENOSPC)}: it takes {size:,} bytes, {left:,} are left")
+    return error_text(folder, f"{os.strerror(errno.ENOSPC)}: it takes {size:,} bytes, {left:,} are left")
 
 
 class DiskReserve:
-    """A file of nothing, which is removed when the disk is full, so that what must be written can be.
+    """A file of zeros, removed when the disk is full, so that important records can be written.
 
     It outlives the control plane, so that the next one can start on a full disk.
     """
@@ -112,11 +112,11 @@ class DiskReserve:
         self.is_held = False
 
     def hold(self) -> bool:
-        """Set the reserve aside, if there is plenty of room beside it; return whether it is."""
+        """Make the reserve if there is plenty of space beside it; return whether it exists."""
         if self.is_held:
             return True
         try:
-            if not self._path.exists() and free(self._folder) < ROOMY:
+            if not self._path.exists() and free(self._folder) < RESTORE_AT:
                 return False
             descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
@@ -131,7 +131,7 @@ class DiskReserve:
         return True
 
     def release(self) -> None:
-        """Give the room back."""
+        """Remove the reserve."""
         self.is_held = False
         try:
             self._path.unlink(missing_ok=True)

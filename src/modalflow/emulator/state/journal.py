@@ -232,16 +232,16 @@ class Journal:
             self._write_or_wait()
         return self._transactions.refusal(size)
 
-    def make_way(self, size: int) -> None:
+    def make_room(self, size: int) -> None:
         """Free ``size`` bytes for a necessary write, if the reserve is sufficient."""
         if self._transactions is not None:
-            self._transactions.make_way(size)
+            self._transactions.make_room(size)
             if self.is_short:
                 self._retry_later()
 
-    def words(self, error: OSError) -> str:
+    def error_text(self, error: OSError) -> str:
         """Return the error text for a caller whose data could not be stored in a file."""
-        return disk_space.words(self._place, disk_space.reason(error))
+        return disk_space.error_text(self._place, disk_space.reason(error))
 
     def flush(self) -> None:
         """Write the changes now; StateError if that is impossible."""
@@ -280,7 +280,7 @@ class Journal:
         try:
             self.flush()
         except Exception as error:
-            # The boundary of a callback: the waiting callers must get the error, whatever it is.
+            # The boundary of a callback: the waiting callers must get every error.
             if not isinstance(error, StateError):
                 log.exception("the journal was not written")
             if waiting is not None and not waiting.done():

@@ -1,7 +1,7 @@
 """Encode objects as records of the journal, and decode them.
 
-Owns the translation between a dataclass and what CBOR can hold: plain values, protocol messages, and lists, dicts and
-optionals of them. What refers to another object is its service's to store, by that object's id.
+Owns the translation between a dataclass and CBOR: plain values, protocol messages, and lists, dicts and optionals of
+them. References to other objects are stored by their services, as ids.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ _PLAIN = (str, bytes, int, float, bool)
 
 
 class Record(Generic[T]):
-    """How objects of one dataclass are stored: every field but those in ``without`` and those that begin with ``_``.
+    """The format of one dataclass's objects: every field except those in ``without`` and those with a leading ``_``.
 
-    A field that a record lacks gets its default, and one that the class no longer has is passed over: a field may come
-    or go without a new format of the journal. A field of a kind that cannot be stored is a TypeError at once.
+    A field missing in a record gets its default, and an unknown one is ignored. Fields may thus be added or removed
+    without a new format of the journal. A field of an unsupported kind is a TypeError at once.
     """
 
     def __init__(self, kind: type[T], *, without: tuple[str, ...] = ()) -> None:
@@ -43,7 +43,7 @@ class Record(Generic[T]):
         return {name: encode(getattr(value, name)) for name, (encode, _) in self._fields.items()}
 
     def decode(self, record: dict[str, Any], **others: Any) -> T:
-        """Return the object of a record; ``others`` are the fields that records do not have."""
+        """Return the object of a record; ``others`` are the fields missing in records."""
         found = {name: decode(record[name]) for name, (_, decode) in self._fields.items() if name in record}
         return self._kind(**found, **others)
 
@@ -67,7 +67,9 @@ def _translation(hint: Any, where: str) -> _Translation:
         return (lambda values: {k: encode(v) for k, v in values.items()}), (
             lambda stored: {k: decode(s) for k, s in stored.items()}
         )
-    raise TypeError(f"{where} is a {hint}, which has no record: name it in `without`, or add the kind to records.py")
+    raise TypeError(
+        f"{where} is a {hint} without a format of records: name it in `without`, or add the kind to records.py"
+    )
 
 
 def _same(value: Any) -> Any:

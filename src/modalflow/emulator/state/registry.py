@@ -1,7 +1,7 @@
 """Objects found by name in an environment or by id: the common part of Dicts, Queues, Volumes and Secrets.
 
-Owns names, ids, the creation modes, ephemeral lifetimes, the order of listings and the records of all this. What an
-object holds beyond the fields that its record names is its service's.
+Owns names, ids, the creation modes, ephemeral lifetimes, the order of listings, and their records. Other contents of an
+object belong to its service.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from modalflow.emulator.ids import new_id
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal, Table
 
-#: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py);
-#: one that missed three is nobody's any more (inferred).
+#: Clients heartbeat an ephemeral object every 300 seconds (``EPHEMERAL_OBJECT_HEARTBEAT_SLEEP`` in modal/_object.py).
+#: After three missed heartbeats it expires (inferred).
 EPHEMERAL_LIFETIME = 900.0
 
 CREATED_BY = "local"
@@ -28,11 +28,11 @@ _ANONYMOUS = (api_pb2.OBJECT_CREATION_TYPE_EPHEMERAL, api_pb2.OBJECT_CREATION_TY
 
 
 @dataclass(kw_only=True)
-class Kept:
-    """What every object has. ``name`` is empty for an anonymous one."""
+class StoredObject:
+    """The common fields of every object. ``name`` is empty for an anonymous one."""
 
     RECORDED: ClassVar[tuple[str, ...]] = ("object_id", "name", "environment", "created_at", "expires_at")
-    """The fields that are kept on disk, as keywords of the class."""
+    """The fields kept on disk, as keywords of the class."""
 
     object_id: str
     name: str
@@ -45,18 +45,18 @@ class Kept:
         return api_pb2.CreationInfo(created_at=self.created_at, created_by=CREATED_BY)
 
     def record(self) -> dict[str, Any]:
-        """Return what to keep of it, in types that CBOR has."""
+        """Return the fields to keep, in types supported by CBOR."""
         return {name: getattr(self, name) for name in self.RECORDED}
 
 
-T = TypeVar("T", bound=Kept)
+T = TypeVar("T", bound=StoredObject)
 
 
 class Registry(Generic[T]):
     """The objects of one kind. ``noun`` and ``prefix`` are Modal's, e.g. ``Dict`` and ``di``.
 
-    The statuses are those that the SDK catches (NotFoundError and AlreadyExistsError in ``Dict.objects`` and its like);
-    it reads no words of theirs, and they are inferred.
+    The SDK catches these statuses (NotFoundError and AlreadyExistsError, e.g. in ``Dict.objects``). It does not read
+    their texts, and the texts are inferred.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Registry(Generic[T]):
         clock: Callable[[], float] = clock.now,
         on_delete: Callable[[T], None] | None = None,
     ) -> None:
-        """Objects that the journal has records of are there from the start."""
+        """Load the objects recorded in the journal."""
         self._noun, self._prefix, self._kind = noun, prefix, kind
         self._environments, self._clock, self._on_delete = environments, clock, on_delete
         self._by_id: dict[str, T] = {}
@@ -81,23 +81,23 @@ class Registry(Generic[T]):
         for _, _, record in self._records.load():
             self._add(kind(**record))
         for kept in self._ephemeral.values():
-            # Its clients could not heartbeat while there was nobody to hear it.
+            # Its clients could not heartbeat while the control plane was not running.
             kept.expires_at = clock() + EPHEMERAL_LIFETIME
         environments.subscribe(self)
 
     def all(self) -> list[T]:
-        """Return every object there is, the oldest first."""
+        """Return every object, the oldest first."""
         return list(self._by_id.values())
 
     def save(self, kept: T) -> None:
-        """Keep what its record names as it is now."""
+        """Record the object's present fields."""
         self._records.put("", kept.object_id, kept)
 
     def get_or_create(self, name: str, environment_name: str, mode: int) -> tuple[T, bool]:
-        """Find or make the object as the creation mode says; return it and whether it is new.
+        """Find or create the object according to the creation mode; return it and whether it is new.
 
-        OVERWRITE returns the existing object, with its id: what refers to it must not break, its service replaces what
-        it holds.
+        OVERWRITE returns the existing object, with its id, because references to it must not break. Its service
+        replaces the content.
         """
         self._drop_expired()
         environment = self._environments.resolve(environment_name)
@@ -145,11 +145,11 @@ class Registry(Generic[T]):
     def heartbeat(self, object_id: str) -> None:
         kept = self.get(object_id)
         if kept.expires_at is not None:
-            # Not worth a record: whoever reads it after a restart gives the object a whole lifetime anyway.
+            # Not worth a record: after a restart the object gets a whole lifetime anyway.
             kept.expires_at = self._clock() + EPHEMERAL_LIFETIME
 
     def listed(self, environment_name: str, pagination: api_pb2.ListPagination) -> list[T]:
-        """Return one page of an environment's named objects, newest first; a page limit of 0 is none."""
+        """Return one page of an environment's named objects, newest first; a page limit of 0 means no limit."""
         environment = self._environments.resolve(environment_name)
         before = pagination.created_before or float("inf")
         page = [kept for (where, _), kept in self._by_name.items() if where == environment and kept.created_at < before]
@@ -157,8 +157,8 @@ class Registry(Generic[T]):
         return page[: pagination.max_objects or None]
 
     def _make(self, name: str, environment: str, expires_at: float | None) -> T:
-        # Creation times are the page marks of a listing: two alike would let an object fall between two pages, and one
-        # finer than the microseconds of the SDK's datetimes would come back as another.
+        # Creation times are the page marks of a listing. Equal times would let an object fall between two pages. Times
+        # finer than the microseconds of the SDK's datetimes would change on the way.
         kept = self._kind(
             object_id=new_id(self._prefix),
             name=name,

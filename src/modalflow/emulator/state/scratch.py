@@ -1,7 +1,7 @@
 """Temporary folders, removed after their process ends in any way.
 
-Owns making, locking and removing them; what is in them is their owner's. A folder is locked for as long as its process
-lives, so that whoever makes the next one can tell which are abandoned.
+Owns their creation, locking and removal; the content belongs to the caller. A folder is locked as long as its process
+lives, so that the next process can recognise abandoned ones.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from pathlib import Path
 log = logging.getLogger(__name__)
 
 _LOCK = ".lock"
-#: How long processes that are just ending may still write to a folder that is being removed.
+#: Seconds for ending processes to finish their writes to a folder being removed.
 REMOVE_SECONDS = 5.0
 
 
 class Scratch:
-    """A private temporary folder, gone after ``close``.
+    """A private temporary folder, removed by ``close``.
 
-    After a kill it goes when the next one with the same prefix is made in the same place, and so does what ``abandon``
-    left. ``inside`` is the folder in which it is made, by default the system's for temporary files.
+    After a kill or ``abandon``, the next one with the same prefix removes it when it is created in the same place.
+    ``inside`` is the parent folder, by default the system's for temporary files.
     """
 
     def __init__(self, prefix: str, inside: Path | None = None) -> None:
         inside = inside or Path(tempfile.gettempdir())
         _remove_abandoned(inside, prefix)
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=inside))
-        # Locked before it has its name, so that nobody can meet it unlocked.
+        # Locked before it gets its name, so that no process can find it unlocked.
         incoming = self.path / f"{_LOCK}.incoming"
         self._lock = incoming.open("wb")
         fcntl.flock(self._lock, fcntl.LOCK_EX)
@@ -45,12 +45,12 @@ class Scratch:
         self._lock.close()
 
     def abandon(self) -> None:
-        """Leave the folder to its readers, until the next one is made."""
+        """Leave the folder to its readers, until the next one is created."""
         self._lock.close()
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder, its lock last: what is interrupted is found again."""
+    """Remove a folder, its lock last, so that an interrupted removal is found again."""
     deadline = time.monotonic() + REMOVE_SECONDS
     while not _emptied(folder):
         if time.monotonic() > deadline:
@@ -64,7 +64,7 @@ def remove(folder: Path) -> None:
 
 
 def _emptied(folder: Path) -> bool:
-    """Remove all but the lock; whether that worked."""
+    """Remove all files except the lock; return whether this worked."""
     empty = True
     with contextlib.suppress(FileNotFoundError):
         for path in folder.iterdir():
@@ -80,7 +80,7 @@ def _emptied(folder: Path) -> bool:
 
 
 def _open_up(folder: Path) -> None:
-    """Make every folder in it writable: what ran there may have closed its own."""
+    """Make every folder in it writable: a container may have made its own read-only."""
     for parent, names, _ in os.walk(folder):
         for name in names:
             path = Path(parent, name)

@@ -1,7 +1,6 @@
 """Transactions of the journal, one at a time, with a reserve for a full disk.
 
-Owns the reserve and the knowledge of whether the disk takes what is written. Which records changed, and when they are
-written, is journal.py's.
+Owns the reserve and the state of the disk. The set of changed records, and the time of writing, belong to journal.py.
 """
 
 from __future__ import annotations
@@ -20,26 +19,26 @@ log = logging.getLogger(__name__)
 
 
 class Writes(Protocol):
-    """What has changes to write."""
+    """The interface of changes to be written."""
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write them, within a transaction; they stay pending until the caller clears them."""
+        """Write the changes, within a transaction; they stay pending until the caller clears them."""
 
 
 class Transactions:
-    """Writes to one file of records."""
+    """The writer of one file of records."""
 
     def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection, self._path = connection, path
         self._reserve = disk_space.DiskReserve(path.parent)
         self._reserve.hold()
         self.trouble = ""
-        """Why the last transaction failed, empty if it did not."""
+        """The reason for the failure of the last transaction, empty if it succeeded."""
         self.is_short = False
-        """Whether the disk was full, and there is no room for a reserve yet."""
+        """Whether the disk was full, and there is no space for a reserve yet."""
 
     def write(self, changed: Collection[Writes]) -> None:
-        """Write all of it or nothing; StateError if the disk does not take it."""
+        """Write all changes or none; StateError if the disk is unwritable."""
         failed: Exception | None = None
         for remedy in (None, self._folded, self._released):
             if remedy is not None and not remedy():
@@ -59,7 +58,7 @@ class Transactions:
             self.trouble = ""
 
     def refusal(self, size: int) -> str:
-        """Return why a change of about that many bytes cannot be kept, empty if it probably can."""
+        """Return the reason if a change of about this size cannot be kept, empty if it probably can."""
         if self.trouble:
             return self.trouble
         if size <= disk_space.SMALL:
@@ -67,13 +66,13 @@ class Transactions:
         return disk_space.short_of(self._path.parent, disk_space.COPIES * size)
 
     def recover(self) -> None:
-        """Set the reserve aside again, if there is room for it."""
+        """Make the reserve again, if there is space for it."""
         if self.is_short and not self.trouble and self._reserve.hold():
-            log.warning("there is room again where %s is", self._path)
+            log.warning("there is free space again at %s", self._path)
             self.is_short = False
 
-    def make_way(self, size: int) -> None:
-        """Give the reserve to something small that must be written in a file, if not even that much is free."""
+    def make_room(self, size: int) -> None:
+        """Release the reserve for a small but important write to a file, if even less is free."""
         if self._reserve.is_held and disk_space.free(self._path.parent) < size:
             self._reserve.release()
             self.is_short = True
@@ -85,7 +84,7 @@ class Transactions:
                 each.write(self._connection)
             self._connection.execute("COMMIT")
         except BaseException:
-            # SQLite undoes some failed transactions itself.
+            # SQLite rolls back some failed transactions itself.
             if self._connection.in_transaction:
                 with contextlib.suppress(sqlite3.Error):
                     self._connection.execute("ROLLBACK")
@@ -101,7 +100,7 @@ class Transactions:
             self.is_short = True
 
     def _folded(self) -> bool:
-        """Make room in the write-ahead log. It is not cut, so that no other program can take its room."""
+        """Free space in the write-ahead log. It is not truncated, so that no other program can use its space."""
         try:
             (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         except sqlite3.Error:
@@ -116,8 +115,10 @@ class Transactions:
         return True
 
     def _failed(self, error: Exception) -> StateError:
-        # What changed stays to be written: with room on the disk again, the next attempt takes it along.
+        # The changes stay pending: with free space on the disk, the next attempt includes them.
         if not self.trouble:
-            log.error("the state cannot be written to %s: %s; it is tried again", self._path, disk_space.reason(error))
-        self.trouble = disk_space.words(self._path.parent, disk_space.reason(error))
+            log.error(
+                "the state cannot be written to %s: %s; another attempt follows", self._path, disk_space.reason(error)
+            )
+        self.trouble = disk_space.error_text(self._path.parent, disk_space.reason(error))
         return StateError(self.trouble)

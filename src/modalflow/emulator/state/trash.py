@@ -1,7 +1,7 @@
 """Unneeded folders of the state folder, removed in the background.
 
-Owns their removal, beside all other work: what is put here is gone from its place at once. At the end of the control
-plane the removal has a moment; what is left then is handed to a process that outlives this one.
+Owns their removal in the background: a path put here is free at once. When the control plane ends, the removal has a
+short time; the rest is handed to another process.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-#: How long the end of a control plane waits for files to be removed.
+#: Seconds for the removal of files at the end of a control plane.
 REMOVE_AT_END_SECONDS = 1.5
 
-#: A folder at a longer path is moved up before it is removed. With the longest name that is less than Linux's PATH_MAX.
+#: A folder at a longer path is moved up before its removal. With the longest name it stays below Linux's PATH_MAX.
 LONG_PATH_BYTES = 3_000
 
 
 class Trash:
-    """One folder with all that is to be removed. Its methods may be called from any thread."""
+    """One folder with all paths to be removed. Its methods may be called from any thread."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -33,7 +33,7 @@ class Trash:
         self._stop = threading.Event()
 
     def put(self, path: Path) -> None:
-        """Have a file or folder removed; one that is not there is gone already."""
+        """Remove a file or folder in the background; a missing one is ignored."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             path.rename(self._folder / secrets.token_hex(8))
@@ -43,7 +43,7 @@ class Trash:
                 self._thread.start()
 
     def close(self) -> None:
-        """Remove what is left, if need be by a process that goes on."""
+        """Remove the rest, if necessary by another process."""
         self._stop.set()
         with self._lock:
             thread = self._thread
@@ -58,19 +58,19 @@ class Trash:
                 if self._stop.is_set() or not any(self._folder.iterdir()):
                     self._thread = None
                     return
-            # Something cannot be removed now, or came meanwhile.
+            # A file cannot be removed now, or was added meanwhile.
             self._stop.wait(0.2)
 
 
 def remove_or_hand_over(folder: Path) -> bool:
-    """Remove a folder within a moment, or have a process remove it that outlives this one; return whether it is gone.
+    """Remove a folder within a short time, or let another process do it; return whether it is gone.
 
     It is handed over only if the time was too short.
     """
     deadline = time.monotonic() + REMOVE_AT_END_SECONDS
     removed = not folder.exists() or remove_tree(folder, lambda: time.monotonic() > deadline)
     if not removed and time.monotonic() > deadline:
-        # Two steps: the process that does it is no child of this one.
+        # Two steps: the process is then no child of this one.
         subprocess.run(
             ["/bin/sh", "-c", 'rm -rf -- "$0" &', str(folder)],
             check=False,
@@ -84,7 +84,7 @@ def remove_or_hand_over(folder: Path) -> bool:
 
 
 def remove_tree(folder: Path, interrupted: Callable[[], bool], *, keep: bool = False) -> bool:
-    """Remove a folder and all in it; return whether that was done, and not interrupted. ``keep`` leaves it, empty."""
+    """Remove a folder with its content; return whether it was not interrupted. ``keep`` leaves the folder, empty."""
     pending = [str(folder)]
     while pending:
         here = pending[-1]
@@ -107,13 +107,13 @@ def remove_tree(folder: Path, interrupted: Callable[[], bool], *, keep: bool = F
         except FileNotFoundError:
             folders = []
         except PermissionError:
-            # What ran there may have closed its folders.
+            # A container may have made its folders read-only.
             if stat.S_IMODE(os.stat(here).st_mode) & stat.S_IRWXU == stat.S_IRWXU:  # noqa: PTH116
                 return False
             os.chmod(here, stat.S_IRWXU)  # noqa: PTH101
             continue
         except OSError:
-            # Something is still being written there, or mounted.
+            # A process still writes there, or has a mount there.
             return False
         if folders:
             pending += folders

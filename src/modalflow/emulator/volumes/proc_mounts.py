@@ -1,6 +1,6 @@
 """Volumes among a process's mounts, and its open files.
 
-Owns the reading of /proc. What follows from an open file is Volumes' matter.
+Owns reading /proc. The consequences of an open file are decided in Volumes.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ class ProcMounts:
         self._containers, self._fork_server = containers, fork_server
 
     async def overlays(self) -> str:
-        """Return where overlays keep their extended attributes; empty if containers cannot mount any."""
+        """Return the attribute name space of overlay mounts; empty if containers cannot mount any."""
         return await self._fork_server.overlays()
 
     def mounted_at(self, container_id: str, volume_id: str) -> Path | None:
-        """Return where the control plane can write to a container's volume, None if it is not mounted."""
+        """Return a path for writing to a container's Volume from the control plane; None if it is not mounted."""
         container = self._containers.find(container_id)
         if container is None or container.process is None:
             return None
         return mounted_at(container.process.pid, volume_id)
 
     def open_files(self, container_id: str) -> set[str]:
-        """Return the paths of files that the container has open, those in volumes as ``VOLUMES/<volume id>/<path>``."""
+        """Return the paths of the container's open files, those in Volumes as ``VOLUMES/<volume id>/<path>``."""
         return self._open_files(container_id, only_written=False)
 
     def written_files(self, container_id: str) -> set[str]:
-        """Return those of the open files that the container can write to."""
+        """Return the open files with write access."""
         return self._open_files(container_id, only_written=True)
 
     def _open_files(self, container_id: str, *, only_written: bool) -> set[str]:
@@ -47,7 +47,7 @@ class ProcMounts:
             return set()
         points = volume_points(container.process.pid)
         found: set[str] = set()
-        # Not the first process: it holds descriptors of its own on the mounts.
+        # Not the first process: it holds descriptors of its own for the mounts.
         for pid in family(container.process.pid)[1:]:
             folder = Path(f"/proc/{pid}")
             try:
@@ -64,16 +64,16 @@ class ProcMounts:
                         continue
                 except OSError:
                     continue
-                # The volumes of a plain container are symlinks to their views, which are known by their inodes.
+                # A plain container's Volumes are symlinks to its views, known by their inodes.
                 found.add(place or target)
         return found
 
 
 def mounted_at(pid: int, volume_id: str) -> Path | None:
-    """Return where the control plane can write to a volume that a container, whose first process this is, has.
+    """Return a path for writing to a Volume mounted in the container with this first process; None if there is none.
 
-    It is what the first process holds, found by the mount's own name: what a path of the container leads to is the
-    container's choice. None if there is no such mount.
+    It is a descriptor of the first process, found by the mount's own name. A path in the container could lead anywhere,
+    because the container chooses its target.
     """
     try:
         named = {m.mount_id for m in mountinfo.mounts(pid) if (m.kind, m.source) == ("overlay", volume_id)}
@@ -96,9 +96,9 @@ def _mount_of(fdinfo: Path) -> str:
 
 
 def volume_points(pid: int) -> dict[str, str]:
-    """Return where a container has volumes mounted: mount point → ``VOLUMES/<volume id>``, with the part if only one.
+    """Return a container's mount points of Volumes: mount point → ``VOLUMES/<volume id>``, with the part if only one.
 
-    One that is mounted inside another volume has a second mount there.
+    A Volume mounted inside another one has a second mount there.
     """
     points: dict[str, str] = {}
     places: list[tuple[str, str, str]] = []
@@ -119,8 +119,8 @@ def volume_points(pid: int) -> dict[str, str]:
 
 
 def in_volume(target: str, points: Mapping[str, str]) -> str | None:
-    """Return what a path in a container is in the volume that is mounted nearest above it, None if there is none."""
-    # A path of another mount namespace may have something before it.
+    """Return the path within the Volume mounted nearest above a container's path; None if there is none."""
+    # A path of another mount namespace may have a prefix.
     target = target[max(target.find(f"{VOLUMES}/"), 0) :]
     for point in sorted(points, key=len, reverse=True):
         if f"{target}/".startswith(f"{point}/"):

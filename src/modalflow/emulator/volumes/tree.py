@@ -1,10 +1,10 @@
 """The content of a Volume as a value: a table of paths, without I/O.
 
-Owns the rules of the tree (every parent is a directory, what may overwrite what) and the path arithmetic. Paths are
-relative and without ``.``: ``a/b``; the root is ``""``.
+Owns the rules of the tree (every parent is a directory, a file cannot replace a directory) and the path arithmetic.
+Paths are relative and without ``.``: ``a/b``; the root is ``""``.
 
 The SDK turns NOT_FOUND into FileNotFoundError and ALREADY_EXISTS into FileExistsError (modal/volume.py) and shows the
-words as they come; which words, and INVALID_ARGUMENT for the rest, is inferred.
+message unchanged. The messages, and INVALID_ARGUMENT for all other errors, are inferred.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from dataclasses import dataclass
 
 from grpclib import GRPCError, Status
 
-from modalflow.emulator.volumes.views.links import followed
+from modalflow.emulator.volumes.views.links import resolve
 
-#: Linux's own (NAME_MAX, PATH_MAX): a longer one could not be in a container's view. Less than PATH_MAX, because the
-#: view's own path comes before it.
+#: Linux's limits (NAME_MAX, PATH_MAX): a container's view could not hold a longer path. The limit is below PATH_MAX,
+#: because the view's own path comes first.
 MAX_NAME_BYTES = 255
 MAX_PATH_BYTES = 3_500
 
 
 class NodeKind(enum.Enum):
-    """What stands at a path."""
+    """The kind of an entry."""
 
     FILE = "file"
     DIRECTORY = "directory"
@@ -34,7 +34,7 @@ class NodeKind(enum.Enum):
 
 @dataclass(frozen=True)
 class Node:
-    """What stands at a path. ``blocks`` are a file's content, ``target`` is where a link points."""
+    """The entry at a path. ``blocks`` are a file's content, ``target`` is a link's target."""
 
     kind: NodeKind
     mode: int
@@ -49,7 +49,7 @@ class Node:
 
 
 def normalise(path: str) -> str:
-    """Return a client's path in this module's form; INVALID_ARGUMENT where it leaves the volume."""
+    """Return a client's path in this module's form; INVALID_ARGUMENT if it leaves the Volume."""
     parts = [part for part in path.split("/") if part not in ("", ".")]
     if ".." in parts:
         raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} leaves the volume; expected a path without '..'")
@@ -67,7 +67,7 @@ def parent(path: str) -> str:
 
 
 def split(path: str) -> tuple[str, str]:
-    """Return the directory of a path, and its name there."""
+    """Return a path's directory and its name there."""
     above, _, name = path.rpartition("/")
     return above, name
 
@@ -83,9 +83,9 @@ def parents(path: str) -> Iterator[str]:
 
 
 class Tree:
-    """The paths of one volume and what stands there. ``changed`` is called with each path and what now stands there.
+    """The paths of one Volume and their nodes. ``changed`` is called with each changed path and its new node.
 
-    One thread changes it; others may read single paths, names and a ``Past`` meanwhile.
+    Only one thread changes the tree. Others may read single paths, names and a ``Snapshot`` meanwhile.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Tree:
         for path in self._nodes:
             self._name(path)
         self._changed = changed or (lambda _path, _node: None)
-        self._pasts: list[Past] = []
+        self._snapshots: list[Snapshot] = []
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -112,19 +112,19 @@ class Tree:
         """Return the names of a directory's entries, in no order."""
         return list(self._names.get(directory, ()))
 
-    def remember(self) -> Past:
-        """Return what the tree holds now, whatever becomes of it later, until ``forget``. Costs no copy."""
-        past = Past(self)
-        self._pasts.append(past)
-        return past
+    def snapshot(self) -> Snapshot:
+        """Return the tree's present content, unaffected by later changes until ``release``. Nothing is copied."""
+        snapshot = Snapshot(self)
+        self._snapshots.append(snapshot)
+        return snapshot
 
-    def forget(self, past: Past) -> None:
-        """Keep that past no longer. Repeating it is harmless."""
-        if past in self._pasts:
-            self._pasts.remove(past)
+    def release(self, snapshot: Snapshot) -> None:
+        """Release a snapshot. Repeating it is harmless."""
+        if snapshot in self._snapshots:
+            self._snapshots.remove(snapshot)
 
     def find(self, path: str) -> Node:
-        """Return what stands at a path; NOT_FOUND if nothing does."""
+        """Return the node at a path; NOT_FOUND if there is none."""
         node = self._nodes.get(path)
         if node is None:
             raise GRPCError(Status.NOT_FOUND, f"No such file or directory: {path!r}")
@@ -132,7 +132,7 @@ class Tree:
 
     def file(self, path: str) -> Node:
         """Return the file at a path, through links; NOT_FOUND or INVALID_ARGUMENT if there is none."""
-        place = followed(self.get, path)
+        place = resolve(self.get, path)
         if self.is_directory(place):
             raise GRPCError(Status.INVALID_ARGUMENT, f"{path!r} is a directory; expected a file")
         return self.find(place)
@@ -141,21 +141,21 @@ class Tree:
         return path == "" or ((node := self._nodes.get(path)) is not None and node.kind is NodeKind.DIRECTORY)
 
     def under(self, path: str) -> list[str]:
-        """Return every path below a directory, a parent before what is in it. Costs what is below it."""
+        """Return every path below a directory, each parent before its content. The cost grows with their number."""
         return sorted(_below(path, self.names))
 
     def children(self, path: str) -> list[str]:
         return sorted(join(path, name) for name in self._names.get(path, ()))
 
     def listed(self, path: str, recursive: bool) -> list[tuple[str, Node]]:
-        """Return what a listing of that path shows, as ls does: a directory's content, or what stands there itself.
+        """Return the listing of a path, as ls shows it: a directory's content, or the node itself.
 
-        A link to a directory shows what is in that, below the link's own path; no other link is followed.
+        A link to a directory shows the directory's content, below the link's own path. No other link is followed.
         """
-        place = itself = followed(self.get, path, last=False)
+        place = itself = resolve(self.get, path, last=False)
         if (standing := self.get(itself)) is not None and standing.kind is NodeKind.LINK:
             with contextlib.suppress(GRPCError):
-                place = followed(self.get, itself)
+                place = resolve(self.get, itself)
         if not self.is_directory(place):
             return [(path, self.find(itself))]
         shown = self.under(place) if recursive else self.children(place)
@@ -163,11 +163,11 @@ class Tree:
         return [(f"{path}/{p[below:]}" if path else p, self._nodes[p]) for p in shown]
 
     def place(self, path: str) -> str:
-        """Return where something that is put at that path, or removed there, stands; that itself is not followed."""
-        return followed(self.get, path, last=False, may_be_missing=True)
+        """Return the place for a new or a removed node at this path; the last name is not followed."""
+        return resolve(self.get, path, last=False, may_be_missing=True)
 
     def check_place(self, path: str, overwrite: bool) -> None:
-        """ALREADY_EXISTS unless a file may be put there."""
+        """Raise ALREADY_EXISTS unless a file may be put there."""
         if not path:
             raise GRPCError(Status.INVALID_ARGUMENT, "A file needs a name; its path is the root of the volume")
         for above in parents(path):
@@ -182,7 +182,7 @@ class Tree:
             raise GRPCError(Status.ALREADY_EXISTS, f"{path!r} already exists; pass force=True to replace it")
 
     def put(self, path: str, node: Node) -> list[Node]:
-        """Place a node, making way and directories for it; return what had to go."""
+        """Place a node and its missing directories; return the replaced nodes."""
         gone: list[Node] = []
         for above in parents(path):
             standing = self._nodes.get(above)
@@ -199,13 +199,13 @@ class Tree:
         return gone
 
     def discard(self, path: str) -> list[Node]:
-        """Remove what stands at a path, a directory only if nothing is in it; return what went."""
+        """Remove the node at a path, a directory only if it is empty; return the removed nodes."""
         if path not in self._nodes or self._names.get(path):
             return []
         return [self._pop(path)]
 
     def remove(self, path: str, recursive: bool) -> list[Node]:
-        """Remove a file, or a directory and all in it, or a link and nothing of what it points at; return what went."""
+        """Remove a file, a directory with its content, or a link without its target; return the removed nodes."""
         path = self.place(path)
         if not self.is_directory(path):
             self.find(path)
@@ -215,9 +215,12 @@ class Tree:
         return [self._pop(p) for p in [*self.under(path), *([path] if path else [])]]
 
     def copies(self, sources: Iterable[str], target: str, recursive: bool, into: bool) -> dict[str, Node]:
-        """Return what a copy, as cp does it, would place where. ``into``: the target was written with a ``/``."""
+        """Return the new nodes of a copy, by path, as cp would create them.
+
+        ``into``: the target was written with a ``/``.
+        """
         sources = list(sources)
-        target = followed(self.get, target, may_be_missing=True)
+        target = resolve(self.get, target, may_be_missing=True)
         inside = self.is_directory(target)
         if not inside and (into or len(sources) > 1):
             raise GRPCError(Status.INVALID_ARGUMENT, f"{target!r} is not a directory")
@@ -226,8 +229,8 @@ class Tree:
         placed: dict[str, Node] = {}
         for source in sources:
             name = source.rpartition("/")[2]
-            # As cp does it: recursively, links are copied as links.
-            source = followed(self.get, source, last=not recursive)
+            # As cp: with recursive=True, links are copied as links.
+            source = resolve(self.get, source, last=not recursive)
             if not source:
                 raise GRPCError(Status.INVALID_ARGUMENT, "The root of the Volume cannot be copied into itself")
             node = self.find(source)
@@ -248,8 +251,8 @@ class Tree:
 
     def _set(self, path: str, node: Node) -> None:
         old = self._nodes.get(path)
-        for past in self._pasts:
-            past.note(path, old)
+        for snapshot in self._snapshots:
+            snapshot.note(path, old)
         self._nodes[path] = node
         if old is None:
             self._name(path)
@@ -257,8 +260,8 @@ class Tree:
 
     def _pop(self, path: str) -> Node:
         node = self._nodes[path]
-        for past in self._pasts:
-            past.note(path, node)
+        for snapshot in self._snapshots:
+            snapshot.note(path, node)
         del self._nodes[path]
         above, name = split(path)
         names = self._names[above]
@@ -273,10 +276,10 @@ class Tree:
         self._names.setdefault(above, {})[name] = None
 
 
-class Past:
-    """What a tree held at a moment, or what a view of it holds: the tree as it is, except for what is noted here.
+class Snapshot:
+    """The content of a tree at some moment, or of a view: the tree as it is, except for the differences noted here.
 
-    Its size is the number of paths that differ or changed meanwhile, not the number of paths.
+    Its size is the number of differences or changed paths, not the number of paths.
     """
 
     def __init__(self, tree: Tree) -> None:
@@ -285,23 +288,23 @@ class Past:
         self._names: dict[str, set[str]] = {}
 
     def note(self, path: str, old: Node | None) -> None:
-        """The tree is about to change there; only the first change since the moment counts."""
+        """Note the node before a change. Only the first change since the moment counts."""
         if path not in self._before:
             self._put(path, old)
 
-    def agree(self, path: str, node: Node | None) -> None:
-        """From now on ``node`` stands there, whatever the tree has."""
+    def set(self, path: str, node: Node | None) -> None:
+        """Set the node at a path, whether or not the tree has the same."""
         if self._tree.get(path) is node:
             self._before.pop(path, None)
         else:
             self._put(path, node)
 
-    def differing(self) -> list[str]:
+    def differences(self) -> list[str]:
         """Return the paths at which the tree may differ from this."""
         return list(self._before)
 
     def get(self, path: str) -> Node | None:
-        # First the tree, which may change meanwhile, then what it was before that.
+        # The tree first, because it may change meanwhile, and then the node before such a change.
         node = self._tree.get(path)
         return self._before.get(path, node)
 

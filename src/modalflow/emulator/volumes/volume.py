@@ -9,17 +9,17 @@ from typing import ClassVar
 from modal_proto import api_pb2
 
 from modalflow.emulator.rpc.wire import message
-from modalflow.emulator.state.registry import Kept
+from modalflow.emulator.state.registry import StoredObject
 from modalflow.emulator.volumes.tree import Tree
-from modalflow.emulator.volumes.views.layers import Lower, VolumeLayers
 from modalflow.emulator.volumes.views.view import View
+from modalflow.emulator.volumes.views.volume_layers import Lower, VolumeLayers
 
 
 @dataclass(kw_only=True)
-class Volume(Kept):
+class Volume(StoredObject):
     """One Modal Volume as it was last committed."""
 
-    RECORDED: ClassVar[tuple[str, ...]] = (*Kept.RECORDED, "version")
+    RECORDED: ClassVar[tuple[str, ...]] = (*StoredObject.RECORDED, "version")
 
     version: int = api_pb2.VOLUME_FS_VERSION_V1
     tree: Tree = field(default_factory=Tree)

@@ -27,16 +27,16 @@ from modalflow.emulator.services.addresses import Addresses
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.registry import Registry
-from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes.blocks import BlockStore
+from modalflow.emulator.state.state_dir import StateDir
+from modalflow.emulator.volumes.block_store import BlockStore
 from modalflow.emulator.volumes.container_mounts import ContainerMounts
-from modalflow.emulator.volumes.files import VolumeFiles
-from modalflow.emulator.volumes.records import VolumeRecords
 from modalflow.emulator.volumes.tree import Node, Tree
-from modalflow.emulator.volumes.views.layers import VolumeLayers
-from modalflow.emulator.volumes.views.overlay import OverlayView
+from modalflow.emulator.volumes.views.overlay_view import OverlayView
 from modalflow.emulator.volumes.views.view import CopiedView, View
+from modalflow.emulator.volumes.views.volume_layers import VolumeLayers
 from modalflow.emulator.volumes.volume import Attached, Volume
+from modalflow.emulator.volumes.volume_files import VolumeFiles
+from modalflow.emulator.volumes.volume_records import VolumeRecords
 
 log = logging.getLogger(__name__)
 
@@ -48,12 +48,12 @@ BACKGROUND_COMMIT_SECONDS = 5.0
 #: The minimum number of seconds between two background commits of a container, also after finished inputs.
 COMMIT_GAP_SECONDS = 0.5
 
-#: The number of paths from which a call lays out its changes itself, and the next container need not do it.
-SETTLE_AT = 200
+#: The number of paths from which a call builds the layer itself, and the next container need not do it.
+BUILD_AT = 200
 
 #: Seconds without a change before a file of several blocks is put together, because it may still be growing. The start
 #: of a container also does it.
-SETTLE_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
+BUILD_SECONDS = 2 * BACKGROUND_COMMIT_SECONDS
 
 #: Paths of one commit per turn of the event loop: about 20 ms, including their records.
 PATHS_PER_TURN = 500
@@ -83,37 +83,37 @@ class Volumes(VolumeFiles):
             nodes = kept.get(volume.object_id, {})
             self._hold(volume, nodes)
             self._blocks.restore(block for node in nodes.values() for block in node.blocks)
-        self._blocks.restore_wholes()
+        self._blocks.restore_large_files()
         self._blocks.clear_orphans(state.orphaned_before)
 
     def start(self) -> None:
-        """Lay out in the background what an earlier control plane did not."""
+        """Build the layers in the background, if an earlier control plane did not finish them."""
         for volume in self._volumes.all():
-            if volume.layers is not None and volume.layers.unsettled:
-                volume.layers.settle(0.0)
+            if volume.layers is not None and volume.layers.pending:
+                volume.layers.build_later(0.0)
 
     async def close(self) -> None:
         """Stop background work, after the containers have ended."""
         await asyncio.gather(*(v.layers.close() for v in self._volumes.all() if v.layers is not None))
 
     def _hold(self, volume: Volume, nodes: Mapping[str, Node]) -> None:
-        """Create the tree of a Volume, whose changes are recorded and laid out."""
+        """Create the tree and the layers of a Volume."""
         volume.tree = Tree(nodes, self._records.writer(volume.object_id))
         folder = self._trees / volume.object_id
         volume.layers = VolumeLayers(folder, volume.tree, self._blocks, self._trash, self._mounts.overlays)
 
     async def _changed(self, volume_id: str, paths: int) -> None:
-        """Lay out a number of changed files, later if there are few.
+        """Build a layer of a number of changed files, later if there are few.
 
-        Many new files are laid out by the call that added them; otherwise the next container would wait for it.
+        The call with many new files waits for their layer; otherwise the next container would wait for it.
         """
         layers = self._volumes.get(volume_id).layers
         if layers is None:
             return
-        if paths >= SETTLE_AT:
-            await layers.settled()
-        elif layers.unsettled:
-            layers.settle(SETTLE_SECONDS)
+        if paths >= BUILD_AT:
+            await layers.build_now()
+        elif layers.pending:
+            layers.build_later(BUILD_SECONDS)
 
     def metadata(self, volume_id: str) -> api_pb2.VolumeMetadata:
         return self._volumes.get(volume_id).metadata
@@ -140,7 +140,7 @@ class Volumes(VolumeFiles):
         attributes = await self._mounts.overlays()
         if volume.layers is None or not attributes:
             copy = CopiedView(folder, volume.tree, self._blocks, points)
-            await asyncio.to_thread(copy.update, copy.behind(), None, {})
+            await asyncio.to_thread(copy.update, copy.updates(), None, {})
             return Attached(copy)
         lower = await volume.layers.lower()
         try:
@@ -226,22 +226,22 @@ class Volumes(VolumeFiles):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "the last writer wins per file; what a container did not touch is not part of its commit; modes and "
+            "the last writer wins per file; a commit contains only files touched by the container; modes and "
             "times are kept, owners and extended attributes are not. A background commit also follows a finished "
-            "input; of a file that is still open for writing and has only grown, it reads what was added."
+            "input; if a file is still open for writing and has only grown, the commit reads only the addition."
         ),
     )
     async def VolumeCommit(self, request: api_pb2.VolumeCommitRequest, caller: Caller) -> api_pb2.VolumeCommitResponse:
         container_id = caller.container_id or optional(request, "container_id") or ""
         await self._commit(request.volume_id, container_id)
-        # Without this the SDK reloads, which fails while a file is open: a log could never be committed as it grows.
+        # Without this the SDK reloads, and fails while a file is open: a log could never be committed as it grows.
         return message(api_pb2.VolumeCommitResponse, skip_reload=True)
 
     @rpc(
         repeat=CHANGE,
         needs_room=False,
         inferred=(
-            "what the container wrote is committed first, so that a reload loses nothing; either version refuses "
+            "the container's changes are committed first, so that a reload loses nothing; either version refuses "
             "it while a file is open."
         ),
     )
@@ -261,13 +261,13 @@ class Volumes(VolumeFiles):
                 )
             await self._merge(volume, attached)
             mounted = await asyncio.to_thread(self._mounts.mounted_at, container_id, volume_id)
-            wanted = attached.view.behind()
+            wanted = attached.view.updates()
             done: dict[str, Node | None] = {}
             try:
                 await asyncio.to_thread(attached.view.update, wanted, mounted, done)
             finally:
                 # Also after a partial update: the next commit would treat it as the container's changes.
-                attached.view.agree(done)
+                attached.view.confirm(done)
 
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
         volume = self._volumes.get(volume_id)
@@ -300,7 +300,7 @@ class Volumes(VolumeFiles):
             if not disk_space.unwritable(error):
                 raise
             # The view is unchanged: the next commit finds the same changes.
-            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.words(error)) from error
+            raise GRPCError(Status.RESOURCE_EXHAUSTED, self._journal.error_text(error)) from error
         if not changes:
             return
         async with volume.changing:
@@ -319,7 +319,7 @@ class Volumes(VolumeFiles):
             part = {path: changes[path] for path in paths[first : first + PATHS_PER_TURN]}
             for path, node in part.items():
                 gone += tree.discard(path) if node is None else tree.put(path, node)
-            view.agree(part)
+            view.confirm(part)
         self._release(gone)
 
     def _attached_view(self, volume_id: str, container_id: str) -> Attached:
@@ -327,7 +327,7 @@ class Volumes(VolumeFiles):
         if attached is None:
             raise GRPCError(
                 Status.FAILED_PRECONDITION,
-                f"Volume {volume_id} is not mounted here: commit and reload work only in a container that mounts it",
+                f"Volume {volume_id} is not mounted here: commit and reload work only in a container with the Volume",
             )
         return attached
 
@@ -372,7 +372,7 @@ class Volumes(VolumeFiles):
         return {path[len(mounted) :] for path in written if path.startswith(mounted)}
 
     def _release_all(self, volume: Volume) -> None:
-        self._records.forget(volume.object_id)
+        self._records.discard(volume.object_id)
         self._release(volume.tree.nodes().values())
         if volume.layers is not None:
             discarding = asyncio.ensure_future(volume.layers.discard())

@@ -1,7 +1,7 @@
 """The life of one submission: its phases, and the transitions between them.
 
 Pure: no I/O, no clock, no Modal. Only this module assigns the fields of a call. All other modules call the transitions,
-which TRANSITIONS permits or refuses. ``decision`` says what becomes of a silent call.
+and TRANSITIONS permits or refuses them. ``decision`` has the next step for a silent call.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class Phase(Enum):
     RUNNING = auto()
     """A container has claimed it in the ledger."""
     ADOPTED = auto()
-    """Taken over from another scheduler that left no function call id; what became of it is not known yet."""
+    """Taken over from another scheduler without a function call id; its state is not known yet."""
     CHECKING = auto()
     """Airflow's database is asked whether the task is still wanted; the answer decides how it goes on."""
     EXPLAINING = auto()
-    """A worker reported that it was cancelled; Modal is asked who did that before the outcome is reported."""
+    """A worker reported a cancellation; before the outcome is reported, Modal is asked for its origin."""
     RETRYING = auto()
     """A container could not begin it; it is submitted again once the pause is over and its claim is removed."""
     SETTLED = auto()
@@ -255,7 +255,7 @@ class Call:
             self.spawn_unconfirmed = True
 
     def postponed(self, *, unexpected: bool = False) -> None:
-        """Record that Modal did not accept it this time, which costs no attempt unless the error was unexpected."""
+        """Record that Modal did not accept it this time, without using an attempt unless the error was unexpected."""
         self._move("postponed")
         # Even a rate limit leaves this open: the SDK may have tried more than once, and lost the first answer.
         self.spawn_unconfirmed = True
@@ -265,7 +265,7 @@ class Call:
             self.attempts -= 1
 
     def claimed(self, entry: Entry, now: float, due_at: float, partition: str) -> None:
-        """Record the container that has it, and the partition on which its end will be reported."""
+        """Record its container, and the partition for the report of its end."""
         if self._move("claimed") is Phase.RUNNING:
             self.function_call_id = entry.function_call_id or self.function_call_id
             self.container_id, self.due_at, self.partition = entry.container_id, due_at, partition
@@ -319,7 +319,7 @@ class Call:
         self.function_call_id, self.updated_at = entry.function_call_id, now
 
     def explaining(self, entry: Entry) -> None:
-        """Record that Modal is asked who ended it."""
+        """Record the question to Modal about the origin of its end."""
         self._move("explaining")
         self.function_call_id = self.function_call_id or entry.function_call_id
 
@@ -358,7 +358,7 @@ class Call:
         self.errors += 1
 
     def claimed_by(self, function_call_id: str) -> None:
-        """Follow the function call that claimed it: of several for one work id, it is the one that counts."""
+        """Follow the claiming function call: of several for one work id, it counts."""
         self.function_call_id = function_call_id
 
     def exhausted(self, limit: int) -> None:

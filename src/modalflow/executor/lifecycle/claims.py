@@ -43,7 +43,7 @@ REMOVALS = 16
 
 
 class Claims:
-    """What keeps work from beginning a second time, and what ends work that no one wants any more."""
+    """Prevents a second beginning of work, and ends unwanted work."""
 
     def __init__(self, partition: str, connection: Connection, rpcs: BoundedTasks, removals: BoundedTasks) -> None:
         self._partition = partition
@@ -86,7 +86,7 @@ class Claims:
         self._rpcs.spawn(self._cancel(call))
 
     def bar(self, call: Call, reason: str) -> None:
-        """Take the claim of a call that no container has begun, so that none will."""
+        """Take the claim of a call before any container does."""
         if call.may_begin:
             entry = Entry(
                 work_id=call.work_id,

@@ -97,7 +97,7 @@ def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, 
 
 
 def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy, *, advice: str | None = None) -> Decision:
-    """Decide about work that did not run: it can be submitted again, which costs the task no retry."""
+    """Decide about work that did not run: it can be submitted again, without using a retry."""
     again = call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     # If Modal no longer keeps the result, the work may have run, long ago.

@@ -1,4 +1,4 @@
-"""Outcomes as workers report them: one long poll for all that runs, so that its cost grows with what happens."""
+"""Outcomes from workers: one long poll for all running work, so its cost grows with the events."""
 
 from __future__ import annotations
 

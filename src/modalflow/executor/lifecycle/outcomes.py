@@ -21,7 +21,7 @@ from modalflow.support.described import describe
 
 log = logger(__name__)
 
-#: Seconds after which Airflow should have acted on a failure; each time that it has not, twice as long is waited.
+#: Seconds until Airflow should have acted on a failure. The wait doubles each time.
 FIRST_CHECK = 5.0
 #: After waiting for this long in vain, Airflow's own heartbeat timeout is left to end the task.
 LAST_CHECK = 80.0
@@ -79,7 +79,7 @@ class FailureReports:
             self._check_later(update, waited * 2)
         else:
             log.warning("Airflow does not act on the failure of %s; its heartbeat timeout will", update.key)
-            # The entry stays, so that a scheduler that adopts the task finds the outcome.
+            # The entry stays, so an adopting scheduler finds the outcome.
             self._claims.release(update.work_id, remove=False)
 
 

@@ -1,7 +1,7 @@
 """Work that no container has begun, or could begin: submitted again if Airflow's database still has it as wanted.
 
-Nothing that has a work id is handed back to Airflow, which would queue it under the next try number and cost the task a
-retry. Submitting it again under the same work id cannot run it twice, because of the claim.
+Work with a work id never goes back to Airflow: Airflow would queue it under the next try number, at the cost of a
+retry. A submission under the same work id cannot run it twice, because of the claim.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ class Recovery:
             self._outcomes.fail(call, reason, Cause.NO_OUTCOME)
 
     def _runs_unseen(self, call: Call, reason: str) -> None:
-        """Deal with a call that Airflow has as running, so that it was claimed, perhaps since the ledger was read."""
+        """Handle a call that is running in Airflow: it was claimed, perhaps since the ledger was read."""
         if call.function_call_id is None:
             # Only Airflow can notice its end: its heartbeat timeout ends what does not run.
             call.unanswered()
@@ -111,8 +111,8 @@ class Recovery:
     def start_again(self, call: Call, entry: Entry) -> None:
         """Start a call again that Airflow's API was not there to start; settle it as failed if it has begun after all.
 
-        An API server that is restarted, or away for some minutes, would otherwise cost each task that starts meanwhile
-        a retry. Airflow's database says whether the task has begun: an answer may have been lost on its way.
+        Otherwise an API server's restart or outage of some minutes would cost each starting task a retry. Airflow's
+        database shows whether the task has begun: an answer may have been lost on its way.
         """
         if not self._queries.possible:
             self._outcomes.ended(call, entry)

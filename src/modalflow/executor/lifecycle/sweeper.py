@@ -31,7 +31,7 @@ LEDGER_EVERY = 4
 
 
 class Sweeper:
-    """Looks up calls that have been silent for ``interval`` seconds, less often each time that nothing has changed."""
+    """Looks up calls after ``interval`` seconds of silence, less often after each look-up without a change."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Sweeper:
                 log.exception("A sweep failed; the next one goes on")
 
     async def sweep(self) -> None:
-        """Look up silent calls once: first those that have run for too long, then those that were silent for longest.
+        """Look up silent calls once: first those over their time, then those silent for longest.
 
-        The number of look-ups is limited, so that their cost does not grow with what runs.
+        The number of look-ups is limited, so their cost does not grow with the running work.
         """
         now = time.monotonic()
         silent = self._calls.silent(now, self._interval)

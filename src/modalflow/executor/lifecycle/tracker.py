@@ -29,7 +29,7 @@ from modalflow.support.described import describe
 
 log = logger(__name__)
 
-#: Ends of which Modal may know more than the worker, which sees all of them as a cancellation.
+#: Modal may know more about these ends than the worker: it sees all of them as a cancellation.
 EXPLAINED = (Cause.CANCELLED.value, Cause.CONTAINER_STOPPED.value)
 #: Causes that only Modal reports.
 _REPORTED_BY_MODAL = (Cause.FUNCTION_TIMEOUT, Cause.APP_STOPPED, Cause.OUT_OF_MEMORY, Cause.MODAL_FAILURE)
@@ -157,7 +157,7 @@ class Tracker:
             self.deliver(call, entry)
 
     async def _reason_of_end(self, call: Call, entry: Entry) -> Reason | None:
-        """Ask who ended a call; return None if nothing is known beyond what the worker reported."""
+        """Ask Modal for the origin of an end; return None if it knows no more than the worker's report."""
         where = {"container": entry.container_id, "call": entry.function_call_id}
         deadline = time.monotonic() + EXPLANATION_WAIT
         status = PENDING

@@ -1,7 +1,7 @@
 """From a request to a call in the submission queue, as soon as it is known which Function runs it.
 
-Owns the question what is deployed: it is read again every now and then while requests come in, and at once if a task
-asks for a profile that is not known.
+Owns the question of the current deployment: it reads the record again now and then during requests, and at once for an
+unknown profile.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class Intake:
         self._submit(call)
 
     def place_all(self) -> None:
-        """Place all calls that wait for that; reject those whose profile is not deployed."""
+        """Place all waiting calls; reject those for an undeployed profile."""
         self._place_or_reject(self._unplaced())
 
     async def run(self) -> None:
@@ -134,7 +134,7 @@ class Intake:
             self._tasks.spawn(self._refresh())
 
     async def _refresh(self) -> None:
-        """Read what is deployed, then place what waits for it, until nothing does."""
+        """Read the record of the deployment, then place waiting calls, until none waits."""
         try:
             while waiting := self._unplaced():
                 while not await self._connection.refresh_deployment():

@@ -1,7 +1,7 @@
-"""From a request to the Function that runs it, with which options, and what the task is granted there.
+"""From a request to its Function, with the options and the grants there.
 
-No I/O, and the clock is given. A queue that was named on purpose never silently means `default`: a task that wants a
-GPU would run without one, and a mistyped profile would go unnoticed.
+No I/O, and the clock is given. A named queue never silently means `default`: a task for a GPU would run without one,
+and a mistyped profile would go unnoticed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ COUNTS_FOR = 3600.0
 #: How many sets of options an error names.
 _NAMED = 3
 
-#: Options that are no resources: they say what a container has, and not what it costs.
+#: Options outside of resources: they describe a container, not its cost.
 _NOT_GRANTED = frozenset({"secrets", "volumes"})
 
-#: Places that are remembered, so that submissions share what they are granted.
+#: Remembered places, so submissions share their grants.
 _KEPT = 1000
 
 
@@ -42,7 +42,7 @@ class UnknownProfileError(WorkloadRejectedError):
 
 @dataclass(frozen=True)
 class Place:
-    """The Function that runs a task, and on what terms."""
+    """The Function for a task, and its terms."""
 
     profile: str
     options: Resources
@@ -97,7 +97,7 @@ def _place(profile: str, wanted: Resources, deployment: Deployment | None) -> Pl
 
 
 def _check_volumes(wanted: Mapping[str, str], deployment: Deployment) -> None:
-    """Reject a Volume that would hide what this deployment, of whatever version, has in its containers."""
+    """Reject a Volume over this deployment's own mounts, for any version of the deployment."""
     own = [
         Reserved(path, f"the deployed worker has Volume {name!r} there") for path, name in deployment.volumes.items()
     ]
@@ -120,7 +120,7 @@ class Routing:
     queues: Mapping[str, str] = field(default_factory=dict)
     """[modal_executor] queues: queue → profile."""
     default_queue: str = DEFAULT_PROFILE
-    """Airflow's default queue, which tasks have that name none."""
+    """Airflow's default queue, for tasks without a named queue."""
 
     def profile_of(self, profile: str | None, queue: str | None, deployed: Collection[str]) -> str:
         """Return the profile; raise UnknownProfileError, naming those that are deployed, if it is not."""
@@ -165,8 +165,8 @@ class _Use:
 class OptionSets:
     """The different sets of options that tasks asked for in the last hour, by profile. A limit of 0 is none.
 
-    Each distinct set is a container pool of its own on Modal, which starts cold and costs money while it idles.
-    Computed options, such as memory by the size of a file, make a pool of every task, which is hardly ever intended.
+    Each distinct set is a separate container pool on Modal. It starts cold and costs money while it idles. Computed
+    options, such as memory by the size of a file, make a pool of every task, and this is hardly ever intended.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from modalflow.config.task_options import KEYS, check_options, read_by_others
 from modalflow.errors import ConfigError, WorkloadRejectedError
 
-#: With any of these options a task gets a container to itself, so that it need not share what it asked for.
+#: With any of these options, a task gets a container to itself, so it does not share its resources.
 _UNSHARED = frozenset({"cpu", "memory", "gpu"})
 
 
@@ -32,7 +32,7 @@ class Resources:
         return {name: _thawed(name, value) for name, value in self.options}
 
     def beyond(self, granted: Mapping[str, Any]) -> Resources:
-        """Return what is asked for beyond what a profile grants."""
+        """Return the requests beyond a profile's grants."""
         left = tuple((name, value) for name, value in self.options if _frozen(granted.get(name)) != value)
         return self if len(left) == len(self.options) else Resources(left)
 

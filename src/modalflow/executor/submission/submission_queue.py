@@ -18,7 +18,7 @@ from modalflow.support.backoff import Backoff
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
-#: The share of a pause that is added at random, so that several executors do not come back together.
+#: The random share of a pause, so that several executors do not come back together.
 JITTER = 0.25
 
 
@@ -62,13 +62,13 @@ class FunctionQueue:
         return bool(self._waiting) and self.under_way < self.limit and self.clock() >= self.resumes_at
 
     def accepted(self) -> None:
-        """Note that Modal accepted a call that was under way."""
+        """Note that Modal accepted a call."""
         self.under_way -= 1
         self.limit = min(self.max_concurrency, self.limit + 1)
         self._backoff.reset()
 
     def refused(self, began_at: float, *, stop: bool = False, seconds: float = 0.0) -> None:
-        """Note that Modal did not accept a call that was under way since ``began_at``.
+        """Note that Modal did not accept a call since ``began_at``.
 
         With ``stop``, nothing is submitted for a while, at least for ``seconds``. Of several refusals at the same time
         only the first one counts: the others say nothing new.
@@ -83,7 +83,7 @@ class FunctionQueue:
             self.resumes_at = max(self.resumes_at, self._reduced_at + pause)
 
     def released(self) -> None:
-        """Note that a call that was under way ended in a way that says nothing about the Function."""
+        """Note the end of a running call without information about the Function."""
         self.under_way -= 1
 
     def resume(self) -> None:
@@ -140,7 +140,7 @@ class SubmissionQueue:
         return sum(function.under_way for function in self._functions.values())
 
     def pop(self) -> tuple[FunctionQueue, Call] | None:
-        """Remove the call that waits longest of those that may be submitted now; return None if there is none."""
+        """Remove the longest waiting call ready for submission; return None if there is none."""
         if self.under_way >= self._max_concurrency:
             return None
         ready = [function for function in self._functions.values() if function.ready()]

@@ -91,7 +91,7 @@ class Submitter:
         return len(self._queue)
 
     def start(self) -> None:
-        """Begin to spawn, with all that is QUEUED. Resume what an earlier thread was doing when it ended."""
+        """Begin to spawn, with all QUEUED calls. Resume the work of an ended thread."""
         self._queue.clear()
         self._backoffs.clear()
         self._wakes_at = 0.0
@@ -135,12 +135,7 @@ class Submitter:
         if not self._running:
             return
         while (found := self._queue.pop()) is not None:
-            function, call = found
-            if call.phase is Phase.QUEUED:
-                self._tasks.spawn(self._submit(function, call))
-            else:
-                function.released()
-                self._done(call)
+            self._tasks.spawn(self._submit(*found))
         pause, now = self._queue.seconds_to_wait(), time.monotonic()
         if pause is not None and not now < self._wakes_at <= now + pause:
             self._wakes_at = now + pause
@@ -151,6 +146,11 @@ class Submitter:
         self._backoffs.pop(call.work_id, None)
 
     async def _submit(self, function: FunctionQueue, call: Call) -> None:
+        if call.phase is not Phase.QUEUED:
+            function.released()
+            self._done(call)
+            self._fill()
+            return
         began_at = time.monotonic()
         try:
             await self._spawn(call)

@@ -1,7 +1,7 @@
 """Whether this machine, the executor, the containers and the API server import the same modalflow, and this one.
 
-The public package index has another program of the same name and import name; see ``support.installation``. What a
-container or an API server reports is data from outside: every part may be missing.
+The public package index has another program of the same name and import name; see ``support.installation``. Reports of
+a container or an API server are untrusted data, and every part may be missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def here() -> Finding:
 
 
 def of_executor(snapshot: Snapshot) -> Finding | None:
-    """Return what an executor reported to be wrong with its own modalflow; None if nothing is."""
+    """Return an executor's report on a problem with its modalflow; None if there is none."""
     if not snapshot.installation:
         return None
     return warn(
@@ -65,10 +65,10 @@ def of_container(seen: Mapping[str, Any]) -> Finding | None:
 
 
 def of_api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
-    """Yield the finding about the modalflow of the API server that a container reached, if the container asked it."""
+    """Yield the finding about the modalflow of the container's API server, if the container requested it."""
     api = view.get("execution_api")
     if not isinstance(api, dict) or not api.get("version") or "modalflow" not in api:
-        # An older worker, or an API server that serves the Execution API alone.
+        # An older worker, or an API server with only the Execution API.
         return
     name, theirs, package = "API server's modalflow", str(api["modalflow"] or "")[:40], api.get("installed")
     if not theirs:

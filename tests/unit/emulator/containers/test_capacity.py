@@ -15,19 +15,19 @@ def capacity(**has: object) -> Capacity:
 def test_what_is_taken_is_an_obstacle_until_it_is_given_back() -> None:
     """Cores and memory are occupied as asked for, and the obstacle names what is lacking and who has it."""
     machine = capacity()
-    machine.take("ta-1", Need(cores=3, memory_mib=900), "train")
+    machine.assign("ta-1", Need(cores=3, memory_mib=900), "train")
     assert machine.obstacle(Need(cores=2)) == "2 cores: 3 of 4 are in use by train"
     assert machine.obstacle(Need(memory_mib=200)) == "200 MiB of memory: 900 of 1000 are in use by train"
     assert not machine.obstacle(Need(cores=1, memory_mib=100))
-    machine.give_back("ta-1")
+    machine.release("ta-1")
     assert not machine.obstacle(Need(cores=4, memory_mib=1000))
 
 
 def test_who_asks_for_nothing_takes_what_is_left() -> None:
     """A function without cpu and memory of its own is limited by the number of containers alone."""
     machine = capacity(cores=0.5, containers=2)
-    machine.take("ta-1", Need(cores=0.5), "a")
-    machine.take("ta-2", Need(), "b")
+    machine.assign("ta-1", Need(cores=0.5), "a")
+    machine.assign("ta-2", Need(), "b")
     assert machine.obstacle(Need()) == "a container: 2 of 2 are in use by a, b"
 
 
@@ -38,19 +38,19 @@ def test_who_asks_for_more_than_there_is_gets_all() -> None:
         "asks for 8 cores and gets all 4",
         "asks for 5000 MiB of memory and gets all 1000",
     ]
-    machine.take("ta-1", need, "big")
+    machine.assign("ta-1", need, "big")
     assert machine.obstacle(Need(cores=0.1))
 
 
 def test_each_gpu_is_given_once() -> None:
     """GPUs are counted by type; a container has certain ones of them, and any type will do where any is asked for."""
     machine = capacity(gpus={"H100": 2, "T4": 1})
-    assert machine.take("ta-1", Need(gpu="H100", gpus=1), "a").devices == (0,)
-    assert machine.take("ta-2", Need(gpu="ANY", gpus=1), "b").devices == (1,)
-    assert machine.take("ta-3", Need(gpu="ANY", gpus=1), "b").devices == (2,)
+    assert machine.assign("ta-1", Need(gpu="H100", gpus=1), "a").devices == (0,)
+    assert machine.assign("ta-2", Need(gpu="ANY", gpus=1), "b").devices == (1,)
+    assert machine.assign("ta-3", Need(gpu="ANY", gpus=1), "b").devices == (2,)
     assert machine.obstacle(Need(gpu="H100", gpus=1)) == "1 H100: 2 of 2 are in use by a, b"
-    machine.give_back("ta-1")
-    assert machine.take("ta-4", Need(gpu="H100", gpus=1), "a").devices == (0,)
+    machine.release("ta-1")
+    assert machine.assign("ta-4", Need(gpu="H100", gpus=1), "a").devices == (0,)
 
 
 def test_a_gpu_that_was_not_declared_is_impossible() -> None:
@@ -84,5 +84,5 @@ def test_declarations() -> None:
     """``H100=2`` is two, ``t4`` is one, and anything else is refused with an example."""
     assert read_gpus(["H100=2", "t4", "H100"]) == {"H100": 3, "T4": 1}
     for wrong in ("=2", "H100=", "H100=0", "H100=many"):
-        with pytest.raises(ValueError, match="expected a type and how many"):
+        with pytest.raises(ValueError, match="expected a type and a number"):
             read_gpus([wrong])

@@ -35,8 +35,8 @@ class Fleet:
         self.started: list[Container] = []
         self._ends: dict[str, asyncio.Future[int]] = {}
         capacity = Capacity(cores, 1_000_000, max_containers, gpus)
-        placing = Placement(capacity, Notes())
-        self.pools = Pools(Containers(), placing, self, scaledown_window=60.0)
+        placement = Placement(capacity, Notes())
+        self.pools = Pools(Containers(), placement, self, scaledown_window=60.0)
 
     def on_ready(self, container: Container) -> None: ...
 
@@ -240,7 +240,7 @@ async def test_timeouts() -> None:
     [item] = await fleet.call(function)
     container = fleet.started[0]
     await fleet.ask(container)
-    fleet.pools.outcomes.out_of_time(container, item)
+    fleet.pools.outcomes.time_out(container, item)
     assert container.cancellations() == [item.input_id]
     fleet.pools.put(container, item, FAILURE, 0)
     assert item.status == api_pb2.GenericResult.GENERIC_STATUS_TIMEOUT
@@ -284,10 +284,10 @@ async def test_a_stopped_app_no_longer_waits_for_its_turn() -> None:
     holder, waits = make_function(resources=gpu), make_function(resources=gpu)
     await fleet.call(holder)
     await fleet.call(waits)
-    assert fleet.pools.placing.waits_for(waits)
+    assert fleet.pools.placement.waits_for(waits)
     waits.app.state = api_pb2.APP_STATE_STOPPED
     fleet.pools.stop_app(waits.app, "App was stopped")
-    assert not fleet.pools.placing.waits_for(waits)
+    assert not fleet.pools.placement.waits_for(waits)
 
 
 async def test_idle_containers_are_retired_down_to_the_minimum() -> None:

@@ -29,8 +29,8 @@ class Fleet:
     def __init__(self, *specs: str) -> None:
         self.rules, containers = Rules(1), Containers()
         self.faults = ContainerFaults(self.rules, containers, self)
-        placing = Placement(Capacity(1000.0, 1_000_000, 10), Notes())
-        self.pools = Pools(containers, placing, self.faults, scaledown_window=60.0)
+        placement = Placement(Capacity(1000.0, 1_000_000, 10), Notes())
+        self.pools = Pools(containers, placement, self.faults, scaledown_window=60.0)
         self.started: list[Container] = []
         self.interrupted: list[Container] = []
         for spec in specs:

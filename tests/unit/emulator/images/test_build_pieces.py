@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
-from modalflow.emulator.images.builder import Build, secrets_to_blot
+from modalflow.emulator.images.builder import Build, secrets_to_redact
 
 OUT, ERR = api_pb2.FILE_DESCRIPTOR_STDOUT, api_pb2.FILE_DESCRIPTOR_STDERR
 SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
@@ -20,7 +20,7 @@ def log(build: Build, source: int = OUT) -> str:
 def test_a_secret_that_comes_in_two_pieces_is_blotted_out(sizes: list[int]) -> None:
     """However a line is cut, no piece shows what a whole line would not."""
     text = "token=hunter2 tok hunt\nhunter2"
-    build = Build(secrets=secrets_to_blot(["hunter2", "hunted"]))
+    build = Build(secrets=secrets_to_redact(["hunter2", "hunted"]))
     start = 0
     for size in [*sizes, len(text)]:
         if piece := text[start : start + size]:
@@ -33,7 +33,7 @@ def test_a_secret_that_comes_in_two_pieces_is_blotted_out(sizes: list[int]) -> N
 
 def test_outputs_are_kept_apart_and_shown_at_once() -> None:
     """What cannot be the beginning of a secret is not held back."""
-    build = Build(secrets=secrets_to_blot(["hunter2"]))
+    build = Build(secrets=secrets_to_redact(["hunter2"]))
     build.piece("50% hun", OUT)
     build.piece("ter2", ERR)
     assert (log(build, OUT), log(build, ERR)) == ("50% ", "ter2")

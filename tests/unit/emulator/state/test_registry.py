@@ -12,7 +12,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.rpc.service import Caller
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
-from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME, Kept, Registry
+from modalflow.emulator.state.registry import EPHEMERAL_LIFETIME, Registry, StoredObject
 from tests.support import Clock
 
 CREATE = api_pb2.OBJECT_CREATION_TYPE_CREATE_IF_MISSING
@@ -37,14 +37,14 @@ def gone() -> list[str]:
 
 
 @pytest.fixture
-def registry(environments: Environments, clock: Clock, gone: list[str]) -> Registry[Kept]:
-    def forget(kept: Kept) -> None:
+def registry(environments: Environments, clock: Clock, gone: list[str]) -> Registry[StoredObject]:
+    def forget(kept: StoredObject) -> None:
         gone.append(kept.object_id)
 
-    return Registry("Thing", "th", Kept, environments, Journal(), clock=clock, on_delete=forget)
+    return Registry("Thing", "th", StoredObject, environments, Journal(), clock=clock, on_delete=forget)
 
 
-def test_pages_of_a_listing_lose_nothing(registry: Registry[Kept]) -> None:
+def test_pages_of_a_listing_lose_nothing(registry: Registry[StoredObject]) -> None:
     """Objects made in the same moment are all in the pages that the SDK asks for, each once, newest first."""
     names = [f"n{i}" for i in range(7)]
     for name in names:
@@ -58,7 +58,9 @@ def test_pages_of_a_listing_lose_nothing(registry: Registry[Kept]) -> None:
     assert listed == names[::-1]
 
 
-def test_an_ephemeral_object_lives_by_its_heartbeats(registry: Registry[Kept], clock: Clock, gone: list[str]) -> None:
+def test_an_ephemeral_object_lives_by_its_heartbeats(
+    registry: Registry[StoredObject], clock: Clock, gone: list[str]
+) -> None:
     """A heartbeat keeps an ephemeral object; without one it is gone; a named one needs none."""
     kept, _ = registry.get_or_create("", "", EPHEMERAL)
     named, _ = registry.get_or_create("named", "", CREATE)
@@ -74,14 +76,14 @@ def test_an_ephemeral_object_lives_by_its_heartbeats(registry: Registry[Kept], c
     assert registry.get(named.object_id) is named
 
 
-def test_overwriting_keeps_the_id(registry: Registry[Kept]) -> None:
+def test_overwriting_keeps_the_id(registry: Registry[StoredObject]) -> None:
     """What refers to an object by its id still finds it after it was overwritten."""
     first, new = registry.get_or_create("n", "", OVERWRITE)
     again, new_again = registry.get_or_create("n", "", OVERWRITE)
     assert first is again and new and not new_again
 
 
-def test_a_rename_frees_the_old_name_and_respects_others(registry: Registry[Kept]) -> None:
+def test_a_rename_frees_the_old_name_and_respects_others(registry: Registry[StoredObject]) -> None:
     """The old name is free, the new one finds the object, a name in use is refused."""
     kept, _ = registry.get_or_create("old", "", CREATE)
     registry.get_or_create("taken", "", CREATE)
@@ -94,7 +96,7 @@ def test_a_rename_frees_the_old_name_and_respects_others(registry: Registry[Kept
 
 
 def test_objects_follow_their_environment(
-    registry: Registry[Kept], environments: Environments, gone: list[str]
+    registry: Registry[StoredObject], environments: Environments, gone: list[str]
 ) -> None:
     """A renamed environment keeps its objects, a deleted one takes them along, other environments notice nothing."""
 

@@ -186,7 +186,7 @@ def test_the_words_are_those_of_the_operating_system(number: int) -> None:
     """Whoever reads the refusal finds the error by its usual name, and where it is."""
     error = OSError(number, os.strerror(number))
     assert disk_space.unwritable(error)
-    assert f"{os.strerror(number)}, in its state folder /some/where" in disk_space.words(
+    assert f"{os.strerror(number)}, in its state folder /some/where" in disk_space.error_text(
         Path("/some/where"), disk_space.reason(error)
     )
 

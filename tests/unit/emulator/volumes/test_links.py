@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, parent
-from modalflow.emulator.volumes.views.links import followed
+from modalflow.emulator.volumes.views.links import resolve
 
 
 def made(**places: str) -> Tree:
@@ -67,13 +67,13 @@ def test_a_file_is_read_through_links_at_every_name(path: str) -> None:
         (
             "runs/absolute/metrics",
             Status.NOT_FOUND,
-            "the link 'runs/absolute' points at '/v/runs/42', which only a con",
+            "the link 'runs/absolute' points at '/v/runs/42', so only a con",
         ),
         ("runs/absolute", Status.NOT_FOUND, "No such file or directory: 'runs/absolute': the link"),
         ("runs/loop", Status.INVALID_ARGUMENT, "Too many levels of symbolic links: 'runs/loop'"),
         ("runs/loop/x", Status.INVALID_ARGUMENT, "Too many levels of symbolic links: 'runs/loop/x'"),
         ("runs/dangling", Status.NOT_FOUND, "'runs/dangling' points at 'nothing', and 'runs/nothing' does not exist"),
-        ("runs/out", Status.NOT_FOUND, "'runs/out' points at '../../elsewhere', which is outside of the Volume"),
+        ("runs/out", Status.NOT_FOUND, "'runs/out' points at '../../elsewhere', outside of the Volume"),
         ("runs/m/x", Status.NOT_FOUND, "No such file or directory: 'runs/m/x'"),
         ("runs/latest", Status.INVALID_ARGUMENT, "'runs/latest' is a directory; expected a file"),
         ("runs/latest/nothing", Status.NOT_FOUND, "No such file or directory: 'runs/latest/nothing'"),
@@ -203,7 +203,7 @@ def test_links_lead_where_the_kernel_finds_them(places: dict[str, str | None], p
     with on_disk(places) as (root, tree):
         expected = _kernel(root, path, last=last)
         try:
-            found: str | int = followed(tree.get, path, last=last)
+            found: str | int = resolve(tree.get, path, last=last)
         except GRPCError as error:
             found = errno.ELOOP if error.status is Status.INVALID_ARGUMENT else errno.ENOENT
         assert found == (errno.ENOENT if expected == errno.ENOTDIR else expected)

@@ -13,7 +13,7 @@ from modalflow.emulator.processes import rootfs
 from modalflow.emulator.processes.container_spec import Isolation, VolumeView
 from tests.contract.isolated import problem_with
 from tests.unit.emulator.volumes.mounting import mounted
-from tests.unit.emulator.volumes.test_overlay import KINDS, World, inside
+from tests.unit.emulator.volumes.test_overlay_view import KINDS, World, inside
 
 NAMES = ("outer", "middle", "inner")
 

@@ -1,6 +1,6 @@
 """Hints for users about image steps that were not executed, in logs and in errors that they explain.
 
-Owns the words, and how they get into an exception that a container sends: nothing of that is unpickled here.
+Owns the texts, and their place in an exception from a container. The exception is never unpickled here.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from collections.abc import Sequence
 
 from modal_proto import api_pb2
 
-#: Steps that are named, and characters of each: a line in a log has to be read.
+#: The number of steps in a hint, and of characters of each, so that a log line stays readable.
 NAMED_STEPS = 8
 STEP_CHARACTERS = 100
 
-#: How the runtime puts a failed import into a result: its ``repr`` (modal/_runtime/container_io_manager.py).
+#: A failed import in the runtime's results: its ``repr`` (modal/_runtime/container_io_manager.py).
 _FAILED_IMPORT = re.compile(r"(?:ModuleNotFoundError|ImportError)\((?P<message>.*)\)", re.DOTALL)
 
 
 def unexecuted(missing: Sequence[str]) -> str:
-    """Name the steps in a line; empty if there are none."""
+    """Return a line with the steps; empty if there are none."""
     if not missing:
         return ""
     steps = [" ".join(step.split()) for step in dict.fromkeys(missing)]
@@ -32,7 +32,7 @@ def unexecuted(missing: Sequence[str]) -> str:
 
 
 def explained(result: api_pb2.GenericResult, missing: Sequence[str]) -> api_pb2.GenericResult:
-    """Return the result of a failed import with the steps that were not executed in its text, any other as it is."""
+    """Return the result of a failed import with the unexecuted steps in its text; other results are unchanged."""
     hint = unexecuted(missing)
     match = _FAILED_IMPORT.fullmatch(result.exception)
     if not hint or result.status == api_pb2.GenericResult.GENERIC_STATUS_SUCCESS:
@@ -40,18 +40,18 @@ def explained(result: api_pb2.GenericResult, missing: Sequence[str]) -> api_pb2.
     if match is None and "ModuleNotFoundError" not in result.exception:
         return result
     hint = f"(Perhaps because {hint})"
-    said = api_pb2.GenericResult()
-    said.CopyFrom(result)
-    said.exception = f"{result.exception}\n{hint}"
+    changed = api_pb2.GenericResult()
+    changed.CopyFrom(result)
+    changed.exception = f"{result.exception}\n{hint}"
     if result.traceback:
-        said.traceback = f"{result.traceback.rstrip()}\n{hint}\n"
+        changed.traceback = f"{result.traceback.rstrip()}\n{hint}\n"
     if match is not None and result.WhichOneof("data_oneof") == "data":
-        said.data = _with_message(result.data, f"{_message(match['message'])} {hint}".lstrip())
-    return said
+        changed.data = _with_message(result.data, f"{_message(match['message'])} {hint}".lstrip())
+    return changed
 
 
 def _message(written: str) -> str:
-    """Return the text that an exception was made with, read off its repr; empty if it is not a text alone."""
+    """Return the message of an exception from its repr; empty if it is not a single text."""
     try:
         text = ast.literal_eval(written)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -60,10 +60,10 @@ def _message(written: str) -> str:
 
 
 def _with_message(pickled: bytes, message: str) -> bytes:
-    """Return a pickled ImportError as it is unpickled with another message, which is its attribute ``msg``.
+    """Return a pickled ImportError with another message in its attribute ``msg``.
 
-    Opcodes are appended that set attributes of the object (``BUILD``, as in pickletools). The first of them is one byte
-    long: it takes the place of the last one, in a frame that says how long it is.
+    Opcodes are appended to set attributes of the object (``BUILD``, as in pickletools). The first of them is one byte
+    long. It replaces the last opcode, because the frame has a fixed length.
     """
     if not pickled.endswith(pickle.STOP):
         return pickled

@@ -1,7 +1,7 @@
 """Start and clean up a container: arguments, variables, files, Volumes, process.
 
-Owns the way from a function's definition to a process that runs Modal's own container runtime. It decides nothing:
-pools.py says when.
+Owns the path from a function's definition to a process with Modal's own container runtime. All decisions are made in
+pools.py.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.disk_space import StateError
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 from modalflow.emulator.volumes.volumes import Volumes
 from modalflow.support.linux import send, with_variable
 
 log = logging.getLogger(__name__)
 
-#: Bytes that a container's own files take in the state folder before it writes anything.
+#: Bytes for a container's own files in the state folder, before its first write.
 CONTAINER_BYTES = 256 * 1024
 
-#: Variables of the host that a container gets: where programs and certificates are, and the language.
+#: The host's variables passed to a container: for programs, certificates and the language.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
 
 
 class Launcher:
-    """Runs containers."""
+    """The starter of containers."""
 
     def __init__(
         self,
@@ -77,45 +77,45 @@ class Launcher:
         self._told: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
-        """Start the container, wait for its end, clear up, return its exit code; StateError if there is no room."""
-        self._state.journal.make_way(CONTAINER_BYTES)
+        """Start the container, wait for its end and clean up; return its exit code. StateError if the disk is full."""
+        self._state.journal.make_room(CONTAINER_BYTES)
         try:
             return await self._run(container)
         except OSError as error:
             if not disk_space.unwritable(error):
                 raise
-            raise StateError(self._state.journal.words(error)) from error
+            raise StateError(self._state.journal.error_text(error)) from error
 
     async def _run(self, container: Container) -> int:
         folder = self._state.folder("containers") / container.container_id
         attached: list[str] = []
-        # Each of them whatever the others do: an image may wait for the last one.
+        # Each step is independent of the others' errors: an image may wait for the last one.
         async with contextlib.AsyncExitStack() as clearing:
             clearing.callback(self._building_over, container)
             clearing.callback(shutil.rmtree, folder, ignore_errors=True)
             clearing.push_async_callback(self._kept, container, folder)
             clearing.push_async_callback(detach_all, self._volumes, container.container_id, attached)
             lent = clearing.enter_context(contextlib.ExitStack())
-            clearing.callback(self._shut, container)
+            clearing.callback(self._close_socket, container)
             folder.mkdir()
             container.is_plain = await self._fork_server.isolation() is Isolation.PLAIN
-            door = await self._sockets.open(container.container_id)
+            socket = await self._sockets.open(container.container_id)
             views = await self._attach(container, attached, lent)
             if container.was_ended():
                 return 0
-            container.process = process = await self._start(container, folder, door, views)
+            container.process = process = await self._start(container, folder, socket, views)
             if container.was_ended():
-                # While it was being started there was no process to kill.
+                # During the start there was no process to kill.
                 process.kill()
             return await process.wait()
 
-    def _shut(self, container: Container) -> None:
+    def _close_socket(self, container: Container) -> None:
         self._sockets.close_socket(container.container_id)
         if container.is_plain:
             end_descendants(container.container_id)
 
     async def _kept(self, container: Container, folder: Path) -> None:
-        """Keep for an image what a plain container wrote; other kinds keep it themselves."""
+        """Keep a plain container's files for an image; other kinds keep them without help."""
         building = container.function.building
         if building is not None and container.is_plain and (folder / "root").is_dir():
             await asyncio.to_thread(shutil.copytree, folder / "root", building.kept, symlinks=True, dirs_exist_ok=True)
@@ -151,12 +151,12 @@ class Launcher:
             views.append(VolumeView(f"bucket-{number}", folder, bucket.mount_path, read_only=bucket.read_only))
         return tuple(views)
 
-    async def _start(self, container: Container, folder: Path, door: Path, views: tuple[VolumeView, ...]) -> Process:
+    async def _start(self, container: Container, folder: Path, socket: Path, views: tuple[VolumeView, ...]) -> Process:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
         if image is not None:
-            self._tell_unexecuted(container, image.settings.missing)
+            self._log_unexecuted(container, image.settings.missing)
         arguments = folder / "arguments.bin"
         arguments.write_bytes(self._arguments(container).SerializeToString())
         building = container.function.building
@@ -171,7 +171,7 @@ class Launcher:
             layer=layer,
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
-            shown=(arguments, door, *bytecode_folders(self._state)),
+            shown=(arguments, socket, *bytecode_folders(self._state)),
             lent=() if packages is None else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
@@ -188,7 +188,7 @@ class Launcher:
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
-            "MODAL_SERVER_URL": f"unix://{door}",
+            "MODAL_SERVER_URL": f"unix://{socket}",
             "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
             "MODAL_TASK_ID": container.container_id,
             "MODAL_IMAGE_ID": spec.image_id,
@@ -210,8 +210,8 @@ class Launcher:
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
 
-    def _tell_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
-        """Name what the container may lack in its log: once for each function and image, as for its resources."""
+    def _log_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
+        """Log the missing image steps, once for each function and image, as for its resources."""
         container.missing = missing
         line, function = hints.unexecuted(missing), container.function
         if line and (function.object_id, line) not in self._told:
@@ -219,7 +219,7 @@ class Launcher:
             self._printed(container, f"{function.tag}: {line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
 
     def _devices(self, container: Container) -> dict[str, str]:
-        """Where GPUs were declared, a container sees those that it has; CUDA reads this variable."""
+        """Return the variable for a container's GPUs if any are declared; CUDA reads it."""
         grant = self._capacity.grant(container.container_id)
         if self._capacity.gpus is None or grant is None:
             return {}
@@ -246,7 +246,7 @@ class Launcher:
         if source == api_pb2.FILE_DESCRIPTOR_STDERR:
             container.stderr_tail.append(line)
         if function.building is not None:
-            # Told as the image's build; the app's log would tell it a second time.
+            # Logged by the image's build; the app's log would repeat it.
             function.building.output.piece(line, source)
             return
         self._logs.of(function.app).add(
@@ -261,14 +261,14 @@ class Launcher:
 
 
 async def detach_all(volumes: Volumes, container_id: str, attached: Iterable[str]) -> None:
-    """Commit and detach each of the volumes, whatever goes wrong with another one."""
+    """Commit and detach each of the Volumes, whether or not another one fails."""
     async with contextlib.AsyncExitStack() as each:
         for volume_id in attached:
             each.push_async_callback(volumes.detach, volume_id, container_id)
 
 
 def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str]:
-    """Return where in a volume other mount paths of the container lie."""
+    """Return the container's other mount paths inside a Volume."""
     whole = PurePosixPath("/", mount_path.strip("/"))
     below = (PurePosixPath("/", other.strip("/")) for other in others)
     inside = (path.relative_to(whole) for path in below if path != whole and path.is_relative_to(whole))
@@ -276,27 +276,27 @@ def points_in(mount_path: str, sub_path: str, others: Iterable[str]) -> list[str
 
 
 def common_variables(state: StateDir) -> dict[str, str]:
-    """Return the variables that every container has to begin with, and that the template has."""
+    """Return the first variables of every container, and of the template."""
     variables = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     variables |= {"HOME": "/root", "PYTHONPATH": os.pathsep.join(_packages_on_pythonpath())}
     return variables | _fixed_variables(state)
 
 
 def _fixed_variables(state: StateDir) -> dict[str, str]:
-    """Variables that no image and no secret can change."""
+    """Return the variables protected from images and secrets."""
     return {
         "MODAL_IS_REMOTE": "1",
-        # The host's ~/.modal.toml, which a container can see, is the user's and not the container's.
+        # The host's ~/.modal.toml is visible to a container but belongs to the user.
         "MODAL_CONFIG_PATH": os.devnull,
         "PYTHONUNBUFFERED": "1",
     } | ({} if _has_bytecode() else {"PYTHONPYCACHEPREFIX": str(_bytecode(state))})
 
 
 def bytecode_folders(state: StateDir) -> list[Path]:
-    """Return the folder where containers keep compiled modules, none where the host's packages are compiled.
+    """Return the folder for containers' compiled modules, empty if the host's packages are compiled.
 
-    Where they are not (uv does not, unless told to), each container would compile all that it imports, and keep it in
-    its private layer: then they share a folder for it, which the first one fills.
+    Without compiled packages (uv does not compile by default), each container would compile its imports into its
+    private layer. They therefore share a folder, filled by the first one.
     """
     return [] if _has_bytecode() else [_bytecode(state)]
 
@@ -306,7 +306,7 @@ def _bytecode(state: StateDir) -> Path:
 
 
 def _packages_on_pythonpath() -> list[str]:
-    """The folder of the host's packages, if only its PYTHONPATH leads there; nothing else of that is a container's."""
+    """Return the folder of the host's packages if only PYTHONPATH leads there; a container gets no other part of it."""
     spec = importlib.util.find_spec("modal")
     folder = str(Path(spec.origin).parents[1]) if spec is not None and spec.origin is not None else ""
     return [folder] if folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) and folder else []

@@ -1,8 +1,8 @@
 """Memory limits: kill a container that exceeds the limit of its function, and report it.
 
-Owns the measuring. A limit is what ``memory=(request, limit)`` says; a mere request is none (the SDK's docstring of
-``App.function``). The memory that is counted is that of all the container's processes, pages that several share in
-parts: a fork of the template does not pay for what all have.
+Owns the measurement. A limit comes from ``memory=(request, limit)``; a request alone is no limit (the SDK's docstring
+of ``App.function``). The memory of all the container's processes counts, with shared pages in proportion: a fork of the
+template does not pay for the pages of all.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from modalflow.support.linux import family
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two measurements where a container has a limit. A program can take some hundred MiB meanwhile.
+#: Seconds between two measurements of containers with a limit. A program can use some hundred MiB more meanwhile.
 INTERVAL = 0.2
 
-#: Seconds between two looks for such a container.
+#: Seconds between two searches for such containers.
 IDLE_INTERVAL = 0.5
 
 
 class MemoryWatch:
-    """Measures until it is stopped."""
+    """The loop of measurements."""
 
     def __init__(self, containers: Containers, log: FunctionLog) -> None:
         self._containers, self._function_log = containers, log
@@ -37,13 +37,13 @@ class MemoryWatch:
             watched = [c for c in self._containers if c.spec.resources.memory_mb_max and c.process is not None]
             for container in watched:
                 try:
-                    self.look(container)
+                    self.check(container)
                 except Exception:
                     # A loop's boundary: the other containers have limits too.
                     log.exception("the memory of container %s could not be measured", container.container_id)
             await asyncio.sleep(INTERVAL if watched else IDLE_INTERVAL)
 
-    def look(self, container: Container) -> None:
+    def check(self, container: Container) -> None:
         """Kill the container if it is over its limit."""
         assert container.process is not None
         limit = container.spec.resources.memory_mb_max
@@ -56,7 +56,7 @@ class MemoryWatch:
 
 
 def proportional_kib(pid: int) -> int:
-    """Return the process's share of the memory that it uses, 0 if it is gone or somebody else's."""
+    """Return the process's proportional share of its memory, 0 if it has ended or is another user's."""
     try:
         for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
             if line.startswith("Pss:"):

@@ -1,8 +1,8 @@
 """Dockerfile syntax: instructions, flags, variables and heredocs.
 
-Owns the grammar, as BuildKit has it (its packages ``dockerfile/parser`` and ``dockerfile/shell``), and no effect: what
-an instruction does here is recipes.py's, and what a shell makes of a RUN, shell.py's. Text that Docker refuses raises
-``DockerfileError``, whose text says why.
+Owns the grammar, as in BuildKit (packages ``dockerfile/parser`` and ``dockerfile/shell``), and no effect. The effect of
+an instruction is in recipe.py, and the parsing of a RUN in shell.py. Text refused by Docker raises ``DockerfileError``
+with the reason.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ _HEREDOC = re.compile(
 _NAME = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _BLANK = " \t\r\n"
 
-#: How Image.env writes a variable (modal/_image.py: ``ENV {key}={shlex.quote(val)}``), if its value has a line break.
+#: Image.env writes a variable in this form (modal/_image.py: ``ENV {key}={shlex.quote(val)}``), here with a line break
+#: in the value.
 _SDK_ENV = re.compile(r"ENV (?P<name>[^=\s]+)=(?P<value>'.*\n.*)", re.DOTALL)
 
 
 class DockerfileError(ValueError):
-    """Docker refuses the line. The text says why, without its values."""
+    """The error for a line refused by Docker. The text is the reason, without values."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ class Heredoc:
 
 @dataclass(frozen=True)
 class Command:
-    """One instruction, e.g. ``RUN`` and the rest of it; what was continued over several lines is in one."""
+    """One instruction, e.g. ``RUN`` and its text; continued lines are joined."""
 
     verb: str
     rest: str
@@ -75,9 +76,9 @@ class Command:
 
 
 def commands(lines: Iterable[str]) -> Iterator[Command]:
-    """Yield the instructions of Dockerfile lines, of which each may itself be several; comments are left out.
+    """Yield the instructions of Dockerfile lines. Each item may contain several lines; comments are left out.
 
-    A comment or a blank line within a continued instruction is no part of it, as in Docker.
+    As in Docker, a comment or a blank line within a continued instruction does not belong to it.
     """
     texts = list(lines)
     if texts:
@@ -91,7 +92,7 @@ def commands(lines: Iterable[str]) -> Iterator[Command]:
         if is_first and (directive := _ESCAPE_DIRECTIVE.match(line.strip())) and directive[1] != "\\":
             raise DockerfileError(f"the directive escape={directive[1]} is not supported here; expected a backslash")
         if _is_nothing(line):
-            # Directives are comments before anything else.
+            # Directives are comments before all other lines.
             is_first = is_first and bool(line.strip())
             continue
         is_first = False
@@ -113,7 +114,7 @@ def commands(lines: Iterable[str]) -> Iterator[Command]:
 
 
 def _check_env_of_the_sdk(text: str) -> None:
-    """Refuse a value with a line break that Image.env wrote: after a backslash it would be read as another value."""
+    """Refuse a value of Image.env with a line break: after a backslash it would be read as another value."""
     match = _SDK_ENV.fullmatch(text)
     if match is None:
         return
@@ -147,7 +148,7 @@ def fields(text: str) -> list[str]:
 
 
 def value(text: str, variables: Mapping[str, str]) -> str:
-    """Return a word without its quotes, with its variables replaced; one that is not set is empty."""
+    """Return a word without its quotes and with its variables replaced; unset variables are empty."""
     found, _ = _value(text, 0, variables, "")
     if "\0" in found:
         raise DockerfileError("a null character cannot be part of a value")
@@ -155,7 +156,7 @@ def value(text: str, variables: Mapping[str, str]) -> str:
 
 
 def pairs(verb: str, rest: str, variables: Mapping[str, str]) -> dict[str, str]:
-    """Return what ``ENV`` sets: all of it with the variables as they were before."""
+    """Return the variables set by ``ENV``, each value with the variables as they were before."""
     words = fields(rest)
     if not words:
         raise DockerfileError(f"{verb} needs a name and a value, e.g. {verb} A=1")
@@ -186,7 +187,7 @@ def json_form(rest: str) -> list[str] | None:
 
 
 def flags_and_rest(rest: str) -> tuple[list[str], str]:
-    """Take the ``--name=value`` words off the beginning of an instruction."""
+    """Split the ``--name=value`` words off the beginning of an instruction."""
     flags: list[str] = []
     while (match := re.match(r"--\S+(?:\s+|$)", rest)) is not None:
         flags.append(match[0].strip())
@@ -228,7 +229,7 @@ def _of(name: str, text: str, variables: Mapping[str, str]) -> str:
 
 
 def _value(text: str, at: int, variables: Mapping[str, str], stop: str) -> tuple[str, int]:
-    """Read up to ``stop``, or to the end; return what was read and where it ends."""
+    """Read up to ``stop``, or to the end; return the text and the place of its end."""
     found: list[str] = []
     while at < len(text):
         char = text[at]
@@ -272,19 +273,19 @@ def _double_quoted(text: str, at: int, variables: Mapping[str, str]) -> tuple[st
 def _not_closed(which: str) -> str:
     return (
         f"a {which} quote is not closed on its line. A value in a Dockerfile, and so in Image.env, cannot have a line "
-        "break: give it to the function by a Secret instead, e.g. secrets=[modal.Secret.from_dict({...})]"
+        "break: pass it to the function by a Secret instead, e.g. secrets=[modal.Secret.from_dict({...})]"
     )
 
 
 def _expanded(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
-    """Read the ``$`` at that place and what belongs to it."""
+    """Read the ``$`` at this place and its variable."""
     if text[at + 1 : at + 2] == "{":
         return _braced(text, at + 2, variables)
     match = _NAME.match(text, at + 1)
     if match is not None:
         return variables.get(match[0], ""), match.end()
     if text[at + 1 : at + 2] in tuple("@*#?-$!0123456789"):
-        # What a shell sets for itself: nothing to Docker.
+        # A shell sets this variable itself; to Docker it is empty.
         return "", at + 2
     return "$", at + 1
 
@@ -292,7 +293,7 @@ def _expanded(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, in
 def _braced(text: str, at: int, variables: Mapping[str, str]) -> tuple[str, int]:
     match = _NAME.match(text, at)
     if match is None:
-        raise DockerfileError("what follows '${' is not a variable's name")
+        raise DockerfileError("a '${' must be followed by a variable's name")
     name, at = match[0], match.end()
     has_colon = text[at : at + 1] == ":"
     operator = text[at + has_colon : at + has_colon + 1]

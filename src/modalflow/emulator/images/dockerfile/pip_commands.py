@@ -1,7 +1,7 @@
 """Recognise installations in a ``RUN`` line: command lines of pip and uv.
 
-Owns the recognition, strictly: what is not one of these forms raises ``NotAnInstall``, whose text says why. Running
-pip is installing.py's. The forms are those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:
+Owns the recognition, and is strict: other commands raise ``NotAnInstall`` with the reason. pip itself is run by pip.py.
+The forms are those of ``modal/_image.py``, the same from 1.5.0 to 1.6.4:
 
 ``python -m pip install …``
     pip_install, pip_install_from_requirements, pip_install_from_pyproject
@@ -10,7 +10,7 @@ pip is installing.py's. The forms are those of ``modal/_image.py``, the same fro
 ``/.uv/uv pip install --python $(command -v python) --compile-bytecode …``
     uv_pip_install
 
-and the same as people write it in run_commands and Dockerfiles: ``pip install …``, ``uv pip install --system …``.
+and the usual forms of run_commands and Dockerfiles: ``pip install …``, ``uv pip install --system …``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from modalflow.emulator.images.dockerfile.shell import ASSIGNMENT, NeedsShell, w
 _SDK_UV = re.compile(r"/\.uv/uv pip install --python \$\(command -v python\)(?= |$)")
 
 _SERIES = ".".join(platform.python_version_tuple()[:2])
-#: Where an image's Python, its pip and its uv may be said to be; without a folder, PATH says.
+#: The possible folders of an image's Python, pip and uv; without a folder, PATH decides.
 _FOLDERS = frozenset({"", "/usr/local/bin", "/usr/bin", "/bin", "/.uv"})
 _PYTHON_NAMES = frozenset({"python", "python3", f"python{_SERIES}"})
 _PIP_NAMES = frozenset({"pip", "pip3", f"pip{_SERIES}"})
@@ -50,14 +50,14 @@ _OF_NO_CONSEQUENCE = frozenset(
     }
 )
 
-#: Options of pip whose value is a file with further arguments, and the same with the value in one word.
+#: Options of pip with a file of further arguments as their value, and the same with the value in one word.
 _FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
 _FILE_ARGUMENT = re.compile(r"--requirement=|--constraint=|-r(?=[^-=])|-c(?=[^-=])")
 
-#: Options of pip that lead elsewhere than into the image's environment, or write to a path of the host's.
+#: Options of pip with a target outside of the image's environment, or with a path on the host.
 _ELSEWHERE = frozenset({"--target", "--prefix", "--root", "--user", "--python", "--src", "--log", "--report"})
 
-#: Options of ``uv pip install`` → those of pip that mean the same; None: nothing is left to be said to pip.
+#: Options of ``uv pip install`` → the equivalent ones of pip; None: none is needed.
 _UV_OPTIONS: Mapping[str, tuple[str, ...] | None] = {
     "--compile-bytecode": None,
     "--system": None,
@@ -81,7 +81,7 @@ _UV_OPTIONS: Mapping[str, tuple[str, ...] | None] = {
     "-v": ("--verbose",),
 }
 
-#: The same for those that take a value; None drops it as well.
+#: The same for options with a value; None drops the value as well.
 _UV_VALUES: Mapping[str, str | None] = {
     "--find-links": "--find-links",
     "-f": "--find-links",
@@ -106,17 +106,17 @@ _UV_VALUES: Mapping[str, str | None] = {
 
 
 class NotAnInstall(ValueError):
-    """The line is not one that is executed here. The text says why."""
+    """The error for a line not executed here. The text is the reason."""
 
 
 @dataclass(frozen=True)
 class Install:
-    """What to install: the arguments of ``pip install``, paths among them as they are in the image."""
+    """An installation: the arguments of ``pip install``, with paths as in the image."""
 
     arguments: tuple[str, ...]
 
     def at(self, folder: str) -> Install:
-        """Return the same with the files that hold further arguments named from the image's root."""
+        """Return the same with absolute names of files with further arguments."""
         made: list[str] = []
         for argument in self.arguments:
             option, path = "", argument
@@ -133,7 +133,7 @@ class Install:
 
 
 def install_of(command: str, variables: Mapping[str, str]) -> Install:
-    """Read one command; ``variables`` are what its words may refer to."""
+    """Read one command; ``variables`` are available to its words."""
     sdk = _SDK_UV.match(command)
     try:
         if sdk is not None:
@@ -162,7 +162,7 @@ def install_of(command: str, variables: Mapping[str, str]) -> Install:
 
 
 def is_of_build_tools(install: Install) -> bool:
-    """Whether nothing is installed but what installs: containers and builds here have this machine's."""
+    """Return whether only build tools are installed: containers and builds here have this machine's."""
     named = [argument for argument in install.arguments if not argument.startswith("-")]
     flags = {argument for argument in install.arguments if argument.startswith("-")}
     names = {re.split(r"[=<>!~\[ ]", argument)[0].lower() for argument in named}
@@ -170,7 +170,7 @@ def is_of_build_tools(install: Install) -> bool:
 
 
 def _of_pip_command(arguments: Sequence[str]) -> list[str]:
-    """Read pip's arguments, general options before ``install`` among them."""
+    """Read pip's arguments, with general options before ``install``."""
     rest = list(arguments)
     general = []
     while rest and rest[0] in _OF_NO_CONSEQUENCE | {"--no-cache-dir", "--isolated"}:
@@ -195,41 +195,41 @@ def _of_uv_command(arguments: Sequence[str], variables: Mapping[str, str]) -> li
         del rest[at : at + (1 if "=" in rest[at] else 2)]
     is_system = variables.get("UV_SYSTEM_PYTHON", "").lower() in ("1", "true", "yes", "on")
     if not (pythons or is_system or "--system" in rest):
-        raise NotAnInstall("uv pip install needs --system to install where containers look")
+        raise NotAnInstall("uv pip install needs --system to install into the Python of containers")
     return _of_uv(rest[2:])
 
 
 def _of_pip(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         name = argument.partition("=")[0]
-        # pip takes an option's beginning for the option, and -t's value without a space.
+        # pip accepts the beginning of an option's name, and -t's value without a space.
         begun = name.startswith("--") and name not in ("--", "--pre") and any(o.startswith(name) for o in _ELSEWHERE)
         if begun or argument.startswith("-t"):
-            raise NotAnInstall(f"pip's option {name} leads elsewhere than into the image's packages")
+            raise NotAnInstall(f"pip's option {name} leads outside of the image's packages")
     return list(arguments)
 
 
 def _of_uv(arguments: Sequence[str]) -> list[str]:
-    """Say the same to pip."""
-    said: list[str] = []
+    """Return pip's equivalent of uv's arguments."""
+    translated: list[str] = []
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
         if not argument.startswith("-"):
-            said.append(argument)
+            translated.append(argument)
             continue
         name, has_value, value = argument.partition("=")
         if name in _UV_OPTIONS and not has_value:
-            said += _UV_OPTIONS[name] or ()
+            translated += _UV_OPTIONS[name] or ()
         elif name == "--prerelease" or name in _UV_VALUES:
             if not has_value:
                 if not rest:
                     raise NotAnInstall(f"uv's option {name} lacks its value")
                 value = rest.pop(0)
             if name == "--prerelease":
-                said += ["--pre"] if value == "allow" else []
+                translated += ["--pre"] if value == "allow" else []
             elif (option := _UV_VALUES[name]) is not None:
-                said += [option, value]
+                translated += [option, value]
         else:
-            raise NotAnInstall(f"uv's option {name} has no counterpart in pip, which installs here")
-    return said
+            raise NotAnInstall(f"uv's option {name} has no counterpart in pip, the installer here")
+    return translated

@@ -1,7 +1,7 @@
 """The effect of a ``RUN`` line: its installations, the commands not executed, and failures.
 
-Owns the judgement of one RUN line. Nothing but pip is ever executed, and only where it is certain what the line would
-have it do: what may change that (``source``, a shell's syntax) leaves the rest unexecuted and named.
+Owns the evaluation of one RUN line. Only pip is ever executed, and only if the line's effect is certain. After a
+command with an uncertain effect (``source``, a shell's syntax), the rest is not executed, but named.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from modalflow.emulator.images.dockerfile.lines import Command, DockerfileError,
 from modalflow.emulator.images.dockerfile.pip_commands import Install, NotAnInstall, install_of, is_of_build_tools
 from modalflow.emulator.images.dockerfile.shell import ASSIGNMENT, NeedsShell, Part, ShellSyntaxError, parts, words
 
-#: After these it is not certain any more where a later part installs.
-_UNSETTLING = frozenset(
+#: After these commands it is uncertain where a later one installs.
+_UNCERTAIN_AFTER = frozenset(
     {".", "source", "eval", "exec", "alias", "trap", "unset", "pushd", "popd", "shift", "conda", "su"}
 )
 
-#: These do nothing that an image would have.
+#: These have no effect on an image.
 _WITHOUT_EFFECT = frozenset({"true", ":", "echo", "printf", "sleep"})
 
 _SHELLS = frozenset({"sh", "bash", "/bin/sh", "/bin/bash"})
@@ -29,7 +29,7 @@ _SHELLS = frozenset({"sh", "bash", "/bin/sh", "/bin/bash"})
 
 @dataclass(frozen=True)
 class RunPip:
-    """Something to install, with the image's variables and working directory at that point."""
+    """An installation, with the image's variables and working directory at this point."""
 
     install: Install
     variables: Mapping[str, str]
@@ -38,7 +38,7 @@ class RunPip:
 
 @dataclass(frozen=True)
 class Fail:
-    """The end of the build: the line ends with this exit code wherever it is executed."""
+    """The end of the build: the line always ends with this exit code."""
 
     command: str
     exit_code: int
@@ -46,13 +46,13 @@ class Fail:
 
 @dataclass
 class RunOutcome:
-    """What a RUN comes to."""
+    """The result of evaluating a RUN."""
 
     actions: list[RunPip | Fail] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
-    """The commands that are not executed."""
+    """The commands not executed."""
     why: str = ""
-    """Why the first of them is not."""
+    """The reason for the first of them."""
 
     def skip(self, command: str, why: str) -> None:
         self.missing.append(command)
@@ -60,7 +60,7 @@ class RunOutcome:
 
 
 def outcome(command: Command, exported: Mapping[str, str], arguments: Mapping[str, str], workdir: str) -> RunOutcome:
-    """Judge a RUN; ``exported`` are the variables that programs get, ``arguments`` those of ARG."""
+    """Evaluate a RUN; ``exported`` are the variables of programs, ``arguments`` those of ARG."""
     flags, text = flags_and_rest(command.rest)
     found = RunOutcome()
     if not text:
@@ -89,7 +89,7 @@ def outcome(command: Command, exported: Mapping[str, str], arguments: Mapping[st
 
 
 class _Reader:
-    """Follows a list of commands, with every exit code that is possible as far as it has come."""
+    """The reader of a list of commands. It tracks every possible exit code."""
 
     def __init__(self, variables: dict[str, str], workdir: str, found: RunOutcome) -> None:
         self._variables, self._workdir, self._found = variables, workdir, found
@@ -98,7 +98,7 @@ class _Reader:
         self._exit_code: int | None = None
 
     def read(self, listed: list[Part]) -> None:
-        # Exit codes that the shell may have ended with, and that of its last command if it goes on.
+        # The exit codes of a shell already ended, and those of the last command otherwise.
         ended: set[int] = set()
         last = {0}
         for number, part in enumerate(listed):
@@ -120,7 +120,7 @@ class _Reader:
             )
 
     def _one(self, part: Part) -> set[int] | None:
-        """Take note of what one command does; return the exit codes that it may have, None if it ends the shell."""
+        """Evaluate one command; return its possible exit codes, None if it ends the shell."""
         try:
             found = words(part.text, self._variables)
         except NeedsShell:
@@ -154,11 +154,11 @@ class _Reader:
     def _installed(self, part: Part, variables: Mapping[str, str]) -> set[int]:
         try:
             if not self._is_certain:
-                raise NotAnInstall("a command before it may change what it does")
+                raise NotAnInstall("a command before it may change its effect")
             install = install_of(part.text, variables)
         except NotAnInstall as error:
             self._found.skip(part.text, str(error))
-            self._is_certain = self._is_certain and part.text.split()[0] not in _UNSETTLING
+            self._is_certain = self._is_certain and part.text.split()[0] not in _UNCERTAIN_AFTER
             return {0, 1}
         if not is_of_build_tools(install):
             self._found.actions.append(RunPip(install.at(self._workdir), variables, self._workdir))

@@ -1,7 +1,7 @@
 """Split a ``RUN`` line as a shell would, if that is possible without running one.
 
-Owns the grammar of simple commands and of lists of them. What only a shell can decide raises ``NeedsShell``; what each
-shell refuses raises ``ShellSyntaxError``. Nothing is executed.
+Owns the grammar of simple commands and of lists of them. Text with a meaning only to a shell raises ``NeedsShell``.
+Text refused by every shell raises ``ShellSyntaxError``. Nothing is executed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-#: What ends a word outside quotes and means something to a shell: lists, pipes, redirections, subshells.
+#: The special characters of a shell at the end of an unquoted word: lists, pipes, redirections, subshells.
 _OPERATORS = frozenset(";&|<>()\n")
 
 _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
@@ -18,21 +18,21 @@ _VARIABLE = re.compile(r"\$(?:([A-Za-z_]\w*)|\{([A-Za-z_]\w*)\})")
 #: An assignment, alone or before a command.
 ASSIGNMENT = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<value>.*)", re.ASCII | re.DOTALL)
 
-#: Variables that a shell has whatever the image says, so that they are not empty where they are not known.
+#: Variables set by a shell in any image, so they are not empty if unknown.
 _SET_BY_SHELLS = frozenset(
     {"HOME", "HOSTNAME", "IFS", "LINENO", "OLDPWD", "PATH", "PPID", "PWD", "RANDOM", "SECONDS", "SHELL", "UID", "USER"}
 )
 
-#: First words of commands that contain others: only a shell reads what follows.
+#: First words of compound commands: only a shell can read the rest.
 _COMPOUND = frozenset({"if", "then", "for", "while", "until", "case", "do", "select", "function", "{", "!", "[["})
 
 
 class NeedsShell(ValueError):
-    """The words mean what they mean to a shell only. The text names what it was."""
+    """The error for words with a meaning only to a shell. The text names them."""
 
 
 class ShellSyntaxError(ValueError):
-    """No shell executes the line: it ends with a syntax error. The text names what it was."""
+    """The error for a line with a syntax error in every shell. The text names the error."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Part:
 
     text: str
     joint: str
-    """What is between it and the one before: ``&&`` or ``;``, empty for the first."""
+    """The operator before it: ``&&`` or ``;``, empty for the first."""
 
 
 def parts(text: str) -> list[Part]:
     """Split a list of commands at ``&&``, ``;`` and line ends.
 
-    NeedsShell for other lists, such as ``a || b`` and ``( a )``, whose parts cannot be judged one by one.
+    NeedsShell for other lists, such as ``a || b`` and ``( a )``: their parts cannot be evaluated one by one.
     """
     found: list[Part] = []
     pieces: list[str] = []
@@ -91,7 +91,7 @@ def _add(found: list[Part], text: str, joint: str, operator: str) -> None:
 
 
 def _operator(text: str, at: int) -> str | None:
-    """The operator between two commands at that place, if there is one."""
+    """Return the operator between two commands at this place, if there is one."""
     pair, char = text[at : at + 2], text[at]
     if pair == "&&":
         return "&&"
@@ -105,7 +105,7 @@ def _operator(text: str, at: int) -> str | None:
 
 
 def _closing(text: str, at: int) -> int:
-    """Return the place after the quoted text that begins there."""
+    """Return the place after the quoted text at this place."""
     quote, start = text[at], at
     at += 1
     while at < len(text) and text[at] != quote:
@@ -121,7 +121,7 @@ def _closing(text: str, at: int) -> int:
 
 
 def _substituted(text: str, at: int) -> int:
-    """Return the place after the ``$(…)`` or the backticks that begin there."""
+    """Return the place after the ``$(…)`` or the backticks at this place."""
     if text[at] == "`":
         end = text.find("`", at + 1)
         if end < 0:
@@ -140,9 +140,9 @@ def _substituted(text: str, at: int) -> int:
 
 
 def words(text: str, variables: Mapping[str, str]) -> list[str]:
-    """Return the words of a command as a shell would pass them on, ``$NAME`` replaced outside single quotes.
+    """Return the words of a command as a shell would pass them on, with ``$NAME`` replaced outside single quotes.
 
-    A variable that is not set is empty, as in a shell.
+    As in a shell, an unset variable is empty.
     """
     found: list[str] = []
     word: list[str] | None = None
@@ -170,13 +170,13 @@ def words(text: str, variables: Mapping[str, str]) -> list[str]:
         elif char in "$`":
             read, at = _expanded(text, at, variables)
             if not read and word is None:
-                # An empty variable outside quotes is no word at all.
+                # An empty variable outside quotes is not a word.
                 continue
             if word is None and text[at : at + 1] in ("", " ", "\t") and not any(c in "*?[" for c in read):
                 found += read.split()
                 continue
             if any(c in " \t\n*?[" for c in read):
-                raise NeedsShell("a variable that is several words, or a pattern, needs a shell")
+                raise NeedsShell("a variable with several words, or with a pattern, needs a shell")
         elif char in "*?" or (char == "~" and word is None):
             raise NeedsShell(f"a pattern with {char!r} needs a shell")
         else:

@@ -1,7 +1,7 @@
 """Resolve symlinks inside a Volume as the kernel does in a container.
 
-Pure: asks what stands at a path. Only relative links can be followed from outside, because no path outside of the
-volume means anything here; which status each refusal has is inferred.
+Pure: reads nodes through a function. Only relative links can be followed from outside, because an absolute path means
+nothing here. The status of each refusal is inferred.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ MAX_LINKS_FOLLOWED = 40
 
 
 class ResolvedPath(Protocol):
-    """What stands at a path."""
+    """A path with a known kind."""
 
     @property
     def is_directory(self) -> bool: ...
 
     @property
     def target(self) -> str:
-        """Where it leads if it is a link, else empty."""
+        """Return the target of a link; empty for other kinds."""
 
 
 @dataclass(frozen=True)
@@ -38,20 +38,20 @@ class _Link:
 
 @dataclass(frozen=True)
 class _Step:
-    """A name to go on with, and the link that it comes from; None if it is the caller's."""
+    """A name still to be resolved, and its link; None if the name is the caller's."""
 
     name: str
     link: _Link | None = None
 
 
-def followed(
+def resolve(
     get: Callable[[str], ResolvedPath | None], path: str, *, last: bool = True, may_be_missing: bool = False
 ) -> str:
-    """Return the path without links on the way to it.
+    """Return the path with all links resolved.
 
-    The ``last`` name is followed, too, unless that is False. What the caller names need not be there if it
-    ``may_be_missing``; what a link points at has to. NOT_FOUND for a link that leads nowhere or out of the volume,
-    INVALID_ARGUMENT for one that never ends.
+    The ``last`` name is followed, too, unless the flag is False. The caller's path need not exist if it
+    ``may_be_missing``; a link's target must. NOT_FOUND for a link to a missing path or out of the Volume,
+    INVALID_ARGUMENT for an endless one.
     """
     steps = [_Step(name) for name in _names(path)][::-1]
     done: list[str] = []
@@ -60,7 +60,7 @@ def followed(
         step = steps.pop()
         if step.name == "..":
             if not done:
-                raise _not_found(path, f"{step.link}, which is outside of the Volume")
+                raise _not_found(path, f"{step.link}, outside of the Volume")
             done.pop()
             continue
         here = "/".join([*done, step.name])
@@ -78,7 +78,7 @@ def followed(
             if standing.target.startswith("/"):
                 raise _not_found(
                     path,
-                    f"{link}, which only a container can follow that mounts the Volume there. "
+                    f"{link}, so only a container with the Volume mounted there can follow it. "
                     "A link with a relative target can be followed from everywhere",
                 )
             steps += [_Step(name, link) for name in _names(standing.target)][::-1]

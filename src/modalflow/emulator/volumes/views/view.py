@@ -1,8 +1,8 @@
 """A writable view of a Volume, and its variant that is a copy.
 
-``View`` is all that the rest knows of one. ``CopiedView`` is a plain directory, filled when the container starts, for
-containers that can have no overlay mount (overlay.py). It owns the directory: laying a tree out in it, finding what the
-container changed, bringing in what others committed. A view works in whichever thread calls it, one at a time, and
+``View`` is the interface for all other modules. ``CopiedView`` is a plain directory, filled when the container starts,
+for containers without support for overlay mounts (overlay.py). It owns the directory: it writes a tree into it, finds
+the container's changes and applies the commits of others. A view runs in the caller's thread, one call at a time, and
 knows no RPC.
 """
 
@@ -20,31 +20,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from modalflow.emulator.volumes.blocks import BlockStore
+from modalflow.emulator.volumes.block_store import BlockStore
 from modalflow.emulator.volumes.tree import MAX_PATH_BYTES, Node, NodeKind, Tree, join, parent, parents
-from modalflow.emulator.volumes.views import beneath
+from modalflow.emulator.volumes.views import safe_paths
 
-#: A file written so lately may be written again without its time changing (the clock of file times ticks in
-#: milliseconds): the next commit reads it once more.
+#: A file written so recently may be written again with the same time, because file times have a resolution of
+#: milliseconds. The next commit therefore reads it again.
 RACY_NS = 50_000_000
 
-#: How the kernel says that something else stands at a path by now than a moment ago, or nothing.
+#: The kernel's errors for a path removed or replaced a moment ago.
 VANISHED = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EINVAL})
 
 log = logging.getLogger(__name__)
 
 
 def fits(path: str, warned: set[str]) -> bool:
-    """Return whether a Volume can keep what stands at that path; if not, log it once for each folder in ``warned``.
+    """Return whether a Volume can keep this path; if not, log it once for each folder in ``warned``.
 
-    A process that changes its current folder again and again makes paths that no other one can name.
+    A process can create deeper and deeper paths by changing its current folder, although no process can name them.
     """
     if len(os.fsencode(path)) <= MAX_PATH_BYTES:
         return True
     if (above := parent(path)) not in warned:
         warned.add(above)
         log.warning(
-            "what is in %.80s… is not committed: its path in the Volume is longer than %d bytes",
+            "files in %.80s… are not committed: their path in the Volume is longer than %d bytes",
             above,
             MAX_PATH_BYTES,
         )
@@ -53,7 +53,7 @@ def fits(path: str, warned: set[str]) -> bool:
 
 @dataclass(frozen=True)
 class Signature:
-    """What changes about a file whenever its content or its mode does."""
+    """The part of a file's status affected by every change of its content or mode."""
 
     inode: int
     size: int
@@ -66,35 +66,35 @@ class Signature:
 
 
 class View(Protocol):
-    """One container's view of one volume."""
+    """The view of one Volume in one container."""
 
     @property
     def root(self) -> Path:
-        """The directory on the host that the container is to have; with layers, two that overlayfs is to have."""
+        """Return the container's directory on the host; with layers, the parent of overlayfs's two directories."""
 
     @property
     def layers(self) -> Sequence[Path]:
-        """The directories that an overlay mount is to show below, the uppermost first; none for a plain directory."""
+        """Return the lower directories of the overlay mount, the uppermost first; none for a plain directory."""
 
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
-        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
+        """Return the container's changes since the view was last in step: path → node, None if it was removed.
 
-        Blocks of the files returned are counted as used by the caller. Of files at the paths of ``growing``, which are
-        open and will be read again, it is enough to read what was added. If a file cannot be kept (OSError), the
-        view is as it was: the next commit finds the same changes.
+        Blocks of the returned files are counted as used by the caller. Files at the paths of ``growing`` are open and
+        will be read again, so only additions must be read. If a file cannot be kept (OSError), the view stays as it
+        was, and the next commit finds the same changes.
         """
 
-    def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """The changes are committed: in these the view is in step."""
+    def confirm(self, changes: Mapping[str, Node | None]) -> None:
+        """Mark these committed changes as in step."""
 
-    def behind(self) -> Mapping[str, Node | None]:
-        """Return what others committed since: path → what is there in the volume, for ``update``."""
+    def updates(self) -> Mapping[str, Node | None]:
+        """Return the commits of others since then, for ``update``: path → node in the Volume."""
 
     def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
-        """Bring that in. What the container wrote there meanwhile is lost.
+        """Apply these changes. Files written there by the container meanwhile are lost.
 
-        ``done`` gets what has been brought in, also if the rest cannot be: the view is to ``agree`` with that.
-        ``root`` is the directory that the container has mounted, as the control plane sees it.
+        ``done`` gets every applied change, even if a later one fails; the caller passes it to ``confirm``. ``root`` is
+        the mounted directory, as the control plane sees it.
         """
 
 
@@ -106,13 +106,16 @@ class _Known:
 
 
 class CopiedView:
-    """A container's own copy. ``root`` is what the container has mounted."""
+    """A container's own copy. ``root`` is mounted in the container."""
 
     def __init__(self, folder: Path, tree: Tree, blocks: BlockStore, points: Collection[str] = ()) -> None:
-        """At ``points``, paths in the volume, others are mounted: what stands there is none of the volume's."""
+        """Create the folders of the view.
+
+        Other Volumes are mounted at ``points``, paths in this Volume. Their content does not belong to this Volume.
+        """
         self._points = frozenset(points)
         self._only_above = {above for point in points for above in parents(point) if tree.get(above) is None}
-        """Folders that are there because of the points alone, until there is something else in them."""
+        """Folders created only for the points, until they have other content."""
         self._folder = folder
         self._staging = folder / "staging"
         self.root = folder / "root"
@@ -124,7 +127,7 @@ class CopiedView:
         self.root.mkdir()
 
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
-        """As ``View.changes``; it always reads all of a file."""
+        """Return the changes, as ``View.changes`` does, but always read the whole file."""
         changed: dict[str, Node | None] = {}
         before: dict[str, _Known | None] = {}
         try:
@@ -152,7 +155,7 @@ class CopiedView:
             except OSError as error:
                 if error.errno not in VANISHED:
                     raise
-                # Gone since the walk: to be reported as such, not as unchanged.
+                # Removed since the walk, and to be reported as such.
                 seen.discard(path)
                 continue
             before[path] = known
@@ -166,35 +169,35 @@ class CopiedView:
             before[path] = self._known.pop(path)
             changed[path] = None
 
-    def agree(self, changes: Mapping[str, Node | None]) -> None:
+    def confirm(self, changes: Mapping[str, Node | None]) -> None:
         """Do nothing: ``changes`` has noted them already."""
 
-    def behind(self) -> Mapping[str, Node | None]:
-        """As ``View.behind``, but all that the volume holds."""
+    def updates(self) -> Mapping[str, Node | None]:
+        """Return all nodes of the Volume, and not only the commits of others."""
         return self._tree.nodes()
 
     def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
-        """As ``View.update``. The directory needs no mount to be written to, and what is done is noted here."""
+        """Apply changes, as ``View.update`` does, without a mount, and note them here."""
         nodes = {path: node for path, node in wanted.items() if node is not None and not self._is_hidden(path)}
         stale = [path for path, known in self._known.items() if known.node != nodes.get(path)]
         for path in sorted(stale, reverse=True):
-            make_way(self.root, path, self._known.pop(path).node, nodes.get(path))
+            remove_replaced(self.root, path, self._known.pop(path).node, nodes.get(path))
         touched = {parent(path) for path in stale}
         for path in sorted(nodes):
             if path not in self._known:
                 self._known[path] = self._write(path, nodes[path])
                 touched.update((path, parent(path)))
         for path in sorted(touched, reverse=True):
-            # What is put into a directory changes its time.
+            # A new entry changes the directory's time.
             if (node := nodes.get(path)) is not None and node.kind is NodeKind.DIRECTORY:
-                beneath.dress(self.root, path, mtime_ns=node.mtime_ns)
+                safe_paths.set_mode_and_time(self.root, path, mtime_ns=node.mtime_ns)
 
     def holds(self, paths: Iterable[str]) -> bool:
-        """Whether any of these paths, which may be links to open files, leads to something in the directory."""
+        """Return whether any of these paths, possibly links to open files, leads into the directory."""
         statuses = [self.root.stat(), *(status for _, status in self._walk())]
         inodes = {(status.st_dev, status.st_ino) for status in statuses}
         for path in paths:
-            # OSError: closed meanwhile, or a name that means nothing outside of the container.
+            # OSError: closed meanwhile, or a name without a meaning outside of the container.
             with contextlib.suppress(OSError):
                 status = Path(path).stat()
                 if (status.st_dev, status.st_ino) in inodes:
@@ -202,7 +205,7 @@ class CopiedView:
         return False
 
     def _walk(self) -> Iterator[tuple[str, os.stat_result]]:
-        """Yield each path with its status, a directory before what is in it; what vanishes meanwhile is left out."""
+        """Yield each path with its status, a directory before its content; removed paths are left out."""
         pending = [""]
         while pending:
             directory = pending.pop()
@@ -231,9 +234,9 @@ class CopiedView:
         if stat.S_ISDIR(status.st_mode):
             return Node(NodeKind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
-            target = beneath.link_target(self.root, path)
+            target = safe_paths.link_target(self.root, path)
             return Node(NodeKind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
-        with beneath.opened(self.root, path) as descriptor:
+        with safe_paths.opened(self.root, path) as descriptor:
             blocks, size = self._blocks.keep_file(descriptor, () if known is None else known.node.blocks)
         return Node(NodeKind.FILE, mode, status.st_mtime_ns, size=size, blocks=blocks)
 
@@ -241,39 +244,39 @@ class CopiedView:
         put(self._blocks, node, self.root, path, "file", self._staging)
         if node.kind is NodeKind.DIRECTORY:
             return _Known(node, None)
-        with beneath.holder(self.root, path) as (name, above):
+        with safe_paths.holder(self.root, path) as (name, above):
             return _Known(node, Signature.of(os.stat(name, dir_fd=above, follow_symlinks=False)))
 
 
 def put(blocks: BlockStore, node: Node, root: Path, path: str, staged: str, staging: Path | None = None) -> None:
-    """Put something of a volume at a path below ``root``, whatever the container does there meanwhile.
+    """Put a node of a Volume at a path below ``root``, safe against simultaneous changes by the container.
 
-    A file or a link is made at ``staged``, a path below ``staging`` if that is not ``root``, and renamed into place:
-    nothing in the container ever reads half a file.
+    A file or a link is created at ``staged``, below ``staging`` or ``root``, and then renamed. No process in the
+    container ever reads half a file.
     """
     if node.kind is NodeKind.DIRECTORY:
-        with beneath.holder(root, path) as (name, above), contextlib.suppress(FileExistsError):
+        with safe_paths.holder(root, path) as (name, above), contextlib.suppress(FileExistsError):
             os.mkdir(name, dir_fd=above)
-        beneath.dress(root, path, mode=node.mode, mtime_ns=node.mtime_ns)
+        safe_paths.set_mode_and_time(root, path, mode=node.mode, mtime_ns=node.mtime_ns)
         return
-    with beneath.holder(staging or root, staged) as (made, there), beneath.holder(root, path) as (name, above):
+    with safe_paths.holder(staging or root, staged) as (made, there), safe_paths.holder(root, path) as (name, above):
         _remove(made, there)
         try:
             _make(blocks, node, made, there)
             os.replace(made, name, src_dir_fd=there, dst_dir_fd=above)
         except OSError:
-            # It would be committed as a file of the container's.
+            # It would be committed as a file of the container.
             _remove(made, there)
             raise
 
 
 def _make(blocks: BlockStore, node: Node, name: str, above: int) -> None:
-    """Make a file or a link that is not there, in a directory that is open."""
+    """Create a missing file or link in an open directory."""
     if node.kind is NodeKind.LINK:
         os.symlink(node.target, name, dir_fd=above)
         os.utime(name, ns=(node.mtime_ns, node.mtime_ns), dir_fd=above, follow_symlinks=False)
         return
-    # Made by this call, or not at all: a container could put a link to something else there.
+    # O_EXCL: a container could put a link to another file there.
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=above)
     try:
         blocks.write_to(node.blocks, node.size, descriptor)
@@ -288,16 +291,16 @@ def _remove(name: str, above: int) -> None:
         os.unlink(name, dir_fd=above)
 
 
-def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
-    """Remove what was at a path below ``root`` unless what is to come replaces it; return whether it was removed."""
+def remove_replaced(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
+    """Remove the old node below ``root`` unless the new one replaces it; return whether it was removed."""
     if old is None or (new is not None and (new.kind is NodeKind.DIRECTORY) == (old.kind is NodeKind.DIRECTORY)):
-        # A file that gets another content is replaced in one step, when that is written.
+        # A file with new content is replaced in one step, after it is written.
         return False
-    with contextlib.suppress(FileNotFoundError), beneath.holder(root, path) as (name, above):
+    with contextlib.suppress(FileNotFoundError), safe_paths.holder(root, path) as (name, above):
         if old.kind is not NodeKind.DIRECTORY:
             os.unlink(name, dir_fd=above)
         elif new is None:
-            # Not empty: the container put something there a moment ago, which brings the directory back at its commit.
+            # Not empty: the container put a file there a moment ago, and its commit restores the directory.
             with contextlib.suppress(OSError):
                 os.rmdir(name, dir_fd=above)
         else:
@@ -306,8 +309,8 @@ def make_way(root: Path, path: str, old: Node | None, new: Node | None) -> bool:
 
 
 def statuses(root: Path, directory: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Yield the names in a directory below ``root`` and what stands there; what vanishes meanwhile is left out."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError), beneath.opened(root, directory) as descriptor:
+    """Yield the names and statuses in a directory below ``root``; removed entries are left out."""
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError), safe_paths.opened(root, directory) as descriptor:
         for name in os.listdir(descriptor):  # noqa: PTH208 (pathlib takes no descriptor)
             with contextlib.suppress(FileNotFoundError):
                 yield name, os.stat(name, dir_fd=descriptor, follow_symlinks=False)

@@ -1,7 +1,7 @@
 """Create the directory of a layer, and merge several into one.
 
-Owns what is in a layer: hard links to the files that keep the content, folders, symlinks, and whiteouts for what was
-removed. A layer never changes once it is made. These functions work in whichever thread calls them.
+Owns the content of a layer: hard links to stored content, folders, symlinks, and whiteouts for removed files. A layer
+never changes after its creation. These functions run in the caller's thread.
 """
 
 from __future__ import annotations
@@ -16,31 +16,34 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from modalflow.emulator.volumes.blocks import BlockStore
+from modalflow.emulator.volumes.block_store import BlockStore
 from modalflow.emulator.volumes.tree import Node, NodeKind, join, parent
 
-#: Where overlayfs keeps its extended attributes: root's overlays in the first, those of user namespaces in the second.
+#: The name spaces of overlayfs's extended attributes: the first for root's overlays, the second for user namespaces.
 NAMESPACES = ("trusted", "user")
 
 _linking = threading.Lock()
-"""Held while a file's mode and time are settled: two volumes may hold the same content."""
+"""Held while a file's mode and time are set: two Volumes may have the same content."""
 
 
 class StoppedError(Exception):
-    """The control plane ends: whatever is not finished is not needed."""
+    """The error for work interrupted by the end of the control plane."""
 
 
-def lay_out(
+def create_layer(
     folder: Path,
     nodes: Mapping[str, Node | None],
     gone: Collection[str],
     blocks: BlockStore,
     stop: threading.Event,
 ) -> None:
-    """Make the layer. Those ``gone`` are what the layers below it show and the volume no longer has."""
+    """Make the layer.
+
+    ``gone`` are the paths shown by the layers below but removed from the Volume.
+    """
     used = [block for node in nodes.values() if node is not None for block in node.blocks]
     if blocks.use(used):
-        # Damaged: not used, so not to be released either.
+        # Damaged: the blocks are not used, so they must not be released either.
         used = []
     try:
         folder.mkdir(parents=True)
@@ -52,7 +55,7 @@ def lay_out(
             node, target = nodes[path], folder / path
             if node is None:
                 above = parent(path)
-                # In a directory that lies over no other, a container would see the whiteout itself.
+                # In a directory without a lower one, a container would see the whiteout itself.
                 if path in gone and (
                     not above or ((holder := nodes.get(above)) is not None and holder.kind is NodeKind.DIRECTORY)
                 ):
@@ -65,15 +68,15 @@ def lay_out(
                 os.utime(target, ns=(node.mtime_ns, node.mtime_ns), follow_symlinks=False)
             else:
                 place(blocks, node, target)
-        # Last, and from the bottom: what is put into a directory changes its time, and needs its mode.
+        # Last, and from the bottom: an entry put into a directory changes its time, and needs its write permission.
         for path, node in reversed(directories):
-            _dress(folder / path, node)
+            _set_mode_and_time(folder / path, node)
     finally:
         blocks.release(used)
 
 
-def lay_together(folder: Path, layers: Collection[Path], below: Collection[Path], stop: threading.Event) -> int:
-    """Make one layer of several, for above those ``below``."""
+def merge_layers(folder: Path, layers: Collection[Path], below: Collection[Path], stop: threading.Event) -> int:
+    """Merge several layers into one, to be placed above those ``below``."""
     folder.mkdir()
     entries = 0
     pending = [_Merging("", list(layers), list(below))]
@@ -89,7 +92,7 @@ def lay_together(folder: Path, layers: Collection[Path], below: Collection[Path]
         for name, shown in _shown(here.sources).items():
             entries += 1
             if stat.S_ISDIR(shown.mode):
-                lower = _continued(here.below, name)
+                lower = _lower_directories(here.below, name)
                 if shown.covers and lower:
                     (target / name).mkdir(mode=0o700)
                     _make_opaque(target / name)
@@ -97,7 +100,7 @@ def lay_together(folder: Path, layers: Collection[Path], below: Collection[Path]
                 sources = [source / name for source in shown.sources]
                 pending.append(_Merging(join(here.path, name), sources, lower))
             elif here.below or not stat.S_ISCHR(shown.mode):
-                # In a directory that lies over no other, a container would see the whiteout itself.
+                # In a directory without a lower one, a container would see the whiteout itself.
                 _link(shown.sources[0] / name, target / name)
     for target, status in reversed(made):
         target.chmod(stat.S_IMODE(status.st_mode))
@@ -107,46 +110,46 @@ def lay_together(folder: Path, layers: Collection[Path], below: Collection[Path]
 
 @dataclass(frozen=True)
 class _Merging:
-    """A directory of several layers that becomes one."""
+    """A directory of several layers, to be merged into one."""
 
     path: str
     sources: list[Path]
     below: list[Path]
-    """The same directory of the layers that stay below; none if it lies over nothing there."""
+    """The same directory in the layers below; none if nothing there is shown through."""
 
 
 def place(blocks: BlockStore, node: Node, target: Path) -> None:
-    """Put a file of a volume at a path, as a link to its content if that can be. It is not to be written to."""
+    """Put a file of a Volume at a path, as a link to its content if possible. It must not be written to."""
     content = blocks.content(node.blocks, node.size) if node.blocks and _can_keep(node.mode) else None
     if content is not None:
         with _linking, contextlib.suppress(OSError):
-            # OSError: the file system allows no more links to it. Then it is a copy.
+            # OSError: the file system allows no more links to it. Then the file is copied.
             status = os.stat(content)  # noqa: PTH116 (for each of very many files)
             alike = (stat.S_IMODE(status.st_mode), status.st_mtime_ns) == (node.mode, node.mtime_ns)
             if not alike and status.st_nlink == 1:
-                _dress(content, node)
+                _set_mode_and_time(content, node)
                 alike = True
             if alike:
                 os.link(content, target)
                 return
     blocks.write_file(node.blocks, node.size, target)
-    _dress(target, node)
+    _set_mode_and_time(target, node)
 
 
-def dress(descriptor: int, *, mode: int, mtime_ns: int) -> None:
-    """Give a new file that keeps content the mode and time of the file that has it: then it can be linked as it is."""
+def set_mode_and_time(descriptor: int, *, mode: int, mtime_ns: int) -> None:
+    """Set the mode and time of a new content file, so that its first file can be linked without a copy."""
     if _can_keep(mode):
         os.fchmod(descriptor, mode)
         os.utime(descriptor, ns=(mtime_ns, mtime_ns))
 
 
 def _can_keep(mode: int) -> bool:
-    """Whether the control plane can still read what has this mode."""
+    """Return whether the control plane can still read a file with this mode."""
     return bool(mode & stat.S_IRUSR) or os.geteuid() == 0
 
 
 def is_opaque(directory: Path) -> bool:
-    """Whether a directory of an overlay's layer hides what the layers below have there."""
+    """Return whether a directory of an overlay's layer hides the layers below it."""
     return any(_attribute(directory, f"{space}.overlay.opaque") == b"y" for space in NAMESPACES)
 
 
@@ -173,20 +176,20 @@ def _link(source: Path, target: Path) -> None:
         shutil.copy2(source, target)
 
 
-def _dress(path: Path, node: Node) -> None:
+def _set_mode_and_time(path: Path, node: Node) -> None:
     path.chmod(node.mode)
     os.utime(path, ns=(node.mtime_ns, node.mtime_ns))
 
 
 @dataclass
 class _Shown:
-    """What stands at a name in directories that lie over each other."""
+    """An entry of a merged directory."""
 
     mode: int
     sources: list[Path]
-    """The directories that show it; more than one only if it is a directory in all of them."""
+    """The directories with this entry; several only if all of them are directories."""
     covers: bool = False
-    """A directory that hides all that further layers have there."""
+    """Whether this directory hides all further layers."""
 
 
 def _shown(sources: list[Path]) -> dict[str, _Shown]:
@@ -212,8 +215,8 @@ def _shown(sources: list[Path]) -> dict[str, _Shown]:
     return found
 
 
-def _continued(sources: list[Path], name: str) -> list[Path]:
-    """Return the directories of that name in directories that lie over each other, as far as they show through."""
+def _lower_directories(sources: list[Path], name: str) -> list[Path]:
+    """Return the directories of this name in stacked directories, as far as they show through."""
     found: list[Path] = []
     for source in sources:
         there = source / name

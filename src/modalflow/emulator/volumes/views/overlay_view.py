@@ -1,9 +1,9 @@
 """A view as an overlay mount: a container's writes above the committed layers.
 
-Owns the directory of what the container wrote (overlayfs's upper layer), and what it says: which files changed since
-the view was last in step, what was removed, moved, or changed in its mode or time alone. It reads no file whose status
-is as it was. The mount itself is made by the container's first process; what others committed is brought in through
-it, as a process of the container would write it. It works in whichever thread calls it, one at a time.
+Owns the directory of the container's writes (overlayfs's upper layer) and its meaning. It finds files changed, removed,
+moved, or given another mode or time, since the view was last in step. Files with an unchanged status are not read. The
+container's first process makes the mount, and the commits of others are written through it, as a process of the
+container would do. It runs in the caller's thread, one call at a time.
 """
 
 from __future__ import annotations
@@ -18,64 +18,67 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
-from modalflow.emulator.volumes.tree import Node, NodeKind, Past, Tree, join, parent
-from modalflow.emulator.volumes.views import beneath
-from modalflow.emulator.volumes.views.layers import Lower
-from modalflow.emulator.volumes.views.laying import dress
-from modalflow.emulator.volumes.views.view import RACY_NS, VANISHED, Signature, fits, make_way, put, statuses
+from modalflow.emulator.volumes.block_store import BLOCK_BYTES, BlockStore
+from modalflow.emulator.volumes.tree import Node, NodeKind, Snapshot, Tree, join, parent
+from modalflow.emulator.volumes.views import safe_paths
+from modalflow.emulator.volumes.views.layer_files import set_mode_and_time
+from modalflow.emulator.volumes.views.view import RACY_NS, VANISHED, Signature, fits, put, remove_replaced, statuses
+from modalflow.emulator.volumes.views.volume_layers import Lower
 
-#: The name of what is being written into a container's view, for a moment.
+#: The temporary name of a file being written into a container's view.
 _STAGED = ".modalflow-incoming"
 
 
 @dataclass(frozen=True)
 class _Content:
-    """What a file held when it was last read."""
+    """The content of a file when it was last read."""
 
     signature: Signature
     node: Node
     is_certain: bool
-    """Its whole content is known, and could not have changed since without the signature's changing."""
+    """Whether the whole content is known, and cannot have changed without a change of the signature."""
 
 
 @dataclass(frozen=True)
 class _Found:
-    """What stands at a path of the view: a file of the upper layer by its status, or one of the layers below."""
+    """An entry of the view: a file of the upper layer with its status, or one of the layers below."""
 
     path: str
     status: os.stat_result | None
     lower: str | None
-    """Where the layers below have what it was made of."""
+    """Its origin in the layers below."""
     node: Node | None = None
 
 
 class OverlayView:
-    """One container's view, over ``lower``. Its folder holds the two directories that overlayfs wants."""
+    """One container's view, over ``lower``. Its folder holds overlayfs's two directories."""
 
     def __init__(self, folder: Path, tree: Tree, lower: Lower, blocks: BlockStore, attributes: str) -> None:
-        """``attributes`` is the name space of the attributes that its mount writes; a container may write the other."""
+        """Create the folders of the view.
+
+        ``attributes`` is the name space of the attributes of its mount; a container may write the other.
+        """
         self._attributes = attributes
         self.root = folder
         self.layers = [layer.folder for layer in lower.layers]
         self._upper = folder / "upper"
         self._tree, self._lower, self._blocks = tree, lower.files, blocks
-        self._step: Past = lower.step
+        self._step: Snapshot = lower.step
         self._contents: dict[int, _Content] = {}
         self._shown: set[str] = set()
         self._away: set[str] = set()
-        """Directories below that were not shown at their own paths when the view was last read."""
+        """Lower directories moved away from their own paths when the view was last read."""
         self._warned: set[str] = set()
         for made in (self._upper, folder / "work"):
             made.mkdir(parents=True)
         self._upper.chmod(0o755)
 
     def changes(self, growing: Collection[str] = ()) -> dict[str, Node | None]:
-        """Return what the container changed since the view was last in step: path → what is there now, None if gone.
+        """Return the container's changes since the view was last in step: path → node, None if it was removed.
 
-        Blocks of the files returned are counted as used by the caller. Files at the paths of ``growing`` are open and
-        will be read again: of one that only became longer, the rest alone is read now. If a file cannot be kept, the
-        next commit finds the same changes.
+        Blocks of the returned files are counted as used by the caller. Files at the paths of ``growing`` are open and
+        will be read again: if one only became longer, only the addition is read. If a file cannot be kept, the next
+        commit finds the same changes.
         """
         changed: dict[str, Node | None] = {}
         try:
@@ -98,9 +101,9 @@ class OverlayView:
             except OSError as error:
                 if error.errno not in VANISHED:
                     raise
-                # Gone since the walk: to be reported as such, not as unchanged.
+                # Removed since the walk, and to be reported as such.
                 continue
-            # What is back at its own path needs nothing of the upper layer to stay there.
+            # A directory back at its own path needs nothing of the upper layer to stay there.
             (implied if found.status is None and found.lower == found.path else shown).add(found.path)
             if node is None:
                 continue
@@ -113,22 +116,22 @@ class OverlayView:
                 changed[path] = None
         self._contents, self._shown, self._away = contents, shown, away
 
-    def agree(self, changes: Mapping[str, Node | None]) -> None:
-        """The changes are committed: the view is in step."""
+    def confirm(self, changes: Mapping[str, Node | None]) -> None:
+        """Mark these committed changes as in step."""
         for path, node in changes.items():
-            self._step.agree(path, node)
+            self._step.set(path, node)
 
-    def behind(self) -> dict[str, Node | None]:
-        """As ``View.behind``; the paths at which others changed something."""
-        wanted = {path: self._tree.get(path) for path in self._step.differing()}
+    def updates(self) -> dict[str, Node | None]:
+        """Return the commits of others, as ``View.updates`` does: the paths changed by others."""
+        wanted = {path: self._tree.get(path) for path in self._step.differences()}
         return {path: node for path, node in wanted.items() if node != self._step.get(path)}
 
     def update(self, wanted: Mapping[str, Node | None], root: Path | None, done: dict[str, Node | None]) -> None:
-        """As ``View.update``, through the mount: the control plane writes as a process of the container would."""
+        """Apply changes, as ``View.update`` does, through the mount, as a process of the container would."""
         if root is None:
-            raise OSError(errno.ESTALE, "the container does not run, so nothing can be brought into its volume")
+            raise OSError(errno.ESTALE, "the container is not running, so its volume cannot be updated")
         for path in sorted(wanted, reverse=True):
-            if make_way(root, path, self._step.get(path), wanted[path]):
+            if remove_replaced(root, path, self._step.get(path), wanted[path]):
                 done[path] = None
             self._shown.discard(path)
         touched: set[str] = set()
@@ -139,17 +142,17 @@ class OverlayView:
                 self._shown.add(path)
             done[path] = node
         for path in sorted(touched, reverse=True):
-            # What is put into a directory changes its time.
+            # A new entry changes the directory's time.
             node = wanted[path] if path in wanted else self._step.get(path)
             if node is not None and node.kind is NodeKind.DIRECTORY:
-                beneath.dress(root, path, mtime_ns=node.mtime_ns)
+                safe_paths.set_mode_and_time(root, path, mtime_ns=node.mtime_ns)
 
-    # What the upper layer says
+    # The upper layer
 
     def _walk(self, gone: set[str], away: set[str]) -> Iterator[_Found]:
-        """Yield what the upper layer shows, a directory before what is in it. ``gone`` gets the paths it takes away.
+        """Yield the entries of the upper layer, a directory before its content. ``gone`` gets the removed paths.
 
-        ``away`` gets the directories below that it does not show at their own paths.
+        ``away`` gets the lower directories without an entry at their own paths.
         """
         pending: list[tuple[str, str | None, bool]] = [("", "", False)]
         while pending:
@@ -168,11 +171,12 @@ class OverlayView:
                     away.add(here)
                 if is_directory:
                     yield _Found(here, status, below)
-                    # What was here is gone except for what comes now, unless this lies over it, and did so before.
+                    # The former entry and its content are gone, except the entries found next. If this directory
+                    # covered it before, the lower content is still shown.
                     pending.append((here, below, below != here or is_new or here in self._away))
                     continue
                 if not is_new:
-                    # Also where a pipe or a socket stands now, of which Volumes keep nothing.
+                    # Also for a new pipe or socket, because Volumes do not keep those.
                     gone.update((here, *self._step.under(here)))
                 if stat.S_ISREG(status.st_mode) or stat.S_ISLNK(status.st_mode):
                     yield _Found(here, status, None if lower is None else join(lower, name))
@@ -184,7 +188,7 @@ class OverlayView:
         return node is not None and node.kind is NodeKind.DIRECTORY
 
     def _moved(self, path: str, lower: str, but: set[str]) -> Iterator[_Found]:
-        """Yield what a directory shows of the one that it was before it was moved."""
+        """Yield the lower content of a moved directory."""
         for name in self._lower.names(lower):
             if name not in but:
                 start = join(lower, name)
@@ -193,7 +197,7 @@ class OverlayView:
                         yield _Found(join(path, name) + below[len(start) :], None, below, self._used(below, node))
 
     def _lies_over(self, upper: str, name: str, lower: str | None) -> str | None:
-        """Return the directory below that a directory of the upper layer lies over, None if that is none."""
+        """Return the lower directory covered by a directory of the upper layer; None if there is none."""
         if self._attribute(upper, "opaque") == b"y":
             return None
         below = self._redirected(upper, name, lower)
@@ -208,14 +212,14 @@ class OverlayView:
         return None if lower is None else join(lower, os.fsdecode(moved))
 
     def _attribute(self, path: str, name: str) -> bytes | None:
-        # A symlink on the way would be followed, and change nothing: what an attribute says is looked up in the volume.
+        # A symlink on the way would be followed, without harm: the attribute is only a key into the Volume.
         try:
             return os.getxattr(self._upper / path, f"{self._attributes}.overlay.{name}", follow_symlinks=False)
         except OSError:
             return None
 
     def _used(self, below: str, node: Node) -> Node:
-        """Count the caller as a user of what the layers below have at a path, also if the volume no longer has it."""
+        """Count the caller as a user of a lower file, also if the Volume no longer has it."""
         if not self._blocks.use(node.blocks):
             return node
         for layer in self.layers:
@@ -225,21 +229,21 @@ class OverlayView:
         raise OSError(errno.EIO, "the content of a file is missing", below)
 
     def _node(self, found: _Found, contents: dict[int, _Content], is_growing: bool) -> Node | None:
-        """Return what is there, its blocks counted; None for a file that is as it was when the view was in step."""
+        """Return the entry, with its blocks counted; None for a file unchanged since the view was in step."""
         assert found.status is not None
         status = found.status
         mode = stat.S_IMODE(status.st_mode)
         if stat.S_ISDIR(status.st_mode):
             return Node(NodeKind.DIRECTORY, mode, status.st_mtime_ns)
         if stat.S_ISLNK(status.st_mode):
-            target = beneath.link_target(self._upper, found.path)
+            target = safe_paths.link_target(self._upper, found.path)
             return Node(NodeKind.LINK, mode, status.st_mtime_ns, size=len(target), target=target)
         known = contents.get(status.st_ino) or self._contents.get(status.st_ino)
         signature = Signature.of(status)
         if known is not None and known.signature == signature and (known.is_certain or is_growing):
             contents[status.st_ino] = known
             if known.node == self._step.get(found.path):
-                # Not counted: if others have another file there by now, the blocks of this one may be gone.
+                # Not counted: if others have committed another file there, the blocks of this one may be gone.
                 return None
             if not self._blocks.use(known.node.blocks):
                 return known.node
@@ -254,7 +258,7 @@ class OverlayView:
         """Return the file, and whether all of it was compared or read."""
         mode = stat.S_IMODE(status.st_mode)
         if self._attribute(found.path, "metacopy") is not None:
-            # Only its mode, owner or time were changed: the content is the lower layer's.
+            # Only its mode, owner or time were changed: the content is in the lower layer.
             below = self._redirected(found.path, found.path.rpartition("/")[2], found.lower and parent(found.lower))
             node = None if below is None else self._lower.get(below)
             if below is None or node is None or node.kind is not NodeKind.FILE:
@@ -264,12 +268,12 @@ class OverlayView:
         blocks = earlier.blocks if earlier is not None and earlier.kind is NodeKind.FILE else ()
         trusted = 0
         if is_growing and known is not None and status.st_size > known.node.size:
-            # Except the last block, which was perhaps not full.
+            # Except the last block, because it may have been incomplete.
             trusted = known.node.size // BLOCK_BYTES
-        with beneath.opened(self._upper, found.path) as descriptor:
+        with safe_paths.opened(self._upper, found.path) as descriptor:
             if trusted and not self._blocks.begins_with(descriptor, blocks[0]):
-                # A database, which changes its first page with each write: it has not only grown.
+                # A database changes its first page with each write, so it has not only grown.
                 trusted = 0
-            dressed = functools.partial(dress, mode=mode, mtime_ns=status.st_mtime_ns)
-            kept, size = self._blocks.keep_file(descriptor, blocks, trusted, dressed)
+            prepare = functools.partial(set_mode_and_time, mode=mode, mtime_ns=status.st_mtime_ns)
+            kept, size = self._blocks.keep_file(descriptor, blocks, trusted, prepare)
         return Node(NodeKind.FILE, mode, status.st_mtime_ns, size=size, blocks=kept), not trusted

@@ -1,8 +1,8 @@
 """The content of Volumes in blocks of up to 8 MiB, each stored once for all Volumes.
 
-Owns which blocks are in use, where each one is, and when an unused one goes. A file that grows, as a log does, shares
-all but its last block with what it was a second ago. A block lies in a file of its own, or in the file that holds the
-whole content of a larger file, never in both for long.
+Owns the set of blocks in use, the place of each block, and the removal of unused ones. A growing file, such as a log,
+shares all blocks except the last with its previous version. A block has a file of its own, or is part of a larger
+file's whole content. It is never in both for long.
 """
 
 from __future__ import annotations
@@ -15,34 +15,34 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from modalflow.emulator.state.store import FileStore
+from modalflow.emulator.state.file_store import FileStore
 
-#: Modal's block size for uploads and downloads of volumes: the SDK's ``BLOCK_SIZE`` (modal/_utils/blob_utils.py).
+#: Modal's block size for uploads and downloads of Volumes: the SDK's ``BLOCK_SIZE`` (modal/_utils/blob_utils.py).
 BLOCK_BYTES = 8 * 1024 * 1024
 
-#: What formats that change a file in place (SQLite, HDF5) have at its beginning changes whenever the file does.
+#: Formats with changes in place (SQLite, HDF5) update this part at their beginning whenever the file changes.
 PAGE_BYTES = 4096
 
-#: An unused block stays so long: a download of it may be under way, or the upload that it is part of may not be over.
+#: An unused block stays this long: a download of it may be in progress, or the rest of its upload may be pending.
 UNUSED_SECONDS = 60.0
 
-#: The block that stands for zeros alone, as the SDK names one: without its trailing zeros nothing is left.
+#: The block of zeros alone, as the SDK names one: without its trailing zeros nothing is left.
 ZEROS = hashlib.sha256(b"").hexdigest()
 
 _PREFIX = ".incoming-"
 
-#: The names of a larger file's blocks, in order, stand in a file of this suffix beside it.
+#: The names of a larger file's blocks, in order, are in a file with this suffix beside it.
 _LIST = ".blocks"
 
 
-def _undressed(_descriptor: int) -> None:
-    """Leave a file as it is made."""
+def _unprepared(_descriptor: int) -> None:
+    """Leave a new file unchanged."""
 
 
 class BlockStore:
     """Blocks by their SHA-256 with a count of their users. Safe to use from several threads.
 
-    A block may be shorter than what it stands for: the rest is zeros (the SDK does not upload trailing zeros).
+    A block may be shorter than its content: the rest is zeros, because the SDK does not upload trailing zeros.
     """
 
     def __init__(self, root: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,64 +52,68 @@ class BlockStore:
         self._lock = threading.Lock()
         self._users: Counter[str] = Counter()
         self._unused: dict[str, float] = {}
-        self._placed: dict[str, tuple[str, int]] = {}
+        self._places: dict[str, tuple[str, int]] = {}
         self._holding: dict[str, set[str]] = {}
-        self._doomed: dict[Path, float] = {}
+        self._to_remove: dict[Path, float] = {}
         self._wholes.mkdir(mode=0o700, exist_ok=True)
         for incoming in self._wholes.glob(f"{_PREFIX}*"):
             incoming.unlink(missing_ok=True)
 
     def path(self, block: str) -> Path:
-        """Return the file of its own that a block has, or would have."""
+        """Return the path of the block's own file, whether it exists or not."""
         return self._files.path(block)
 
     def locate(self, block: str) -> tuple[Path, int]:
-        """Return the file that a block lies in, and where. It may be shorter there; in a larger file never."""
-        with self._lock:
-            placed = self._placed.get(block)
-        if placed is None:
-            return self._files.path(block), 0
-        return self._wholes / placed[0], placed[1] * BLOCK_BYTES
+        """Return the file with the block, and the offset in it.
 
-    def keep(self, data: bytes, dress: Callable[[int], None] = _undressed) -> str:
-        """Keep the bytes and count the caller as a user. A new file of them is given to ``dress``."""
+        The block may be shorter in a file of its own, but not in a larger file.
+        """
+        with self._lock:
+            place = self._places.get(block)
+        if place is None:
+            return self._files.path(block), 0
+        return self._wholes / place[0], place[1] * BLOCK_BYTES
+
+    def keep(self, data: bytes, prepare: Callable[[int], None] = _unprepared) -> str:
+        """Keep the bytes and count the caller as a user. A new file of them is passed to ``prepare``."""
         block = hashlib.sha256(data).hexdigest()
         with self._lock:
             known = self._users[block] > 0 or self._has(block)
             if known:
                 self._use(block)
         if not known:
-            # Outside the lock: two threads that write the same block at once write the same file.
-            self._files.add(block, data, dress)
+            # Outside the lock: two threads can safely write the same block at the same time, because they write the
+            # same file.
+            self._files.add(block, data, prepare)
             with self._lock:
                 self._use(block)
         return block
 
     def keep_file(
-        self, descriptor: int, known: Sequence[str] = (), trusted: int = 0, dress: Callable[[int], None] = _undressed
+        self, descriptor: int, known: Sequence[str] = (), trusted: int = 0, prepare: Callable[[int], None] = _unprepared
     ) -> tuple[tuple[str, ...], int]:
-        """Keep an open file's content, in blocks; return them and the size. Holes are not read.
+        """Keep an open file's content in blocks; return them and the size. Holes are not read.
 
-        ``known`` are blocks that it had earlier: what is still the same is compared, and neither hashed nor written.
-        The first ``trusted`` of them, as far as they are kept, are taken to be the same without being read. A file
-        made for the whole content is given to ``dress``.
+        ``known`` are its earlier blocks. Unchanged ones are compared, and neither hashed nor written. The first
+        ``trusted`` of them, if still kept, are assumed unchanged without being read. A new file for the whole content
+        is passed to ``prepare``.
         """
         size = os.fstat(descriptor).st_size
         count = -(-size // BLOCK_BYTES)
         if count > 1 and not known:
-            return self._keep_whole(descriptor, size, dress)
+            return self._keep_whole(descriptor, size, prepare)
         blocks: list[str] = []
         try:
             for index in range(count):
                 expected = known[index] if index < len(known) else None
                 is_same = expected is not None and (index < trusted or self._is_at(descriptor, index, expected, size))
-                # One that nothing used may be gone by now, however it was compared.
+                # An unused block may have been removed after the comparison.
                 if expected is not None and is_same and not self.use([expected]):
                     blocks.append(expected)
                 elif _is_hole(descriptor, index * BLOCK_BYTES):
                     blocks.append(self.keep(b""))
                 else:
-                    blocks.append(self.keep(_at(descriptor, index, size), dress if count == 1 else _undressed))
+                    blocks.append(self.keep(_at(descriptor, index, size), prepare if count == 1 else _unprepared))
         except BaseException:
             self.release(blocks)
             raise
@@ -126,10 +130,10 @@ class BlockStore:
             return False
 
     def receive(self, path: Path, expected: str) -> None:
-        """Keep an uploaded block that no one uses yet; ValueError if it is not the expected one."""
+        """Keep an uploaded block without a user; ValueError if it is not the expected one."""
         with self._lock:
             block, size = self._files.put_file(path)
-            self._doomed.pop(self._files.path(block), None)
+            self._to_remove.pop(self._files.path(block), None)
             if not self._users[block]:
                 self._unused[block] = self._clock() + UNUSED_SECONDS
         if block != expected:
@@ -138,7 +142,7 @@ class BlockStore:
             raise ValueError(f"the uploaded block has {size} bytes; expected at most {BLOCK_BYTES}")
 
     def use(self, blocks: Iterable[str]) -> list[str]:
-        """Count the caller as a user of all these blocks, or of none if some are missing; return those."""
+        """Count the caller as a user of all these blocks, or of none if some are missing; return the missing ones."""
         wanted = list(blocks)
         with self._lock:
             missing = [block for block in wanted if not self._users[block] and not self._has(block)]
@@ -148,12 +152,12 @@ class BlockStore:
             return missing
 
     def restore(self, blocks: Iterable[str]) -> None:
-        """Count a user that was there before this process: its blocks are taken to be there."""
+        """Count a user from before this process, without checking whether the blocks exist."""
         with self._lock:
             self._users.update(blocks)
 
-    def restore_wholes(self) -> None:
-        """Find the larger files that an earlier process left, once users are restored; those without any go."""
+    def restore_large_files(self) -> None:
+        """Find the larger files of an earlier process, after users are restored, and remove those without any user."""
         for path in self._wholes.iterdir():
             if path.suffix == _LIST:
                 if not path.with_suffix("").exists():
@@ -167,15 +171,15 @@ class BlockStore:
                 if any(self._users[block] for block in blocks if block != ZEROS):
                     self._place(path.name, blocks)
                 else:
-                    self._doomed[path] = 0.0
+                    self._to_remove[path] = 0.0
 
     def clear_orphans(self, older_than: float) -> int:
-        """Remove blocks that nobody uses and that were kept before that time; return how many went."""
+        """Remove unused blocks kept before this time; return how many were removed."""
         with self._lock:
             return self._files.clear_orphans(self._users.keys() | self._unused.keys(), older_than)
 
     def release(self, blocks: Iterable[str]) -> None:
-        """The caller no longer uses these; blocks without any user go after a while."""
+        """Count one user less of these blocks; blocks without any user are removed after a while."""
         with self._lock:
             now = self._clock()
             for block in blocks:
@@ -185,23 +189,23 @@ class BlockStore:
                     self._unused[block] = now + UNUSED_SECONDS
             for block in [block for block, until in self._unused.items() if until <= now]:
                 del self._unused[block]
-                if block in self._placed:
+                if block in self._places:
                     self._displace(block, now)
                 else:
                     self._files.remove(block)
-            for path in [path for path, until in self._doomed.items() if until <= now]:
-                del self._doomed[path]
+            for path in [path for path, until in self._to_remove.items() if until <= now]:
+                del self._to_remove[path]
                 path.unlink(missing_ok=True)
                 if path.parent == self._wholes:
                     path.with_suffix(_LIST).unlink(missing_ok=True)
 
     def write_file(self, blocks: Sequence[str], size: int, target: Path) -> None:
-        """Write the blocks out as one file of that size, with holes where they have zeros alone."""
+        """Write the blocks out as one file of this size, with holes for zeros."""
         with target.open("wb") as file:
             self.write_to(blocks, size, file.fileno())
 
     def write_to(self, blocks: Sequence[str], size: int, descriptor: int) -> None:
-        """Write the blocks out into an empty file that is open for writing, as ``write_file``."""
+        """Write the blocks out into an empty file open for writing, as ``write_file`` does."""
         for index, block in enumerate(blocks):
             if block != ZEROS:
                 path, offset = self.locate(block)
@@ -210,7 +214,7 @@ class BlockStore:
         os.ftruncate(descriptor, size)
 
     def assemble(self, blocks: Sequence[str], size: int) -> Path:
-        """Return the file with the whole content of those blocks, which the caller uses, made if there is none."""
+        """Return a file with the whole content of the caller's blocks. It is created if it does not exist."""
         name = _whole_name(blocks, size)
         path = self._wholes / name
         with self._lock:
@@ -220,20 +224,20 @@ class BlockStore:
         try:
             self.write_file(blocks, size, incoming)
             with self._lock:
-                self._settle(incoming, name, blocks)
+                self._add_whole(incoming, name, blocks)
         finally:
             incoming.unlink(missing_ok=True)
         return path
 
     def content(self, blocks: Sequence[str], size: int) -> Path | None:
-        """Return a file with exactly that content, which the caller uses; None if it must be written out."""
+        """Return a file with exactly the content of the caller's blocks; None if it must be written out."""
         if len(blocks) > 1:
             return self.assemble(blocks, size)
         path, offset = self.locate(blocks[0])
         return path if offset == 0 and os.stat(path).st_size == size else None  # noqa: PTH116 (for each small file)
 
-    def _keep_whole(self, descriptor: int, size: int, dress: Callable[[int], None]) -> tuple[tuple[str, ...], int]:
-        """Keep a larger file that nothing is known of: in one piece, read once."""
+    def _keep_whole(self, descriptor: int, size: int, prepare: Callable[[int], None]) -> tuple[tuple[str, ...], int]:
+        """Keep a larger file without known blocks: in one piece, read once."""
         incoming = self._incoming()
         blocks: list[str] = []
         try:
@@ -247,19 +251,19 @@ class BlockStore:
                     for start, end in _data(descriptor, index * BLOCK_BYTES, index * BLOCK_BYTES + len(data)):
                         os.pwrite(file.fileno(), data[start - index * BLOCK_BYTES : end - index * BLOCK_BYTES], start)
                 file.truncate(size)
-                dress(file.fileno())
+                prepare(file.fileno())
             with self._lock:
                 if ZEROS in blocks:
                     self._files.put_as(ZEROS, b"")
                 for block in blocks:
                     self._use(block)
-                self._settle(incoming, _whole_name(blocks, size), blocks)
+                self._add_whole(incoming, _whole_name(blocks, size), blocks)
         finally:
             incoming.unlink(missing_ok=True)
         return tuple(blocks), size
 
     def _is_at(self, descriptor: int, index: int, block: str, size: int) -> bool:
-        """Whether the file still has that block there. Reads both, up to the first difference."""
+        """Return whether the file still has this block at the index. Reads both up to the first difference."""
         if block == ZEROS and _is_hole(descriptor, index * BLOCK_BYTES):
             return True
         length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
@@ -270,7 +274,7 @@ class BlockStore:
                     part = os.pread(descriptor, min(1024 * 1024, length - at), index * BLOCK_BYTES + at)
                     if part != os.pread(kept.fileno(), len(part), offset + at).ljust(len(part), b"\0"):
                         return False
-                # Of a file that was cut off, the beginning of the block that it had is another block.
+                # If the file was truncated, the beginning of its earlier block is another block.
                 rest = os.pread(kept.fileno(), BLOCK_BYTES - length, offset + length) if length < BLOCK_BYTES else b""
                 return not rest.strip(b"\0")
         except FileNotFoundError:
@@ -279,44 +283,47 @@ class BlockStore:
     def _use(self, block: str) -> None:
         self._users[block] += 1
         self._unused.pop(block, None)
-        if block not in self._placed:
-            self._doomed.pop(self._files.path(block), None)
+        if block not in self._places:
+            self._to_remove.pop(self._files.path(block), None)
 
     def _has(self, block: str) -> bool:
-        return block in self._placed or self._files.has(block)
+        return block in self._places or self._files.has(block)
 
     def _incoming(self) -> Path:
         return self._wholes / f"{_PREFIX}{os.urandom(8).hex()}"
 
-    def _settle(self, incoming: Path, name: str, blocks: Sequence[str]) -> None:
+    def _add_whole(self, incoming: Path, name: str, blocks: Sequence[str]) -> None:
         if name not in self._holding:
-            # First: a file is only of use to a later process together with the names of what is in it.
+            # First: the file is useful to a later process only together with the names of its blocks.
             (self._wholes / name).with_suffix(_LIST).write_text(" ".join(blocks))
             incoming.replace(self._wholes / name)
-        # Also if the file is there already: a block of it that had no users for a while is no longer known to be there.
+        # Also if the file exists already: a block in it may have been forgotten after some time without users.
         self._place(name, blocks)
 
     def _place(self, name: str, blocks: Sequence[str]) -> None:
-        """The blocks lie in that larger file from now on; where they were before goes when no one reads it there."""
+        """Record the larger file as the place of these blocks.
+
+        The blocks' earlier files are removed after a while, when no reader has them any more.
+        """
         now = self._clock()
-        self._doomed.pop(self._wholes / name, None)
+        self._to_remove.pop(self._wholes / name, None)
         self._holding.setdefault(name, set())
         for index, block in enumerate(blocks):
-            if block == ZEROS or not self._users[block] or self._placed.get(block, ("",))[0] == name:
+            if block == ZEROS or not self._users[block] or self._places.get(block, ("",))[0] == name:
                 continue
-            if block in self._placed:
+            if block in self._places:
                 self._displace(block, now)
             elif self._files.has(block):
-                self._doomed[self._files.path(block)] = now + UNUSED_SECONDS
-            self._placed[block] = (name, index)
+                self._to_remove[self._files.path(block)] = now + UNUSED_SECONDS
+            self._places[block] = (name, index)
             self._holding[name].add(block)
 
     def _displace(self, block: str, now: float) -> None:
-        name, _ = self._placed.pop(block)
+        name, _ = self._places.pop(block)
         self._holding[name].discard(block)
         if not self._holding[name]:
             del self._holding[name]
-            self._doomed[self._wholes / name] = now + UNUSED_SECONDS
+            self._to_remove[self._wholes / name] = now + UNUSED_SECONDS
 
 
 def _whole_name(blocks: Sequence[str], size: int) -> str:
@@ -324,7 +331,7 @@ def _whole_name(blocks: Sequence[str], size: int) -> str:
 
 
 def _at(descriptor: int, index: int, size: int) -> bytes:
-    """Return the block of an open file; what it lacks since its size was looked up is zeros."""
+    """Return a block of an open file, padded with zeros if the file became shorter."""
     length = min(BLOCK_BYTES, size - index * BLOCK_BYTES)
     parts: list[bytes] = []
     at = index * BLOCK_BYTES
@@ -335,18 +342,18 @@ def _at(descriptor: int, index: int, size: int) -> bytes:
 
 
 def _is_hole(descriptor: int, offset: int) -> bool:
-    """Whether a block of the file is a hole from beginning to end."""
+    """Return whether a block of the file is a hole from beginning to end."""
     return next(_data(descriptor, offset, offset + BLOCK_BYTES), None) is None
 
 
 def _data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """Yield the parts of a range that are no holes; all of it where the file system does not know."""
+    """Yield the parts of a range with data; all of it if the file system cannot report holes."""
     while start < end:
         try:
             first = os.lseek(descriptor, start, os.SEEK_DATA)
             last = os.lseek(descriptor, first, os.SEEK_HOLE)
         except OSError:
-            # ENXIO: nothing but a hole up to the end.
+            # ENXIO: only a hole up to the end.
             return
         if first >= end:
             return
@@ -355,7 +362,7 @@ def _data(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
 
 
 def _copy_range(path: Path, offset: int, target: int, at: int, length: int) -> None:
-    """Copy within the kernel, which shares instead where the file system can; the source may be shorter."""
+    """Copy within the kernel, with shared storage if the file system supports it; the source may be shorter."""
     with path.open("rb", buffering=0) as source:
         while length:
             try:

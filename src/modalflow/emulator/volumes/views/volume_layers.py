@@ -1,11 +1,11 @@
 """The content of a Volume as immutable directories, for overlay mounts.
 
-Owns the layers of one volume: a new one for what changed since the last, two of similar size merged into one beside
-all other work, old ones removed when no container has them. A container's view is an overlay mount over them, so what
-attaching a volume costs depends on what changed since the last time and not on what the volume holds.
+Owns the layers of one Volume. Each new layer holds the changes since the previous one. Layers of similar size are
+merged in the background, and old ones are removed when no container uses them. A container's view is an overlay mount
+over them. The cost of attaching a Volume therefore depends on recent changes, and not on the size of the Volume.
 
-A file in a layer is a hard link to the file that keeps its content, with the mode and the time that it has in the
-volume: content is on disk once. Where two files with the same content differ in these, each has a copy.
+A file in a layer is a hard link to the stored content, with its mode and time in the Volume. Content is on disk once.
+If two files with the same content differ in mode or time, each has a copy.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modalflow.emulator.state.trash import Trash
-from modalflow.emulator.volumes.blocks import BlockStore
-from modalflow.emulator.volumes.tree import Past, Tree, parents
-from modalflow.emulator.volumes.views.laying import StoppedError, lay_out, lay_together
+from modalflow.emulator.volumes.block_store import BlockStore
+from modalflow.emulator.volumes.tree import Snapshot, Tree, parents
+from modalflow.emulator.volumes.views.layer_files import StoppedError, create_layer, merge_layers
 
 log = logging.getLogger(__name__)
 
-#: The newest layer is merged with the one below it until that is this many times as large: each file is then linked
+#: The newest layer is merged with the next one until the next one is this many times as large. Each file is then linked
 #: about as often as the logarithm of the number of files.
 GROWTH = 2
 
 
 @dataclass(eq=False)
 class Layer:
-    """A directory with what changed at some time; what was removed is a whiteout of overlayfs."""
+    """A directory with the changes of some period; removed files are whiteouts of overlayfs."""
 
     folder: Path
     entries: int
@@ -41,49 +41,49 @@ class Layer:
 
 @dataclass(frozen=True)
 class Lower:
-    """What one view lies over."""
+    """The layers below one view."""
 
     layers: tuple[Layer, ...]
     """The newest first; never empty."""
-    files: Past
-    """What they show."""
-    step: Past
-    """The same, to be changed by the view."""
+    files: Snapshot
+    """The files shown by the layers."""
+    step: Snapshot
+    """The same files, to be changed by the view."""
 
 
 class VolumeLayers:
     """The layers of one volume. Its methods are called on the event loop."""
 
     def __init__(
-        self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, wanted: Callable[[], Awaitable[str]]
+        self, root: Path, tree: Tree, blocks: BlockStore, trash: Trash, overlays: Callable[[], Awaitable[str]]
     ) -> None:
-        """``wanted`` returns, once it is known, a text that is not empty if containers have overlay mounts here."""
-        self._root, self._tree, self._blocks, self._trash, self._wanted = root, tree, blocks, trash, wanted
+        """``overlays`` waits for the attribute name space of overlays; empty if there are none here."""
+        self._root, self._tree, self._blocks, self._trash, self._overlays = root, tree, blocks, trash, overlays
         self._layers: list[Layer] = []
         """The newest first."""
         self._made = 0
-        self._laid: Past | None = None
-        """What the layers show; None if there are none."""
+        self._shown: Snapshot | None = None
+        """The files shown by the layers; None if there are none."""
         self._building = asyncio.Lock()
         self._merging: asyncio.Task[None] | None = None
         self._later: asyncio.TimerHandle | None = None
-        self._settling: asyncio.Task[None] | None = None
+        self._ahead: asyncio.Task[None] | None = None
         self._stop = threading.Event()
 
     @property
-    def unsettled(self) -> int:
-        """How many paths may have changed since the last layer."""
-        return len(self._tree) if self._laid is None else len(self._laid.differing())
+    def pending(self) -> int:
+        """Return how many paths may have changed since the last layer."""
+        return len(self._tree) if self._shown is None else len(self._shown.differences())
 
     async def lower(self) -> Lower:
-        """Return what shows the volume as it is now, to be given to ``release``."""
+        """Return the layers of the Volume's present content, to be passed to ``release``."""
         async with self._building:
-            files, step = self._tree.remember(), self._tree.remember()
+            files, step = self._tree.snapshot(), self._tree.snapshot()
             try:
                 await self._build()
             except BaseException:
-                self._tree.forget(files)
-                self._tree.forget(step)
+                self._tree.release(files)
+                self._tree.release(step)
                 raise
             layers = tuple(self._layers) or (self._add(self._empty(), 0),)
             for layer in layers:
@@ -92,63 +92,63 @@ class VolumeLayers:
         return Lower(layers, files, step)
 
     def release(self, lower: Lower) -> None:
-        """Nothing lies over these any more."""
-        self._tree.forget(lower.files)
-        self._tree.forget(lower.step)
+        """Release the layers of a view."""
+        self._tree.release(lower.files)
+        self._tree.release(lower.step)
         for layer in lower.layers:
             layer.users -= 1
         self._remove([layer for layer in lower.layers if layer.replaced and not layer.users])
 
-    def settle(self, seconds: float) -> None:
-        """Make a layer of what changed, beside all other work, when nothing more has changed for that long."""
+    def build_later(self, seconds: float) -> None:
+        """Make a layer of the changes, in the background, after so many seconds without another change."""
         if self._later is not None:
             self._later.cancel()
-        self._later = asyncio.get_running_loop().call_later(seconds, self._settle_now)
+        self._later = asyncio.get_running_loop().call_later(seconds, self._start_build)
 
-    async def settled(self) -> None:
-        """Make a layer of what changed, now."""
-        self._settle_now()
-        if self._settling is not None:
-            await asyncio.shield(self._settling)
+    async def build_now(self) -> None:
+        """Make a layer of the changes now."""
+        self._start_build()
+        if self._ahead is not None:
+            await asyncio.shield(self._ahead)
 
     async def close(self) -> None:
-        """Stop what is under way. The layers stay until ``discard``."""
+        """Stop work in progress. The layers stay until ``discard``."""
         self._stop.set()
         if self._later is not None:
             self._later.cancel()
-        tasks = [task for task in (self._settling, self._merging) if task is not None]
+        tasks = [task for task in (self._ahead, self._merging) if task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def discard(self) -> None:
-        """The volume is deleted: its layers go, those in use when they no longer are."""
+        """Remove the layers of a deleted Volume; those in use are removed when they are released."""
         await self.close()
         gone, self._layers = self._layers, []
         for layer in gone:
             layer.replaced = True
         self._remove([layer for layer in gone if not layer.users])
 
-    def _settle_now(self) -> None:
+    def _start_build(self) -> None:
         self._later = None
-        if self._settling is None or self._settling.done():
-            self._settling = asyncio.get_running_loop().create_task(self._settle())
+        if self._ahead is None or self._ahead.done():
+            self._ahead = asyncio.get_running_loop().create_task(self._build_ahead())
 
-    async def _settle(self) -> None:
-        if not await self._wanted():
+    async def _build_ahead(self) -> None:
+        if not await self._overlays():
             return
         try:
             async with self._building:
                 await self._build()
         except (OSError, StoppedError) as error:
-            # A container that needs the layer tries again, and gets the error.
+            # A container with this Volume causes another attempt, and gets the error.
             if not self._stop.is_set():
-                log.warning("the files of a volume could not be laid out ahead of their use: %s", error)
+                log.warning("the layers of a volume could not be prepared ahead of their use: %s", error)
             return
         self._merge()
 
     async def _build(self) -> None:
-        """Make a layer of what changed. The caller holds the lock."""
-        laid = self._laid
-        changed = list(self._tree.nodes()) if laid is None else laid.differing()
+        """Make a layer of the changes. The caller holds the lock."""
+        shown = self._shown
+        changed = list(self._tree.nodes()) if shown is None else shown.differences()
         if not changed:
             return
         nodes = {path: self._tree.get(path) for path in changed}
@@ -158,18 +158,18 @@ class VolumeLayers:
                     break
                 nodes[above] = self._tree.get(above)
         gone = {
-            path for path, node in nodes.items() if node is None and laid is not None and laid.get(path) is not None
+            path for path, node in nodes.items() if node is None and shown is not None and shown.get(path) is not None
         }
-        self._laid, folder = self._tree.remember(), self._next()
+        self._shown, folder = self._tree.snapshot(), self._next()
         try:
-            await asyncio.to_thread(lay_out, folder, nodes, gone, self._blocks, self._stop)
+            await asyncio.to_thread(create_layer, folder, nodes, gone, self._blocks, self._stop)
         except BaseException:
-            self._tree.forget(self._laid)
-            self._laid = laid
+            self._tree.release(self._shown)
+            self._shown = shown
             self._trash.put(folder)
             raise
-        if laid is not None:
-            self._tree.forget(laid)
+        if shown is not None:
+            self._tree.release(shown)
         self._add(folder, len(nodes))
 
     def _add(self, folder: Path, entries: int) -> Layer:
@@ -188,27 +188,27 @@ class VolumeLayers:
         return folder
 
     def _merge(self) -> None:
-        """Merge the newest two layers if they are of similar size, and so on, beside all other work."""
+        """Merge the newest two layers if they are of similar size, and so on, in the background."""
         if self._merging is None or self._merging.done():
             self._merging = asyncio.get_running_loop().create_task(self._merge_all())
 
     async def _merge_all(self) -> None:
         while len(self._layers) > 1 and not self._stop.is_set():
             sizes = [layer.entries for layer in self._layers]
-            # The deepest place at which a layer is not much larger than all above it: that many become one.
+            # The deepest layer of at most ``GROWTH`` times the size of all above it: the layers down to it become one.
             depth = max((n for n in range(1, len(sizes)) if sizes[n] <= GROWTH * sum(sizes[:n])), default=0)
             if not depth:
                 return
             merged, below = self._layers[: depth + 1], self._layers[depth + 1 :]
             folder = self._next()
             try:
-                entries = await asyncio.to_thread(lay_together, folder, folders(merged), folders(below), self._stop)
+                entries = await asyncio.to_thread(merge_layers, folder, folders(merged), folders(below), self._stop)
             except (OSError, StoppedError) as error:
                 if not self._stop.is_set():
                     log.warning("the layers of a volume could not be merged: %s", error)
                 self._trash.put(folder)
                 return
-            # Newer ones may have come meanwhile, on top.
+            # Newer layers may exist by now, on top.
             first = self._layers.index(merged[0])
             self._layers[first : first + len(merged)] = [Layer(folder, entries)]
             for layer in merged:

@@ -21,24 +21,24 @@ class Machine:
         self.clock = Clock()
         log = Notes()
         self.notes = log.texts
-        self.placing = Placement(Capacity(cores, 1000, containers, gpus), log, clock=self.clock)
+        self.placement = Placement(Capacity(cores, 1000, containers, gpus), log, clock=self.clock)
         self.living: list[Container] = []
 
     def start(self, function: Function, *, busy: bool = False) -> Container | None:
-        need = self.placing.fitting(function)
+        need = self.placement.fitting(function)
         if need is None:
             return None
         container = Container(function)
         container.state = State.READY
         if busy:
             container.inputs["in-1"] = object()  # type: ignore[assignment]
-        self.placing.take(container, need)
+        self.placement.assign(container, need)
         self.living.append(container)
         return container
 
     def end(self, container: Container) -> None:
         self.living.remove(container)
-        self.placing.ended(container)
+        self.placement.release(container)
 
 
 def make_function(tag: str, cores: float = 0.0, gpus: tuple[str, ...] = ()) -> Function:
@@ -62,16 +62,16 @@ def test_who_waits_reads_for_what_and_once() -> None:
     first = machine.start(train)
     assert first is not None
     assert machine.start(load) is None
-    machine.placing.tell()
+    machine.placement.log_waits()
     assert machine.notes == []
-    machine.clock.now += placing_module.TOLD_AFTER
-    machine.placing.tell()
-    machine.placing.tell()
+    machine.clock.now += placing_module.LOG_AFTER
+    machine.placement.log_waits()
+    machine.placement.log_waits()
     assert machine.notes == ["load waits for 1 cores: 2 of 2 are in use by train"]
-    assert machine.placing.waits_for(load)
+    assert machine.placement.waits_for(load)
     machine.end(first)
     assert machine.start(load) is not None
-    assert not machine.placing.waits_for(load)
+    assert not machine.placement.waits_for(load)
 
 
 def test_idle_containers_make_way_and_no_more_than_needed() -> None:
@@ -83,10 +83,10 @@ def test_idle_containers_make_way_and_no_more_than_needed() -> None:
         assert container is not None
         container.idle_since = float(age)
     assert machine.start(big) is None
-    assert machine.placing.in_the_way(big, machine.living) == [idle[0], idle[2]]
+    assert machine.placement.blocking(big, machine.living) == [idle[0], idle[2]]
     idle[0].retire()  # type: ignore[union-attr]
     idle[2].retire()  # type: ignore[union-attr]
-    assert machine.placing.in_the_way(big, machine.living) == []
+    assert machine.placement.blocking(big, machine.living) == []
 
 
 def test_a_busy_container_makes_way_for_the_first_of_another_function() -> None:
@@ -98,12 +98,12 @@ def test_a_busy_container_makes_way_for_the_first_of_another_function() -> None:
     assert first is not None and last is not None
     assert machine.start(one, busy=True) is not None
     assert machine.start(new) is None
-    assert machine.placing.in_the_way(new, machine.living) == [last]
+    assert machine.placement.blocking(new, machine.living) == [last]
     last.retire()
     machine.end(last)
     assert machine.start(new, busy=True) is not None
     assert machine.start(many) is None
-    assert machine.placing.in_the_way(many, machine.living) == []
+    assert machine.placement.blocking(many, machine.living) == []
 
 
 def test_nobody_is_overtaken_for_ever() -> None:
@@ -116,7 +116,7 @@ def test_nobody_is_overtaken_for_ever() -> None:
     assert machine.start(small, busy=True) is not None
     machine.clock.now += placing_module.PATIENCE
     assert machine.start(small, busy=True) is None
-    assert machine.placing.waits_for(small).startswith("its turn: big waits longer")
+    assert machine.placement.waits_for(small).startswith("its turn: big waits longer")
     assert machine.start(free) is not None
 
 
@@ -125,11 +125,11 @@ def test_the_first_free_gpu_of_a_list_is_taken() -> None:
     machine, function = Machine(gpus={"H100": 1, "A100": 1}), make_function("train", gpus=("H100", "A100", "B200"))
     first, second = machine.start(function), machine.start(function)
     assert first is not None and second is not None
-    grants = [machine.placing.capacity.grant(c.container_id) for c in (first, second)]
+    grants = [machine.placement.capacity.grant(c.container_id) for c in (first, second)]
     assert [grant.gpu for grant in grants if grant] == ["H100", "A100"]
     assert machine.start(function) is None
-    assert not machine.placing.impossible(function)
-    assert machine.placing.impossible(make_function("other", gpus=("B200",)))
+    assert not machine.placement.impossible(function)
+    assert machine.placement.impossible(make_function("other", gpus=("B200",)))
 
 
 def test_options_for_other_resources_end_the_list() -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.emulator.state.file_store import FileStore
 from modalflow.emulator.state.journal import StateError
-from modalflow.emulator.state.store import ORPHAN_SECONDS, FileStore, StateDir
+from modalflow.emulator.state.state_dir import ORPHAN_SECONDS, StateDir
 
 
 @pytest.fixture

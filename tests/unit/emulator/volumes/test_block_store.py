@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.volumes import blocks
-from modalflow.emulator.volumes.blocks import UNUSED_SECONDS, BlockStore
+from modalflow.emulator.volumes import block_store
+from modalflow.emulator.volumes.block_store import UNUSED_SECONDS, BlockStore
 from tests.support import Clock
 
 
@@ -77,7 +77,7 @@ def test_blocks_are_written_out_with_their_zeros(
     store: BlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client uploads blocks without the zeros at their ends: in the file these are there."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 4)
     trimmed = (store.keep(b"a"), store.keep(b""), store.keep(b"b"))
     store.write_file(trimmed, 10, tmp_path / "zeros")
     assert (tmp_path / "zeros").read_bytes() == b"a\0\0\0\0\0\0\0b\0"
@@ -97,7 +97,7 @@ def test_several_threads_keep_blocks_at_once(store: BlockStore) -> None:
 
 def test_a_larger_file_is_kept_in_one_piece(store: BlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its blocks are found in it; of the same file, changed in one place, only that is hashed and written."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 100)
     path = tmp_path / "file"
     path.write_bytes(os.urandom(950))
     with path.open("r+b") as file:
@@ -119,7 +119,7 @@ def test_blocks_of_an_earlier_content_may_be_gone(
     store: BlockStore, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: int
 ) -> None:
     """Of a file whose earlier blocks nothing used for a while, all that is gone is read anew."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 4)
     path = tmp_path / "file"
     path.write_bytes(b"aaaabbbbc")
     with path.open("rb") as file:
@@ -137,7 +137,7 @@ def test_blocks_of_an_earlier_content_may_be_gone(
 
 def test_what_was_put_together_is_found_again(tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restart the blocks of a larger file are where they were; one that nothing uses goes."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 4)
     store = BlockStore(tmp_path, clock)
     kept, gone = ((store.keep(b"aaaa"), store.keep(b"bb")), (store.keep(b"cccc"), store.keep(b"dd")))
     for content in (kept, gone):
@@ -148,7 +148,7 @@ def test_what_was_put_together_is_found_again(tmp_path: Path, clock: Clock, monk
     again = BlockStore(tmp_path, clock)
     # Another file has the first block of one of them, which is nowhere else.
     again.restore(kept[:1])
-    again.restore_wholes()
+    again.restore_large_files()
     again.write_file(kept[:1], 4, tmp_path / "copy")
     again.release([])
     assert (tmp_path / "copy").read_bytes() == b"aaaa"
@@ -157,7 +157,7 @@ def test_what_was_put_together_is_found_again(tmp_path: Path, clock: Clock, monk
 
 def test_a_block_that_comes_back_stays(store: BlockStore, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """A block whose larger file went, and which is then used again, is not removed with what it was before."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 4)
     content = (store.keep(b"aaaa"), store.keep(b"bb"))
     store.assemble(content, 6)
     store.release(content)
@@ -176,7 +176,7 @@ def test_a_larger_file_is_kept_again_after_some_of_its_blocks_had_no_users(
 ) -> None:
     """A file that grew shares blocks with what it was: the earlier content can be kept anew and read, also after a
     restart at which only the shared blocks had users."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 100)
     source, out = tmp_path / "source", tmp_path / "out"
 
     def keep(into: BlockStore, content: bytes, known: tuple[str, ...] = ()) -> tuple[str, ...]:
@@ -198,7 +198,7 @@ def test_a_larger_file_is_kept_again_after_some_of_its_blocks_had_no_users(
     assert read(store, grown, 254) == short + b"more"
     later = BlockStore(tmp_path, clock)
     later.restore(grown)
-    later.restore_wholes()
+    later.restore_large_files()
     assert read(later, keep(later, short), 250) == short
 
 
@@ -206,7 +206,7 @@ def test_a_file_that_is_cut_off_takes_nothing_from_its_copies(
     store: BlockStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two files share blocks; one is truncated within a block, kept and put together: the other one stays whole."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 100)
     source, out = tmp_path / "source", tmp_path / "out"
     content = bytes(range(1, 251)) + bytes(50)
 

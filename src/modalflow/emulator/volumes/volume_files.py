@@ -1,7 +1,8 @@
 """Client access to a Volume's files: list, upload, download, copy, remove.
 
-Owns those RPCs, for both versions of volumes, over a tree that volumes.py holds. File content never passes through an
-RPC here: version 1 uploads come by MountPutFile, version 2 uploads in blocks over HTTP, downloads always over HTTP.
+Owns these RPCs, for both versions of Volumes, over the tree in volumes.py. File content never passes through an RPC
+here. Uploads of version 1 come through MountPutFile, uploads of version 2 in blocks over HTTP. Downloads always use
+HTTP.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
 from modalflow.emulator.services.addresses import Addresses
-from modalflow.emulator.state.store import FileStore
-from modalflow.emulator.volumes.blocks import BLOCK_BYTES, BlockStore
+from modalflow.emulator.state.file_store import FileStore
+from modalflow.emulator.volumes.block_store import BLOCK_BYTES, BlockStore
 from modalflow.emulator.volumes.tree import Node, NodeKind, Tree, normalise, parents
 
 log = logging.getLogger(__name__)
@@ -37,22 +38,24 @@ _ENTRY_TYPES = {
 
 
 class VolumeFiles(Service, abc.ABC):
-    """The file RPCs of volumes."""
+    """The file RPCs of Volumes."""
 
     upload_is_verified = True
-    """VolumePutFiles2 follows an upload, finds a missing block and refuses with the reason; an upload that is refused
-    at once would be repeated by the SDK eleven times, over minutes."""
+    """Whether VolumePutFiles2 follows an upload, finds a missing block and refuses with the reason.
+
+    If the upload itself were refused, the SDK would repeat it eleven times, over minutes.
+    """
 
     def __init__(self, uploads: FileStore, blocks: BlockStore, addresses: Addresses) -> None:
         self._uploads, self._blocks, self._addresses = uploads, blocks, addresses
 
     @abc.abstractmethod
     def _find(self, volume_id: str) -> tuple[Tree, asyncio.Lock]:
-        """Return a volume's tree and the lock to hold while it changes; NOT_FOUND for an unknown one."""
+        """Return a Volume's tree and the lock to hold while it changes; NOT_FOUND if the Volume is unknown."""
 
     @abc.abstractmethod
     async def _changed(self, volume_id: str, paths: int) -> None:
-        """So many of the volume's files changed."""
+        """Handle a change of so many files in the Volume."""
 
     @rpc(repeat=READ)
     async def VolumeListFiles(
@@ -62,7 +65,8 @@ class VolumeFiles(Service, abc.ABC):
             yield api_pb2.VolumeListFilesResponse(entries=entries)
 
     @rpc(
-        repeat=READ, inferred=("a link to a directory shows what is in that, as ls does; any other link shows itself.")
+        repeat=READ,
+        inferred=("a link to a directory shows the directory's content, as ls does; any other link shows itself."),
     )
     async def VolumeListFiles2(
         self, request: api_pb2.VolumeListFiles2Request, caller: Caller
@@ -73,8 +77,8 @@ class VolumeFiles(Service, abc.ABC):
     @rpc(
         repeat=READ,
         inferred=(
-            "links are followed at every name of a path, in all RPCs; not those with an absolute target, which "
-            "means something in a container alone."
+            "links are followed at every name of a path, in all RPCs; except those with an absolute target, "
+            "meaningful only in a container."
         ),
     )
     async def VolumeGetFile2(
@@ -92,7 +96,7 @@ class VolumeFiles(Service, abc.ABC):
         return api_pb2.VolumeGetFile2Response(get_urls=urls, size=node.size, start=start, len=end - start)
 
     def remove_unused(self) -> None:
-        """Remove content that no file has had for a while, also if no Volume changes any more."""
+        """Remove content without a file for a while, also if no Volume changes any more."""
         self._blocks.release(())
 
     @rpc(repeat=CHANGE)
@@ -110,10 +114,10 @@ class VolumeFiles(Service, abc.ABC):
                 blocks, size = await asyncio.to_thread(self._split, self._uploads.path(file.sha256_hex))
                 nodes.append(_file(optional(file, "mode"), size, blocks))
             async with changing:
-                # Once more: others may have changed the tree meanwhile.
+                # Again: others may have changed the tree meanwhile.
                 paths = [tree.place(name) for name in names]
                 _check_places(tree, paths, overwrite=overwrite)
-                # In one step: a kill leaves all of an upload or none, and its repetition finds the same places free.
+                # In one step: a kill leaves all of an upload or none, and its repetition finds the same free places.
                 gone = [old for path, node in zip(paths, nodes, strict=True) for old in tree.put(path, node)]
         except BaseException:
             self._release(nodes)
@@ -125,7 +129,7 @@ class VolumeFiles(Service, abc.ABC):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "how many files there are is not limited; on Modal a version 1 volume holds 500,000 and a directory "
+            "the number of files is not limited; on Modal a version 1 volume holds 500,000 and a directory "
             "of a version 2 volume 262,144."
         ),
     )
@@ -150,7 +154,7 @@ class VolumeFiles(Service, abc.ABC):
             # In one step, as in version 1.
             gone = [old for path, node in zip(paths, nodes, strict=True) for old in tree.put(path, node)]
         self._release(gone)
-        # The upload pays for putting large files together, not the first container that has the volume.
+        # The upload pays for assembling large files, and not the first container with the Volume.
         await asyncio.to_thread(self._put_together, nodes)
         await self._changed(request.volume_id, len(nodes))
         return api_pb2.VolumePutFiles2Response()
@@ -167,7 +171,7 @@ class VolumeFiles(Service, abc.ABC):
     async def VolumeRemoveFile(self, request: api_pb2.VolumeRemoveFileRequest, caller: Caller) -> Empty:
         return await self._remove(request)
 
-    @rpc(repeat=CHANGE, needs_room=False, inferred="a link is removed, never what it points at.")
+    @rpc(repeat=CHANGE, needs_room=False, inferred="a link is removed, never its target.")
     async def VolumeRemoveFile2(self, request: api_pb2.VolumeRemoveFile2Request, caller: Caller) -> Empty:
         return await self._remove(request)
 
@@ -177,7 +181,7 @@ class VolumeFiles(Service, abc.ABC):
         tree, _ = self._find(request.volume_id)
         listed = tree.listed(normalise(request.path), request.recursive)
         limit = optional(request, "max_entries")
-        # As they are now; the entries are made page by page, so that others have their turn between two.
+        # The nodes as they are now. The entries are made page by page, so that other tasks run between two pages.
         nodes = listed[: limit or None]
         for first in range(0, len(nodes), ENTRIES_PER_ANSWER):
             yield [_entry(path, node) for path, node in nodes[first : first + ENTRIES_PER_ANSWER]]
@@ -201,7 +205,7 @@ class VolumeFiles(Service, abc.ABC):
                     )
 
     async def receive_upload(self, block: str, uploaded: Path) -> bytes:
-        """Keep an uploaded block; ValueError if it is not the one that was announced."""
+        """Keep an uploaded block; ValueError if it is not the announced one."""
         await asyncio.to_thread(self._blocks.receive, uploaded, block)
         return block.encode()
 
@@ -226,16 +230,16 @@ class VolumeFiles(Service, abc.ABC):
         return Empty()
 
     def _put_together(self, nodes: Iterable[Node]) -> None:
-        """Have each file of several blocks in one piece, unless it is no longer needed.
+        """Assemble each file of several blocks in one piece, unless it is no longer needed.
 
-        If the disk has no room for that now, whatever shows the file to a container tries again.
+        If the disk is too full now, the next container with this file causes another attempt.
         """
         for node in nodes:
             if len(node.blocks) > 1 and not self._blocks.use(node.blocks):
                 try:
                     self._blocks.assemble(node.blocks, node.size)
                 except OSError as error:
-                    log.warning("a file of %d bytes is not put together yet: %s", node.size, error)
+                    log.warning("a file of %d bytes could not be assembled ahead of its use: %s", node.size, error)
                 finally:
                     self._blocks.release(node.blocks)
 

@@ -21,11 +21,11 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.processes.container_spec import Isolation, VolumeView
 from modalflow.emulator.rpc.service import Caller
-from modalflow.emulator.state.store import StateDir
-from modalflow.emulator.volumes import blocks
+from modalflow.emulator.state.state_dir import StateDir
+from modalflow.emulator.volumes import block_store
 from modalflow.emulator.volumes.tree import NodeKind
-from modalflow.emulator.volumes.views import overlay, view
-from modalflow.emulator.volumes.views.overlay import OverlayView
+from modalflow.emulator.volumes.views import overlay_view, view
+from modalflow.emulator.volumes.views.overlay_view import OverlayView
 from tests.contract.isolated import problem_with
 from tests.support import Clock, wait_until
 from tests.unit.emulator.parts import make_volumes
@@ -267,13 +267,13 @@ async def test_a_reload_writes_through_no_symlink_of_a_container(world: World, t
     outside = tmp_path / "outside"
     outside.mkdir()
     (outside / "target").write_text("untouched")
-    (two / overlay._STAGED).symlink_to(outside / "target")
+    (two / overlay_view._STAGED).symlink_to(outside / "target")
     await world.reload("two")
     assert (two / "file").read_text() == (two / "folder" / "file").read_text() == "1"
     (one / "folder" / "file").write_text("2")
     await world.commit("one")
     attached = world.volumes._attached[world.id, "two"].view
-    wanted = attached.behind()
+    wanted = attached.updates()
     (two / "folder").rename(two / "moved")
     (two / "folder").symlink_to(outside)
     with pytest.raises(OSError, match="folder"):
@@ -300,7 +300,7 @@ async def test_what_a_failed_reload_brought_in_is_not_committed(world: World, mo
         original(kept, node, root, path, staged)
 
     with monkeypatch.context() as full:
-        full.setattr(overlay, "put", put)
+        full.setattr(overlay_view, "put", put)
         with pytest.raises(OSError, match="No space"):
             await world.reload("two")
     assert (two / "a").read_text() == "2"
@@ -387,7 +387,7 @@ async def test_a_sparse_file_stays_sparse(world: World) -> None:
 
 async def test_content_is_on_disk_once(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred containers later, a volume's files take the room that they took when they were committed."""
-    monkeypatch.setattr(blocks, "BLOCK_BYTES", 100_000)
+    monkeypatch.setattr(block_store, "BLOCK_BYTES", 100_000)
     one = await world.enter("one")
     (one / "large").write_bytes(os.urandom(1_000_000))
     (one / "small").write_bytes(os.urandom(50_000))
@@ -401,7 +401,7 @@ async def test_content_is_on_disk_once(world: World, monkeypatch: pytest.MonkeyP
 async def test_of_a_growing_file_the_rest_is_read(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A background commit of an open file that grew reads what was added; what was changed before it comes with the
     commit that the container asks for."""
-    for module in (blocks, overlay):
+    for module in (block_store, overlay_view):
         monkeypatch.setattr(module, "BLOCK_BYTES", 100)
     one = await world.enter("one")
     with (one / "log").open("w+b", buffering=0) as file:
@@ -423,7 +423,7 @@ async def test_a_database_that_stays_open_is_committed_as_it_is(
 ) -> None:
     """A background commit of an open file reads all of it if its size is the same or its beginning is another: readers
     get no mixture of old and new pages."""
-    for module in (blocks, overlay):
+    for module in (block_store, overlay_view):
         monkeypatch.setattr(module, "BLOCK_BYTES", 100)
     one = await world.enter("one")
     with (one / "base.db").open("w+b", buffering=0) as file:
@@ -463,7 +463,7 @@ async def test_what_one_container_has_still_and_others_replaced_costs_nobody_a_b
     """A file that another container made longer keeps what both contents have, however often the first one commits."""
     clock = Clock()
     monkeypatch.setattr(world.volumes._blocks, "_clock", clock)
-    for module in (blocks, overlay):
+    for module in (block_store, overlay_view):
         monkeypatch.setattr(module, "BLOCK_BYTES", 100)
     one = await world.enter("one")
     (one / "log").write_bytes(b"a" * 150)
@@ -474,7 +474,7 @@ async def test_what_one_container_has_still_and_others_replaced_costs_nobody_a_b
         file.write(b"b" * 100)
     await world.commit("two")
     for _ in range(4):
-        clock.now += 2 * blocks.UNUSED_SECONDS
+        clock.now += 2 * block_store.UNUSED_SECONDS
         world.volumes._blocks.release([])
         await world.commit("one")
     assert world.committed()["log"][3] == b"a" * 150 + b"b" * 100
@@ -498,7 +498,7 @@ async def test_what_was_removed_elsewhere_meanwhile_can_be_committed_again(
     shutil.rmtree(three / "folder")
     await world.commit("three")
     for _ in range(3):
-        clock.now += 2 * blocks.UNUSED_SECONDS
+        clock.now += 2 * block_store.UNUSED_SECONDS
         world.volumes._blocks.release([])
     if change == "rename":
         (two / "folder").rename(two / "moved")
@@ -605,11 +605,11 @@ class OverlayMachine(RuleBasedStateMachine):
         assert seen(self.roots[who]) == self.world.committed()
 
     @rule()
-    def settle(self) -> None:
+    def build_later(self) -> None:
         async def work() -> None:
             tree = self.world.volumes._volumes.get(self.world.id).layers
             assert tree is not None
-            tree.settle(0)
+            tree.build_later(0)
             await asyncio.sleep(0.01)
 
         self.run(work())

@@ -1,6 +1,6 @@
 """The records of Volumes in the journal: one for each path.
 
-Owns how a node is written. A change of a tree writes the paths that it changed and no others.
+Owns the format of a node. A change of a tree writes the changed paths and no others.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class VolumeRecords:
         return found
 
     def writer(self, owner: str) -> Callable[[str, Node | None], None]:
-        """Return what a Tree tells its changes."""
+        """Return the function to be called for each change of a Tree."""
 
         def write(path: str, node: Node | None) -> None:
-            # As bytes: a container may have named a file in bytes that are no UTF-8.
+            # As bytes: a container's file may have a name in bytes without a meaning in UTF-8.
             if node is None:
                 self._nodes.discard(owner, os.fsencode(path))
             else:
@@ -40,7 +40,7 @@ class VolumeRecords:
 
         return write
 
-    def forget(self, owner: str) -> None:
+    def discard(self, owner: str) -> None:
         self._nodes.discard_all(owner)
 
 

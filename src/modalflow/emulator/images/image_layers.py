@@ -1,8 +1,8 @@
 """Image layers on disk: one folder each, named by its definition and the layers below.
 
-Owns the folders: how one comes to be, at once and whole, and which are removed. In a layer's folder are, if the layer
-changed them, ``files`` (what lies over the host's root, of all layers below it too) and ``python`` (an environment of
-python_envs.py). The same chain of layers is the same folder, so nothing is built twice, nor after a restart.
+Owns the folders: their creation in one step, and their removal. A layer's folder contains ``files`` (the tree over the
+host's root, with all layers below) and ``python`` (an environment of python_envs.py), each only if the layer changed
+it. The same chain of layers is the same folder, so nothing is built twice, even after a restart.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Collection
 from pathlib import Path
 
 from modalflow.emulator.images import python_envs
-from modalflow.emulator.state.store import StateDir
+from modalflow.emulator.state.state_dir import StateDir
 
 log = logging.getLogger(__name__)
 
-#: As long as each other, so that a path with one can be replaced by the other within a file.
+#: Of the same length, so that one can replace the other within a file's paths.
 _DRAFT, _LAYER = "draft-", "layer-"
 
 
@@ -39,7 +39,7 @@ class ImageLayers:
         return self._root / f"{_LAYER}{name}" / "python"
 
     def draft(self, name: str) -> Draft:
-        """Begin a layer; what was left of an earlier attempt is removed. One at a time for each name."""
+        """Begin a layer and remove the rest of an earlier attempt. One at a time for each name."""
         folder = self._root / f"{_DRAFT}{name}"
         if folder.exists():
             shutil.rmtree(folder)
@@ -47,7 +47,7 @@ class ImageLayers:
         return Draft(folder, self._root / f"{_LAYER}{name}")
 
     def sweep(self, used: Collection[str]) -> None:
-        """Remove unfinished layers, and those that are not among the used ones. Only while nothing is built or runs."""
+        """Remove unfinished and unused layers. Only while nothing is built or runs."""
         for folder in list(self._root.iterdir()):
             if folder.name.removeprefix(_LAYER) not in used:
                 log.info("removing %s: no image uses it", folder.name)
@@ -55,7 +55,7 @@ class ImageLayers:
 
 
 class Draft:
-    """A layer in the making. ``settle`` makes it one, ``discard`` leaves nothing of it."""
+    """An unfinished layer. ``finish`` makes it a layer, ``discard`` removes it."""
 
     def __init__(self, folder: Path, final: Path) -> None:
         self.folder, self._final = folder, final
@@ -64,8 +64,8 @@ class Draft:
         self.temporary = folder / "tmp"
         self.temporary.mkdir()
 
-    def take_files(self, below: Path | None) -> Path:
-        """Return the layer's own tree of files, made of the one below on first use."""
+    def own_files(self, below: Path | None) -> Path:
+        """Return the layer's own tree of files, created from the one below on first use."""
         if not self.files.exists():
             if below is None:
                 self.files.mkdir(mode=0o755)
@@ -73,8 +73,8 @@ class Draft:
                 shutil.copytree(below, self.files, symlinks=True)
         return self.files
 
-    def take_python(self, below: Path | None) -> Path:
-        """Return the layer's own environment, made of the one below on first use."""
+    def own_python(self, below: Path | None) -> Path:
+        """Return the layer's own environment, created from the one below on first use."""
         if not self.python.exists():
             if below is None:
                 python_envs.make(self.python)
@@ -82,12 +82,12 @@ class Draft:
                 python_envs.clone(below, self.python)
         return self.python
 
-    def settle(self) -> None:
-        """Make it the layer, in one step."""
+    def finish(self) -> None:
+        """Make the draft a layer, in one step."""
         shutil.rmtree(self.temporary)
         if self.python.exists():
             python_envs.relocate(self.python, str(self.folder), str(self._final))
-        # There already if an image of the same definition was deleted, and nothing swept since.
+        # It exists already if an image of the same definition was deleted since the last sweep.
         if self._final.exists():
             shutil.rmtree(self.folder)
         else:

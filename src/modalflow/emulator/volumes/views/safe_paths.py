@@ -1,7 +1,7 @@
 """Access from outside to files below a directory that a container may be changing.
 
-Owns the way to them: no symlink that stands at any name of a path is followed, at whatever moment a container puts it
-there. One that a path leads through would be resolved in the root of the control plane, with its rights.
+Owns path resolution without symlinks: none is followed at any name of a path, even if a container puts it there at the
+last moment. The control plane would resolve a link from its own root, with its own rights.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from pathlib import Path
 
 from modalflow.emulator.volumes.tree import split
 
-#: Opened for its place alone: that neither waits, as opening a pipe does, nor needs the right to read.
+#: Opened as a place only: no wait, as for opening a pipe, and no need for the right to read.
 _PLACE = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextlib.contextmanager
 def directory(root: Path, path: str) -> Iterator[int]:
-    """Open a directory for its place. OSError if it, or one above it, is missing or is a symlink.
+    """Open a directory as a place. OSError if any directory of the path is missing or is a symlink.
 
-    ``root`` itself may be a link of /proc. The descriptor is for calls that take a ``dir_fd``.
+    ``root`` itself may be a link of /proc. The descriptor is for calls with a ``dir_fd``.
     """
     descriptor = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -38,7 +38,7 @@ def directory(root: Path, path: str) -> Iterator[int]:
 
 @contextlib.contextmanager
 def holder(root: Path, path: str) -> Iterator[tuple[str, int]]:
-    """Yield the last name of a path, and the directory that holds it, opened for its place."""
+    """Yield the last name of a path, and its directory, opened as a place."""
     above, name = split(path)
     with directory(root, above) as descriptor:
         yield name, descriptor
@@ -46,14 +46,14 @@ def holder(root: Path, path: str) -> Iterator[tuple[str, int]]:
 
 @contextlib.contextmanager
 def opened(root: Path, path: str) -> Iterator[int]:
-    """Open a regular file or a directory for reading, also one that its owner, who is this user, may not read.
+    """Open a regular file or a directory for reading, even if its mode forbids reading to its owner, this user.
 
-    FileNotFoundError if none is there any more.
+    FileNotFoundError if it no longer exists.
     """
     try:
         descriptor = _opened(root, path)
     except NotADirectoryError as error:
-        raise FileNotFoundError(error.errno, "a directory above it is gone", path) from error
+        raise FileNotFoundError(error.errno, "a directory above it has been removed", path) from error
     try:
         yield descriptor
     finally:
@@ -61,28 +61,28 @@ def opened(root: Path, path: str) -> Iterator[int]:
 
 
 def link_target(root: Path, path: str) -> str:
-    """Return what a symlink points at; FileNotFoundError if none is there any more."""
+    """Return the target of a symlink; FileNotFoundError if it no longer exists."""
     try:
         with holder(root, path) as (name, above):
             return os.readlink(name, dir_fd=above)
     except OSError as error:
-        raise FileNotFoundError(error.errno, "it is no symlink any more", path) from error
+        raise FileNotFoundError(error.errno, "it is no longer a symlink", path) from error
 
 
-def dress(root: Path, path: str, *, mode: int | None = None, mtime_ns: int) -> None:
-    """Set the time of a directory, and its mode unless that is None."""
+def set_mode_and_time(root: Path, path: str, *, mode: int | None = None, mtime_ns: int) -> None:
+    """Set the time of a directory, and its mode unless it is None."""
     with directory(root, path) as descriptor:
         if mode is not None:
-            _again(descriptor).chmod(mode)
-        os.utime(_again(descriptor), ns=(mtime_ns, mtime_ns))
+            _proc_path(descriptor).chmod(mode)
+        os.utime(_proc_path(descriptor), ns=(mtime_ns, mtime_ns))
 
 
 def _opened(root: Path, path: str) -> int:
     with _place(root, path) as place:
         status = os.fstat(place)
         if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
-            raise FileNotFoundError(errno.ENOENT, "it is no regular file any more", path)
-        readable = _again(place)
+            raise FileNotFoundError(errno.ENOENT, "it is no longer a regular file", path)
+        readable = _proc_path(place)
         try:
             return os.open(readable, os.O_RDONLY | os.O_CLOEXEC)
         except PermissionError:
@@ -96,7 +96,7 @@ def _opened(root: Path, path: str) -> int:
 
 @contextlib.contextmanager
 def _place(root: Path, path: str) -> Iterator[int]:
-    """Open what stands at a path, of whatever kind, for its place."""
+    """Open a path of any kind as a place."""
     if not path:
         with directory(root, "") as descriptor:
             yield descriptor
@@ -109,6 +109,6 @@ def _place(root: Path, path: str) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _again(descriptor: int) -> Path:
-    """Return a path to what is open, for calls that take no descriptor of a place."""
+def _proc_path(descriptor: int) -> Path:
+    """Return a path to an open descriptor, for calls without support for place descriptors."""
     return Path(f"/proc/self/fd/{descriptor}")

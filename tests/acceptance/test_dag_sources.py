@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
-from tests.acceptance.dag_sources import HAS_GIT, SHIPPED, Sources, parse
+from tests.acceptance.dag_sources import GIT, HAS_GIT, SHIPPED, Sources, parse
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
 from tests.command_line import CommandLine
 from tests.support import wait_until
@@ -22,6 +23,12 @@ def version_of(stack: ModalStack, dag_id: str) -> str | None:
     query = "select bundle_version from dag_version where dag_id = :dag_id order by version_number desc limit 1"
     rows = in_database(stack, query, dag_id=dag_id)
     return rows[0]["bundle_version"] if rows else None
+
+
+def version_of_bundle(stack: ModalStack, name: str) -> str | None:
+    """The version of a bundle that the DAG processor saw last."""
+    rows = in_database(stack, "select version from dag_bundle where name = :name", name=name)
+    return rows[0]["version"] if rows else None
 
 
 def versions_of_runs(stack: ModalStack, dag_id: str) -> dict[str, str]:
@@ -37,18 +44,27 @@ def first_task_runs(stack: ModalStack, dag_id: str, run_id: str) -> bool:
 
 
 def edit_during_a_run(
-    stack: ModalStack, dag_id: str, edit: Callable[[], None], meanwhile: Callable[[str], None] = lambda version: None
+    stack: ModalStack,
+    bundle: str,
+    file: Path,
+    edit: Callable[[], None],
+    meanwhile: Callable[[str], None] = lambda version: None,
 ) -> tuple[str, str]:
-    """Start a run, edit the code while its first task runs, start another one; both run ids, once they have ended.
+    """Start a run of the DAG in ``file``, edit the code while its first task runs, start another run. Return both run
+    ids, once they have ended.
 
-    ``meanwhile`` is called with the first run's version when there is a newer one.
+    ``meanwhile`` is called with the first run's version if there is a newer one.
     """
+    dag_id = file.stem
     gate = f"gate-of-{dag_id}"
     old = start_run(stack, dag_id, gate=gate)
     before = version_of(stack, dag_id)
     wait_until(lambda: first_task_runs(stack, dag_id, old), 90, "the first task to run", interval=0.2)
     edit()
-    wait_until(lambda: version_of(stack, dag_id) != before, 60, "Airflow to see the edit", interval=0.2)
+    wait_until(lambda: version_of_bundle(stack, bundle) != before, 60, "Airflow to see the edit", interval=0.2)
+    # Airflow may have parsed the edited file as one of the earlier version, and would not again for an hour.
+    file.touch()
+    wait_until(lambda: version_of(stack, dag_id) != before, 60, "the DAG to be parsed again", interval=0.2)
     new = start_run(stack, dag_id, gate=gate)
     meanwhile(str(before))
     stack.airflow.api.set_variable(gate, "open")
@@ -72,7 +88,11 @@ def test_a_run_keeps_the_code_that_it_was_made_with(
         assert version not in pruned.get(SHIPPED, [])
 
     old, new = edit_during_a_run(
-        stack, "pinned", lambda: sources.edit(sources.shipped, "pinned", "two"), nothing_old_is_removed
+        stack,
+        SHIPPED,
+        sources.shipped / "pinned.py",
+        lambda: sources.edit(sources.shipped, "pinned", "two"),
+        nothing_old_is_removed,
     )
     xcom = stack.airflow.api.xcom
     assert (xcom("pinned", old, "say"), xcom("pinned", new, "say")) == ("one", "two")
@@ -81,7 +101,7 @@ def test_a_run_keeps_the_code_that_it_was_made_with(
 @pytest.mark.skipif(not HAS_GIT, reason="apache-airflow-providers-git is not part of this environment")
 def test_a_task_runs_the_commit_of_its_run(stack: ModalStack, sources: Sources) -> None:
     """Airflow's own Git bundle: cloned in the container, with a connection that only the Airflow host has."""
-    old, new = edit_during_a_run(stack, "committed", lambda: sources.commit("two"))
+    old, new = edit_during_a_run(stack, GIT, sources.repository / "committed.py", lambda: sources.commit("two"))
     xcom = stack.airflow.api.xcom
     assert (xcom("committed", old, "say"), xcom("committed", new, "say")) == ("one", "two")
 

@@ -59,8 +59,6 @@ class Shell:
             text=True,
             start_new_session=True,
         )
-        # Job control, as where a user types: without it what runs in the background ignores SIGINT.
-        self.type("set -m")
 
     def type(self, line: str) -> str:
         """Type a line; what it printed. It must succeed."""
@@ -78,20 +76,16 @@ class Shell:
 
     def close(self) -> None:
         """End it, and what was started in it."""
-        started = {self._shell.pid}
-
-        def ended() -> bool:
-            # A list that is made while processes end may lack some.
-            started.update(descendants(self._shell.pid))
-            return not any(map(is_running, started))
-
+        started: set[int] = set()
+        # A list that is made while processes start and end may lack some, and orphans are in none.
+        while not (found := {*descendants(self._shell.pid), self._shell.pid}) <= started:
+            started |= found
         for number in (signal.SIGTERM, signal.SIGKILL):
-            ended()
             for pid in filter(is_running, started):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, number)
             with contextlib.suppress(AssertionError):
-                wait_until(ended, 20.0, "all of it to end")
+                wait_until(lambda: not any(map(is_running, started)), 20.0, "all of it to end")
         self._shell.communicate(timeout=60)
 
 
@@ -120,8 +114,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
         api = AirflowAPI(f"http://127.0.0.1:{port}")
         yield Page(shell, api, Metadata(f"sqlite:///{folder}/airflow/airflow.db"), folder / "airflow.log", modal_env)
         api.close()
-        # As Ctrl-C does: Airflow ends its own processes in order.
-        shell.type("kill -INT %1 && wait %1 || true")
     finally:
         # The page ends with it; a test that failed before has one left.
         shell.type("modalflow local stop || true")

@@ -2,7 +2,7 @@
 
 Ten thousand real containers do not fit on a machine. So one stub input holds the only container of ``run-default``
 forever, and all other submissions are queued. ``play`` reports on them as a worker would, with the worker's own code
-(``worker.report``), from a real container.
+(``worker.ledger``), from a real container.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Measurements of the executor, each with the real executor, engine and SDK on a local control plane.
 
-Each function returns figures by title. ``executor.MEASURES`` has their goals and the naive executor's figures.
+Each function returns figures by title. ``executor.ROWS`` has their goals and the naive executor's figures.
 """
 
 from __future__ import annotations

@@ -209,6 +209,18 @@ def test_the_files_that_the_architecture_names_exist() -> None:
     assert [name for name in lost if "/" in name or name not in beside] == []
 
 
+def test_the_files_that_the_source_names_exist() -> None:
+    """No docstring or comment sends a reader to a module that was renamed; a path to another project has a folder."""
+    others = {"_functions.py", "security.py", "conftest.py"}  # Of Modal's SDK, of Airflow, and a user's own.
+    files = {path.name for path in SOURCES.rglob("*.py")}
+    named = {
+        (path.name, name)
+        for path in SOURCES.rglob("*.py")
+        for name in re.findall(r"(?<![\w/*.<{-])([a-z_]+\.py)\b", path.read_text())
+    }
+    assert {(where, name) for where, name in named if name not in files | others} == set()
+
+
 def test_the_folders_to_begin_a_change_in_exist() -> None:
     """The table of changes names chapters."""
     section = ARCHITECTURE.partition("| you want to change | begin in |")[2].partition("\n\n")[0]

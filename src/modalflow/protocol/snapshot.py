@@ -76,7 +76,7 @@ class Snapshot:
     installation: str = ""
     """A problem of the modalflow in the executor's process; empty if there is none."""
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings for the doctor's comparison with its own machine; see ``airflow_tokens.settings_to_compare``."""
+    """Settings that the doctor compares with its own machine's; see ``airflow_compat.tokens.settings_to_compare``."""
     calls: Sequence[InFlight] = ()
     more: int = 0
     """Number of calls in flight outside the list."""

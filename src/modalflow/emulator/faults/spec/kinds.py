@@ -1,6 +1,7 @@
 """The kinds of faults: one table for the parser of specifications and for the user's page.
 
-Owns names, values, options and descriptions of the faults. rpcs.py, containers.py and world.py carry them out.
+Owns names, values, options and descriptions of the faults. The modules ``rpc_faults``, ``container_faults`` and
+``fault_injector`` inject them.
 """
 
 from __future__ import annotations

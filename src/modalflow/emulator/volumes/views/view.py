@@ -1,9 +1,9 @@
 """A writable view of a Volume, and its variant that is a copy.
 
 ``View`` is the interface for all other modules. ``CopiedView`` is a plain directory, filled when the container starts,
-for containers without support for overlay mounts (overlay.py). It owns the directory: it writes a tree into it, finds
-the container's changes and applies the commits of others. A view runs in the caller's thread, one call at a time, and
-knows no RPC.
+for containers without support for overlay mounts (overlay_view.py). It owns the directory: it writes a tree into it,
+finds the container's changes and applies the commits of others. A view runs in the caller's thread, one call at a time,
+and knows no RPC.
 """
 
 from __future__ import annotations

@@ -81,8 +81,8 @@ def matching(work: Sequence[Work], wanted: Target | str) -> list[Work]:
     if not found:
         hint = f" The nearest: {'; '.join(near)}." if near else " There is no other work." if not work else ""
         raise NothingMatchesError(
-            f"No running or waiting work on Modal matches {name!r}.{hint} The list has new submissions after some "
-            "seconds, and no ended work: see `modalflow status`."
+            f"No running or waiting work on Modal matches {name!r}.{hint} `modalflow status` lists all work: "
+            "new submissions after some seconds, and no ended work."
         )
     return found
 

@@ -102,7 +102,7 @@ def test_all_that_is_meant_is_found() -> None:
     [
         (Target("etl", "lod", RUN), f"The nearest: etl.load run {RUN} try 1"),
         ("fc-8", "The nearest: fc-7"),
-        ("something else", "matches 'something else'. The list has new"),
+        ("something else", "matches 'something else'. `modalflow status` lists"),
     ],
 )
 def test_what_is_not_there_is_answered_with_the_nearest(wanted: Target | str, said: str) -> None:

@@ -253,7 +253,7 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
             mend = f"Add DAG files, and deploy again: `{site.deploy_command}`."
             yield warn(name, f"there is no DAG file in {bundle.get('path')}", mend)
         else:
-            files = f"{bundle['files']} Python files in {bundle.get('path')}"
+            files = f"{bundle['files']} Python file{'' if bundle['files'] == 1 else 's'} in {bundle.get('path')}"
             yield ok(name, files, _number(bundle.get("seconds")))
     if not isinstance(seen, list):
         yield skip("DAG bundles", "the container failed before this check")

@@ -59,7 +59,7 @@ def parse(text: str) -> FaultSpec:
         raise _error(
             text,
             name,
-            f"{target!r} knows no fault {name!r}; expected {_alternatives(name, known)}",
+            f"{target!r} has no fault {name!r}; expected {_alternatives(name, known)}",
             next(iter(known.values())).example,
         )
     value = _value(text, kind, value_text if given else None)

@@ -104,7 +104,7 @@ class Driver:
             assert part in info, info
         told = [text for run_id, event, text in self.task_events if (run_id, event) == (key.run_id, "modal executor")]
         assert told == [info]
-        self.log_has(key, json.dumps(info)[1:-1])
+        self.log_has(key, json.dumps(info, ensure_ascii=False)[1:-1])
         return str(info)
 
     def event_texts(self, key: TaskInstanceKey, event: str) -> list[str]:

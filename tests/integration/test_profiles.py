@@ -238,7 +238,7 @@ class TestFile:
         file.write_text(FILE.replace("REQUIREMENTS", "'/no/such/file'").replace("GPU", "T4"))
         assert "/no/such/file does not exist" in self.run(file).output
         both = self.run(file, "--timeout", "60")
-        assert both.exit_code == 2 and "not with --timeout" in both.output
+        assert both.exit_code == 2 and "--timeout cannot be combined with FILE" in both.output
 
     def test_the_packages_are_shown_before_anything_is_built(self, local: LocalModal) -> None:
         """`--mirror` lists them all; without, the image has Airflow and its providers alone."""

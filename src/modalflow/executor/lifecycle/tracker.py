@@ -134,11 +134,11 @@ class Tracker:
             self._tasks.spawn(self._explain(call, entry))
 
     def _run_again(self, call: Call, reason: str) -> None:
-        log.warning("%s is run again: %s", call.label, reason)
+        log.warning("%s runs again: %s", call.label, reason)
         self._outcomes.settle(call)
         again = call.successor(str(uuid.uuid4()), time.monotonic(), time.time())
         self._calls.add(again)
-        policy = "It is run again, as [modal_executor] lost_command_policy says."
+        policy = "It runs again because of [modal_executor] lost_command_policy."
         self._notes.add(call.log_path, f"{reason} {policy}", "error")
         self._claims.forget([call.work_id])
         self._submitter.put(again)

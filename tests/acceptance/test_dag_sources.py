@@ -62,9 +62,13 @@ def edit_during_a_run(
     wait_until(lambda: first_task_runs(stack, dag_id, old), 90, "the first task to run", interval=0.2)
     edit()
     wait_until(lambda: version_of_bundle(stack, bundle) != before, 60, "Airflow to see the edit", interval=0.2)
-    # Airflow may have parsed the edited file as one of the earlier version, and would not again for an hour.
-    file.touch()
-    wait_until(lambda: version_of(stack, dag_id) != before, 60, "the DAG to be parsed again", interval=0.2)
+
+    def parsed_again() -> bool:
+        # Airflow may have parsed the edited file as one of the earlier version, and would not again for an hour.
+        file.touch()
+        return version_of(stack, dag_id) != before
+
+    wait_until(parsed_again, 90, "the DAG to be parsed again", interval=3.0)
     new = start_run(stack, dag_id, gate=gate)
     meanwhile(str(before))
     stack.airflow.api.set_variable(gate, "open")

@@ -53,8 +53,8 @@ def test_a_task_is_seen_in_them_from_its_start_to_its_end(stack: ModalStack, met
     assert metrics.value(f"{PREFIX}.lost", cause=LOST) == by_tag + 1
     wait_until(lambda: not metrics.value(f"{PREFIX}.in_flight"), 30.0, "nothing in flight")
     wait_until(lambda: all(metrics.times(name) >= times + 2 for name, (times, _) in timed.items()), 30.0, f"{timed}")
-    for name, (times, total) in timed.items():
-        assert metrics.times(name) == times + 2, name
+    # No less: an outcome of an earlier test may have been exported since.
+    for name, (_, total) in timed.items():
         assert MILLISECONDS[0] < metrics.value(name) - total < MILLISECONDS[1], name
         assert {point.unit for point in metrics.points(name)} == {"ms"}
     assert metrics.times("scheduler.executor_heartbeat_duration", executor="ModalExecutor") > 0

@@ -27,12 +27,8 @@ from tests.sdk import client_of
 from tests.support import wait_until
 
 ENDED = ("success", "failed")
-ENV = {
-    # Airflow forbids it by default, and some test asks for it.
-    "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
-    # A DAG file that changes is parsed at once all the same.
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
-}
+#: Settings that Airflow's defaults lack and some test needs.
+ENV = {"AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
 #: DAG files that an older Airflow cannot import.
 DAGS_SINCE = {"flow.py": (3, 2), "late.py": (3, 2), "strange.py": (3, 2)}
 _days = count()

@@ -40,7 +40,6 @@ ENV = {
     "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
     "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
     "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin,kennwort",
-    "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
 }
 DAGS = ("mixed", "all_away", "of_red", "of_blue")
 

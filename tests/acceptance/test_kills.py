@@ -106,6 +106,11 @@ class ToldToEnd:
     after: TaskInstance
 
 
+def _function_call_id(stack: ModalStack, run_id: str) -> str | None:
+    ids = stack.airflow.metadata.function_call_ids("gate_once", run_id).values()
+    return next((stored for stored in ids if stored.startswith("fc-")), None)
+
+
 @pytest.fixture(scope="module")
 def told_to_end(stack: ModalStack) -> ToldToEnd:
     """A scheduler that dumped what it has and was told to end, and the next one. Of module scope, as the next one
@@ -113,7 +118,7 @@ def told_to_end(stack: ModalStack) -> ToldToEnd:
     run_id = start_run(stack, "gate_once", gate="scheduler_told_to_end")
     before = wait_at_gate(stack, "gate_once", run_id)
     scheduler = stack.airflow.programs["scheduler"]
-    (call,) = stack.airflow.metadata.function_call_ids("gate_once", run_id).values()
+    call = wait_until(lambda: _function_call_id(stack, run_id), 60.0, "the task's function call id in Airflow")
     os.kill(scheduler.pid, signal.SIGUSR2)
     told = f"function call {call}"
     dumped = wait_until(lambda: any(told in line and run_id in line for line in scheduler_log(stack)), 30.0, "a dump")

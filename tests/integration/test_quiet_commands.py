@@ -20,6 +20,10 @@ from modalflow.emulator.local import LocalModal
 NOISY = """
 import logging, os, sys, threading, time, warnings
 from modalflow.airflow_logging import LOGGING_CONFIG, REMOTE_TASK_LOG
+try:
+    import structlog
+except ImportError:
+    structlog = None
 
 print("NOISE printed at import")
 print("NOISE printed to standard error at import", file=sys.stderr)
@@ -33,11 +37,8 @@ def later():
             logging.getLogger(name).info("NOISE info")
             logging.getLogger(name).warning("NOISE warning")
         logging.getLogger("opentelemetry.exporter").error("NOISE of an exporter")
-        try:
-            import structlog
+        if structlog is not None:
             structlog.get_logger("noisy").warning("NOISE of structlog")
-        except ImportError:
-            pass
         out.write("LOUD on the standard output that it found\\n")
         out.flush()
         os.write(1, b"LOUD on the descriptor\\n")

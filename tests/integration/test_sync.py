@@ -15,6 +15,7 @@ from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.command_line import CommandLine
 from tests.integration.world import Work, World, deployed_worker
+from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -77,7 +78,8 @@ def test_what_is_synced_is_what_the_next_task_runs(world: World, dags: Path) -> 
     assert "hello from one" in run(world).log()
     told = sync(world, dags)
     assert "1 new, 1 changed; uploaded 8 B" in told and "from now on" in told
-    assert "hello from two" in run(world).log()
+    # A container checks for a new version once a second.
+    wait_until(lambda: "hello from two" in run(world).log(), 20.0, "the new version", interval=0.5)
     (dags / "new.py").unlink()
     assert "1 deleted" in sync(world, dags)
     assert "no changes" in sync(world, dags)

@@ -59,7 +59,7 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python scripts/figures --check
+	$(BIN)/python -m scripts.figures --check
 	$(BIN)/python -m scripts.prose
 	@$(MAKE) --no-print-directory site
 

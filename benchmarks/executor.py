@@ -60,7 +60,7 @@ ROWS = (
     Row("outcome after end p95", "the same, p95 (s): the worker's three RPCs are in it"),
     Row("burst: heartbeats", "heartbeats that tell Airflow of {burst} outcomes known at once"),
     Row("burst: cpu of the longest", "processor time of the longest of them (ms)"),
-    Row("burst: cpu of the median", "the same, median: without a collection of Python's garbage (ms)"),
+    Row("burst: cpu of the median", "the same, median (ms)"),
     Row("memory", "Python objects of a running workload (KiB)", "<= 4"),
 )
 

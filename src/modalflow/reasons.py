@@ -226,12 +226,12 @@ class Reason(str):
 
 
 def explain(
-    cause: Cause, *, said: str = "", container: str = "", call: str = "", before: str = "", advice: str | None = None
+    cause: Cause, *, detail: str = "", container: str = "", call: str = "", before: str = "", advice: str | None = None
 ) -> Reason:
     """Return the reason for a cause.
 
-    ``said`` is the report of Modal, Airflow or a program, in any form. ``before`` begins the sentence, as in "Not
-    started". ``advice`` replaces the general advice; it is empty if ``said`` already ends in advice.
+    ``detail`` is the report of Modal, Airflow or a program, in any form. ``before`` begins the sentence, as in "Not
+    started". ``advice`` replaces the general advice; it is empty if ``detail`` already ends in advice.
     """
     known = EXPLANATIONS[cause]
     container, call = one_line(container, ID), one_line(call, ID)
@@ -242,8 +242,8 @@ def explain(
     if before:
         what = f"{before}: {what if what.startswith(('Modal', 'Airflow')) else what[0].lower() + what[1:]}"
     what = f"{what[0].upper()}{what[1:]}"
-    said = clean(said.strip(), QUOTE)
-    first = f"{what}: {said}" if said else what
+    detail = clean(detail.strip(), QUOTE)
+    first = f"{what}: {detail}" if detail else what
     return Reason(" ".join(part for part in (_ended(first), known.do if advice is None else advice) if part), cause)
 
 

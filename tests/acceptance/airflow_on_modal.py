@@ -43,7 +43,7 @@ def stack_of(
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
     deploy = (str(Path(__file__).parent / "worker.py"),)
-    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, say=print) as stack:
+    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, report=print) as stack:
         yield stack
 
 

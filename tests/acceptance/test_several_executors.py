@@ -64,7 +64,7 @@ def make_teams(stack: ModalStack) -> None:
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
     """An Airflow with four executors, of three kinds of ownership."""
     folder = tmp_path_factory.mktemp("dags")
-    with ModalStack(folder, env=ENV, say=print, before_start=make_teams) as running:
+    with ModalStack(folder, env=ENV, report=print, before_start=make_teams) as running:
         yield running
 
 

@@ -281,7 +281,7 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
                 restarts=RESTARTS,
                 modal=options,
                 deploy=("--concurrency", "16"),
-                say=print,
+                report=print,
             )
         )
         for dag_id in (*DAGS, *SOAK_DAGS):

@@ -19,7 +19,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "lost-work.md"
 @pytest.mark.parametrize("where", [{}, {"container": "ta-1", "call": "fc-1"}])
 def test_every_cause_has_a_sentence(cause: Cause, where: dict[str, str]) -> None:
     """It begins with a capital, ends with a full stop, and reads well where nothing is known of where it was."""
-    reason = explain(cause, said="Modal's words", **where)
+    reason = explain(cause, detail="Modal's words", **where)
     assert reason[0].isupper() and reason.endswith(".")
     assert "Modal's words" in reason and "{" not in reason.replace('{"modal"', "").replace('{"memory"', "").replace(
         '{"timeout"', ""

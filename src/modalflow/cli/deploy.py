@@ -206,9 +206,9 @@ def _check_gpus(worker: Worker, any_gpu: bool) -> None:
     from modalflow.errors import DeployError
 
     for profile in worker.profiles:
-        said = values.unknown_gpu(profile.gpu)
-        if said and not any_gpu:
-            raise DeployError(f"Profile {profile.name!r}: {said}. If Modal offers it, deploy with --any-gpu.")
+        problem = values.unknown_gpu(profile.gpu)
+        if problem and not any_gpu:
+            raise DeployError(f"Profile {profile.name!r}: {problem}. If Modal offers it, deploy with --any-gpu.")
 
 
 def _summary(plan: Plan, with_packages: bool) -> Iterable[str]:

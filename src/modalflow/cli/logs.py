@@ -53,13 +53,13 @@ def logs(
             for line in find(site, target).new_lines(whole=True):
                 _print(line, as_json)
             return
-        for said in lines_of(site, target):
-            if isinstance(said, NoLogYetError):
-                show(click.style(str(said), fg="bright_black"), err=True)
-            elif isinstance(said, str):
-                _print(said, as_json)
+        for item in lines_of(site, target):
+            if isinstance(item, NoLogYetError):
+                show(click.style(str(item), fg="bright_black"), err=True)
+            elif isinstance(item, str):
+                _print(item, as_json)
             else:
-                show(click.style(f"This try has {said.told}.", fg="bright_black"), err=True)
+                show(click.style(f"This try has {item.ending}.", fg="bright_black"), err=True)
 
 
 def _print(line: str, as_json: bool) -> None:

@@ -48,7 +48,7 @@ class Option:
     version_added: str = "0.4.0"
 
     @property
-    def told(self) -> str:
+    def help_text(self) -> str:
         """The description with the unit."""
         return f"{self.description} Unit: {self.unit}." if self.unit else self.description
 
@@ -364,7 +364,7 @@ def provider_config() -> dict[str, Any]:
             "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
             "options": {
                 option.name: {
-                    "description": option.told,
+                    "description": option.help_text,
                     "version_added": option.version_added,
                     "type": option.type,
                     "example": option.example,

@@ -171,7 +171,7 @@ def modal_config(**options: Unpack[ModalOptions]) -> dict[str, Any]:
     …}``.
     """
     checked = check_options(options, "modal_config")
-    if said := values.unknown_gpu(checked.get("gpu")):
-        warnings.warn(f"modal_config: {said}", stacklevel=2)
+    if problem := values.unknown_gpu(checked.get("gpu")):
+        warnings.warn(f"modal_config: {problem}", stacklevel=2)
     # A serialized DAG knows no tuples.
     return {"modal": {name: list(value) if isinstance(value, tuple) else value for name, value in checked.items()}}

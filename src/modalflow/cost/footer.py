@@ -32,8 +32,15 @@ def _asked(reserved: Reserved | None) -> str:
 
 
 def _times(record: Record) -> str:
-    told = {"idle before": record.idle, "queued": record.queued, "starting": record.starting, "running": record.running}
-    return ", ".join(f"{name} {seconds(value)}" for name, value in told.items() if value >= _LEAST or name == "running")
+    parts = {
+        "idle before": record.idle,
+        "queued": record.queued,
+        "starting": record.starting,
+        "running": record.running,
+    }
+    return ", ".join(
+        f"{name} {seconds(value)}" for name, value in parts.items() if value >= _LEAST or name == "running"
+    )
 
 
 def _used(record: Record) -> str:

@@ -61,7 +61,7 @@ class Rates:
     live: bool = False
 
     @classmethod
-    def told(cls, answer: Mapping[str, object], source: str) -> Rates:
+    def from_answer(cls, answer: Mapping[str, object], source: str) -> Rates:
         """Return the rates in an answer of Modal's API. Raises ValueError without cores or memory."""
         hourly: dict[str, Decimal] = {}
         for key, value in answer.items():

@@ -190,12 +190,12 @@ def settled(records: Iterable[Record]) -> list[Record]:
     If a killed container wrote its own record, that record counts: the kill came between the record and the end of the
     work.
     """
-    told: dict[tuple[str, str], Record] = {}
+    reported: dict[tuple[str, str], Record] = {}
     lost: dict[tuple[str, str], Record] = {}
     for record in records:
-        (lost if record.outcome == LOST else told)[record.function_call_id, record.container_id] = record
-    left = [record for key, record in lost.items() if key not in told]
-    return [*told.values(), *_shared(left)]
+        (lost if record.outcome == LOST else reported)[record.function_call_id, record.container_id] = record
+    left = [record for key, record in lost.items() if key not in reported]
+    return [*reported.values(), *_shared(left)]
 
 
 def _shared(lost: list[Record]) -> list[Record]:

@@ -5,6 +5,7 @@ Owns the shared settings of the three, and the proof of each task's place. It de
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -23,6 +24,8 @@ from modalflow.demo.stack import RESTARTS, SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
 
+log = logging.getLogger(__name__)
+
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: A user's settings of Airflow beside the executor: the source of task logs.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
@@ -34,7 +37,7 @@ _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 class ModalStack:
     """A running Airflow on a local control plane; a context manager without leftovers.
 
-    ``dags``, ``env``, ``processes``, ``restarts`` and ``say`` are as for AirflowStack; ``modal`` sets up the control
+    ``dags``, ``env``, ``processes``, ``restarts`` and ``report`` are as for AirflowStack; ``modal`` sets up the control
     plane, ``deploy`` are further options of ``modalflow deploy``. ``before_start`` is called when Airflow has its
     tables and the worker is deployed, before its processes start.
     """
@@ -48,10 +51,10 @@ class ModalStack:
         restarts: int = RESTARTS,
         modal: Options | None = None,
         deploy: Sequence[str] = (),
-        say: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = log.info,
         before_start: Callable[[ModalStack], None] = lambda stack: None,
     ) -> None:
-        self._say = say
+        self._report = report
         self._before_start = before_start
         self._dags = dags
         self._processes = processes
@@ -68,7 +71,7 @@ class ModalStack:
         began = time.monotonic()
         with ExitStack() as entered:
             self.local = entered.enter_context(LocalModal(self._modal, as_default=False))
-            self._say(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
+            self._report(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
             env = {**ON_MODAL, **self.local.env, **self._env}
             self.airflow = AirflowStack(
                 self._dags,
@@ -76,7 +79,7 @@ class ModalStack:
                 env=env,
                 processes=self._processes,
                 restarts=self._restarts,
-                say=self._say,
+                report=self._report,
             )
             entered.push(self._stop_airflow)
             # In parallel with the creation of Airflow's database, because this takes longer.
@@ -85,7 +88,7 @@ class ModalStack:
             deploy.start()
             self.airflow.prepare()
             deploy.wait(DEPLOY_TIMEOUT)
-            self._say("the worker app is deployed")
+            self._report("the worker app is deployed")
             self._before_start(self)
             self.airflow.start()
             self._entered = entered.pop_all()
@@ -105,9 +108,9 @@ class ModalStack:
         how = self._control_plane_ended()
         if how and not self.control_plane_is_gone:
             self.control_plane_is_gone = True
-            self._say(f"the local control plane has ended ({how}), and every container with it; the last it wrote:")
-            self._say(self.local.stderr() or "(nothing)")
-            self._say("Airflow notices the missing reports of their tasks within a minute")
+            self._report(f"the local control plane has ended ({how}), and every container with it; the last it wrote:")
+            self._report(self.local.stderr() or "(nothing)")
+            self._report("Airflow notices the missing reports of their tasks within a minute")
 
     def rows(self, dag_id: str, run_id: str) -> list[Row]:
         """Return every task instance of a DAG run, with the control plane's record of its function call."""

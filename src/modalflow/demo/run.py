@@ -52,15 +52,15 @@ def run(options: Options, console: Console) -> int:
     """Run the demo. Return 0 if every task succeeded and ran in a Modal container, otherwise 1."""
     began = time.monotonic()
 
-    def say(line: str) -> None:
+    def report(line: str) -> None:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     try:
-        with ending_on_signals(), ModalStack(example_dags(), say=lambda line: say(escape(line))) as stack:
+        with ending_on_signals(), ModalStack(example_dags(), report=lambda line: report(escape(line))) as stack:
             run_id = trigger(stack)
-            say(f"DAG run {escape(run_id)} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
-            watch(stack, run_id, say, began + options.timeout)
-            wrong = tell(stack, run_id, console)
+            report(f"DAG run {escape(run_id)} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
+            watch(stack, run_id, report, began + options.timeout)
+            wrong = show_outcome(stack, run_id, console)
             stack.airflow.keep_logs = bool(wrong)
             for problem in wrong:
                 console.print(f"[red]✗[/] {escape(problem)}", highlight=False, soft_wrap=True)
@@ -111,7 +111,7 @@ def trigger(stack: ModalStack) -> str:
     return api.trigger(DEMO_DAG, datetime(2026, 1, 2, tzinfo=UTC))
 
 
-def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
+def watch(stack: ModalStack, run_id: str, report: Say, deadline: float) -> None:
     """Print changes until the DAG run is over. Raises StackError with the hanging part after the time limit.
 
     Without a control plane, it is over when Airflow has noticed the end of all tasks.
@@ -125,13 +125,13 @@ def watch(stack: ModalStack, run_id: str, say: Say, deadline: float) -> None:
             if instance.state and seen.get(instance.id) != now:
                 seen[instance.id] = now
                 tried = f" (try {instance.try_number})" if instance.try_number > 1 else ""
-                say(f"{instance.label:<18} [{STYLES.get(instance.state, 'default')}]{instance.state}[/]{tried}")
+                report(f"{instance.label:<18} [{STYLES.get(instance.state, 'default')}]{instance.state}[/]{tried}")
         if state in ("success", "failed"):
-            say(f"the DAG run ended: [{STYLES[state]}]{state}[/]")
+            report(f"the DAG run ended: [{STYLES[state]}]{state}[/]")
             return
         stack.check()
         if stack.control_plane_is_gone and not any(instance.state == "running" for instance in instances):
-            say("no task is left running")
+            report("no task is left running")
             return
         if time.monotonic() > deadline:
             raise StackError(f"the DAG run was not through in time.\n{what_hangs(stack, instances)}")
@@ -152,7 +152,7 @@ def what_hangs(stack: ModalStack, instances: Sequence[TaskInstance]) -> str:
     return "\n".join(lines)
 
 
-def tell(stack: ModalStack, run_id: str, console: Console) -> list[str]:
+def show_outcome(stack: ModalStack, run_id: str, console: Console) -> list[str]:
     """Print the table and a log. Return the problems."""
     rows = stack.rows(DEMO_DAG, run_id)
     console.print()

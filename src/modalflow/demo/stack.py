@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -23,6 +24,8 @@ from modalflow.demo.programs.ports import free_port
 from modalflow.demo.programs.postgres import READY_TIMEOUT, Postgres
 from modalflow.demo.programs.program import Program, StackError, stop_all
 from modalflow.emulator.state.scratch import Scratch
+
+log = logging.getLogger(__name__)
 
 LOCAL_EXECUTOR: Final = "LocalExecutor"
 BUNDLE: Final = "modalflow-demo"
@@ -59,7 +62,7 @@ class AirflowStack:
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
     process and overrides the stack's own settings. ``processes`` are its processes, each
-    started again ``restarts`` times after a kill. ``say`` gets a line per step.
+    started again ``restarts`` times after a kill. ``report`` gets a line per step.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class AirflowStack:
         env: Mapping[str, str] | None = None,
         processes: Mapping[str, Sequence[str]] = SEPARATE,
         restarts: int = RESTARTS,
-        say: Callable[[str], None] = lambda line: None,
+        report: Callable[[str], None] = log.info,
     ) -> None:
         self._scratch = Scratch("modalflow-demo-")
         self.folder = self._scratch.path
@@ -82,7 +85,7 @@ class AirflowStack:
             folder.mkdir(mode=0o700)
         self.keep_logs = False
         """Whether the logs are to stay after the end, until the next stack is made."""
-        self._say = say
+        self._report = report
         self._processes = processes
         self._restarts = restarts
         base = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
@@ -112,7 +115,7 @@ class AirflowStack:
         began = time.monotonic()
         self._start_postgres()
         self.program("db-migrate", "db", "migrate").run(START_TIMEOUT)
-        self._say(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
+        self._report(f"Airflow's database is up ({time.monotonic() - began:.1f} s)")
 
     def start(self) -> None:
         """Start Airflow's processes and wait until all are healthy. StackError names an unhealthy one."""
@@ -122,7 +125,7 @@ class AirflowStack:
             program.restarts = self._restarts
             program.start()
         self._wait_until_healthy(began + START_TIMEOUT)
-        self._say(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
+        self._report(f"Airflow is up ({time.monotonic() - began:.1f} s): {self.url}")
 
     def wait_for_dag(self, dag_id: str, timeout: float = 120.0) -> None:
         """Wait until the DAG can run. StackError has the reason if it cannot."""
@@ -143,7 +146,7 @@ class AirflowStack:
         """
         for program in self.programs.values():
             if (news := program.check()) is not None:
-                self._say(news)
+                self._report(news)
 
     def reports(self, names: Iterable[str]) -> str:
         """Return the tails of some processes' logs; without its own log, the common one."""
@@ -165,7 +168,7 @@ class AirflowStack:
             if path != self.logs and path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
         self._scratch.abandon()
-        self._say(f"the logs of every process stay until the next demo: {self.logs}")
+        self._report(f"the logs of every process stay until the next demo: {self.logs}")
 
     def __enter__(self) -> Self:
         try:

@@ -62,7 +62,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
         return Ended("had already ended", True)
     if found.owner == barrier.owner:
         within(PATIENCE, lambda: ledger.pop(note, None))
-        _tell(site, barrier)
+        _publish(site, barrier)
         _cancel_call(site, work.function_call_id)
         return Ended("had not begun, and will not begin", True)
     began = time.monotonic()
@@ -77,7 +77,7 @@ def cancel(site: Site, work: Work, by: str) -> Ended:
 
 
 def _barrier(work: Work, by: str) -> Entry:
-    reason = explain(Cause.BY_HAND, said=by, call=work.function_call_id)
+    reason = explain(Cause.BY_HAND, detail=by, call=work.function_call_id)
     return Entry(
         work_id=work.work_id,
         state=State.FAILED,
@@ -102,7 +102,7 @@ def _entry(ledger: Any, work_id: str) -> Entry | None:
         return None
 
 
-def _tell(site: Site, entry: Entry) -> None:
+def _publish(site: Site, entry: Entry) -> None:
     """Let the executor know at once; without the event its sweep finds the entry."""
     if entry.partition:
         events: Any = modal.Queue.from_name(site.names.events, **site.scope)

@@ -98,7 +98,7 @@ def current_rates(site: Site) -> tuple[Rates, str]:
     try:
         workspace: Any = modal.Workspace.from_context(client=site.control_plane.client)
         answer = within(PATIENCE, lambda: dict(workspace.billing.rates()))
-        return Rates.told(answer, f"Modal's rates of {datetime.now(UTC):%Y-%m-%d}"), ""
+        return Rates.from_answer(answer, f"Modal's rates of {datetime.now(UTC):%Y-%m-%d}"), ""
     except AttributeError:
         return DATED, f"modal {modal.__version__} cannot read them; 1.5.4 and newer can"
     except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:

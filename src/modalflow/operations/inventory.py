@@ -87,7 +87,7 @@ class Inventory:
             for call in snapshot.calls:
                 entry = by_id.get(call.work_id)
                 if entry is None:
-                    found[call.work_id] = _told(call, snapshot, where)
+                    found[call.work_id] = _work_of(call, snapshot, where)
                 elif entry.state is State.RUNNING:
                     found[call.work_id] = _claimed(entry, where, call, snapshot)
         for entry in self.entries:
@@ -108,7 +108,7 @@ class Inventory:
         return totals
 
 
-def _told(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
+def _work_of(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
     return Work(
         work_id=call.work_id,
         label=call.label,

@@ -68,10 +68,10 @@ def deploy_command(settings: Settings) -> str:
 
 def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
     """Return the error for a worker app unknown to Modal."""
-    where, said = in_environment(site.control_plane.environment, error), words_of(error).rstrip(".")
+    where, error_text = in_environment(site.control_plane.environment, error), words_of(error).rstrip(".")
     return NotDeployedError(
-        f"The worker app {site.names.app!r} is not deployed{where}: {said}. Deploy it: `{site.deploy_command}`, or "
-        "name another one with --app and --environment."
+        f"The worker app {site.names.app!r} is not deployed{where}: {error_text}. Deploy it: `{site.deploy_command}`, "
+        "or name another one with --app and --environment."
     )
 
 

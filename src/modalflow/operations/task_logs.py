@@ -37,7 +37,7 @@ class NoLogYetError(ModalflowError):
 class Outcome:
     """How a try ended, as far as Modal knows."""
 
-    told: str
+    ending: str
 
 
 @dataclass
@@ -177,7 +177,7 @@ def _listed(numbers: list[int]) -> str:
 
 def follow(site: Site, target: Target, *, pause: float = 1.0) -> Iterator[str | Outcome | NoLogYetError]:
     """Yield lines until the try has ended; before the first line, yield each new state of the task."""
-    said = ""
+    last_state = ""
     while True:
         try:
             log = find(site, target)
@@ -185,8 +185,8 @@ def follow(site: Site, target: Target, *, pause: float = 1.0) -> Iterator[str | 
         except NoLogYetError as error:
             # Without the seconds, because they always change.
             state = str(error).partition(" since ")[0].partition(" ago ")[0].rpartition(" ")[0]
-            if state != said:
-                said = state
+            if state != last_state:
+                last_state = state
                 yield error
         time.sleep(pause)
     while True:

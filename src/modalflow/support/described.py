@@ -57,8 +57,8 @@ def _describe(error: BaseException, deep: int) -> str:
     if cause is None:
         return described if text else f"{name}: {_meaning_of(error)}"
     because = _describe(cause, deep - 1)
-    said = _text_of(cause)
-    if said and text and said in text:
+    cause_text = _text_of(cause)
+    if cause_text and text and cause_text in text:
         return described
     return f"{described} (caused by {because})" if text else f"{name}: caused by {because}"
 
@@ -88,6 +88,6 @@ def _cause_of(error: BaseException, has_text: bool) -> BaseException | None:
 
 
 def _members(group: BaseExceptionGroup[BaseException], deep: int) -> str:
-    told = "; ".join(_describe(each, deep - 1) for each in group.exceptions[:_MOST_OF_A_GROUP])
+    members = "; ".join(_describe(each, deep - 1) for each in group.exceptions[:_MOST_OF_A_GROUP])
     more = len(group.exceptions) - _MOST_OF_A_GROUP
-    return f"{told}; and {more} more" if more > 0 else told
+    return f"{members}; and {more} more" if more > 0 else members

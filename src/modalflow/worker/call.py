@@ -29,7 +29,7 @@ from modalflow.worker.ledger import Claim
 from modalflow.worker.logs.first_line import first_line
 from modalflow.worker.logs.log_files import CallLog
 from modalflow.worker.probe import answer_probe
-from modalflow.worker.run.turn import seconds_until_turn
+from modalflow.worker.turn import seconds_until_turn
 from modalflow.worker.usage_recorder import CallUsage
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
 from modalflow.worker.zygote.isolation import temporary_folder
@@ -207,7 +207,7 @@ class Call:
         return Outcome(State.FAILED, reason=f"Airflow's supervisor in {self._where()} ended with {how}.{hint}")
 
     def _explain(self, cause: Cause, detail: str = "") -> Reason:
-        return explain(cause, said=detail, container=self.container.id, call=self.function_call_id)
+        return explain(cause, detail=detail, container=self.container.id, call=self.function_call_id)
 
     def _where(self) -> str:
         return f"container {self.container.id}, function call {self.function_call_id},"

@@ -68,7 +68,9 @@ def test_a_container_that_is_not_preempted_costs_three_times_as_much() -> None:
 
 def test_what_modal_tells_is_believed() -> None:
     """A live answer is read by its own keys; what is no number in it is passed over."""
-    live = Rates.told({"cpu_hour_cost": Decimal("0.1"), "mem_gib_hour_cost": "0", "note": "hello", "x": "NaN"}, "Modal")
+    live = Rates.from_answer(
+        {"cpu_hour_cost": Decimal("0.1"), "mem_gib_hour_cost": "0", "note": "hello", "x": "NaN"}, "Modal"
+    )
     assert live.live and live.dollars(HOUR) == Decimal("0.1")
     with pytest.raises(UnknownRateError):
         live.dollars(asking(gpu="T4"))
@@ -77,7 +79,7 @@ def test_what_modal_tells_is_believed() -> None:
 def test_an_answer_without_the_essential_is_refused() -> None:
     """If Modal renames its keys, the dated table is better than a price of nothing."""
     with pytest.raises(ValueError, match="cpu_hour_cost"):
-        Rates.told({"mem_gib_hour_cost": "1", "cpu_hour_cost": "-1"}, "Modal")
+        Rates.from_answer({"mem_gib_hour_cost": "1", "cpu_hour_cost": "-1"}, "Modal")
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def test_every_number_has_a_unit() -> None:
     """Nobody has to guess whether an interval is seconds or minutes, in Airflow's own listing either."""
     for option in OPTIONS:
         assert bool(option.unit) == (option.type in ("integer", "float")), option.name
-        assert option.unit in option.told
+        assert option.unit in option.help_text
 
 
 def test_a_team_has_a_variable_of_its_own() -> None:

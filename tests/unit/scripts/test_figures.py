@@ -21,8 +21,8 @@ class Widget:
 def figures(checkout: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     scripts = checkout / "scripts"
     scripts.mkdir(exist_ok=True)
-    (scripts / "figures").write_bytes((CHECKOUT / "scripts" / "figures").read_bytes())
-    command = [sys.executable, str(scripts / "figures"), *arguments]
+    (scripts / "figures.py").write_bytes((CHECKOUT / "scripts" / "figures.py").read_bytes())
+    command = [sys.executable, str(scripts / "figures.py"), *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from modalflow.protocol.messages import Kind, Submission
-from modalflow.worker.run.turn import LONGEST, seconds_until_turn
+from modalflow.worker.turn import LONGEST, seconds_until_turn
 
 BEGAN = 1_000.0
 

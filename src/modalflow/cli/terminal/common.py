@@ -97,16 +97,16 @@ def quiet() -> Iterator[None]:
     """
     sys.stdout.flush()
     answers = os.dup(1)
-    with tempfile.TemporaryFile() as said:
-        os.dup2(said.fileno(), 1)
+    with tempfile.TemporaryFile() as captured:
+        os.dup2(captured.fileno(), 1)
         try:
             yield
         except ModalflowError:
             raise
         except BaseException:
             sys.stdout.flush()
-            said.seek(0)
-            show(said.read().decode(errors="replace").removesuffix("\n"), err=True)
+            captured.seek(0)
+            show(captured.read().decode(errors="replace").removesuffix("\n"), err=True)
             raise
         finally:
             sys.stdout.flush()

@@ -101,9 +101,9 @@ def _captured() -> Iterator[int]:
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
     own, errors = (os.dup(number) for number in (1, 2))
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as captured:
         for number in (1, 2):
-            os.dup2(said.fileno(), number)
+            os.dup2(captured.fileno(), number)
         failed = True
         try:
             yield own
@@ -116,5 +116,5 @@ def _captured() -> Iterator[int]:
                 os.dup2(errors, number)
             os.close(errors)
             if failed:
-                said.seek(0)
-                os.write(2, said.read())
+                captured.seek(0)
+                os.write(2, captured.read())

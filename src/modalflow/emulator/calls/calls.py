@@ -171,7 +171,7 @@ class Calls(Service):
                 put.append(call.put(item))
             self._runner.submit(*put)
         except BaseException:
-            # The error tells the caller that no input was accepted: those put so far are cancelled.
+            # To the caller, the error means that no input was accepted: cancel those put so far.
             self._runner.cancel(put, terminate_containers=False)
             raise
         return [

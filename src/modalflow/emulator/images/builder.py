@@ -135,7 +135,7 @@ class Builder:
     async def make(self, name: str, recipe: Recipe, below: BuildResult, build: Build) -> BuildResult:
         """Make the layer, under this name; InstallError if pip fails."""
         if self._layers.has(name):
-            self._tell_steps(recipe, build)
+            self._log_steps(recipe, build)
             build.log("   found as it was made before\n")
             return self._found(name, below)
         work = _Work(self._layers, name, below)
@@ -170,7 +170,7 @@ class Builder:
         )
 
     @staticmethod
-    def _tell_steps(recipe: Recipe, build: Build) -> None:
+    def _log_steps(recipe: Recipe, build: Build) -> None:
         for number, step in enumerate(recipe.steps):
             build.log(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
 

@@ -187,10 +187,10 @@ async def install(
 
 
 def _explained(code: int, last: Iterable[str]) -> str:
-    said = "".join(last).strip()
-    errors = [line for line in said.splitlines() if line.startswith("ERROR")]
-    hint = f"\n{OFFLINE}" if _UNREACHABLE.search(said) else ""
-    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or said or "it printed nothing") + hint
+    output = "".join(last).strip()
+    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
+    hint = f"\n{OFFLINE}" if _UNREACHABLE.search(output) else ""
+    return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or output or "it printed nothing") + hint
 
 
 def _pip() -> list[str]:

@@ -58,7 +58,7 @@ def rpc(
     """Declare a handler.
 
     ``repeat`` is what a repeated call gets. ``inferred`` is the part of the RPC's behaviour that neither the SDK's
-    source nor Modal's documentation tells. ``needs_room`` is whether the call, or one with that request, is refused if
+    source nor Modal's documentation shows. ``needs_room`` is whether the call, or one with that request, is refused if
     the disk is full: a change is, unless it ends or frees something. ``retried_forever`` marks RPCs that the SDK
     repeats silently and without end if a resource is exhausted.
     """

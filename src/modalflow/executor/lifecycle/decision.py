@@ -83,11 +83,11 @@ def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, 
         ran = wall_clock - entry.started_at
         where = {"container": entry.container_id, "call": entry.function_call_id or function_call}
         if ran > policy.task_timeout:
-            said = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
-            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, said=said, **where), Cause.TASK_TIMEOUT)
+            detail = f"it ran for {ran:.0f} s, task_timeout = {policy.task_timeout:g} s"
+            return Decision(Action.TIME_OUT, explain(Cause.TASK_TIMEOUT, detail=detail, **where), Cause.TASK_TIMEOUT)
         if not status.ended:
             return Decision(Action.WAIT)
-        return lost_after_claim(call, explain(status.cause, said=status.reason, **where), policy, status.cause)
+        return lost_after_claim(call, explain(status.cause, detail=status.reason, **where), policy, status.cause)
     if not call.has_request and call.function_call_id is None:
         why = "Not started on Modal: its scheduler died before it had stored a function call id."
         return Decision(Action.ASK_AIRFLOW, why)
@@ -96,13 +96,13 @@ def decide(call: Call, entry: Entry | None, status: CallStatus, policy: Policy, 
     return lost_before_claim(call, status.cause, status.reason, policy)
 
 
-def lost_before_claim(call: Call, cause: Cause, said: str, policy: Policy, *, advice: str | None = None) -> Decision:
+def lost_before_claim(call: Call, cause: Cause, detail: str, policy: Policy, *, advice: str | None = None) -> Decision:
     """Decide about work that did not run: it can be submitted again, without using a retry."""
     again = call.has_request and call.attempts < (call.max_attempts or policy.submit_attempts)
     times = f" in {call.attempts} submissions" if call.attempts > 1 and not again else ""
     # If Modal no longer keeps the result, the work may have run, long ago.
     before = "" if cause is Cause.OUTPUT_EXPIRED else f"Not started on Modal{times}"
-    reason = explain(cause, said=said, call=call.function_call_id or "", before=before, advice=advice)
+    reason = explain(cause, detail=detail, call=call.function_call_id or "", before=before, advice=advice)
     # A function call that returned had an entry. If Airflow took a live scheduler for dead, two executors have the same
     # work: the other one has delivered and removed the entry, so Airflow knows the outcome.
     delivered = cause is Cause.NO_OUTCOME and call.kind is Kind.WORKLOAD and policy.has_database

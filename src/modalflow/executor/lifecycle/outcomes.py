@@ -31,11 +31,11 @@ _KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
 
 def internal_failure(error: Exception, doing: str) -> Reason:
     """Return the reason for work that failed because of a fault in the executor. ``doing`` completes "while …"."""
-    said = (
+    detail = (
         f"the executor failed while {doing} ({describe(error)}). This is a fault of modalflow: please "
         "report it with the traceback in the scheduler's log"
     )
-    return explain(Cause.OTHER, said=said)
+    return explain(Cause.OTHER, detail=detail)
 
 
 class FailureReports:
@@ -148,11 +148,11 @@ class Outcomes:
         self._claims.bar(call, "Airflow no longer waited for it")
         self._report(UpdateKind.OVER, call)
 
-    def revoke(self, key: WorkloadKey, said: str) -> None:
+    def revoke(self, key: WorkloadKey, detail: str) -> None:
         """Settle the call of a key that Airflow has given up, begun or not; nothing is reported to Airflow."""
         call = self._calls.of_key(key)
         if call is not None:
-            reason = explain(Cause.REVOKED, said=said, call=call.function_call_id or "")
+            reason = explain(Cause.REVOKED, detail=detail, call=call.function_call_id or "")
             log.info("%s: %s", call.label, reason)
             self.settle(call)
             self._notes.add(call.log_path, reason, "error")

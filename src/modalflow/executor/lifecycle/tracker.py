@@ -164,7 +164,7 @@ class Tracker:
         try:
             api = self._connection.get()
             if entry.cause == Cause.CANCELLED and (by := await api.cancelled_by(call.work_id)):
-                return explain(Cause.BY_HAND, said=by, **where)
+                return explain(Cause.BY_HAND, detail=by, **where)
             while not status.ended and time.monotonic() < deadline:
                 status = await api.call_status(entry.function_call_id)
                 if not status.ended:
@@ -175,5 +175,5 @@ class Tracker:
             log.exception("Asking Modal about the end of %s failed", call.label)
         has_words = status.reason and status.cause.value == entry.cause == Cause.CANCELLED.value
         if status.ended and (status.cause in _REPORTED_BY_MODAL or has_words):
-            return explain(status.cause, said=status.reason, **where)
+            return explain(status.cause, detail=status.reason, **where)
         return None

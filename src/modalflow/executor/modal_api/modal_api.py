@@ -173,9 +173,9 @@ class ModalApi:
             try:
                 await function.hydrate.aio()
             except exception.NotFoundError as error:
-                where, said = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
+                where, error_text = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
                 raise NotDeployedError(
-                    f"Modal has no Function {name!r} in app {self._names.app!r}{where}: {said}. Deploy it: "
+                    f"Modal has no Function {name!r} in app {self._names.app!r}{where}: {error_text}. Deploy it: "
                     f"`{self._deploy()}`."
                 ) from error
             self._handles[key] = await self._bound(function, resources) if resources.options else function
@@ -191,9 +191,9 @@ class ModalApi:
         try:
             await bound.hydrate.aio()
         except exception.NotFoundError as error:
-            where, said = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
+            where, error_text = in_environment(self.control_plane.environment, error), words_of(error).rstrip(".")
             raise WorkloadRejectedError(
-                f"Modal does not have an object of this task{where} ({resources}): {said}. Create it, or "
+                f"Modal does not have an object of this task{where} ({resources}): {error_text}. Create it, or "
                 "change the task's executor_config."
             ) from error
         return bound

@@ -1,4 +1,4 @@
-"""When the tasks of a burst start: how far behind the first one each of them waits in its container.
+"""The starts of a burst's tasks: each waits in its container for its turn after the first one.
 
 No I/O, and the clock is given. A burst is everything submitted within ``WINDOW`` seconds. Its containers become ready
 at the same moment, and each task begins with a request to the Execution API.
@@ -13,8 +13,8 @@ from typing import NamedTuple
 #: Seconds between the starts of two tasks of a burst. One process of an API server needs 36 ms for a task that does
 #: nothing, so this holds up no burst. Four times as much made its answers no faster (``make bench-burst``).
 SPACING = 0.025
-#: The longest that a task waits, in seconds. A larger burst goes round again, so that its starts are closer together:
-#: whoever starts thousands of tasks at once has an API server for that.
+#: The longest that a task waits, in seconds. The turns of a larger burst begin again at 0, so its starts are closer
+#: together: an Airflow that starts thousands of tasks at once has an API server for them.
 LONGEST = 10.0
 #: Seconds for which later submissions count as the same burst: a cold start under load, or a scheduler that hands over
 #: 200 tasks in batches of 16, takes as long.

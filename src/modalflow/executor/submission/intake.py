@@ -123,7 +123,7 @@ class Intake:
         self._submitter.put(call)
 
     def _reject(self, call: Call, error: WorkloadRejectedError) -> None:
-        self._outcomes.fail(call, explain(Cause.REJECTED, said=str(error)), Cause.REJECTED)
+        self._outcomes.fail(call, explain(Cause.REJECTED, detail=str(error)), Cause.REJECTED)
 
     def _unplaced(self) -> list[Call]:
         return self._calls.in_phase(Phase.UNPLACED)

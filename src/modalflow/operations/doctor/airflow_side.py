@@ -27,8 +27,8 @@ def settings(source: ConfigSource, mistakes: list[ConfigError]) -> Iterator[Find
     for mistake in mistakes:
         # Variables may be secrets.
         hidden = f"{mistake.where} is malformed; expected {mistake.expected}"
-        said = hidden if mistake.where.endswith("worker_env") else str(mistake)
-        yield fail("options", said, f"Fix {mistake.where} in airflow.cfg or its environment variable.")
+        detail = hidden if mistake.where.endswith("worker_env") else str(mistake)
+        yield fail("options", detail, f"Fix {mistake.where} in airflow.cfg or its environment variable.")
     if not mistakes:
         given = {option.name: source.get(SECTION, option.name, fallback="") for option in OPTIONS}
         changed = [option.name for option in OPTIONS if (given[option.name] or option.default) != option.default]

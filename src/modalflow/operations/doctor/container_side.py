@@ -142,11 +142,11 @@ def _logs_of(site: Site) -> str:
 
 
 def _too_old(name: str, site: Site, answer: Any) -> Finding:
-    said = str(answer.get("reason") or answer) if isinstance(answer, dict) else str(answer)
+    detail = str(answer.get("reason") or answer) if isinstance(answer, dict) else str(answer)
     older = f"the deployed worker is older than this modalflow {__version__} and cannot answer"
     return fail(
         name,
-        f"{older}; it reported: {said[:99]}",
+        f"{older}; it reported: {detail[:99]}",
         f"Deploy the worker of this modalflow: `{site.deploy_command}`.",
     )
 
@@ -192,8 +192,8 @@ def _execution_api(seen: Any) -> Finding:
     if status != 200:
         return fail(name, f"{url}health answers the container with {status}", _mend_status(status, url))
     if "healthy" not in str(seen.get("text")):
-        said = str(seen.get("text"))[:80]
-        return fail(name, f"{url}health has an unexpected answer: {said!r}", _mend_status(404, url))
+        detail = str(seen.get("text"))[:80]
+        return fail(name, f"{url}health has an unexpected answer: {detail!r}", _mend_status(404, url))
     return ok(name, f"reached from the container at {url}", _number(seen.get("seconds")))
 
 

@@ -46,13 +46,15 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
 def _executor(snapshot: Snapshot) -> Finding:
     name, who = "executor that runs", f"{snapshot.host} (process {snapshot.pid})"
     if snapshot.obstacle:
-        said = f"{who}: Modal accepts no work: {snapshot.obstacle}"
+        detail = f"{who}: Modal accepts no work: {snapshot.obstacle}"
         return warn(
-            name, said, "It continues automatically; its log has the start of the problem. For credentials, see above."
+            name,
+            detail,
+            "It continues automatically; its log has the start of the problem. For credentials, see above.",
         )
     if snapshot.version != __version__:
-        said = f"{who} is modalflow {snapshot.version}, here it is {__version__}"
-        return warn(name, said, "Restart the scheduler after an upgrade, and run the doctor in its environment.")
+        detail = f"{who} is modalflow {snapshot.version}, here it is {__version__}"
+        return warn(name, detail, "Restart the scheduler after an upgrade, and run the doctor in its environment.")
     return ok(name, f"{who}, {snapshot.in_flight:,} in flight")
 
 

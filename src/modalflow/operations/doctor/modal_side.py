@@ -54,7 +54,7 @@ def environment(site: Site) -> Finding:
     try:
         found: Any = within(PATIENCE, lambda: list_environments(client=site.control_plane.client))
     except FAILURES as error:
-        return skip("environment", f"Modal did not list its environments ({_told(error)})")
+        return skip("environment", f"Modal did not list its environments ({_reason(error)})")
     names = sorted(each.name for each in found)
     default = next((each.name for each in found if getattr(each, "default", False)), "the workspace's default")
     if wanted and wanted not in names:
@@ -76,7 +76,7 @@ def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
         return [fail("worker app", str(error), f"Deploy it: `{site.deploy_command}`.")], None, False
     except FAILURES as error:
         return (
-            [fail("worker app", _told(error), "Try again; Modal's status is at https://status.modal.com.")],
+            [fail("worker app", _reason(error), "Try again; Modal's status is at https://status.modal.com.")],
             None,
             False,
         )
@@ -84,7 +84,11 @@ def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
     try:
         record = within(PATIENCE, LogVolume(site.control_plane, site.names).deployment)
     except FAILURES as error:
-        return [*findings, fail("worker version", _told(error), f"Deploy again: `{site.deploy_command}`.")], None, True
+        return (
+            [*findings, fail("worker version", _reason(error), f"Deploy again: `{site.deploy_command}`.")],
+            None,
+            True,
+        )
     if record is None:
         missing = "the logs Volume has no record of the deployment, so versions cannot be compared"
         return [*findings, warn("worker version", missing, f"Deploy it with `{site.deploy_command}`.")], None, True
@@ -136,7 +140,7 @@ def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
             function: Any = modal.Function.from_name(site.names.app, name, **site.scope)
             stats: Any = within(PATIENCE, function.get_current_stats)
         except FAILURES as error:
-            yield fail(f"profile {profile}", _told(error), f"Deploy again: `{site.deploy_command}`.")
+            yield fail(f"profile {profile}", _reason(error), f"Deploy again: `{site.deploy_command}`.")
             continue
         yield ok(f"profile {profile}", f"{stats.num_total_runners} containers, {stats.backlog} inputs waiting")
 
@@ -146,10 +150,10 @@ def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
     queues = site.settings.queues
     lost = {queue: profile for queue, profile in queues.items() if profile not in record.profiles}
     if lost:
-        told = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
+        lost_queues = ", ".join(f"{queue} → {profile}" for queue, profile in lost.items())
         yield fail(
             "queues",
-            f"[modal_executor] queues names undeployed profiles: {told}; deployed: {', '.join(record.profiles)}",
+            f"[modal_executor] queues names undeployed profiles: {lost_queues}; deployed: {', '.join(record.profiles)}",
             "Deploy them, or fix the option.",
         )
     elif queues:
@@ -170,7 +174,7 @@ def _round_trip(name: str, what: str, trip: Callable[[], bool], site: Site) -> F
     except exception.NotFoundError as error:
         return fail(name, f"{what}: {words_of(error)}", f"Create it: `{site.deploy_command}`.")
     except FAILURES as error:
-        return fail(name, f"{what}: {_told(error)}", "Try again; Modal's status is at https://status.modal.com.")
+        return fail(name, f"{what}: {_reason(error)}", "Try again; Modal's status is at https://status.modal.com.")
     if not same:
         return fail(
             name, f"{what}: the value changed between write and read", "Find the other program with access to it."
@@ -206,7 +210,7 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _told(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer within {PATIENCE:g} s"
     return describe(error)

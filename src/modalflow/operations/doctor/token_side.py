@@ -106,8 +106,8 @@ def _accepted(trial: Trial, url: str) -> str:
     return f"{without_user(url)} accepts tokens signed by this machine with {trial.origin}"
 
 
-def _refused(name: str, trial: Trial, url: str, cause: Cause, said: str) -> Finding:
+def _refused(name: str, trial: Trial, url: str, cause: Cause, detail: str) -> Finding:
     whose = f"a token signed by this machine with {trial.origin}"
     if cause is Cause.PROXY_REFUSED:
         whose = "a request with a task's token, or a proxy in front of it did"
-    return fail(name, f"{without_user(url)} refused {whose}: {said}", EXPLANATIONS[cause].do)
+    return fail(name, f"{without_user(url)} refused {whose}: {detail}", EXPLANATIONS[cause].do)

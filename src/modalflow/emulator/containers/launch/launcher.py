@@ -74,7 +74,7 @@ class Launcher:
         self._secrets, self._volumes, self._buckets, self._logs = secrets, volumes, buckets, logs
         self._fork_server = fork_server
         self._capacity = capacity
-        self._told: set[tuple[str, str]] = set()
+        self._hinted: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
         """Start the container, wait for its end and clean up; return its exit code. StateError if the disk is full."""
@@ -214,8 +214,8 @@ class Launcher:
         """Log the missing image steps, once for each function and image, as for its resources."""
         container.missing = missing
         line, function = hints.unexecuted(missing), container.function
-        if line and (function.object_id, line) not in self._told:
-            self._told.add((function.object_id, line))
+        if line and (function.object_id, line) not in self._hinted:
+            self._hinted.add((function.object_id, line))
             self._printed(container, f"{function.tag}: {line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
 
     def _devices(self, container: Container) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""How long a task of a burst waits in its container before it starts. Pure."""
+"""How long a task of a burst waits in its container before it starts. No I/O."""
 
 from __future__ import annotations
 

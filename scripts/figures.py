@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Figures about the structure of a checkout: sizes, names, imports and types of ``src``, to compare two of them.
 
-    scripts/figures [FOLDER …]      a column for each checkout; the default is this one
-    scripts/figures --check         fail if a limit of the house is exceeded, and name what exceeds it
+python -m scripts.figures [FOLDER …]    a column for each checkout; the default is this one
+python -m scripts.figures --check       fail if a limit of the house is exceeded, and name what exceeds it
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import time
 
 import click
 
-from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, show, target_options
 from modalflow.cli.terminal.quiet_command import QuietCommand
 from modalflow.cli.terminal.words import counted, duration, table
 
@@ -41,8 +41,7 @@ def cancel(
         raise click.UsageError("expected DAG TASK RUN, or one work id or function call id")
     wanted = what[0] if len(what) == 1 else Target(what[0], what[1], what[2], map_index, try_number)
     with errors_in_a_line():
-        with quiet():
-            site = open_site(read_settings(app, environment))
+        site = open_site(read_settings(app, environment))
         found = matching(take_inventory(site, profiles=False).work(), wanted)
         rows = [
             [work.state, duration(time.time() - work.since), work.label, work.function_call_id or work.work_id]

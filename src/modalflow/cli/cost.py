@@ -20,7 +20,6 @@ from modalflow.cli.terminal.common import (
     environment_option,
     errors_in_a_line,
     json_option,
-    quiet,
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
@@ -80,7 +79,7 @@ def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: st
     from modalflow.operations.costs import current_rates, read_usage
     from modalflow.operations.site import open_site, read_settings
 
-    with errors_in_a_line(), quiet():
+    with errors_in_a_line():
         site = open_site(read_settings(app, environment))
         usage = read_usage(site, since)
         rates, why_dated = current_rates(site)

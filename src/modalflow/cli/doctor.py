@@ -10,7 +10,7 @@ import sys
 
 import click
 
-from modalflow.cli.terminal.common import answer, app_option, environment_option, json_option, quiet, show
+from modalflow.cli.terminal.common import answer, app_option, environment_option, json_option, show
 from modalflow.cli.terminal.quiet_command import QuietCommand
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "bright_black"}
@@ -36,17 +36,11 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
     for a few seconds. The exit code is 1 if a check failed.
     """
     # Imports Modal, and Airflow's configuration.
-    with quiet():
-        from modalflow.operations.doctor.doctor import examine
-        from modalflow.operations.doctor.findings import Status
+    from modalflow.operations.doctor.doctor import examine
+    from modalflow.operations.doctor.findings import Status
 
     findings = []
-    examination = examine(app=app, environment=environment, profiles=profiles, timeout=timeout)
-    while True:
-        with quiet():
-            finding = next(examination, None)
-        if finding is None:
-            break
+    for finding in examine(app=app, environment=environment, profiles=profiles, timeout=timeout):
         findings.append(finding)
         if not as_json:
             time = f"  ({finding.seconds * 1000:.0f} ms)" if finding.seconds is not None else ""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import click
 
-from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, quiet, show, target_options
+from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, show, target_options
 from modalflow.cli.terminal.quiet_command import QuietCommand
 from modalflow.support.text import json_line
 
@@ -47,8 +47,7 @@ def logs(
 
     target = Target(dag, task, run, map_index, try_number)
     with errors_in_a_line():
-        with quiet():
-            site = open_site(read_settings(app, environment))
+        site = open_site(read_settings(app, environment))
         if not follow:
             for line in find(site, target).new_lines(whole=True):
                 _print(line, as_json)

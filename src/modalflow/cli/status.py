@@ -19,7 +19,6 @@ from modalflow.cli.terminal.common import (
     environment_option,
     errors_in_a_line,
     json_option,
-    quiet,
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
@@ -62,8 +61,7 @@ def status(app: str, environment: str, limit: int, watch: bool, interval: float,
     from modalflow.operations.site import open_site, read_settings
 
     with errors_in_a_line():
-        with quiet():
-            site = open_site(read_settings(app, environment))
+        site = open_site(read_settings(app, environment))
         while True:
             try:
                 _show(take_inventory(site), site, limit, watch, as_json)

@@ -18,7 +18,6 @@ from modalflow.cli.terminal.common import (
     environment_option,
     errors_in_a_line,
     json_option,
-    quiet,
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
@@ -73,7 +72,7 @@ def sync(
     If you deployed the worker with `--dags-source volume`, run this command after every edit. It uploads changed files
     and removes deleted ones. A task sees a whole sync or none of it, and a running task keeps its files.
     """
-    with errors_in_a_line(), quiet():
+    with errors_in_a_line():
         from modalflow.operations import syncing
         from modalflow.operations.site import airflow_conf, open_site, read_settings
 

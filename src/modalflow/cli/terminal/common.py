@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,32 +85,6 @@ def errors_in_a_line() -> Iterator[None]:
         raise click.ClickException("Modal did not answer in time; try again, or run `modalflow doctor`") from error
     except exception.Error as error:
         raise click.ClickException(f"{clean(words_of(error), STORED)} (run `modalflow doctor` for details)") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back standard output in the block, and print it on standard error after an unexpected error.
-
-    Airflow and its hooks log to standard output, but standard output belongs to the answer, which may be JSON. They
-    keep the file of their import, so only its descriptor can be replaced.
-    """
-    sys.stdout.flush()
-    answers = os.dup(1)
-    with tempfile.TemporaryFile() as captured:
-        os.dup2(captured.fileno(), 1)
-        try:
-            yield
-        except ModalflowError:
-            raise
-        except BaseException:
-            sys.stdout.flush()
-            captured.seek(0)
-            show(captured.read().decode(errors="replace").removesuffix("\n"), err=True)
-            raise
-        finally:
-            sys.stdout.flush()
-            os.dup2(answers, 1)
-            os.close(answers)
 
 
 def target_options(command: _F) -> _F:

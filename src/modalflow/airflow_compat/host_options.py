@@ -153,6 +153,14 @@ def declared_options(conf: Any = None) -> Mapping[tuple[str, str], Mapping[str, 
     }
 
 
+def shared_secret() -> str:
+    """Return a secret that the schedulers of an Airflow share and that no task has; empty if there is none."""
+    conf: Any = own_conf()
+    candidates = (("core", "fernet_key"), ("api_auth", "jwt_secret"), ("database", "sql_alchemy_conn"))
+    found = (conf.get(section, option, fallback="") for section, option in candidates)
+    return next((str(secret) for secret in found if secret), "")
+
+
 def _load_providers(conf: Any) -> None:
     """Load the options of providers, which some versions of Airflow do late."""
     if getattr(conf, "_providers_configuration_loaded", True):

@@ -18,14 +18,9 @@ from typing import Any
 from modalflow.airflow_home.host_modules import HostModules, dotted_names, own_folders
 from modalflow.bundles.scan import is_ignored
 from modalflow.errors import ConfigError
+from modalflow.names import HOME_CONFIG, HOME_MODULES, HOME_PLUGINS
 
 log = logging.getLogger(__name__)
-
-#: The folders of an Airflow home. Airflow adds the first two to ``sys.path`` itself, at its import. The third one has
-#: modules of other folders, and must be on ``sys.path`` before: a secrets backend is imported earlier.
-PLUGINS = "plugins"
-CONFIG = "config"
-MODULES = "modules"
 
 #: Limits: files, bytes of one file, bytes of all files. A container fetches them before its first task.
 MOST_FILES = 5_000
@@ -99,10 +94,10 @@ def find_host_files(conf: Any, path: Iterable[str] | None = None) -> HostFiles:
     plugins, config = _plugins_folder(conf), _config_folder()
     found = HostFiles()
     if plugins is not None:
-        found.add("[core] plugins_folder", plugins, PLUGINS)
+        found.add("[core] plugins_folder", plugins, HOME_PLUGINS)
     if config is not None:
         # Not its other files: Airflow's own configuration and keys are often there.
-        found.add("AIRFLOW_HOME", config, CONFIG, lambda name: name.endswith(".py"))
+        found.add("AIRFLOW_HOME", config, HOME_CONFIG, lambda name: name.endswith(".py"))
     own = own_folders(sys.path if path is None else path, os.environ.get("PYTHONPATH", ""), _known(plugins, config))
     modules = HostModules(own)
     modules.add([_LOCAL_SETTINGS])
@@ -111,9 +106,9 @@ def find_host_files(conf: Any, path: Iterable[str] | None = None) -> HostFiles:
     modules.add_imports_of([file for file in found.files.values() if file.suffix == ".py"])
     for relative, source in sorted(modules.found.items()):
         if source.is_dir():
-            found.add(f"The package {relative}", source, f"{MODULES}/{relative}")
+            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}")
         else:
-            found.add_file(f"The module {relative}", source, f"{MODULES}/{relative}")
+            found.add_file(f"The module {relative}", source, f"{HOME_MODULES}/{relative}")
     return found
 
 

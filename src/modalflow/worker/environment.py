@@ -30,7 +30,6 @@ BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 READ_LIVE = (
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
-    LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).

@@ -75,7 +75,7 @@ API_CLIENT_OPTIONS = (
 
 def airflow_variable(section: str, option: str) -> str:
     """Return the environment variable of an Airflow option."""
-    return f"AIRFLOW__{section.upper()}__{option.upper()}"
+    return f"AIRFLOW__{section.replace('.', '_').upper()}__{option.upper()}"
 
 
 #: The folder of usage records on the logs Volume: a folder for each day, with the files of this day's containers.

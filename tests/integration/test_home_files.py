@@ -140,6 +140,16 @@ def test_a_thread_that_a_plugin_starts_runs_in_each_task(world: World) -> None:
     assert "seen 1 threads [True] reads None" in lines(work)
 
 
+def test_code_of_the_host_sees_the_variables_of_the_workload(world: World) -> None:
+    """A plugin that reads a variable at its import reads the value that a task has, whichever zygote is there."""
+    home = publish(world, {"plugins/acme_state.py": STATE})
+    greetings = ("hello", None, "hello", "good morning")
+    works = [task(world, "state", home, env={"ACME_GREETING": each} if each else {}) for each in greetings]
+    for work, greeting in zip(works, greetings, strict=True):
+        succeeded(work)
+        assert f"seen 1 threads [] reads {greeting}" in lines(work)
+
+
 def test_a_plugin_that_raises_is_reported_and_the_task_runs(world: World) -> None:
     """As under LocalExecutor. The log of each task names the file and the error, and how to fix it."""
     broken = {

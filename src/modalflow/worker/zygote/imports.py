@@ -10,11 +10,12 @@ import logging
 import os
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
 
 from modalflow.support.described import describe
+from modalflow.worker.zygote.protocol import ImportReport
 
 log = logging.getLogger(__name__)
 
@@ -27,8 +28,8 @@ _SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credenti
 _CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 _FIX = (
-    "If the module or a package that it needs is missing here, add it to the worker's image and deploy: `modalflow "
-    "deploy`. Otherwise fix it on the Airflow host, and restart the scheduler."
+    "If a module or package is missing here, add it to the worker's image and deploy: `modalflow deploy`. Otherwise "
+    "correct it on the Airflow host, and restart the scheduler."
 )
 
 
@@ -38,8 +39,7 @@ class Imported:
 
     problem: str = ""
     """Why no workload can run; empty if all can."""
-    notes: tuple[str, ...] = ()
-    """Warnings for the log of every task."""
+    report: ImportReport = field(default_factory=ImportReport)
     threads: bool = False
     """Whether plugins have started threads, which no fork would have."""
 
@@ -48,7 +48,12 @@ def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) ->
     """Return why Airflow cannot be imported: the setting or the file, its error, and how to fix it."""
     place = _place(error, environ.get("AIRFLOW_HOME", ""))
     where = f" ({place})" if place else ""
-    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error))}. {_FIX}"
+    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+
+
+def refused_setting(error: BaseException) -> str:
+    """Return the reason of a failure for a setting that Airflow in this container does not accept."""
+    return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
 
 
 def load_plugins() -> Imported:
@@ -63,7 +68,7 @@ def load_plugins() -> Imported:
         errors = {"": describe(error)}
     home = os.environ.get("AIRFLOW_HOME", "")
     notes = tuple(_note(_relative(name, home), error) for name, error in errors.items())
-    return Imported(notes=notes, threads=threading.active_count() > before)
+    return Imported(report=ImportReport(notes), threads=threading.active_count() > before)
 
 
 def _note(plugin: str, error: str) -> str:
@@ -88,7 +93,7 @@ def _relative(path: str, home: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """Return a text of Airflow's without the value of a setting that may be secret."""
+    """Return a text of Airflow's without the value of a setting that may be secret, and without a full stop."""
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]
@@ -96,4 +101,4 @@ def _masked(text: str) -> str:
             value = "***"
         return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
 
-    return _NAMED.sub(masked, text)
+    return _NAMED.sub(masked, text).rstrip(".")

@@ -1,4 +1,4 @@
-"""The files of the Airflow host that are part of its Airflow: plugins, local settings, modules that settings name.
+"""The files of the Airflow host that belong to its Airflow: plugins, local settings, modules named by settings.
 
 Lists files and reads sources for their imports. Must import none of them.
 """
@@ -29,10 +29,10 @@ MOST_FILES = 5_000
 LARGEST_FILE = 16 << 20
 LARGEST_HOME = 64 << 20
 
-#: Files of Airflow's own that hold secrets or belong to the host's processes. They never leave the host.
+#: Airflow's own files, with secrets or for the host's processes. They never leave the host.
 _PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.py", "simple_auth_manager_passwords.json*")
 
-#: Settings with classes that travel with each workload.
+#: Settings with classes, sent with each workload.
 _WITH_WORKLOADS = (
     ("dag_processor", "dag_bundle_config_list"),
     ("logging", "logging_config_class"),
@@ -45,12 +45,12 @@ _LOCAL_SETTINGS = "airflow_local_settings"
 
 @dataclass
 class HostFiles:
-    """The files of an Airflow home that this host has."""
+    """This host's files for the Airflow home of containers."""
 
     files: dict[str, Path] = field(default_factory=dict)
     """Path in the home, with slashes → file on this host."""
     problems: list[str] = field(default_factory=list)
-    """Files that this process cannot read, each with the reason. Airflow on this host cannot read them either."""
+    """Unreadable files, each with the reason. Airflow on this host cannot read them either."""
     size: int = 0
     """Bytes of all files together."""
 
@@ -90,8 +90,7 @@ _ELSEWHERE = (
 def host_files(conf: Any, settings: HostSettings) -> Mapping[str, Path]:
     """Return the files for the Airflow home of containers: path in the home → file on this host.
 
-    ``settings`` may name modules of this host's. Raises ConfigError if the files exceed a limit. Logs the files that
-    cannot be read.
+    ``settings`` may name modules of this host's. Raises ConfigError if the files exceed a limit. Logs unreadable files.
     """
     found = find_host_files(conf, settings)
     for problem in found.problems:
@@ -131,7 +130,7 @@ def _config_folder() -> Path:
 
 
 def _values(conf: Any, settings: HostSettings) -> Iterator[str]:
-    """Yield the values that may name a class for tasks: those that travel, and those that come with each workload."""
+    """Yield the values with classes for tasks: of travelling settings, and of those sent with each workload."""
     yield from (setting.value for setting in settings.travelling)
     for section, option in _WITH_WORKLOADS:
         yield str(conf.get(section, option, fallback="") or "")
@@ -172,7 +171,7 @@ def _is_private(name: str) -> bool:
 
 
 def _readable(file: Path, problems: list[str]) -> os.stat_result | None:
-    """Return the status of a file; None, with a problem, if it cannot be read or has a name that is no text."""
+    """Return the status of a file; None, with a problem, if it is unreadable or its name is no text."""
     try:
         str(file).encode()
         found = file.stat()

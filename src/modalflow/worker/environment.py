@@ -129,8 +129,8 @@ def of_zygote(container: Mapping[str, str], workload: Mapping[str, str], read: I
     """Return the environment of the zygote for a workload: the container's, and what is read at import.
 
     It has nothing else of the workload. Each process that is forked later shows the zygote's variables in its
-    ``/proc/self/environ``, and these must not include the secrets of others. ``read`` are more variables that the
-    host's code reads at its import.
+    ``/proc/self/environ``, and these must not include the secrets of others. ``read`` are more variables, read by
+    the host's code at its import.
     """
     of_code = frozenset(read)
     live = {name: value for name, value in container.items() if not is_read_at_import(name) and name not in of_code}

@@ -104,7 +104,7 @@ class _Connection:
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
     waiting: int = 0
-    """Callers that wait for its imports."""
+    """Number of callers waiting for its imports."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the zygote can fork, or has ended."""
     ready_at: float = 0.0
@@ -153,7 +153,7 @@ class ZygoteClient:
         return connection.ready_at
 
     async def imported(self) -> ImportReport:
-        """Wait until the zygote can fork; return what it reports of its imports.
+        """Wait until the zygote can fork; return its report on its imports.
 
         Raises ZygoteEndedError if it ends before.
         """

@@ -1,7 +1,7 @@
-"""The imports of a zygote, of Airflow and of the operator's code: what came of them, in words for a task's log.
+"""The result of a zygote's imports, of Airflow and of the operator's code, in words for a task's log.
 
-The operator's code is local settings, plugins, and the classes and modules that settings name. It runs as under
-LocalExecutor: a plugin that fails is reported, and the others work; anything else that fails ends every task.
+The operator's code is local settings, plugins, and modules named by settings. It runs as under LocalExecutor: a failing
+plugin is reported, and the others work; any other failure ends every task.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from modalflow.worker.zygote.protocol import ImportReport
 
 log = logging.getLogger(__name__)
 
-#: Airflow's own words for a setting that it cannot read or import, with the value at the end.
+#: Airflow's own words for an unreadable setting, with the value at the end.
 _NAMED = re.compile(
     r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section\. Current value: "(?P<value>.*)"', re.DOTALL
 )
 _SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credential", re.IGNORECASE)
-#: Options that name a class, and nothing secret, whatever their names contain.
+#: The name of a class: no secret, for any name of the option.
 _CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 _FIX = (
@@ -35,13 +35,13 @@ _FIX = (
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a zygote's imports."""
+    """The result of a zygote's imports."""
 
     problem: str = ""
     """Why no workload can run; empty if all can."""
     report: ImportReport = field(default_factory=ImportReport)
     threads: bool = False
-    """Whether plugins have started threads, which no fork would have."""
+    """Whether plugins have started threads: no fork would have them."""
 
 
 def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) -> str:
@@ -52,12 +52,12 @@ def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) ->
 
 
 def refused_setting(error: BaseException) -> str:
-    """Return the reason of a failure for a setting that Airflow in this container does not accept."""
+    """Return the reason of a failure because of a setting."""
     return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
 
 
 def load_plugins() -> Imported:
-    """Load the plugins, so that no task has to. Never raises: a plugin that fails is a note."""
+    """Load the plugins for all tasks. Never raises: a failing plugin is a note."""
     from modalflow.airflow_compat import plugins
 
     before = threading.active_count()
@@ -77,7 +77,7 @@ def _note(plugin: str, error: str) -> str:
 
 
 def _place(error: BaseException, home: str) -> str:
-    """Return the file of the home, and the line, at which an import failed; empty if it is none of the home's."""
+    """Return the file of the home, and the line, of a failed import; empty if it is none of the home's."""
     folder = Path(home) if home else None
     found = ""
     for frame in extract_tb(error.__traceback__):
@@ -93,7 +93,7 @@ def _relative(path: str, home: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """Return a text of Airflow's without the value of a setting that may be secret, and without a full stop."""
+    """Return a text of Airflow's without secret values of settings, and without a full stop."""
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]

@@ -70,12 +70,12 @@ class ForkResult:
 
 @dataclass(frozen=True)
 class ImportReport:
-    """What a zygote reports of its imports when it can fork."""
+    """A zygote's report on its imports, once it can fork."""
 
     notes: tuple[str, ...] = ()
     """Warnings for the log of every task."""
     variables_read: frozenset[str] = frozenset()
-    """Variables that the host's code read, in addition to those that make a difference to every zygote."""
+    """Variables read by the host's code, in addition to those with a difference for every zygote."""
 
 
 def encode(message: Mapping[str, Any]) -> bytes:
@@ -125,7 +125,7 @@ def result_from_wire(message: Mapping[str, Any]) -> ForkResult:
 
 
 def report_to_wire(report: ImportReport) -> dict[str, Any]:
-    """Return the message that reports the end of the imports."""
+    """Return the message for the end of the imports."""
     return {"event": "ready", "notes": report.notes, "variables_read": sorted(report.variables_read)}
 
 

@@ -48,7 +48,7 @@ from modalflow.worker.zygote.variables_read import VariablesRead
 
 log = logging.getLogger(__name__)
 
-#: The argument of a zygote that leaves the plugins to the tasks.
+#: The argument of a zygote without plugins: tasks load them.
 _WITHOUT_PLUGINS = "--without-plugins"
 
 #: The most open files that one read accepts from the socket; a request brings one.
@@ -262,7 +262,7 @@ _HANDLERS = {Kind.COMMAND: run_command, Kind.WORKLOAD: _supervise_workload, Kind
 
 
 def _import_airflow(*, plugins: bool) -> Imported:
-    """Import what workloads need, and what the operator's Airflow imports at its start.
+    """Import Airflow for the workloads, and the operator's code, as Airflow does at its start.
 
     Without ``plugins``, each task loads them for itself.
     """
@@ -291,7 +291,7 @@ def _import_airflow(*, plugins: bool) -> Imported:
 
 
 def _start_again_without_plugins(arguments: list[str], control: socket.socket, env: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a zygote in which no plugin has started a thread: a fork would not have the thread."""
+    """Replace this process by a zygote without plugins, because a fork would not have the thread of one."""
     log.warning("A plugin starts a thread when it is imported, so each task imports the plugins for itself")
     control.set_inheritable(True)
     os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *arguments, _WITHOUT_PLUGINS], env)

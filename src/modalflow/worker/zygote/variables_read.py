@@ -1,7 +1,7 @@
-"""The variables that the operator's code reads while a zygote imports it.
+"""The variables read by the operator's code while a zygote imports it.
 
-A workload with another value of one cannot be forked from that zygote: under LocalExecutor, the code would have read
-that value.
+A workload with another value of one cannot be forked from this zygote: under LocalExecutor, the code would have read
+its value.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from typing import Any
 
 from modalflow.worker.environment import READ_LIVE, is_read_at_import
 
-#: Variables that differ from call to call or from container to container, and whose values no import may keep.
+#: Variables with another value in each call or in each container: no import may keep them.
 _NEVER = ("TMPDIR", "MODAL_", "MODALFLOW_")
 
 
 class VariablesRead:
-    """The names of variables that were read by code in a folder, or within ``everything``.
+    """The names of variables read by code in a folder, or within ``everything``.
 
-    Variables that make a difference to every zygote (``is_read_at_import``) are not among them. A copy of the whole
-    environment counts as reading what is in it, not as a search for the rest.
+    Variables with a difference for every zygote (``is_read_at_import``) are not among them. A copy of the whole
+    environment counts as reading all its variables, and not as a search for others.
     """
 
     def __init__(self, folder: str) -> None:
@@ -49,7 +49,7 @@ class VariablesRead:
 
     @contextmanager
     def everything(self) -> Iterator[None]:
-        """Record what any code reads within the context."""
+        """Record all reads within the context."""
         self._everything = True
         try:
             yield

@@ -1,5 +1,5 @@
-"""The zygotes of a container for Airflow's workloads: one for each set of what Airflow and the host's code read at
-their import."""
+"""The zygotes of a container for Airflow's workloads: one for each set of variables read by Airflow and by the host's
+code at their import."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ class Zygotes:
         self._zygotes: dict[tuple[_Settings, _Values], ZygoteClient] = {}
         """The last is the most recently used."""
         self._read: dict[_Settings, frozenset[str]] = {}
-        """More variables that the code read in a zygote with these settings."""
+        """More variables, read by the code in a zygote with these settings."""
         if started.zygote is not None:
             zygote = ZygoteClient(started.env, airflow=True, started=started.zygote)
             self._zygotes[environment.read_at_import(started.env), ()] = zygote
 
     async def zygote_for(self, env: Mapping[str, str]) -> ZygoteClient:
-        """Return a zygote that can fork a process with these variables; it has finished its imports.
+        """Return a zygote for a process with these variables; it has finished its imports.
 
         Raises ZygoteEndedError if it ends before.
         """

@@ -30,7 +30,7 @@ LARGEST_FILE = 16 << 20
 LARGEST_HOME = 64 << 20
 
 #: Airflow's own files, with secrets or for the host's processes. They never leave the host.
-_PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.py", "simple_auth_manager_passwords.json*")
+_PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.*", "simple_auth_manager_passwords.json*")
 
 #: Settings with classes, sent with each workload.
 _WITH_WORKLOADS = (

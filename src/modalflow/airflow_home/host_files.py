@@ -105,7 +105,7 @@ def find_host_files(conf: Any, settings: HostSettings) -> HostFiles:
     if plugins is not None:
         found.add("[core] plugins_folder", plugins, HOME_PLUGINS)
     # Not its other files: Airflow's own configuration and keys are often there.
-    found.add("AIRFLOW_HOME", config, HOME_CONFIG, lambda name: name.endswith(".py"))
+    found.add("AIRFLOW_HOME", config, HOME_CONFIG, _is_python)
     late = [config] if plugins is None else [config, plugins]
     modules = HostModules(own_folders(sys.path, os.environ.get("PYTHONPATH", ""), late))
     modules.add([_LOCAL_SETTINGS])
@@ -114,7 +114,8 @@ def find_host_files(conf: Any, settings: HostSettings) -> HostFiles:
     modules.add_imports_of([file for file in found.files.values() if file.suffix == ".py"])
     for relative, source in sorted(modules.found.items()):
         if source.is_dir():
-            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}")
+            wanted = _is_python if source.is_relative_to(config.resolve()) else None
+            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}", wanted)
         else:
             found.add_file(f"The module {relative}", source, f"{HOME_MODULES}/{relative}")
     return found
@@ -164,6 +165,10 @@ def _walk(
             yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), problems)
         elif stat.S_ISREG(found.st_mode):
             yield prefix + entry.name, Path(entry.path), found
+
+
+def _is_python(name: str) -> bool:
+    return name.endswith(".py")
 
 
 def _is_private(name: str) -> bool:

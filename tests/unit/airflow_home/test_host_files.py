@@ -88,6 +88,15 @@ def test_airflows_own_secrets_never_leave_the_host(host: Host) -> None:
     assert host.paths() == ["plugins/acme.py"]
 
 
+def test_config_as_a_package_brings_no_other_file(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AIRFLOW_HOME on the path, config/ may be a package; the keys in it stay on the host all the same."""
+    monkeypatch.syspath_prepend(str(host.home))
+    host.write("config/__init__.py")
+    host.write("config/google.json", "secret")
+    host.write("plugins/acme.py", "import config")
+    assert host.paths() == ["config/__init__.py", "modules/config/__init__.py", "plugins/acme.py"]
+
+
 def test_a_module_that_a_setting_names_comes_with_all_that_it_imports(host: Host) -> None:
     """Of a folder of DAGs only these modules are taken, not the DAG files."""
     host.write("dags/acme_xcom.py", "from acme_codec import pack\nimport json")

@@ -241,7 +241,7 @@ def test_settings_of_the_host_are_published_at_each_start(settings: pytest.Monke
 
 
 def test_a_full_volume_stops_no_scheduler(
-    settings: pytest.MonkeyPatch, local: LocalModal, capsys: pytest.CaptureFixture[str]
+    settings: pytest.MonkeyPatch, local: LocalModal, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It starts without a place for its settings. The log has the reason, and it goes on once there is room."""
     settings.setattr(connection, "RECONNECT", 0.1)
@@ -253,7 +253,7 @@ def test_a_full_volume_stops_no_scheduler(
             executor.start()
         finally:
             local.faults.clear([fault.id])
-        assert "could not be written to Volume deployed-logs" in capsys.readouterr().out
+        assert "could not be written to Volume deployed-logs" in caplog.text
         engine = executor._engine
         assert engine is not None
         wait_until(lambda: engine.wiring.homes.id, 30.0, "the publication")

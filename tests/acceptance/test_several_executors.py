@@ -108,6 +108,7 @@ def test_a_task_has_the_same_settings_on_either_executor(several: ModalStack, ru
         name for name in differing if (rule := rule_of(*name.rsplit(".", 1))) is None or rule.place.leaves_host
     ]
     assert not unexplained, sorted(unexplained)
+    print("Rows of the table in which they differ:", ", ".join(sorted(differing)))
     for name in ("core.dagbag_import_timeout", "email.from_email", "smtp.smtp_password", "acme.greeting"):
         assert name in at_home and name not in differing
 

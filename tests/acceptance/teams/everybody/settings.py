@@ -13,7 +13,8 @@ def read() -> dict[str, str]:
     """Return a digest of each setting: some are secret, and XComs are not."""
     from airflow.configuration import conf
 
-    settings: Any = conf.as_dict(display_source=False, display_sensitive=True, raw=False)
+    # In a task, Airflow itself sets commands that fail in place of the database's URL.
+    settings: Any = conf.as_dict(display_sensitive=True, include_cmds=False, include_secret=False)
     return {
         f"{section}.{option}": hashlib.sha256(str(value).encode()).hexdigest()[:16]
         for section, options in settings.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,19 +15,21 @@ from modalflow.names import (
     PRELOAD_VARIABLE,
     airflow_variable,
 )
+from modalflow.worker.airflow_home.airflow_home import AirflowHome
+from modalflow.worker.airflow_home.own_home import CONFIG_VARIABLE, PLUGINS_VARIABLE
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOAD_EXAMPLES = "AIRFLOW__CORE__LOAD_EXAMPLES"
+PYTHON_PATH = "PYTHONPATH"
 BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 
 #: Airflow reads these each time it needs them. All other variables of Airflow may have been read at import.
 READ_LIVE = (
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
-    LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).
@@ -76,13 +79,15 @@ def of_workload(
     folders: Mapping[str, str],
     examples: bool = False,
     log_root: str = LOGS_MOUNT,
+    airflow: AirflowHome | None = None,
 ) -> dict[str, str]:
     """Return the environment of one of Airflow's workloads.
 
     The submitted variables override the container's, and both are overridden by the few that only the worker knows.
     ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to their folders in the container.
     ``examples`` says that the DAG is an example of Airflow or of a provider: searching for these takes time.
-    ``log_root`` is the folder of the logs Volume.
+    ``log_root`` is the folder of the logs Volume. ``airflow`` is Airflow's home with the host's configuration; without
+    it, Airflow's home is ``home``.
     """
     # Bundles that fetch their own files do so into this container's own folder.
     own = {
@@ -91,15 +96,25 @@ def of_workload(
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }
-    env = {**own, **container, **given}
+    airflow = airflow or AirflowHome(home)
+    # The image's own configuration and plugins are part of the home.
+    moved = {
+        name: place
+        for name, place in ((CONFIG_VARIABLE, airflow.config), (PLUGINS_VARIABLE, airflow.plugins))
+        if name in container and given.get(name, container[name]) == container[name]
+    }
+    env = {**own, **airflow.variables, **container, **given, **moved}
     env.update(
         {
-            "AIRFLOW_HOME": home,
+            "AIRFLOW_HOME": airflow.folder,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
             # A remote logging of the deployment's own uploads from this folder, which must then be Airflow's alone.
             BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else log_root,
         }
     )
+    if airflow.modules:
+        # Behind the image's own: these win over the host's.
+        env[PYTHON_PATH] = os.pathsep.join(filter(None, (env.get(PYTHON_PATH), airflow.modules)))
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), folders):
         env[BUNDLE_LIST] = bundles
     return env

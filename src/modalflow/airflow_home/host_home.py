@@ -57,7 +57,7 @@ def collect(conf: Any, team: str | None) -> HostHome:
     for unreadable in settings.unreadable:
         log.warning("%s", unreadable)
     # Airflow as a whole has one folder of plugins, and teams have none.
-    contents, executables = _read(host_files(own_conf()))
+    contents, executables = _read(host_files(own_conf(), settings))
     return HostHome(settings.plain, settings.secret, contents, executables, _salt() if settings.secret else b"")
 
 

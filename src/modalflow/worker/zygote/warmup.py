@@ -17,6 +17,7 @@ from typing import Any
 
 from modalflow.airflow_compat import replaced as rows
 from modalflow.airflow_compat import supervisor
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.support.described import describe
 from modalflow.support.replaced import ReplacedName, replace
 from modalflow.worker.environment import has_remote_logging
@@ -57,6 +58,8 @@ def warm_up() -> None:
     for name in _OPTIONAL_MODULES:
         with contextlib.suppress(ImportError):
             import_module(name)
+    # Every supervisor imports it, for the first secret at the latest.
+    own_conf().getimport("workers", "secrets_backend", fallback=None)
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)

@@ -1,0 +1,244 @@
+"""The Airflow host's settings in a task: what LocalExecutor's tasks have, Modal's have."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
+from modalflow.emulator.options import Options
+from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
+from tests.acceptance.evidence import log_of, not_on_modal, said, states_of
+from tests.acceptance.receivers import Received, receiving
+from tests.airflows import needs_airflow
+from tests.support import wait_until
+
+pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
+
+DAGS = Path(__file__).parent / "host_settings"
+PLACES = ("home", "away")
+AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "wait", "read")]
+LOCAL_SECRETS = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
+#: XComs from this size on are files.
+THRESHOLD = 200
+
+
+@dataclass(frozen=True)
+class Acme:
+    """A deployment with settings of its own: its folder, which containers have as a bucket, and what it sends away."""
+
+    folder: Path
+    received: Received
+
+    @property
+    def env(self) -> dict[str, str]:
+        """The settings, as variables of every process of the Airflow host."""
+        secrets = {which: self._secrets(which) for which in ("host", "worker")}
+        smtp = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"}
+        return {
+            "ACME_FOLDER": str(self.folder),
+            # Airflow imports the module of the XCom backend in all its processes.
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(DAGS), os.environ.get("PYTHONPATH", "")))),
+            "AIRFLOW__ACME__REPORT_FOLDER": str(self.folder / "reports"),
+            "AIRFLOW__ACME__STATE_FOLDER": str(self.folder / "state"),
+            "AIRFLOW__CORE__EXECUTOR": f"{MODAL_EXECUTOR},LocalExecutor",
+            "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
+            "AIRFLOW__CORE__XCOM_BACKEND": "acme_backends.LabelledXCom",
+            "AIRFLOW__COMMON.IO__XCOM_OBJECTSTORAGE_PATH": f"file://{self.folder}/xcoms",
+            "AIRFLOW__COMMON.IO__XCOM_OBJECTSTORAGE_THRESHOLD": str(THRESHOLD),
+            "AIRFLOW__OPERATORS__DEFAULT_DEFERRABLE": "True",
+            "AIRFLOW__SECRETS__BACKEND": LOCAL_SECRETS,
+            "AIRFLOW__SECRETS__BACKEND_KWARGS": json.dumps(secrets["host"]),
+            "AIRFLOW__WORKERS__SECRETS_BACKEND": LOCAL_SECRETS,
+            "AIRFLOW__WORKERS__SECRETS_BACKEND_KWARGS_CMD": f"cat {self._file('kwargs.json', secrets['worker'])}",
+            "AIRFLOW__WORKERS__STATE_STORE_BACKEND": "acme_backends.FileState",
+            "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(
+                {"type": "file", "log_file_path": str(self.made("lineage") / "event")}
+            ),
+            "AIRFLOW__OPENLINEAGE__NAMESPACE": "acme",
+            "AIRFLOW__METRICS__STATSD_ON": "True",
+            "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
+            "AIRFLOW__METRICS__STATSD_PORT": str(self.received.statsd_port),
+            "AIRFLOW__METRICS__STATSD_PREFIX": "acme",
+            "AIRFLOW__TRACES__OTEL_ON": "True",
+            "OTEL_TRACES_EXPORTER": "otlp_proto_http",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self.received.trace_port}/v1/traces",
+            "OTEL_SERVICE_NAME": "acme-airflow",
+            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
+                {"conn_type": "smtp", "host": "127.0.0.1", "port": self.received.smtp_port, "extra": smtp}
+            ),
+        }
+
+    def made(self, name: str) -> Path:
+        """A folder in the common one."""
+        path = self.folder / name
+        path.mkdir(exist_ok=True)
+        return path
+
+    def reports(self) -> dict[str, Any]:
+        """Task → its report."""
+        return {path.stem: json.loads(path.read_text()) for path in self.made("reports").iterdir()}
+
+    def lineage(self) -> list[dict[str, Any]]:
+        """Every event of OpenLineage."""
+        return [json.loads(path.read_text()) for path in self.made("lineage").iterdir()]
+
+    def _secrets(self, which: str) -> dict[str, str]:
+        """Files of a secrets backend that only the Airflow host, or only workers use; its arguments."""
+        variables = {f"{which}_only": f"from the {which}'s backend"}
+        connections = {f"{which}_conn": {"conn_type": "generic", "password": f"of the {which}"}}
+        return {
+            "variables_file_path": self._file(f"{which}-variables.json", variables),
+            "connections_file_path": self._file(f"{which}-connections.json", connections),
+        }
+
+    def _file(self, name: str, content: Mapping[str, Any]) -> str:
+        path = self.folder / name
+        path.write_text(json.dumps(content))
+        return str(path)
+
+
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
+    """The settings, and the servers that they name."""
+    with receiving() as received:
+        yield Acme(tmp_path_factory.mktemp("acme"), received)
+
+
+@pytest.fixture(scope="module")
+def airflow(acme: Acme) -> Iterator[ModalStack]:
+    """An Airflow with those settings, and both executors."""
+    deploy = (str(Path(__file__).parent / "host_settings_worker.py"),)
+    modal = Options(buckets=(f"acme={acme.folder}",))
+    with ModalStack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def run_id(airflow: ModalStack) -> str:
+    """An ended run of the DAG that reads the settings, each once with LocalExecutor and once on Modal."""
+    run_id = start_run(airflow, "settings_read")
+    assert finish_run(airflow, "settings_read", run_id, 200.0) == "success", states_of(airflow, "settings_read", run_id)
+    return run_id
+
+
+@pytest.fixture(scope="module")
+def seen(run_id: str, acme: Acme) -> dict[str, dict[str, Any]]:
+    """Place → what a task there sees."""
+    reports = acme.reports()
+    return {place: reports[f"see_{place}"] for place in PLACES}
+
+
+def test_each_task_runs_where_it_says(airflow: ModalStack, run_id: str) -> None:
+    """Otherwise nothing below would be shown."""
+    assert not_on_modal(airflow, "settings_read", run_id, but=AT_HOME) == []
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    ("what", "expected"),
+    [
+        ("time zone", "Europe/Berlin 2026-03-28 00:00:00+01:00"),
+        ("deferrable", True),
+        ("host_only", "from the host's backend"),
+        ("worker_only", "from the worker's backend"),
+        ("host_conn", "of the host"),
+        ("worker_conn", "of the worker"),
+    ],
+)
+def test_a_setting_holds(seen: dict[str, dict[str, Any]], place: str, what: str, expected: object) -> None:
+    """Of the time zone, of operators, and of the secrets backends of the host and of workers."""
+    assert seen[place][what] == expected
+
+
+@pytest.mark.parametrize("link", ["log_url", pytest.param("approval", marks=needs_airflow("3.1"))])
+def test_links_lead_to_the_address_of_the_host(airflow: ModalStack, seen: dict[str, dict[str, Any]], link: str) -> None:
+    """Of a log, and of a question to a human."""
+    assert seen["away"][link] == seen["home"][link]
+    assert seen["away"][link].startswith(f"{airflow.airflow.url}/dags/settings_read/")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_deferrable_operator_is_deferred(airflow: ModalStack, run_id: str, place: str) -> None:
+    """Without an argument, as the host's default says."""
+    log = log_of(airflow, "settings_read", run_id, f"wait_{place}")
+    assert said(log, "DEFERRED") == 1, "\n".join(log)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_xcoms_are_in_the_backend_of_the_host(airflow: ModalStack, acme: Acme, run_id: str, place: str) -> None:
+    """Each executor's tasks read the other's: small ones in Airflow's database, large ones in files."""
+    small, large = {"rows": 3}, {"rows": list(range(300))}
+    assert acme.reports()[f"read_{place}"] == [[small, small, large, large]]
+    query = "SELECT task_id, value FROM xcom WHERE run_id = :run_id AND key = 'return_value'"
+    stored = {row["task_id"]: json.dumps(row["value"]) for row in in_database(airflow, query, run_id=run_id)}
+    assert "acme" in stored[f"see_{place}"]
+    url = f"file://{acme.folder}/xcoms/"
+    assert url in stored[f"pass_{place}"]
+    assert [path for path in (acme.folder / "xcoms").rglob("*") if path.is_file() and f"pass_{place}" in str(path)]
+
+
+@needs_airflow("3.3")
+@pytest.mark.parametrize("place", PLACES)
+def test_the_state_of_a_task_is_in_the_backend_of_the_host(
+    airflow: ModalStack, acme: Acme, run_id: str, place: str
+) -> None:
+    """Of `[workers] state_store_backend`: the value in a file, its path in Airflow's database."""
+    assert acme.reports()[f"remember_{place}"] == {"page": 7}
+    file = acme.folder / "state" / f"remember_{place}-cursor.json"
+    assert json.loads(file.read_text()) == {"page": 7}
+    query = "SELECT value FROM task_state_store WHERE task_id = :task_id"
+    (row,) = in_database(airflow, query, task_id=f"remember_{place}")
+    assert str(file) in str(row["value"])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_lineage_arrives(acme: Acme, run_id: str, place: str) -> None:
+    """OpenLineage's events of a task's start and end, in the host's namespace."""
+    events = [event for event in acme.lineage() if event["job"]["name"] == f"settings_read.see_{place}"]
+    assert {event["eventType"] for event in events} == {"START", "COMPLETE"}
+    assert {event["job"]["namespace"] for event in events} == {"acme"}
+
+
+@needs_airflow("3.2")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_span_of_a_task_is_below_the_scheduler_s(acme: Acme, run_id: str, place: str) -> None:
+    """A trace has the DAG run, below it the task instance, and below that the span of the task's process."""
+    names = (f"worker.see_{place}", f"task_run.see_{place}", "dag_run.settings_read")
+    own, instance, run = [acme.received.span(name) for name in names]
+    assert own.trace_id == instance.trace_id == run.trace_id
+    assert (own.parent_id, instance.parent_id) == (instance.span_id, run.span_id)
+    assert own.service == instance.service == "acme-airflow"
+
+
+@needs_airflow("3.1")
+@pytest.mark.parametrize("place", PLACES)
+def test_metrics_of_the_process_of_a_task_arrive(acme: Acme, run_id: str, place: str) -> None:
+    """StatsD, with the host's prefix: a counter that only the process of a task counts."""
+    wanted = f"acme.ti.start.settings_read.see_{place}:1|c"
+    wait_until(lambda: wanted in acme.received.datagrams, 10.0, wanted)
+
+
+@pytest.fixture(scope="module")
+def failed_run_id(airflow: ModalStack) -> str:
+    """An ended run of the DAG whose tasks fail."""
+    run_id = start_run(airflow, "settings_mail")
+    assert finish_run(airflow, "settings_mail", run_id) == "failed"
+    return run_id
+
+
+@needs_airflow("3.2")
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mail_about_a_failure_leads_to_the_host(
+    airflow: ModalStack, acme: Acme, failed_run_id: str, place: str
+) -> None:
+    """Sent by the process of the task through the host's SMTP connection, with a link to the log."""
+    mail = acme.received.mail(f"fail_{place}")
+    assert f"{airflow.airflow.url}/dags/settings_mail/runs/" in mail, mail
+    assert "localhost:8080" not in mail

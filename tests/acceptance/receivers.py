@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email import message_from_bytes
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import BaseRequestHandler, BaseServer, StreamRequestHandler, ThreadingTCPServer, UDPServer
 from threading import Thread
@@ -127,9 +127,9 @@ def _mails(received: Received) -> type[StreamRequestHandler]:
 
         def _message(self) -> str:
             lines = []
-            while (line := self.rfile.readline().decode().rstrip("\r\n")) != ".":
+            while (line := self.rfile.readline()) != b".\r\n":
                 lines.append(line)
-            # Soft line breaks of quoted-printable.
-            return re.sub(r"=\n", "", "\n".join(lines)).replace("=3D", "=")
+            parts = message_from_bytes(b"".join(lines)).walk()
+            return "\n".join(bytes(text).decode() for part in parts if (text := part.get_payload(decode=True)))
 
     return Handler

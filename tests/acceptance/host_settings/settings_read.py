@@ -48,7 +48,7 @@ def approval_link(ti: Any) -> str:
     return asked.generate_link_to_ui(task_instance=ti)
 
 
-with DAG("settings_read", schedule=None, start_date=datetime(2026, 3, 28)):
+with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
 
     def see() -> dict[str, Any]:
         context = get_current_context()
@@ -56,7 +56,7 @@ with DAG("settings_read", schedule=None, start_date=datetime(2026, 3, 28)):
         report(
             {
                 "time zone": f"{dag.timezone} {dag.start_date}",
-                "deferrable": dag.get_task("wait_away").deferrable,
+                "deferrable": getattr(dag.get_task("wait_away"), "deferrable", None),
                 "log_url": ti.log_url.replace(ti.task_id, "TASK"),
                 "approval": approval_link(ti).replace(ti.task_id, "TASK"),
                 "host_only": variable("host_only"),
@@ -95,6 +95,6 @@ def fail() -> None:
     raise RuntimeError("as a user's task fails")
 
 
-with DAG("settings_mail", schedule=None, start_date=datetime(2026, 3, 28)):
+with DAG("settings_mail", schedule=None, start_date=datetime(2025, 12, 1)):
     for place, executor in PLACES.items():
         task(task_id=f"fail_{place}", executor=executor, email="operator@example.com", retries=0)(fail)()

@@ -84,6 +84,12 @@ USAGE_FOLDER = "modalflow-usage"
 #: The folder of Airflow homes on the logs Volume: what executors have published of their hosts' configuration.
 HOMES_FOLDER = "modalflow-homes"
 
+#: The folders of an Airflow home. Airflow puts the first two onto ``sys.path`` at its import. The third has modules of
+#: the host's other folders. It must be there before, since Airflow imports secrets backends first.
+HOME_PLUGINS = "plugins"
+HOME_CONFIG = "config"
+HOME_MODULES = "modules"
+
 
 class TaskTry(NamedTuple):
     """One try of a task instance. It identifies work even if two labels are equal. In JSON, it is a list."""

@@ -63,7 +63,7 @@ with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
                 "worker_only": variable("worker_only"),
                 "host_conn": password("host_conn"),
                 "worker_conn": password("worker_conn"),
-                "conf": conf.as_dict(display_sensitive=True),
+                "conf": conf.as_dict(display_sensitive=True, include_cmds=False, include_secret=False),
             }
         )
         return SMALL

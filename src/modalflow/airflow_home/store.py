@@ -1,11 +1,11 @@
-"""The home snapshots of a worker app on its logs Volume, which every container has mounted.
+"""The home snapshots of a worker app on its logs Volume, mounted in every container.
 
     modalflow-homes/v1/snapshots/<id>     the settings and the list of the files
     modalflow-homes/v1/files/<version>    the contents of these files, one after the other
     modalflow-homes/v1/current/<team>     the id of the newest snapshot, for containers without work yet
 
-They are written in this order, so that every visible snapshot is complete. No snapshot is ever changed, except that an
-executor that still uses an old one writes it again: its time is that of its last use. Blocks.
+They are written in this order, so every visible snapshot is complete. No snapshot is ever changed, but an executor
+writes its own again from time to time: the time of a file is the time of its last use. Blocks.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _TEAM = "team="
 
 
 class Reader(Protocol):
-    """A tree of files that is read."""
+    """A readable tree of files."""
 
     def read(self, path: str) -> bytes:
         """Return a file's content; raise FileNotFoundError if it does not exist."""
 
 
 def snapshot_of(reader: Reader, id: str) -> HomeSnapshot:
-    """Return a snapshot; raise FileNotFoundError if it is not there, and HomeError if it is not the published one."""
+    """Return a snapshot; raise FileNotFoundError if it does not exist, and HomeError if it was changed."""
     if not is_home_id(id):
         raise HomeError(f"{id[:100]!r} is no id of an Airflow home: expected 64 hexadecimal digits.")
     return HomeSnapshot.read(reader.read(f"{_SNAPSHOTS}/{id}"), id)
@@ -62,7 +62,7 @@ def contents_of(reader: Reader, snapshot: HomeSnapshot) -> dict[str, bytes]:
 
 
 def current(reader: Reader, team: str = "") -> str | None:
-    """Return the id of the snapshot that an executor of a team published last; None if there is none."""
+    """Return the id of a team's newest snapshot; None if there is none."""
     try:
         id = json.loads(reader.read(f"{_CURRENT}/{_pointer(team)}"))["id"]
     except (FileNotFoundError, KeyError, TypeError, ValueError):
@@ -85,9 +85,9 @@ class HomeStore:
         self.files.put({f"{_CURRENT}/{_pointer(team)}": json.dumps(pointer).encode()})
 
     def prune(self) -> int:
-        """Remove old snapshots, and files that none of the others has; return how many snapshots were removed."""
+        """Remove old snapshots, and files without a snapshot; return the number of removed snapshots."""
         now = time.time()
-        # Listed first: files that are written from now on belong to a snapshot that is not in this listing.
+        # Listed first: later files belong to snapshots outside of this listing.
         files = self.files.list(_FILES)
         found = sorted(self.files.list(_SNAPSHOTS), key=lambda each: each.changed_at, reverse=True)
         old = [each for each in found[KEPT:] if each.changed_at < now - KEPT_FOR]

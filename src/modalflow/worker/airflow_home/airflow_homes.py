@@ -1,7 +1,7 @@
 """The Airflow homes of a container: fetched once each, checked, and written as a folder.
 
 Works in the container's main process, before a task's own process exists. A snapshot is read from the mount of the logs
-Volume. A container that is older than the snapshot does not see it there, and reads it through the SDK. Must not import
+Volume. An older container does not see it there, and reads it through the SDK. Must not import
 Airflow.
 """
 

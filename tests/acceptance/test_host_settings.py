@@ -11,8 +11,11 @@ from typing import Any
 
 import pytest
 
+from modalflow.airflow_home.rules.table import rule_of
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
 from modalflow.emulator.options import Options
+from modalflow.names import airflow_variable
+from modalflow.worker.environment import API_CLIENT_DEFAULTS
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.evidence import log_of, not_on_modal, said, states_of
 from tests.acceptance.receivers import Received, receiving
@@ -159,6 +162,19 @@ def test_each_task_runs_where_it_says(airflow: ModalStack, run_id: str) -> None:
 def test_a_setting_holds(seen: dict[str, dict[str, Any]], place: str, what: str, expected: object) -> None:
     """Of the time zone, of operators, and of the secrets backends of the host and of workers."""
     assert seen[place][what] == expected
+
+
+def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
+    """`conf.as_dict()` is the same in both, except for options whose row of the table says that they do not travel."""
+    home, away = ({(s, o): v for s, options in seen[p]["conf"].items() for o, v in options.items()} for p in PLACES)
+    differing = {key: (home.get(key), away.get(key)) for key in {*home, *away} if home.get(key) != away.get(key)}
+    unexplained = {
+        f"[{section}] {option}": values
+        for (section, option), values in differing.items()
+        if ((rule := rule_of(section, option)) is None or rule.place.leaves_host)
+        and airflow_variable(section, option) not in API_CLIENT_DEFAULTS
+    }
+    assert unexplained == {}
 
 
 @pytest.mark.parametrize("link", ["log_url", pytest.param("approval", marks=needs_airflow("3.1"))])

@@ -62,7 +62,7 @@ with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
         report(
             {
                 "time zone": f"{dag.timezone} {dag.start_date}",
-                "deferrable": getattr(dag.get_task("wait_away"), "deferrable", None),
+                "deferrable": TimeDeltaSensor(task_id="waiting", delta=timedelta(0)).deferrable,
                 "log_url": ti.log_url.replace(ti.task_id, "TASK"),
                 "approval": approval_link(ti).replace(ti.task_id, "TASK"),
                 "host_only": variable("host_only"),
@@ -92,7 +92,6 @@ with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
         seen[place] = task(task_id=f"see_{place}", executor=executor)(see)()
         passed[place] = task(task_id=f"pass_{place}", executor=executor)(pass_on)()
         task(task_id=f"remember_{place}", executor=executor)(remember)()
-        TimeDeltaSensor(task_id=f"wait_{place}", delta=timedelta(seconds=1), executor=executor)
     for place, executor in PLACES.items():
         task(task_id=f"read_{place}", executor=executor)(read)([*seen.values(), *passed.values()])
 

@@ -3,6 +3,7 @@
     modalflow-homes/v1/snapshots/<id>     the settings and the list of the files
     modalflow-homes/v1/files/<version>    the contents of these files, one after the other
     modalflow-homes/v1/current/<team>     the id of the newest snapshot, for containers without work yet
+    modalflow-homes/v1/current/any        the same, of all teams
 
 They are written in this order, so every visible snapshot is complete. No snapshot is ever changed, but an executor
 writes its own again from time to time: the time of a file is the time of its last use. Blocks.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from modalflow.airflow_home.snapshot import HomeSnapshot, is_home_id, pack, unpack
@@ -29,7 +31,7 @@ KEPT = 10
 KEPT_FOR = 24 * 3600.0
 RENEWED_AFTER = 6 * 3600.0
 
-_ALL_TEAMS = "all"
+_ALL_TEAMS, _ANY_TEAM = "all", "any"
 _TEAM = "team="
 
 
@@ -61,13 +63,37 @@ def contents_of(reader: Reader, snapshot: HomeSnapshot) -> dict[str, bytes]:
         ) from error
 
 
-def current(reader: Reader, team: str = "") -> str | None:
-    """Return the id of a team's newest snapshot; None if there is none."""
+@dataclass(frozen=True)
+class Pointer:
+    """The newest snapshot of a team."""
+
+    id: str
+    published_at: float
+
+
+def current(reader: Reader, team: str = "") -> Pointer | None:
+    """Return the newest snapshot of a team, or of executors without a team; None if there is none."""
+    return _pointer(reader, _pointer_name(team))
+
+
+def likeliest(reader: Reader) -> str | None:
+    """Return the id of the snapshot that a container's first workload likely has; None if there is none.
+
+    It is that of executors without a team, unless they have not run for long.
+    """
+    everyone, newest = current(reader), _pointer(reader, _ANY_TEAM)
+    if everyone is None or newest is None:
+        return newest.id if newest is not None else None
+    return everyone.id if newest.published_at - everyone.published_at < KEPT_FOR else newest.id
+
+
+def _pointer(reader: Reader, name: str) -> Pointer | None:
     try:
-        id = json.loads(reader.read(f"{_CURRENT}/{_pointer(team)}"))["id"]
+        wire = json.loads(reader.read(f"{_CURRENT}/{name}"))
+        pointer = Pointer(wire["id"], float(wire["published_at"]))
+        return pointer if is_home_id(pointer.id) else None
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
-    return id if isinstance(id, str) and is_home_id(id) else None
 
 
 class HomeStore:
@@ -81,8 +107,8 @@ class HomeStore:
         if contents:
             self.files.put({f"{_FILES}/{snapshot.files.version}": pack(snapshot.files, contents)})
         self.files.put({f"{_SNAPSHOTS}/{snapshot.id}": snapshot.to_json()})
-        pointer = {"id": snapshot.id, "team": team, "published_at": time.time()}
-        self.files.put({f"{_CURRENT}/{_pointer(team)}": json.dumps(pointer).encode()})
+        pointer = json.dumps({"id": snapshot.id, "team": team, "published_at": time.time()}).encode()
+        self.files.put({f"{_CURRENT}/{name}": pointer for name in (_pointer_name(team), _ANY_TEAM)})
 
     def prune(self) -> int:
         """Remove old snapshots, and files without a snapshot; return the number of removed snapshots."""
@@ -106,7 +132,7 @@ class HomeStore:
             return ""
 
 
-def _pointer(team: str) -> str:
+def _pointer_name(team: str) -> str:
     return file_name(_TEAM + team) if team else _ALL_TEAMS
 
 

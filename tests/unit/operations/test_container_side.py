@@ -32,7 +32,7 @@ def test_any_answer_becomes_findings(probe: dict[str, Any], view: object) -> Non
     """Each is a line that a terminal shows, and that JSON can hold."""
     with mock.patch.object(container_side, "_ask", return_value={"probe": probe | {"airflow": view}}):
         for finding in container_side.examine(SITE, "default", {}, 1.0):
-            line = f"{finding.name} {finding.detail} {finding.mend}"
+            line = f"{finding.name} {finding.detail} {finding.advice}"
             line.encode()
             assert not set(line) & {"\n", "\x1b", "\x00"}
             json.dumps(finding.to_wire(), allow_nan=False)

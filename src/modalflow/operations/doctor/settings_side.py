@@ -1,0 +1,117 @@
+"""Checks of Airflow's settings in a container against this machine's: values, the classes they name, and plugins.
+
+A container's report is untrusted data, and any part of it may be missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from modalflow.airflow_home.classes import COORDINATORS, coordinators
+from modalflow.airflow_home.comparison import PROBLEMS, HostOption, Layers, Row, Verdict, compare, counts
+from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
+from modalflow.support.text import ID, LINE, one_line
+
+#: The most options with a line of their own. The others are counted.
+_LINES = 8
+_WORDS = {
+    Verdict.SAME: "hold in the container",
+    Verdict.KEPT_ON_HOST: "stay on this machine on purpose",
+    Verdict.OVERRIDDEN: "are set above it, by variables or the image",
+    Verdict.DIFFERENT: "differ",
+    Verdict.REFUSED: "are refused there",
+    Verdict.UNKNOWN_THERE: "are unknown there",
+}
+_PUBLISH = (
+    "Restart the scheduler, so that it publishes its settings again. If the worker was deployed before this modalflow, "
+    "deploy it again"
+)
+
+
+def examine(
+    view: Mapping[str, Any], options: Sequence[HostOption] | None, salt: str, layers: Layers, deploy_command: str
+) -> Iterator[Finding]:
+    """Yield the findings about a container's view. ``options`` is None without Airflow on this machine."""
+    if "options" not in view:
+        yield skip("settings", f"the deployed worker is older and cannot compare them; deploy: `{deploy_command}`")
+        return
+    if options:
+        yield from _options(compare(options, view.get("options"), salt, layers), deploy_command)
+        yield from _coordinators(options)
+    yield from _classes(view.get("classes"), deploy_command)
+    yield from _plugins(view.get("plugins"), deploy_command)
+
+
+def _options(rows: Sequence[Row], deploy_command: str) -> Iterator[Finding]:
+    found = counts(rows)
+    number = f"{len(rows)} option{'' if len(rows) == 1 else 's'} set here"
+    detail = f"{number}: " + ", ".join(f"{count} {_WORDS[verdict]}" for verdict, count in found.items())
+    different = [row for row in rows if row.verdict in PROBLEMS]
+    if different:
+        advice = "Each difference that is not on purpose has its line; `--json` has all options."
+        summary = warn("settings", detail, advice)
+    else:
+        summary = ok("settings", detail)
+    yield with_rows(summary, [row.to_wire() for row in rows])
+    for row in different[:_LINES]:
+        yield _difference(row, deploy_command)
+    if len(different) > _LINES:
+        more = different[_LINES:]
+        names = ", ".join(row.name for row in more[:_LINES])
+        yield warn("more settings", f"{len(more)} more differ: {names}", "See `modalflow doctor --json`.")
+
+
+def _difference(row: Row, deploy_command: str) -> Finding:
+    there = "not set" if row.container is None else repr(row.container)
+    pair = f"here {row.host!r}, in the container {there}"
+    if row.verdict is Verdict.REFUSED:
+        advice = "Correct the value on this machine and restart the scheduler. Tasks fail before their code runs."
+        return fail(row.name, f"the container's Airflow refuses {row.host!r}: {row.reason}", advice)
+    if row.verdict is Verdict.UNKNOWN_THERE:
+        advice = f"Use one version of Airflow and of its providers on both sides: `{deploy_command}`."
+        return warn(row.name, f"set here to {row.host!r}; {row.reason}", advice)
+    return warn(row.name, f"{pair}: {row.reason}", f"{_PUBLISH}: `{deploy_command}`.")
+
+
+def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
+    named = [each for each in seen if isinstance(each, dict)] if isinstance(seen, list) else []
+    bad = [each for each in named if each.get("problem")]
+    for each in bad:
+        option = f"[{one_line(each.get('section'), ID)}] {one_line(each.get('option'), ID)}"
+        yield fail(
+            f"class of {option}",
+            f"the container cannot import {one_line(each.get('path'), ID)}: {one_line(each.get('problem'), LINE)}",
+            "Add its package to the worker's image, or put its module into the plugins folder of this machine. Then "
+            f"deploy again: `{deploy_command}`.",
+        )
+    if named and not bad:
+        yield ok("classes", f"{len(named)} named by settings, all imported in the container")
+
+
+def _coordinators(options: Sequence[HostOption]) -> Iterator[Finding]:
+    for option in options:
+        if (option.section, option.option) == COORDINATORS and (found := coordinators(option.value)):
+            listed = ", ".join(f"{key} ({path.rpartition('.')[2]})" for key, path in found.items())
+            yield ok("coordinators", f"{listed}: not tested; the image needs the programs and the files that they name")
+
+
+def _plugins(seen: object, deploy_command: str) -> Iterator[Finding]:
+    if not isinstance(seen, dict):
+        yield skip("plugins", "the container failed before this check")
+        return
+    problems = seen.get("errors")
+    errors = problems if isinstance(problems, dict) else {}
+    if seen.get("error"):
+        errors = {"plugins": seen["error"]}
+    for where, problem in errors.items():
+        yield fail(
+            "plugins",
+            f"{one_line(where, LINE)} failed in the container: {one_line(problem, LINE)}",
+            "Fix the plugin and restart the scheduler. If it imports a package, add that to the worker's image: "
+            f"`{deploy_command}`.",
+        )
+    loaded, file = seen.get("loaded"), one_line(seen.get("local_settings") or "", LINE)
+    if not errors and isinstance(loaded, list):
+        number = f"{len(loaded)} plugin{'' if len(loaded) == 1 else 's'}"
+        yield ok("plugins", f"{number} imported in the container{f'; local settings from {file}' if file else ''}")

@@ -13,6 +13,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow import airflow_logging, control_plane
 from modalflow.airflow_compat import configuration, scheduler, task_logs, tokens
+from modalflow.airflow_home.host_home import collect
 from modalflow.config.settings import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.airflow_database import AirflowDatabase
@@ -92,7 +93,8 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         # Only a scheduler has Airflow's database, and a reason to ask it.
         database = AirflowDatabase(self._request_again) if self.job_id is not None else None
         queue = configuration.default_queue(self.conf)
-        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue)
+        home = collect(self.conf, getattr(self, "team_name", None))
+        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue, home)
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)

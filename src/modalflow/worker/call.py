@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from modalflow import __version__
 from modalflow.config import variables
-from modalflow.errors import BundleError, MalformedMessageError
+from modalflow.errors import BundleError, HomeError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
 from modalflow.support import linux
@@ -160,8 +160,9 @@ class Call:
             async with self.container.environment_for(submission) as shared:
                 with temporary_folder(shared) as env:
                     return await self._fork(env, submission, call_log)
-        except BundleError as error:
-            reason = self._explain(Cause.DAGS_UNAVAILABLE, str(error))
+        except (BundleError, HomeError) as error:
+            cause = Cause.DAGS_UNAVAILABLE if isinstance(error, BundleError) else Cause.HOME_UNAVAILABLE
+            reason = self._explain(cause, str(error))
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _fork(self, env: Mapping[str, str], submission: Submission, call_log: CallLog) -> Outcome:

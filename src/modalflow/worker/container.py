@@ -26,6 +26,7 @@ from modalflow.names import (
 )
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.worker import environment
+from modalflow.worker.airflow_home.airflow_homes import AirflowHomes
 from modalflow.worker.dag_bundles import DagBundles, bundles_of
 from modalflow.worker.hostname import container_id
 from modalflow.worker.ledger import Ledger
@@ -48,7 +49,8 @@ class Container:
     usage: UsageRecorder
     log_root: Path
     home: str
-    """A folder that only this container uses: Airflow's home."""
+    """A folder that only this container uses: Airflow's home if no executor has published one."""
+    airflow_homes: AirflowHomes
     dag_bundles: DagBundles
     variables: Mapping[str, str]
     """The container's own environment variables."""
@@ -80,6 +82,7 @@ class Container:
             usage=UsageRecorder(Path(started.log_root), container_id(), age=_age()),
             log_root=Path(started.log_root),
             home=started.home,
+            airflow_homes=started.airflow_homes,
             dag_bundles=DagBundles(
                 open_store(names),
                 Trees(Path(started.home, "dags")),
@@ -99,12 +102,13 @@ class Container:
     async def environment_for(self, submission: Submission) -> AsyncIterator[dict[str, str]]:
         """Yield the complete environment for a submission; the DAG files that it names exist within the context.
 
-        Raises BundleError if they cannot be fetched.
+        Raises BundleError if they cannot be fetched, and HomeError if the host's configuration cannot be.
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)
             return
+        airflow = await self.airflow_homes.home_for(submission.home)
         listed = submitted.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
         bundles = environment.classes_of_bundles(listed)
         if submission.kind is Kind.PROBE:
@@ -121,6 +125,7 @@ class Container:
                 folders=folders,
                 examples=examples,
                 log_root=str(self.log_root),
+                airflow=airflow,
             )
 
     def granted(self, submission: Submission) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from modalflow.names import (
     PRELOAD_VARIABLE,
     airflow_variable,
 )
+from modalflow.worker.airflow_home.airflow_home import AirflowHome
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
@@ -76,13 +77,15 @@ def of_workload(
     folders: Mapping[str, str],
     examples: bool = False,
     log_root: str = LOGS_MOUNT,
+    airflow: AirflowHome | None = None,
 ) -> dict[str, str]:
     """Return the environment of one of Airflow's workloads.
 
     The submitted variables override the container's, and both are overridden by the few that only the worker knows.
     ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to their folders in the container.
     ``examples`` says that the DAG is an example of Airflow or of a provider: searching for these takes time.
-    ``log_root`` is the folder of the logs Volume.
+    ``log_root`` is the folder of the logs Volume. ``airflow`` is Airflow's home with the host's configuration; without
+    it, Airflow's home is ``home``.
     """
     # Bundles that fetch their own files do so into this container's own folder.
     own = {
@@ -91,10 +94,11 @@ def of_workload(
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }
-    env = {**own, **container, **given}
+    airflow = airflow or AirflowHome(home)
+    env = {**own, **airflow.variables, **container, **given}
     env.update(
         {
-            "AIRFLOW_HOME": home,
+            "AIRFLOW_HOME": airflow.folder,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
             # A remote logging of the deployment's own uploads from this folder, which must then be Airflow's alone.
             BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else log_root,

@@ -39,6 +39,7 @@ from modalflow.worker.deploy.dag_source import (
     bundle_configuration,
     without_provider,
 )
+from modalflow.worker.deploy.home_key import public_key
 from modalflow.worker.deploy.images import default_image, image_of
 from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
@@ -72,6 +73,8 @@ class Plan:
             return self._apply()
 
     def _apply(self) -> Deployment:
+        scope, plane = self.control_plane.scope(), self.control_plane
+        home_key = public_key(self.names, self.before, **scope)
         programs = ("git",) if self.dags.needs_git else ()
         image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
         app = build_app(
@@ -83,8 +86,8 @@ class Plan:
             ],
             dags=self.dags,
             env=self.worker.env,
+            home_key=bool(home_key),
         )
-        scope, plane = self.control_plane.scope(), self.control_plane
         for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
             kind.from_name(name, create_if_missing=True, **scope).hydrate()
         if self.dags.kind is SourceKind.VOLUME:
@@ -93,7 +96,7 @@ class Plan:
             for name, folder in self.dags.bundles.items():
                 ship(store, name, Folder(folder))
         app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
-        deployment = dataclasses.replace(self.after, deployed_at=time.time())
+        deployment = dataclasses.replace(self.after, deployed_at=time.time(), home_key=home_key)
         LogVolume(plane, self.names).record(deployment)
         return deployment
 

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.names import airflow_variable
 from modalflow.protocol.probe import WantedOption, digest, shown
 from modalflow.support.text import ID, LINE, one_line
@@ -101,6 +102,29 @@ def compare(options: Iterable[HostOption], seen: object, salt: str, layers: Laye
     """Return a row for each option. ``seen`` is a container's answer to a question with this salt."""
     answers = {(str(each.get("section")), str(each.get("option"))): each for each in _mappings(seen)}
     return [_row(option, answers.get((option.section, option.option)), salt, layers) for option in options]
+
+
+def changes(ours: HomeSnapshot, theirs: HomeSnapshot) -> list[str]:
+    """Return what differs between two homes: options, files, and "secret settings" as a whole, in words for a user."""
+    pairs = {
+        (section, option)
+        for settings in (ours.settings, theirs.settings)
+        for section, options in settings.items()
+        for option in options
+    }
+    found = [
+        one_line(f"[{section}] {option}", ID)
+        for section, option in sorted(pairs)
+        if ours.settings.get(section, {}).get(option) != theirs.settings.get(section, {}).get(option)
+    ]
+    if _sealed(ours) != _sealed(theirs):
+        found.append("secret settings")
+    files = ours.files.since(theirs.files)
+    return found + [one_line(path, LINE) for path in (*files.added, *files.changed, *files.removed)]
+
+
+def _sealed(home: HomeSnapshot) -> str:
+    return "" if home.sealed is None else home.sealed.fingerprint
 
 
 def counts(rows: Sequence[Row]) -> dict[Verdict, int]:

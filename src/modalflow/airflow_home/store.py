@@ -78,11 +78,15 @@ class HomeStore:
 
     def publish(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str = "") -> None:
         """Write a snapshot with its files, and make it the current one of a team."""
+        self.write(snapshot, contents)
+        pointer = {"id": snapshot.id, "team": team, "published_at": time.time()}
+        self.files.put({f"{_CURRENT}/{_pointer(team)}": json.dumps(pointer).encode()})
+
+    def write(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes]) -> None:
+        """Write a snapshot with its files, for a workload that names it."""
         if contents:
             self.files.put({f"{_FILES}/{snapshot.files.version}": pack(snapshot.files, contents)})
         self.files.put({f"{_SNAPSHOTS}/{snapshot.id}": snapshot.to_json()})
-        pointer = {"id": snapshot.id, "team": team, "published_at": time.time()}
-        self.files.put({f"{_CURRENT}/{_pointer(team)}": json.dumps(pointer).encode()})
 
     def prune(self) -> int:
         """Remove old snapshots, and files that none of the others has; return how many snapshots were removed."""

@@ -47,6 +47,8 @@ class Host:
     """The options of Airflow that are set here; None without Airflow."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """Installed packages: name → version."""
+    home: str = ""
+    """The id of the Airflow home with which the container is asked."""
 
     def question(self, trial: Trial | None) -> Question:
         """Return the question to a container: its token, and the options to report on."""
@@ -80,7 +82,7 @@ def examine(
     asked_at = time.time()
     began = time.monotonic()
     try:
-        answer = _ask(site, profile, env, timeout, question)
+        answer = _ask(site, profile, env, timeout, question, host.home)
     except TimeoutError:
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
@@ -128,7 +130,7 @@ def _list(seen: object) -> list[Any]:
     return seen if isinstance(seen, list) else []
 
 
-def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, question: Question) -> Any:
+def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, question: Question, home: str) -> Any:
     work_id = f"probe-{uuid.uuid4().hex}"
     submission = Submission(
         work_id=work_id,
@@ -141,6 +143,7 @@ def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, quest
         env=env,
         profile=profile,
         executor_version=__version__,
+        home=home,
     )
     function: Any = modal.Function.from_name(site.names.app, site.names.function(profile), **site.scope)
     call = within(PATIENCE, lambda: function.spawn(submission.to_wire()))

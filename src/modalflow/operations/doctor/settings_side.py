@@ -10,7 +10,13 @@ from typing import Any
 
 from modalflow.airflow_home.classes import COORDINATORS, coordinators
 from modalflow.airflow_home.comparison import PROBLEMS, HostOption, Layers, Row, Verdict, compare, counts
+from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
+from modalflow.operations.doctor.modal_side import FAILURES
+from modalflow.operations.host.host_configuration import HostConfiguration, home_store, publish
+from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.protocol.messages import Deployment
+from modalflow.support.described import describe
 from modalflow.support.text import ID, LINE, one_line
 
 #: The most options with a line of their own. The others are counted.
@@ -27,6 +33,25 @@ _PUBLISH = (
     "Restart the scheduler, so that it publishes its settings again. If the worker was deployed before this modalflow, "
     "deploy it again"
 )
+
+
+def publish_home(
+    site: Site, host: HostConfiguration, deployment: Deployment | None
+) -> tuple[HomeSnapshot | None, Finding | None]:
+    """Store this machine's configuration for the containers of the doctor; return it, and the obstacle if any."""
+    key = "" if deployment is None else deployment.home_key
+    try:
+        home = within(PATIENCE, lambda: publish(home_store(site), host.home, key))
+    except FAILURES as error:
+        advice = "Tasks run with Airflow's defaults until the scheduler can write it to the logs Volume. Try again."
+        return None, fail("settings", f"they cannot be stored for containers: {describe(error)}", advice)
+    if left_out := host.home.left_out(key):
+        return home, warn(
+            "secret settings",
+            f"they do not reach tasks, because the deployed worker has no key for them: {', '.join(left_out)}",
+            f"Deploy again, and restart the scheduler: `{site.deploy_command}`.",
+        )
+    return home, None
 
 
 def examine(

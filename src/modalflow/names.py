@@ -75,7 +75,7 @@ API_CLIENT_OPTIONS = (
 
 def airflow_variable(section: str, option: str) -> str:
     """Return the environment variable of an Airflow option."""
-    return f"AIRFLOW__{section.upper()}__{option.upper()}"
+    return f"AIRFLOW__{section.replace('.', '_').upper()}__{option.upper()}"
 
 
 #: The folder of usage records on the logs Volume: a folder for each day, with the files of this day's containers.
@@ -83,6 +83,12 @@ USAGE_FOLDER = "modalflow-usage"
 
 #: The folder of Airflow homes on the logs Volume: what executors have published of their hosts' configuration.
 HOMES_FOLDER = "modalflow-homes"
+
+#: The folders of an Airflow home. Airflow puts the first two onto ``sys.path`` at its import. The third has modules of
+#: the host's other folders. It must be there before, since Airflow imports secrets backends first.
+HOME_PLUGINS = "plugins"
+HOME_CONFIG = "config"
+HOME_MODULES = "modules"
 
 
 class TaskTry(NamedTuple):

@@ -6,6 +6,7 @@ ImportError. Commands also run without Airflow, and catch it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import modalflow.airflow_compat.versions  # noqa: F401  It imports Airflow: see the module's docstring.
@@ -74,6 +75,23 @@ def _global_setting(conf: Any, section: str, key: str) -> str:
         if value == (everybody.get_default_value(section, key) or ""):
             value = everybody.get(section, key, fallback="") or ""
     return str(value)
+
+
+def airflow_home() -> str:
+    """Return the folder of this process's Airflow."""
+    from airflow.configuration import AIRFLOW_HOME
+
+    return str(AIRFLOW_HOME)
+
+
+def values_set(conf: Any) -> Iterator[str]:
+    """Yield the values of all options in the file or in variables of everyone and of teams, without those of commands
+    and secrets backends."""
+    sections = own_conf().as_dict(
+        display_source=True, display_sensitive=True, raw=True, include_cmds=False, include_secret=False
+    )
+    for options in sections.values():
+        yield from (str(value) for value, source in options.values() if source != "default" and value)
 
 
 def is_multi_team() -> bool:

@@ -32,21 +32,27 @@ class Verdict(StrEnum):
     """The container's Airflow, of another version, has no such option."""
 
 
+#: The origin of a value in a container's airflow.cfg (``airflow_compat.host_options.Source``).
+_IN_FILE = "airflow.cfg"
+
 #: A user has to act on these.
 PROBLEMS = (Verdict.REFUSED, Verdict.DIFFERENT, Verdict.UNKNOWN_THERE)
 
 
 @dataclass(frozen=True)
-class HostOption:
+class ComparedOption:
     """An option that is set on the host."""
 
     section: str
     option: str
     value: str = field(repr=False)
+    """Empty if it does not travel: such a value is not even read."""
     travels: bool
     secret: bool = False
     reason: str = ""
     """Why it does not travel."""
+    place: str = ""
+    """Where the table of options places it."""
     known: bool = False
     """Whether the host's Airflow or one of its providers describes it."""
 
@@ -84,7 +90,9 @@ class Row:
     section: str
     option: str
     verdict: Verdict
-    host: str
+    place: str
+    host: str | None
+    """None if it does not travel."""
     container: str | None
     """None if it is not set there, or not reported."""
     reason: str = ""
@@ -98,7 +106,7 @@ class Row:
         return asdict(self) | {"verdict": self.verdict.value}
 
 
-def compare(options: Iterable[HostOption], seen: object, salt: str, layers: Layers) -> list[Row]:
+def compare(options: Iterable[ComparedOption], seen: object, salt: str, layers: Layers) -> list[Row]:
     """Return a row for each option. ``seen`` is a container's answer to a question with this salt."""
     answers = {(str(each.get("section")), str(each.get("option"))): each for each in _mappings(seen)}
     return [_row(option, answers.get((option.section, option.option)), salt, layers) for option in options]
@@ -133,20 +141,21 @@ def counts(rows: Sequence[Row]) -> dict[Verdict, int]:
     return {verdict: number for verdict, number in found.items() if number}
 
 
-def _row(option: HostOption, answer: Mapping[str, Any] | None, salt: str, layers: Layers) -> Row:
+def _row(option: ComparedOption, answer: Mapping[str, Any] | None, salt: str, layers: Layers) -> Row:
     verdict, reason = _verdict(option, answer or {}, salt, layers)
     there = (answer or {}).get("shown")
     return Row(
         one_line(option.section, ID),
         one_line(option.option, ID),
         verdict,
-        shown(option.value, option.secret),
+        option.place,
+        shown(option.value, option.secret) if option.travels else None,
         None if there is None else shown(str(there), option.secret),
         one_line(reason, LINE),
     )
 
 
-def _verdict(option: HostOption, answer: Mapping[str, Any], salt: str, layers: Layers) -> tuple[Verdict, str]:
+def _verdict(option: ComparedOption, answer: Mapping[str, Any], salt: str, layers: Layers) -> tuple[Verdict, str]:
     if not option.travels:
         return Verdict.KEPT_ON_HOST, option.reason
     if not answer:
@@ -161,7 +170,7 @@ def _verdict(option: HostOption, answer: Mapping[str, Any], salt: str, layers: L
         return Verdict.SAME, ""
     if above := layers.of(option.section, option.option):
         return Verdict.OVERRIDDEN, above
-    if answer.get("origin") == "file":
+    if answer.get("origin") == _IN_FILE:
         return Verdict.OVERRIDDEN, "the airflow.cfg of the image sets it"
     return Verdict.DIFFERENT, "the container has Airflow's default"
 

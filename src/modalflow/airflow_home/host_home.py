@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modalflow.airflow_home.sealing import seal
+from modalflow.airflow_compat.host_options import shared_secret
+from modalflow.airflow_home.host_settings import host_settings
+from modalflow.airflow_home.sealing import salt_of, seal
 from modalflow.airflow_home.snapshot import HomeSnapshot, Settings, manifest_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,21 +42,12 @@ class HostHome:
         return [f"[{section}] {option}" for section, options in self.secret.items() for option in options]
 
 
-#: Sections that belong to the host alone, and settings that no container may have.
-_HOST_SECTIONS = ("database", "api", "api_auth", "scheduler", "dag_processor", "triggerer", "logging", "modal_executor")
-_HOST_OPTIONS = (("core", "fernet_key"), ("core", "executor"), ("core", "dags_folder"), ("core", "hostname_callable"))
-
-
 def collect(conf: Any, team: str | None) -> HostHome:
-    """Return what containers get of this Airflow host; ``team`` is the executor's team, if it has one."""
-    listed: Any = conf.as_dict(display_source=True, display_sensitive=True, raw=False)
-    settings = {
-        section: {
-            option: str(value)
-            for option, (value, source) in options.items()
-            if source != "default" and (section, option) not in _HOST_OPTIONS
-        }
-        for section, options in listed.items()
-        if section not in _HOST_SECTIONS
-    }
-    return HostHome({section: options for section, options in settings.items() if options})
+    """Return what containers get of this Airflow host; ``team`` is the executor's team, if it has one.
+
+    Logs the settings that cannot be read, and raises nothing for them: tasks have their defaults.
+    """
+    settings = host_settings(conf, team)
+    for unreadable in settings.unreadable:
+        log.warning("%s", unreadable)
+    return HostHome(settings.plain, settings.secret, salt=salt_of(shared_secret()) if settings.secret else b"")

@@ -183,6 +183,8 @@ class Call:
         if submission.start_after:
             await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
+            for note in await zygote.notes():
+                call_log.warning(note)
             result = await zygote.fork(request)
         except asyncio.CancelledError:
             stopped = await _uninterrupted(_stop(zygote, request.id))

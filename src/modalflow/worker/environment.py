@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,19 +16,20 @@ from modalflow.names import (
     airflow_variable,
 )
 from modalflow.worker.airflow_home.airflow_home import AirflowHome
+from modalflow.worker.airflow_home.own_home import CONFIG_VARIABLE, PLUGINS_VARIABLE
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOAD_EXAMPLES = "AIRFLOW__CORE__LOAD_EXAMPLES"
+PYTHON_PATH = "PYTHONPATH"
 BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 
 #: Airflow reads these each time it needs them. All other variables of Airflow may have been read at import.
 READ_LIVE = (
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
-    LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).
@@ -95,7 +97,13 @@ def of_workload(
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }
     airflow = airflow or AirflowHome(home)
-    env = {**own, **airflow.variables, **container, **given}
+    # The image's own configuration and plugins are part of the home.
+    moved = {
+        name: place
+        for name, place in ((CONFIG_VARIABLE, airflow.config), (PLUGINS_VARIABLE, airflow.plugins))
+        if name in container and given.get(name, container[name]) == container[name]
+    }
+    env = {**own, **airflow.variables, **container, **given, **moved}
     env.update(
         {
             "AIRFLOW_HOME": airflow.folder,
@@ -104,6 +112,9 @@ def of_workload(
             BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else log_root,
         }
     )
+    if airflow.modules:
+        # Behind the image's own: these win over the host's.
+        env[PYTHON_PATH] = os.pathsep.join(filter(None, (env.get(PYTHON_PATH), airflow.modules)))
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), folders):
         env[BUNDLE_LIST] = bundles
     return env

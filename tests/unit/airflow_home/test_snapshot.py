@@ -32,7 +32,7 @@ def home(**changes: object) -> HostHome:
 
 def test_two_schedulers_with_equal_configuration_publish_one_id(keys: KeyPair) -> None:
     """The order of settings makes no difference, and neither does the encryption, which is another one each time."""
-    settings = dict(reversed(home().settings.items()))
+    settings = dict(reversed(list(home().settings.items())))
     first, second = home().snapshot(keys.public), home(settings=settings).snapshot(keys.public)
     assert first.sealed is not None and second.sealed is not None
     assert first.id == second.id and first.sealed.text != second.sealed.text

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import modal
 
 from modalflow import __version__
-from modalflow.airflow_home.comparison import HostOption, Layers
+from modalflow.airflow_home.comparison import ComparedOption, Layers
 from modalflow.operations.doctor import settings_side, versions_side
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.doctor.installation_side import of_api_server, of_container
@@ -43,7 +43,7 @@ _REACH = (
 class Host:
     """This machine's side of the comparison with a container."""
 
-    options: Sequence[HostOption] | None = None
+    options: Sequence[ComparedOption] | None = None
     """The options of Airflow that are set here; None without Airflow."""
     packages: Mapping[str, str] = field(default_factory=dict)
     """Installed packages: name → version."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.config.settings import Settings
-from modalflow.errors import ModalflowError
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.operations.doctor import (
     airflow_side,
@@ -21,10 +20,9 @@ from modalflow.operations.doctor import (
     settings_side,
     token_side,
 )
-from modalflow.operations.doctor.findings import Finding, fail, skip
-from modalflow.operations.host.host_configuration import HostConfiguration, host_configuration
+from modalflow.operations.doctor.findings import Finding, skip
+from modalflow.operations.host.host_configuration import HostConfiguration
 from modalflow.operations.site import airflow_conf, config_source, override
-from modalflow.support.described import words_of
 from modalflow.support.packages import installed_packages
 
 
@@ -45,10 +43,8 @@ def examine(
         yield obstacle
     host = None
     if conf is not None:
-        try:
-            host = host_configuration(conf)
-        except (ModalflowError, OSError) as error:
-            yield fail("Airflow's files", words_of(error), "Fix it, and start the scheduler again.")
+        host, obstacles = settings_side.here(conf)
+        yield from obstacles
     yield from _on_modal(settings, conf, env, profiles or (DEFAULT_PROFILE,), timeout, trial, host)
     if trial is not None:
         # After the containers. They wait for a new API server, and it listens some seconds after Airflow's report.

@@ -9,14 +9,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.airflow_home.classes import COORDINATORS, coordinators
-from modalflow.airflow_home.comparison import PROBLEMS, HostOption, Layers, Row, Verdict, compare, counts
+from modalflow.airflow_home.comparison import PROBLEMS, ComparedOption, Layers, Row, Verdict, compare, counts
 from modalflow.airflow_home.snapshot import HomeSnapshot
+from modalflow.errors import ModalflowError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
 from modalflow.operations.doctor.modal_side import FAILURES
-from modalflow.operations.host.host_configuration import HostConfiguration, home_store, publish
+from modalflow.operations.host.host_configuration import HostConfiguration, home_store, host_configuration, publish
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Deployment
-from modalflow.support.described import describe
+from modalflow.support.described import describe, words_of
 from modalflow.support.text import ID, LINE, one_line
 
 #: The most options with a line of their own. The others are counted.
@@ -33,6 +34,18 @@ _PUBLISH = (
     "Restart the scheduler, so that it publishes its settings again. If the worker was deployed before this modalflow, "
     "deploy it again"
 )
+
+
+def here(conf: Any) -> tuple[HostConfiguration | None, list[Finding]]:
+    """Return this machine's configuration, and the problems with it; None if a scheduler here could not publish it."""
+    try:
+        host = host_configuration(conf)
+    except (ModalflowError, OSError) as error:
+        return None, [fail("settings", words_of(error), "Fix it. Otherwise the scheduler cannot start.")]
+    return host, [
+        warn("unreadable setting", problem, "Run the doctor as the user and in the environment of the scheduler.")
+        for problem in host.unreadable
+    ]
 
 
 def publish_home(
@@ -55,7 +68,7 @@ def publish_home(
 
 
 def examine(
-    view: Mapping[str, Any], options: Sequence[HostOption] | None, salt: str, layers: Layers, deploy_command: str
+    view: Mapping[str, Any], options: Sequence[ComparedOption] | None, salt: str, layers: Layers, deploy_command: str
 ) -> Iterator[Finding]:
     """Yield the findings about a container's view. ``options`` is None without Airflow on this machine."""
     if "options" not in view:
@@ -88,7 +101,7 @@ def _options(rows: Sequence[Row], deploy_command: str) -> Iterator[Finding]:
 
 
 def _difference(row: Row, deploy_command: str) -> Finding:
-    there = "not set" if row.container is None else repr(row.container)
+    there = "it is not set" if row.container is None else f"it is {row.container!r}"
     pair = f"here {row.host!r}, in the container {there}"
     if row.verdict is Verdict.REFUSED:
         advice = "Correct the value on this machine and restart the scheduler. Tasks fail before their code runs."
@@ -114,7 +127,7 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
         yield ok("classes", f"{len(named)} named by settings, all imported in the container")
 
 
-def _coordinators(options: Sequence[HostOption]) -> Iterator[Finding]:
+def _coordinators(options: Sequence[ComparedOption]) -> Iterator[Finding]:
     for option in options:
         if (option.section, option.option) == COORDINATORS and (found := coordinators(option.value)):
             listed = ", ".join(f"{key} ({path.rpartition('.')[2]})" for key, path in found.items())

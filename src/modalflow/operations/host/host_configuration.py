@@ -2,33 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import modal
 
-from modalflow.airflow_home.comparison import HostOption
-from modalflow.airflow_home.host_home import HostHome, collect
+from modalflow.airflow_home.comparison import ComparedOption
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.airflow_home.store import HomeStore, snapshot_of
 from modalflow.bundles.files import VolumeFiles
 from modalflow.errors import HomeError
 from modalflow.operations.site import Site
 
+if TYPE_CHECKING:
+    # They import Airflow, and commands run without it.
+    from modalflow.airflow_home.host_home import HostHome
+    from modalflow.airflow_home.host_settings import HostSettings
+
 
 @dataclass(frozen=True)
 class HostConfiguration:
     """The options that are set here, and the home that containers get."""
 
-    options: Sequence[HostOption]
+    options: Sequence[ComparedOption]
     home: HostHome = field(repr=False)
+    unreadable: Sequence[str] = ()
+    """Options whose values cannot be read here: sentences with the reason and the fix."""
 
 
 def host_configuration(conf: Any) -> HostConfiguration:
-    """Return this machine's configuration for all teams. Raises ConfigError or HomeError if it cannot be published."""
-    home = collect(conf, None)
-    return HostConfiguration([*_options(home.settings, secret=False), *_options(home.secret, secret=True)], home)
+    """Return this machine's configuration for all teams.
+
+    Raises ConfigError if it cannot be published. Without Airflow, raises ImportError.
+    """
+    from modalflow.airflow_home.host_home import collect
+    from modalflow.airflow_home.host_settings import host_settings
+
+    settings = host_settings(conf)
+    options = sorted(_options(settings), key=lambda option: (option.section, option.option))
+    return HostConfiguration(options, collect(conf, None), [str(each) for each in settings.unreadable])
 
 
 def home_store(site: Site) -> HomeStore:
@@ -49,9 +62,26 @@ def publish(store: HomeStore, home: HostHome, public_key: str) -> HomeSnapshot:
     return snapshot
 
 
-def _options(settings: Mapping[str, Mapping[str, str]], *, secret: bool) -> list[HostOption]:
-    return [
-        HostOption(section, option, value, travels=True, secret=secret)
-        for section, options in settings.items()
-        for option, value in options.items()
-    ]
+def _options(settings: HostSettings) -> Iterator[ComparedOption]:
+    from modalflow.airflow_compat.host_options import declared_options
+
+    declared = declared_options()
+    for each in settings.travelling:
+        known = (each.section, each.option) in declared
+        place = "sealed" if each.sealed else "travels"
+        yield ComparedOption(
+            each.section, each.option, each.value, travels=True, secret=each.sealed, place=place, known=known
+        )
+    for kept in settings.kept:
+        rule = kept.rule
+        yield ComparedOption(
+            kept.section,
+            kept.option,
+            "",
+            travels=False,
+            # Whether a container has a secret of the host is of no concern, and its value is none of the doctor's.
+            secret=True,
+            reason=rule.reason,
+            place=rule.place.value,
+            known=True,
+        )

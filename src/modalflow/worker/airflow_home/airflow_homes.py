@@ -27,6 +27,7 @@ from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 from modalflow.worker.airflow_home.airflow_home import AirflowHome
 from modalflow.worker.airflow_home.config_file import config_file
+from modalflow.worker.airflow_home.own_home import NO_HOME, OwnHome
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,9 @@ _T = TypeVar("_T")
 #: The attempts of a call to Modal, and the seconds before the second one.
 _TRIES = 4
 _PAUSE, _LONGEST_PAUSE = 0.5, 4.0
+
+#: The folder of the home that only has the files of the image.
+_ONLY_OWN = "own"
 
 
 class MountedFiles:
@@ -50,36 +54,41 @@ class MountedFiles:
 class AirflowHomes:
     """The homes of this container, below ``root``, which is its own. They exist until the container ends."""
 
-    def __init__(self, root: Path, mounted: Reader, remote: Reader, private_key: str) -> None:
-        """``mounted`` and ``remote`` are the same Volume: its mount, and the SDK's view of it."""
-        self._root, self._mounted, self._remote = root, mounted, remote
+    def __init__(self, root: Path, mounted: Reader, remote: Reader, private_key: str, own: OwnHome = NO_HOME) -> None:
+        """``mounted`` and ``remote`` are the same Volume: its mount, and the SDK's view of it. ``own`` is what the
+        image has of a home."""
+        self._root, self._mounted, self._remote, self._own = root, mounted, remote, own
         self._private_key = private_key
         self._homes: dict[str, AirflowHome] = {}
         self._lock = threading.Lock()
 
     def newest(self) -> AirflowHome | None:
-        """Return the home that the next workload most likely needs; None if the mount has none. Makes no remote call,
-        and raises nothing: a workload that needs it gets the error."""
+        """Return the home that the next workload most likely needs; None if neither the mount nor the image has one.
+        Makes no remote call, and raises nothing: a workload that needs it gets the error."""
         try:
-            id = current(self._mounted)
-            return None if id is None else self._make(id, (self._mounted,))
+            return self._make(current(self._mounted) or _ONLY_OWN, (self._mounted,))
         except (HomeError, OSError) as error:
             log.warning("No Airflow home before the first workload: %s", describe(error))
             return None
 
     async def home_for(self, id: str) -> AirflowHome | None:
-        """Return the home of a snapshot; None for an empty id. Raises HomeError if it cannot be had."""
-        if not id:
-            return None
+        """Return the home of a snapshot. For an empty id, it is the image's own, or None if there is none.
+
+        Raises HomeError if the home cannot be had.
+        """
+        id = id or _ONLY_OWN
         if (known := self._homes.get(id)) is not None:
             return known
         return await asyncio.to_thread(self._make, id, (self._mounted, self._remote))
 
-    def _make(self, id: str, readers: tuple[Reader, ...]) -> AirflowHome:
+    def _make(self, id: str, readers: tuple[Reader, ...]) -> AirflowHome | None:
+        if id == _ONLY_OWN and self._own.is_empty:
+            return None
         with self._lock:
             if (known := self._homes.get(id)) is None:
                 try:
-                    known = self._homes[id] = self._written(*self._fetched(id, readers))
+                    found = (HomeSnapshot({}), {}) if id == _ONLY_OWN else self._fetched(id, readers)
+                    known = self._homes[id] = self._written(id, *found)
                 except OSError as error:
                     raise HomeError(
                         f"The Airflow home {id} could not be written to the container's disk: {words_of(error)}."
@@ -103,10 +112,10 @@ class AirflowHomes:
                 "Restart the scheduler to publish it again."
             ) from error
 
-    def _written(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes]) -> AirflowHome:
+    def _written(self, id: str, snapshot: HomeSnapshot, contents: Mapping[str, bytes]) -> AirflowHome:
         sealed = {} if snapshot.sealed is None else unseal(snapshot.sealed, self._private_key)
-        config = config_file(snapshot.settings, sealed)
-        folder = self._root / snapshot.id
+        config = config_file(snapshot.settings, sealed, self._own.settings)
+        folder = self._root / id
         unfinished = self._root / f".{uuid.uuid4().hex}"
         unfinished.mkdir(parents=True)
         try:
@@ -118,6 +127,7 @@ class AirflowHomes:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_bytes(content)
                 target.chmod(0o755 if snapshot.files.files[path].executable else 0o644)
+            self._own.add_to(unfinished)
             unfinished.rename(folder)
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)

@@ -7,6 +7,7 @@ lines, for example. Such a setting becomes an environment variable instead.
 from __future__ import annotations
 
 import configparser
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -48,7 +49,9 @@ def _is_expressible(section: str, option: str, value: str) -> bool:
         return False
     parser = configparser.ConfigParser()
     try:
-        parser.read_string(_written(section, {option: value}))
+        # As a file is read: with other line ends, and in UTF-8.
+        content = _written(section, {option: value}).encode()
+        parser.read_file(io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
         return dict(parser.items(section)) == {option: value} and parser.sections() == [section]
     except (configparser.Error, ValueError):
         return False

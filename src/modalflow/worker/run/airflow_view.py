@@ -6,10 +6,11 @@ Plain data. Holds no value of an option that the question calls secret.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import Any
 
-from modalflow.airflow_compat import effective
-from modalflow.airflow_home.classes import CLASS_OPTIONS, NAMING_OPTIONS, classes_of
+from modalflow.airflow_compat import effective, plugins
+from modalflow.airflow_home.classes import NAMING_OPTIONS, classes_of
 from modalflow.protocol.probe import HIDDEN, Question, WantedOption, digest, shown
 from modalflow.support.described import describe
 from modalflow.support.packages import installed_packages
@@ -24,7 +25,7 @@ def steps(question: Question) -> Iterator[tuple[str, Callable[[], Any]]]:
     """Yield the parts of the view: name, and the function that inspects it. The last ones import the user's code."""
     yield "packages", installed_packages
     yield "options", lambda: [_option(wanted, question.salt) for wanted in question.options]
-    yield "classes", lambda: list(_classes(question))
+    yield "classes", lambda: list(_classes())
     yield "plugins", _plugins
 
 
@@ -36,10 +37,14 @@ def inspected(step: Callable[[], Any]) -> Any:
         return {"error": describe(error)[:_ERROR]}
 
 
+@cache
+def _options() -> effective.EffectiveOptions:
+    return effective.EffectiveOptions()
+
+
 def _option(wanted: WantedOption, salt: str) -> dict[str, Any]:
-    found = effective.effective(wanted.section, wanted.option)
-    value = found.value
-    problem = found.problem[:_ERROR]
+    found = _options().get(wanted.section, wanted.option)
+    value, problem = found.value, found.problem
     if wanted.secret and value:
         problem = problem.replace(value, HIDDEN)
     return {
@@ -49,30 +54,23 @@ def _option(wanted: WantedOption, salt: str) -> dict[str, Any]:
         "shown": None if value is None else shown(value, wanted.secret),
         "origin": found.origin,
         "known": found.known,
-        "problem": problem,
+        "problem": problem[:_ERROR],
     }
 
 
-def _classes(question: Question) -> Iterator[dict[str, str]]:
-    """Yield the classes that the configuration names, if it is not Airflow's default, each with its problem."""
-    wanted = {(wanted.section, wanted.option) for wanted in question.options}
+def _classes() -> Iterator[dict[str, str]]:
+    """Yield the classes that settings name, each with the problem of its import. Airflow's defaults are not settings."""
     for section, option in NAMING_OPTIONS:
-        found = effective.effective(section, option)
-        if found.value and (found.origin != effective.DEFAULT or (section, option) in wanted):
-            for path in classes_of(section, option, found.value)[:_MOST]:
-                problem = _import_problem(section, option, path)
-                yield {"section": section, "option": option, "path": path, "problem": problem[:_ERROR]}
-
-
-def _import_problem(section: str, option: str, path: str) -> str:
-    # Airflow has imported its own at its start, and refuses to start without it.
-    return "" if path.startswith("airflow.") and (section, option) in CLASS_OPTIONS else effective.import_problem(path)
+        found = _options().get(section, option)
+        for path in classes_of(section, option, found.value or "")[:_MOST] if found.is_set else ():
+            problem = effective.import_problem(path)[:_ERROR]
+            yield {"section": section, "option": option, "path": path, "problem": problem}
 
 
 def _plugins() -> dict[str, Any]:
-    loaded, errors = effective.plugins()
+    errors = plugins.load_plugins()
     return {
-        "loaded": loaded[:_MOST],
+        "loaded": plugins.loaded_plugins()[:_MOST],
         "errors": {name: error[:_ERROR] for name, error in list(errors.items())[:_MOST]},
         "local_settings": effective.local_settings_file(),
     }

@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from modalflow.support import linux
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, encode, result_from_wire
@@ -100,6 +101,8 @@ class _Connection:
     """Set when the zygote can fork, or has ended."""
     ready_at: float = 0.0
     """When it could, in seconds since the epoch."""
+    notes: tuple[str, ...] = ()
+    """Warnings for the log of every task."""
 
     def close(self) -> None:
         """Let the zygote read the end of its requests."""
@@ -141,6 +144,18 @@ class ZygoteClient:
         connection = await self._connect()
         await connection.ready.wait()
         return connection.ready_at
+
+    async def notes(self) -> tuple[str, ...]:
+        """Wait until the zygote can fork; return its warnings for the log of every task.
+
+        Raises ZygoteEndedError if it ends before.
+        """
+        connection = await self._connect()
+        await connection.ready.wait()
+        if not connection.ready_at:
+            code = await connection.zygote.ended()
+            raise ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)} before its first process.")
+        return connection.notes
 
     async def wait(self, request_id: str) -> ForkResult | None:
         """Wait for the end of a request; return None if it is not in progress, or if its result is unknown."""
@@ -222,6 +237,8 @@ class ZygoteClient:
 def _receive(connection: _Connection, message: Mapping[str, object]) -> None:
     if message["event"] == "ready":
         connection.ready_at = time.time()
+        listed: Any = message.get("notes")
+        connection.notes = tuple(map(str, listed or ()))
         connection.ready.set()
     pending = connection.pending.get(str(message.get("id")))
     if pending is None:

@@ -33,6 +33,7 @@ from modalflow.names import (
 )
 from modalflow.worker import environment
 from modalflow.worker.airflow_home.airflow_homes import AirflowHomes, MountedFiles
+from modalflow.worker.airflow_home.own_home import OwnHome
 from modalflow.worker.zygote.client import ZygoteProcess
 
 log = logging.getLogger(__name__)
@@ -74,7 +75,9 @@ class Prestart:
         log_root = logs_mount(lambda path: Path(path).exists())
         names = Names(variables.get(APP_VARIABLE, DEFAULT_APP))
         remote = VolumeFiles(modal.Volume.from_name(names.logs))
-        homes = AirflowHomes(Path(home, "homes"), MountedFiles(Path(log_root)), remote, private_key)
+        homes = AirflowHomes(
+            Path(home, "homes"), MountedFiles(Path(log_root)), remote, private_key, OwnHome.of(variables)
+        )
         env = environment.of_workload(
             variables, {}, home=home, folders=baked, log_root=log_root, airflow=homes.newest()
         )

@@ -59,7 +59,7 @@ def _option(wanted: WantedOption, salt: str) -> dict[str, Any]:
 
 
 def _classes() -> Iterator[dict[str, str]]:
-    """Yield the classes that settings name, each with the problem of its import. Airflow's defaults are not settings."""
+    """Yield the classes that settings name, each with the problem of its import; none that are Airflow's defaults."""
     for section, option in NAMING_OPTIONS:
         found = _options().get(section, option)
         for path in classes_of(section, option, found.value or "")[:_MOST] if found.is_set else ():

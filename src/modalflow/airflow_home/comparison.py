@@ -57,6 +57,11 @@ class ComparedOption:
     """Whether the host's Airflow or one of its providers describes it."""
 
     @property
+    def name(self) -> str:
+        """Return it as users write it."""
+        return f"[{self.section}] {self.option}"
+
+    @property
     def wanted(self) -> WantedOption:
         """Return what a container is asked for."""
         return WantedOption(self.section, self.option, self.secret)

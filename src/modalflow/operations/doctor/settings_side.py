@@ -23,12 +23,12 @@ from modalflow.support.text import ID, LINE, one_line
 #: The most options with a line of their own. The others are counted.
 _LINES = 8
 _WORDS = {
-    Verdict.SAME: "hold in the container",
-    Verdict.KEPT_ON_HOST: "stay on this machine on purpose",
-    Verdict.OVERRIDDEN: "are set above it, by variables or the image",
-    Verdict.DIFFERENT: "differ",
-    Verdict.REFUSED: "are refused there",
-    Verdict.UNKNOWN_THERE: "are unknown there",
+    Verdict.SAME: "the same in the container",
+    Verdict.KEPT_ON_HOST: "kept here on purpose",
+    Verdict.OVERRIDDEN: "overridden by variables or the image",
+    Verdict.DIFFERENT: "different in the container",
+    Verdict.REFUSED: "refused there",
+    Verdict.UNKNOWN_THERE: "unknown there",
 }
 _PUBLISH = (
     "Restart the scheduler, so that it publishes its settings again. If the worker was deployed before this modalflow, "
@@ -104,7 +104,7 @@ def _difference(row: Row, deploy_command: str) -> Finding:
     there = "it is not set" if row.container is None else f"it is {row.container!r}"
     pair = f"here {row.host!r}, in the container {there}"
     if row.verdict is Verdict.REFUSED:
-        advice = "Correct the value on this machine and restart the scheduler. Tasks fail before their code runs."
+        advice = "Correct the value on this machine, and restart the scheduler."
         return fail(row.name, f"the container's Airflow refuses {row.host!r}: {row.reason}", advice)
     if row.verdict is Verdict.UNKNOWN_THERE:
         advice = f"Use one version of Airflow and of its providers on both sides: `{deploy_command}`."
@@ -118,7 +118,7 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
     for each in bad:
         option = f"[{one_line(each.get('section'), ID)}] {one_line(each.get('option'), ID)}"
         yield fail(
-            f"class of {option}",
+            option,
             f"the container cannot import {one_line(each.get('path'), ID)}: {one_line(each.get('problem'), LINE)}",
             "Add its package to the worker's image, or put its module into the plugins folder of this machine. Then "
             f"deploy again: `{deploy_command}`.",
@@ -129,7 +129,7 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
 
 def _coordinators(options: Sequence[ComparedOption]) -> Iterator[Finding]:
     for option in options:
-        if (option.section, option.option) == COORDINATORS and (found := coordinators(option.value)):
+        if option.travels and (option.section, option.option) == COORDINATORS and (found := coordinators(option.value)):
             listed = ", ".join(f"{key} ({path.rpartition('.')[2]})" for key, path in found.items())
             yield ok("coordinators", f"{listed}: not tested; the image needs the programs and the files that they name")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_compat.host_options import shared_secret
+from modalflow.airflow_home.host_files import host_files
 from modalflow.airflow_home.host_settings import host_settings
 from modalflow.airflow_home.sealing import salt_of, seal
 from modalflow.airflow_home.snapshot import HomeSnapshot, Settings, manifest_of
@@ -45,9 +50,30 @@ class HostHome:
 def collect(conf: Any, team: str | None) -> HostHome:
     """Return what containers get of this Airflow host; ``team`` is the executor's team, if it has one.
 
-    Logs the settings that cannot be read, and raises nothing for them: tasks have their defaults.
+    Logs the settings and files that cannot be read, and raises nothing for them: Airflow on this host cannot read them
+    either. Raises ConfigError if there are too many files.
     """
     settings = host_settings(conf, team)
     for unreadable in settings.unreadable:
         log.warning("%s", unreadable)
-    return HostHome(settings.plain, settings.secret, salt=salt_of(shared_secret()) if settings.secret else b"")
+    # Airflow as a whole has one folder of plugins, and teams have none.
+    contents, executables = _read(host_files(own_conf()))
+    return HostHome(settings.plain, settings.secret, contents, executables, _salt() if settings.secret else b"")
+
+
+def _read(files: Mapping[str, Path]) -> tuple[dict[str, bytes], frozenset[str]]:
+    """Return the contents of files, and those that can be run."""
+    contents, executables = {}, set()
+    for path, file in files.items():
+        try:
+            contents[path] = file.read_bytes()
+            if os.access(file, os.X_OK):
+                executables.add(path)
+        except OSError as error:
+            log.warning("%s cannot be read, so tasks on Modal do not have it: %s", file, error.strerror)
+    return contents, frozenset(executables)
+
+
+def _salt() -> bytes:
+    # Without a secret that schedulers share, each start gives another id.
+    return salt_of(shared_secret() or secrets.token_hex())

@@ -14,7 +14,7 @@ from modalflow.errors import HomeError
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Deployment
-from modalflow.support.described import words_of
+from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
 
@@ -28,10 +28,12 @@ class HomePublisher:
         self.id = ""
         """The id of the published snapshot; empty if there is none."""
         self._key: str | None = None
+        """The public key that it was made for; None if nothing is published."""
         self._published_at = 0.0
+        self._prunes = False
 
     async def publish(self, api: ModalApi, deployment: Deployment | None) -> None:
-        """Publish, unless the same is published already; raise HomeError if that fails."""
+        """Publish, unless the same was published a short time ago; raise HomeError if that fails."""
         key = "" if deployment is None else deployment.home_key
         if self._home is None or (key == self._key and time.monotonic() - self._published_at < RENEWED_AFTER):
             return
@@ -43,17 +45,24 @@ class HomePublisher:
                 f"The configuration of this Airflow host could not be written to Volume {api.logs.name}: "
                 f"{words_of(error)}"
             ) from error
-        if left_out := self._home.left_out(key) if key != self._key else ():
+        if key != self._key:
+            self._warn_of_left_out(key)
+        self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.monotonic(), True
+
+    async def keep_up(self, api: ModalApi, deployment: Deployment | None) -> None:
+        """Publish again if the deployment or the time requires it, and remove what is old. No failure stops work."""
+        try:
+            await self.publish(api, deployment)
+            if self._prunes:
+                await api.prune_homes()
+                self._prunes = False
+        except FAILURES as error:
+            log.warning("Tasks go on with the published configuration of this Airflow host: %s", describe(error))
+
+    def _warn_of_left_out(self, key: str) -> None:
+        if self._home is not None and (left_out := self._home.left_out(key)):
             log.warning(
                 "These secret settings do not reach tasks, because the deployed worker has no key for them: %s. Deploy "
                 "again: `modalflow deploy`.",
                 ", ".join(left_out),
             )
-        self.id, self._key, self._published_at = snapshot.id, key, time.monotonic()
-
-    async def keep(self, api: ModalApi, deployment: Deployment | None) -> None:
-        """Publish as ``publish`` does; if that fails, go on with what is published."""
-        try:
-            await self.publish(api, deployment)
-        except HomeError as error:
-            log.warning("Tasks go on with what was published before: %s", error)

@@ -87,9 +87,8 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         settings = self.settings
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = workload_env(settings, self.conf)
-        self._bundles = local_bundles(
-            configuration.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
-        )
+        dags_folder = self.conf.get("core", "dags_folder", fallback="") or ""
+        self._bundles = local_bundles(configuration.dag_bundle_config(self.conf), dags_folder)
         # Only a scheduler has Airflow's database, and a reason to ask it.
         database = AirflowDatabase(self._request_again) if self.job_id is not None else None
         queue = configuration.default_queue(self.conf)
@@ -355,8 +354,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         if self._engine is None:
             return tis
         scheduler.load_for_adoption(tis)
-        adoptions = []
-        unknown = []
+        adoptions, unknown = [], []
         for ti in tis:
             adoption = adoption_of(ti)
             if adoption is None:

@@ -268,13 +268,12 @@ class ModalApi:
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
     async def publish_home(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str) -> None:
-        """Write a home snapshot to the logs Volume, and remove old ones."""
+        """Write a home snapshot to the logs Volume."""
+        await bounded(in_daemon_thread(lambda: self._homes.publish(snapshot, contents, team)))
 
-        def write() -> None:
-            self._homes.publish(snapshot, contents, team)
-            self._homes.prune()
-
-        await bounded(in_daemon_thread(write))
+    async def prune_homes(self) -> None:
+        """Remove old home snapshots from the logs Volume."""
+        await bounded(in_daemon_thread(self._homes.prune))
 
     async def withdraw(self, partition: str) -> None:
         """Remove an executor's snapshot."""

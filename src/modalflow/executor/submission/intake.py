@@ -88,7 +88,7 @@ class Intake:
             if accepted != self._accepted_before:
                 self._accepted_before = accepted
                 await self._connection.refresh_deployment()
-            await self._homes.keep(self._connection.get(), self._connection.deployment)
+            await self._homes.keep_up(self._connection.get(), self._connection.deployment)
 
     def _submit(self, call: Call) -> None:
         if self._connection.api is None:

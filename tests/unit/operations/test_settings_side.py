@@ -28,9 +28,9 @@ def answer(name: str, value: str, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def findings(options: list[ComparedOption] | None, **view: Any) -> list[Finding]:
+def findings(here: list[ComparedOption] | None, **view: Any) -> list[Finding]:
     whole = {"options": [], "plugins": {"loaded": ["modalflow"], "errors": {}}, **view}
-    return list(examine(whole, options, SALT, Layers(), "modalflow deploy"))
+    return list(examine(whole, here, SALT, Layers(), "modalflow deploy"))
 
 
 def test_all_holds() -> None:

@@ -120,8 +120,8 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
         yield fail(
             option,
             f"the container cannot import {one_line(each.get('path'), ID)}: {one_line(each.get('problem'), LINE)}",
-            "Add its package to the worker's image, or put its module into the plugins folder of this machine. Then "
-            f"deploy again: `{deploy_command}`.",
+            f"Add its package to the worker's image and deploy again: `{deploy_command}`. Or put its module into the "
+            "plugins folder of this machine, and restart the scheduler.",
         )
     if named and not bad:
         yield ok("classes", f"{len(named)} named by settings, all imported in the container")

@@ -5,6 +5,7 @@ Plain data. Holds no value of an option that the question calls secret.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
@@ -68,9 +69,10 @@ def _classes() -> Iterator[dict[str, str]]:
 
 
 def _plugins() -> dict[str, Any]:
-    errors = plugins.load_plugins()
+    home = f"{os.environ.get('AIRFLOW_HOME', '')}/"
+    errors = {name.removeprefix(home): error for name, error in plugins.load_plugins().items()}
     return {
         "loaded": plugins.loaded_plugins()[:_MOST],
         "errors": {name: error[:_ERROR] for name, error in list(errors.items())[:_MOST]},
-        "local_settings": effective.local_settings_file(),
+        "local_settings": effective.local_settings_file().removeprefix(home),
     }

@@ -83,7 +83,7 @@ def test_refused_credentials(clinic: Clinic) -> None:
 def test_modal_that_does_not_answer(clinic: Clinic) -> None:
     """The address is named, and the doctor ends in time."""
     failed = clinic.failures(MODAL_SERVER_URL="http://127.0.0.1:1", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
-    assert "http://127.0.0.1:1 did not answer within 1 s" in failed["control plane"]["detail"]
+    assert failed["control plane"]["detail"] == "Modal at http://127.0.0.1:1 did not answer within 1 s."
     assert "`modalflow local status`" in failed["control plane"]["mend"]
 
 

@@ -1,4 +1,4 @@
-"""Options of Airflow whose values name Python classes or functions: a container must be able to import these.
+"""Options of Airflow whose values name Python classes or functions, or that need a package: a container must have it.
 
 Reads texts alone, and imports nothing.
 """
@@ -36,6 +36,17 @@ TRANSPORT = ("openlineage", "transport")
 #: Every option that can name a class.
 NAMING_OPTIONS = (*CLASS_OPTIONS, *LIST_OPTIONS, COORDINATORS, TRANSPORT)
 
+#: Options that need a package outside of Airflow's own requirements, if they are set and not false.
+_NEEDED = {
+    ("sentry", "sentry_on"): "sentry-sdk",
+    ("metrics", "statsd_on"): "statsd",
+    ("metrics", "statsd_datadog_enabled"): "datadog",
+    ("common.io", "xcom_objectstorage_path"): "apache-airflow-providers-common-io",
+    ("openlineage", "transport"): "apache-airflow-providers-openlineage",
+    ("openlineage", "config_path"): "apache-airflow-providers-openlineage",
+}
+_FALSE = frozenset({"", "f", "false", "0"})
+
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
@@ -52,6 +63,11 @@ def classes_of(section: str, option: str, value: str) -> list[str]:
     elif key == TRANSPORT:
         found = _transport(value)
     return [path for each in found if _DOTTED.fullmatch(path := each.strip())]
+
+
+def package_of(section: str, option: str, value: str) -> str:
+    """Return the package that an option needs with this value; empty if it needs none besides Airflow's own."""
+    return "" if value.strip().lower() in _FALSE else _NEEDED.get((section, option), "")
 
 
 def coordinators(value: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.airflow_home.classes import classes_of, coordinators
+from modalflow.airflow_home.classes import classes_of, coordinators, package_of
 
 
 @pytest.mark.parametrize(
@@ -26,6 +26,15 @@ from modalflow.airflow_home.classes import classes_of, coordinators
 def test_what_a_container_must_import(section: str, option: str, value: str, classes: list[str]) -> None:
     """Each option has its own form; a malformed value names nothing."""
     assert classes_of(section, option, value) == classes
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "package"),
+    [("sentry_on", "True", "sentry-sdk"), ("sentry_on", "False", ""), ("sentry_on", "", ""), ("sentry_dsn", "x", "")],
+)
+def test_what_a_container_must_have_installed(option: str, value: str, package: str) -> None:
+    """Only an option that is on needs a package."""
+    assert package_of("sentry", option, value) == package
 
 
 def test_coordinators_have_names() -> None:

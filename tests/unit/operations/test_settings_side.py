@@ -72,6 +72,14 @@ def test_classes_and_plugins_that_cannot_be_imported() -> None:
     assert "plugins/bad.py failed in the container: bad plugin" in lines[1].detail
 
 
+def test_a_package_that_a_setting_needs() -> None:
+    """Without it, the setting would fail in tasks, or have no effect."""
+    sentry = ComparedOption("sentry", "sentry_on", "True", travels=True)
+    seen = [answer("sentry_on", "True") | {"section": "sentry"}]
+    assert "sentry-sdk" in findings([sentry], options=seen, packages={"numpy": "1"})[1].detail
+    assert [line.status for line in findings([sentry], options=seen, packages={"sentry-sdk": "2"})] == ["ok", "ok"]
+
+
 def test_coordinators_are_named() -> None:
     """No check starts one."""
     option_of_sdk = ComparedOption("sdk", "coordinators", '{"jdk": {"classpath": "a.Java"}}', travels=True)

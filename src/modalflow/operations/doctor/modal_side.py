@@ -17,7 +17,7 @@ from modal import exception
 
 from modalflow import __version__
 from modalflow.config.settings import Settings
-from modalflow.control_plane import is_local, server_url
+from modalflow.control_plane import CHECK_NETWORK, is_local, server_url
 from modalflow.errors import CredentialsError, ModalflowError
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE
@@ -41,7 +41,9 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
             "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
         ), None
     except ModalflowError as error:
-        return fail("control plane", str(error), check_the_way()), None
+        # For other commands, the error has the advice as well.
+        what = str(error).removesuffix(check_the_way()).removesuffix(CHECK_NETWORK).rstrip()
+        return fail("control plane", what, check_the_way()), None
     kind = " (a local control plane)" if is_local() else ""
     return ok("credentials", f"accepted by {server_url()}{kind}", seconds), site
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from modalflow.airflow_home.classes import COORDINATORS, coordinators
+from modalflow.airflow_home.classes import COORDINATORS, coordinators, package_of
 from modalflow.airflow_home.comparison import PROBLEMS, ComparedOption, Layers, Row, Verdict, compare, counts
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.errors import ModalflowError
@@ -75,7 +75,11 @@ def examine(
         yield skip("settings", f"the deployed worker is older and cannot compare them; deploy: `{deploy_command}`")
         return
     if options:
-        yield from _options(compare(options, view.get("options"), salt, layers), deploy_command)
+        rows = compare(options, view.get("options"), salt, layers)
+        yield from _options(rows, deploy_command)
+        same = {(row.section, row.option) for row in rows if row.verdict is Verdict.SAME}
+        held = [option for option in options if (option.section, option.option) in same]
+        yield from _packages(held, view.get("packages"), deploy_command)
         yield from _coordinators(options)
     yield from _classes(view.get("classes"), deploy_command)
     yield from _plugins(view.get("plugins"), deploy_command)
@@ -125,6 +129,21 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
         )
     if named and not bad:
         yield ok("classes", f"{len(named)} named by settings, all imported in the container")
+
+
+def _packages(options: Sequence[ComparedOption], packages: object, deploy_command: str) -> Iterator[Finding]:
+    """Yield the options that hold in the container and need a package that it lacks."""
+    if not isinstance(packages, dict) or not packages or "error" in packages:
+        return
+    for option in options:
+        package = package_of(option.section, option.option, option.value)
+        if package and package not in packages:
+            yield fail(
+                option.name,
+                f"it needs the package {package}, which the container lacks",
+                f"Add it to the worker's image, and deploy again: `{deploy_command}`. Or give tasks another value with "
+                "[modal_executor] worker_env.",
+            )
 
 
 def _coordinators(options: Sequence[ComparedOption]) -> Iterator[Finding]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from modalflow.airflow_home.classes import COORDINATORS, classes_of, coordinators
+from modalflow.airflow_home.classes import COORDINATORS, classes_of, coordinators, package_of
 from modalflow.airflow_home.comparison import ComparedOption
 from modalflow.errors import ModalflowError
 from modalflow.operations.host.host_configuration import HostConfiguration, host_configuration
@@ -126,6 +126,9 @@ def _has_folder(prefix: str, files: Collection[str]) -> bool:
 
 def _classes(host: HostConfiguration, files: Collection[str], packages: Collection[str]) -> Iterator[str]:
     for option in host.options:
+        package = package_of(option.section, option.option, option.value) if option.travels else ""
+        if package and package not in packages:
+            yield f"{option.name} needs the package {package}, which the image lacks. Install it here and in the image."
         for path in classes_of(option.section, option.option, option.value) if option.travels else ():
             if problem := lacking(path, packages, files):
                 yield (

@@ -1,6 +1,6 @@
-"""The configuration that holds in this process's Airflow, and whether Airflow accepts it.
+"""The effective configuration of this process's Airflow, and whether Airflow accepts it.
 
-For `modalflow doctor`, in a container. Changes nothing except that it imports what the configuration names.
+For `modalflow doctor`, in a container. Changes nothing, except for imports of the configured classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from modalflow.support.described import describe
 
 #: Where a value is from, if it is not set.
 DEFAULT, NOWHERE = "default", "nowhere"
-#: The type of an option in Airflow's description → the method that reads it.
+#: The type of an option in Airflow's description → its method of the configuration.
 _READERS = {"integer": "getint", "float": "getfloat", "boolean": "getboolean"}
 
 
@@ -92,5 +92,5 @@ def import_problem(path: str) -> str:
 
 
 def local_settings_file() -> str:
-    """Return the file of ``airflow_local_settings`` that Airflow has imported at its start; empty if there is none."""
+    """Return the file of ``airflow_local_settings``, imported by Airflow at its start; empty if there is none."""
     return str(getattr(sys.modules.get("airflow_local_settings"), "__file__", "") or "")

@@ -1,4 +1,4 @@
-"""Options of Airflow whose values name Python classes or functions, or that need a package: a container must have it.
+"""Options of Airflow with the names of Python classes or functions, or with a need for a package, for containers.
 
 Reads texts alone, and imports nothing.
 """
@@ -33,10 +33,10 @@ COORDINATORS = ("sdk", "coordinators")
 #: The option whose `type` is a class, if it has a dot.
 TRANSPORT = ("openlineage", "transport")
 
-#: Every option that can name a class.
+#: Every option with classes.
 NAMING_OPTIONS = (*CLASS_OPTIONS, *LIST_OPTIONS, COORDINATORS, TRANSPORT)
 
-#: Options that need a package outside of Airflow's own requirements, if they are set and not false.
+#: Options with a need for a package outside of Airflow's own requirements, if they are set and not false.
 _NEEDED = {
     ("sentry", "sentry_on"): "sentry-sdk",
     ("metrics", "statsd_on"): "statsd",
@@ -51,7 +51,7 @@ _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 
 
 def classes_of(section: str, option: str, value: str) -> list[str]:
-    """Return the dotted paths in an option's value; none for an option that names no class, and for a malformed one."""
+    """Return the dotted paths in an option's value; none for other options, and for a malformed value."""
     key = (section, option)
     found: Iterable[str] = ()
     if key in CLASS_OPTIONS:
@@ -66,7 +66,7 @@ def classes_of(section: str, option: str, value: str) -> list[str]:
 
 
 def package_of(section: str, option: str, value: str) -> str:
-    """Return the package that an option needs with this value; empty if it needs none besides Airflow's own."""
+    """Return the package for an option with this value; empty if Airflow's own are enough."""
     return "" if value.strip().lower() in _FALSE else _NEEDED.get((section, option), "")
 
 

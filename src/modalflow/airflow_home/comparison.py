@@ -1,4 +1,4 @@
-"""The options that are set on the host, beside what a container reports on them: what differs, and whether on purpose.
+"""The options set on the host, beside a container's report on them: the differences, and whether on purpose.
 
 Pure. A container's report is untrusted plain data, and any part of it may be missing.
 """
@@ -41,7 +41,7 @@ PROBLEMS = (Verdict.REFUSED, Verdict.DIFFERENT, Verdict.UNKNOWN_THERE)
 
 @dataclass(frozen=True)
 class ComparedOption:
-    """An option that is set on the host."""
+    """An option set on the host."""
 
     section: str
     option: str
@@ -63,7 +63,7 @@ class ComparedOption:
 
     @property
     def wanted(self) -> WantedOption:
-        """Return what a container is asked for."""
+        """Return the question to a container."""
         return WantedOption(self.section, self.option, self.secret)
 
 
@@ -78,7 +78,7 @@ class Layers:
     image: Collection[str] = ()
 
     def of(self, section: str, option: str) -> str:
-        """Return which layer sets an option, in words; empty if none does."""
+        """Return the layer with an option, in words; empty if there is none."""
         variable = airflow_variable(section, option)
         names = [variable, f"{variable}_CMD", f"{variable}_SECRET"]
         if any(name in self.profile for name in names):
@@ -118,7 +118,7 @@ def compare(options: Iterable[ComparedOption], seen: object, salt: str, layers: 
 
 
 def changes(ours: HomeSnapshot, theirs: HomeSnapshot) -> list[str]:
-    """Return what differs between two homes: options, files, and "secret settings" as a whole, in words for a user."""
+    """Return the differences of two homes in words: options, files, and "secret settings" as a whole."""
     pairs = {
         (section, option)
         for settings in (ours.settings, theirs.settings)

@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class HostHome:
-    """What containers get of an Airflow host."""
+    """The part of an Airflow host's configuration for containers."""
 
     settings: Settings
     secret: Settings = field(default_factory=dict, repr=False)
-    """The settings that travel encrypted."""
+    """Settings for encrypted transport."""
     contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """Files: path below the home → content."""
     executables: frozenset[str] = frozenset()
@@ -41,16 +41,16 @@ class HostHome:
         return HomeSnapshot(self.settings, manifest_of(self.contents, self.executables), sealed)
 
     def left_out(self, public_key: str) -> list[str]:
-        """Return the names of the secret settings that do not travel, because the deployment has no key."""
+        """Return the names of the secret settings without a way to containers, for lack of a key."""
         if public_key:
             return []
         return [f"[{section}] {option}" for section, options in self.secret.items() for option in options]
 
 
 def collect(conf: Any, team: str | None) -> HostHome:
-    """Return what containers get of this Airflow host; ``team`` is the executor's team, if it has one.
+    """Return the part for containers of this host's configuration; ``team`` is the executor's team, if it has one.
 
-    Logs the settings and files that cannot be read, and raises nothing for them: Airflow on this host cannot read them
+    Logs unreadable settings and files, and raises nothing for them: Airflow on this host cannot read them
     either. Raises ConfigError if there are too many files.
     """
     settings = host_settings(conf, team)
@@ -62,7 +62,7 @@ def collect(conf: Any, team: str | None) -> HostHome:
 
 
 def _read(files: Mapping[str, Path]) -> tuple[dict[str, bytes], frozenset[str]]:
-    """Return the contents of files, and those that can be run."""
+    """Return the contents of files, and the paths of executable ones."""
     contents, executables = {}, set()
     for path, file in files.items():
         try:

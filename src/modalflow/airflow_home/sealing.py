@@ -54,7 +54,7 @@ def key_id(public: str) -> str:
 
 
 def salt_of(secret: str) -> bytes:
-    """Return the salt of a host's fingerprints. ``secret`` is one that its schedulers share and no container gets."""
+    """Return the salt of a host's fingerprints. ``secret`` is common to its schedulers, and no container gets it."""
     return hmac.digest(secret.encode(), b"modalflow: salt of the fingerprints of Airflow homes", "sha256")
 
 
@@ -82,7 +82,7 @@ def seal(settings: Settings, public: str, salt: bytes) -> SealedSettings:
 
 
 def unseal(sealed: SealedSettings, private: str) -> dict[str, dict[str, str]]:
-    """Return the settings; raise HomeError, without any part of them, if they cannot be decrypted or were changed."""
+    """Return the settings; raise HomeError, if they cannot be decrypted or were changed."""
     if not private:
         raise HomeError(
             "This container has no key for the secret settings of the Airflow host. Deploy again: `modalflow deploy`."

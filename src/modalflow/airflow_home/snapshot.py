@@ -1,8 +1,7 @@
-"""A home snapshot: the settings and files of an Airflow host, as plain data that is named by its content.
+"""A home snapshot: the settings and files of an Airflow host as plain data, named by its content.
 
-Two schedulers with equal configuration have one id. A reader that knows an id can check everything that it reads. The
-secret settings are an exception: they are encrypted, and are checked when they are decrypted (``sealing``). Does no
-I/O.
+Two schedulers with equal configuration have one id. A reader with an id can check everything against it, except the
+secret settings: they are encrypted, and are checked when they are decrypted (``sealing``). Does no I/O.
 """
 
 from __future__ import annotations
@@ -34,20 +33,20 @@ def is_home_id(text: str) -> bool:
 
 @dataclass(frozen=True)
 class SealedSettings:
-    """Settings that only the containers of a worker app can read. Encrypting the same settings again gives another
-    text, but the same fingerprint."""
+    """Settings for the containers of a worker app alone. Encrypting the same settings again gives another text, but the
+    same fingerprint."""
 
     key_id: str
     """The id of the key for which they are encrypted."""
     fingerprint: str
-    """A hash of the settings that only the owner of the key can compute."""
+    """A salted hash of the settings."""
     wrapped_key: str = field(repr=False)
     text: str = field(repr=False)
 
 
 @dataclass(frozen=True)
 class HomeSnapshot:
-    """What a container needs of an Airflow host's configuration."""
+    """The configuration of an Airflow host for containers."""
 
     settings: Settings
     files: Manifest = NOTHING
@@ -132,7 +131,7 @@ def unpack(manifest: Manifest, packed: bytes) -> dict[str, bytes]:
 
 
 def manifest_of(contents: Mapping[str, bytes], executables: Iterable[str] = ()) -> Manifest:
-    """Return the manifest of some files; ``executables`` are those that can be run."""
+    """Return the manifest of some files; ``executables`` lists the executable ones."""
     can_run = frozenset(executables)
     return Manifest({path: File(digest(content), len(content), path in can_run) for path, content in contents.items()})
 

@@ -1,11 +1,12 @@
-"""The home snapshots of a worker app on its logs Volume, which every container has mounted.
+"""The home snapshots of a worker app on its logs Volume, mounted in every container.
 
     modalflow-homes/v1/snapshots/<id>     the settings and the list of the files
     modalflow-homes/v1/files/<version>    the contents of these files, one after the other
     modalflow-homes/v1/current/<team>     the id of the newest snapshot, for containers without work yet
+    modalflow-homes/v1/current/any        the same, of all teams
 
-They are written in this order, so that every visible snapshot is complete. No snapshot is ever changed, except that an
-executor that still uses an old one writes it again: its time is that of its last use. Blocks.
+They are written in this order, so every visible snapshot is complete. No snapshot is ever changed, but an executor
+writes its own again from time to time: the time of a file is the time of its last use. Blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Protocol
 
 from modalflow.airflow_home.snapshot import HomeSnapshot, is_home_id, pack, unpack
@@ -29,19 +31,19 @@ KEPT = 10
 KEPT_FOR = 24 * 3600.0
 RENEWED_AFTER = 6 * 3600.0
 
-_ALL_TEAMS = "all"
+_ALL_TEAMS, _ANY_TEAM = "all", "any"
 _TEAM = "team="
 
 
 class Reader(Protocol):
-    """A tree of files that is read."""
+    """A readable tree of files."""
 
     def read(self, path: str) -> bytes:
         """Return a file's content; raise FileNotFoundError if it does not exist."""
 
 
 def snapshot_of(reader: Reader, id: str) -> HomeSnapshot:
-    """Return a snapshot; raise FileNotFoundError if it is not there, and HomeError if it is not the published one."""
+    """Return a snapshot; raise FileNotFoundError if it does not exist, and HomeError if it was changed."""
     if not is_home_id(id):
         raise HomeError(f"{id[:100]!r} is no id of an Airflow home: expected 64 hexadecimal digits.")
     return HomeSnapshot.read(reader.read(f"{_SNAPSHOTS}/{id}"), id)
@@ -61,13 +63,37 @@ def contents_of(reader: Reader, snapshot: HomeSnapshot) -> dict[str, bytes]:
         ) from error
 
 
-def current(reader: Reader, team: str = "") -> str | None:
-    """Return the id of the snapshot that an executor of a team published last; None if there is none."""
+@dataclass(frozen=True)
+class Pointer:
+    """The newest snapshot of a team."""
+
+    id: str
+    published_at: float
+
+
+def current(reader: Reader, team: str = "") -> Pointer | None:
+    """Return the newest snapshot of a team, or of executors without a team; None if there is none."""
+    return _pointer(reader, _pointer_name(team))
+
+
+def likeliest(reader: Reader) -> str | None:
+    """Return the id of the snapshot that a container's first workload likely has; None if there is none.
+
+    It is that of executors without a team, unless they have not run for long.
+    """
+    everyone, newest = current(reader), _pointer(reader, _ANY_TEAM)
+    if everyone is None or newest is None:
+        return newest.id if newest is not None else None
+    return everyone.id if newest.published_at - everyone.published_at < KEPT_FOR else newest.id
+
+
+def _pointer(reader: Reader, name: str) -> Pointer | None:
     try:
-        id = json.loads(reader.read(f"{_CURRENT}/{_pointer(team)}"))["id"]
+        wire = json.loads(reader.read(f"{_CURRENT}/{name}"))
+        pointer = Pointer(wire["id"], float(wire["published_at"]))
+        return pointer if is_home_id(pointer.id) else None
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return None
-    return id if isinstance(id, str) and is_home_id(id) else None
 
 
 class HomeStore:
@@ -79,19 +105,19 @@ class HomeStore:
     def publish(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str = "") -> None:
         """Write a snapshot with its files, and make it the current one of a team."""
         self.write(snapshot, contents)
-        pointer = {"id": snapshot.id, "team": team, "published_at": time.time()}
-        self.files.put({f"{_CURRENT}/{_pointer(team)}": json.dumps(pointer).encode()})
+        pointer = json.dumps({"id": snapshot.id, "team": team, "published_at": time.time()}).encode()
+        self.files.put({f"{_CURRENT}/{name}": pointer for name in (_pointer_name(team), _ANY_TEAM)})
 
     def write(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes]) -> None:
-        """Write a snapshot with its files, for a workload that names it."""
+        """Write a snapshot with its files, for the workloads with its id."""
         if contents:
             self.files.put({f"{_FILES}/{snapshot.files.version}": pack(snapshot.files, contents)})
         self.files.put({f"{_SNAPSHOTS}/{snapshot.id}": snapshot.to_json()})
 
     def prune(self) -> int:
-        """Remove old snapshots, and files that none of the others has; return how many snapshots were removed."""
+        """Remove old snapshots, and files without a snapshot; return the number of removed snapshots."""
         now = time.time()
-        # Listed first: files that are written from now on belong to a snapshot that is not in this listing.
+        # Listed first: later files belong to snapshots outside of this listing.
         files = self.files.list(_FILES)
         found = sorted(self.files.list(_SNAPSHOTS), key=lambda each: each.changed_at, reverse=True)
         old = [each for each in found[KEPT:] if each.changed_at < now - KEPT_FOR]
@@ -110,7 +136,7 @@ class HomeStore:
             return ""
 
 
-def _pointer(team: str) -> str:
+def _pointer_name(team: str) -> str:
     return file_name(_TEAM + team) if team else _ALL_TEAMS
 
 

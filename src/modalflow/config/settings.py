@@ -274,7 +274,8 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         "",
         "Environment variables of every workload, as a JSON object. The variables of the deployment, its profile and "
-        "the task override them.",
+        "the task override them. Airflow replaces `$NAME` in every option by that variable of the Airflow host: write "
+        "`\\u0024NAME` to keep it.",
         '{"TZ": "UTC"}',
         _variables,
     ),

@@ -1,7 +1,7 @@
 """Publishes the configuration of this Airflow host, before the first submission and whenever containers need it anew.
 
-No workload is submitted before it is published: a task must not run with other settings. What it writes is named by its
-content (``airflow_home``), so a submission only carries the name.
+No workload is submitted before it is published: a task must not run with other settings. The snapshot is named by its
+content (``airflow_home``), and a submission only carries the name.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class HomePublisher:
         self.id = ""
         """The id of the published snapshot; empty if there is none."""
         self._key: str | None = None
-        """The public key that it was made for; None if nothing is published."""
+        """Its public key; None if nothing is published."""
         self._published_at = 0.0
         self._prunes = False
 
@@ -50,7 +50,7 @@ class HomePublisher:
         self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.monotonic(), True
 
     async def keep_up(self, api: ModalApi, deployment: Deployment | None) -> None:
-        """Publish again if the deployment or the time requires it, and remove what is old. No failure stops work."""
+        """Publish again if the deployment or the time requires it, and remove old snapshots. No failure stops work."""
         try:
             await self.publish(api, deployment)
             if self._prunes:

@@ -28,7 +28,7 @@ _USER = re.compile(r"//[^/\s@]*@")
 
 @dataclass(frozen=True)
 class WantedOption:
-    """An option of Airflow on which a container reports."""
+    """An option of Airflow for a container's report."""
 
     section: str
     option: str
@@ -63,7 +63,7 @@ class Question:
 
 
 def digest(value: str, salt: str) -> str:
-    """Return a digest that only someone with the salt and the value can compare."""
+    """Return a digest, to compare with a value by its owner."""
     keyed = hmac.new(salt.encode(), value.encode("utf-8", "surrogatepass"), "sha256")
     return keyed.hexdigest()[:_DIGEST_LENGTH]
 

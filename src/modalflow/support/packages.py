@@ -1,4 +1,4 @@
-"""The names and versions of installed packages, in the form that indexes use."""
+"""The names and versions of installed packages, in the form of package indexes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def canonical(name: str) -> str:
 
 
 def installed_packages(distributions: Iterable[metadata.Distribution] | None = None) -> dict[str, str]:
-    """Return this environment's packages: name → version. If one is there twice, the one that Python imports counts.
+    """Return this environment's packages: name → version. Of two, the imported one counts.
 
     A package without a readable name is left out.
     """

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import time
+
 import pytest
 
 from modalflow.airflow_home.host_home import HostHome
-from modalflow.airflow_home.store import KEPT, KEPT_FOR, HomeStore, contents_of, current, snapshot_of
+from modalflow.airflow_home.store import KEPT, KEPT_FOR, HomeStore, contents_of, current, likeliest, snapshot_of
 from modalflow.errors import HomeError
 from tests.unit.bundles.memory import MemoryFiles
 
@@ -13,6 +16,10 @@ from tests.unit.bundles.memory import MemoryFiles
 @pytest.fixture
 def files() -> MemoryFiles:
     return MemoryFiles()
+
+
+def snapshot_id(value: str) -> str:
+    return HostHome({"acme": {"value": value}}, contents={"plugins/acme.py": value.encode()}).snapshot("").id
 
 
 def publish(files: MemoryFiles, value: str, team: str = "") -> str:
@@ -28,13 +35,14 @@ def test_what_is_published_is_read_again(files: MemoryFiles) -> None:
     snapshot = snapshot_of(files, id)
     assert snapshot.settings == {"acme": {"value": "one"}}
     assert contents_of(files, snapshot) == {"plugins/acme.py": b"one"}
-    assert [path.split("/")[2] for path in files.written] == ["files", "snapshots", "current"]
+    assert [path.split("/")[2] for path in files.written] == ["files", "snapshots", "current", "current"]
 
 
 def test_each_team_has_its_own_newest_snapshot(files: MemoryFiles) -> None:
     """The executor of a team does not change what containers prepare for the others."""
     everyone, team = publish(files, "everyone"), publish(files, "team", "../all")
-    assert (current(files), current(files, "../all"), current(files, "none")) == (everyone, team, None)
+    pointers = current(files), current(files, "../all"), current(files, "none")
+    assert [pointer and pointer.id for pointer in pointers] == [everyone, team, None]
 
 
 def test_a_damaged_pointer_is_none(files: MemoryFiles) -> None:
@@ -42,6 +50,19 @@ def test_a_damaged_pointer_is_none(files: MemoryFiles) -> None:
     for content in (b"", b"[]", b'{"id": 1}', b'{"id": "../x"}', b"\xff"):
         files.put({"modalflow-homes/v1/current/all": content})
         assert current(files) is None
+
+
+def test_a_container_prepares_for_executors_without_a_team(files: MemoryFiles) -> None:
+    """A team's home is prepared if no other executor has published one for a day."""
+    assert likeliest(files) is None
+    team = publish(files, "team", "a")
+    assert likeliest(files) == team
+    everyone = publish(files, "everyone")
+    publish(files, "other", "b")
+    assert likeliest(files) == everyone
+    path = "modalflow-homes/v1/current/all"
+    files.put({path: json.dumps(json.loads(files.read(path)) | {"published_at": time.time() - KEPT_FOR - 60}).encode()})
+    assert likeliest(files) == snapshot_id("other")
 
 
 def test_damaged_files_are_an_error_of_modalflow(files: MemoryFiles) -> None:

@@ -7,6 +7,7 @@ exists only once the control plane listens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from grpclib.encoding.proto import ProtoCodec
 
@@ -31,6 +32,7 @@ from modalflow.emulator.faults.fault_injector import FaultInjector
 from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.faults.rpc_faults import RpcFaults
 from modalflow.emulator.faults.rules import Rules
+from modalflow.emulator.faults.spec.values import DELAY
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.functions.layouts import Layouts
@@ -39,6 +41,9 @@ from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.network.forwarding import Delay
+from modalflow.emulator.network.networks import Networks
+from modalflow.emulator.network.tunnels import OpenTunnels, Tunnels
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.processes.fork_server import ForkServer
@@ -73,6 +78,8 @@ class Base:
     environments: Environments
     addresses: Addresses
     fork_server: ForkServer
+    networks: Networks
+    tunnels: OpenTunnels
     containers: Containers
     rules: Rules
     stoppage: Stoppage
@@ -157,23 +164,38 @@ def grpc_server(dispatcher: Dispatcher) -> ClosingServer:
 def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Base:
     sockets = ContainerSockets(state)
     rules = Rules(options.fault_seed)
+    addresses = Addresses(state)
+    has_own_network = options.network == "none"
+    fork_server = ForkServer(
+        common_variables(state),
+        isolation=isolation,
+        preload=options.fork_server,
+        own_network=has_own_network,
+        folder=state.folder("containers"),
+    )
+    networks = Networks(addresses, fork_server, own=has_own_network)
     return Base(
         state=state,
         sockets=sockets,
         credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
         environments=Environments(state.journal),
-        addresses=Addresses(state),
-        fork_server=ForkServer(
-            common_variables(state),
-            isolation=isolation,
-            preload=options.fork_server,
-            folder=state.folder("containers"),
-        ),
+        addresses=addresses,
+        fork_server=fork_server,
+        networks=networks,
+        tunnels=OpenTunnels(options.host, networks, _one_way(options)),
         containers=Containers(),
         rules=rules,
         stoppage=Stoppage(),
         late_commits=LateCommits(rules),
     )
+
+
+def _one_way(options: Options) -> Delay | None:
+    """Return half of the delay of answers to clients: their data takes the same way through a tunnel."""
+    if options.latency is None:
+        return None
+    random, latency = Random(options.fault_seed), DELAY.read(options.latency)
+    return lambda: latency.draw(random) / 2
 
 
 def _storage(base: Base) -> Storage:
@@ -209,6 +231,8 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         logs,
         base.fork_server,
         capacity,
+        base.networks,
+        base.tunnels,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
     pools = Pools(
@@ -267,4 +291,5 @@ def _services(base: Base, storage: Storage, execution: Execution, images: Images
         storage.dicts,
         storage.queues,
         storage.blobs,
+        Tunnels(base.containers, base.tunnels),
     ]

@@ -132,7 +132,7 @@ def _classes(seen: object, deploy_command: str) -> Iterator[Finding]:
 
 
 def _packages(options: Sequence[ComparedOption], packages: object, deploy_command: str) -> Iterator[Finding]:
-    """Yield the options that hold in the container and need a package that it lacks."""
+    """Yield the options in effect in the container without the package for them."""
     if not isinstance(packages, dict) or not packages or "error" in packages:
         return
     for option in options:

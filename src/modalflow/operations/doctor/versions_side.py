@@ -15,7 +15,7 @@ from modalflow.support.text import ID, one_line
 
 _PROVIDER = "apache-airflow-providers-"
 _AIRFLOW = "apache-airflow"
-#: Packages that read data of the other side: XComs, pickles, serialized DAGs, frames. Another major version can fail.
+#: Readers of data of the other side: XComs, pickles, serialized DAGs, frames. Another major version can fail.
 _IMPORTANT = frozenset(
     {
         "cloudpickle",
@@ -42,7 +42,7 @@ _NAMED = 6
 
 @dataclass(frozen=True)
 class Difference:
-    """A package of this machine that a container has in another version, or lacks."""
+    """A package of this machine, and its other version in a container, or its absence."""
 
     name: str
     here: str
@@ -65,7 +65,7 @@ class Difference:
 
 
 def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
-    """Return the packages of this machine that differ there, in the order of their names."""
+    """Return the different packages, in the order of their names."""
     found = (Difference(name, version, there.get(name, "")) for name, version in sorted(here.items()))
     return [each for each in found if each.here != each.there]
 

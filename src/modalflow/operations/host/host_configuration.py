@@ -1,4 +1,4 @@
-"""What containers get of this machine's Airflow, as a scheduler that started here now would publish it."""
+"""This machine's Airflow for containers, as a scheduler would publish it at its start here, now."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class HostConfiguration:
-    """The options that are set here, and the home that containers get."""
+    """The options set here, and the Airflow home of containers."""
 
     options: Sequence[ComparedOption]
     home: HostHome = field(repr=False)

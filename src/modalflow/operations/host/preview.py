@@ -33,7 +33,7 @@ _LOG_PROVIDERS = {
     "stackdriver": f"{_PROVIDER}-google",
     "wasb": f"{_PROVIDER}-microsoft-azure",
 }
-#: Kept options that are named. The others are counted.
+#: Named options of those kept here. The others are counted.
 _NAMED = 12
 
 
@@ -43,7 +43,7 @@ class Preview:
 
     options: Sequence[ComparedOption] = ()
     files: Sequence[str] = ()
-    """The files that travel: paths in the Airflow home of containers."""
+    """The travelling files: paths in the Airflow home of containers."""
     warnings: Sequence[str] = ()
 
     def lines(self) -> Iterator[str]:
@@ -73,8 +73,8 @@ class Preview:
 def preview(conf: Any, packages: Collection[str], *, knows_image: bool, has_key: bool) -> Preview:
     """Return the preview for a deployment with these packages.
 
-    Without ``knows_image``, every profile has an image of its own, so that its packages are unknown. ``has_key`` says
-    whether the app has a key for secret settings already.
+    Without ``knows_image``, every profile has an image of its own, with unknown packages. ``has_key`` says whether the
+    app has a key for secret settings already.
     """
     try:
         host = host_configuration(conf)

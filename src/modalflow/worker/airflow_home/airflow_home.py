@@ -11,7 +11,7 @@ from modalflow.names import HOME_MODULES, HOME_PLUGINS
 
 @dataclass(frozen=True)
 class AirflowHome:
-    """A folder that Airflow can have as its home."""
+    """A folder for Airflow's home."""
 
     folder: str
     variables: Mapping[str, str] = field(default_factory=dict, repr=False)

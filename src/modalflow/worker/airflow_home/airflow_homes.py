@@ -1,7 +1,7 @@
 """The Airflow homes of a container: fetched once each, checked, and written as a folder.
 
 Works in the container's main process, before a task's own process exists. A snapshot is read from the mount of the logs
-Volume. A container that is older than the snapshot does not see it there, and reads it through the SDK. Must not import
+Volume. An older container does not see it there, and reads it through the SDK. Must not import
 Airflow.
 """
 
@@ -21,7 +21,7 @@ from modal import exception
 
 from modalflow.airflow_home.sealing import unseal
 from modalflow.airflow_home.snapshot import HomeSnapshot
-from modalflow.airflow_home.store import Reader, contents_of, current, snapshot_of
+from modalflow.airflow_home.store import Reader, contents_of, likeliest, snapshot_of
 from modalflow.errors import HomeError
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
@@ -66,7 +66,7 @@ class AirflowHomes:
         """Return the home that the next workload most likely needs; None if neither the mount nor the image has one.
         Makes no remote call, and raises nothing: a workload that needs it gets the error."""
         try:
-            return self._make(current(self._mounted) or _ONLY_OWN, (self._mounted,))
+            return self._make(likeliest(self._mounted) or _ONLY_OWN, (self._mounted,))
         except (HomeError, OSError) as error:
             log.warning("No Airflow home before the first workload: %s", describe(error))
             return None

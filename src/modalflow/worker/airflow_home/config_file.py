@@ -17,7 +17,7 @@ from modalflow.names import airflow_variable
 
 @dataclass(frozen=True)
 class ConfigFile:
-    """The text of a file, and the variables for what the file cannot express."""
+    """The text of a file, and variables for all settings beyond its syntax."""
 
     text: str = field(repr=False)
     variables: Mapping[str, str] = field(repr=False)

@@ -1,6 +1,6 @@
 """The key pair of a worker app for the secret settings of its Airflow hosts (``airflow_home.sealing``).
 
-It is made once: a container of an earlier deployment, and what an executor has published, must go on working.
+It is made once: containers of an earlier deployment and published snapshots must go on working.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def public_key(names: Names, before: Deployment | None, **scope: Any) -> str:
     """Return the public key of an app, whose private key is in the app's Secret; make both if one is missing.
 
     ``before`` is the record of the previous deployment, ``scope`` holds the SDK's client and environment. Empty without
-    the package ``cryptography``, which comes with Airflow.
+    the package ``cryptography``, a dependency of Airflow.
     """
     if before is not None and before.home_key and _has_secret(names, **scope):
         return before.home_key

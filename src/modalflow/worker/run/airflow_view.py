@@ -23,7 +23,7 @@ _MOST = 500
 
 
 def steps(question: Question) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the parts of the view: name, and the function that inspects it. The last ones import the user's code."""
+    """Yield the parts of the view: name and function. The last ones import the user's code."""
     yield "packages", installed_packages
     yield "options", lambda: [_option(wanted, question.salt) for wanted in question.options]
     yield "classes", lambda: list(_classes())
@@ -60,7 +60,7 @@ def _option(wanted: WantedOption, salt: str) -> dict[str, Any]:
 
 
 def _classes() -> Iterator[dict[str, str]]:
-    """Yield the classes that settings name, each with the problem of its import; none that are Airflow's defaults."""
+    """Yield the classes in settings, each with the problem of its import; none of Airflow's defaults."""
     for section, option in NAMING_OPTIONS:
         found = _options().get(section, option)
         for path in classes_of(section, option, found.value or "")[:_MOST] if found.is_set else ():

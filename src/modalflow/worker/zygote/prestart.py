@@ -118,7 +118,11 @@ def pop() -> Prestart:
     """Return what ``start`` started, the first time; start it now if nothing is there."""
     global _started
     started, _started = _started, None
-    return started or _start()
+    try:
+        return started or _start()
+    finally:
+        # Modal sets variables anew in a container that is restored from a snapshot.
+        os.environ.pop(HOME_KEY_VARIABLE, None)
 
 
 def _start() -> Prestart:

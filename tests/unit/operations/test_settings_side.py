@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_home.comparison import ComparedOption, Layers
 from modalflow.operations.doctor.findings import Finding
-from modalflow.operations.doctor.settings_side import examine
+from modalflow.operations.doctor.settings_side import examine, here
 from modalflow.protocol.probe import digest
 
 SALT = "s"
@@ -85,6 +88,15 @@ def test_coordinators_are_named() -> None:
     option_of_sdk = ComparedOption("sdk", "coordinators", '{"jdk": {"classpath": "a.Java"}}', travels=True)
     line = next(line for line in findings([option_of_sdk]) if line.name == "coordinators")
     assert line.status == "ok" and "jdk (Java): not tested" in line.detail
+
+
+def test_what_cannot_be_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that fails is a line of its own, without its output. The scheduler goes on, so the doctor does."""
+    monkeypatch.setenv("AIRFLOW__SENTRY__SENTRY_DSN_CMD", "sh -c 'echo planted; exit 3'")
+    host, lines = here(own_conf())
+    assert host is not None
+    (line,) = (line for line in lines if "sentry_dsn" in line.detail)
+    assert line.status == "warn" and line.advice and "planted" not in line.detail
 
 
 def test_an_older_worker() -> None:

@@ -12,6 +12,7 @@ from modalflow.operations.doctor.versions_side import examine
 
 HERE = {
     "apache-airflow": "3.3.2",
+    "apache-airflow-core": "3.3.2",
     "apache-airflow-providers-amazon": "9.1.0",
     "apache-airflow-providers-git": "1.0.1",
     "numpy": "2.1.0",
@@ -39,6 +40,8 @@ def test_all_is_the_same() -> None:
         ({"apache-airflow-providers-git": ""}, "providers", "warn", "apache-airflow-providers-git is missing"),
         ({"apache-airflow-providers-git": "2.0"}, "providers", "warn", "2.0 (here 1.0.1)"),
         ({"apache-airflow-providers-git": "1.2"}, "providers", "ok", "1.2 (here 1.0.1)"),
+        ({"apache-airflow-core": "3.1.8"}, "providers", "fail", "cannot read each other's data"),
+        ({"apache-airflow-core": "3.3.1"}, "providers", "ok", "3.3.1 (here 3.3.2)"),
         ({"numpy": "1.26"}, "packages", "warn", "numpy 1.26 (here 2.1.0): they may not read each other's data"),
         ({"numpy": "2.2"}, "packages", "ok", "1 of 2 are the same, 1 have other versions"),
         ({"numpy": ""}, "packages", "ok", "1 are not in the image"),
@@ -49,9 +52,15 @@ def test_a_difference(changed: dict[str, str], name: str, status: str, detail: s
     """Another version matters by what the package does; every difference is in the table."""
     there = {package: version for package, version in (HERE | changed).items() if version}
     finding = findings(there)[name]
-    assert finding.status == status and detail in finding.detail and bool(finding.advice) == (status == "warn")
+    assert finding.status == status and detail in finding.detail and bool(finding.advice) == (status != "ok")
     (package,) = changed
     assert finding.rows == ({"package": package, "host": HERE[package], "container": changed[package]},)
+
+
+def test_the_package_without_code_may_be_missing() -> None:
+    """An image needs Airflow's parts alone."""
+    there = {name: version for name, version in HERE.items() if name != "apache-airflow"}
+    assert findings(there)["providers"].rows == ()
 
 
 def test_another_python() -> None:

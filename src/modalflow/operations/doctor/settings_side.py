@@ -43,7 +43,7 @@ def here(conf: Any) -> tuple[HostConfiguration | None, list[Finding]]:
     except (ModalflowError, OSError) as error:
         return None, [fail("settings", words_of(error), "Fix it. Otherwise the scheduler cannot start.")]
     return host, [
-        warn("unreadable setting", problem, "Run the doctor as the user and in the environment of the scheduler.")
+        warn("unreadable", problem, "Run the doctor as the user and in the environment of the scheduler.")
         for problem in host.unreadable
     ]
 

@@ -10,11 +10,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modalflow.operations.doctor.findings import Finding, ok, warn, with_rows
+from modalflow.operations.doctor.findings import Finding, fail, ok, warn, with_rows
 from modalflow.support.text import ID, one_line
 
 _PROVIDER = "apache-airflow-providers-"
 _AIRFLOW = "apache-airflow"
+#: Airflow itself: another minor version cannot read the data of the host's.
+_CORE = ("apache-airflow-core", "apache-airflow-task-sdk")
+#: It has no code of its own, and an image can do without it.
+_META = "apache-airflow"
 #: Readers of data of the other side: XComs, pickles, serialized DAGs, frames. Another major version can fail.
 _IMPORTANT = frozenset(
     {
@@ -57,7 +61,13 @@ class Difference:
     @property
     def is_major(self) -> bool:
         """Return whether the two versions can be incompatible."""
-        return not self.there or _major(self.here) != _major(self.there)
+        if not self.there or _major(self.here) != _major(self.there):
+            return True
+        return self.is_core and self.here.split(".")[:2] != self.there.split(".")[:2]
+
+    @property
+    def is_core(self) -> bool:
+        return self.name in _CORE
 
     @property
     def is_airflow(self) -> bool:
@@ -67,7 +77,7 @@ class Difference:
 def differences(here: Mapping[str, str], there: Mapping[str, str]) -> list[Difference]:
     """Return the different packages, in the order of their names."""
     found = (Difference(name, version, there.get(name, "")) for name, version in sorted(here.items()))
-    return [each for each in found if each.here != each.there]
+    return [each for each in found if each.here != each.there and each.name != _META]
 
 
 def examine(
@@ -97,12 +107,11 @@ def _providers(found: list[Difference], here: Mapping[str, str], deploy_command:
         return ok(name, f"Airflow's packages and the {count} providers are the host's, in the same versions")
     grave = [each for each in found if each.is_major]
     rows = [_as_row(each) for each in found]
-    if grave:
-        finding = warn(
-            name,
-            f"{_listed(grave)}: tasks that use them may fail on Modal",
-            f"Deploy from the environment of the scheduler, or install them in your own image: `{deploy_command}`.",
-        )
+    advice = f"Deploy from the environment of the scheduler, or install them in your own image: `{deploy_command}`."
+    if any(each.is_core for each in grave):
+        finding = fail(name, f"{_listed(grave)}: the two sides cannot read each other's data", advice)
+    elif grave:
+        finding = warn(name, f"{_listed(grave)}: tasks that use them may fail on Modal", advice)
     else:
         finding = ok(name, f"compatible with the host's; other versions: {_listed(found)}")
     return with_rows(finding, rows)

@@ -28,7 +28,7 @@ class HostConfiguration:
     options: Sequence[ComparedOption]
     home: HostHome = field(repr=False)
     unreadable: Sequence[str] = ()
-    """Options whose values cannot be read here: sentences with the reason and the fix."""
+    """Options and files without a readable value here: sentences with the reason and the fix."""
 
 
 def host_configuration(conf: Any) -> HostConfiguration:
@@ -36,12 +36,17 @@ def host_configuration(conf: Any) -> HostConfiguration:
 
     Raises ConfigError if it cannot be published. Without Airflow, raises ImportError.
     """
+    from modalflow.airflow_compat.configuration import own_conf
+    from modalflow.airflow_home.host_files import find_host_files
     from modalflow.airflow_home.host_home import collect
     from modalflow.airflow_home.host_settings import host_settings
 
     settings = host_settings(conf)
     options = sorted(_options(settings), key=lambda option: (option.section, option.option))
-    return HostConfiguration(options, collect(conf, None), [str(each) for each in settings.unreadable])
+    files = find_host_files(own_conf())
+    return HostConfiguration(
+        options, collect(conf, None), [*(str(each) for each in settings.unreadable), *files.problems]
+    )
 
 
 def home_store(site: Site) -> HomeStore:

@@ -79,7 +79,7 @@ def _on_modal(
         home, obstacle = settings_side.publish_home(site, host, deployment)
         if obstacle is not None:
             yield obstacle
-    yield from executor_side.examine(site, conf, env, home)
+    yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     side = container_side.Host(
         None if host is None else host.options, installed_packages(), "" if home is None else home.id
     )

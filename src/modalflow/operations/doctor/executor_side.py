@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from modalflow import __version__
@@ -28,9 +28,12 @@ _NAMED = 8
 
 
 def examine(
-    site: Site, conf: Any | None, env: Mapping[str, str], home: HomeSnapshot | None = None
+    site: Site, conf: Any | None, env: Mapping[str, str], home_of: Callable[[str], HomeSnapshot | None]
 ) -> Iterator[Finding]:
-    """Yield findings about every living executor, and about the longest wait."""
+    """Yield findings about every living executor, and about the longest wait.
+
+    ``home_of`` returns this machine's Airflow home for an executor's team; None if it cannot be had.
+    """
     try:
         inventory = take_inventory(site, profiles=False)
     except FAILURES as error:
@@ -48,7 +51,7 @@ def examine(
             yield finding
         if conf is not None:
             yield from _settings(snapshot, env)
-        if home is not None:
+        if (home := home_of(snapshot.team)) is not None:
             yield _options(snapshot, home, site)
     yield from _longest_wait(inventory, queued_timeout(conf))
 

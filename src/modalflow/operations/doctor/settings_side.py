@@ -5,7 +5,7 @@ A container's report is untrusted data, and any part of it may be missing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.airflow_home.classes import COORDINATORS, coordinators, package_of
@@ -14,7 +14,13 @@ from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.errors import ModalflowError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
 from modalflow.operations.doctor.modal_side import FAILURES
-from modalflow.operations.host.host_configuration import HostConfiguration, home_store, host_configuration, publish
+from modalflow.operations.host.host_configuration import (
+    HostConfiguration,
+    home_of_team,
+    home_store,
+    host_configuration,
+    publish,
+)
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe, words_of
@@ -65,6 +71,22 @@ def publish_home(
             f"Deploy again, and restart the scheduler: `{site.deploy_command}`.",
         )
     return home, None
+
+
+def homes(home: HomeSnapshot | None, deployment: Deployment | None) -> Callable[[str], HomeSnapshot | None]:
+    """Return this machine's homes by team. ``home`` is the one of executors without a team."""
+    key = "" if deployment is None else deployment.home_key
+
+    def home_of(team: str) -> HomeSnapshot | None:
+        if home is None or not team:
+            return home
+        try:
+            return home_of_team(team).snapshot(key)
+        except (ModalflowError, OSError):
+            # The same problem is a finding for executors without a team.
+            return None
+
+    return home_of
 
 
 def examine(

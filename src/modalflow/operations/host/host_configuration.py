@@ -49,6 +49,14 @@ def host_configuration(conf: Any) -> HostConfiguration:
     )
 
 
+def home_of_team(team: str) -> HostHome:
+    """Return the home of a team's executors. Errors are those of ``host_configuration``."""
+    from modalflow.airflow_compat.configuration import conf_of_team
+    from modalflow.airflow_home.host_home import collect
+
+    return collect(conf_of_team(team), team)
+
+
 def home_store(site: Site) -> HomeStore:
     """Return the store of the worker app's Airflow homes."""
     return HomeStore(VolumeFiles(modal.Volume.from_name(site.names.logs, **site.scope)))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modalflow import __version__, control_plane
-from modalflow.errors import ControlPlaneUnreachableError, IncompatibleWorkerError, MalformedMessageError
+from modalflow.errors import ControlPlaneUnreachableError, HomeError, IncompatibleWorkerError, MalformedMessageError
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.loop_tasks import LoopTasks
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.modal_api.modal_api import FAILURES, ApiObserver, ModalApi
@@ -80,12 +81,14 @@ class Connector(ApiObserver):
         self,
         connection: Connection,
         open_api: Callable[[ApiObserver], ModalApi],
+        homes: HomePublisher,
         metrics: Metrics,
         submitter: Submitter,
         tasks: LoopTasks,
     ) -> None:
         self._connection = connection
         self._open_api = open_api
+        self._homes = homes
         self._metrics = metrics
         self._submitter = submitter
         self._tasks = tasks
@@ -100,7 +103,7 @@ class Connector(ApiObserver):
             try:
                 await self._connect()
             except FAILURES as error:
-                transient = isinstance(error, ControlPlaneUnreachableError)
+                transient = isinstance(error, ControlPlaneUnreachableError | HomeError)
                 if not ready.done():
                     ready.set_exception(error)
                     if not transient:
@@ -132,6 +135,7 @@ class Connector(ApiObserver):
         try:
             api = await in_daemon_thread(lambda: self._open_api(self))
             deployment = await api.deployment()
+            await self._homes.publish(api, deployment)
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))
             raise

@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Callable
 
 from modalflow.airflow_compat import scheduler
+from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
 from modalflow.executor.connection import Connection, Connector
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle import claims
 from modalflow.executor.lifecycle.adopter import Adopter
 from modalflow.executor.lifecycle.airflow_state import StateDatabase, StateQueries
@@ -44,6 +46,7 @@ class Wiring:
         database: StateDatabase | None,
         default_queue: str,
         loop: asyncio.AbstractEventLoop,
+        home: HostHome | None = None,
     ) -> None:
         self.partition = partition = f"executor-{uuid.uuid4().hex[:16]}"
         policy = Policy.of(settings, has_database=database is not None)
@@ -72,10 +75,11 @@ class Wiring:
         placement = Placement(
             Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
         )
+        self.homes = homes = HomePublisher(home, identity.team)
         self.intake = intake = Intake(
-            partition, calls, connection, placement, submitter, outcomes, notes, metrics, rpcs
+            partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
-        self.connector = Connector(connection, open_api, metrics, submitter, tasks)
+        self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)
@@ -88,4 +92,4 @@ class Wiring:
 
         # What users and operators see.
         self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, interval)
-        self.publisher = Publisher(partition, identity, calls, connection, metrics, settings.status_interval)
+        self.publisher = Publisher(partition, identity, calls, connection, metrics, homes, settings.status_interval)

@@ -41,6 +41,7 @@ from modalflow.worker.deploy.dag_source import (
     bundle_configuration,
     without_provider,
 )
+from modalflow.worker.deploy.home_key import public_key
 from modalflow.worker.deploy.images import build_failure, build_log, default_image, image_of
 from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
@@ -80,6 +81,7 @@ class Plan:
 
     def _apply(self) -> Deployment:
         scope, plane = self.control_plane.scope(), self.control_plane
+        home_key = public_key(self.names, self.before, **scope)
         for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
             kind.from_name(name, create_if_missing=True, **scope).hydrate()
         if self.dags.kind is SourceKind.VOLUME:
@@ -91,13 +93,13 @@ class Plan:
             # The SDK reads the file while it deploys.
             file = Path(temporary, "constraints.txt")
             file.write_text(self.constraints.text)
-            app = self._app(file)
+            app = self._app(file, home_key=bool(home_key))
             app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
-        deployment = dataclasses.replace(self.after, deployed_at=time.time())
+        deployment = dataclasses.replace(self.after, deployed_at=time.time(), home_key=home_key)
         LogVolume(plane, self.names).record(deployment)
         return deployment
 
-    def _app(self, constraints: Path) -> App:
+    def _app(self, constraints: Path, *, home_key: bool) -> App:
         """Return the app, whose images are built with this file of constraints."""
         image = default_image(
             self.mirror,
@@ -110,7 +112,9 @@ class Plan:
             dataclasses.replace(profile, image=image_of(profile, image, self.mirror, self.constraints, constraints))
             for profile in self.worker.profiles
         ]
-        return build_app(self.names, image=image, profiles=profiles, dags=self.dags, env=self.worker.env)
+        return build_app(
+            self.names, image=image, profiles=profiles, dags=self.dags, env=self.worker.env, home_key=home_key
+        )
 
 
 def prepare(

@@ -14,7 +14,7 @@ import pytest
 
 from modalflow import airflow_logging
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
-from tests.acceptance.airflow_on_modal import finish_run, start_run
+from tests.acceptance.airflow_on_modal import CALM, finish_run, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
 from tests.sdk import client_of
 from tests.support import is_running, wait_until
@@ -33,6 +33,7 @@ BUNDLES = [
     for name in ("everybody", *TEAMS)
 ]
 ENV = {
+    **CALM,
     "AIRFLOW__CORE__MULTI_TEAM": "True",
     # ModalExecutor first: it has used Modal by the time that LocalExecutor forks its workers.
     "AIRFLOW__CORE__EXECUTOR": f"modal:{MODAL_EXECUTOR},LocalExecutor;red={MODAL_EXECUTOR};blue=modal:{MODAL_EXECUTOR}",

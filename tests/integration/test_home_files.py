@@ -169,6 +169,12 @@ def test_a_plugin_that_raises_is_reported_and_the_task_runs(world: World) -> Non
     [
         ({}, {"core": {"xcom_backend": "nowhere.X"}}, ['"xcom_backend" key in "core"', '"nowhere.X"']),
         ({}, {"workers": {"secrets_backend": "nowhere.Y"}}, ['"secrets_backend" key in "workers"', '"nowhere.Y"']),
+        ({}, {"core": {"parallelism": "many"}}, ['"PARALLELISM" key in "core"', '"many"']),
+        (
+            {},
+            {"logging": {"logging_config_class": "nowhere.LOGGING"}},
+            ["nowhere.LOGGING", "No module named 'nowhere'"],
+        ),
         ({"config/airflow_local_settings.py": "\n1 / 0"}, {}, ["config/airflow_local_settings.py, line 2", "ZeroDiv"]),
         ({"config/airflow_local_settings.py": "import sys; sys.exit('no')"}, {}, ["line 1", "SystemExit: no"]),
         ({"config/airflow_local_settings.py": "import acme_no"}, {}, ["line 1", "No module named 'acme_no'"]),

@@ -97,7 +97,7 @@ def _masked(text: str) -> str:
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]
-        if found["option"] not in _CLASSES and _SECRET.search(found["option"]):
+        if found["option"].lower() not in _CLASSES and _SECRET.search(found["option"]):
             value = "***"
         return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final
 
+from modalflow.airflow_home.host_variables import VARIABLE_RULES
 from modalflow.airflow_home.rules.rule import Place, Rule
 from modalflow.airflow_home.rules.table import RULES
 
@@ -85,6 +86,15 @@ The meaning of some values depends on the machine:
 
 `modalflow doctor` reports settings that a container cannot use.
 
+[Backends](backends.md) has the details for XComs, secrets, lineage, traces and metrics.
+
+## Variables beside Airflow's options
+
+Some variables configure a library that Airflow uses, and are no options of Airflow. Those with these beginnings hold in
+containers as well. They travel encrypted if they can hold a secret.
+
+{variables}
+
 ## Tables
 
 "yes" means that your setting holds in containers. "host" means that it stays on the Airflow host because only the
@@ -105,7 +115,12 @@ _IN_CONTAINERS: Final[Mapping[Place, str]] = {
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([_HEAD.rstrip("\n"), *_tables(), ""])
+    return "\n".join([_HEAD.rstrip("\n").replace("{variables}", _variables()), *_tables(), ""])
+
+
+def _variables() -> str:
+    rows = (f"| `{rule.beginning}*` | {rule.reason} |" for rule in VARIABLE_RULES)
+    return "\n".join(("| variables | reason |", "|---|---|", *rows))
 
 
 def _tables() -> Iterable[str]:

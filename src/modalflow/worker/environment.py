@@ -38,7 +38,18 @@ READ_LIVE = (
     *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
+_READ_AT_IMPORT_PREFIXES = (
+    "AIRFLOW",
+    "PYTHON",
+    "LD_",
+    "OTEL_",
+    "OPENLINEAGE_",
+    "LANG",
+    "LC_",
+    "MALLOC_",
+    "GLIBC_",
+    PRELOAD_VARIABLE,
+)
 
 #: Seconds that a worker waits for an answer of the Execution API; Airflow's default is 5. A request that a client gives
 #: up is still carried out by the API server, and comes again: a server with a long queue gets more work by that.

@@ -35,6 +35,9 @@ INSPECTION_TIMEOUT = 60.0
 #: The variables in which Modal describes a container.
 _MODAL_FACTS = {"region": "MODAL_REGION", "cloud": "MODAL_CLOUD_PROVIDER", "image": "MODAL_IMAGE_ID"}
 
+#: The beginning of the names of variables with Airflow's options.
+_AIRFLOW = "AIRFLOW__"
+
 
 async def answer_probe(container: Container, submission: Submission) -> dict[str, Any]:
     """Return the findings; raises nothing except a cancellation."""
@@ -47,6 +50,10 @@ async def answer_probe(container: Container, submission: Submission) -> dict[str
         "protocol": PROTOCOL,
         "python_version": platform.python_version(),
         **{name: os.environ.get(variable, "") for name, variable in _MODAL_FACTS.items()},
+        "variables": {
+            "profile": [name for name in sorted(container.profile_env) if name.startswith(_AIRFLOW)],
+            "image": [name for name in sorted(container.variables) if name.startswith(_AIRFLOW)],
+        },
         "baked_bundles": sorted(container.dag_bundles.fixed),
         "installed": None if (package := installed()) is None else dataclasses.asdict(package),
         "airflow": {},

@@ -17,11 +17,11 @@ from typing import Any
 
 from modalflow.airflow_compat import replaced as rows
 from modalflow.airflow_compat import supervisor
-from modalflow.airflow_compat.configuration import own_conf
 from modalflow.support.described import describe
 from modalflow.support.replaced import ReplacedName, replace
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.log_encoding import escape_surrogates_in_logs
+from modalflow.worker.zygote.backends import import_backends
 
 log = logging.getLogger(__name__)
 
@@ -51,15 +51,17 @@ _ADAPTED_TYPES = {
 
 
 def warm_up() -> None:
-    """Import what a supervised task needs and make what it would make; close the database engine that comes with it."""
+    """Import what a supervised task needs and make what it would make; close the database engine that comes with it.
+
+    Raises the error of a module or a class that every task needs.
+    """
     escape_surrogates_in_logs()
     for name in supervisor.modules_of_a_supervised_task():
         import_module(name)
     for name in _OPTIONAL_MODULES:
         with contextlib.suppress(ImportError):
             import_module(name)
-    # Every supervisor imports it, for the first secret at the latest.
-    own_conf().getimport("workers", "secrets_backend", fallback=None)
+    import_backends()
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)

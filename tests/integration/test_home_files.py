@@ -140,6 +140,15 @@ def test_a_thread_that_a_plugin_starts_runs_in_each_task(world: World) -> None:
     assert "seen 1 threads [True] reads None" in lines(work)
 
 
+def test_a_plugin_that_reads_an_airflow_variable_gets_it_from_the_api(world: World) -> None:
+    """Only a task can ask Airflow's API, so each task imports such plugins for itself."""
+    plugin = STATE + "from airflow.sdk import Variable\nGREETING = Variable.get('greeting', default='a default')\n"
+    world.api.variables["greeting"] = "from the API"
+    work = task(world, "state", publish(world, {"plugins/acme_state.py": plugin}))
+    succeeded(work)
+    assert "seen 1 threads [] reads from the API" in lines(work)
+
+
 def test_code_of_the_host_sees_the_variables_of_the_workload(world: World) -> None:
     """A plugin that reads a variable at its import reads the value that a task has, whichever zygote is there."""
     home = publish(world, {"plugins/acme_state.py": STATE})

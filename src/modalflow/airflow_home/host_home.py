@@ -63,7 +63,7 @@ def collect(conf: Any, team: str | None) -> HostHome:
     for unreadable in settings.unreadable:
         log.warning("%s", unreadable)
     # Airflow as a whole has one folder of plugins, and teams have none.
-    contents, executables = _read(host_files(own_conf()))
+    contents, executables = _read(host_files(own_conf(), settings))
     variables = host_variables(os.environ)
     plain = _with_variables(settings.plain, variables.plain)
     secret = _with_variables(settings.secret, variables.secret)

@@ -104,11 +104,15 @@ class HomeStore:
 
     def publish(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str = "") -> None:
         """Write a snapshot with its files, and make it the current one of a team."""
+        self.write(snapshot, contents)
+        pointer = json.dumps({"id": snapshot.id, "team": team, "published_at": time.time()}).encode()
+        self.files.put({f"{_CURRENT}/{name}": pointer for name in (_pointer_name(team), _ANY_TEAM)})
+
+    def write(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes]) -> None:
+        """Write a snapshot with its files, for the workloads with its id."""
         if contents:
             self.files.put({f"{_FILES}/{snapshot.files.version}": pack(snapshot.files, contents)})
         self.files.put({f"{_SNAPSHOTS}/{snapshot.id}": snapshot.to_json()})
-        pointer = json.dumps({"id": snapshot.id, "team": team, "published_at": time.time()}).encode()
-        self.files.put({f"{_CURRENT}/{name}": pointer for name in (_pointer_name(team), _ANY_TEAM)})
 
     def prune(self) -> int:
         """Remove old snapshots, and files without a snapshot; return the number of removed snapshots."""

@@ -92,4 +92,4 @@ class Wiring:
 
         # What users and operators see.
         self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, interval)
-        self.publisher = Publisher(partition, identity, calls, connection, metrics, settings.status_interval)
+        self.publisher = Publisher(partition, identity, calls, connection, metrics, homes, settings.status_interval)

@@ -79,8 +79,8 @@ The meaning of some values depends on the machine:
 
 - **A path** such as `[email] html_content_template` is a path in the container. Put the file into your image.
 - **A host** must be within reach of containers. `localhost` is the container itself.
-- **A class**, such as `[core] xcom_backend`, must be importable in the container: from a package of your image, from a
-  plugin, or from a module beside your DAGs.
+- **A class**, such as `[core] xcom_backend`, must be importable in the container: from a package of your image,
+  or from a [plugin or module of the host](host-files.md).
 - **A library** that a setting enables must be in your image. With `[sentry] sentry_on`, add `sentry-sdk` to the
   requirements of the deployment: without it, Airflow fails every task.
 

@@ -90,6 +90,9 @@ HOME_PLUGINS = "plugins"
 HOME_CONFIG = "config"
 HOME_MODULES = "modules"
 
+#: The section of an Airflow home with variables of the Airflow host, which are no options of Airflow's: name → value.
+HOME_VARIABLES = "environment variables"
+
 
 class TaskTry(NamedTuple):
     """One try of a task instance. It identifies work even if two labels are equal. In JSON, it is a list."""

@@ -6,7 +6,6 @@ ImportError. Commands also run without Airflow, and catch it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import modalflow.airflow_compat.versions  # noqa: F401  It imports Airflow: see the module's docstring.
@@ -82,16 +81,6 @@ def airflow_home() -> str:
     from airflow.configuration import AIRFLOW_HOME
 
     return str(AIRFLOW_HOME)
-
-
-def values_set(conf: Any) -> Iterator[str]:
-    """Yield the values of all options in the file or in variables of everyone and of teams, without those of commands
-    and secrets backends."""
-    sections = own_conf().as_dict(
-        display_source=True, display_sensitive=True, raw=True, include_cmds=False, include_secret=False
-    )
-    for options in sections.values():
-        yield from (str(value) for value, source in options.values() if source != "default" and value)
 
 
 def is_multi_team() -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from configparser import RawConfigParser
 from dataclasses import dataclass
 from enum import StrEnum
@@ -51,17 +51,20 @@ class HostOption:
 
 
 class HostOptions:
-    """The options of one Airflow configuration. Creating one loads the options of the providers."""
+    """The options of one Airflow configuration. Creating one loads the options of the providers.
 
-    def __init__(self, conf: Any = None) -> None:
+    ``sections`` are those of providers that are not installed: variables do not show the dots in a section's name.
+    """
+
+    def __init__(self, conf: Any = None, sections: Iterable[str] = ()) -> None:
         # An executor of a team has a view of the configuration that lists nothing.
         parser: Any = conf if isinstance(conf, RawConfigParser) else own_conf()
         self._conf = parser
         _load_providers(self._conf)
         self._sensitive: frozenset[tuple[str, str]] = frozenset(self._conf.sensitive_config_values)
         self._declared = declared_options(self._conf)
-        dotted = {section for section, _ in self._declared} | {name.lower() for name in self._conf.sections()}
-        self._sections = {section.replace(".", "_"): section for section in sorted(dotted)}
+        known = {*sections, *(section for section, _ in self._declared), *map(str.lower, self._conf.sections())}
+        self._sections = {section.replace(".", "_"): section for section in sorted(known)}
 
     def set_options(self, team: str | None = None) -> list[HostOption]:
         """Return the options that are set, sorted, each once: the team's own value before everyone's."""
@@ -91,9 +94,9 @@ class HostOptions:
         value = self._conf.get_default_value(option.section, option.option)
         return None if value is None else expand_env_var(str(value))
 
-    def is_declared(self, section: str, option: str) -> bool:
-        """Return whether this Airflow or one of its providers has such an option."""
-        return (section, option) in self._declared
+    def can_have_dots(self, option: HostOption) -> bool:
+        """Return whether the name of the section can have dots, which its variable does not show."""
+        return option.source is Source.VARIABLE and "_" in option.section and option.section not in self._sections
 
     def _of_everyone(self) -> Iterator[HostOption]:
         for name in os.environ:

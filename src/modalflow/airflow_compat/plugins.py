@@ -12,10 +12,10 @@ from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS
 
 
 def load_plugins() -> dict[str, str]:
-    """Load all plugins, with their macros and listeners; return the errors of those that cannot be imported.
+    """Load all plugins, with their macros and listeners; return the errors of failing ones.
 
-    The key is a file, a module or a plugin's name. A second call loads nothing again. Raises what Airflow itself lets
-    through, such as SystemExit of a plugin.
+    The key is a file, a module or a plugin's name. A second call loads nothing again. Raises a plugin's SystemExit, as
+    Airflow does.
     """
     manager = _manager()
     listeners: Any = import_module("airflow.sdk.listener" if AIRFLOW_V_3_2_PLUS else "airflow.listeners.listener")

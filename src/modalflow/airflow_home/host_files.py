@@ -1,4 +1,4 @@
-"""The files of the Airflow host that are part of its Airflow: plugins, local settings, modules that settings name.
+"""The files of the Airflow host that belong to its Airflow: plugins, local settings, modules named by settings.
 
 Lists files and reads sources for their imports. Must import none of them.
 """
@@ -9,13 +9,15 @@ import logging
 import os
 import stat
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from modalflow.airflow_compat.configuration import airflow_home
 from modalflow.airflow_home.host_modules import HostModules, dotted_names, own_folders
+from modalflow.airflow_home.host_settings import HostSettings
 from modalflow.bundles.scan import is_ignored
 from modalflow.errors import ConfigError
 from modalflow.names import HOME_CONFIG, HOME_MODULES, HOME_PLUGINS
@@ -27,8 +29,15 @@ MOST_FILES = 5_000
 LARGEST_FILE = 16 << 20
 LARGEST_HOME = 64 << 20
 
-#: Files of Airflow's own that hold secrets or belong to the host's processes. They never leave the host.
-_PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.py", "simple_auth_manager_passwords.json*")
+#: Airflow's own files, with secrets or for the host's processes. They never leave the host.
+_PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.*", "simple_auth_manager_passwords.json*")
+
+#: Settings with classes, sent with each workload.
+_WITH_WORKLOADS = (
+    ("dag_processor", "dag_bundle_config_list"),
+    ("logging", "logging_config_class"),
+    ("logging", "secret_mask_adapter"),
+)
 
 #: The module of policies and hooks that Airflow imports at its start, wherever it is on ``sys.path``.
 _LOCAL_SETTINGS = "airflow_local_settings"
@@ -36,12 +45,12 @@ _LOCAL_SETTINGS = "airflow_local_settings"
 
 @dataclass
 class HostFiles:
-    """The files of an Airflow home that this host has."""
+    """This host's files for the Airflow home of containers."""
 
     files: dict[str, Path] = field(default_factory=dict)
     """Path in the home, with slashes → file on this host."""
     problems: list[str] = field(default_factory=list)
-    """Files that this process cannot read, each with the reason. Airflow on this host cannot read them either."""
+    """Unreadable files, each with the reason. Airflow on this host cannot read them either."""
     size: int = 0
     """Bytes of all files together."""
 
@@ -78,42 +87,38 @@ _ELSEWHERE = (
 )
 
 
-def host_files(conf: Any) -> Mapping[str, Path]:
+def host_files(conf: Any, settings: HostSettings) -> Mapping[str, Path]:
     """Return the files for the Airflow home of containers: path in the home → file on this host.
 
-    Raises ConfigError if they exceed a limit. Logs the files that cannot be read.
+    ``settings`` may name modules of this host's. Raises ConfigError if the files exceed a limit. Logs unreadable files.
     """
-    found = find_host_files(conf)
+    found = find_host_files(conf, settings)
     for problem in found.problems:
         log.warning("%s", problem)
     return found.files
 
 
-def find_host_files(conf: Any, path: Iterable[str] | None = None) -> HostFiles:
-    """Return the files with their problems; raise ConfigError if they exceed a limit. ``path`` is ``sys.path``."""
+def find_host_files(conf: Any, settings: HostSettings) -> HostFiles:
+    """Return the files with their problems; raise ConfigError if they exceed a limit."""
     plugins, config = _plugins_folder(conf), _config_folder()
     found = HostFiles()
     if plugins is not None:
         found.add("[core] plugins_folder", plugins, HOME_PLUGINS)
-    if config is not None:
-        # Not its other files: Airflow's own configuration and keys are often there.
-        found.add("AIRFLOW_HOME", config, HOME_CONFIG, lambda name: name.endswith(".py"))
-    own = own_folders(sys.path if path is None else path, os.environ.get("PYTHONPATH", ""), _known(plugins, config))
-    modules = HostModules(own)
+    # Not its other files: Airflow's own configuration and keys are often there.
+    found.add("AIRFLOW_HOME", config, HOME_CONFIG, _is_python)
+    late = [config] if plugins is None else [config, plugins]
+    modules = HostModules(own_folders(sys.path, os.environ.get("PYTHONPATH", ""), late))
     modules.add([_LOCAL_SETTINGS])
-    for value in _values(conf):
+    for value in _values(conf, settings):
         modules.add(dotted_names(value))
     modules.add_imports_of([file for file in found.files.values() if file.suffix == ".py"])
     for relative, source in sorted(modules.found.items()):
         if source.is_dir():
-            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}")
+            wanted = _is_python if source.is_relative_to(config.resolve()) else None
+            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}", wanted)
         else:
             found.add_file(f"The module {relative}", source, f"{HOME_MODULES}/{relative}")
     return found
-
-
-def _known(*folders: Path | None) -> list[Path]:
-    return [folder for folder in folders if folder is not None]
 
 
 def _plugins_folder(conf: Any) -> Path | None:
@@ -121,17 +126,15 @@ def _plugins_folder(conf: Any) -> Path | None:
     return Path(folder).expanduser() if folder else None
 
 
-def _config_folder() -> Path | None:
-    from modalflow.airflow_compat.configuration import airflow_home
-
+def _config_folder() -> Path:
     return Path(airflow_home()) / "config"
 
 
-def _values(conf: Any) -> Iterator[str]:
-    """Yield the values that are set and may name a class; none that a command or a secrets backend returns."""
-    from modalflow.airflow_compat.configuration import values_set
-
-    return values_set(conf)
+def _values(conf: Any, settings: HostSettings) -> Iterator[str]:
+    """Yield the values with classes for tasks: of travelling settings, and of those sent with each workload."""
+    yield from (setting.value for setting in settings.travelling)
+    for section, option in _WITH_WORKLOADS:
+        yield str(conf.get(section, option, fallback="") or "")
 
 
 def _walk(
@@ -164,12 +167,16 @@ def _walk(
             yield prefix + entry.name, Path(entry.path), found
 
 
+def _is_python(name: str) -> bool:
+    return name.endswith(".py")
+
+
 def _is_private(name: str) -> bool:
     return any(fnmatch(name, pattern) for pattern in _PRIVATE)
 
 
 def _readable(file: Path, problems: list[str]) -> os.stat_result | None:
-    """Return the status of a file; None, with a problem, if it cannot be read or has a name that is no text."""
+    """Return the status of a file; None, with a problem, if it is unreadable or its name is no text."""
     try:
         str(file).encode()
         found = file.stat()

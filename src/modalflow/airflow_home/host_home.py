@@ -14,8 +14,10 @@ from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_compat.host_options import shared_secret
 from modalflow.airflow_home.host_files import host_files
 from modalflow.airflow_home.host_settings import host_settings
+from modalflow.airflow_home.host_variables import host_variables
 from modalflow.airflow_home.sealing import salt_of, seal
 from modalflow.airflow_home.snapshot import HomeSnapshot, Settings, manifest_of
+from modalflow.names import HOME_VARIABLES
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +46,11 @@ class HostHome:
         """Return the names of the secret settings without a way to containers, for lack of a key."""
         if public_key:
             return []
-        return [f"[{section}] {option}" for section, options in self.secret.items() for option in options]
+        return [_label(section, option) for section, options in self.secret.items() for option in options]
+
+
+def _label(section: str, option: str) -> str:
+    return f"the variable {option}" if section == HOME_VARIABLES else f"[{section}] {option}"
 
 
 def collect(conf: Any, team: str | None) -> HostHome:
@@ -57,8 +63,15 @@ def collect(conf: Any, team: str | None) -> HostHome:
     for unreadable in settings.unreadable:
         log.warning("%s", unreadable)
     # Airflow as a whole has one folder of plugins, and teams have none.
-    contents, executables = _read(host_files(own_conf()))
-    return HostHome(settings.plain, settings.secret, contents, executables, _salt() if settings.secret else b"")
+    contents, executables = _read(host_files(own_conf(), settings))
+    variables = host_variables(os.environ)
+    plain = _with_variables(settings.plain, variables.plain)
+    secret = _with_variables(settings.secret, variables.secret)
+    return HostHome(plain, secret, contents, executables, _salt() if secret else b"")
+
+
+def _with_variables(settings: Settings, variables: Mapping[str, str]) -> Settings:
+    return {**settings, HOME_VARIABLES: variables} if variables else settings
 
 
 def _read(files: Mapping[str, Path]) -> tuple[dict[str, bytes], frozenset[str]]:

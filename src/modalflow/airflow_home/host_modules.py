@@ -1,4 +1,4 @@
-"""Modules that only this host's folders make importable: in PYTHONPATH, or in another folder on ``sys.path``.
+"""Modules from this host's own folders: in PYTHONPATH, or in another folder on ``sys.path``.
 
 A setting such as ``[core] xcom_backend = acme_xcom.FileXCom`` may name one. Reads files, and imports none of them.
 """
@@ -26,14 +26,14 @@ _LARGEST_SOURCE = 4 << 20
 
 
 def dotted_names(value: str) -> list[str]:
-    """Return the dotted paths in the value of a setting: the names of classes and modules, and maybe others."""
+    """Return the dotted paths in the value of a setting: names of classes and modules, and maybe others."""
     return _DOTTED.findall(value)
 
 
 def own_folders(path: Iterable[str], python_path: str, airflows: Iterable[Path]) -> list[Path]:
-    """Return the folders on ``path`` (``sys.path``) that no installation brought.
+    """Return the folders on ``path`` (``sys.path``) without those of installed packages.
 
-    ``airflows`` are those that Airflow itself adds, the plugins and ``config/``: they count only if they are in
+    ``airflows`` are added by Airflow itself, the plugins and ``config/``. They count only if they are in
     ``python_path`` (PYTHONPATH), because Airflow adds them too late for some of its own imports.
     """
     listed = {Path(each).resolve() for each in python_path.split(os.pathsep) if each}
@@ -67,7 +67,7 @@ def _linked(folder: Path) -> Iterator[str]:
 
 
 class HostModules:
-    """The modules below ``folders`` that are imported from them, and not from an installed package.
+    """The modules that Python imports from ``folders``, and not from an installed package.
 
     A package is taken as a whole, since it may import its modules by name and read its own data. A package without
     ``__init__.py`` may be any folder, so only the modules in use are taken from it.
@@ -82,14 +82,14 @@ class HostModules:
         """Whether top-level modules are from the folders."""
 
     def add(self, names: Iterable[str]) -> None:
-        """Find modules by dotted paths, which may end with the names of classes, and all that these import."""
+        """Find modules by dotted paths, maybe with the name of a class at the end, and everything they import."""
         waiting = list(names) if self._folders else []
         while waiting:
             for module in self._resolve(waiting.pop()):
                 waiting += self._take(module)
 
     def add_imports_of(self, sources: Iterable[Path]) -> None:
-        """Find the modules that source files import."""
+        """Find the imports of source files."""
         if self._folders:
             for source in sources:
                 self.add(imported(source, ""))
@@ -150,7 +150,7 @@ class HostModules:
 
 
 def imported(source: Path, package: str) -> set[str]:
-    """Return the names that a source file of a package imports; empty if it is not valid Python.
+    """Return the imports of a source file of a package; empty if it is not valid Python.
 
     ``from a import b`` imports ``a``, and perhaps the module ``a.b``.
     """

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from modalflow.airflow_compat.host_options import HostOption, HostOptions, Source
 from modalflow.airflow_home.rules.rule import Place, Rule
-from modalflow.airflow_home.rules.table import place_of, rule_of
+from modalflow.airflow_home.rules.table import RULES, place_of, rule_of
 from modalflow.support.described import describe
 from modalflow.support.text import one_line
 
@@ -50,6 +50,13 @@ class Setting:
     """The variable, or the option of airflow.cfg, that has it."""
     sealed: bool = False
     """Whether it travels encrypted."""
+    as_variable: bool = False
+    """Whether it must be a variable in containers too: its section's name is not known, only that of the variable."""
+
+    @property
+    def stored_option(self) -> str:
+        """The option's name in the home. No file of Airflow's has a name in upper case: it becomes a variable."""
+        return self.option.upper() if self.as_variable else self.option
 
 
 @dataclass(frozen=True)
@@ -106,7 +113,7 @@ def host_settings(conf: Any = None, team: str | None = None) -> HostSettings:
     replace those for all teams. A value in ``airflow.cfg`` that is Airflow's default counts as not set, because Airflow
     writes some defaults into new files; in a variable it counts. Raises nothing: see ``HostSettings.unreadable``.
     """
-    options = HostOptions(conf)
+    options = HostOptions(conf, {rule.section for rule in RULES})
     found = [_judged(options, option) for option in options.set_options(team)]
     return HostSettings(
         tuple(_with_arguments(setting for setting in found if isinstance(setting, Setting))),
@@ -131,7 +138,7 @@ def _judged(options: HostOptions, option: HostOption) -> Setting | KeptSetting |
     if (option.section, option.option) == ("logging", "logging_config_class") and _logs_to_volume():
         return KeptSetting(*where, _OWN_LOGGING)
     sealed = place_of(option.section, option.option, value, sensitive=option.sensitive).place is Place.SEALED
-    return Setting(option.section, option.option, value, option.source, option.set_as, sealed)
+    return Setting(*where[:2], value, *where[2:], sealed, options.can_have_dots(option))
 
 
 def _logs_to_volume() -> bool:
@@ -193,5 +200,5 @@ def _as_object(text: str) -> dict[str, Any]:
 def _by_section(settings: Iterable[Setting]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for setting in settings:
-        found.setdefault(setting.section, {})[setting.option] = setting.value
+        found.setdefault(setting.section, {})[setting.stored_option] = setting.value
     return found

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Final
 
+from modalflow.airflow_home.host_variables import VARIABLE_RULES
 from modalflow.airflow_home.rules.rule import Place, Rule
 from modalflow.airflow_home.rules.table import RULES
 
@@ -78,12 +79,21 @@ The meaning of some values depends on the machine:
 
 - **A path** such as `[email] html_content_template` is a path in the container. Put the file into your image.
 - **A host** must be within reach of containers. `localhost` is the container itself.
-- **A class**, such as `[core] xcom_backend`, must be importable in the container: from a package of your image, from a
-  plugin, or from a module beside your DAGs.
+- **A class**, such as `[core] xcom_backend`, must be importable in the container: from a package of your image,
+  or from a [plugin or module of the host](host-files.md).
 - **A library** that a setting enables must be in your image. With `[sentry] sentry_on`, add `sentry-sdk` to the
   requirements of the deployment: without it, Airflow fails every task.
 
 `modalflow doctor` reports settings that a container cannot use.
+
+[Backends](backends.md) has the details for XComs, secrets, lineage, traces and metrics.
+
+## Variables beside Airflow's options
+
+Some variables configure a library that Airflow uses, and are no options of Airflow. Those with these beginnings hold in
+containers as well. They travel encrypted if they can hold a secret.
+
+{variables}
 
 ## Tables
 
@@ -105,7 +115,12 @@ _IN_CONTAINERS: Final[Mapping[Place, str]] = {
 
 def page() -> str:
     """Return the whole page."""
-    return "\n".join([_HEAD.rstrip("\n"), *_tables(), ""])
+    return "\n".join([_HEAD.rstrip("\n").replace("{variables}", _variables()), *_tables(), ""])
+
+
+def _variables() -> str:
+    rows = (f"| `{rule.beginning}*` | {rule.reason} |" for rule in VARIABLE_RULES)
+    return "\n".join(("| variables | reason |", "|---|---|", *rows))
 
 
 def _tables() -> Iterable[str]:

@@ -179,23 +179,29 @@ class Call:
             workload=submission.workload,
             command=list(command) if isinstance(command, tuple) else command,
         )
-        zygote = await self.container.zygote_for(submission.kind, env)
+        try:
+            zygote = await self.container.zygote_for(submission.kind, env)
+            for note in (await zygote.imported()).notes:
+                call_log.warning(note)
+        except ZygoteEndedError as error:
+            return self._died(error)
         if submission.start_after:
             await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
-            for note in await zygote.notes():
-                call_log.warning(note)
             result = await zygote.fork(request)
         except asyncio.CancelledError:
             stopped = await _uninterrupted(_stop(zygote, request.id))
             self.usage.processes = stopped.usage if stopped is not None else None
             raise
         except ZygoteEndedError as error:
-            return Outcome(
-                State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
-            )
+            return self._died(error)
         self.usage.processes = result.usage
         return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
+
+    def _died(self, error: ZygoteEndedError) -> Outcome:
+        return Outcome(
+            State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
+        )
 
     def _workload_outcome(self, result: ForkResult) -> Outcome:
         """Return the outcome of one of Airflow's workloads: the one that its supervisor reported, if it could."""

@@ -34,9 +34,7 @@ from modalflow.worker.logs.log_publisher import LogPublisher
 from modalflow.worker.usage_recorder import UsageRecorder, age_of_this_process
 from modalflow.worker.zygote import prestart
 from modalflow.worker.zygote.client import ZygoteClient
-
-#: The most zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
-_KEPT_ZYGOTES = 2
+from modalflow.worker.zygote.zygotes import Zygotes
 
 
 @dataclass
@@ -54,6 +52,7 @@ class Container:
     dag_bundles: DagBundles
     variables: Mapping[str, str]
     """The container's own environment variables."""
+    _workloads: Zygotes
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What its profile grants, as in ``Submission.resources``, and the profile's name as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
@@ -61,7 +60,6 @@ class Container:
     problem: str = ""
     """The reason why nothing can run here; empty if there is none."""
     _commands: ZygoteClient | None = None
-    _workloads: dict[tuple[tuple[str, str], ...], ZygoteClient] = field(default_factory=dict)
 
     @classmethod
     def of_this_process(cls) -> Container:
@@ -71,10 +69,6 @@ class Container:
         entries = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
         started = prestart.pop()
-        workloads = {}
-        if started.zygote is not None:
-            zygote = ZygoteClient(started.env, airflow=True, started=started.zygote)
-            workloads[environment.read_at_import(started.env)] = zygote
         return cls(
             id=container_id(),
             ledger=Ledger(entries, events),
@@ -95,7 +89,7 @@ class Container:
                 name: os.environ.get(name, "") for name in json.loads(os.environ.get(PROFILE_ENV_VARIABLE, "[]"))
             },
             problem=hidden(os.path.realpath(OWN_FOLDER), OWN_FOLDER),
-            _workloads=workloads,
+            _workloads=Zygotes(dict(os.environ), started),
         )
 
     @asynccontextmanager
@@ -133,26 +127,15 @@ class Container:
         return {"profile": submission.profile, **self.profile, **submission.resources}
 
     async def zygote_for(self, kind: Kind, env: Mapping[str, str]) -> ZygoteClient:
-        """Return the zygote for a process: one for all commands, one for each set of settings read at import."""
-        if kind is Kind.COMMAND:
-            if self._commands is None:
-                self._commands = ZygoteClient(self.variables, airflow=False)
-            return self._commands
-        key = environment.read_at_import(env)
-        zygote = self._workloads.pop(key, None)
-        if zygote is None:
-            zygote = ZygoteClient(environment.of_zygote(self.variables, env), airflow=True)
-        self._workloads[key] = zygote  # The last is the most recently used.
-        await self._close_old_zygotes()
-        return zygote
+        """Return the zygote for a process: one for all commands, several for workloads.
 
-    async def _close_old_zygotes(self) -> None:
-        for key, zygote in list(self._workloads.items())[:-1]:
-            if len(self._workloads) <= _KEPT_ZYGOTES:
-                return
-            if not zygote.is_busy:
-                del self._workloads[key]
-                await zygote.close()
+        Raises ZygoteEndedError if it cannot be started.
+        """
+        if kind is not Kind.COMMAND:
+            return await self._workloads.zygote_for(env)
+        if self._commands is None:
+            self._commands = ZygoteClient(self.variables, airflow=False)
+        return self._commands
 
 
 def _age() -> float:

@@ -38,7 +38,18 @@ READ_LIVE = (
     *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
+_READ_AT_IMPORT_PREFIXES = (
+    "AIRFLOW",
+    "PYTHON",
+    "LD_",
+    "OTEL_",
+    "OPENLINEAGE_",
+    "LANG",
+    "LC_",
+    "MALLOC_",
+    "GLIBC_",
+    PRELOAD_VARIABLE,
+)
 
 #: Seconds that a worker waits for an answer of the Execution API; Airflow's default is 5. A request that a client gives
 #: up is still carried out by the API server, and comes again: a server with a long queue gets more work by that.
@@ -125,14 +136,16 @@ def has_remote_logging(env: Mapping[str, str]) -> bool:
     return env.get(REMOTE_LOGGING, "").lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
 
 
-def of_zygote(container: Mapping[str, str], workload: Mapping[str, str]) -> dict[str, str]:
+def of_zygote(container: Mapping[str, str], workload: Mapping[str, str], read: Iterable[str] = ()) -> dict[str, str]:
     """Return the environment of the zygote for a workload: the container's, and what is read at import.
 
     It has nothing else of the workload. Each process that is forked later shows the zygote's variables in its
-    ``/proc/self/environ``, and these must not include the secrets of others.
+    ``/proc/self/environ``, and these must not include the secrets of others. ``read`` are more variables, read by
+    the host's code at its import.
     """
-    live = {name: value for name, value in container.items() if not _is_read_at_import(name)}
-    return live | dict(read_at_import(workload))
+    of_code = frozenset(read)
+    live = {name: value for name, value in container.items() if not is_read_at_import(name) and name not in of_code}
+    return live | dict(read_at_import(workload)) | {name: workload[name] for name in of_code if name in workload}
 
 
 def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -140,10 +153,11 @@ def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
     Workloads that differ in them cannot be forked from the same zygote.
     """
-    return tuple(sorted((name, value) for name, value in env.items() if _is_read_at_import(name)))
+    return tuple(sorted((name, value) for name, value in env.items() if is_read_at_import(name)))
 
 
-def _is_read_at_import(name: str) -> bool:
+def is_read_at_import(name: str) -> bool:
+    """Return whether Airflow or Python may read a variable at import."""
     return (
         name.startswith(_READ_AT_IMPORT_PREFIXES) and name not in READ_LIVE and not name.startswith(_READ_LIVE_PREFIXES)
     )

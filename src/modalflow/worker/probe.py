@@ -76,17 +76,18 @@ async def _inspect(container: Container, env: Mapping[str, str], trial: str | No
         request = ForkRequest(
             id=uuid.uuid4().hex, kind=Kind.PROBE, log_file=str(file), log_root=folder, env=env, workload=trial
         )
-        zygote = await container.zygote_for(Kind.PROBE, env)
         problem = ""
         try:
             async with asyncio.timeout(INSPECTION_TIMEOUT):
-                problem = _problem(await zygote.fork(request))
+                zygote = await container.zygote_for(Kind.PROBE, env)
+                try:
+                    problem = _problem(await zygote.fork(request))
+                finally:
+                    await _end(zygote, request.id)
         except TimeoutError:
             problem = f"The inspection of Airflow took more than {INSPECTION_TIMEOUT:g} s in the container."
         except ZygoteEndedError as error:
             problem = f"The process that runs workloads died: {error}"
-        finally:
-            await _end(zygote, request.id)
         with contextlib.suppress(OSError, ValueError):
             return json.loads(file.read_text()), problem
         return {}, problem or "The inspection of Airflow found nothing, for an unknown reason."

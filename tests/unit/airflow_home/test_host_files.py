@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from modalflow.airflow_compat.host_options import Source
 from modalflow.airflow_home import host_files as module
 from modalflow.airflow_home.host_files import HostFiles, find_host_files
+from modalflow.airflow_home.host_settings import HostSettings, Setting
 from modalflow.errors import ConfigError
 
 
@@ -21,14 +23,16 @@ class Host:
     def __init__(self, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.home = home
         self.values: list[str] = []
+        self.bundles = "[]"
         self.dags = home / "dags"
         self.dags.mkdir(parents=True)
         monkeypatch.setattr(module, "_config_folder", lambda: home / "config")
-        monkeypatch.setattr(module, "_values", lambda conf: iter(self.values))
         monkeypatch.syspath_prepend(str(self.dags))
 
     def get(self, section: str, option: str, fallback: Any = None) -> Any:
-        return str(self.home / "plugins") if (section, option) == ("core", "plugins_folder") else fallback
+        found = {("core", "plugins_folder"): str(self.home / "plugins")}
+        found[("dag_processor", "dag_bundle_config_list")] = self.bundles
+        return found.get((section, option), fallback)
 
     def write(self, path: str, text: str = "") -> Path:
         file = self.home / path
@@ -37,7 +41,8 @@ class Host:
         return file
 
     def find(self) -> HostFiles:
-        return find_host_files(self)
+        settings = [Setting("acme", f"option_{value}", value, Source.FILE, "acme") for value in self.values]
+        return find_host_files(self, HostSettings(tuple(settings)))
 
     def paths(self) -> list[str]:
         return sorted(self.find().files)
@@ -81,6 +86,15 @@ def test_airflows_own_secrets_never_leave_the_host(host: Host) -> None:
         host.write(f"plugins/{name}", "secret")
     host.write("plugins/acme.py")
     assert host.paths() == ["plugins/acme.py"]
+
+
+def test_config_as_a_package_brings_no_other_file(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With AIRFLOW_HOME on the path, config/ may be a package; the keys in it stay on the host all the same."""
+    monkeypatch.syspath_prepend(str(host.home))
+    host.write("config/__init__.py")
+    host.write("config/google.json", "secret")
+    host.write("plugins/acme.py", "import config")
+    assert host.paths() == ["config/__init__.py", "modules/config/__init__.py", "plugins/acme.py"]
 
 
 def test_a_module_that_a_setting_names_comes_with_all_that_it_imports(host: Host) -> None:
@@ -150,7 +164,7 @@ def test_an_installed_package_wins_over_a_folder_behind_it(host: Host, monkeypat
 def test_classes_within_a_json_value_are_found(host: Host) -> None:
     """DAG bundles have their class within JSON."""
     host.write("dags/acme_bundle.py")
-    host.values = ['[{"name": "a", "classpath": "acme_bundle.Bundle", "kwargs": {}}]']
+    host.bundles = '[{"name": "a", "classpath": "acme_bundle.Bundle", "kwargs": {}}]'
     assert host.paths() == ["modules/acme_bundle.py"]
 
 

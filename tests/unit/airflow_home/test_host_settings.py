@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
-from airflow.configuration import AirflowConfigParser
 
 from modalflow import airflow_logging
-from modalflow.airflow_compat.configuration import own_conf
-from modalflow.airflow_compat.host_options import Source, declared_options
+from modalflow.airflow_compat.host_options import Source
 from modalflow.airflow_home.host_settings import HostSettings, UnreadableSetting, host_settings
 from modalflow.airflow_home.rules.rule import Place
-from modalflow.airflow_home.rules.table import RULES, place_of
+from modalflow.airflow_home.rules.table import place_of
 from modalflow.names import airflow_variable
 from tests.airflows import AIRFLOW, needs_airflow
+from tests.unit.airflow_home.airflow_configuration import DECLARED, EVERY_OPTION, parser, planted
 
 
 @pytest.fixture(autouse=True)
@@ -28,29 +26,9 @@ def _nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
-def parser(text: str = "") -> Any:
-    """Airflow's configuration with the content of an airflow.cfg."""
-    conf = AirflowConfigParser()
-    conf.read_string(text)
-    return conf
-
-
 def values(settings: HostSettings) -> dict[str, str]:
     """The values that travel, readable or sealed: [section] option → value."""
     return {f"[{it.section}] {it.option}": it.value for it in settings.travelling}
-
-
-#: The options of the installed Airflow and its providers, and whether each is a secret.
-DECLARED = {key: bool(described.get("sensitive")) for key, described in declared_options().items()}
-#: These, and all options of the table. Not the old names of others, whose values would replace each other.
-EVERY_OPTION = sorted(
-    ({(rule.section, rule.option) for rule in RULES if "*" not in rule.option} | set(DECLARED))
-    - set(own_conf().inversed_deprecated_options)
-)
-
-
-def planted(section: str, option: str) -> str:
-    return f"planted-in-{section}-{option}-end"
 
 
 def assert_planted_values_stay(settings: HostSettings) -> None:

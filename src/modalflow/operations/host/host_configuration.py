@@ -43,7 +43,7 @@ def host_configuration(conf: Any) -> HostConfiguration:
 
     settings = host_settings(conf)
     options = sorted(_options(settings), key=lambda option: (option.section, option.option))
-    files = find_host_files(own_conf())
+    files = find_host_files(own_conf(), settings)
     return HostConfiguration(
         options, collect(conf, None), [*(str(each) for each in settings.unreadable), *files.problems]
     )

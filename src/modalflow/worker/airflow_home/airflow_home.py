@@ -29,6 +29,6 @@ class AirflowHome:
 
     @property
     def modules(self) -> str:
-        """Return its folder of modules that Airflow does not put on ``sys.path`` itself; empty if there is none."""
+        """Return its folder of modules for ``sys.path``, where Airflow does not put it; empty if there is none."""
         folder = Path(self.folder, HOME_MODULES)
         return str(folder) if folder.is_dir() else ""

@@ -37,7 +37,7 @@ _T = TypeVar("_T")
 _TRIES = 4
 _PAUSE, _LONGEST_PAUSE = 0.5, 4.0
 
-#: The folder of the home that only has the files of the image.
+#: The folder of the home with only the image's files.
 _ONLY_OWN = "own"
 
 
@@ -55,8 +55,8 @@ class AirflowHomes:
     """The homes of this container, below ``root``, which is its own. They exist until the container ends."""
 
     def __init__(self, root: Path, mounted: Reader, remote: Reader, private_key: str, own: OwnHome = NO_HOME) -> None:
-        """``mounted`` and ``remote`` are the same Volume: its mount, and the SDK's view of it. ``own`` is what the
-        image has of a home."""
+        """``mounted`` and ``remote`` are the same Volume: its mount, and the SDK's view of it. ``own`` is the
+        image's part of a home."""
         self._root, self._mounted, self._remote, self._own = root, mounted, remote, own
         self._private_key = private_key
         self._homes: dict[str, AirflowHome] = {}

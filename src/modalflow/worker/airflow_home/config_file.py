@@ -1,7 +1,7 @@
 """An ``airflow.cfg`` with given settings. Does no I/O, and must not import Airflow.
 
 Airflow reads the file with Python's configparser, which cannot express every text: it drops leading spaces and empty
-lines, for example. Such a setting becomes an environment variable instead.
+lines, for example. Such a setting becomes an environment variable instead. The host's variables stay variables.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from modalflow.airflow_home.snapshot import Settings
-from modalflow.names import airflow_variable
+from modalflow.names import HOME_VARIABLES, airflow_variable
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ def config_file(*settings: Settings) -> ConfigFile:
     for each in settings:
         for section, options in each.items():
             together.setdefault(section, {}).update(options)
-    texts, variables = [], {}
+    texts, variables = [], together.pop(HOME_VARIABLES, {})
     for section, options in together.items():
         expressed = {option: value for option, value in options.items() if _is_expressible(section, option, value)}
         if expressed:

@@ -1,4 +1,4 @@
-"""The AIRFLOW_HOME that a container's image brings along: its files and settings win over the host's.
+"""The AIRFLOW_HOME of a container's image: its files and settings win over the host's.
 
 Must not import Airflow. The image's folder stays as it is: other folders get links to its files.
 """
@@ -29,13 +29,13 @@ PLUGINS_VARIABLE = airflow_variable("core", "plugins_folder")
 _CONFIG = "airflow.cfg"
 _PLUGINS = ("core", "plugins_folder")
 
-#: Entries that every container has of its own.
+#: Every container has these entries of its own.
 _NOT_LINKED = frozenset({_CONFIG, "logs", "dag_bundles", "airflow.db"})
 
 
 @dataclass(frozen=True)
 class OwnHome:
-    """What an image has of an Airflow home; nothing if ``folder`` is None and there are no other files of its own."""
+    """An image's part of an Airflow home; it may be empty."""
 
     folder: Path | None = None
     config: Path | None = None
@@ -67,8 +67,8 @@ class OwnHome:
 
     @cached_property
     def settings(self) -> Settings:
-        """Return what its configuration file decides: neither Airflow's defaults, which Airflow itself writes into a
-        new file, nor empty values."""
+        """Return the decisions in its configuration file: neither empty values, nor Airflow's defaults, because Airflow
+        writes these into a new file."""
         defaults = _airflows_defaults() if self.all_settings else {}
         home = str(self.folder or "")
         decided: dict[str, dict[str, str]] = {}
@@ -81,7 +81,7 @@ class OwnHome:
 
     @cached_property
     def all_settings(self) -> Settings:
-        """Return all that is in its configuration file."""
+        """Return its whole configuration file."""
         if self.config is None:
             return {}
         parser = configparser.ConfigParser(interpolation=None, strict=False)

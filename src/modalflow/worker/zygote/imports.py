@@ -1,7 +1,7 @@
-"""The imports of a zygote, of Airflow and of the operator's code: what came of them, in words for a task's log.
+"""The result of a zygote's imports, of Airflow and of the operator's code, in words for a task's log.
 
-The operator's code is local settings, plugins, and the classes and modules that settings name. It runs as under
-LocalExecutor: a plugin that fails is reported, and the others work; anything else that fails ends every task.
+The operator's code is local settings, plugins, and modules named by settings. It runs as under LocalExecutor: a failing
+plugin is reported, and the others work; any other failure ends every task.
 """
 
 from __future__ import annotations
@@ -10,49 +10,54 @@ import logging
 import os
 import re
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
 
 from modalflow.support.described import describe
+from modalflow.worker.zygote.protocol import ImportReport
 
 log = logging.getLogger(__name__)
 
-#: Airflow's own words for a setting that it cannot read or import, with the value at the end.
+#: Airflow's own words for an unreadable setting, with the value at the end.
 _NAMED = re.compile(
     r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section\. Current value: "(?P<value>.*)"', re.DOTALL
 )
 _SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credential", re.IGNORECASE)
-#: Options that name a class, and nothing secret, whatever their names contain.
+#: The name of a class: no secret, for any name of the option.
 _CLASS = re.compile(r"[A-Za-z_][\w.]*")
 
 _FIX = (
-    "If the module or a package that it needs is missing here, add it to the worker's image and deploy: `modalflow "
-    "deploy`. Otherwise fix it on the Airflow host, and restart the scheduler."
+    "If a module or package is missing here, add it to the worker's image and deploy: `modalflow deploy`. Otherwise "
+    "correct it on the Airflow host, and restart the scheduler."
 )
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What came of a zygote's imports."""
+    """The result of a zygote's imports."""
 
     problem: str = ""
     """Why no workload can run; empty if all can."""
-    notes: tuple[str, ...] = ()
-    """Warnings for the log of every task."""
+    report: ImportReport = field(default_factory=ImportReport)
     threads: bool = False
-    """Whether plugins have started threads, which no fork would have."""
+    """Whether plugins have started threads: no fork would have them."""
 
 
 def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) -> str:
     """Return why Airflow cannot be imported: the setting or the file, its error, and how to fix it."""
     place = _place(error, environ.get("AIRFLOW_HOME", ""))
     where = f" ({place})" if place else ""
-    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error))}. {_FIX}"
+    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+
+
+def refused_setting(error: BaseException) -> str:
+    """Return the reason of a failure because of a setting."""
+    return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
 
 
 def load_plugins() -> Imported:
-    """Load the plugins, so that no task has to. Never raises: a plugin that fails is a note."""
+    """Load the plugins for all tasks. Never raises: a failing plugin is a note."""
     from modalflow.airflow_compat import plugins
 
     before = threading.active_count()
@@ -63,7 +68,7 @@ def load_plugins() -> Imported:
         errors = {"": describe(error)}
     home = os.environ.get("AIRFLOW_HOME", "")
     notes = tuple(_note(_relative(name, home), error) for name, error in errors.items())
-    return Imported(notes=notes, threads=threading.active_count() > before)
+    return Imported(report=ImportReport(notes), threads=threading.active_count() > before)
 
 
 def _note(plugin: str, error: str) -> str:
@@ -72,7 +77,7 @@ def _note(plugin: str, error: str) -> str:
 
 
 def _place(error: BaseException, home: str) -> str:
-    """Return the file of the home, and the line, at which an import failed; empty if it is none of the home's."""
+    """Return the file of the home, and the line, of a failed import; empty if it is none of the home's."""
     folder = Path(home) if home else None
     found = ""
     for frame in extract_tb(error.__traceback__):
@@ -88,7 +93,7 @@ def _relative(path: str, home: str) -> str:
 
 
 def _masked(text: str) -> str:
-    """Return a text of Airflow's without the value of a setting that may be secret."""
+    """Return a text of Airflow's without secret values of settings, and without a full stop."""
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]
@@ -96,4 +101,4 @@ def _masked(text: str) -> str:
             value = "***"
         return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
 
-    return _NAMED.sub(masked, text)
+    return _NAMED.sub(masked, text).rstrip(".")

@@ -8,6 +8,7 @@ not import Airflow itself: ``supervised`` and ``warmup`` do.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import logging
@@ -39,13 +40,15 @@ from modalflow.worker.zygote.protocol import (
     ProcessUsage,
     encode,
     parse_outcome_line,
+    report_to_wire,
     request_from_wire,
     result_to_wire,
 )
+from modalflow.worker.zygote.variables_read import VariablesRead
 
 log = logging.getLogger(__name__)
 
-#: The argument of a zygote that leaves the plugins to the tasks.
+#: The argument of a zygote without plugins: tasks load them.
 _WITHOUT_PLUGINS = "--without-plugins"
 
 #: The most open files that one read accepts from the socket; a request brings one.
@@ -86,7 +89,7 @@ class ZygoteServer:
 
     def serve(self) -> None:
         """Report that the zygote is ready, and serve until the container's main process closes the socket or ends."""
-        self._send({"event": "ready", "notes": self._imported.notes})
+        self._send(report_to_wire(self._imported.report))
         try:
             while True:
                 for key, _ in self._selector.select():
@@ -259,19 +262,24 @@ _HANDLERS = {Kind.COMMAND: run_command, Kind.WORKLOAD: _supervise_workload, Kind
 
 
 def _import_airflow(*, plugins: bool) -> Imported:
-    """Import what workloads need, and what the operator's Airflow imports at its start.
+    """Import Airflow for the workloads, and the operator's code, as Airflow does at its start.
 
     Without ``plugins``, each task loads them for itself.
     """
     gc.disable()
+    read = VariablesRead(os.environ.get("AIRFLOW_HOME", ""))
     try:
-        from modalflow.worker.run import supervised
-        from modalflow.worker.zygote import warmup
+        with read.recording():
+            from modalflow.worker.run import supervised
+            from modalflow.worker.zygote import warmup
 
-        warmup.warm_up()
-        assert supervised  # Imported for the forks.
-        warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
-        return load_plugins() if plugins else Imported()
+            warmup.warm_up()
+            assert supervised  # Imported for the forks.
+            warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
+            with read.everything():
+                loaded = load_plugins() if plugins else Imported()
+        report = dataclasses.replace(loaded.report, variables_read=frozenset(read.names))
+        return dataclasses.replace(loaded, report=report)
     # SystemExit too: a zygote that ended here would be started again for each task.
     except (Exception, SystemExit) as error:
         log.exception("Airflow cannot be imported")
@@ -283,7 +291,7 @@ def _import_airflow(*, plugins: bool) -> Imported:
 
 
 def _start_again_without_plugins(arguments: list[str], control: socket.socket, env: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a zygote in which no plugin has started a thread: a fork would not have the thread."""
+    """Replace this process by a zygote without plugins, because a fork would not have the thread of one."""
     log.warning("A plugin starts a thread when it is imported, so each task imports the plugins for itself")
     control.set_inheritable(True)
     os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *arguments, _WITHOUT_PLUGINS], env)

@@ -192,6 +192,14 @@ def test_what_airflow_cannot_import_fails_the_task_before_its_code_runs(
     assert len({work.ended().container_id for work in [*works, good]}) == 1, "the container lives on"
 
 
+def test_a_plugin_that_ends_its_process_harms_no_other_work(world: World) -> None:
+    """Each task that needs it fails with the exit code, and the container runs other work."""
+    work = task(world, "operator", publish(world, {"plugins/exits.py": "import os\nos._exit(3)"}))
+    entry = work.ended()
+    assert entry.state is State.FAILED and "exit code 3" in (entry.reason or "")
+    assert world.command("true").ended().container_id == entry.container_id
+
+
 def test_an_image_keeps_its_own_home(world: World, tmp_path: Path) -> None:
     """Its plugins and configuration win over the host's, and its other files are there."""
     home = tmp_path / "home"

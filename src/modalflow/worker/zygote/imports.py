@@ -24,8 +24,8 @@ _NAMED = re.compile(
     r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section\. Current value: "(?P<value>.*)"', re.DOTALL
 )
 _SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credential", re.IGNORECASE)
-#: The name of a class: no secret, for any name of the option.
-_CLASS = re.compile(r"[A-Za-z_][\w.]*")
+#: Options with the name of a class, in spite of their own names.
+_CLASSES = frozenset({"secrets_backend", "secret_mask_adapter"})
 
 _FIX = (
     "If a module or package is missing here, add it to the worker's image and deploy: `modalflow deploy`. Otherwise "
@@ -97,7 +97,7 @@ def _masked(text: str) -> str:
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]
-        if _SECRET.search(found["option"]) and not _CLASS.fullmatch(value):
+        if found["option"] not in _CLASSES and _SECRET.search(found["option"]):
             value = "***"
         return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
 

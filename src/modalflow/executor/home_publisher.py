@@ -7,12 +7,14 @@ content (``airflow_home``), and a submission only carries the name.
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from modalflow.airflow_home.host_home import HostHome
 from modalflow.airflow_home.store import RENEWED_AFTER
 from modalflow.errors import HomeError
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
+from modalflow.names import airflow_variable
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe, words_of
 
@@ -49,6 +51,16 @@ class HomePublisher:
         if key != self._key:
             self._warn_of_left_out(key)
         self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.time(), True
+
+    def without_sealed(self, env: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables of a workload without those that its home has encrypted, with the same values."""
+        sealed = self._home.secret if self._home is not None and self.id and self._key else {}
+        encrypted = {
+            (airflow_variable(section, option), value)
+            for section, options in sealed.items()
+            for option, value in options.items()
+        }
+        return {name: value for name, value in env.items() if (name, value) not in encrypted}
 
     async def keep_up(self, api: ModalApi, deployment: Deployment | None) -> None:
         """Publish again if the deployment or the time requires it, and remove old snapshots. No failure stops work."""

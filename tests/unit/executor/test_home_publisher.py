@@ -147,3 +147,14 @@ async def test_work_of_another_scheduler_gets_the_configuration_of_this_one(key:
     wiring.calls.add(call)
     wiring.intake.place_all()
     assert call.submission is not None and call.submission.home == HOME.snapshot(key).id
+
+
+async def test_a_workload_does_not_carry_readably_what_its_home_has_encrypted(key: str) -> None:
+    """A worker without a key still gets it; a value that the user gives workloads stays."""
+    name = "AIRFLOW__SMTP__SMTP_PASSWORD"
+    publisher = HomePublisher(HOME, "")
+    await published(publisher, PlayedApi(), deployment())
+    assert publisher.without_sealed({name: "hunter2"}) == {name: "hunter2"}
+    await published(publisher, PlayedApi(), deployment(key))
+    assert publisher.without_sealed({name: "hunter2", "TZ": "UTC"}) == {"TZ": "UTC"}
+    assert publisher.without_sealed({name: "another"}) == {name: "another"}

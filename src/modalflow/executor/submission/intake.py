@@ -122,13 +122,12 @@ class Intake:
         if place.warning:
             self._notes.add(call.log_path, place.warning, "warning")
         submission = dataclasses.replace(
-            request.draft,
-            profile=place.profile,
-            partition=self._partition,
-            resources=place.granted,
-            # A raw command has nothing to do with Airflow.
-            home=self._homes.id if request.draft.kind is Kind.WORKLOAD else "",
+            request.draft, profile=place.profile, partition=self._partition, resources=place.granted
         )
+        # A raw command has nothing to do with Airflow.
+        if submission.kind is Kind.WORKLOAD:
+            env = self._homes.without_sealed(submission.env)
+            submission = dataclasses.replace(submission, home=self._homes.id, env=env)
         call.placed(submission, place.options)
         self._submitter.put(call)
 

@@ -21,8 +21,8 @@ _NEVER = ("TMPDIR", "MODAL_", "MODALFLOW_")
 class VariablesRead:
     """The names of variables read by code in a folder, or within ``everything``.
 
-    Variables with a difference for every zygote (``is_read_at_import``) are not among them. A copy of the whole
-    environment counts as reading all its variables, and not as a search for others.
+    Variables with a difference for every zygote (``is_read_at_import``) are not among them. A loop over all variables
+    counts as reading them if it is in the folder, and never as a search for others.
     """
 
     def __init__(self, folder: str) -> None:
@@ -59,7 +59,8 @@ class VariablesRead:
     def _counts(self, name: str) -> bool:
         if is_read_at_import(name) or name in READ_LIVE or name.startswith(_NEVER):
             return False
-        return self._everything or self._is_called_from_folder()
+        is_loop = sys._getframe(2).f_code.co_name in ("__iter__", "copy")
+        return (self._everything and not is_loop) or self._is_called_from_folder()
 
     def _is_called_from_folder(self) -> bool:
         frame: Any = sys._getframe(1)

@@ -58,4 +58,5 @@ def test_all_reads_count_within_everything(read: VariablesRead) -> None:
     """Installed plugins read variables too, with no file in the folder."""
     with read.recording(), read.everything():
         os.environ.get("INSTALLED")
+        assert any(name == "PATH" for name, _ in os.environ.items()) and os.environ.copy()
     assert read.names == {"INSTALLED"}

@@ -49,6 +49,11 @@ APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 
+#: The deployed Function that hands relay keys over to relays, and the variables of the Secret that has them: this prefix
+#: and the key's id. No profile has this name: those of profiles begin with ``run-``.
+RELAY_KEY_FUNCTION = "relay-key"
+RELAY_KEY_PREFIX = "MODALFLOW_RELAY_KEY_"
+
 #: The environment variable with the worker's imports before its first task, as a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 
@@ -234,6 +239,21 @@ class Names:
     def events(self) -> str:
         """The Modal Queue for outcomes from workers to executors, with one partition per executor."""
         return f"{self.app}-events"
+
+    @property
+    def relay(self) -> str:
+        """The Modal Queue for requests to Airflow's Execution API, and their answers."""
+        return f"{self.app}-relay"
+
+    @property
+    def relays(self) -> str:
+        """The Dict for the relays' reports of their work."""
+        return f"{self.app}-relays"
+
+    @property
+    def relay_secret(self) -> str:
+        """The Modal Secret with the relay's keys."""
+        return f"{self.app}-relay-keys"
 
     @property
     def executors(self) -> str:

@@ -49,9 +49,9 @@ APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 
-#: The deployed Function that hands relay keys over to relays, and the variables of the Secret that has them: this prefix
-#: and the key's id. No profile has this name: those of profiles begin with ``run-``.
+#: The deployed Function that hands relay keys over to relays. No profile has this name: theirs begin with ``run-``.
 RELAY_KEY_FUNCTION = "relay-key"
+#: The variables of the Secret with relay keys have this prefix, then the key's id.
 RELAY_KEY_PREFIX = "MODALFLOW_RELAY_KEY_"
 
 #: The environment variable with the worker's imports before its first task, as a JSON list of modules.
@@ -72,6 +72,10 @@ API_CLIENT_OPTIONS = (
     ("workers", "execution_api_retry_wait_max"),
     ("workers", "execution_api_timeout"),
 )
+
+
+#: The variable of Airflow with the Execution API's URL.
+API_URL_VARIABLE = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
 
 def airflow_variable(section: str, option: str) -> str:

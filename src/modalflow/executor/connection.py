@@ -35,6 +35,8 @@ class Connection:
     """None until the first connection is made."""
     deployment: Deployment | None = None
     """What is deployed, as last read."""
+    relay: str = ""
+    """The relay key for submissions; empty if containers reach the Execution API directly."""
     obstacle: str = ""
     """Why Modal accepts no work at present; empty if it does."""
 
@@ -83,7 +85,11 @@ class Connector(ApiObserver):
         metrics: Metrics,
         submitter: Submitter,
         tasks: LoopTasks,
+        *,
+        relay: bool = False,
     ) -> None:
+        """``relay`` says whether containers reach the Execution API by the relay."""
+        self._relay = relay
         self._connection = connection
         self._open_api = open_api
         self._metrics = metrics
@@ -132,6 +138,8 @@ class Connector(ApiObserver):
         try:
             api = await in_daemon_thread(lambda: self._open_api(self))
             deployment = await api.deployment()
+            if self._relay:
+                self._connection.relay = await api.relay_key()
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))
             raise

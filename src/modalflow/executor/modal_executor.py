@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -22,7 +23,7 @@ from modalflow.executor.mailbox import ENDS, SubmitRequest, Update, UpdateKind
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.reporting.dropped_events import DroppedEvents
 from modalflow.executor.reporting.publisher import Identity
-from modalflow.executor.worker_env import comparable_settings, workload_env
+from modalflow.executor.worker_env import comparable_settings, uses_relay, workload_env
 from modalflow.executor.workloads import (
     adoption_of,
     external_id,
@@ -34,6 +35,7 @@ from modalflow.executor.workloads import (
     request_of_workload,
 )
 from modalflow.logs.log_volume import LogVolume
+from modalflow.names import API_URL_VARIABLE
 from modalflow.support import forks, installation
 from modalflow.support.described import words_of
 from modalflow.support.text import ID, STORED, clean, one_line
@@ -83,7 +85,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
 
     def start(self) -> None:
         """Check the settings and the deployment, and start the engine."""
-        settings = self.settings
+        settings = self._resolved_settings()
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = workload_env(settings, self.conf)
         self._bundles = local_bundles(
@@ -92,7 +94,9 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         # Only a scheduler has Airflow's database, and a reason to ask it.
         database = AirflowDatabase(self._request_again) if self.job_id is not None else None
         queue = configuration.default_queue(self.conf)
-        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue)
+        self._engines[""] = engine = Engine(
+            settings, self._open_api, self._identity(), database, queue, api_url=self._env[API_URL_VARIABLE]
+        )
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)
@@ -112,6 +116,11 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
     def settings(self) -> Settings:
         """The validated settings; the first use raises ConfigError if one is invalid."""
         return Settings.read(self.conf)
+
+    def _resolved_settings(self) -> Settings:
+        """Return the settings, with the way to the Execution API that `auto` stands for."""
+        way = "relay" if uses_relay(self.settings, self.conf) else "direct"
+        return dataclasses.replace(self.settings, execution_api=way)
 
     def _request_again(self, ti: TaskInstance) -> SubmitRequest:
         """Return the request of a task instance whose scheduler died. Not called on the scheduler's thread."""

@@ -24,6 +24,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
+from modalflow.executor.relay_processes import RelayProcesses
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.publisher import Identity, Publisher
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
@@ -44,6 +45,8 @@ class Wiring:
         database: StateDatabase | None,
         default_queue: str,
         loop: asyncio.AbstractEventLoop,
+        *,
+        api_url: str = "",
     ) -> None:
         self.partition = partition = f"executor-{uuid.uuid4().hex[:16]}"
         policy = Policy.of(settings, has_database=database is not None)
@@ -75,7 +78,10 @@ class Wiring:
         self.intake = intake = Intake(
             partition, calls, connection, placement, submitter, outcomes, notes, metrics, rpcs
         )
-        self.connector = Connector(connection, open_api, metrics, submitter, tasks)
+        self.connector = Connector(
+            connection, open_api, metrics, submitter, tasks, relay=settings.execution_api == "relay"
+        )
+        self.relays = RelayProcesses(settings, api_url)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)

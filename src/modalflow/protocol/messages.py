@@ -87,6 +87,10 @@ class Submission:
     start_after: float = 0.0
     """Seconds behind the first task: the tasks of a burst ask the Execution API one after the other."""
 
+    relay: str = ""
+    """The relay key (relay.encryption.PublicKey) with which requests to Airflow's Execution API are encrypted. Empty:
+    they go to the URL among the variables."""
+
     @property
     def task_try(self) -> TaskTry | None:
         """Return the try of a task instance; None for other work, and for a workload outside JSON."""

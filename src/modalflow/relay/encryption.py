@@ -38,6 +38,21 @@ class PublicKey:
     id: str
     raw: bytes
 
+    def __str__(self) -> str:
+        return f"{self.id}:{self.raw.hex()}"
+
+    @classmethod
+    def read(cls, text: str) -> PublicKey:
+        """Return the key that a text stands for; raise MalformedMessageError if it stands for none."""
+        key_id, _, digits = text.partition(":")
+        try:
+            raw = bytes.fromhex(digits)
+        except ValueError:
+            raw = b""
+        if not key_id or len(raw) != KEY_SIZE:
+            raise MalformedMessageError("A relay key in a submission is none")
+        return cls(key_id, raw)
+
 
 @dataclass(frozen=True)
 class KeyPair:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import modal
@@ -128,7 +129,7 @@ def accepted_ids(ids: Sequence[str], now: datetime) -> frozenset[str]:
     """Return the keys that a relay accepts: the newest, and those that have been replaced a short time ago only."""
     ordered = sorted(ids)
     accepted = set(ordered[-1:])
-    for key_id, following in zip(ordered, ordered[1:], strict=False):
+    for key_id, following in pairwise(ordered):
         replaced_at = made_at(following)
         if replaced_at is not None and now - replaced_at < ACCEPTED_FOR:
             accepted.add(key_id)

@@ -77,7 +77,7 @@ class Header:
         if not isinstance(wire, dict) or wire.get("v") != VERSION:
             theirs = one_line(repr(wire.get("v")), 20) if isinstance(wire, dict) else "?"
             raise MalformedMessageError(f"A relay's message has version {theirs}; expected {VERSION}")
-        values = {name: wire.get(name) for name in _TYPES}
+        values: dict[str, Any] = {name: wire.get(name) for name in _TYPES}
         for name, kind in _TYPES.items():
             if not _is(kind, values[name]):
                 raise MalformedMessageError(f"{name} in a relay's message is {one_line(repr(values[name]), 60)}")

@@ -16,6 +16,7 @@ from modalflow.bundles.store import open_store
 from modalflow.bundles.trees import Trees
 from modalflow.config.mounts import hidden
 from modalflow.names import (
+    API_URL_VARIABLE,
     APP_VARIABLE,
     DEFAULT_APP,
     OWN_FOLDER,
@@ -27,6 +28,7 @@ from modalflow.names import (
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.worker import environment
 from modalflow.worker.dag_bundles import DagBundles, bundles_of
+from modalflow.worker.execution_api import ExecutionApi
 from modalflow.worker.hostname import container_id
 from modalflow.worker.ledger import Ledger
 from modalflow.worker.logs.log_publisher import LogPublisher
@@ -56,6 +58,7 @@ class Container:
     """What its profile grants, as in ``Submission.resources``, and the profile's name as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
     """The variables that the profile or the deployment set."""
+    execution_api: ExecutionApi = field(default_factory=ExecutionApi)
     problem: str = ""
     """The reason why nothing can run here; empty if there is none."""
     _commands: ZygoteClient | None = None
@@ -102,6 +105,8 @@ class Container:
         Raises BundleError if they cannot be fetched.
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
+        if submission.relay:
+            submitted[API_URL_VARIABLE] = await self.execution_api.url(submission.relay)
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)
             return

@@ -35,6 +35,7 @@ from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOG
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
 from modalflow.protocol.snapshot import Snapshot
+from modalflow.relay import keys
 from modalflow.support.described import words_of
 
 #: Seconds for one RPC, with its retries and throttle waits: the SDK itself would wait forever.
@@ -139,6 +140,11 @@ class ModalApi:
         if deployment is not None:
             self.own_volumes = deployment.volumes or {FIRST_LOGS_MOUNT: self._names.logs}
         return deployment
+
+    async def relay_key(self) -> str:
+        """Return the newest relay key, for submissions. Raises NotDeployedError if the worker has none."""
+        key = keys.fetch_public_key(self._names, **self.control_plane.scope())
+        return str(await self._ask("FunctionMap", key, keys.PATIENCE + RPC_TIMEOUT))
 
     async def _ask(
         self,

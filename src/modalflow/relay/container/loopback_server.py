@@ -33,6 +33,7 @@ class LoopbackServer:
         app.router.add_route("*", "/{path:.*}", self._handle)
         # A client that gives up must not leave its handler behind.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
+        self._listening = asyncio.Event()
         self.url = ""
 
     async def start(self) -> None:
@@ -42,6 +43,11 @@ class LoopbackServer:
         await site.start()
         host, port = self._runner.addresses[0][:2]
         self.url = f"http://{host}:{port}{BASE}"
+        self._listening.set()
+
+    async def listening(self) -> None:
+        """Return once it listens: another task may have started it a moment ago."""
+        await self._listening.wait()
 
     async def close(self) -> None:
         """Stop listening."""

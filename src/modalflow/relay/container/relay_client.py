@@ -13,6 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.container.repeats import understood
@@ -161,8 +162,9 @@ class RelayClient:
         """Return once there was no sign of a relay for that long, or the answer is there."""
         while not pending.answer.done():
             pending.sign.clear()
-            sign = asyncio.ensure_future(pending.sign.wait())
-            done, _ = await asyncio.wait({sign, pending.answer}, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            sign = asyncio.create_task(pending.sign.wait())
+            either: set[asyncio.Future[Any]] = {sign, pending.answer}
+            done, _ = await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
             sign.cancel()
             if not done:
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from pathlib import Path
@@ -84,7 +83,7 @@ class ApiServer:
                 return self._answer(response, body)
         except aiohttp.ClientConnectorError as error:
             raise UnreachableError(f"The API server at {self.shown} cannot be reached: {describe(error)}") from error
-        except (aiohttp.ClientError, TimeoutError, asyncio.TimeoutError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return problem(502, f"The API server at {self.shown} did not answer the relay: {describe(error)}")
 
     def _answer(self, response: aiohttp.ClientResponse, body: bytes) -> Answer:

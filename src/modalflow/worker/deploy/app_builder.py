@@ -15,8 +15,10 @@ from modalflow.names import (
     PRELOAD_VARIABLE,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
+    RELAY_KEY_FUNCTION,
     Names,
 )
+from modalflow.relay.key_function import hand_over
 from modalflow.worker import packing
 from modalflow.worker.app import run
 from modalflow.worker.deploy.dag_source import DagSource
@@ -33,11 +35,13 @@ def build_app(
     profiles: Sequence[Profile],
     dags: DagSource,
     env: Mapping[str, str] | None = None,
+    relay_keys: modal.Secret | None = None,
 ) -> App:
     """Return the app, which is not deployed yet.
 
     Profiles without an image of their own use ``image``. ``dags`` is the source of the DAG bundles of every profile.
-    ``env`` holds variables of all profiles; a profile's own variables override them.
+    ``env`` holds variables of all profiles; a profile's own variables override them. ``relay_keys`` is the Secret with
+    the relay's keys; without it, the app has no Function that hands them over.
     """
     app = modal.App(names.app, include_source=False)
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
@@ -64,6 +68,18 @@ def build_app(
             retries=0,
             **profile.arguments(),
         )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency != 1 else run)
+    if relay_keys is not None:
+        app.function(
+            name=RELAY_KEY_FUNCTION,
+            # An image that is built in any case, and has Airflow, and with it `cryptography`.
+            image=(profiles[0].image or image).add_local_python_source("modalflow"),
+            secrets=[relay_keys],
+            # A container of this moment has the keys of this moment.
+            single_use_containers=True,
+            scaledown_window=2,
+            timeout=60,
+            retries=2,
+        )(hand_over)
     return app
 
 

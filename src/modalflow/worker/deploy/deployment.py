@@ -28,6 +28,7 @@ from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, Dep
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from modalflow.protocol.messages import PROTOCOL, Deployment
+from modalflow.relay import keys
 from modalflow.support.described import words_of
 from modalflow.worker.deploy.app_builder import build_app, own_volumes
 from modalflow.worker.deploy.changes import Change, changes
@@ -74,6 +75,7 @@ class Plan:
     def _apply(self) -> Deployment:
         programs = ("git",) if self.dags.needs_git else ()
         image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
+        relay_keys = self._relay_keys()
         app = build_app(
             self.names,
             image=image,
@@ -83,10 +85,12 @@ class Plan:
             ],
             dags=self.dags,
             env=self.worker.env,
+            relay_keys=relay_keys,
         )
         scope, plane = self.control_plane.scope(), self.control_plane
-        for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
-            kind.from_name(name, create_if_missing=True, **scope).hydrate()
+        modal.Dict.from_name(self.names.ledger, create_if_missing=True, **scope).hydrate()
+        for name in (self.names.events, *([self.names.relay] if relay_keys is not None else [])):
+            modal.Queue.from_name(name, create_if_missing=True, **scope).hydrate()
         if self.dags.kind is SourceKind.VOLUME:
             # Before any task can need them.
             store = open_store(self.names, **scope)
@@ -96,6 +100,13 @@ class Plan:
         deployment = dataclasses.replace(self.after, deployed_at=time.time())
         LogVolume(plane, self.names).record(deployment)
         return deployment
+
+    def _relay_keys(self) -> modal.Secret | None:
+        """Return the Secret with the relay's keys, made if there is none; None if containers have no Airflow."""
+        if not self.mirror.airflow_version:
+            return None
+        keys.make_secret(self.names, **self.control_plane.scope())
+        return modal.Secret.from_name(self.names.relay_secret, **self.control_plane.scope())
 
 
 def prepare(

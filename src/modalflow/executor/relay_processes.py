@@ -1,0 +1,86 @@
+"""The relays that a scheduler starts and watches: processes of their own, replaced when they end.
+
+Owns the processes. What a relay does is in ``modalflow.relay``, and runs without an executor as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Mapping
+
+from modalflow.config.settings import OPTIONS, Settings
+from modalflow.executor.reporting.loggers import logger
+from modalflow.names import API_URL_VARIABLE
+from modalflow.support.backoff import Backoff
+
+log = logger(__name__)
+
+#: Seconds before a relay that has ended is replaced, doubling up to the second number while they end at once.
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
+#: Seconds after which an end is no longer at once.
+LIVED = 60.0
+#: Seconds that a relay may take to end.
+GRACE = 5.0
+
+
+class RelayProcesses:
+    """Keeps as many relays running as the settings ask for."""
+
+    def __init__(self, settings: Settings, api_url: str) -> None:
+        """``api_url`` is the Execution API's on this host."""
+        self._count = settings.relays if settings.execution_api == "relay" else 0
+        self._environment = {API_URL_VARIABLE: api_url, **_variables(settings)}
+
+    async def run(self) -> None:
+        """Run them until cancelled."""
+        if not self._count:
+            await asyncio.Event().wait()
+        await asyncio.gather(*(self._keep_running(number) for number in range(1, self._count + 1)))
+
+    async def _keep_running(self, number: int) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            began = asyncio.get_running_loop().time()
+            code = await self._run_one(number)
+            if asyncio.get_running_loop().time() - began > LIVED:
+                backoff.reset()
+            pause = backoff.next()
+            log.error("Relay %s ended with %s; it is started again in %g s", number, code, pause)
+            await asyncio.sleep(pause)
+
+    async def _run_one(self, number: int) -> int | str:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", "modalflow.cli", "relay", "--parent", str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**os.environ, **self._environment},
+            )
+        except OSError as error:
+            return str(error)
+        log.info("Relay %s is process %s", number, process.pid)
+        try:
+            return await process.wait()
+        finally:
+            await _end(process)
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        async with asyncio.timeout(GRACE):
+            await process.wait()
+    except TimeoutError:
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+
+
+def _variables(settings: Settings) -> Mapping[str, str]:
+    """Return the options of this executor that a relay needs: a team's differ from those of its process."""
+    needed = ("app_name", "conn_id", "environment")
+    return {option.variable(): str(getattr(settings, option.name)) for option in OPTIONS if option.name in needed}

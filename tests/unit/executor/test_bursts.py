@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modalflow.executor.submission.bursts import LONGEST, SPACING, WINDOW, Bursts
+from modalflow.executor.submission.bursts import FLOW, LONGEST, SPACING, Bursts
 
 
 class Clock:
@@ -16,12 +16,12 @@ class Clock:
 
 
 def test_a_task_alone_starts_at_once() -> None:
-    """So does each of many that are submitted one after the other, further apart than a cold start takes."""
+    """So does each of a steady flow, however long it lasts: a cold start must not become slower by it."""
     clock = Clock()
     bursts = Bursts(clock)
-    for _ in range(5):
+    for _ in range(200):
         assert bursts.next() == (clock.now, 0.0)
-        clock.now += WINDOW
+        clock.now += 1.1 / FLOW
 
 
 def test_the_tasks_of_a_burst_start_one_after_the_other() -> None:
@@ -35,15 +35,20 @@ def test_the_tasks_of_a_burst_start_one_after_the_other() -> None:
 
 
 def test_a_burst_that_is_submitted_slowly_is_one_burst() -> None:
-    """A scheduler hands over a few tasks at a time; what began long ago no longer counts."""
+    """A scheduler hands over a few tasks at a time, each batch with later turns; after a pause, a new burst begins."""
     clock = Clock()
     bursts = Bursts(clock)
     began = clock.now
-    assert [bursts.next().burst_began_at for _ in range(3)] == [began] * 3
-    clock.now += WINDOW / 2
-    assert bursts.next() == (began, 3 * SPACING)
-    clock.now += WINDOW / 2
-    assert bursts.next() == (began + WINDOW / 2, SPACING)
+    turns = []
+    for _ in range(4):
+        turns += [bursts.next() for _ in range(16)]
+        clock.now += 1.0
+    assert {turn.burst_began_at for turn in turns} == {began}
+    waits = [turn.start_after for turn in turns]
+    assert waits[-1] == max(waits) == pytest.approx((4 * 16 - 1 - 3 * FLOW) * SPACING)
+    assert max(map(waits.count, waits)) <= 2
+    clock.now += 4 * 16 / FLOW
+    assert bursts.next() == (clock.now, 0.0)
 
 
 def test_a_clock_that_is_set_back_begins_a_new_burst() -> None:

@@ -35,15 +35,24 @@ class PlayedApi:
     entries: dict[str, Entry] = field(default_factory=dict)
     taken: list[str] = field(default_factory=list)
     failures: int = 1
+    lost_claims: int = 0
+    is_late: bool = False
+    """Whether another claim arrives after the look at the ledger, and before the removal."""
 
-    async def take_entry(self, work_id: str) -> Entry | None:
+    async def entry(self, work_id: str) -> Entry | None:
         if self.failures:
             self.failures -= 1
             raise OSError("no network")
+        return None if self.is_late else self.entries.get(work_id)
+
+    async def take_entry(self, work_id: str) -> Entry | None:
         self.taken.append(work_id)
         return self.entries.pop(work_id, None)
 
     async def claim(self, entry: Entry) -> bool:
+        if self.lost_claims:
+            self.lost_claims -= 1
+            raise OSError("no network")
         return self.entries.setdefault(entry.work_id, entry) is entry
 
 
@@ -105,7 +114,20 @@ async def test_a_claim_that_has_come_in_its_place_stays() -> None:
     async with world.asking():
         world.ends()
         await until(lambda: world.call.function_call_id == "fc-2")
-    assert world.api.entries == {"w": running}
+    assert world.api.entries == {"w": running} and world.api.taken == []
+    assert world.call.phase is Phase.WAITING and world.wiring.submitter.waiting == 0
+
+
+async def test_a_claim_removed_by_chance_is_written_back() -> None:
+    """It arrives after the look at the ledger, and Modal is away when it is written back: the work runs once."""
+    world = World(AirflowState.WAITING)
+    running = Entry("w", State.RUNNING, "fc-2", "ta-2", "o", "w", "there")
+    world.api.entries["w"], world.api.is_late, world.api.lost_claims = running, True, 2
+    async with world.asking():
+        world.ends()
+        await until(lambda: world.call.function_call_id == "fc-2")
+        await until(lambda: world.api.entries)
+    assert world.api.entries == {"w": running} and world.api.taken == ["w"] and world.api.lost_claims == 0
     assert world.call.phase is Phase.WAITING and world.wiring.submitter.waiting == 0
 
 

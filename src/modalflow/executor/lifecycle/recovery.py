@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 
+from modalflow.errors import MalformedMessageError
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Call, Phase
@@ -15,7 +16,7 @@ from modalflow.executor.lifecycle.decision import Policy
 from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.loop_tasks import BoundedTasks
 from modalflow.executor.mailbox import SubmitRequest
-from modalflow.executor.modal_api.modal_api import FAILURES
+from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
@@ -158,23 +159,45 @@ class Recovery:
         """Remove the retired claim and submit the call again, unless another claim has taken its place.
 
         If Airflow took a live scheduler for dead, two executors have the same work: the other one may have submitted it
-        again by now, and a container may run it.
+        again by now, and a container may run it. Its claim is read before anything is removed, and if it arrives in
+        between, it is written back for as long as that takes.
         """
         api = self._connection.get()
         try:
-            taken = await api.take_entry(entry.work_id)
-            if taken is not None and taken.function_call_id != entry.function_call_id:
-                await api.claim(taken)
+            found = await _readable(api, entry.work_id)
+            if not _is_other(found, entry):
+                found = await api.take_entry(entry.work_id)
         except FAILURES as error:
             log.warning("The claim of %s is still in the ledger (%s)", call.label, error)
             self._free_claim_later(call, entry, request, pause)
             return
-        if call.phase is not Phase.RETRYING:
+        if found is not None and _is_other(found, entry):
+            if call.phase is Phase.RETRYING:
+                call.claimed_elsewhere(found, time.monotonic())
+            await self._put_back(found)
+        elif call.phase is not Phase.RETRYING:
             return
-        if taken is not None and taken.function_call_id != entry.function_call_id:
-            call.claimed_elsewhere(taken, time.monotonic())
         elif request is not None:
             self._intake.request_again(call, request)
         else:
             call.claim_removed()
             self._submitter.put(call)
+
+    async def _put_back(self, entry: Entry) -> None:
+        """Write the claim of a container that has the work into the ledger, unless it is there."""
+        try:
+            await self._connection.get().claim(entry)
+        except FAILURES as error:
+            log.warning("The claim of %s is not in the ledger again yet (%s)", entry.label, error)
+            self._tasks.later(Backoff(PAUSE, LONGEST_PAUSE).after(1), lambda: self._tasks.spawn(self._put_back(entry)))
+
+
+def _is_other(found: Entry | None, retired: Entry) -> bool:
+    return found is not None and found.function_call_id != retired.function_call_id
+
+
+async def _readable(api: ModalApi, work_id: str) -> Entry | None:
+    try:
+        return await api.entry(work_id)
+    except MalformedMessageError:
+        return None

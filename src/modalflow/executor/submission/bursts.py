@@ -1,12 +1,12 @@
 """The starts of a burst's tasks: each waits in its container for its turn after the first one.
 
-No I/O, and the clock is given. A burst is everything submitted within ``WINDOW`` seconds. Its containers become ready
-at the same moment, and each task begins with a request to the Execution API.
+No I/O, and the clock is given. Containers of tasks that are submitted in the same seconds may become ready at the same
+moment, and each task begins with a request to the Execution API. A steady flow of tasks is no burst, however long it
+lasts.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,9 +16,9 @@ SPACING = 0.025
 #: The longest that a task waits, in seconds. The turns of a larger burst begin again at 0, so its starts are closer
 #: together: an Airflow that starts thousands of tasks at once has an API server for them.
 LONGEST = 10.0
-#: Seconds for which later submissions count as the same burst: a cold start under load, or a scheduler that hands over
-#: 200 tasks in batches of 16, takes as long.
-WINDOW = 30.0
+#: Submissions a second that never become a burst. Those of a cold start of 10 s can all become ready at once, and one
+#: process of an API server answers their first requests within 2 s.
+FLOW = 5.0
 
 
 class Turn(NamedTuple):
@@ -36,14 +36,18 @@ class Bursts:
     def __init__(self, clock: Callable[[], float]) -> None:
         """``clock`` returns seconds since the epoch."""
         self._clock = clock
-        self._submitted: deque[float] = deque()
+        self._began_at = self._last_at = 0.0
+        self._size = 0.0
+        """The submissions of the burst, less what a steady flow would have submitted meanwhile."""
 
     def next(self) -> Turn:
         """Return the turn of what is submitted now."""
         now = self._clock()
-        submitted = self._submitted
-        # A clock that was set back must not keep old submissions.
-        while submitted and not now - WINDOW < submitted[0] <= now:
-            submitted.popleft()
-        submitted.append(now)
-        return Turn(submitted[0], (len(submitted) - 1) * SPACING % LONGEST)
+        self._size -= (now - self._last_at) * FLOW
+        # A clock that was set back begins a new burst.
+        if self._size < 0.0 or now < self._last_at:
+            self._size, self._began_at = 0.0, now
+        self._last_at = now
+        turn = Turn(self._began_at, self._size * SPACING % LONGEST)
+        self._size += 1.0
+        return turn

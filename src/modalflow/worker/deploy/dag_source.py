@@ -66,12 +66,13 @@ class DagSource:
 
     def check(self) -> None:
         """Raise DeployError if this cannot be deployed."""
-        wanted = self.kind is SourceKind.CLOUD_BUCKET
-        if wanted is (self.bucket is None) or (self.bucket is not None and not self.bucket.name):
+        if self.bucket is not None and self.kind is not SourceKind.CLOUD_BUCKET:
             raise DeployError(
-                "--bucket-name and the other options of a bucket belong to --dags-source cloud-bucket, which needs "
-                "the name."
+                f"--dags-source {self.kind.value} reads no bucket. Remove --bucket-name and the other options of a "
+                "bucket, or set --dags-source cloud-bucket."
             )
+        if self.kind is SourceKind.CLOUD_BUCKET and not (self.bucket and self.bucket.name):
+            raise DeployError("--dags-source cloud-bucket needs the name of the bucket: --bucket-name NAME.")
         for name, folder in self.bundles.items():
             if self.bucket is not None and (folder.is_absolute() or ".." in folder.parts):
                 raise DeployError(

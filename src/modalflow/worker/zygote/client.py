@@ -203,6 +203,9 @@ class ZygoteClient:
                 _receive(connection, json.loads(line))
         except ConnectionError:
             log.info("The connection to the zygote broke.")
+        except Exception:  # Whoever waits for the zygote must not wait forever.
+            log.exception("A message of the zygote could not be read")
+            connection.zygote.process.kill()
         connection.close()
         connection.ready.set()
         code = await connection.zygote.ended()

@@ -41,7 +41,7 @@ def test_what_contradicts_itself_is_refused(tmp_path: Path) -> None:
     """Each error names the option and the right form."""
     with pytest.raises(DeployError, match="needs the name"):
         DagSource(SourceKind.CLOUD_BUCKET, {}).check()
-    with pytest.raises(DeployError, match="belong to --dags-source cloud-bucket"):
+    with pytest.raises(DeployError, match="local reads no bucket"):
         DagSource(SourceKind.LOCAL, {}, Bucket("dags")).check()
     for folder in ("/absolute", "a/../../b"):
         with pytest.raises(DeployError, match="below its prefix"):

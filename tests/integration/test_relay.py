@@ -1,4 +1,4 @@
-"""Tasks whose requests to the Execution API travel over Modal: real containers, a real relay, a stand-in for Airflow."""
+"""Tasks whose requests to the Execution API travel over Modal: real containers and relays, a stub of Airflow."""
 
 from __future__ import annotations
 

@@ -185,9 +185,8 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api",
         "string",
         "auto",
-        "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, so nothing has to be "
-        "open on the Airflow side. `auto`: by the relay if the URL is a loopback address and the containers run on "
-        "Modal, otherwise directly.",
+        "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
+        "`auto`: by the relay if the URL is a loopback address and containers run on Modal, otherwise directly.",
         "relay",
         _one_of("auto", "relay", "direct"),
         version_added="0.5.0",

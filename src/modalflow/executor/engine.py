@@ -46,14 +46,11 @@ class Engine:
         identity: Identity,
         database: StateDatabase | None,
         default_queue: str,
-        *,
-        api_url: str = "",
     ) -> None:
-        """``api_url`` is the Execution API's on this host, for relays."""
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._inbox = Inbox(self._loop)
-        self.wiring = Wiring(settings, open_api, identity, database, default_queue, self._loop, api_url=api_url)
+        self.wiring = Wiring(settings, open_api, identity, database, default_queue, self._loop)
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -23,7 +22,7 @@ from modalflow.executor.mailbox import ENDS, SubmitRequest, Update, UpdateKind
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.reporting.dropped_events import DroppedEvents
 from modalflow.executor.reporting.publisher import Identity
-from modalflow.executor.worker_env import comparable_settings, uses_relay, workload_env
+from modalflow.executor.worker_env import comparable_settings, resolved, workload_env
 from modalflow.executor.workloads import (
     adoption_of,
     external_id,
@@ -35,7 +34,6 @@ from modalflow.executor.workloads import (
     request_of_workload,
 )
 from modalflow.logs.log_volume import LogVolume
-from modalflow.names import API_URL_VARIABLE
 from modalflow.support import forks, installation
 from modalflow.support.described import words_of
 from modalflow.support.text import ID, STORED, clean, one_line
@@ -85,7 +83,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
 
     def start(self) -> None:
         """Check the settings and the deployment, and start the engine."""
-        settings = self._resolved_settings()
+        settings = resolved(self.settings, self.conf)
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = workload_env(settings, self.conf)
         self._bundles = local_bundles(
@@ -94,9 +92,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         # Only a scheduler has Airflow's database, and a reason to ask it.
         database = AirflowDatabase(self._request_again) if self.job_id is not None else None
         queue = configuration.default_queue(self.conf)
-        self._engines[""] = engine = Engine(
-            settings, self._open_api, self._identity(), database, queue, api_url=self._env[API_URL_VARIABLE]
-        )
+        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue)
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)
@@ -116,11 +112,6 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
     def settings(self) -> Settings:
         """The validated settings; the first use raises ConfigError if one is invalid."""
         return Settings.read(self.conf)
-
-    def _resolved_settings(self) -> Settings:
-        """Return the settings, with the way to the Execution API that `auto` stands for."""
-        way = "relay" if uses_relay(self.settings, self.conf) else "direct"
-        return dataclasses.replace(self.settings, execution_api=way)
 
     def _request_again(self, ti: TaskInstance) -> SubmitRequest:
         """Return the request of a task instance whose scheduler died. Not called on the scheduler's thread."""

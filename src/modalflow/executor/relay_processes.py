@@ -29,10 +29,10 @@ GRACE = 5.0
 class RelayProcesses:
     """Keeps as many relays running as the settings ask for."""
 
-    def __init__(self, settings: Settings, api_url: str) -> None:
-        """``api_url`` is the Execution API's on this host."""
+    def __init__(self, settings: Settings) -> None:
+        """``settings`` as ``worker_env.resolved`` returns them."""
         self._count = settings.relays if settings.execution_api == "relay" else 0
-        self._environment = {API_URL_VARIABLE: api_url, **_variables(settings)}
+        self._environment = {API_URL_VARIABLE: settings.execution_api_url, **_variables(settings)}
 
     async def run(self) -> None:
         """Run them until cancelled."""

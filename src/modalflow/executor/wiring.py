@@ -45,8 +45,6 @@ class Wiring:
         database: StateDatabase | None,
         default_queue: str,
         loop: asyncio.AbstractEventLoop,
-        *,
-        api_url: str = "",
     ) -> None:
         self.partition = partition = f"executor-{uuid.uuid4().hex[:16]}"
         policy = Policy.of(settings, has_database=database is not None)
@@ -81,7 +79,7 @@ class Wiring:
         self.connector = Connector(
             connection, open_api, metrics, submitter, tasks, relay=settings.execution_api == "relay"
         )
-        self.relays = RelayProcesses(settings, api_url)
+        self.relays = RelayProcesses(settings)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)

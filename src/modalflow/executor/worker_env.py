@@ -6,6 +6,7 @@ the Airflow in a container uploads a task's log to where the API server looks fo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -66,6 +67,13 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     }
     variables.check("the environment of every workload", env)
     return env
+
+
+def resolved(settings: Settings, conf: Any) -> Settings:
+    """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
+    if not uses_relay(settings, conf):
+        return dataclasses.replace(settings, execution_api="direct")
+    return dataclasses.replace(settings, execution_api="relay", execution_api_url=_hosts_api_url(conf))
 
 
 def uses_relay(settings: Settings, conf: Any) -> bool:

@@ -26,9 +26,9 @@ from modalflow.names import (
     Names,
 )
 from modalflow.protocol.messages import Kind, Submission
+from modalflow.relay.container.execution_api import ExecutionApi
 from modalflow.worker import environment
 from modalflow.worker.dag_bundles import DagBundles, bundles_of
-from modalflow.worker.execution_api import ExecutionApi
 from modalflow.worker.hostname import container_id
 from modalflow.worker.ledger import Ledger
 from modalflow.worker.logs.log_publisher import LogPublisher
@@ -52,13 +52,13 @@ class Container:
     home: str
     """A folder that only this container uses: Airflow's home."""
     dag_bundles: DagBundles
+    execution_api: ExecutionApi
     variables: Mapping[str, str]
     """The container's own environment variables."""
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What its profile grants, as in ``Submission.resources``, and the profile's name as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
     """The variables that the profile or the deployment set."""
-    execution_api: ExecutionApi = field(default_factory=ExecutionApi)
     problem: str = ""
     """The reason why nothing can run here; empty if there is none."""
     _commands: ZygoteClient | None = None
@@ -89,6 +89,7 @@ class Container:
                 started.baked,
                 frozenset(json.loads(os.environ.get(SYNCED_VARIABLE, "[]"))),
             ),
+            execution_api=ExecutionApi(names, container_id()),
             variables=dict(os.environ),
             profile=json.loads(os.environ.get(PROFILE_VARIABLE, "{}")),
             profile_env={

@@ -1,16 +1,13 @@
-"""The way from this container to Airflow's Execution API, if it leads over a relay."""
+"""The way from a container to Airflow's Execution API over relays: a loopback server for each relay key."""
 
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from modalflow.names import APP_VARIABLE, DEFAULT_APP, Names
-from modalflow.worker.hostname import container_id
-from modalflow.worker.logs.log_files import CallLog
+from modalflow.names import Names
 
 if TYPE_CHECKING:
     from modalflow.relay.container.loopback_server import LoopbackServer
@@ -18,15 +15,26 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-class ExecutionApi:
-    """The loopback servers of this container: one for each relay key, as long as the container lives."""
+class TaskLog(Protocol):
+    """The log of a workload."""
 
-    def __init__(self) -> None:
+    def warning(self, event: str) -> None: ...
+
+
+class ExecutionApi:
+    """The loopback servers of one container, which live as long as it."""
+
+    def __init__(self, names: Names, container_id: str) -> None:
+        self._names = names
+        self._container_id = container_id
         self._servers: dict[str, LoopbackServer] = {}
-        self._waiting: list[CallLog] = []
+        self._waiting: list[TaskLog] = []
 
     async def url(self, relay: str) -> str:
-        """Return the URL for requests to relays with this key, as ``Submission.relay`` names it."""
+        """Return the URL for requests to relays with this key, as ``Submission.relay`` names it.
+
+        Raises MalformedMessageError if it names none.
+        """
         server = self._servers.get(relay)
         if server is None:
             # Imported by the first task that needs it.
@@ -35,23 +43,23 @@ class ExecutionApi:
             from modalflow.relay.encryption import PublicKey, Session
             from modalflow.relay.queue_transport import QueueToRelays
 
-            transport = QueueToRelays(Names(os.environ.get(APP_VARIABLE, DEFAULT_APP)))
-            client = RelayClient(transport, Session(PublicKey.read(relay)), container_id(), self._note)
+            session = Session(PublicKey.read(relay))
+            client = RelayClient(QueueToRelays(self._names), session, self._container_id, self._note)
             server = self._servers[relay] = LoopbackServer(client)
             await server.start()
         await server.listening()
         return server.url
 
     @contextmanager
-    def noting(self, call_log: CallLog) -> Iterator[None]:
+    def noting(self, task_log: TaskLog) -> Iterator[None]:
         """Write waits for a relay into a log, within the context."""
-        self._waiting.append(call_log)
+        self._waiting.append(task_log)
         try:
             yield
         finally:
-            self._waiting.remove(call_log)
+            self._waiting.remove(task_log)
 
     def _note(self, text: str) -> None:
         log.warning("%s", text)
-        for call_log in self._waiting:
-            call_log.warning(text)
+        for task_log in self._waiting:
+            task_log.warning(text)

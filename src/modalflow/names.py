@@ -29,6 +29,9 @@ FIRST_LOGS_MOUNT = "/vol/logs"
 #: The path of an Airflow API server's report on its modalflow, below the server's root (``airflow_plugin``).
 VERSION_PATH = "/modalflow/version"
 
+#: The header with the name of the relay, in answers of the Execution API over a relay.
+RELAY_HEADER = "x-modalflow-relay"
+
 #: Prefixes of variables reserved by modalflow or Modal.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 

@@ -186,6 +186,7 @@ class Engine:
             wiring.publisher.run,
             wiring.queries.run,
             wiring.relays.run,
+            wiring.relay_key.run,
             self._send_metrics,
         )
         await asyncio.wait((stopping, wiring.tasks.broken), return_when=asyncio.FIRST_COMPLETED)

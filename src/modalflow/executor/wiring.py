@@ -24,7 +24,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
-from modalflow.executor.relay_processes import RelayProcesses
+from modalflow.executor.relays import RelayKey, RelayProcesses
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.publisher import Identity, Publisher
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
@@ -80,6 +80,7 @@ class Wiring:
             connection, open_api, metrics, submitter, tasks, relay=settings.execution_api == "relay"
         )
         self.relays = RelayProcesses(settings)
+        self.relay_key = RelayKey(connection)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)

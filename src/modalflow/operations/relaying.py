@@ -20,6 +20,7 @@ from modalflow.relay import keys
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.relay import Relay
+from modalflow.relay.host.reporter import Reporter
 from modalflow.relay.queue_transport import QueueToContainers
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,15 @@ def run_relay(app: str, environment: str, parent: int | None, notify: Callable[[
     asyncio.run(_relay(site, ApiServer(url, ca=certificates()), parent))
 
 
+def _stats() -> Any:
+    """Return Airflow's stats; None without Airflow."""
+    try:
+        from modalflow.airflow_compat.scheduler import stats
+    except ImportError:
+        return None
+    return stats()
+
+
 async def _relay(site: Site, api: ApiServer, parent: int | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -76,7 +86,10 @@ async def _relay(site: Site, api: ApiServer, parent: int | None) -> None:
             lambda: keys.fetch_keys(site.names, **site.scope),
             Counts(),
         )
-        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(relay.run()), asyncio.create_task(stop.wait())]
+        reporter = Reporter(relay, api.shown, site.names, _stats, **site.scope)
+        tasks: list[asyncio.Task[Any]] = [
+            asyncio.create_task(each) for each in (relay.run(), stop.wait(), reporter.run())
+        ]
         if parent is not None:
             tasks.append(asyncio.create_task(_outlived(parent)))
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -84,6 +97,7 @@ async def _relay(site: Site, api: ApiServer, parent: int | None) -> None:
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.gather(*tasks, return_exceptions=True)
+        await reporter.withdraw()
         for task in done:
             task.result()
 

@@ -20,6 +20,7 @@ from modal import exception
 from modalflow.errors import MalformedMessageError, NotDeployedError
 from modalflow.names import RELAY_KEY_FUNCTION, RELAY_KEY_PREFIX, Names
 from modalflow.protocol.plain_data import plain_data_only
+from modalflow.protocol.relay_report import NEWEST_KEY
 
 if TYPE_CHECKING:
     from modalflow.relay.encryption import KeyPair, PublicKey
@@ -60,6 +61,8 @@ def rotate(names: Names, **scope: Any) -> str:
     try:
         secret.hydrate()
         secret.update({name: value})
+        reports: Any = modal.Dict.from_name(names.relays, create_if_missing=True, **scope)
+        reports.put(NEWEST_KEY, name.removeprefix(RELAY_KEY_PREFIX))
     except exception.NotFoundError as error:
         raise NotDeployedError(_NOT_DEPLOYED.format(app=names.app)) from error
     return name.removeprefix(RELAY_KEY_PREFIX)

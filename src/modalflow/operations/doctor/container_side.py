@@ -18,6 +18,7 @@ from modalflow import __version__
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
+from modalflow.operations.doctor.relay_side import round_trips
 from modalflow.operations.doctor.token_side import Trial, from_container
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Kind, Submission
@@ -45,14 +46,22 @@ def no_profile(profile: str, deployed: Collection[str]) -> Finding:
 
 
 def examine(
-    site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None = None
+    site: Site,
+    profile: str,
+    env: Mapping[str, str],
+    timeout: float,
+    trial: Trial | None = None,
+    relay: str = "",
 ) -> Iterator[Finding]:
-    """Findings of one profile's container; at most ``timeout`` seconds, a cold start included."""
+    """Findings of one profile's container; at most ``timeout`` seconds, a cold start included.
+
+    ``relay`` is the relay's key, if containers use the relay.
+    """
     name = f"container ({profile})"
     asked_at = time.time()
     began = time.monotonic()
     try:
-        answer = _ask(site, profile, env, timeout, trial)
+        answer = _ask(site, profile, env, timeout, trial, relay)
     except TimeoutError:
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
@@ -79,6 +88,7 @@ def examine(
         yield ok("Airflow in the container", f"Airflow {view.get('version')}")
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
+        yield from round_trips(view.get("execution_api"))
         yield from _api_server(view)
         yield from of_api_server(view)
         if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
@@ -87,7 +97,7 @@ def examine(
         yield from _remote_logging(view.get("remote_logging"), site)
 
 
-def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None) -> Any:
+def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None, relay: str) -> Any:
     work_id = f"probe-{uuid.uuid4().hex}"
     submission = Submission(
         work_id=work_id,
@@ -100,6 +110,7 @@ def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial
         env=env,
         profile=profile,
         executor_version=__version__,
+        relay=relay,
     )
     function: Any = modal.Function.from_name(site.names.app, site.names.function(profile), **site.scope)
     call = within(PATIENCE, lambda: function.spawn(submission.to_wire()))

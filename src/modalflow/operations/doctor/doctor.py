@@ -17,6 +17,7 @@ from modalflow.operations.doctor import (
     executor_side,
     installation_side,
     modal_side,
+    relay_side,
     token_side,
 )
 from modalflow.operations.doctor.findings import Finding, skip
@@ -67,8 +68,13 @@ def _on_modal(
         return
     yield from modal_side.shared(site)
     yield from executor_side.examine(site, conf, env)
+    relay = ""
+    if relay_side.is_used(site, conf):
+        finding, relay = relay_side.key(site)
+        yield finding
+        yield from relay_side.relays(site)
     for profile in profiles:
         if deployment is not None and profile not in deployment.profiles:
             yield container_side.no_profile(profile, deployment.profiles)
             continue
-        yield from container_side.examine(site, profile, env, timeout, trial)
+        yield from container_side.examine(site, profile, env, timeout, trial, relay)

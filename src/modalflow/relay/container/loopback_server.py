@@ -11,6 +11,7 @@ from types import TracebackType
 
 from aiohttp import web
 
+from modalflow.names import RELAY_HEADER
 from modalflow.relay.container.relay_client import RelayClient
 from modalflow.relay.messages import LARGEST, Request
 
@@ -18,8 +19,6 @@ from modalflow.relay.messages import LARGEST, Request
 BASE = "/execution/"
 #: Seconds for one request. Airflow's client gives up much earlier, and tries again.
 LONGEST_REQUEST = 300.0
-#: The header with the name of the relay, for `modalflow doctor`.
-RELAY_HEADER = "x-modalflow-relay"
 #: Headers of a connection, not of a request.
 _DROPPED = frozenset({"host", "connection", "content-length", "transfer-encoding", "accept-encoding", "expect"})
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
 @dataclass
 class Counts:
-    """Numbers since the relay's start. Times are sums, in seconds."""
+    """Numbers since the relay's start."""
 
     requests: int = 0
     """Requests taken, each once."""
@@ -21,22 +22,24 @@ class Counts:
     late: int = 0
     """Messages that were too old."""
     unknown_keys: int = 0
-    """Messages for a key that the relay did not know."""
+    """Messages for a key that the relay did not have."""
+    answered: int = 0
+    """Requests that the API server has answered."""
     queue_seconds: float = 0.0
-    """Between a container's clock and this machine's: the time on the way here."""
+    """The sum of the times from containers to the relay, by their two clocks."""
     api_seconds: float = 0.0
-    """The time of the API server."""
-    api_requests: int = 0
+    """The sum of the API server's times."""
 
     def queued(self, seconds: float) -> None:
-        """Count the way of a request to the relay."""
-        self.queue_seconds += seconds
+        """Count a request, and its way to the relay."""
+        self.requests += 1
+        self.queue_seconds += max(0.0, seconds)
 
     def at_api(self, seconds: float) -> None:
         """Count a request that the API server has answered."""
+        self.answered += 1
         self.api_seconds += seconds
-        self.api_requests += 1
 
-    def to_wire(self) -> dict[str, float]:
-        """Return all numbers by name."""
-        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    def events(self) -> Mapping[str, int]:
+        """Return the counters by name."""
+        return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.type == "int"}

@@ -104,6 +104,11 @@ class Relay:
             await asyncio.gather(*self._running, return_exceptions=True)
 
     @property
+    def key_id(self) -> str:
+        """The newest key; empty until the relay has any."""
+        return "" if self._keys is None else self._keys.newest.id
+
+    @property
     def in_flight(self) -> int:
         """How many requests have no answer yet."""
         return len(self._queue) + len(self._running)
@@ -196,8 +201,7 @@ class Relay:
         sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
         work = _Work(header, keys, content, seen)
         if sight is Sight.NEW:
-            self.counts.requests += 1
-            self.counts.queued(max(0.0, age))
+            self.counts.queued(age)
             self._enqueue(work)
         elif sight is Sight.REPLAYED:
             self.counts.replays += 1

@@ -1,6 +1,6 @@
-"""The relays that a scheduler starts and watches: processes of their own, replaced when they end.
+"""The executor's part in the relay: processes that it starts and watches, and the key that tasks get.
 
-Owns the processes. What a relay does is in ``modalflow.relay``, and runs without an executor as well.
+What a relay does is in ``modalflow.relay``, and runs without an executor as well.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import sys
 from collections.abc import Mapping
 
 from modalflow.config.settings import OPTIONS, Settings
+from modalflow.executor.connection import Connection
+from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.names import API_URL_VARIABLE
 from modalflow.support.backoff import Backoff
+from modalflow.support.described import describe
 
 log = logger(__name__)
 
@@ -24,6 +27,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 LIVED = 60.0
 #: Seconds that a relay may take to end.
 GRACE = 5.0
+#: Seconds between two questions for a new key.
+KEY_INTERVAL = 30.0
 
 
 class RelayProcesses:
@@ -65,6 +70,30 @@ class RelayProcesses:
             return await process.wait()
         finally:
             await _end(process)
+
+
+class RelayKey:
+    """Notices a rotation of the relay's key, so that new tasks get the new one."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def run(self) -> None:
+        """Ask until cancelled: one small RPC each time."""
+        while self._connection.relay:
+            await asyncio.sleep(KEY_INTERVAL)
+            try:
+                await self._renew()
+            except FAILURES as error:
+                log.warning("Whether the relay has a new key is not known: %s", describe(error))
+        await asyncio.Event().wait()
+
+    async def _renew(self) -> None:
+        api, known = self._connection.get(), self._connection.relay
+        newest = await api.newest_relay_key_id()
+        if newest > known.partition(":")[0]:
+            self._connection.relay = await api.relay_key()
+            log.info("New tasks use the relay key %s", self._connection.relay.partition(":")[0])
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

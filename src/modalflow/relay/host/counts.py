@@ -6,6 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+#: The metrics of a relay: name, kind, meaning.
+METRICS: tuple[tuple[str, str, str], ...] = (
+    ("requests", "counter", "Requests of containers, each once."),
+    ("answered", "counter", "Requests answered by the API server."),
+    ("repeats", "counter", "Requests that a container has sent again."),
+    ("replays", "counter", "Messages that have arrived before. They are refused."),
+    ("refused", "counter", "Messages that are malformed or not authentic."),
+    ("late", "counter", "Messages older than 60 seconds. The container sends the request again."),
+    ("unknown_keys", "counter", "Messages for a key that the relay does not have, or no longer accepts."),
+    ("in_flight", "gauge", "Requests without an answer."),
+    ("queue_time", "timer", "From a container to the relay, by their two clocks: the mean since the last report."),
+    ("api_time", "timer", "In the API server: the mean since the last report."),
+)
+
 
 @dataclass
 class Counts:

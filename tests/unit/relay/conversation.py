@@ -47,7 +47,7 @@ class Api:
 
 
 @asynccontextmanager
-async def api_server() -> AsyncIterator[Api]:
+async def api_server() -> AsyncIterator[tuple[Api, web.AppRunner]]:
     api = Api()
     app = web.Application(client_max_size=64 * 1024 * 1024)
     app.router.add_route("*", "/{path:.*}", api.handle)
@@ -56,7 +56,7 @@ async def api_server() -> AsyncIterator[Api]:
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     api.url = "http://{}:{}/base/execution/".format(*runner.addresses[0][:2])
     try:
-        yield api
+        yield api, runner
     finally:
         await runner.cleanup()
 
@@ -69,6 +69,8 @@ class Conversation:
     memory: MemoryTransport
     stack: AsyncExitStack
     http: aiohttp.ClientSession
+    runner: web.AppRunner
+    """The API server's, for another port."""
     pair: KeyPair = field(default_factory=key_pair)
     notes: list[str] = field(default_factory=list)
     relays: list[Relay] = field(default_factory=list)
@@ -103,9 +105,9 @@ async def _end(task: asyncio.Task[None]) -> None:
 @asynccontextmanager
 async def conversation() -> AsyncIterator[Conversation]:
     async with AsyncExitStack() as stack:
-        api = await stack.enter_async_context(api_server())
+        api, runner = await stack.enter_async_context(api_server())
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Conversation(api, MemoryTransport(), stack, http)
+        yield Conversation(api, MemoryTransport(), stack, http, runner)
 
 
 def detail(body: bytes | str) -> str:

@@ -8,6 +8,7 @@ import json
 import pytest
 from aiohttp import web
 
+from modalflow.demo.programs.ports import free_port
 from modalflow.relay.container import relay_client
 from modalflow.relay.host import relay as relay_module
 from tests.unit.relay.conversation import conversation, detail, key_pair
@@ -220,3 +221,48 @@ async def test_only_the_execution_api_passes(method: str, target: str) -> None:
         assert raw.startswith(b"HTTP/1.1 403"), raw
         assert "The relay refused" in detail(raw.partition(b"\r\n\r\n")[2])
         assert not talk.api.requests
+
+
+async def test_an_api_server_that_restarts_delays_requests_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the API server refuses connections, a request waits for it; and it is carried out once."""
+    async with conversation() as talk:
+        url, port = talk.api.url, free_port()
+        talk.api.url = f"http://127.0.0.1:{port}/base/execution/"
+        await talk.add_relay()
+        server = await talk.add_container()
+        asked = asyncio.create_task(talk.http.patch(server.url + STATE, data=b"{}").__aenter__())
+        await asyncio.sleep(0.5)
+        assert not asked.done()
+        later = asyncio.create_task(talk.http.get(server.url + "health").__aenter__())
+        site = web.TCPSite(talk.runner, "127.0.0.1", port)
+        await site.start()
+        assert (await asked).status == 200 and (await later).status == 200
+        assert [method for method, path, _ in talk.api.requests if not path.endswith("health")] == ["PATCH"]
+        talk.api.url = url
+
+
+async def test_an_api_server_that_stays_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the API server cannot be reached for long, the client gets an error that names it, and may try again."""
+    monkeypatch.setattr(relay_module, "HELD", 0.3)
+    async with conversation() as talk:
+        talk.api.url = f"http://127.0.0.1:{free_port()}/execution/"
+        await talk.add_relay()
+        server = await talk.add_container()
+        async with talk.http.get(server.url + "health") as response:
+            assert response.status == 503
+            assert talk.api.url in detail(await response.read())
+
+
+async def test_a_redirect_is_not_followed() -> None:
+    """An API server that redirects gets no second request, wherever it points."""
+    async with conversation() as talk:
+
+        async def redirect(request: web.Request) -> web.Response:
+            return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/secret"})
+
+        talk.api.handler = redirect
+        await talk.add_relay()
+        server = await talk.add_container()
+        async with talk.http.get(server.url + "health") as response:
+            assert response.status == 502 and "redirects" in detail(await response.read())
+        assert len(talk.api.requests) == 1

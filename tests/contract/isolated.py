@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.options import Options
@@ -29,14 +30,14 @@ def problem_with(isolation: Isolation) -> str:
 
 
 @contextmanager
-def running(isolation: Isolation, state_dir: Path | None = None) -> Iterator[ControlPlane]:
+def running(isolation: Isolation, state_dir: Path | None = None, **options: Any) -> Iterator[ControlPlane]:
     """A control plane on a thread of this process, with containers of that kind."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="control plane under test")
     thread.start()
 
     async def make() -> ControlPlane:
-        control_plane = ControlPlane(Options(state_dir=state_dir), isolation=isolation)
+        control_plane = ControlPlane(Options(state_dir=state_dir, **options), isolation=isolation)
         await control_plane.start()
         return control_plane
 

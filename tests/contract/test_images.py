@@ -232,6 +232,22 @@ def test_a_package_that_cannot_be_had(client: modal.Client) -> None:
     assert "find_links" in said
 
 
+def test_constraints_hold(client: modal.Client, base: modal.Image, tmp_path: Path) -> None:
+    """A file of constraints in the image decides on the version, also over this machine's; a conflict is explained."""
+    (tmp_path / "constraints.txt").write_text("tinypkg==1.0\nnatsort==99.0\nnobody-asks-for-this==1.0\n")
+    image = base.add_local_file(tmp_path / "constraints.txt", "/etc/constraints.txt", copy=True)
+    options = "--no-index --constraint /etc/constraints.txt"
+    app = modal.App()
+    held = function(app, image.uv_pip_install("tinypkg", "natsort", find_links="/wheels", extra_options=options))
+    with app.run(client=client):
+        assert [held.remote(name)["here"] for name in ("tinypkg", "natsort")] == ["1.0", "99.0"]
+    wrong = image.uv_pip_install("tinypkg==2.0", find_links="/wheels", extra_options=options)
+    with pytest.raises(modal.exception.RemoteError) as raised, built(wrong, client):
+        pass
+    assert "tinypkg==2.0" in str(raised.value)
+    assert "The user requested (constraint) tinypkg==1.0" in str(raised.value)
+
+
 @needs_sdk("1.6")
 def test_the_log_of_a_build_can_be_fetched_later(client: modal.Client) -> None:
     """Image.logs.fetch gives the log of the last layer, or of as many as are asked for."""

@@ -8,6 +8,7 @@ import json
 import socket
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,16 @@ from modalflow.cli.deploy import deploy as deploy_command
 from modalflow.emulator.local import LocalModal
 from modalflow.names import Names
 from modalflow.worker.deploy.deployment import deploy
+from modalflow.worker.deploy.images import build_log
 from tests.driving import PATIENCE, Driver
-from tests.sdk import client_of
+from tests.sdk import client_of, needs_sdk
+from tests.wheels import make_wheel
 
 NAMES = Names("profiles")
 
 CERT = '-----BEGIN X-----\nit\'s "AAA" $HOME \\\n-----END X-----\n'
+ODD = '\n\'"$HOME" ${X:-1} $(x) `x` # \\\\ \\\r\n\t\u00e4\u2028\U0001f600\x7f%s %% \\'
+QUOTED = 'it\'s "x" $HOME ${X} # \u00e4 \\'
 ACCOUNT = json.dumps({"a": ["\u00e4", "\U0001f600 # $X"]}, indent=2, ensure_ascii=False)
 
 
@@ -34,18 +39,21 @@ def worker(*more: modalflow.Profile) -> modalflow.Worker:
     """The profile `default`, and another one with everything that it can have."""
     etl = modalflow.Profile(
         "etl",
-        image=modal.Image.debian_slim().env({"FROM_ITS_IMAGE": "own"}),
+        image=modal.Image.debian_slim().env({"FROM_ITS_IMAGE": "own", "IN_IMAGE": QUOTED}),
         cpu=0.5,
         memory="256MiB",
         secrets=[modal.Secret.from_name("warehouse")],
         volumes={"/models": modal.Volume.from_name("models"), "/vol/": modal.Volume.from_name("data")},
-        env={"B": "profile", "C": "profile", "D": "profile", "ACCOUNT": ACCOUNT},
+        env={"B": "profile", "C": "profile", "D": "profile", "ACCOUNT": ACCOUNT, "IN_PROFILE": ODD},
         concurrency=2,
         preload=["colorsys"],
         # Nothing is snapshotted here, and everything works as without.
         memory_snapshot=True,
     )
-    return modalflow.Worker(profiles=[etl, *more], env={"D": "deployment", "E": "deployment", "CERT": CERT})
+    return modalflow.Worker(
+        profiles=[etl, *more],
+        env={"D": "deployment", "E": "deployment", "CERT": CERT, "IN_WORKER": ODD},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -57,14 +65,16 @@ def local() -> Iterator[LocalModal]:
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
             "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "0.3",
             "AIRFLOW__MODAL_EXECUTOR__MAX_OPTION_SETS": "4",
-            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps(dict.fromkeys("ABCDE", "settings")),
+            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps(
+                {**dict.fromkeys("ABCDE", "settings"), "IN_SETTINGS": ODD}
+            ).replace("$", "\\u0024"),
         }
         for name, value in variables.items():
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
         with client_of(running.url, running.env) as client:
             for name in ("warehouse", "other"):
-                modal.Secret.objects.create(name, {"PASSWORD_OF": name}, client=client)
+                modal.Secret.objects.create(name, {"PASSWORD_OF": name, "IN_SECRET": ODD}, client=client)
             for name in ("models", "results", "data"):
                 volume = modal.Volume.from_name(name, create_if_missing=True, client=client)
                 with volume.batch_upload() as batch:
@@ -107,12 +117,16 @@ def test_variables_of_task_profile_deployment_and_settings(driver: Driver) -> No
     assert "(settings settings settings deployment deployment)" in told(driver, "$A $B $C $D $E")
 
 
-def test_values_with_line_breaks_arrive_as_they_were(driver: Driver) -> None:
-    """A certificate of the deployment, a formatted JSON text of a profile; also if the task has Secrets of its own."""
-    look = '$(printf %s "$CERT" | base64 -w0) $(printf %s "$ACCOUNT" | base64 -w0) $MODALFLOW_PACKED_ENV'
-    expected = " ".join(base64.b64encode(text.encode()).decode() for text in (CERT, ACCOUNT))
-    assert told(driver, look, queue="etl") == f"({expected} )"
-    assert told(driver, look, queue="etl", secrets=["other"]) == f"({expected} )"
+@pytest.mark.parametrize("secrets", [[], ["other"]], ids=["the profile's Secrets", "Secrets of its own"])
+def test_values_arrive_as_they_were(driver: Driver, secrets: list[str]) -> None:
+    """With line breaks, quotes, dollars, hashes, backslashes and other scripts, whichever way they take."""
+    odd = dict.fromkeys(("IN_WORKER", "IN_PROFILE", "IN_SETTINGS", "IN_SECRET", "IN_TASK"), ODD)
+    sent = {"CERT": CERT, "ACCOUNT": ACCOUNT, "IN_IMAGE": QUOTED, **odd}
+    look = " ".join(f'$(printf %s "${name}" | base64 -w0)' for name in sent)
+    expected = " ".join(base64.b64encode(text.encode()).decode() for text in sent.values())
+    options: dict[str, Any] = {"secrets": secrets} if secrets else {}
+    line = told(driver, f"{look} $MODALFLOW_PACKED_ENV", queue="etl", env={"IN_TASK": ODD}, **options)
+    assert line == f"({expected} )"
 
 
 def test_a_task_may_have_other_secrets_and_volumes(driver: Driver) -> None:
@@ -187,6 +201,14 @@ worker = modalflow.Worker(
 """
 
 
+OWN_IMAGE = """
+import modal, modalflow
+image = modal.Image.debian_slim().add_local_dir("WHEELS", "/wheels", copy=True)
+image = image.uv_pip_install("tabulate==99.0", find_links="/wheels", extra_options="--no-index")
+worker = modalflow.Worker(app="from-file", profiles=[modalflow.Profile("own", image=image)])
+"""
+
+
 class TestFile:
     """`modalflow deploy FILE`."""
 
@@ -228,6 +250,42 @@ class TestFile:
         shown = self.run(file, "--dry-run")
         assert shown.exit_code == 0, shown.output
         assert "has 'modalflow==0.3.1', and the package index has another program of that name" in shown.output
+
+    def test_requirements_that_contradict_airflow_are_refused(
+        self, local: LocalModal, file: Path, tmp_path: Path
+    ) -> None:
+        """Before anything is built or even connected to; both versions are named."""
+        here = metadata.version("pydantic")
+        (tmp_path / "requirements.txt").write_text("pydantic==1.0\npandas==9.9\n")
+        file.write_text(FILE.replace("REQUIREMENTS", repr(str(tmp_path / "requirements.txt"))).replace("GPU", "T4"))
+        shown = self.run(file, "--dry-run")
+        assert shown.exit_code == 1
+        assert f"\n  line 1 asks for pydantic ==1.0, the Airflow host has {here}\n" in shown.output
+        assert "pandas" not in shown.output
+
+    def test_an_image_that_contradicts_airflow_is_refused(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
+        """Before Airflow is installed into it; both versions are named, without a traceback."""
+        (tmp_path / "wheels").mkdir()
+        make_wheel(tmp_path / "wheels", "tabulate", "99.0")
+        file.write_text(OWN_IMAGE.replace("WHEELS", str(tmp_path / "wheels")))
+        shown = self.run(file)
+        assert shown.exit_code == 1
+        here = metadata.version("tabulate")
+        assert "the image of profile 'own' contradicts this Airflow host:" in shown.output
+        assert f"\n  the image asks for tabulate 99.0, the Airflow host has {here}\n" in shown.output
+        assert "Traceback" not in shown.output
+
+    @needs_sdk("1.6")
+    def test_the_log_of_a_failed_build_is_in_the_error(self, local: LocalModal) -> None:
+        """Modal's exception names a command that shows the log; the user reads its last lines without it."""
+        image = modal.Image.debian_slim().pip_install("no-such-package-here", extra_options="--no-index")
+        with client_of(local.url, local.env) as client:
+            app = modal.App()
+            with app.run(client=client), pytest.raises(modal.exception.Error) as raised:
+                image.build(app)
+            image_id = getattr(raised.value, "image_id")  # noqa: B009  Older SDKs have none.
+            error: Any = modal.exception.ImageBuildError(f"Image build for {image_id} failed.", image_id)
+            assert "No matching distribution found for no-such-package-here" in build_log(error, client)
 
     def test_what_is_wrong_is_a_line(self, local: LocalModal, file: Path, tmp_path: Path) -> None:
         """A GPU that nobody knows, a missing file of requirements, an option that the file has to say."""

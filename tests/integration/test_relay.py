@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from modalflow.emulator.options import Options
 from modalflow.names import API_URL_VARIABLE, Names
 from modalflow.relay import keys
 from tests.command_line import CommandLine
@@ -22,13 +23,14 @@ from tests.support import wait_until
 
 NAMES = Names("relayed")
 
-#: Where no API server is: a task that gets there by another way than the relay fails.
+#: Where a task would get without the relay: the containers' own loopback, with nothing on it.
 NOWHERE = "http://127.0.0.1:9/execution/"
 
 
 @pytest.fixture(scope="module")
 def world(modalflow_cli: CommandLine) -> Iterator[World]:
-    with deployed_worker(modalflow_cli, NAMES.app) as world:
+    # No container reaches anything but the control plane.
+    with deployed_worker(modalflow_cli, NAMES.app, modal_options=Options(network="none")) as world:
         yield world
 
 

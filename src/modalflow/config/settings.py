@@ -195,8 +195,7 @@ OPTIONS: tuple[Option, ...] = (
         "relays",
         "integer",
         "1",
-        "How many relays the scheduler starts and watches, if containers use the relay. 0: none, because you run "
-        "`modalflow relay` as a service.",
+        "How many relays the scheduler runs, if containers use them. 0: you run `modalflow relay` as a service.",
         "0",
         _whole(0, 32, "1"),
         unit="processes",
@@ -295,7 +294,8 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         "",
         "Environment variables of every workload, as a JSON object. The variables of the deployment, its profile and "
-        "the task override them.",
+        "the task override them. Airflow replaces `$NAME` in every option by that variable of the Airflow host: write "
+        "`\\u0024NAME` to keep it.",
         '{"TZ": "UTC"}',
         _variables,
     ),

@@ -18,6 +18,9 @@ from modalflow.emulator.containers.capacity import Capacity, machine_cores, mach
 TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
 TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)
 
+#: The network of containers.
+NETWORKS = ("host", "none")
+
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -52,6 +55,11 @@ class Options:
     )
     scaledown_window: float = _option(60.0, "Seconds to keep an idle container, if its function does not set them.")
     fork_server: bool = _option(True, "Fork containers from one process instead of starting an interpreter for each.")
+    network: str = _option(
+        "host",
+        "Network of containers: `host` is this machine's, `none` a loopback of its own for each container.",
+        choices=NETWORKS,
+    )
     rate_limits: bool = _option(False, "Refuse inputs above Modal's rates: 200 a second, 1500 spawned.")
     buckets: Sequence[str] = _option(
         (),
@@ -88,6 +96,8 @@ class Options:
         read_gpus(self.gpus)
         if self.scaledown_window <= 0:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
+        if self.network not in NETWORKS:
+            raise ValueError(f"network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
         object.__setattr__(self, "faults", tuple(self.faults))

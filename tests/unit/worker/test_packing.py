@@ -11,7 +11,9 @@ import modal
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from modal_proto import api_pb2
 
+from modalflow.emulator.images.recipe import read
 from modalflow.errors import ConfigError
 from modalflow.names import PACKED_VARIABLE, Names
 from modalflow.worker.deploy.app_builder import build_app
@@ -24,12 +26,19 @@ VALUES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0
 
 @given(st.dictionaries(st.from_regex(r"[A-Z][A-Z0-9_]*", fullmatch=True), VALUES))
 @example({"CERT": "-----BEGIN X-----\nAAA\n-----END X-----\n", "PLAIN": "it's $HOME\\"})
+@example(
+    {"JSON": '{\n  "a": "\u00e4 \U0001f600 # ${X}"\n}', "END": "\\\n", "RETURN": "a\rb", "EMPTY": "", "HASH": "# x"}
+)
 def test_every_value_arrives(variables: dict[str, str]) -> None:
     """What is packed is one printable line for each variable, and unpacks to what it was."""
     made = packed(variables)
     assert all(value.isprintable() and "\n" not in shlex.quote(value) for value in made.values())
-    unpack(made)
-    assert made == variables
+    # What Image.env of modal/_image.py writes, as Docker reads it.
+    lines = ["FROM base", *(f"ENV {name}={shlex.quote(value)}" for name, value in made.items())]
+    definition = api_pb2.Image(dockerfile_commands=lines)
+    arrived = dict(read(definition, is_global=False, bases={}, context={}, secrets={}).settings.variables)
+    unpack(arrived)
+    assert arrived == variables
 
 
 def test_plain_values_stay_readable() -> None:

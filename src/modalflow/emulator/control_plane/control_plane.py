@@ -22,6 +22,10 @@ class ListenError(RuntimeError):
     """The control plane cannot listen at its address. The text says why and what to do."""
 
 
+class NetworkError(RuntimeError):
+    """Containers cannot have a network of their own. The text says why and what to do."""
+
+
 class ControlPlane:
     """One local control plane. Start and close it on the same event loop, from a thread that lives as long as it."""
 
@@ -45,12 +49,24 @@ class ControlPlane:
         for spec in self.options.fault_rules:
             parts.front.faults.add(spec)
         parts.base.fork_server.start()
+        if self.options.network == "none":
+            await self._check_network()
         await parts.front.file_server.start()
         self._server = server = await self._listen()
         parts.base.sockets.serve(server.protocol)
         parts.storage.volumes.start()
         self._resume()
         self._loops = [asyncio.create_task(parts.housekeeping.run()), asyncio.create_task(parts.memory_watch.run())]
+
+    async def _check_network(self) -> None:
+        """NetworkError if containers would have the host's network in spite of the option."""
+        fork_server = self.parts.base.fork_server
+        if await fork_server.isolation() is Isolation.PLAIN:
+            problems = "; ".join(f"isolation {kind!r}: {problem}" for kind, problem in fork_server.problems.items())
+            raise NetworkError(
+                "--network none needs namespaces, and this machine allows none"
+                f"{f' ({problems})' if problems else ''}; allow user namespaces, or choose --network host"
+            )
 
     async def _listen(self) -> ClosingServer:
         server = grpc_server(self.parts.front.dispatcher)

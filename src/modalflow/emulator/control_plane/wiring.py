@@ -39,6 +39,8 @@ from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.network.networks import Networks
+from modalflow.emulator.network.tunnels import OpenTunnels, Tunnels
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.processes.fork_server import ForkServer
@@ -73,6 +75,8 @@ class Base:
     environments: Environments
     addresses: Addresses
     fork_server: ForkServer
+    networks: Networks
+    tunnels: OpenTunnels
     containers: Containers
     rules: Rules
     stoppage: Stoppage
@@ -157,18 +161,25 @@ def grpc_server(dispatcher: Dispatcher) -> ClosingServer:
 def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Base:
     sockets = ContainerSockets(state)
     rules = Rules(options.fault_seed)
+    addresses = Addresses(state)
+    has_own_network = options.network == "none"
+    fork_server = ForkServer(
+        common_variables(state),
+        isolation=isolation,
+        preload=options.fork_server,
+        own_network=has_own_network,
+        folder=state.folder("containers"),
+    )
+    networks = Networks(addresses, fork_server, own=has_own_network)
     return Base(
         state=state,
         sockets=sockets,
         credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
         environments=Environments(state.journal),
-        addresses=Addresses(state),
-        fork_server=ForkServer(
-            common_variables(state),
-            isolation=isolation,
-            preload=options.fork_server,
-            folder=state.folder("containers"),
-        ),
+        addresses=addresses,
+        fork_server=fork_server,
+        networks=networks,
+        tunnels=OpenTunnels(options.host, networks),
         containers=Containers(),
         rules=rules,
         stoppage=Stoppage(),
@@ -209,6 +220,8 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         logs,
         base.fork_server,
         capacity,
+        base.networks,
+        base.tunnels,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
     pools = Pools(
@@ -267,4 +280,5 @@ def _services(base: Base, storage: Storage, execution: Execution, images: Images
         storage.dicts,
         storage.queues,
         storage.blobs,
+        Tunnels(base.containers, base.tunnels),
     ]

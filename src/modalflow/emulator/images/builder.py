@@ -186,10 +186,10 @@ class Builder:
         await asyncio.to_thread(place, tree, action.files, self._content)
 
     async def _install(self, action: RunPip, work: _Work, build: Build) -> None:
-        wanted = pip.requirements(action.install, work.tree)
+        wanted = pip.wanted(action.install, work.tree)
         if wanted is not None and not work.has_python:
-            there = await asyncio.to_thread(lambda: {name: pip.satisfied(name) for name in wanted})
-            if all(there.values()):
+            there = await asyncio.to_thread(wanted.satisfied)
+            if there is not None:
                 # pip would print the same after some seconds.
                 for name, version in there.items():
                     build.log_line(f"Requirement already satisfied: {name} in this machine's Python ({version})\n")

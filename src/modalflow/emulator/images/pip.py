@@ -15,6 +15,7 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from typing import Protocol
@@ -44,6 +45,7 @@ _SIMPLE = re.compile(r"^(?P<name>[A-Za-z0-9](?:[\w.-]*[A-Za-z0-9])?)(?:==(?P<ver
 
 #: Options with a file of further arguments as their value; such a line in a file; a path in a line.
 _FILE_OPTIONS = frozenset({"-r", "--requirement", "-c", "--constraint"})
+_CONSTRAINTS = frozenset({"-c", "--constraint"})
 _NESTED = re.compile(r"\s*(?P<option>-r|-c|--requirement|--constraint)[ =]\s*(?P<path>[^\s#]+)")
 _PATH = re.compile(r"(?<![\w./:-])(file://)?/[^\s;#]+")
 
@@ -69,22 +71,41 @@ class InstallError(RuntimeError):
     """The error of a failed installation. The text contains pip's exit code and its last lines."""
 
 
-def requirements(install: Install, tree: Path | None) -> list[str] | None:
+@dataclass(frozen=True)
+class Wanted:
+    """Requirements and constraints that are names and exact versions only."""
+
+    requirements: tuple[str, ...]
+    constraints: tuple[str, ...] = ()
+
+    def satisfied(self) -> dict[str, str] | None:
+        """Return the host's versions, requirement → version, if pip would install nothing; None otherwise."""
+        there = {requirement: satisfied(requirement) for requirement in self.requirements}
+        if not all(there.values()):
+            return None
+        # A constraint also concerns dependencies, so the host must not contradict any.
+        return there if all(satisfied(each) or not _installed(each) for each in self.constraints) else None
+
+
+def wanted(install: Install, tree: Path | None) -> Wanted | None:
     """Return the requirements if they are names and exact versions only; None if only pip can read them."""
-    found: list[str] = []
+    found: dict[str, list[str]] = {"-r": [], "-c": []}
     rest = list(install.arguments)
     while rest:
         argument = rest.pop(0)
-        if argument in ("-r", "--requirement") and rest:
+        if argument in _FILE_OPTIONS and rest:
             try:
                 lines = Path(_on_host(rest.pop(0), tree)).read_text().splitlines()
             except OSError:
                 return None
-            found += [line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")]
+            found["-c" if argument in _CONSTRAINTS else "-r"] += [
+                line.partition(" #")[0].strip() for line in lines if not line.lstrip().startswith("#")
+            ]
         elif argument not in _WITHOUT_CONSEQUENCE:
-            found.append(argument)
-    found = [line for line in found if line]
-    return found if all(_SIMPLE.match(line) for line in found) else None
+            found["-r"].append(argument)
+    requirements, constraints = (tuple(filter(None, lines)) for lines in found.values())
+    is_simple = all(_SIMPLE.match(line) for line in (*requirements, *constraints))
+    return Wanted(requirements, constraints) if is_simple else None
 
 
 def is_editable(install: Install) -> bool:
@@ -95,13 +116,20 @@ def is_editable(install: Install) -> bool:
 def satisfied(requirement: str) -> str:
     """Return the host's version if it satisfies the requirement; empty if not."""
     match = _SIMPLE.match(requirement)
-    if match is None:
-        return ""
+    version = _installed(requirement)
+    if match is None or match["version"] is None:
+        return version
+    # As PEP 440 has it, a version without a local label also means every build of it.
+    return version if match["version"] in (version, version.partition("+")[0]) else ""
+
+
+def _installed(requirement: str) -> str:
+    """Return the host's version of a simple requirement's package; empty if it has none."""
+    match = _SIMPLE.match(requirement)
     try:
-        version = metadata.version(match["name"])
+        return metadata.version(match["name"]) if match is not None else ""
     except metadata.PackageNotFoundError:
         return ""
-    return version if match["version"] in (None, version) else ""
 
 
 class Programs(Protocol):
@@ -188,7 +216,10 @@ async def install(
 
 def _explained(code: int, last: Iterable[str]) -> str:
     output = "".join(last).strip()
-    errors = [line for line in output.splitlines() if line.startswith("ERROR")]
+    lines = output.splitlines()
+    # After the first error come its reasons, for example the packages that contradict each other.
+    first = next((number for number, line in enumerate(lines) if line.startswith("ERROR")), len(lines))
+    errors = [line for line in lines[first:] if line.strip()]
     hint = f"\n{OFFLINE}" if _UNREACHABLE.search(output) else ""
     return f"pip ended with exit code {code}:\n" + ("\n".join(errors) or output or "it printed nothing") + hint
 

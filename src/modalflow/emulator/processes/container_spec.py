@@ -89,6 +89,9 @@ class ContainerSpec:
     """Start a new interpreter even if a fork would be possible."""
     program: tuple[str, ...] = ()
     """A program and its arguments, run in place of Modal's runtime."""
+    own_network: tuple[str, int] | None = None
+    """If set, the container has a network of its own with a loopback alone, and a socket that listens at this address
+    of it. The request then comes with a connected unix socket that receives the listening one."""
 
     def dumps(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), default=str).encode()
@@ -97,6 +100,7 @@ class ContainerSpec:
     def loads(cls, data: bytes) -> ContainerSpec:
         fields = json.loads(data)
         python = fields.pop("python")
+        own_network = fields.pop("own_network")
         return cls(
             **{
                 **fields,
@@ -104,6 +108,7 @@ class ContainerSpec:
                 "python": None if python is None else Path(python),
                 "site": tuple(map(Path, fields["site"])),
                 "program": tuple(fields["program"]),
+                "own_network": None if own_network is None else (str(own_network[0]), int(own_network[1])),
             }
         )
 

@@ -16,13 +16,14 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.process import LinePipe, Process
+from modalflow.emulator.processes.template import HOST, OWN, SOCKET, START
 
 log = logging.getLogger(__name__)
 
@@ -70,13 +71,18 @@ class ForkServer:
         *,
         isolation: Isolation | None = None,
         preload: bool = True,
+        own_network: bool = False,
         folder: Path | None = None,
     ) -> None:
         """Use ``variables``, common to all containers, for the template: it could not become a container otherwise.
 
         Without ``isolation``, use the best kind that works on this machine. Without ``preload``, every container is a
-        new interpreter. Try the kinds in ``folder``, by default the folder for temporary files.
+        new interpreter. With ``own_network``, only a kind that can separate networks counts as working. Try the kinds
+        in ``folder``, by default the folder for temporary files.
         """
+        self.problems: Mapping[str, str] = {}
+        """Why kinds of isolation do not work here, once that is known."""
+        self._network = OWN if own_network else HOST
         self._folder = folder
         self._variables = dict(variables)
         self._wanted = isolation.value if isolation else "best"
@@ -86,6 +92,7 @@ class ForkServer:
         self._isolation: asyncio.Future[Isolation] | None = None
         self._has_overlays = False
         self._requests: deque[_Request] = deque()
+        self._awaited_sockets: deque[asyncio.Future[socket.socket]] = deque()
         self._processes: dict[int, Process] = {}
         self._received = b""
         self._descriptors: deque[int] = deque()
@@ -100,7 +107,7 @@ class ForkServer:
         ours.setblocking(False)
         home = str(Path(__file__).parents[3])
         arguments = [str(theirs.fileno()), str(os.getpid()), self._wanted, "preload" if self._preload else "bare"]
-        arguments.append("" if self._folder is None else str(self._folder))
+        arguments += [self._network, "" if self._folder is None else str(self._folder)]
         try:
             self._template = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(home=home), *arguments],
@@ -142,31 +149,60 @@ class ForkServer:
         pipes = (LinePipe(on_stdout), LinePipe(on_stderr))
         request = _Request(pipes, asyncio.get_running_loop().create_future())
         file = _file(spec.dumps())
+        ours, theirs = (None, None) if spec.own_network is None else socket.socketpair()
         try:
-            await self._send(request, [file, *(pipe.writer for pipe in pipes)])
+            sent = [file, *(pipe.writer for pipe in pipes), *([] if theirs is None else [theirs.fileno()])]
+            await self._send(START, sent, lambda: self._requests.append(request))
             for pipe in pipes:
                 pipe.close_writer()
-            return await _in_time(request.started)
+            if theirs is not None:
+                theirs.close()
+            process = await _in_time(request.started)
         except BaseException:
             for pipe in pipes:
                 pipe.close()
+            for end in filter(None, (ours, theirs)):
+                end.close()
             raise
         finally:
             os.close(file)
+        if ours is not None:
+            await self._take_listener(process, ours)
+        return process
 
-    async def _send(self, request: _Request, descriptors: list[int]) -> None:
+    async def _take_listener(self, process: Process, receiver: socket.socket) -> None:
+        """Wait for the listening socket of a container. If its network cannot be set up, it ends without one."""
+        try:
+            with receiver:
+                receiver.setblocking(False)
+                await _in_time(_ready(receiver))
+                _, descriptors, _, _ = socket.recv_fds(receiver, 1, 1)
+        except BaseException:
+            process.kill()
+            raise
+        process.listener = socket.socket(fileno=descriptors[0]) if descriptors else None
+
+    async def socket_in(self, process: Process) -> socket.socket:
+        """Return an unconnected TCP socket of a container's own network; OSError if there is none."""
+        if process.descriptor is None:
+            raise OSError("the container has ended, or this machine has no pidfds (Linux before 5.3)")
+        answer: asyncio.Future[socket.socket] = asyncio.get_running_loop().create_future()
+        await self._send(SOCKET, [process.descriptor], lambda: self._awaited_sockets.append(answer))
+        return await _in_time(answer)
+
+    async def _send(self, request: bytes, descriptors: list[int], sent: Callable[[], None]) -> None:
         async with self._turn:
             while True:
                 if self._control is None:
                     raise TemplateError("the process that starts containers cannot be kept running; see the log")
                 try:
-                    socket.send_fds(self._control, [b"+"], descriptors)
+                    socket.send_fds(self._control, [request], descriptors)
                 except BlockingIOError:
                     await self._writable(self._control)
                 except OSError as error:
                     raise TemplateError(f"the process that starts containers has ended ({error})") from error
                 else:
-                    self._requests.append(request)
+                    sent()
                     return
 
     @staticmethod
@@ -192,6 +228,8 @@ class ForkServer:
         self._template.wait()
         while self._requests:
             self._fail(self._requests.popleft(), "the process that starts containers has ended")
+        while self._awaited_sockets:
+            self._no_socket("the process that starts containers has ended")
         while self._descriptors:
             os.close(self._descriptors.popleft())
         for process in list(self._processes.values()):
@@ -243,8 +281,22 @@ class ForkServer:
                 self._on_started(pid, self._descriptors.popleft() if attached else None)
             case {"failed": why}:
                 self._fail(self._requests.popleft(), why)
+            case {"socket": _}:
+                opened, answer = socket.socket(fileno=self._descriptors.popleft()), self._awaited_sockets.popleft()
+                if answer.done():
+                    opened.close()
+                else:
+                    answer.set_result(opened)
+            case {"no_socket": why}:
+                self._no_socket(why)
+
+    def _no_socket(self, why: str) -> None:
+        answer = self._awaited_sockets.popleft()
+        if not answer.done():
+            answer.set_exception(OSError(why))
 
     def _on_isolation(self, isolation: Isolation, problems: Mapping[str, str]) -> None:
+        self.problems = problems
         if self._isolation is None or self._isolation.done():
             return
         for kind, problem in problems.items():
@@ -293,7 +345,17 @@ class ForkServer:
             )
 
 
-async def _in_time(answer: asyncio.Future[T]) -> T:
+async def _ready(receiver: socket.socket) -> None:
+    """Wait until something can be read."""
+    loop, readable = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(receiver, readable.set)
+    try:
+        await readable.wait()
+    finally:
+        loop.remove_reader(receiver)
+
+
+async def _in_time(answer: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(ANSWER_PATIENCE):
             return await answer

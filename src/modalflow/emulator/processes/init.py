@@ -26,14 +26,20 @@ _AWAITED = frozenset((*FORWARDED, signal.SIGCHLD))
 NO_ROOTFS = 126
 
 
-def start(isolation: Isolation, rootfs: Rootfs, prepare: Callable[[], None]) -> tuple[int, bool]:
+def start(
+    isolation: Isolation,
+    rootfs: Rootfs,
+    prepare: Callable[[], None],
+    own_network: Callable[[], None] | None = None,
+) -> tuple[int, bool]:
     """Fork the first process of a container, which forks the second one. Returns in two processes.
 
     In the template it returns (pid of the first process, False); in the container's second process (0, True).
-    The first process calls ``prepare`` before anything else.
+    The first process calls ``prepare`` before anything else. With ``own_network`` the container is in a new network
+    namespace, which the first process sets up with this function.
     """
     parent, user, group = os.getpid(), os.geteuid(), os.getegid()
-    pid = syscalls.fork(_namespaces(isolation))
+    pid = syscalls.fork(_namespaces(isolation) | (syscalls.CLONE_NEWNET if own_network is not None else 0))
     if pid:
         return pid, False
     try:
@@ -45,6 +51,8 @@ def start(isolation: Isolation, rootfs: Rootfs, prepare: Callable[[], None]) -> 
         os.setsid()
         if isolation is Isolation.USER:
             _become_root(user, group)
+        if own_network is not None:
+            own_network()
         if isolation is Isolation.PLAIN:
             linux.adopt_orphans()
         capture, held = enter(isolation, rootfs)

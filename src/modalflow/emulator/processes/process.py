@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 from collections.abc import Callable, Sequence
 
 from modalflow.emulator.processes.output import Lines
@@ -113,9 +114,16 @@ class Process:
     def __init__(self, pid: int, descriptor: int | None, pipes: Sequence[LinePipe]) -> None:
         """Take over ``descriptor``, a pidfd: it names this process even after another one has got its pid."""
         self.pid = pid
+        self.listener: socket.socket | None = None
+        """The listening socket in a network of its own; whoever takes it closes it."""
         self._descriptor = descriptor
         self._pipes = pipes
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    @property
+    def descriptor(self) -> int | None:
+        """The pidfd; None after the end, and on machines without pidfds."""
+        return self._descriptor
 
     def drain(self) -> None:
         for pipe in self._pipes:

@@ -15,6 +15,7 @@ import sys
 CLONE_NEWNS = 0x00020000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
+CLONE_NEWNET = 0x40000000
 
 MS_RDONLY = 0x1
 MS_NOSUID = 0x2
@@ -80,6 +81,13 @@ def fork(namespaces: int = 0) -> int:
     if pid < 0:
         raise OSError(number, f"no new namespaces: {os.strerror(number)}")
     return pid
+
+
+def enter_namespaces(process: int, namespaces: int) -> None:
+    """Move this process into namespaces (CLONE_NEW…) of another one, given by its pidfd."""
+    if _libc.setns(process, namespaces):
+        number = ctypes.get_errno()
+        raise OSError(number, f"the container's namespaces cannot be entered: {os.strerror(number)}")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, options: str = "") -> None:

@@ -4,8 +4,10 @@ Owns the process: its loop, its children, its reports to the control plane. It h
 connection except the socket to the control plane, so that its forks are clean. It ends with the control plane, and all
 containers end with it.
 
-On the socket each byte from the control plane comes with three file descriptors: a file with the ContainerSpec, and the
-writing ends of the container's stdout and stderr. Each report is a line of JSON:
+On the socket each byte from the control plane comes with file descriptors. A START comes with a file with the
+ContainerSpec, the writing ends of the container's stdout and stderr and, for a container with a network of its own, the
+receiver of its listening socket. A SOCKET comes with a descriptor of the process whose network is meant. Each report is
+a line of JSON:
 
 ``{"isolation", "problems", "overlays"}`` first: the isolation of containers, and the reasons against a better one; the
                                         reason if a Volume cannot be an overlay mount, otherwise empty
@@ -13,12 +15,15 @@ writing ends of the container's stdout and stderr. Each report is a line of JSON
 ``{"pid", "attached"}``                 the oldest requested container has started; a file descriptor of the process
                                         comes with it, if the machine has them
 ``{"failed"}``                          it could not be started
+``{"socket"}``                          a TCP socket of the oldest requested network comes with it
+``{"no_socket"}``                       why there is none
 ``{"pid", "exit"}``                     a container has ended
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import select
@@ -31,19 +36,29 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from modalflow.emulator.network import namespace
 from modalflow.emulator.processes import exec_runtime, init, syscalls
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.support import linux
 
+#: The requests of the control plane.
+START, SOCKET = b"+", b"@"
+
+#: The number of the receiver's descriptor in a container's first process, after stdin, stdout and stderr.
+_RECEIVER = 3
+
+#: The network of containers: the machine's, or each one's own.
+HOST, OWN = "host", "own"
+
 
 def main() -> None:
     """Serve until the control plane is gone; in a container, return from the loop and run it."""
-    descriptor, parent, isolation, preload, folder = sys.argv[1:6]
+    descriptor, parent, isolation, preload, network, folder = sys.argv[1:7]
     linux.die_with_parent()
     if os.getppid() != int(parent):
         return
     template = Template(socket.socket(fileno=int(descriptor)))
-    template.isolate(isolation, folder or None)
+    template.isolate(isolation, folder or None, own_network=network == OWN)
     if preload == "preload":
         template.preload()
     spec = template.serve()
@@ -68,11 +83,14 @@ class Template:
         self._containers: set[int] = set()
         self.preloaded: exec_runtime.Preloaded | None = None
 
-    def isolate(self, wanted: str, folder: str | None) -> None:
-        """Choose the isolation of containers: as wanted, or, for ``best``, the best one possible on the machine."""
+    def isolate(self, wanted: str, folder: str | None, *, own_network: bool = False) -> None:
+        """Choose the isolation of containers: as wanted, or, for ``best``, the best one possible on the machine.
+
+        With ``own_network`` only a kind counts as possible that can also separate networks.
+        """
         problems: dict[str, str] = {}
         if wanted == "best":
-            self._isolation, overlays, problems = best_isolation(folder)
+            self._isolation, overlays, problems = best_isolation(folder, own_network=own_network)
         else:
             self._isolation = Isolation(wanted)
             overlays = problem_with(self._isolation, folder, overlay=True)
@@ -102,26 +120,32 @@ class Template:
                         os.read(wake, 4096)
                     self._report_ended()
                     continue
-                received, descriptors, _, _ = socket.recv_fds(self._control, 1, 3)
+                received, descriptors, _, _ = socket.recv_fds(self._control, 1, 4)
                 if not received:
                     return None
+                if received == SOCKET:
+                    self._open_socket(descriptors)
+                    continue
                 spec = self._start(descriptors)
                 if spec is not None:
                     return spec
 
     def _start(self, descriptors: list[int]) -> ContainerSpec | None:
         """Start a container; in the container, return its ContainerSpec."""
-        request, stdout, stderr = descriptors
+        request, stdout, stderr, *receiver = descriptors
 
         def prepare() -> None:
             signal.set_wakeup_fd(-1)
-            os.dup2(stdout, 1)
-            os.dup2(stderr, 2)
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+            kept = (stdout, stderr, *receiver)
+            for number, descriptor in enumerate(kept, 1):
+                os.dup2(descriptor, number)
+            os.closerange(1 + len(kept), os.sysconf("SC_OPEN_MAX"))
 
         try:
             spec = ContainerSpec.loads(_content(request))
-            pid, is_container = init.start(self._isolation, spec.rootfs, prepare)
+            address = spec.own_network
+            own_network = None if address is None else functools.partial(namespace.listen, address, _RECEIVER)
+            pid, is_container = init.start(self._isolation, spec.rootfs, prepare, own_network)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._report(failed=f"{type(error).__name__}: {error}")
             pid, is_container = 0, False
@@ -135,6 +159,20 @@ class Template:
                 self._report(attached, pid=pid, attached=len(attached))
         return None
 
+    def _open_socket(self, descriptors: list[int]) -> None:
+        """Report a socket of the network of a process."""
+        (process,) = descriptors
+        namespaces = syscalls.CLONE_NEWNET
+        if self._isolation is Isolation.USER:
+            # It owns the network.
+            namespaces |= syscalls.CLONE_NEWUSER
+        try:
+            with namespace.open_socket(process, namespaces) as opened:
+                self._report([opened.fileno()], socket=1)
+        except OSError as error:
+            self._report(no_socket=str(error))
+        os.close(process)
+
     def _report_ended(self) -> None:
         for pid, code, _ in linux.reaped():
             self._containers.discard(pid)
@@ -146,7 +184,7 @@ class Template:
         self._control.sendall(line[sent:])
 
 
-def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
+def best_isolation(folder: str | None, *, own_network: bool = False) -> tuple[Isolation, str, dict[str, str]]:
     """Return the best isolation on this machine, found by trying, and the problems of better ones.
 
     The second value is the problem of overlay mounts for Volumes, empty if they work.
@@ -154,19 +192,21 @@ def best_isolation(folder: str | None) -> tuple[Isolation, str, dict[str, str]]:
     problems: dict[str, str] = {}
     for isolation in (Isolation.ROOT, Isolation.USER):
         # Most often both work, and one attempt shows it.
-        overlays = problem_with(isolation, folder, overlay=True)
-        problem = overlays and problem_with(isolation, folder)
+        overlays = problem_with(isolation, folder, overlay=True, own_network=own_network)
+        problem = overlays and problem_with(isolation, folder, own_network=own_network)
         if not problem:
             return isolation, overlays, problems
         problems[isolation.value] = problem
     return Isolation.PLAIN, "", problems
 
 
-def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bool = False) -> str:
+def problem_with(
+    isolation: Isolation, within: str | None = None, *, overlay: bool = False, own_network: bool = False
+) -> str:
     """Return the problem of a kind of isolation on this machine, empty if there is none. Call it without other threads.
 
     A test container writes a file to a Volume, at a path missing on the host, in a folder of its own below ``within``.
-    With ``overlay`` the Volume is an overlay mount.
+    With ``overlay`` the Volume is an overlay mount; with ``own_network`` the container has a loopback of its own.
     """
     if isolation is Isolation.PLAIN:
         return ""
@@ -183,7 +223,7 @@ def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bo
         rootfs = Rootfs(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
         output = folder / "output"
         with output.open("wb") as file:
-            pid, is_container = _tried(isolation, rootfs, file.fileno())
+            pid, is_container = _tried(isolation, rootfs, file.fileno(), own_network)
         if is_container:
             os._exit(_write_to_volume())
         _, status = os.waitpid(pid, 0) if pid else (0, 0)
@@ -192,12 +232,12 @@ def problem_with(isolation: Isolation, within: str | None = None, *, overlay: bo
         return output.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def _tried(isolation: Isolation, rootfs: Rootfs, output: int) -> tuple[int, bool]:
+def _tried(isolation: Isolation, rootfs: Rootfs, output: int, own_network: bool) -> tuple[int, bool]:
     def prepare() -> None:
         os.dup2(output, 2)
 
     try:
-        return init.start(isolation, rootfs, prepare)
+        return init.start(isolation, rootfs, prepare, namespace.bring_up_loopback if own_network else None)
     except OSError as error:
         os.write(output, str(error).encode())
         return 0, False

@@ -30,6 +30,7 @@ class Addresses:
     def __init__(self, state: StateDir) -> None:
         self.url = ""
         """The address of the HTTP server, e.g. ``http://127.0.0.1:43210``; empty before its start."""
+        self._address = ("", 0)
         self._root = state.root
         self._path = state.root / _KEY
         self._is_kept = state.journal.is_durable
@@ -47,8 +48,14 @@ class Addresses:
         """The port of earlier addresses, 0 if there were none."""
         return int(self._kept.get("port", 0))
 
+    @property
+    def address(self) -> tuple[str, int]:
+        """The host and the port of the HTTP server, once it has started."""
+        return self._address
+
     def listen(self, host: str, port: int) -> None:
         """Lead all further addresses to that host and port."""
+        self._address = (host, port)
         self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         now: dict[str, str | int] = {"key": self._key.hex(), "port": port}
         if self._is_kept and now != self._kept:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import dataclasses
 import logging
 import platform
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import modal
 from modal import exception
@@ -32,6 +33,7 @@ from modalflow.relay import keys
 from modalflow.support.described import words_of
 from modalflow.worker.deploy.app_builder import build_app, own_volumes
 from modalflow.worker.deploy.changes import Change, changes
+from modalflow.worker.deploy.constraints import ADVICE, Constraints, airflow_constraints, conflicts
 from modalflow.worker.deploy.dag_source import (
     Bucket,
     DagSource,
@@ -40,10 +42,13 @@ from modalflow.worker.deploy.dag_source import (
     bundle_configuration,
     without_provider,
 )
-from modalflow.worker.deploy.images import default_image, image_of
+from modalflow.worker.deploy.images import build_failure, build_log, default_image, image_of
 from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
 from modalflow.worker.deploy.worker import Worker
+
+if TYPE_CHECKING:
+    from modal.app import App
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +63,8 @@ class Plan:
     mirror: Mirror
     whole: bool
     """Whether the image of profiles without one has all packages of this environment."""
+    constraints: Constraints
+    """The versions of Airflow's dependencies, for images that do not have all packages of this environment."""
     dags: DagSource
     before: Deployment | None
     after: Deployment
@@ -69,24 +76,11 @@ class Plan:
 
     def apply(self) -> Deployment:
         """Deploy, and return the record. Raises CredentialsError, ControlPlaneUnreachableError or DeployError."""
-        with _our_errors(f"The worker app {self.names.app!r} could not be deployed"):
+        with _our_errors(f"The worker app {self.names.app!r} could not be deployed", self):
             return self._apply()
 
     def _apply(self) -> Deployment:
-        programs = ("git",) if self.dags.needs_git else ()
-        image = default_image(self.mirror, _requirements(self.worker), whole=self.whole, programs=programs)
         relay_keys = self._relay_keys()
-        app = build_app(
-            self.names,
-            image=image,
-            profiles=[
-                dataclasses.replace(profile, image=image_of(profile, image, self.mirror))
-                for profile in self.worker.profiles
-            ],
-            dags=self.dags,
-            env=self.worker.env,
-            relay_keys=relay_keys,
-        )
         scope, plane = self.control_plane.scope(), self.control_plane
         modal.Dict.from_name(self.names.ledger, create_if_missing=True, **scope).hydrate()
         for name in (self.names.events, *([self.names.relay] if relay_keys is not None else [])):
@@ -96,7 +90,12 @@ class Plan:
             store = open_store(self.names, **scope)
             for name, folder in self.dags.bundles.items():
                 ship(store, name, Folder(folder))
-        app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
+        with tempfile.TemporaryDirectory(prefix="modalflow-deploy-") as temporary:
+            # The SDK reads the file while it deploys.
+            file = Path(temporary, "constraints.txt")
+            file.write_text(self.constraints.text)
+            app = self._app(file, relay_keys)
+            app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
         deployment = dataclasses.replace(self.after, deployed_at=time.time())
         LogVolume(plane, self.names).record(deployment)
         return deployment
@@ -107,6 +106,28 @@ class Plan:
             return None
         keys.make_secret(self.names, **self.control_plane.scope())
         return modal.Secret.from_name(self.names.relay_secret, **self.control_plane.scope())
+
+    def _app(self, constraints: Path, relay_keys: modal.Secret | None) -> App:
+        """Return the app, whose images are built with this file of constraints."""
+        image = default_image(
+            self.mirror,
+            _requirements(self.worker),
+            whole=self.whole,
+            constraints=constraints if self.constraints.versions else None,
+            programs=("git",) if self.dags.needs_git else (),
+        )
+        profiles = [
+            dataclasses.replace(profile, image=image_of(profile, image, self.mirror, self.constraints, constraints))
+            for profile in self.worker.profiles
+        ]
+        return build_app(
+            self.names,
+            image=image,
+            profiles=profiles,
+            dags=self.dags,
+            env=self.worker.env,
+            relay_keys=relay_keys,
+        )
 
 
 def prepare(
@@ -140,14 +161,15 @@ def prepare(
             "`modalflow deploy` adds this project's code to every image."
         )
     whole = whole and requirements is None
-    control_plane = _connect(environment_name)
     mirror = mirror_environment()
+    constraints = _constraints(worker, mirror, whole, notify)
+    control_plane = _connect(environment_name)
     with _our_errors(f"The record of the worker app {names.app!r} could not be read"):
         before = _deployed(control_plane, names)
     after = _record(names, worker, mirror, dags, whole)
     for name, package in without_provider(configuration.bundles, after.packages).items():
         notify(f"DAG bundle {name!r} needs {package}, which the worker's image lacks. Install it here, too.")
-    return Plan(names, control_plane, worker, mirror, whole, dags, before, after)
+    return Plan(names, control_plane, worker, mirror, whole, constraints, dags, before, after)
 
 
 def deploy(
@@ -163,7 +185,7 @@ def deploy(
 
 
 @contextmanager
-def _our_errors(what: str) -> Iterator[None]:
+def _our_errors(what: str, plan: Plan | None = None) -> Iterator[None]:
     try:
         yield
     except exception.AuthError as error:
@@ -171,7 +193,25 @@ def _our_errors(what: str) -> Iterator[None]:
     except exception.ConnectionError as error:
         raise ControlPlaneUnreachableError(unreachable(error)) from error
     except (exception.Error, OSError) as error:
-        raise DeployError(f"{what}: {words_of(error)}") from error
+        reason = words_of(error)
+        if plan is not None:
+            reason = build_failure(error, build_log(error, plan.control_plane.client), plan.worker.profiles)
+        raise DeployError(f"{what}: {reason}") from error
+
+
+def _constraints(worker: Worker, mirror: Mirror, whole: bool, notify: Notify) -> Constraints:
+    """Return the constraints for the images of a worker; none if each image has everything or nothing of this host."""
+    own = [profile for profile in worker.profiles if profile.image is not None and not profile.image_has_airflow]
+    if whole and not own:
+        return Constraints()
+    constraints = airflow_constraints(mirror)
+    for name, why in constraints.unconstrained.items():
+        notify(f"Airflow needs package {name}, and its version in the image may be another one: {why}.")
+    requirements = _requirements(worker)
+    if requirements is not None and (found := conflicts(requirements, constraints)):
+        lines = "".join(f"\n  {line}" for line in found)
+        raise DeployError(f"The requirements file {requirements} contradicts this Airflow host:{lines}\n{ADVICE}")
+    return constraints
 
 
 def _requirements(worker: Worker) -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,7 @@ from typing import Any
 import pytest
 
 from modalflow.worker.deploy.mirror import mirror_environment, names_modalflow, pins
-
-
-def installed(folder: Path, name: str, version: str = "1.0", origin: dict[str, Any] | None = None) -> None:
-    """Leave the traces of an installed package."""
-    info = folder / f"{name}-{version}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-    if origin is not None:
-        (info / "direct_url.json").write_text(json.dumps(origin))
+from tests.unit.worker.deploy.packages import installed
 
 
 def test_what_came_from_an_index_is_pinned(tmp_path: Path) -> None:

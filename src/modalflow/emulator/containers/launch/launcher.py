@@ -27,6 +27,8 @@ from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.network.networks import Networks
+from modalflow.emulator.network.tunnels import OpenTunnels
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
@@ -67,6 +69,8 @@ class Launcher:
         logs: Logs,
         fork_server: ForkServer,
         capacity: Capacity,
+        networks: Networks,
+        tunnels: OpenTunnels,
     ) -> None:
         self._state = state
         self._sockets = sockets
@@ -74,6 +78,7 @@ class Launcher:
         self._secrets, self._volumes, self._buckets, self._logs = secrets, volumes, buckets, logs
         self._fork_server = fork_server
         self._capacity = capacity
+        self._networks, self._tunnels = networks, tunnels
         self._hinted: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
@@ -97,6 +102,8 @@ class Launcher:
             clearing.push_async_callback(detach_all, self._volumes, container.container_id, attached)
             lent = clearing.enter_context(contextlib.ExitStack())
             clearing.callback(self._close_socket, container)
+            clearing.callback(self._networks.leave, container.container_id)
+            clearing.callback(self._tunnels.leave, container.container_id)
             folder.mkdir()
             container.is_plain = await self._fork_server.isolation() is Isolation.PLAIN
             socket = await self._sockets.open(container.container_id)
@@ -104,6 +111,7 @@ class Launcher:
             if container.was_ended():
                 return 0
             container.process = process = await self._start(container, folder, socket, views)
+            await self._networks.join(container.container_id, process)
             if container.was_ended():
                 # During the start there was no process to kill.
                 process.kill()
@@ -205,6 +213,7 @@ class Launcher:
                 variables,
                 python=None if packages is None else python_envs.python(packages),
                 site=() if packages is None else tuple(python_envs.packages(packages)),
+                own_network=self._networks.own_network,
             ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),

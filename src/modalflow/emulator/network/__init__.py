@@ -1,0 +1,1 @@
+"""The network of containers: a loopback of their own, and tunnels to their ports."""

@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import modal
 from modal import exception
 
-from modalflow.errors import MalformedMessageError, NotDeployedError
+from modalflow.errors import ControlPlaneUnreachableError, MalformedMessageError, NotDeployedError
 from modalflow.names import RELAY_KEY_FUNCTION, RELAY_KEY_PREFIX, Names
 from modalflow.protocol.plain_data import plain_data_only
 from modalflow.protocol.relay_report import NEWEST_KEY
+from modalflow.support.described import describe
 
 if TYPE_CHECKING:
     from modalflow.relay.encryption import KeyPair, PublicKey
@@ -86,7 +87,10 @@ class KeyRing:
 
 
 async def fetch_keys(names: Names, **scope: Any) -> KeyRing:
-    """Ask the Function for the keys, for this process alone. Raises NotDeployedError, or MalformedMessageError."""
+    """Ask the Function for the keys, for this process alone.
+
+    Raises NotDeployedError, ControlPlaneUnreachableError or MalformedMessageError.
+    """
     from modalflow.relay import encryption
     from modalflow.relay.key_function import PURPOSE
 
@@ -118,6 +122,13 @@ async def _ask(names: Names, request: dict[str, Any], scope: Mapping[str, Any]) 
             answer = await call.get.aio(timeout=PATIENCE)
     except exception.NotFoundError as error:
         raise NotDeployedError(_NOT_DEPLOYED.format(app=names.app)) from error
+    except (exception.AuthError, exception.ConnectionError):
+        raise
+    except (exception.Error, TimeoutError) as error:
+        raise ControlPlaneUnreachableError(
+            f"The Function {RELAY_KEY_FUNCTION!r} of {names.app!r} did not hand over the relay's key "
+            f"({describe(error)}). Check its log: `modal app logs {names.app}`."
+        ) from error
     keys = answer.get("keys") if isinstance(answer, dict) else None
     if not isinstance(keys, list) or not keys or not all(_is_key(key) for key in keys):
         raise MalformedMessageError(f"The Function {RELAY_KEY_FUNCTION!r} of {names.app!r} returned no relay keys")

@@ -8,6 +8,7 @@ import io
 import os
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import modal
 import pytest
@@ -79,7 +80,7 @@ def test_a_tunnel_leads_to_a_port(client: modal.Client) -> None:
 def _check_tunnel(app: Deployed) -> None:
     with modal.Queue.ephemeral(client=app.client) as queue:
         call = app.function("serves").spawn(queue, b"hello ")
-        address = queue.get(timeout=60, partition="address")
+        address: Any = queue.get(timeout=60, partition="address")
         assert answered(address, b"one") == answered(address, b"one") == b"hello one"
         large = b"x" * LARGE
         with socket.create_connection(address, 10) as first, socket.create_connection(address, 10) as second:

@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from modalflow.emulator.options import NETWORKS
 from modalflow.support.installation import PAGE, install_command
 
 
@@ -19,7 +20,14 @@ from modalflow.support.installation import PAGE, install_command
     show_default=True,
     help="Limit for the whole demo. After it, the demo names the hanging part, and ends.",
 )
-def demo(keep: bool, timeout: float) -> None:
+@click.option(
+    "--network",
+    type=click.Choice(NETWORKS),
+    default="host",
+    show_default=True,
+    help="Network of the containers: `host` is this machine's, `none` a loopback of its own for each container.",
+)
+def demo(keep: bool, timeout: float, network: str) -> None:
     """Run an example DAG in a real Airflow with tasks on Modal, all on this machine.
 
     The demo starts a local control plane, deploys the worker app to it, and starts Airflow on an embedded PostgreSQL.
@@ -39,4 +47,4 @@ def demo(keep: bool, timeout: float) -> None:
         ) from error
     # A narrower output would break the lines of the table.
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    sys.exit(run(Options(keep=keep, timeout=timeout), console))
+    sys.exit(run(Options(keep=keep, timeout=timeout, network=network), console))

@@ -26,6 +26,7 @@ from modalflow.demo.dags import DEMO_DAG, example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.program import StackError
 from modalflow.demo.report import EXPECTED_SKIPPED, STYLES, problems, table
+from modalflow.emulator.options import Options as ModalOptions
 
 POLL: Final = 0.25
 LOG_LINES: Final = 12
@@ -46,6 +47,8 @@ class Options:
     keep: bool = False
     timeout: float = 300.0
     """Seconds from the first step until the DAG has to be through."""
+    network: str = "host"
+    """The network of containers: an option of the local control plane."""
 
 
 def run(options: Options, console: Console) -> int:
@@ -56,7 +59,11 @@ def run(options: Options, console: Console) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     try:
-        with ending_on_signals(), ModalStack(example_dags(), report=lambda line: report(escape(line))) as stack:
+        modal = ModalOptions(network=options.network)
+        with (
+            ending_on_signals(),
+            ModalStack(example_dags(), modal=modal, report=lambda line: report(escape(line))) as stack,
+        ):
             run_id = trigger(stack)
             report(f"DAG run {escape(run_id)} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
             watch(stack, run_id, report, began + options.timeout)

@@ -7,6 +7,7 @@ exists only once the control plane listens.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from random import Random
 
 from grpclib.encoding.proto import ProtoCodec
 
@@ -31,6 +32,7 @@ from modalflow.emulator.faults.fault_injector import FaultInjector
 from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.faults.rpc_faults import RpcFaults
 from modalflow.emulator.faults.rules import Rules
+from modalflow.emulator.faults.spec.values import DELAY
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.functions.layouts import Layouts
@@ -39,6 +41,7 @@ from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.images.images import Images
 from modalflow.emulator.logs.logs import Logs
+from modalflow.emulator.network.forwarding import Delay
 from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.network.tunnels import OpenTunnels, Tunnels
 from modalflow.emulator.options import Options
@@ -179,12 +182,20 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
         addresses=addresses,
         fork_server=fork_server,
         networks=networks,
-        tunnels=OpenTunnels(options.host, networks),
+        tunnels=OpenTunnels(options.host, networks, _one_way(options)),
         containers=Containers(),
         rules=rules,
         stoppage=Stoppage(),
         late_commits=LateCommits(rules),
     )
+
+
+def _one_way(options: Options) -> Delay | None:
+    """Return half of the delay of answers to clients: their data takes the same way through a tunnel."""
+    if options.latency is None:
+        return None
+    random, latency = Random(options.fault_seed), DELAY.read(options.latency)
+    return lambda: latency.draw(random) / 2
 
 
 def _storage(base: Base) -> Storage:

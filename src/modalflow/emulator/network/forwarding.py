@@ -13,8 +13,13 @@ from collections.abc import Awaitable, Callable
 #: Bytes copied at once.
 _CHUNK = 256 * 1024
 
+#: Chunks under way in one direction, if they are delayed.
+_UNDER_WAY = 64
+
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 Connect = Callable[[], Awaitable[Connection]]
+Delay = Callable[[], float]
+"""Returns the seconds of one direction, anew for each use."""
 
 
 class Forwarding:
@@ -24,10 +29,11 @@ class Forwarding:
         self._server, self._tasks = server, tasks
 
     @classmethod
-    async def start(cls, listener: socket.socket, connect: Connect) -> Forwarding:
+    async def start(cls, listener: socket.socket, connect: Connect, delay: Delay | None = None) -> Forwarding:
         """Serve a listening socket, which is closed at the end; ``connect`` opens the other side of a connection.
 
-        If that raises OSError, the connection is closed without an answer.
+        If that raises OSError, the connection is closed without an answer. With ``delay``, each piece of data arrives
+        later, in order and without holding up the next one.
         """
         tasks: set[asyncio.Task[None]] = set()
 
@@ -36,7 +42,7 @@ class Forwarding:
             assert task is not None
             tasks.add(task)
             try:
-                await _pass_on((reader, writer), connect)
+                await _pass_on((reader, writer), connect, delay)
             finally:
                 tasks.discard(task)
 
@@ -54,15 +60,17 @@ class Forwarding:
             task.cancel()
 
 
-async def _pass_on(ours: Connection, connect: Connect) -> None:
+async def _pass_on(ours: Connection, connect: Connect, delay: Delay | None) -> None:
     # The first error of one direction ends both; so does the end of the forwarding.
     with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(ours[1]):
+        if delay is not None:
+            # A handshake goes both ways before the first data.
+            await asyncio.sleep(delay() + delay())
         theirs = await connect()
         with contextlib.closing(theirs[1]):
-            copies = [
-                asyncio.ensure_future(_copy(ours[0], theirs[1])),
-                asyncio.ensure_future(_copy(theirs[0], ours[1])),
-            ]
+            there, back = (ours[0], theirs[1]), (theirs[0], ours[1])
+            ways = [_copy(*way) if delay is None else _copy_late(*way, delay) for way in (there, back)]
+            copies = [asyncio.ensure_future(way) for way in ways]
             try:
                 await asyncio.gather(*copies)
             finally:
@@ -74,6 +82,41 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     while data := await reader.read(_CHUNK):
         writer.write(data)
         await writer.drain()
-    # The other direction may go on.
+    _end(writer)
+
+
+async def _copy_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, delay: Delay) -> None:
+    """Copy with a delay, from one task that reads and another one that writes when it is time."""
+    loop = asyncio.get_running_loop()
+    under_way: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue(_UNDER_WAY)
+
+    async def read() -> None:
+        due, data = 0.0, b"-"
+        while data:
+            data = await reader.read(_CHUNK)
+            # Never before the piece before it.
+            due = max(due, loop.time() + delay())
+            await under_way.put((due, data))
+
+    async def write() -> None:
+        while True:
+            due, data = await under_way.get()
+            await asyncio.sleep(due - loop.time())
+            if not data:
+                break
+            writer.write(data)
+            await writer.drain()
+        _end(writer)
+
+    both = [asyncio.ensure_future(read()), asyncio.ensure_future(write())]
+    try:
+        await asyncio.gather(*both)
+    finally:
+        for each in both:
+            each.cancel()
+
+
+def _end(writer: asyncio.StreamWriter) -> None:
+    """End one direction; the other one may go on."""
     if writer.can_write_eof():
         writer.write_eof()

@@ -12,7 +12,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.network.forwarding import Forwarding
+from modalflow.emulator.network.forwarding import Delay, Forwarding
 from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.rpc.idempotency import CHANGE
@@ -28,9 +28,9 @@ _LAST_PORT = 65535
 class OpenTunnels:
     """The tunnels of all running containers."""
 
-    def __init__(self, host: str, networks: Networks) -> None:
-        """Listen on the ``host``, a loopback address."""
-        self._host, self._networks = host, networks
+    def __init__(self, host: str, networks: Networks, delay: Delay | None = None) -> None:
+        """Listen on the ``host``, a loopback address; with ``delay``, as far away from containers as that."""
+        self._host, self._networks, self._delay = host, networks, delay
         self._open: dict[tuple[str, int], Forwarding | None] = {}
 
     async def start(self, container_id: str, process: Process, port: int) -> tuple[str, int]:
@@ -44,7 +44,7 @@ class OpenTunnels:
         self._open[key] = None
         try:
             listener = socket.create_server((self._host, 0), family=_family(self._host))
-            tunnel = await Forwarding.start(listener, partial(self._networks.connect, process, port))
+            tunnel = await Forwarding.start(listener, partial(self._networks.connect, process, port), self._delay)
         except BaseException:
             self._open.pop(key, None)
             raise

@@ -30,8 +30,8 @@ MNT_DETACH = 0x2
 _PR_CAPBSET_DROP = 24
 
 #: The rights of root in a container, by the numbers of capabilities(7). These are Docker's defaults, without making
-#: devices (MKNOD), writing to the audit log, and NET_RAW. A container is on the host's network and could read its
-#: packets.
+#: devices (MKNOD), writing to the audit log, and NET_RAW. A container may be on the host's network and could
+#: read its packets.
 _KEPT_CAPABILITIES = (
     0,  # CHOWN
     1,  # DAC_OVERRIDE

@@ -61,7 +61,6 @@ ACTIONS: Mapping[str, str] = {
     "TaskGetCommandRouterAccess": "`modal container exec`, and `modal shell` in a running container,",
     "TemplateList": "Listing templates",
     "Token": "Managing tokens (`modal token`, `modal setup`; the local control plane prints its only token)",
-    "Tunnel": "A tunnel to a port of a container (modal.forward)",
     "UserGroup": _WORKSPACE,
     "VolumeGetFile": _OTHER_SDK,
     "WebhookToken": "Managing the tokens of web endpoints",

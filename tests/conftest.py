@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,7 @@ from modalflow.support import linux
 from tests.command_line import CommandLine
 from tests.live import where
 from tests.scopes import Scopes
-from tests.support import descendants
+from tests.support import command_of
 
 LEAK_GRACE_SECONDS = 5.0
 REMOVAL_SECONDS = 60.0
@@ -55,6 +55,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scopes:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Images of CI systems set it, and each of a thousand processes would compile modalflow again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Whoever starts the tests in the background may ignore these for them, and what they start would inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -83,32 +85,28 @@ def nothing_leaks() -> Iterator[None]:
 
     What fixtures of a wider scope keep running was there before the test, and what runs below that is its business.
     """
-    processes, threads = set(_own()), set(threading.enumerate())
+    processes, threads = set(linux.family(os.getpid())), set(threading.enumerate())
     yield
     ended = time.monotonic()
     while (left := _left(processes, threads)) and time.monotonic() < ended + _grace(left):
         time.sleep(0.02)
-    for pid in set(_own()) - _kept(processes):
+    for pid in _new(processes):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     assert not left, f"left behind: {left}"
 
 
-def _own() -> dict[int, str]:
-    return descendants()
+def _new(known: Container[int]) -> list[int]:
+    """Return what runs below this process and below none of those: what runs there is the business of a fixture of a
+    wider scope, as containers of its control plane are."""
+    found = [pid for pid in linux.children(os.getpid()) if pid not in known]
+    for pid in found:
+        found += [child for child in linux.children(pid) if child not in known]
+    return found
 
 
-def _kept(processes: set[int]) -> set[int]:
-    """Those processes and all below them: containers of a control plane of a wider scope, for example."""
-    kept: set[int] = set()
-    for pid in processes:
-        kept |= {pid, *descendants(pid)}
-    return kept
-
-
-def _left(processes: set[int], threads: set[threading.Thread]) -> list[str]:
-    kept = _kept(processes)
-    left = [f"process {pid}: {command}" for pid, command in _own().items() if pid not in kept]
+def _left(processes: Container[int], threads: set[threading.Thread]) -> list[str]:
+    left = [f"process {pid}: {command}" for pid in _new(processes) if (command := command_of(pid)) is not None]
     left += [
         f"thread {thread.name}"
         for thread in threading.enumerate()

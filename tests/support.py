@@ -49,10 +49,13 @@ def killed(folder: Path) -> Path:
 
 def descendants(pid: int | None = None) -> dict[int, str]:
     """Return the living processes below one (this one if not given): process id → command line."""
-    found: dict[int, str] = {}
-    for child in family(os.getpid() if pid is None else pid)[1:]:
-        with contextlib.suppress(OSError):
-            if is_running(child):
-                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                found[child] = command.strip()
-    return found
+    below = family(os.getpid() if pid is None else pid)[1:]
+    return {child: command for child in below if (command := command_of(child)) is not None}
+
+
+def command_of(pid: int) -> str | None:
+    """Return a process's command line; None if it has ended."""
+    with contextlib.suppress(OSError):
+        if is_running(pid):
+            return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+    return None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from pathlib import Path
 
@@ -47,7 +50,29 @@ def environment_with(wheel: Path, folder: Path, extra: str = "") -> Path:
     what = f"modalflow[{extra}] @ {wheel.as_uri()}" if extra else str(wheel)
     constraints = CHECKOUT / "constraints" / "demo.txt"
     subprocess.run([uv, "pip", "install", "-q", "--python", folder, "-c", constraints, what], check=True)
+    _share_bytecode(folder)
     return folder
+
+
+def _share_bytecode(venv: Path) -> None:
+    """Link the bytecode of this environment's packages into another one, which then need not compile Airflow again.
+
+    Python checks that bytecode is of the file beside it, and compiles the file if it is not.
+    """
+    site = Path(sysconfig.get_path("purelib"))
+    packages = venv / site.relative_to(sys.prefix)
+    for name, folders, files in os.walk(packages):
+        folder = Path(name)
+        if "__pycache__" in folders:
+            folders.remove("__pycache__")
+        compiled = site / folder.relative_to(packages) / "__pycache__"
+        if not compiled.is_dir() or not any(file.endswith(".py") for file in files):
+            continue
+        own = folder / "__pycache__"
+        own.mkdir(exist_ok=True)
+        for bytecode in compiled.glob("*.pyc"):
+            with contextlib.suppress(FileExistsError):
+                (own / bytecode.name).symlink_to(bytecode)
 
 
 def make_wheel(folder: Path, name: str, version: str) -> Path:

@@ -1,6 +1,6 @@
-"""The executor's part in the relay: processes that it starts and watches, and the key that tasks get.
+"""The executor's part in the relay: its relay processes, and the relay key of its tasks.
 
-What a relay does is in ``modalflow.relay``, and runs without an executor as well.
+``modalflow.relay`` is the relay itself. It also runs without an executor.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from modalflow.support.described import describe
 
 log = logger(__name__)
 
-#: Seconds before a relay that has ended is replaced, doubling up to the second number while they end at once.
+#: Seconds before the replacement of an ended relay, doubling up to the second number while they end at once.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 #: Seconds after which an end is no longer at once.
 LIVED = 60.0
-#: Seconds that a relay may take to end.
+#: Seconds for the end of a relay.
 GRACE = 5.0
 #: Seconds between two questions for a new key.
 KEY_INTERVAL = 30.0
@@ -110,6 +110,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 
 def _variables(settings: Settings) -> Mapping[str, str]:
-    """Return the options of this executor that a relay needs: a team's differ from those of its process."""
+    """Return this executor's options for a relay: a team's differ from those of its process."""
     needed = ("app_name", "conn_id", "environment")
     return {option.variable(): str(getattr(settings, option.name)) for option in OPTIONS if option.name in needed}

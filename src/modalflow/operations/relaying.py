@@ -25,7 +25,7 @@ from modalflow.relay.queue_transport import QueueToContainers
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two checks that the process that started the relay is alive.
+#: Seconds between two checks of the relay's parent process.
 PARENT_INTERVAL = 1.0
 
 
@@ -49,7 +49,7 @@ def api_url() -> str:
 
 
 def certificates() -> str:
-    """Return the file of certificates with which Airflow's own clients check the API server."""
+    """Return the file of certificates of Airflow's own clients for the API server."""
     conf: Any = airflow_conf()
     return "" if conf is None else str(conf.get("api", "ssl_cert", fallback="") or "")
 
@@ -103,7 +103,7 @@ async def _relay(site: Site, api: ApiServer, parent: int | None) -> None:
 
 
 async def _outlived(parent: int) -> bool:
-    """Return once the process that started this one has ended."""
+    """Return once this process has lost its parent."""
     while os.getppid() == parent:
         await asyncio.sleep(PARENT_INTERVAL)
     return True

@@ -28,10 +28,10 @@ class RelayReport:
 
     name: str
     url: str = ""
-    """The Execution API that it sends requests to."""
+    """Its Execution API."""
     version: str = ""
     key_id: str = ""
-    """The newest key that it has."""
+    """Its newest key."""
     started_at: float = 0.0
     published_at: float = 0.0
     in_flight: int = 0

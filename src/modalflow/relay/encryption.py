@@ -28,7 +28,7 @@ _SESSION_DIGITS = 32
 
 
 class NotAuthenticError(MalformedMessageError):
-    """A message that no holder of the key has made, or that was changed on the way."""
+    """A message without the key, or changed on the way."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class PublicKey:
 
     @classmethod
     def read(cls, text: str) -> PublicKey:
-        """Return the key that a text stands for; raise MalformedMessageError if it stands for none."""
+        """Return the key of ``str()``; raise MalformedMessageError for any other text."""
         key_id, _, digits = text.partition(":")
         try:
             raw = bytes.fromhex(digits)

@@ -1,4 +1,4 @@
-"""The Function that hands relay keys over: its containers alone have the Modal Secret with them.
+"""The Function with the relay keys: only its containers have their Modal Secret.
 
 A deployed Function refers to ``hand_over`` by the name of this module, so neither name may change.
 """
@@ -34,7 +34,7 @@ def hand_over(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _keys(environ: Mapping[str, str]) -> Iterator[tuple[str, bytes]]:
-    """Yield the keys in the order of their ids, which begin with the time at which they were made."""
+    """Yield the keys in the order of their ids, so the oldest first."""
     for name in sorted(environ):
         # The variable of a revoked key is empty.
         if name.startswith(RELAY_KEY_PREFIX) and environ[name]:

@@ -1,7 +1,7 @@
 """The relay's keys: made at the deployment, kept in a Modal Secret, handed over to relays by a Function of the worker.
 
-A key's id begins with the time at which it was made. The newest one encrypts new sessions; older ones are still
-accepted for a while, so a rotation loses no running task.
+A key's id begins with the time of its making. The newest one encrypts new sessions. Relays accept older ones for a
+while, so a rotation loses no running task.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ _NOT_DEPLOYED = (
 
 @dataclass(frozen=True)
 class KeyRing:
-    """The keys that a relay accepts."""
+    """The accepted keys of a relay."""
 
     pairs: Mapping[str, KeyPair]
 
@@ -140,7 +140,7 @@ def _is_key(key: object) -> bool:
 
 
 def accepted_ids(ids: Sequence[str], now: datetime) -> frozenset[str]:
-    """Return the keys that a relay accepts: the newest, and those that have been replaced a short time ago only."""
+    """Return the accepted keys: the newest, and those replaced a short time ago."""
     ordered = sorted(ids)
     accepted = set(ordered[-1:])
     for key_id, following in pairwise(ordered):

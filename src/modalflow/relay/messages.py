@@ -1,4 +1,4 @@
-"""The messages of the relay: plain headers, and what they carry. No I/O, no encryption.
+"""The messages of the relay: plain headers, requests and answers. No I/O, no encryption.
 
 A message is one item of a transport, or several if its content is large. The header of each item is readable on the
 way, because the transport needs it, and no one can change it: it is authenticated together with the content.
@@ -21,7 +21,7 @@ VERSION = 1
 
 #: Bytes of the content of one item. Modal Queues accept 1 MiB for each item, with its encoding.
 PART_SIZE = 900 * 1024
-#: The largest content of a message in bytes: what one partition of a Modal Queue can hold, with room for others.
+#: The largest content of a message in bytes: one partition of a Modal Queue holds 64 MiB.
 LARGEST = 40 * 1024 * 1024
 _MOST_PARTS = LARGEST // PART_SIZE + 2
 
@@ -29,7 +29,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class Direction(StrEnum):
-    """Who sends a message."""
+    """The direction of a message."""
 
     REQUEST = "request"
     """A container, to any relay."""
@@ -43,13 +43,13 @@ class Header:
 
     direction: Direction
     key_id: str
-    """The relay's key pair that the message is encrypted with."""
+    """The relay's key pair of the encryption."""
     session: str
     """The container's side of the conversation, and the name of its partition: derived from ``public``."""
     request_id: str
     """Unique in the session. An answer repeats it."""
     attempt: int
-    """1 for the first time that a request is sent, and counted up. An answer repeats it."""
+    """1 for the first message of a request, then counted up. An answer repeats it."""
     sent_at: float
     """Seconds since the epoch, by the sender's clock."""
     part: int = 0
@@ -167,7 +167,7 @@ class Answer:
     """The answer of the Execution API, or a notice about it."""
 
     status: int
-    """The status of HTTP; WORKING for a notice that the relay waits for the API server."""
+    """The status of HTTP, or WORKING for a notice."""
     headers: Sequence[tuple[str, str]] = field(default=(), repr=False)
     body: bytes = field(default=b"", repr=False)
 

@@ -1,4 +1,4 @@
-"""The transport over a Modal Queue: one partition that all relays share, and one for each session."""
+"""The transport over a Modal Queue: one partition for all relays, and one for each session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from modalflow.protocol.plain_data import plain_data_only
 
 #: The partition of all requests.
 REQUESTS = "requests"
-#: Seconds that Modal keeps a partition after its last item. A container's answers are worthless after its timeouts.
+#: Seconds until Modal drops an idle partition. A container's answers are worthless after its timeouts.
 _LIFETIME = 3600
 #: Bytes of items in one RPC.
 _BATCH = 4 * 1024 * 1024

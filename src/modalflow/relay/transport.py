@@ -13,8 +13,8 @@ class ContainerTransport(Protocol):
     """The container's side."""
 
     async def send(self, item: bytes, parts: Sequence[bytes] = (), *, place: str = "") -> None:
-        """Send an item to any relay. ``parts`` are further items, which only the relay that gets the first one reads,
-        from ``place``. Raises an exception if it is not sent."""
+        """Send an item to any relay. ``parts`` are further items at ``place``, for the relay with the first one alone.
+        Raises an exception if it is not sent."""
 
     async def receive(self, session: str, wait: float) -> Sequence[object]:
         """Return items for a session; empty if there are none within ``wait`` seconds."""

@@ -22,7 +22,7 @@ class TaskLog(Protocol):
 
 
 class ExecutionApi:
-    """The loopback servers of one container, which live as long as it."""
+    """The loopback servers of one container, for its whole life."""
 
     def __init__(self, names: Names, container_id: str) -> None:
         self._names = names
@@ -37,7 +37,7 @@ class ExecutionApi:
         """
         server = self._servers.get(relay)
         if server is None:
-            # Imported by the first task that needs it.
+            # Imported by the first task over a relay.
             from modalflow.relay.container.loopback_server import LoopbackServer
             from modalflow.relay.container.relay_client import RelayClient
             from modalflow.relay.encryption import PublicKey, Session

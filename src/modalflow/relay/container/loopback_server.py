@@ -1,6 +1,6 @@
-"""The HTTP server on the container's loopback interface that stands for Airflow's Execution API.
+"""The stand-in for Airflow's Execution API on the container's loopback interface.
 
-Any HTTP client can use it. It adds no rights and reads no token: what may pass is the relay's decision.
+Any HTTP client can use it. It adds no rights and reads no token: the relay decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LoopbackServer:
         self._client = client
         app = web.Application(client_max_size=LARGEST)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        # A client that gives up must not leave its handler behind.
+        # Otherwise the handler of a client would outlive it.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None)
         self._listening = asyncio.Event()
         self.url = ""

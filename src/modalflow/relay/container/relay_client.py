@@ -31,13 +31,13 @@ FIRST_RESEND, LONGEST_RESEND = 3.0, 15.0
 WAIT = 45.0
 #: Seconds before Modal is asked again after an error, doubling up to the second number.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
-#: Seconds that a request without a client waits for one: a client repeats what it gave up.
+#: Seconds of a request without a client: clients repeat requests after a timeout.
 KEPT = 60.0
-#: Seconds without a sign of any relay after which the logs say so, doubling.
+#: Seconds without a sign of any relay before a line in the logs, doubling.
 NOTED_AFTER = 20.0
 
 Note = Callable[[str], None]
-"""Writes a line into the logs of the workloads that wait."""
+"""Writes a line into the logs of waiting workloads."""
 
 
 @dataclass
@@ -53,11 +53,11 @@ class _Pending:
     left_at: float = 0.0
     """When the last client left."""
     sign: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set by anything new about it: a notice of a relay, a client that comes back."""
+    """Set by anything new: a notice of a relay, the return of a client."""
     parts: dict[int, bytes] = field(default_factory=dict)
-    """The parts of an answer that have arrived."""
+    """The arrived parts of an answer."""
     parts_of: tuple[str, int] = ("", 0)
-    """The relay and the attempt that these parts are of."""
+    """The relay and the attempt of these parts."""
 
 
 class RelayClient:
@@ -81,7 +81,7 @@ class RelayClient:
     async def ask(self, request: Request) -> tuple[Answer, str]:
         """Return the answer of the Execution API, and the name of the relay.
 
-        A request equal to one in flight is answered together with it: it is the repeat of a client that gave up.
+        A request equal to one in flight shares its answer: it is a client's repeat after a timeout.
         """
         pending = self._joined(request)
         pending.waiting += 1
@@ -122,7 +122,7 @@ class RelayClient:
     def _can_be_joined(self, pending: _Pending) -> bool:
         if not pending.answer.done():
             return bool(pending.waiting) or self._is_kept(pending)
-        # An answer that no client has received. What is read may have changed since.
+        # An answer without a client. A value may have changed since then.
         changes = pending.request.method not in ("GET", "HEAD") and not pending.request.target.endswith("/heartbeat")
         return changes and self._is_kept(pending)
 
@@ -159,7 +159,7 @@ class RelayClient:
             self._forget(pending)
 
     async def _quiet(self, pending: _Pending, pause: float) -> None:
-        """Return once there was no sign of a relay for that long, or the answer is there."""
+        """Return after that time without a sign of a relay, or with the answer."""
         while not pending.answer.done():
             pending.sign.clear()
             sign = asyncio.create_task(pending.sign.wait())

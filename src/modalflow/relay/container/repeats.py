@@ -1,7 +1,6 @@
-"""The meaning of answers to repeated requests: a change that was made already is no failure.
+"""The meaning of answers to repeated requests: an earlier change is no failure.
 
-A request whose answer is lost comes again, and then the API server finds its own earlier work. Reads only what was sent
-and what was answered.
+After the loss of an answer, its request comes again, and the API server finds its own earlier work.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ from modalflow.relay.messages import Answer, Request
 _TASK_STATE = re.compile(r"task-instances/[^/?]+/state")
 _NEW_DAG_RUN = re.compile(r"dag-runs/[^/?]+/[^/?]+")
 
-#: What Airflow may make of a reported state: a failed task waits for its retry.
+#: Reported states with other results in Airflow: a failed task waits for its retry.
 _BECOMES = {"failed": {"failed", "up_for_retry"}}
 
 
 def understood(request: Request, answer: Answer, *, repeated: bool) -> Answer:
-    """Return the answer that the first of several equal requests has got.
+    """Return the answer to the first of several equal requests.
 
-    ``repeated`` says that the request was sent more than once.
+    ``repeated``: the request was sent more than once.
     """
     if answer.status == 409 and _TASK_STATE.fullmatch(request.target) and _is_in_requested_state(request, answer):
         # Not only if it was repeated: an item can be doubled on the way, and the copy be answered first.

@@ -1,4 +1,4 @@
-"""The one server that a relay sends requests to: Airflow's Execution API, at the host's own URL."""
+"""The only server of a relay: Airflow's Execution API, at the host's own URL."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class UnreachableError(Exception):
 
 
 class ApiServer:
-    """Sends requests, with the certificates and the proxy that this machine is set up with."""
+    """Sends requests, with the certificates and the proxy of this machine."""
 
     def __init__(self, url: str, *, ca: str = "", connections: int = 64) -> None:
-        """``url`` is that of the Execution API; ``ca`` a file of certificates besides the system's.
+        """``url``: of the Execution API; ``ca``: a file of certificates besides the system's.
 
-        Raises ConfigError for a file that has none.
+        Raises ConfigError for a file without any.
         """
         self._base = url if url.endswith("/") else url + "/"
         self._tls = _tls(ca) if urlsplit(url).scheme == "https" else None
@@ -59,7 +59,7 @@ class ApiServer:
             await self._session.close()
 
     async def carry_out(self, request: Request) -> Answer:
-        """Return the server's answer, or the relay's refusal of what is not of the Execution API.
+        """Return the server's answer, or the relay's refusal of a request outside of the Execution API.
 
         Raises UnreachableError if nothing was sent.
         """
@@ -69,7 +69,7 @@ class ApiServer:
         try:
             async with self._session.request(
                 request.method,
-                # Neither encoded again nor normalised: the server reads what the client wrote.
+                # Neither encoded again nor normalised: the server reads the client's own text.
                 URL(self._base + request.target, encoded=True),
                 headers=rights.request_headers(request.headers),
                 data=request.body or None,

@@ -1,4 +1,4 @@
-"""What a relay counts, for its report and for metrics."""
+"""The counters of a relay, for its report and for metrics."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass
 METRICS: tuple[tuple[str, str, str], ...] = (
     ("requests", "counter", "Requests of containers, each once."),
     ("answered", "counter", "Requests answered by the API server."),
-    ("repeats", "counter", "Requests that a container has sent again."),
-    ("replays", "counter", "Messages that have arrived before. They are refused."),
-    ("refused", "counter", "Messages that are malformed or not authentic."),
+    ("repeats", "counter", "Repeats of requests by containers."),
+    ("replays", "counter", "Second arrivals of a message. They are refused."),
+    ("refused", "counter", "Malformed messages, and those without authenticity."),
     ("late", "counter", "Messages older than 60 seconds. The container sends the request again."),
-    ("unknown_keys", "counter", "Messages for a key that the relay does not have, or no longer accepts."),
+    ("unknown_keys", "counter", "Messages for an unknown key, or one too old."),
     ("in_flight", "gauge", "Requests without an answer."),
     ("queue_time", "timer", "From a container to the relay, by their two clocks: the mean since the last report."),
     ("api_time", "timer", "In the API server: the mean since the last report."),
@@ -28,17 +28,17 @@ class Counts:
     requests: int = 0
     """Requests taken, each once."""
     repeats: int = 0
-    """Requests that a container has sent again."""
+    """Repeats of requests by containers."""
     replays: int = 0
-    """Messages that have been here before."""
+    """Second arrivals of a message."""
     refused: int = 0
-    """Messages that are malformed, or not authentic."""
+    """Malformed messages, and those without authenticity."""
     late: int = 0
-    """Messages that were too old."""
+    """Messages older than the limit."""
     unknown_keys: int = 0
-    """Messages for a key that the relay did not have."""
+    """Messages for an unknown key."""
     answered: int = 0
-    """Requests that the API server has answered."""
+    """Requests answered by the API server."""
     queue_seconds: float = 0.0
     """The sum of the times from containers to the relay, by their two clocks."""
     api_seconds: float = 0.0
@@ -50,7 +50,7 @@ class Counts:
         self.queue_seconds += max(0.0, seconds)
 
     def at_api(self, seconds: float) -> None:
-        """Count a request that the API server has answered."""
+        """Count an answer of the API server."""
         self.answered += 1
         self.api_seconds += seconds
 

@@ -12,7 +12,7 @@ from modalflow.relay.messages import Request
 _T = TypeVar("_T")
 
 _URGENT = re.compile(r"task-instances/[^/?]+/(heartbeat|state|run)")
-#: Bytes of a body from which a request is large.
+#: The size of a large request's body, in bytes.
 LARGE = 256 * 1024
 
 

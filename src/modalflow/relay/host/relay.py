@@ -1,7 +1,7 @@
 """A relay: takes requests of containers from a transport, has the API server carry them out, and sends the answers.
 
-Any number of relays share the requests. A relay keeps nothing but what is in flight and the newest answers: if it dies,
-the containers send their requests again, to the others.
+Any number of relays share the requests. A relay keeps only requests in flight and the newest answers: if it dies, the
+containers send their requests again, to the others.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from modalflow.support.described import describe
 
 log = logging.getLogger(__name__)
 
-#: Seconds for which a message is accepted after it was sent. Containers send again much earlier.
+#: The largest age of a message in seconds. Containers send again much earlier.
 WINDOW = 60.0
 #: Seconds of one long poll; of a further one, while there is work.
 WAIT, FURTHER_WAIT = 45.0, 5.0
-#: How many long polls run at once while there is work, so that none waits for the way of another.
+#: The number of simultaneous long polls while there is work: one would miss requests on its way back.
 POLLS = 3
 #: Items of one poll.
 BATCH = 100
-#: Requests that a relay takes at most before they are carried out: the rest stays for other relays.
+#: The most waiting requests of a relay: it leaves others to other relays.
 MOST_WAITING = 300
 #: Requests at the API server at once, and large ones among them.
 CONCURRENCY, MOST_LARGE = 48, 4
-#: Seconds after which a container is notified that its request is at the API server, and again.
+#: Seconds between two notices to a container about its request at the API server.
 NOTICE = 2.0
-#: Seconds that a request is held while the API server cannot be reached.
+#: Seconds of patience with an API server out of reach.
 HELD = 10.0
 #: Seconds for the further items of a large message.
 PARTS_TIMEOUT = 20.0
@@ -55,7 +55,7 @@ _KEPT_SESSIONS = 10_000
 
 @dataclass
 class _Work:
-    """A request that waits to be carried out."""
+    """A waiting request."""
 
     header: Header
     keys: SessionKeys
@@ -93,7 +93,7 @@ class Relay:
         self._busy_at = 0.0
 
     async def run(self) -> None:
-        """Relay until cancelled. What is in flight then is taken up by others."""
+        """Relay until cancelled. Others take up the requests in flight."""
         try:
             self._keys = await self._first_keys()
             log.info("Relay %s sends requests to %s", self.name, self._api.shown)
@@ -129,7 +129,7 @@ class Relay:
             self._keys = await self._fetch_keys()
             self._sessions.clear()
             log.info("The relay's keys are %s now", ", ".join(sorted(self._keys.pairs)))
-        except Exception as error:  # noqa: BLE001  It goes on with those that it has.
+        except Exception as error:  # noqa: BLE001  It goes on with the old ones.
             log.warning("The relay's keys could not be read again: %s", describe(error))
 
     def _keys_of(self, header: Header) -> SessionKeys | None:
@@ -232,7 +232,7 @@ class Relay:
         self._fill()
 
     def _fill(self) -> None:
-        """Carry out what may be carried out now."""
+        """Carry out as many requests as possible."""
         while len(self._running) < CONCURRENCY:
             work = self._queue.pop(large=self._large < MOST_LARGE)
             if work is None:

@@ -25,11 +25,11 @@ log = logging.getLogger(__name__)
 #: Seconds between two reports, if something has changed.
 INTERVAL = 10.0
 _PREFIX = "modal_executor.relay"
-#: Seconds after which the report of a killed relay is removed by another one.
+#: Seconds before a relay removes the report of a killed one.
 _KEPT = 86_400.0
 
 Stats = Callable[[], Any]
-"""Returns what has Airflow's ``incr``, ``gauge`` and ``timing``; None without Airflow."""
+"""Returns an object with Airflow's ``incr``, ``gauge`` and ``timing``; None without Airflow."""
 
 
 class Reporter:
@@ -93,12 +93,12 @@ class Reporter:
                 await self._reports.pop.aio(key, None)
 
     def _send(self) -> None:
-        """Send metrics. One that cannot be sent is no one's failure."""
+        """Send metrics; ignore failures."""
         try:
             stats = self._stats()
             if stats is not None:
                 self._send_to(stats)
-        except Exception as error:  # noqa: BLE001  See above.
+        except Exception as error:  # noqa: BLE001  Requests matter more.
             log.info("The relay's metrics could not be sent: %s", describe(error))
 
     def _send_to(self, stats: Any) -> None:

@@ -1,4 +1,4 @@
-"""What may pass a relay: the Execution API's paths, methods and headers, and nothing else of its server.
+"""The rights of containers: the Execution API's paths, methods and headers, and nothing else of its server.
 
 The relay adds no rights. The task's token decides, in the API server.
 """
@@ -58,7 +58,7 @@ def refusal(request: Request) -> str:
     """Return why a request may not pass; empty if it may."""
     path, _, _ = request.target.partition("?")
     if not _TARGET.fullmatch(request.target) or _STRAY_PERCENT.search(request.target):
-        return "its path has characters that no client of Airflow sends"
+        return "its path has unexpected characters"
     first, *others = path.split("/")
     methods = ROUTES.get(first)
     if methods is None:
@@ -83,12 +83,12 @@ def _leaves(part: str) -> bool:
 
 
 def request_headers(headers: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-    """Return the headers that reach the API server."""
+    """Return the headers for the API server."""
     return _kept(headers, _REQUEST_HEADERS)
 
 
 def answer_headers(headers: Iterable[tuple[str, str]]) -> Sequence[tuple[str, str]]:
-    """Return the headers that reach the container."""
+    """Return the headers for the container."""
     return _kept(headers, _ANSWER_HEADERS)
 
 

@@ -1,4 +1,4 @@
-"""The requests that a relay has seen a short time ago, so that none is carried out twice, and replays are refused."""
+"""The memory of a relay: it carries out no request twice, and refuses replays."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ MOST_KEPT = 128 * 1024 * 1024
 
 
 class Sight(Enum):
-    """What a relay knows of a request that arrives."""
+    """A relay's knowledge of an arriving request."""
 
     NEW = auto()
     REPLAYED = auto()
-    """The very message has been here: it was doubled on the way, or someone sends what they recorded."""
+    """The same message again: doubled on the way, or recorded and sent by an attacker."""
     IN_PROGRESS = auto()
     ANSWERED = auto()
 
@@ -39,14 +39,14 @@ class SeenRequests:
     """Remembers requests for as long as their messages are accepted."""
 
     def __init__(self, window: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``window``: the seconds for which a message is accepted after it was sent."""
+        """``window``: the largest age of an accepted message, in seconds."""
         self._window = window
         self._clock = clock
         self._seen: OrderedDict[tuple[str, str], SeenRequest] = OrderedDict()
         self._size = 0
 
     def see(self, session: str, request_id: str, attempt: int) -> tuple[Sight, SeenRequest]:
-        """Record a message, and return what is known of its request."""
+        """Record a message, and return the knowledge of its request."""
         self._drop_old()
         key = (session, request_id)
         seen = self._seen.get(key)

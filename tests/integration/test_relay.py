@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 
+from modalflow import control_plane
 from modalflow.emulator.options import Options
+from modalflow.executor import relays
 from modalflow.names import API_URL_VARIABLE, Names
 from modalflow.relay import keys
 from tests.command_line import CommandLine
+from tests.driving import Driver
 from tests.integration.world import COLD, World, deployed_worker
-from tests.support import wait_until
+from tests.support import descendants, wait_until
 
 NAMES = Names("relayed")
 
@@ -154,3 +157,50 @@ def test_doctor_and_status_show_the_relay(world: World, running: subprocess.Pope
 
     (report,) = wait_until(reported, COLD, "the relay's report")
     assert report["url"] == world.api.url and not report["silent"]
+
+
+@pytest.fixture
+def driver(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
+    """An executor that uses the relay, and starts one."""
+    variables = {
+        **world.variables,
+        "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+        API_URL_VARIABLE: world.api.url,
+        "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+        "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "relay",
+    }
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(control_plane, "_known", {})
+    monkeypatch.setattr(relays, "FIRST_PAUSE", 0.1)
+    monkeypatch.setattr(relays, "KEY_INTERVAL", 0.5)
+    driver = Driver.started()
+    yield driver
+    driver.executor.end()
+
+
+def relays_below() -> list[int]:
+    """The relays that this process has started, with their imports done or not."""
+    return [pid for pid, command in descendants().items() if "modalflow.cli relay --parent" in command]
+
+
+def test_an_executor_keeps_a_relay_running(world: World, driver: Driver) -> None:
+    """The executor's relay answers; a killed one is replaced; a new key is used; and none outlives the executor."""
+    request = (sys.executable, "-c", ASK, json.dumps([("GET", "health", 0)]))
+    key, (state, info) = driver.run("over-the-relay", request)
+    assert state == "success", info
+    driver.log_has(key, "GET health 200")
+    (first,) = relays_below()
+    os.kill(first, signal.SIGKILL)
+    driver.until(lambda: [pid for pid in relays_below() if pid != first])
+    _, (state, info) = driver.run("over-the-next", request)
+    assert state == "success", info
+    assert driver.executor._engine is not None
+    connection = driver.executor._engine.wiring.connection
+    before = connection.relay
+    world.modalflow_cli.run("relay", "rotate-key", "--app", NAMES.app, environ=os.environ | world.variables)
+    driver.until(lambda: connection.relay > before)
+    _, (state, info) = driver.run("with-the-new-key", request)
+    assert state == "success", info
+    driver.executor.end()
+    assert not relays_below()

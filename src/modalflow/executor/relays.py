@@ -104,9 +104,11 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     try:
         async with asyncio.timeout(GRACE):
             await process.wait()
-    except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
+    finally:
+        # After the time is over, and if the engine does not wait for it.
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
 
 
 def _variables(settings: Settings) -> Mapping[str, str]:

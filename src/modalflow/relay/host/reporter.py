@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two reports, if something has changed.
 INTERVAL = 10.0
+#: Seconds for the removal of the report at the end.
+WITHDRAWAL = 1.0
 _PREFIX = "modal_executor.relay"
 #: Seconds before a relay removes the report of a killed one.
 _KEPT = 86_400.0
@@ -60,11 +62,11 @@ class Reporter:
 
     async def withdraw(self) -> None:
         """Remove the report: the relay ends."""
-        await self._try(self._reports.pop.aio(RELAY + self._relay.name, None))
+        await self._try(self._reports.pop.aio(RELAY + self._relay.name, None), seconds=WITHDRAWAL)
 
-    async def _try(self, call: Any) -> None:
+    async def _try(self, call: Any, seconds: float = INTERVAL) -> None:
         try:
-            async with asyncio.timeout(INTERVAL):
+            async with asyncio.timeout(seconds):
                 await call
         except Exception as error:  # noqa: BLE001  A report is a hint: the relay goes on.
             log.info("The relay's report could not be written: %s", describe(error))

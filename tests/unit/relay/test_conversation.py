@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
+import time
 
 import pytest
 from aiohttp import web
 
 from modalflow.demo.programs.ports import free_port
 from modalflow.relay.container import relay_client
+from modalflow.relay.encryption import Session
 from modalflow.relay.host import relay as relay_module
+from modalflow.relay.messages import Answer, Direction, Header, place_of, unpack
 from tests.unit.relay.conversation import conversation, detail, key_pair
 
 STATE = "task-instances/0198/state"
@@ -266,3 +270,40 @@ async def test_a_redirect_is_not_followed() -> None:
         async with talk.http.get(server.url + "health") as response:
             assert response.status == 502 and "redirects" in detail(await response.read())
         assert len(talk.api.requests) == 1
+
+
+async def test_the_number_of_values_of_an_xcom_arrives() -> None:
+    """A HEAD request has its headers, and no body."""
+    async with conversation() as talk:
+
+        async def count(request: web.Request) -> web.Response:
+            return web.Response(headers={"Content-Range": "map_indexes 3"})
+
+        talk.api.handler = count
+        await talk.add_relay()
+        server = await talk.add_container()
+        async with talk.http.head(server.url + "xcoms/d/r/t/return_value") as response:
+            assert response.status == 200 and response.headers["Content-Range"] == "map_indexes 3"
+
+
+async def test_nonsense_of_a_container_hurts_itself_alone() -> None:
+    """Messages without sense are dropped or answered with an error; the relay goes on."""
+    async with conversation() as talk:
+        await talk.add_relay()
+        session = Session(talk.pair.public)
+        send = talk.memory.to_relays().send
+        header = Header(Direction.REQUEST, talk.pair.id, session.name, "1", 1, time.time(), public=session.public.hex())
+        await send(session.keys.seal(header, b"nonsense"))
+        await send(session.keys.seal(dataclasses.replace(header, session="another"), b"nonsense"))
+        await send(session.keys.seal(dataclasses.replace(header, sent_at=time.time() - 100), b"nonsense"))
+        parted = dataclasses.replace(header, request_id="2", parts=2)
+        part = session.keys.seal(dataclasses.replace(parted, part=1), b"nonsense")
+        await send(session.keys.seal(parted, b""), [part], place=place_of(parted))
+        (item,) = await talk.memory.to_relays().receive(session.name, 5)
+        raw, sealed = unpack(item)
+        assert Answer.read(session.keys.open(Direction.ANSWER, raw, sealed)).status == 500
+        server = await talk.add_container()
+        async with talk.http.get(server.url + "health") as response:
+            assert response.status == 200
+        counts = talk.relays[0].counts
+        assert (counts.refused, counts.late, len(talk.api.requests)) == (2, 1, 1)

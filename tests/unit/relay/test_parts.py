@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import importlib.util
 import json
+import re
 import secrets
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -244,3 +247,16 @@ def test_repeated_changes_are_no_failures() -> None:
         assert understood(request, Answer(status), repeated=True).status == 204
         assert understood(request, Answer(status), repeated=False).status == status
     assert understood(Request("GET", "variables/x"), Answer(404), repeated=True).status == 404
+
+
+def test_every_route_of_the_installed_airflow_passes() -> None:
+    """The list of paths and methods covers the Execution API of this Airflow."""
+    spec = importlib.util.find_spec("airflow")
+    assert spec is not None and spec.origin is not None
+    routes = Path(spec.origin).parent / "api_fastapi/execution_api/routes"
+    prefixes = dict(re.findall(r'(\w+)\.router,\s*prefix="/([\w-]+)', (routes / "__init__.py").read_text()))
+    assert "task_instances" in prefixes
+    for module, prefix in prefixes.items():
+        methods = re.findall(r"@\w*router\.(get|head|post|put|patch|delete)\(", (routes / f"{module}.py").read_text())
+        for method in methods:
+            assert not rights.refusal(Request(method.upper(), f"{prefix}/x")), f"{method} {prefix}"

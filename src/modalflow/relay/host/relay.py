@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from modalflow.errors import MalformedMessageError
@@ -50,7 +50,9 @@ PARTS_TIMEOUT = 20.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: Seconds between two requests for keys because of an unknown one.
 KEY_PAUSE = 5.0
-_KEPT_SESSIONS = 10_000
+#: Seconds between two warnings of a kind.
+WARNING_PAUSE = 10.0
+_KEPT_SESSIONS, _MOST_KINDS = 10_000, 100
 
 
 @dataclass
@@ -59,9 +61,9 @@ class _Work:
 
     header: Header
     keys: SessionKeys
-    content: bytes
+    request: Request | None
+    """None if it is in several parts."""
     seen: SeenRequest
-    received_at: float = field(default_factory=time.monotonic)
 
 
 class Relay:
@@ -91,6 +93,7 @@ class Relay:
         self._reachable = asyncio.Event()
         self._reachable.set()
         self._busy_at = 0.0
+        self._warned: dict[str, float] = {}
 
     async def run(self) -> None:
         """Relay until cancelled. Others take up the requests in flight."""
@@ -181,7 +184,16 @@ class Relay:
                     self._accept(item)
                 except MalformedMessageError as error:
                     self.counts.refused += 1
-                    log.warning("A message was dropped: %s", error)
+                    self._warn(str(error), "A message was dropped: %s", error)
+
+    def _warn(self, kind: str, text: str, *arguments: object) -> None:
+        """Log a warning, unless there was one of its kind a moment ago: a hostile container can cause thousands."""
+        now = time.monotonic()
+        if now - self._warned.get(kind, -WARNING_PAUSE) >= WARNING_PAUSE:
+            self._warned[kind] = now
+            log.warning(text, *arguments)
+        if len(self._warned) > _MOST_KINDS:
+            self._warned.clear()
 
     def _accept(self, item: object) -> None:
         raw, sealed = unpack(item)
@@ -196,13 +208,17 @@ class Relay:
         age = time.time() - header.sent_at
         if abs(age) > WINDOW:
             self.counts.late += 1
-            log.warning("A request was sent %.0f s ago by the container's clock: it is dropped, and comes again", age)
+            self._warn(
+                "late", "A request was sent %.0f s ago by the container's clock: it is dropped, and comes again", age
+            )
             return
+        request = Request.read(content) if header.parts == 1 else None
         sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
-        work = _Work(header, keys, content, seen)
+        work = _Work(header, keys, request, seen)
         if sight is Sight.NEW:
             self.counts.queued(age)
-            self._enqueue(work)
+            self._queue.add(header.session, Rank.LARGE if request is None else rank(request), work)
+            self._fill()
         elif sight is Sight.REPLAYED:
             self.counts.replays += 1
         elif sight is Sight.IN_PROGRESS:
@@ -211,14 +227,6 @@ class Relay:
         elif seen.answer is not None:
             self.counts.repeats += 1
             self._start(self._send(work, seen.answer))
-
-    def _enqueue(self, work: _Work) -> None:
-        large = work.header.parts > 1
-        order = Rank.LARGE
-        if not large:
-            order = rank(Request.read(work.content))
-        self._queue.add(work.header.session, order, work)
-        self._fill()
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -244,11 +252,15 @@ class Relay:
     # --- answers ---
 
     async def _carry_out(self, work: _Work) -> None:
-        large = work.header.parts > 1
+        large = work.request is None
         self._large += large
         notices = asyncio.create_task(self._notify(work))
         try:
             answer = await self._answer(work)
+        except Exception as error:
+            # Without an answer, the container would wait, and a repeat find the request in progress.
+            log.exception("A request could not be carried out")
+            answer = problem(500, f"The relay could not carry out the request: {describe(error)}")
         finally:
             self._large -= large
             notices.cancel()
@@ -262,12 +274,14 @@ class Relay:
             await self._send(work, Answer(WORKING))
 
     async def _answer(self, work: _Work) -> Answer | None:
-        content = work.content if work.header.parts == 1 else await self._parts(work)
-        if content is None:
-            # The container sends it again.
-            work.seen.forgotten = True
-            return None
-        request = Request.read(content)
+        request = work.request
+        if request is None:
+            content = await self._parts(work)
+            if content is None:
+                # The container sends it again.
+                work.seen.forgotten = True
+                return None
+            request = Request.read(content)
         began = time.monotonic()
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:

@@ -45,7 +45,16 @@ _REQUEST_HEADERS = frozenset(
     }
 )
 _ANSWER_HEADERS = frozenset(
-    {"airflow-api-version", "content-type", "correlation-id", "date", "refreshed-api-token", "retry-after"}
+    {
+        "airflow-api-version",
+        # The number of an XCom's values.
+        "content-range",
+        "content-type",
+        "correlation-id",
+        "date",
+        "refreshed-api-token",
+        "retry-after",
+    }
 )
 
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")

@@ -7,9 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from modalflow.cli.demo import demo
+from modalflow.demo.programs.program import StackError
 from modalflow.demo.run import ending_on_signals, write_variables
 
 
@@ -26,6 +30,20 @@ def test_a_second_signal_does_not_interrupt_the_end() -> None:
             cleaned_up = True
     assert cleaned_up and ended.value.code == 128 + signal.SIGTERM
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
+
+
+def test_the_containers_of_the_demo_may_have_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The option is the local control plane's, and passed on to it."""
+    given: list[Any] = []
+
+    def stack(*_: Any, modal: Any, **__: Any) -> Any:
+        given.append(modal)
+        raise StackError("no stack in this test")
+
+    monkeypatch.setattr("modalflow.demo.run.ModalStack", stack)
+    ended = CliRunner().invoke(demo, ["--network", "none"])
+    assert ended.exit_code == 1, ended.output
+    assert [modal.network for modal in given] == ["none"]
 
 
 def test_another_shell_gets_the_variables_of_the_demo(tmp_path: Path) -> None:

@@ -204,3 +204,23 @@ def test_an_executor_keeps_a_relay_running(world: World, driver: Driver) -> None
     assert state == "success", info
     driver.executor.end()
     assert not relays_below()
+
+
+def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subprocess.Popen[bytes]) -> None:
+    """Every tenth item is lost, every fifth put is repeated after its effect, answers are late: tasks succeed once."""
+    queue = f"queue/{NAMES.relay}"
+    faults = (
+        *(f"{queue}:{kind},p=0.1" for kind in ("lose-put", "lose-get")),
+        "QueuePut:unavailable-after,p=0.2",
+        "Queue*:delay=30ms±20ms",
+    )
+    world.api.requests.clear()
+    key = public_key(world)
+    added = [world.faults.add(fault) for fault in faults]
+    try:
+        tasks = [world.task("hello", relay=key, env={API_URL_VARIABLE: NOWHERE}) for _ in range(3)]
+        assert [task.ended().final_state for task in tasks] == ["success"] * 3
+        assert sum(fault.happened for fault in world.faults.list()) > 3
+    finally:
+        world.faults.clear([fault.id for fault in added])
+    assert world.api.states() == ["success"] * 3

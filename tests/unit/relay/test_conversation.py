@@ -12,6 +12,7 @@ from aiohttp import web
 
 from modalflow.demo.programs.ports import free_port
 from modalflow.relay.container import relay_client
+from modalflow.relay.container.loopback_server import LoopbackServer
 from modalflow.relay.encryption import Session
 from modalflow.relay.host import relay as relay_module
 from modalflow.relay.messages import Answer, Direction, Header, place_of, unpack
@@ -307,3 +308,34 @@ async def test_nonsense_of_a_container_hurts_itself_alone() -> None:
             assert response.status == 200
         counts = talk.relays[0].counts
         assert (counts.refused, counts.late, len(talk.api.requests)) == (2, 1, 1)
+
+
+async def test_a_flood_of_requests_is_answered_and_heartbeats_go_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of requests at once are each carried out once, and no heartbeat waits for them."""
+    monkeypatch.setattr(relay_client, "FIRST_RESEND", 3.0)
+    monkeypatch.setattr(relay_client, "LONGEST_RESEND", 15.0)
+    async with conversation() as talk:
+
+        async def slow(request: web.Request) -> web.Response:
+            await asyncio.sleep(0.05)
+            return web.Response(status=204)
+
+        talk.api.handler = slow
+        for _ in range(2):
+            await talk.add_relay()
+        servers = [await talk.add_container(f"ta-{number}") for number in range(20)]
+
+        async def ask(server: LoopbackServer, number: int) -> int:
+            async with talk.http.get(f"{server.url}variables/v{number}") as response:
+                return response.status
+
+        flood = [asyncio.create_task(ask(server, number)) for server in servers for number in range(25)]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        async with talk.http.put(servers[0].url + "task-instances/1/heartbeat", data=b"{}") as response:
+            assert response.status == 204
+        waited, unanswered = time.monotonic() - began, sum(not task.done() for task in flood)
+        assert await asyncio.gather(*flood) == [204] * 500
+        paths = [path for _, path, _ in talk.api.requests]
+        assert len(paths) == 501 and paths.index("/base/execution/task-instances/1/heartbeat") < 400
+        assert unanswered, f"the heartbeat came last, after {waited:.1f} s"

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 
 #: Seconds without a sign of a relay before a request is sent again, doubling up to the second number.
 FIRST_RESEND, LONGEST_RESEND = 3.0, 15.0
+#: A request is sent again after this many usual round trips, if that is longer.
+PATIENCE = 4.0
+#: The share of the newest round trip in the usual one.
+_NEWEST = 0.2
 #: Seconds of one long poll.
 WAIT = 45.0
 #: Seconds before Modal is asked again after an error, doubling up to the second number.
@@ -48,6 +52,7 @@ class _Pending:
     request: Request
     answer: asyncio.Future[Answer]
     attempts: int = 0
+    sent_at: float = 0.0
     waiting: int = 0
     """How many clients wait for the answer."""
     left_at: float = 0.0
@@ -75,6 +80,7 @@ class RelayClient:
         self._poller: asyncio.Task[None] | None = None
         self._sign_at = time.monotonic()
         self._noted = 0.0
+        self._round_trip = 0.0
         self.relay = ""
         """The relay of the newest answer."""
 
@@ -145,7 +151,8 @@ class RelayClient:
         backoff, failures = Backoff(FIRST_RESEND, LONGEST_RESEND), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not pending.answer.done():
             if pending.waiting:
-                pause = backoff.next() if await self._send(pending, content) else failures.next()
+                first = min(max(FIRST_RESEND, PATIENCE * self._round_trip), LONGEST_RESEND)
+                pause = max(backoff.next(), first) if await self._send(pending, content) else failures.next()
             else:
                 pause = 1.0
                 if not self._is_kept(pending):
@@ -171,6 +178,7 @@ class RelayClient:
 
     async def _send(self, pending: _Pending, parts: Sequence[bytes]) -> bool:
         pending.attempts += 1
+        pending.sent_at = time.monotonic()
         header = Header(
             direction=Direction.REQUEST,
             key_id=self._session.key_id,
@@ -235,6 +243,8 @@ class RelayClient:
             content = whole
         answer = Answer.read(content)
         if answer.status != WORKING:
+            if pending.attempts == 1:
+                self._round_trip += _NEWEST * (time.monotonic() - pending.sent_at - self._round_trip)
             pending.answer.set_result(answer)
 
     def _seen(self, relay: str) -> None:

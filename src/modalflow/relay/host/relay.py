@@ -11,7 +11,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modalflow.errors import MalformedMessageError
@@ -40,7 +40,7 @@ BATCH = 100
 MOST_WAITING = 300
 #: Requests at the API server at once, and large ones among them.
 CONCURRENCY, MOST_LARGE = 48, 4
-#: Seconds between two notices to a container about its request at the API server.
+#: Seconds between two notices to a container that its request waits here, or at the API server.
 NOTICE = 2.0
 #: Seconds of patience with an API server out of reach.
 HELD = 10.0
@@ -64,6 +64,8 @@ class _Work:
     request: Request | None
     """None if it is in several parts."""
     seen: SeenRequest
+    noted_at: float = field(default_factory=time.monotonic)
+    """When the container got the newest sign of it."""
 
 
 class Relay:
@@ -88,6 +90,7 @@ class Relay:
         self._seen = SeenRequests(WINDOW)
         self._queue: FairQueue[_Work] = FairQueue()
         self._running: set[asyncio.Task[None]] = set()
+        self._unanswered: dict[int, _Work] = {}
         self._large = 0
         self._room = asyncio.Event()
         self._reachable = asyncio.Event()
@@ -100,7 +103,7 @@ class Relay:
         try:
             self._keys = await self._first_keys()
             log.info("Relay %s sends requests to %s", self.name, self._api.shown)
-            await asyncio.gather(*(self._poll(number) for number in range(POLLS)))
+            await asyncio.gather(self._notify(), *(self._poll(number) for number in range(POLLS)))
         finally:
             for task in self._running:
                 task.cancel()
@@ -217,6 +220,7 @@ class Relay:
         work = _Work(header, keys, request, seen)
         if sight is Sight.NEW:
             self.counts.queued(age)
+            self._unanswered[id(work)] = work
             self._queue.add(header.session, Rank.LARGE if request is None else rank(request), work)
             self._fill()
         elif sight is Sight.REPLAYED:
@@ -254,7 +258,6 @@ class Relay:
     async def _carry_out(self, work: _Work) -> None:
         large = work.request is None
         self._large += large
-        notices = asyncio.create_task(self._notify(work))
         try:
             answer = await self._answer(work)
         except Exception as error:
@@ -263,15 +266,23 @@ class Relay:
             answer = problem(500, f"The relay could not carry out the request: {describe(error)}")
         finally:
             self._large -= large
-            notices.cancel()
+            self._unanswered.pop(id(work), None)
         if answer is not None:
             self._seen.answered(work.seen, answer)
             await self._send(work, answer)
 
-    async def _notify(self, work: _Work) -> None:
+    async def _notify(self) -> None:
+        """Send signs of life for all requests without an answer: otherwise containers send them to other relays."""
         while True:
-            await asyncio.sleep(NOTICE)
-            await self._send(work, Answer(WORKING))
+            await asyncio.sleep(NOTICE / 4)
+            now = time.monotonic()
+            due: dict[str, list[bytes]] = {}
+            for work in self._unanswered.values():
+                if now - work.noted_at >= NOTICE:
+                    work.noted_at = now
+                    due.setdefault(work.header.session, []).extend(self._items(work, Answer(WORKING)))
+            for session, items in due.items():
+                self._start(self._send_items(session, items))
 
     async def _answer(self, work: _Work) -> Answer | None:
         request = work.request
@@ -331,8 +342,11 @@ class Relay:
         self._reachable.set()
 
     async def _send(self, work: _Work, answer: Answer) -> None:
+        await self._send_items(work.header.session, self._items(work, answer))
+
+    def _items(self, work: _Work, answer: Answer) -> list[bytes]:
         parts = pieces(answer.to_bytes())
-        items = [
+        return [
             work.keys.seal(
                 Header(
                     direction=Direction.ANSWER,
@@ -349,7 +363,9 @@ class Relay:
             )
             for number, part in enumerate(parts)
         ]
+
+    async def _send_items(self, session: str, items: list[bytes]) -> None:
         try:
-            await self._transport.send(work.header.session, items)
+            await self._transport.send(session, items)
         except Exception as error:  # noqa: BLE001  The container asks again, and gets the answer then.
-            log.warning("An answer could not be sent to container %s: %s", work.header.container, describe(error))
+            self._warn("send", "An answer could not be sent to a container: %s", describe(error))

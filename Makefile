@@ -116,6 +116,7 @@ docs: $(STAMP)
 	$(BIN)/python -m scripts.module_tables ARCHITECTURE.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
+	$(BIN)/python -m modalflow.operations.host_settings_page > docs/host-settings.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md
 	$(BIN)/python -m modalflow.airflow_compat.replaced docs/upstream-notes.md
 	$(BIN)/python -m modalflow.executor.reporting.call_diagram ARCHITECTURE.md

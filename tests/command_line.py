@@ -31,6 +31,13 @@ import modalflow.operations.doctor
 from modalflow.cli import doctor as _doctor, deploy as _deploy
 main = modalflow.cli.main
 """,
+    # With the libraries alone that Airflow and its commands import: each imports and sets up Airflow itself.
+    "modalflow from its start": """
+import httpx, jinja2, modal, opentelemetry.sdk, pendulum, pydantic, rich.console, sqlalchemy.ext.asyncio, sqlalchemy.orm
+import structlog
+import modalflow.cli
+main = modalflow.cli.main
+""",
     "airflow": "import airflow.__main__, airflow.configuration, airflow.cli.cli_parser; main = airflow.__main__.main",
 }
 

@@ -82,7 +82,8 @@ class Driver:
         while not (value := condition()):
             assert time.monotonic() < deadline, self.executor._engine and self.executor._engine.describe()
             self.beat()
-            time.sleep(0.03)  # a scheduler's idle pause
+            # A scheduler's pause is longer. Most conditions ask the control plane, and the answer costs it as much.
+            time.sleep(0.1)
         return value
 
     def beat(self) -> None:

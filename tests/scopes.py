@@ -14,7 +14,8 @@ from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped] 
 #: Folders whose tests share an Airflow, but for those of the files that have one of their own.
 ONE_AIRFLOW: Final = ("tests/acceptance", "tests/chaos")
 OWN_AIRFLOW: Final = frozenset(
-    f"tests/acceptance/{name}.py" for name in ("test_demo_command", "test_first_gpu_task", "test_several_executors")
+    f"tests/acceptance/{name}.py"
+    for name in ("test_demo_command", "test_first_gpu_task", "test_host_settings", "test_several_executors")
 )
 
 

@@ -18,7 +18,7 @@ from modalflow.support.linux import is_running as is_running
 T = TypeVar("T")
 
 
-def wait_until(condition: Callable[[], T], timeout: float = 10.0, what: str = "", interval: float = 0.02) -> T:
+def wait_until(condition: Callable[[], T], timeout: float = 10.0, what: str = "", interval: float = 0.05) -> T:
     """Return the condition's value once it is true; AssertionError with what was waited for if that takes longer."""
     deadline = time.monotonic() + timeout
     while True:

@@ -8,6 +8,7 @@ import json
 from typing import Any
 
 from modalflow.airflow_compat import configuration
+from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
 from modalflow.executor.lifecycle.airflow_state import StateDatabase
 from modalflow.executor.lifecycle.call import Call
@@ -37,6 +38,7 @@ def wired(
     database: StateDatabase | None = None,
     identity: Identity | None = None,
     loop: asyncio.AbstractEventLoop | None = None,
+    home: HostHome | None = None,
     **settings: Any,
 ) -> Wiring:
     """Return the objects, connected to an API that answers as the test says. By default they use the running loop."""
@@ -45,7 +47,8 @@ def wired(
     def open_api(observer: object) -> Any:
         raise AssertionError("a test connects by itself")
 
-    wiring = Wiring(wanted, open_api, identity or Identity(), database, "default", loop or asyncio.get_running_loop())
+    loop = loop or asyncio.get_running_loop()
+    wiring = Wiring(wanted, open_api, identity or Identity(), database, "default", loop, home)
     wiring.connection.made(api, Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0))
     return wiring
 

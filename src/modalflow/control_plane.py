@@ -126,9 +126,13 @@ def in_environment(environment: str | None, error: BaseException) -> str:
     return f" in Modal environment {environment!r}" if environment else " in the workspace's default environment"
 
 
+#: The advice for a control plane without an answer.
+CHECK_NETWORK = "Check the network, or MODAL_SERVER_URL."
+
+
 def unreachable(error: BaseException) -> str:
     """Return the message for a control plane without an answer."""
-    return f"Modal at {server_url()} does not answer ({words_of(error)}). Check the network, or MODAL_SERVER_URL."
+    return f"Modal at {server_url()} does not answer ({words_of(error)}). {CHECK_NETWORK}"
 
 
 def _credentials_help(source: str, error: BaseException) -> str:

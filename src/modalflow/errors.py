@@ -76,6 +76,10 @@ class BundleError(ModalflowError):
     """A DAG bundle cannot be read, shipped, or brought to where a task runs."""
 
 
+class HomeError(ModalflowError):
+    """The configuration of the Airflow host cannot be published, or brought to where a task runs."""
+
+
 def a_known_name(name: str, known: Iterable[str]) -> str:
     """Return the expectation for an unknown name, with the nearest known one."""
     names = sorted(known)

@@ -60,6 +60,10 @@ RELAY_KEY_PREFIX = "MODALFLOW_RELAY_KEY_"
 #: The environment variable with the worker's imports before its first task, as a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 
+#: The variable of a worker's container with the private key to the secret settings of the Airflow host. No process of a
+#: task has it.
+HOME_KEY_VARIABLE = "MODALFLOW_HOME_KEY"
+
 #: Airflow's settings for masking in logs: (section, option). They travel with every workload.
 MASKING_OPTIONS = (
     ("core", "hide_sensitive_var_conn_fields"),
@@ -83,11 +87,23 @@ API_URL_VARIABLE = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 
 def airflow_variable(section: str, option: str) -> str:
     """Return the environment variable of an Airflow option."""
-    return f"AIRFLOW__{section.upper()}__{option.upper()}"
+    return f"AIRFLOW__{section.replace('.', '_').upper()}__{option.upper()}"
 
 
 #: The folder of usage records on the logs Volume: a folder for each day, with the files of this day's containers.
 USAGE_FOLDER = "modalflow-usage"
+
+#: The folder of Airflow homes on the logs Volume: what executors have published of their hosts' configuration.
+HOMES_FOLDER = "modalflow-homes"
+
+#: The folders of an Airflow home. Airflow puts the first two onto ``sys.path`` at its import. The third has modules of
+#: the host's other folders. It must be there before, since Airflow imports secrets backends first.
+HOME_PLUGINS = "plugins"
+HOME_CONFIG = "config"
+HOME_MODULES = "modules"
+
+#: The section of an Airflow home with variables of the Airflow host, which are no options of Airflow's: name → value.
+HOME_VARIABLES = "environment variables"
 
 
 class TaskTry(NamedTuple):
@@ -205,7 +221,7 @@ def stored_log_path(log_path: str) -> str:
     than 255 bytes, empty, ``..``) becomes its beginning and a digest of the whole.
     """
     first, *others = log_path.split("/")
-    own = first in (USAGE_FOLDER, DEPLOYMENT_FILE)
+    own = first in (USAGE_FOLDER, HOMES_FOLDER, DEPLOYMENT_FILE)
     return "/".join([_replaced(first) if own else _stored_name(first), *map(_stored_name, others)])
 
 
@@ -269,8 +285,13 @@ class Names:
 
     @property
     def logs(self) -> str:
-        """The Volume with the logs and the deployment file."""
+        """The Volume with the logs, the Airflow homes and the deployment file."""
         return f"{self.app}-logs"
+
+    @property
+    def home_key(self) -> str:
+        """The Secret with the private key to the secret settings in Airflow homes."""
+        return f"{self.app}-home-key"
 
     @property
     def dags(self) -> str:

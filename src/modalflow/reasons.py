@@ -48,6 +48,7 @@ class Cause(StrEnum):
     NOT_WANTED = "not-wanted"
     API_UNREACHABLE = "api-unreachable"
     DAGS_UNAVAILABLE = "dags-unavailable"
+    HOME_UNAVAILABLE = "home-unavailable"
     REVOKED = "revoked"
     OTHER = "other"
 
@@ -194,6 +195,11 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     ),
     Cause.DAGS_UNAVAILABLE: Explanation(
         "{container} could not get the DAG files of this task",
+        "No code of the task has run.",
+        _EVENT,
+    ),
+    Cause.HOME_UNAVAILABLE: Explanation(
+        "{container} could not get the configuration of the Airflow host",
         "No code of the task has run.",
         _EVENT,
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,11 @@ from tests.acceptance.metrics_listener import MetricsListener, listening
 from tests.command_line import CommandLine
 
 FOLDER = Path(__file__).parent
+#: The plugins of the Airflow host, and its local settings.
+HOST = {
+    "AIRFLOW__CORE__PLUGINS_FOLDER": str(FOLDER / "host" / "plugins"),
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(FOLDER / "host" / "path"), os.environ.get("PYTHONPATH")))),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -49,7 +55,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
 def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     folder = _folder(tmp_path_factory)
-    with stack_of(folder, sources.processes(), {**metrics.env, **sources.env(folder)}) as running:
+    with stack_of(folder, sources.processes(), {**metrics.env, **sources.env(folder), **HOST}) as running:
         yield running
 
 

@@ -55,6 +55,10 @@ def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
         "task token",
         "task token in the container",
         "executor's settings",
+        "executor's options",
+        "settings",
+        "providers",
+        "packages",
         "API server",
         "API server's modalflow",
     ):

@@ -54,6 +54,7 @@ SOAK_DAGS: Final[Mapping[str, int]] = {"soak_mapped": 40, "soak_plain": 20, "soa
 #: Faults are noticed within seconds here, and within minutes in production. DAG files never change.
 QUICK: Final[Mapping[str, str]] = {
     "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "3600",
+    "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEARTBEAT_SEC": "1",
     "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "10",
     "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "4",

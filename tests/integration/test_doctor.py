@@ -9,8 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import modal
@@ -19,68 +17,18 @@ import pytest
 from modalflow import __version__, control_plane
 from modalflow.airflow_compat.tokens import settings_to_compare
 from modalflow.bundles.configured import LOCAL_BUNDLE
-from modalflow.emulator.local import LocalModal
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from modalflow.protocol.snapshot import InFlight, Snapshot
-from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.environment import BUNDLE_LIST
-from tests.command_line import CommandLine
-from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api
+from tests.integration.clinic import DAGS, JWT_SECRET, TOKEN, Clinic, open_clinic
 from tests.sdk import client_of
-
-DAGS = Path(__file__).parent / "dags"
-TOKEN = "as-very-secret"
-JWT_SECRET = "shared-by-scheduler-and-api-server-" + "0" * 32
-
-
-@dataclass
-class Clinic:
-    """A worker that is well, and a doctor."""
-
-    local: LocalModal
-    api: StubExecutionApi
-    command: CommandLine
-
-    def examine(self, *arguments: str, **variables: str) -> dict[str, dict[str, Any]]:
-        """Run the doctor with some variables spoilt; its findings by name."""
-        done = self.command.run("doctor", "--json", *arguments, env=variables)
-        assert "Traceback" not in done.stderr, done.stderr
-        told = json.loads(done.stdout)
-        assert done.returncode == (0 if told["ok"] else 1)
-        for secret in (TOKEN, JWT_SECRET, "eyJ"):
-            assert secret not in done.stdout + done.stderr
-        return {finding["name"]: finding for finding in told["findings"]}
-
-    def failures(self, *arguments: str, **variables: str) -> dict[str, dict[str, Any]]:
-        """What fails then; each with the way to mend it."""
-        findings = self.examine(*arguments, **variables)
-        failed = {name: finding for name, finding in findings.items() if finding["status"] == "fail"}
-        assert all(finding["mend"] for finding in failed.values())
-        return failed
 
 
 @pytest.fixture(scope="module")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clinic]:
-    with LocalModal() as local, stub_execution_api() as api, pytest.MonkeyPatch.context() as environment:
-        bundle = {"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}
-        variables = local.env | {
-            "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
-            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.modal_executor.ModalExecutor",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
-            "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG",
-            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "patient",
-            "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,
-            BUNDLE_LIST: json.dumps([bundle]),
-        }
-        api.jwt_secret = JWT_SECRET
-        for name, value in local.env.items():
-            environment.setenv(name, value)
-        environment.setattr(control_plane, "_known", {})
-        deploy(Names("patient"), bundles={"tests": DAGS})
-        with CommandLine(variables, "modalflow") as command:
-            yield Clinic(local, api, command)
+    with open_clinic(tmp_path_factory.mktemp("airflow")) as clinic:
+        yield clinic
 
 
 def test_all_is_well(clinic: Clinic) -> None:
@@ -135,7 +83,7 @@ def test_refused_credentials(clinic: Clinic) -> None:
 def test_modal_that_does_not_answer(clinic: Clinic) -> None:
     """The address is named, and the doctor ends in time."""
     failed = clinic.failures(MODAL_SERVER_URL="http://127.0.0.1:1", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
-    assert "http://127.0.0.1:1 did not answer within 1 s" in failed["control plane"]["detail"]
+    assert failed["control plane"]["detail"] == "Modal at http://127.0.0.1:1 did not answer within 1 s."
     assert "`modalflow local status`" in failed["control plane"]["mend"]
 
 

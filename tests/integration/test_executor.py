@@ -15,7 +15,7 @@ import modal
 import pytest
 from airflow.utils.state import TaskInstanceState
 
-from modalflow import control_plane
+from modalflow import Profile, Worker, control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import ModalflowError
 from modalflow.executor.modal_api.modal_api import ModalApi
@@ -42,7 +42,8 @@ def local() -> Iterator[LocalModal]:
         for name, value in variables.items():
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
-        deploy(NAMES, bundles={})
+        # In few containers: each imports Airflow, which costs more than the commands.
+        deploy(NAMES, bundles={}, worker=Worker([Profile(concurrency=16)]))
         yield running
 
 

@@ -15,6 +15,7 @@ from modalflow.cli import COMMANDS, main
 from modalflow.cli.in_airflow import COMMANDS as IN_AIRFLOW
 from modalflow.cli.terminal.quiet_command import QuietCommand
 from modalflow.emulator.local import LocalModal
+from tests.command_line import CommandLine
 
 #: What Airflow imports when it sets its logging up. Everything that a library can do to a command's output.
 NOISY = """
@@ -66,7 +67,7 @@ OTHERS = {"demo", "local"}
 
 
 @pytest.fixture(scope="module")
-def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
+def env(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]:
     """A control plane with a deployed worker, and an Airflow that is noisy."""
     folder = tmp_path_factory.mktemp("noisy")
     (folder / "dags").mkdir()
@@ -81,15 +82,20 @@ def env(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, str]]
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:1/execution/",
             "PYTHONPATH": str(folder),
         }
-        command = [sys.executable, "-m", "modalflow.cli", "deploy", *ARGUMENTS["deploy"]]
-        subprocess.run(command, env=quiet, check=True, capture_output=True, timeout=110)
+        deployed = modalflow_cli.run("deploy", *ARGUMENTS["deploy"], environ=quiet)
+        assert deployed.returncode == 0, deployed.stderr
         yield {**quiet, "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "noisy_logging.LOGGING_CONFIG"}
 
 
-def run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run a command from its beginning; what is a library's own business is not in its output."""
-    command = [sys.executable, "-m", "modalflow.cli", *arguments]
-    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=110)
+@pytest.fixture(scope="module")
+def modalflow(env: Mapping[str, str]) -> Iterator[CommandLine]:
+    with CommandLine(env, "modalflow from its start") as command_line:
+        yield command_line
+
+
+def run(modalflow: CommandLine, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command; what is a library's own business is not in its output."""
+    done = modalflow.run(*arguments)
     assert "NOISE" not in done.stdout + done.stderr, done.stdout + done.stderr
     assert "LOUD" not in done.stdout, done.stdout
     assert "Traceback" not in done.stderr, done.stderr
@@ -97,16 +103,16 @@ def run(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.parametrize("name", ARGUMENTS)
-def test_a_commands_output_is_its_own(env: Mapping[str, str], name: str) -> None:
+def test_a_commands_output_is_its_own(modalflow: CommandLine, name: str) -> None:
     """Whatever a library does, nothing of it is on standard output, where JSON can be read; errors alone, and what it
     writes to a descriptor itself, are on standard error."""
     arguments = ("--dry-run",) if name == "deploy" else ARGUMENTS[name]
     if name in WITH_JSON:
-        done = run(env, name, *arguments, "--json")
+        done = run(modalflow, name, *arguments, "--json")
         assert isinstance(json.loads(done.stdout), dict)
         assert "LOUD and an error" in done.stderr
     else:
-        done = run(env, name, *arguments)
+        done = run(modalflow, name, *arguments)
         assert any(line.startswith("Error: ") for line in done.stderr.splitlines())
 
 

@@ -35,6 +35,9 @@ DAGS = Path(__file__).parent / "dags"
 #: Importing Airflow takes some seconds, more on a busy machine.
 COLD = 60.0
 
+#: Seconds between two questions to the control plane: each costs it as much as the one who asks.
+POLL = 0.1
+
 
 @dataclass
 class Work:
@@ -58,7 +61,7 @@ class Work:
         return None if text is None else Entry.from_json(text)
 
     def running(self) -> Entry:
-        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed")
+        entry = wait_until(self.entry, COLD, f"{self.work_id} to be claimed", POLL)
         assert entry is not None
         return entry
 
@@ -69,7 +72,7 @@ class Work:
             entry = self.entry()
             return entry if entry is not None and entry.state is not State.RUNNING else None
 
-        ended = wait_until(terminal, COLD, f"{self.work_id} to end")
+        ended = wait_until(terminal, COLD, f"{self.work_id} to end", POLL)
         assert ended is not None
         return ended
 
@@ -80,7 +83,7 @@ class Work:
         return "".join(self.world.logs.read(self.wire["log_path"])[1])
 
     def log_with(self, text: str) -> str:
-        return wait_until(lambda: (log := self.log()) if text in self.log() else "", COLD, f"{text!r} in the log")
+        return wait_until(lambda: log if text in (log := self.log()) else "", COLD, f"{text!r} in the log", POLL)
 
 
 @dataclass

@@ -45,10 +45,12 @@ def test_submission_survives_the_wire(submission: Submission) -> None:
 
 
 def test_older_and_newer_executors_are_understood() -> None:
-    """One that knows of no bursts sends no turn, which is a turn at once; what a newer one adds is left out."""
-    wire = Submission("w", Kind.WORKLOAD, "l", "p", "x", burst_began_at=7.0, start_after=1.0).to_wire()
-    older = {name: value for name, value in wire.items() if name not in ("burst_began_at", "start_after")}
+    """One that knows of no bursts sends no turn, which is a turn at once, and no home, which is none; what a newer one
+    adds is left out."""
+    wire = Submission("w", Kind.WORKLOAD, "l", "p", "x", burst_began_at=7.0, start_after=1.0, home="h").to_wire()
+    older = {name: value for name, value in wire.items() if name not in ("burst_began_at", "start_after", "home")}
     assert (Submission.from_wire(older).burst_began_at, Submission.from_wire(older).start_after) == (0.0, 0.0)
+    assert Submission.from_wire(older).home == "" and Submission.from_wire(wire).home == "h"
     assert Submission.from_wire(wire | {"of_a_newer_version": 1}).start_after == 1.0
 
 

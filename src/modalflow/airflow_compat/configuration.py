@@ -76,6 +76,13 @@ def _global_setting(conf: Any, section: str, key: str) -> str:
     return str(value)
 
 
+def airflow_home() -> str:
+    """Return the folder of this process's Airflow."""
+    from airflow.configuration import AIRFLOW_HOME
+
+    return str(AIRFLOW_HOME)
+
+
 def is_multi_team() -> bool:
     """Return whether Airflow has teams with executors of their own."""
     return bool(own_conf().getboolean("core", "multi_team", fallback=False))

@@ -121,7 +121,7 @@ def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Ite
         raise BundleError(f"{folder} cannot be listed: {error.strerror}. {_READABLE}") from error
     for entry in entries:
         path = prefix + entry.name
-        if _is_ignored(entry.name):
+        if is_ignored(entry.name):
             continue
         if entry.is_symlink() and not Path(entry.path).resolve().is_relative_to(root):
             raise BundleError(
@@ -140,7 +140,8 @@ def _walk(root: Path, folder: Path, prefix: str, above: tuple[Path, ...]) -> Ite
             yield _named(path), found
 
 
-def _is_ignored(name: str) -> bool:
+def is_ignored(name: str) -> bool:
+    """Return whether a file or folder of this name is left out."""
     return name in IGNORED_FOLDERS or any(fnmatch(name, pattern) for pattern in IGNORED_FILES)
 
 

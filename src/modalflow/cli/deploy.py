@@ -24,6 +24,7 @@ from modalflow.names import DEFAULT_APP, Names
 from modalflow.support.text import STORED, clean
 
 if TYPE_CHECKING:
+    from modalflow.operations.host.preview import Preview
     from modalflow.worker.deploy.changes import Change
     from modalflow.worker.deploy.dag_source import Bucket
     from modalflow.worker.deploy.deployment import Plan
@@ -159,9 +160,14 @@ def deploy(
         )
         for line in _summary(plan, mirror):
             say(line)
+        host = _preview(plan)
+        for line in host.lines() if dry_run else ():
+            say(line)
+        for warning in host.warnings:
+            say(click.style(warning, fg="yellow"))
         if dry_run:
             if as_json:
-                answer(json.dumps(_as_json(plan), indent=1))
+                answer(json.dumps(_as_json(plan, host), indent=1))
             else:
                 show("Nothing was deployed: --dry-run.")
             return
@@ -172,7 +178,7 @@ def deploy(
     except ModalflowError as error:
         raise click.ClickException(clean(error, STORED)) from error
     if as_json:
-        answer(json.dumps(_as_json(plan), indent=1))
+        answer(json.dumps(_as_json(plan, host), indent=1))
         return
     show(f"Deployed {app} (modalflow {deployment.version}) to {server_url()} in {time.monotonic() - started:.1f} s.")
     show(f"Profiles: {', '.join(deployment.profiles)}.")
@@ -242,7 +248,23 @@ def _line(change: Change) -> str:
     return click.style(f"  {mark} {change.what}{name}{detail}", fg=colour)
 
 
-def _as_json(plan: Plan) -> dict[str, Any]:
+def _preview(plan: Plan) -> Preview:
+    """Return what containers will have of this machine's Airflow; nothing without Airflow."""
+    from modalflow.operations.host.preview import Preview, preview
+    from modalflow.operations.site import airflow_conf
+
+    conf = airflow_conf()
+    if conf is None:
+        return Preview()
+    return preview(
+        conf,
+        plan.after.packages,
+        knows_image=any(profile.image is None for profile in plan.worker.profiles),
+        has_key=plan.before is not None and bool(plan.before.home_key),
+    )
+
+
+def _as_json(plan: Plan, host: Preview) -> dict[str, Any]:
     return {
         "app": plan.names.app,
         "profiles": list(plan.after.profiles),
@@ -250,4 +272,5 @@ def _as_json(plan: Plan) -> dict[str, Any]:
         "packages": dict(plan.after.packages),
         "left_out": dict(plan.mirror.left_out) if plan.whole else {},
         "changes": [change.as_dict() for change in plan.changes],
+        "airflow": host.to_wire(),
     }

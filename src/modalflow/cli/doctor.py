@@ -46,8 +46,8 @@ def doctor(app: str, environment: str, profiles: tuple[str, ...], timeout: float
             time = f"  ({finding.seconds * 1000:.0f} ms)" if finding.seconds is not None else ""
             status = click.style(f"{finding.status.value:4}", fg=_COLOURS[finding.status.value])
             show(f"{status}  {finding.name:{_NAME_WIDTH}} {finding.detail}{time}")
-            if finding.mend:
-                show(f"      {'':{_NAME_WIDTH}} → {finding.mend}")
+            if finding.advice:
+                show(f"      {'':{_NAME_WIDTH}} → {finding.advice}")
     failed = sum(finding.status is Status.FAIL for finding in findings)
     if as_json:
         answer(json.dumps({"ok": not failed, "findings": [finding.to_wire() for finding in findings]}, indent=1))

@@ -1,6 +1,6 @@
 """``modalflow relay``: run a relay, and rotate its key.
 
-Owns texts and exit codes. ``modalflow.operations.relaying`` owns the work.
+Owns texts and exit codes. ``modalflow.operations.relay.running`` owns the work.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def relay(ctx: click.Context, /, app: str, environment: str, parent: int | None)
     """
     if ctx.invoked_subcommand is not None:
         return
-    from modalflow.operations.relaying import run_relay
+    from modalflow.operations.relay.running import run_relay
 
     _log_to_stderr()
     with errors_in_a_line():
@@ -44,7 +44,7 @@ def rotate(app: str, environment: str) -> None:
     Executors use it for new tasks within a minute. Running tasks keep the key of their start, and relays accept it for
     50 more hours.
     """
-    from modalflow.operations.relaying import rotate_key
+    from modalflow.operations.relay.running import rotate_key
 
     with errors_in_a_line():
         key_id = rotate_key(app, environment)

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from modalflow import __version__, control_plane
-from modalflow.errors import ControlPlaneUnreachableError, IncompatibleWorkerError, MalformedMessageError
+from modalflow.errors import ControlPlaneUnreachableError, HomeError, IncompatibleWorkerError, MalformedMessageError
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.loop_tasks import LoopTasks
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.modal_api.modal_api import FAILURES, ApiObserver, ModalApi
@@ -82,6 +83,7 @@ class Connector(ApiObserver):
         self,
         connection: Connection,
         open_api: Callable[[ApiObserver], ModalApi],
+        homes: HomePublisher,
         metrics: Metrics,
         submitter: Submitter,
         tasks: LoopTasks,
@@ -92,6 +94,7 @@ class Connector(ApiObserver):
         self._relay = relay
         self._connection = connection
         self._open_api = open_api
+        self._homes = homes
         self._metrics = metrics
         self._submitter = submitter
         self._tasks = tasks
@@ -106,7 +109,7 @@ class Connector(ApiObserver):
             try:
                 await self._connect()
             except FAILURES as error:
-                transient = isinstance(error, ControlPlaneUnreachableError)
+                transient = isinstance(error, ControlPlaneUnreachableError | HomeError)
                 if not ready.done():
                     ready.set_exception(error)
                     if not transient:
@@ -140,6 +143,7 @@ class Connector(ApiObserver):
             deployment = await api.deployment()
             if self._relay:
                 self._connection.relay = await api.relay_key()
+            await self._homes.publish(api, deployment)
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))
             raise

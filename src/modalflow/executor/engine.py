@@ -16,8 +16,9 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from typing import Any
 
+from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
-from modalflow.errors import ControlPlaneUnreachableError
+from modalflow.errors import ControlPlaneUnreachableError, HomeError
 from modalflow.executor.lifecycle.airflow_state import StateDatabase
 from modalflow.executor.mailbox import ENDS, Adoption, Inbox, SubmitRequest, Update, WorkloadKey
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
@@ -46,11 +47,12 @@ class Engine:
         identity: Identity,
         database: StateDatabase | None,
         default_queue: str,
+        home: HostHome | None = None,
     ) -> None:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
         self._inbox = Inbox(self._loop)
-        self.wiring = Wiring(settings, open_api, identity, database, default_queue, self._loop)
+        self.wiring = Wiring(settings, open_api, identity, database, default_queue, self._loop, home)
         self._ready: Future[None] = Future()
         self._stopped = False
         self._revived_at = 0.0
@@ -75,6 +77,8 @@ class Engine:
             log.error("Modal did not answer within %s s; workloads wait until it does", self._settings.connect_timeout)
         except ControlPlaneUnreachableError as error:
             log.error("%s Workloads wait until it answers.", error)
+        except HomeError as error:
+            log.error("%s. Workloads wait until it is published.", str(error).rstrip("."))
 
     def revive(self) -> None:
         """Start the thread again if it has ended without ``stop``. Never waits; call it at each heartbeat."""

@@ -13,6 +13,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 
 from modalflow import airflow_logging, control_plane
 from modalflow.airflow_compat import configuration, scheduler, task_logs, tokens
+from modalflow.airflow_home.host_home import collect
 from modalflow.config.settings import Settings
 from modalflow.errors import ModalflowError, WorkloadRejectedError
 from modalflow.executor.airflow_database import AirflowDatabase
@@ -86,13 +87,13 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         settings = resolved(self.settings, self.conf)
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = workload_env(settings, self.conf)
-        self._bundles = local_bundles(
-            configuration.dag_bundle_config(self.conf), self.conf.get("core", "dags_folder", fallback="") or ""
-        )
+        dags_folder = self.conf.get("core", "dags_folder", fallback="") or ""
+        self._bundles = local_bundles(configuration.dag_bundle_config(self.conf), dags_folder)
         # Only a scheduler has Airflow's database, and a reason to ask it.
         database = AirflowDatabase(self._request_again) if self.job_id is not None else None
         queue = configuration.default_queue(self.conf)
-        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue)
+        home = collect(self.conf, getattr(self, "team_name", None))
+        self._engines[""] = engine = Engine(settings, self._open_api, self._identity(), database, queue, home)
         engine.start()
         if (problem := installation.problem()) is not None:
             self.log.warning("%s", problem)
@@ -353,8 +354,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
         if self._engine is None:
             return tis
         scheduler.load_for_adoption(tis)
-        adoptions = []
-        unknown = []
+        adoptions, unknown = [], []
         for ti in tis:
             adoption = adoption_of(ti)
             if adoption is None:

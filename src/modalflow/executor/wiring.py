@@ -8,8 +8,10 @@ import uuid
 from collections.abc import Callable
 
 from modalflow.airflow_compat import scheduler
+from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
 from modalflow.executor.connection import Connection, Connector
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle import claims
 from modalflow.executor.lifecycle.adopter import Adopter
 from modalflow.executor.lifecycle.airflow_state import StateDatabase, StateQueries
@@ -45,6 +47,7 @@ class Wiring:
         database: StateDatabase | None,
         default_queue: str,
         loop: asyncio.AbstractEventLoop,
+        home: HostHome | None = None,
     ) -> None:
         self.partition = partition = f"executor-{uuid.uuid4().hex[:16]}"
         policy = Policy.of(settings, has_database=database is not None)
@@ -73,11 +76,12 @@ class Wiring:
         placement = Placement(
             Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
         )
+        self.homes = homes = HomePublisher(home, identity.team)
         self.intake = intake = Intake(
-            partition, calls, connection, placement, submitter, outcomes, notes, metrics, rpcs
+            partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
         self.connector = Connector(
-            connection, open_api, metrics, submitter, tasks, relay=settings.execution_api == "relay"
+            connection, open_api, homes, metrics, submitter, tasks, relay=settings.execution_api == "relay"
         )
         self.relays = RelayProcesses(settings)
         self.relay_key = RelayKey(connection)
@@ -93,4 +97,4 @@ class Wiring:
 
         # What users and operators see.
         self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, interval)
-        self.publisher = Publisher(partition, identity, calls, connection, metrics, settings.status_interval)
+        self.publisher = Publisher(partition, identity, calls, connection, metrics, homes, settings.status_interval)

@@ -86,6 +86,8 @@ class Submission:
     """The submission of the first task of its burst, in seconds since the epoch."""
     start_after: float = 0.0
     """Seconds behind the first task: the tasks of a burst ask the Execution API one after the other."""
+    home: str = ""
+    """The id of the Airflow home that a workload runs with (``airflow_home.snapshot``); empty for none."""
 
     relay: str = ""
     """The relay key (relay.encryption.PublicKey) with which requests to Airflow's Execution API are encrypted. Empty:
@@ -226,6 +228,8 @@ class Deployment:
     """Names of the deployment's own variables, each with a digest of its value."""
     dags_source: str = "local"
     """The source of the bundles: a worker.dag_source.SourceKind."""
+    home_key: str = ""
+    """The public key for secret settings in Airflow homes (``airflow_home.sealing``); empty if there is none."""
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), indent=1)

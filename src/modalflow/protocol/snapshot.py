@@ -77,6 +77,8 @@ class Snapshot:
     """A problem of the modalflow in the executor's process; empty if there is none."""
     settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that the doctor compares with its own machine's; see ``airflow_compat.tokens.settings_to_compare``."""
+    home: str = ""
+    """The id of the Airflow home that it published for its tasks; empty if there is none."""
     calls: Sequence[InFlight] = ()
     more: int = 0
     """Number of calls in flight outside the list."""

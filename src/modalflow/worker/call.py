@@ -18,7 +18,7 @@ from weakref import WeakSet
 
 from modalflow import __version__
 from modalflow.config import variables
-from modalflow.errors import BundleError, MalformedMessageError
+from modalflow.errors import BundleError, HomeError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
 from modalflow.support import linux
@@ -160,8 +160,9 @@ class Call:
             async with self.container.environment_for(submission) as shared:
                 with temporary_folder(shared) as env:
                     return await self._fork(env, submission, call_log)
-        except BundleError as error:
-            reason = self._explain(Cause.DAGS_UNAVAILABLE, str(error))
+        except (BundleError, HomeError) as error:
+            cause = Cause.DAGS_UNAVAILABLE if isinstance(error, BundleError) else Cause.HOME_UNAVAILABLE
+            reason = self._explain(cause, str(error))
             return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _fork(self, env: Mapping[str, str], submission: Submission, call_log: CallLog) -> Outcome:
@@ -178,7 +179,12 @@ class Call:
             workload=submission.workload,
             command=list(command) if isinstance(command, tuple) else command,
         )
-        zygote = await self.container.zygote_for(submission.kind, env)
+        try:
+            zygote = await self.container.zygote_for(submission.kind, env)
+            for note in (await zygote.imported()).notes:
+                call_log.warning(note)
+        except ZygoteEndedError as error:
+            return self._died(error)
         if submission.start_after:
             await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
@@ -188,11 +194,14 @@ class Call:
             self.usage.processes = stopped.usage if stopped is not None else None
             raise
         except ZygoteEndedError as error:
-            return Outcome(
-                State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
-            )
+            return self._died(error)
         self.usage.processes = result.usage
         return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
+
+    def _died(self, error: ZygoteEndedError) -> Outcome:
+        return Outcome(
+            State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
+        )
 
     def _workload_outcome(self, result: ForkResult) -> Outcome:
         """Return the outcome of one of Airflow's workloads: the one that its supervisor reported, if it could."""

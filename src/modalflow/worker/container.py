@@ -28,6 +28,7 @@ from modalflow.names import (
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.relay.container.execution_api import ExecutionApi
 from modalflow.worker import environment
+from modalflow.worker.airflow_home.airflow_homes import AirflowHomes
 from modalflow.worker.dag_bundles import DagBundles, bundles_of
 from modalflow.worker.hostname import container_id
 from modalflow.worker.ledger import Ledger
@@ -35,9 +36,7 @@ from modalflow.worker.logs.log_publisher import LogPublisher
 from modalflow.worker.usage_recorder import UsageRecorder, age_of_this_process
 from modalflow.worker.zygote import prestart
 from modalflow.worker.zygote.client import ZygoteClient
-
-#: The most zygotes with different Airflow settings that are kept. Each holds Airflow in memory, about 130 MB.
-_KEPT_ZYGOTES = 2
+from modalflow.worker.zygote.zygotes import Zygotes
 
 
 @dataclass
@@ -50,11 +49,13 @@ class Container:
     usage: UsageRecorder
     log_root: Path
     home: str
-    """A folder that only this container uses: Airflow's home."""
+    """A folder that only this container uses: Airflow's home if no executor has published one."""
+    airflow_homes: AirflowHomes
     dag_bundles: DagBundles
     execution_api: ExecutionApi
     variables: Mapping[str, str]
     """The container's own environment variables."""
+    _workloads: Zygotes
     profile: Mapping[str, Any] = field(default_factory=dict)
     """What its profile grants, as in ``Submission.resources``, and the profile's name as ``profile``."""
     profile_env: Mapping[str, str] = field(default_factory=dict)
@@ -62,7 +63,6 @@ class Container:
     problem: str = ""
     """The reason why nothing can run here; empty if there is none."""
     _commands: ZygoteClient | None = None
-    _workloads: dict[tuple[tuple[str, str], ...], ZygoteClient] = field(default_factory=dict)
 
     @classmethod
     def of_this_process(cls) -> Container:
@@ -72,10 +72,6 @@ class Container:
         entries = modal.Dict.from_name(names.ledger)
         events = modal.Queue.from_name(names.events)
         started = prestart.pop()
-        workloads = {}
-        if started.zygote is not None:
-            zygote = ZygoteClient(started.env, airflow=True, started=started.zygote)
-            workloads[environment.read_at_import(started.env)] = zygote
         return cls(
             id=container_id(),
             ledger=Ledger(entries, events),
@@ -83,6 +79,7 @@ class Container:
             usage=UsageRecorder(Path(started.log_root), container_id(), age=_age()),
             log_root=Path(started.log_root),
             home=started.home,
+            airflow_homes=started.airflow_homes,
             dag_bundles=DagBundles(
                 open_store(names),
                 Trees(Path(started.home, "dags")),
@@ -96,14 +93,14 @@ class Container:
                 name: os.environ.get(name, "") for name in json.loads(os.environ.get(PROFILE_ENV_VARIABLE, "[]"))
             },
             problem=hidden(os.path.realpath(OWN_FOLDER), OWN_FOLDER),
-            _workloads=workloads,
+            _workloads=Zygotes(dict(os.environ), started),
         )
 
     @asynccontextmanager
     async def environment_for(self, submission: Submission) -> AsyncIterator[dict[str, str]]:
         """Yield the complete environment for a submission; the DAG files that it names exist within the context.
 
-        Raises BundleError if they cannot be fetched.
+        Raises BundleError if they cannot be fetched, and HomeError if the host's configuration cannot be.
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.relay:
@@ -111,6 +108,7 @@ class Container:
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)
             return
+        airflow = await self.airflow_homes.home_for(submission.home)
         listed = submitted.get(environment.BUNDLE_LIST, self.variables.get(environment.BUNDLE_LIST))
         bundles = environment.classes_of_bundles(listed)
         if submission.kind is Kind.PROBE:
@@ -127,6 +125,7 @@ class Container:
                 folders=folders,
                 examples=examples,
                 log_root=str(self.log_root),
+                airflow=airflow,
             )
 
     def granted(self, submission: Submission) -> dict[str, Any]:
@@ -134,26 +133,15 @@ class Container:
         return {"profile": submission.profile, **self.profile, **submission.resources}
 
     async def zygote_for(self, kind: Kind, env: Mapping[str, str]) -> ZygoteClient:
-        """Return the zygote for a process: one for all commands, one for each set of settings read at import."""
-        if kind is Kind.COMMAND:
-            if self._commands is None:
-                self._commands = ZygoteClient(self.variables, airflow=False)
-            return self._commands
-        key = environment.read_at_import(env)
-        zygote = self._workloads.pop(key, None)
-        if zygote is None:
-            zygote = ZygoteClient(environment.of_zygote(self.variables, env), airflow=True)
-        self._workloads[key] = zygote  # The last is the most recently used.
-        await self._close_old_zygotes()
-        return zygote
+        """Return the zygote for a process: one for all commands, several for workloads.
 
-    async def _close_old_zygotes(self) -> None:
-        for key, zygote in list(self._workloads.items())[:-1]:
-            if len(self._workloads) <= _KEPT_ZYGOTES:
-                return
-            if not zygote.is_busy:
-                del self._workloads[key]
-                await zygote.close()
+        Raises ZygoteEndedError if it cannot be started.
+        """
+        if kind is not Kind.COMMAND:
+            return await self._workloads.zygote_for(env)
+        if self._commands is None:
+            self._commands = ZygoteClient(self.variables, airflow=False)
+        return self._commands
 
 
 def _age() -> float:

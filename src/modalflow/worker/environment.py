@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -14,19 +15,21 @@ from modalflow.names import (
     PRELOAD_VARIABLE,
     airflow_variable,
 )
+from modalflow.worker.airflow_home.airflow_home import AirflowHome
+from modalflow.worker.airflow_home.own_home import CONFIG_VARIABLE, PLUGINS_VARIABLE
 
 BASE_LOG_FOLDER = "AIRFLOW__LOGGING__BASE_LOG_FOLDER"
 REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 LOGGING_CONFIG = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
 BUNDLE_LIST = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 LOAD_EXAMPLES = "AIRFLOW__CORE__LOAD_EXAMPLES"
+PYTHON_PATH = "PYTHONPATH"
 BUNDLE_STORAGE = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH"
 
 #: Airflow reads these each time it needs them. All other variables of Airflow may have been read at import.
 READ_LIVE = (
     "AIRFLOW__CORE__EXECUTION_API_SERVER_URL",
     "AIRFLOW__CORE__EXECUTOR",
-    LOAD_EXAMPLES,
     "AIRFLOW__CORE__MULTI_TEAM",
     BUNDLE_LIST,
     # Airflow reads them at import, and the worker reads them again for each workload (``configure_masking``).
@@ -35,7 +38,18 @@ READ_LIVE = (
     *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
 )
 _READ_LIVE_PREFIXES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
-_READ_AT_IMPORT_PREFIXES = ("AIRFLOW", "PYTHON", "LD_", "OTEL_", "LANG", "LC_", "MALLOC_", "GLIBC_", PRELOAD_VARIABLE)
+_READ_AT_IMPORT_PREFIXES = (
+    "AIRFLOW",
+    "PYTHON",
+    "LD_",
+    "OTEL_",
+    "OPENLINEAGE_",
+    "LANG",
+    "LC_",
+    "MALLOC_",
+    "GLIBC_",
+    PRELOAD_VARIABLE,
+)
 
 #: Seconds that a worker waits for an answer of the Execution API; Airflow's default is 5. A request that a client gives
 #: up is still carried out by the API server, and comes again: a server with a long queue gets more work by that.
@@ -76,13 +90,15 @@ def of_workload(
     folders: Mapping[str, str],
     examples: bool = False,
     log_root: str = LOGS_MOUNT,
+    airflow: AirflowHome | None = None,
 ) -> dict[str, str]:
     """Return the environment of one of Airflow's workloads.
 
     The submitted variables override the container's, and both are overridden by the few that only the worker knows.
     ``home`` is a folder of the container's own; ``folders`` maps DAG bundles to their folders in the container.
     ``examples`` says that the DAG is an example of Airflow or of a provider: searching for these takes time.
-    ``log_root`` is the folder of the logs Volume.
+    ``log_root`` is the folder of the logs Volume. ``airflow`` is Airflow's home with the host's configuration; without
+    it, Airflow's home is ``home``.
     """
     # Bundles that fetch their own files do so into this container's own folder.
     own = {
@@ -91,15 +107,25 @@ def of_workload(
         REMOTE_LOGGING: "False",
         BUNDLE_STORAGE: f"{home}/dag_bundles",
     }
-    env = {**own, **container, **given}
+    airflow = airflow or AirflowHome(home)
+    # The image's own configuration and plugins are part of the home.
+    moved = {
+        name: place
+        for name, place in ((CONFIG_VARIABLE, airflow.config), (PLUGINS_VARIABLE, airflow.plugins))
+        if name in container and given.get(name, container[name]) == container[name]
+    }
+    env = {**own, **airflow.variables, **container, **given, **moved}
     env.update(
         {
-            "AIRFLOW_HOME": home,
+            "AIRFLOW_HOME": airflow.folder,
             "AIRFLOW__CORE__HOSTNAME_CALLABLE": "modalflow.worker.hostname.container_id",
             # A remote logging of the deployment's own uploads from this folder, which must then be Airflow's alone.
             BASE_LOG_FOLDER: f"{home}/logs" if has_remote_logging(env) else log_root,
         }
     )
+    if airflow.modules:
+        # Behind the image's own: these win over the host's.
+        env[PYTHON_PATH] = os.pathsep.join(filter(None, (env.get(PYTHON_PATH), airflow.modules)))
     if bundles := rewrite_bundles(env.get(BUNDLE_LIST), folders):
         env[BUNDLE_LIST] = bundles
     return env
@@ -110,14 +136,16 @@ def has_remote_logging(env: Mapping[str, str]) -> bool:
     return env.get(REMOTE_LOGGING, "").lower() in _TRUE or bool(env.get(LOGGING_CONFIG))
 
 
-def of_zygote(container: Mapping[str, str], workload: Mapping[str, str]) -> dict[str, str]:
+def of_zygote(container: Mapping[str, str], workload: Mapping[str, str], read: Iterable[str] = ()) -> dict[str, str]:
     """Return the environment of the zygote for a workload: the container's, and what is read at import.
 
     It has nothing else of the workload. Each process that is forked later shows the zygote's variables in its
-    ``/proc/self/environ``, and these must not include the secrets of others.
+    ``/proc/self/environ``, and these must not include the secrets of others. ``read`` are more variables, read by
+    the host's code at its import.
     """
-    live = {name: value for name, value in container.items() if not _is_read_at_import(name)}
-    return live | dict(read_at_import(workload))
+    of_code = frozenset(read)
+    live = {name: value for name, value in container.items() if not is_read_at_import(name) and name not in of_code}
+    return live | dict(read_at_import(workload)) | {name: workload[name] for name in of_code if name in workload}
 
 
 def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -125,10 +153,11 @@ def read_at_import(env: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
 
     Workloads that differ in them cannot be forked from the same zygote.
     """
-    return tuple(sorted((name, value) for name, value in env.items() if _is_read_at_import(name)))
+    return tuple(sorted((name, value) for name, value in env.items() if is_read_at_import(name)))
 
 
-def _is_read_at_import(name: str) -> bool:
+def is_read_at_import(name: str) -> bool:
+    """Return whether Airflow or Python may read a variable at import."""
     return (
         name.startswith(_READ_AT_IMPORT_PREFIXES) and name not in READ_LIVE and not name.startswith(_READ_LIVE_PREFIXES)
     )

@@ -35,6 +35,9 @@ INSPECTION_TIMEOUT = 60.0
 #: The variables in which Modal describes a container.
 _MODAL_FACTS = {"region": "MODAL_REGION", "cloud": "MODAL_CLOUD_PROVIDER", "image": "MODAL_IMAGE_ID"}
 
+#: The beginning of the names of variables with Airflow's options.
+_AIRFLOW = "AIRFLOW__"
+
 
 async def answer_probe(container: Container, submission: Submission) -> dict[str, Any]:
     """Return the findings; raises nothing except a cancellation."""
@@ -47,6 +50,10 @@ async def answer_probe(container: Container, submission: Submission) -> dict[str
         "protocol": PROTOCOL,
         "python_version": platform.python_version(),
         **{name: os.environ.get(variable, "") for name, variable in _MODAL_FACTS.items()},
+        "variables": {
+            "profile": [name for name in sorted(container.profile_env) if name.startswith(_AIRFLOW)],
+            "image": [name for name in sorted(container.variables) if name.startswith(_AIRFLOW)],
+        },
         "baked_bundles": sorted(container.dag_bundles.fixed),
         "installed": None if (package := installed()) is None else dataclasses.asdict(package),
         "airflow": {},
@@ -69,17 +76,18 @@ async def _inspect(container: Container, env: Mapping[str, str], trial: str | No
         request = ForkRequest(
             id=uuid.uuid4().hex, kind=Kind.PROBE, log_file=str(file), log_root=folder, env=env, workload=trial
         )
-        zygote = await container.zygote_for(Kind.PROBE, env)
         problem = ""
         try:
             async with asyncio.timeout(INSPECTION_TIMEOUT):
-                problem = _problem(await zygote.fork(request))
+                zygote = await container.zygote_for(Kind.PROBE, env)
+                try:
+                    problem = _problem(await zygote.fork(request))
+                finally:
+                    await _end(zygote, request.id)
         except TimeoutError:
             problem = f"The inspection of Airflow took more than {INSPECTION_TIMEOUT:g} s in the container."
         except ZygoteEndedError as error:
             problem = f"The process that runs workloads died: {error}"
-        finally:
-            await _end(zygote, request.id)
         with contextlib.suppress(OSError, ValueError):
             return json.loads(file.read_text()), problem
         return {}, problem or "The inspection of Airflow found nothing, for an unknown reason."

@@ -160,13 +160,13 @@ def short_lived() -> str:
 
 
 @app.function()
-def longest_pause(seconds: float, notes: str = "") -> float:
-    """Do next to nothing for so long; return the longest time in which not even that got on."""
+def longest_pause(seconds: float, notes: str = "", enough: float = 3600.0) -> float:
+    """Do next to nothing for so long, or until a pause is enough; return the longest time without even that."""
     if notes:
         modal.Dict.from_name(notes)["began"] = True
     longest, last = 0.0, time.monotonic()
     end = last + seconds
-    while last < end:
+    while last < end and longest < enough:
         time.sleep(0.01)
         now = time.monotonic()
         longest, last = max(longest, now - last), now

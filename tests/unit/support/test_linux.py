@@ -43,6 +43,8 @@ def family() -> Iterator[tuple[int, int]]:
         assert shell.stdout is not None
         grandchild = int(shell.stdout.readline())
         try:
+            # The shell prints the number before setsid is executed.
+            wait_until(lambda: (read := linux.read(grandchild)) is not None and read.session == grandchild)
             yield shell.pid, grandchild
         finally:
             linux.send(grandchild, signal.SIGKILL)

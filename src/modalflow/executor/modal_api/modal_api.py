@@ -17,6 +17,9 @@ import modal
 from modal import exception
 
 from modalflow.airflow_compat.versions import AIRFLOW_VERSION
+from modalflow.airflow_home.snapshot import HomeSnapshot
+from modalflow.airflow_home.store import HomeStore
+from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane, in_environment
 from modalflow.errors import (
     CredentialsError,
@@ -97,6 +100,8 @@ class ModalApi:
         """The Volumes that a worker needs in every container: path → name."""
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
         self.logs = LogVolume(control_plane, names)
+        self._homes = HomeStore(VolumeFiles(self.logs.volume))
+        self._has_home_key = False
 
     def on_failure(self, error: BaseException) -> None:
         """Notify the observer if a failure means that Modal refused the credentials."""
@@ -141,6 +146,7 @@ class ModalApi:
             )
         if deployment is not None:
             self.own_volumes = deployment.volumes or {FIRST_LOGS_MOUNT: self._names.logs}
+            self._has_home_key = bool(deployment.home_key)
         return deployment
 
     async def relay_key(self) -> str:
@@ -218,7 +224,9 @@ class ModalApi:
             if isinstance(options.get(name), list):
                 options[name] = tuple(options[name])
         if "secrets" in options:
-            options["secrets"] = [modal.Secret.from_name(name, **scope) for name in options["secrets"]]
+            # Modal replaces the Function's own Secrets, too.
+            wanted_secrets = [*options["secrets"], *([self._names.home_key] if self._has_home_key else [])]
+            options["secrets"] = [modal.Secret.from_name(name, **scope) for name in wanted_secrets]
         if "volumes" in options:
             # Modal replaces the Function's own Volumes, so those that the worker needs must be given again.
             wanted = {**options["volumes"], **self.own_volumes}
@@ -271,6 +279,14 @@ class ModalApi:
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
+
+    async def publish_home(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str) -> None:
+        """Write a home snapshot to the logs Volume."""
+        await bounded(in_daemon_thread(lambda: self._homes.publish(snapshot, contents, team)))
+
+    async def prune_homes(self) -> None:
+        """Remove old home snapshots from the logs Volume."""
+        await bounded(in_daemon_thread(self._homes.prune))
 
     async def withdraw(self, partition: str) -> None:
         """Remove an executor's snapshot."""

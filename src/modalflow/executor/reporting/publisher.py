@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from modalflow import __version__
 from modalflow.executor.connection import Connection
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.modal_api.modal_api import FAILURES
@@ -64,6 +65,7 @@ class Publisher:
         calls: Calls,
         connection: Connection,
         metrics: Metrics,
+        homes: HomePublisher,
         interval: float,
     ) -> None:
         self._partition = partition
@@ -71,6 +73,7 @@ class Publisher:
         self._calls = calls
         self._connection = connection
         self._metrics = metrics
+        self._homes = homes
         self._interval = interval
         self._started_at = time.time()
         self._last: Snapshot | None = None
@@ -132,6 +135,7 @@ class Publisher:
             trouble_at=self._trouble.at,
             installation=self._identity.installation,
             settings=self._identity.settings,
+            home=self._homes.id,
             calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
         )

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.connection import Connection
+from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.outcomes import Outcomes
@@ -22,6 +23,7 @@ from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.executor.submission.placement import Placement, UnknownProfileError
 from modalflow.executor.submission.submitter import Submitter
+from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause, explain
 
 #: Seconds between two reads of what is deployed while requests come in.
@@ -40,6 +42,7 @@ class Intake:
         partition: str,
         calls: Calls,
         connection: Connection,
+        homes: HomePublisher,
         placement: Placement,
         submitter: Submitter,
         outcomes: Outcomes,
@@ -50,6 +53,7 @@ class Intake:
         self._partition = partition
         self._calls = calls
         self._connection = connection
+        self._homes = homes
         self._placement = placement
         self._submitter = submitter
         self._outcomes = outcomes
@@ -84,6 +88,7 @@ class Intake:
             if accepted != self._accepted_before:
                 self._accepted_before = accepted
                 await self._connection.refresh_deployment()
+            await self._homes.keep_up(self._connection.get(), self._connection.deployment)
 
     def _submit(self, call: Call) -> None:
         if self._connection.api is None:
@@ -117,7 +122,12 @@ class Intake:
         if place.warning:
             self._notes.add(call.log_path, place.warning, "warning")
         submission = dataclasses.replace(
-            request.draft, profile=place.profile, partition=self._partition, resources=place.granted
+            request.draft,
+            profile=place.profile,
+            partition=self._partition,
+            resources=place.granted,
+            # A raw command has nothing to do with Airflow.
+            home=self._homes.id if request.draft.kind is Kind.WORKLOAD else "",
         )
         call.placed(submission, place.options)
         self._submitter.put(call)

@@ -60,7 +60,7 @@ def _task_logs(conf: Any) -> Finding:
     from modalflow import airflow_logging
     from modalflow.airflow_compat.task_logs import remote_task_log
 
-    mend = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
+    advice = f"Set [logging] logging_config_class = {LOGGING} for every Airflow component."
     if airflow_logging.is_in_use():
         return ok("task logs", "Airflow reads them from the logs Volume")
     if key := conf.get("logging", "google_key_path", fallback=""):
@@ -76,7 +76,7 @@ def _task_logs(conf: Any) -> Finding:
     return fail(
         "task logs",
         f"[logging] logging_config_class is {configured}: Airflow will not show the logs of ended tasks",
-        mend,
+        advice,
     )
 
 
@@ -112,8 +112,8 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
     try:
         variables = workload_env(read, conf)
     except ConfigError as error:
-        mend = "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers."
-        return fail("execution API address", str(error), mend), {}
+        advice = "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers."
+        return fail("execution API address", str(error), advice), {}
     url = variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
     if uses_relay(read, conf):
         return ok("execution API address", f"{without_user(url)}, for relays; containers use the relay"), variables

@@ -8,20 +8,24 @@ from __future__ import annotations
 import math
 import time
 import uuid
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
 import modal
 
 from modalflow import __version__
+from modalflow.airflow_home.comparison import ComparedOption, Layers
+from modalflow.operations.doctor import settings_side, versions_side
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
-from modalflow.operations.doctor.relay_side import round_trips
 from modalflow.operations.doctor.token_side import Trial, from_container
+from modalflow.operations.relay.checks import round_trips
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Kind, Submission
+from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
 
 #: Allowed difference of clocks in seconds. Beyond it, Airflow refuses tokens as not yet or no longer valid.
@@ -34,6 +38,26 @@ _REACH = (
     "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers, and open the firewall for it. "
     "To test a URL, use `modal shell`."
 )
+
+
+@dataclass(frozen=True)
+class Host:
+    """This machine's side of the comparison with a container."""
+
+    options: Sequence[ComparedOption] | None = None
+    """The options of Airflow that are set here; None without Airflow."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Installed packages: name → version."""
+    home: str = ""
+    """The id of the Airflow home with which the container is asked."""
+
+    def question(self, trial: Trial | None) -> Question:
+        """Return the question to a container: its token, and the options to report on."""
+        wanted = [option.wanted for option in self.options or ()]
+        return Question(options=wanted) if trial is None else Question(trial.ti_id, trial.token, options=wanted)
+
+
+_NO_HOST = Host()
 
 
 def no_profile(profile: str, deployed: Collection[str]) -> Finding:
@@ -51,6 +75,7 @@ def examine(
     env: Mapping[str, str],
     timeout: float,
     trial: Trial | None = None,
+    host: Host = _NO_HOST,
     relay: str = "",
 ) -> Iterator[Finding]:
     """Findings of one profile's container; at most ``timeout`` seconds, a cold start included.
@@ -58,10 +83,11 @@ def examine(
     ``relay`` is the relay's key, if containers use the relay.
     """
     name = f"container ({profile})"
+    question = host.question(trial)
     asked_at = time.time()
     began = time.monotonic()
     try:
-        answer = _ask(site, profile, env, timeout, trial, relay)
+        answer = _ask(site, profile, env, timeout, question, host.home, relay)
     except TimeoutError:
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
@@ -95,9 +121,24 @@ def examine(
             yield finding
         yield from _bundles(view.get("bundles"), site)
         yield from _remote_logging(view.get("remote_logging"), site)
+        yield from versions_side.examine(seen, view.get("packages"), host.packages, site.deploy_command)
+        layers = _layers(env, seen.get("variables"))
+        yield from settings_side.examine(view, host.options, question.salt, layers, site.deploy_command)
 
 
-def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial: Trial | None, relay: str) -> Any:
+def _layers(env: Mapping[str, str], variables: object) -> Layers:
+    found = variables if isinstance(variables, dict) else {}
+    profile, image = ({str(name) for name in _list(found.get(layer))} for layer in ("profile", "image"))
+    return Layers(frozenset(env), profile, image)
+
+
+def _list(seen: object) -> list[Any]:
+    return seen if isinstance(seen, list) else []
+
+
+def _ask(
+    site: Site, profile: str, env: Mapping[str, str], timeout: float, question: Question, home: str, relay: str
+) -> Any:
     work_id = f"probe-{uuid.uuid4().hex}"
     submission = Submission(
         work_id=work_id,
@@ -106,11 +147,12 @@ def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, trial
         log_path=f"modalflow-doctor/{work_id}.log",
         partition="",
         label="probe of modalflow doctor",
-        workload=trial.to_json() if trial is not None else None,
+        workload=question.to_json(),
         env=env,
         profile=profile,
         executor_version=__version__,
         relay=relay,
+        home=home,
     )
     function: Any = modal.Function.from_name(site.names.app, site.names.function(profile), **site.scope)
     call = within(PATIENCE, lambda: function.spawn(submission.to_wire()))
@@ -199,12 +241,12 @@ def _execution_api(seen: Any) -> Finding:
         return fail(name, "the container did not report on it", "Try again.")
     url, status, error = str(seen.get("url") or ""), seen.get("status"), str(seen.get("error") or "")
     if error:
-        return fail(name, f"the container cannot reach {url or 'it'}: {error}", _mend_unreachable(url, error))
+        return fail(name, f"the container cannot reach {url or 'it'}: {error}", _advice_unreachable(url, error))
     if status != 200:
-        return fail(name, f"{url}health answers the container with {status}", _mend_status(status, url))
+        return fail(name, f"{url}health answers the container with {status}", _advice_status(status, url))
     if "healthy" not in str(seen.get("text")):
         detail = str(seen.get("text"))[:80]
-        return fail(name, f"{url}health has an unexpected answer: {detail!r}", _mend_status(404, url))
+        return fail(name, f"{url}health has an unexpected answer: {detail!r}", _advice_status(404, url))
     return ok(name, f"reached from the container at {url}", _number(seen.get("seconds")))
 
 
@@ -230,7 +272,7 @@ def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _mend_unreachable(url: str, error: str) -> str:
+def _advice_unreachable(url: str, error: str) -> str:
     host = urlsplit(url).hostname or ""
     if "Name or service not known" in error or "nodename nor servname" in error or "Temporary failure in name" in error:
         return f"Modal cannot resolve {host!r}: use a public name. {_REACH}"
@@ -241,7 +283,7 @@ def _mend_unreachable(url: str, error: str) -> str:
     return _REACH
 
 
-def _mend_status(status: object, url: str) -> str:
+def _advice_status(status: object, url: str) -> str:
     if status == 404:
         return f"This is not the Execution API: expected a URL with /execution/ at its end, not {url}."
     if status in (401, 403, 407):
@@ -258,11 +300,11 @@ def _bundles(seen: Any, site: Site) -> Iterator[Finding]:
             why = f"only a task can get connection {bundle['connection']!r} from Airflow, with its token"
             yield skip(name, f"not tested with its credentials: {why}")
         elif bundle.get("error"):
-            mend = f"Run `{site.deploy_command}` on the machine with its folder, or `modalflow sync` for the Volume."
-            yield fail(name, f"the container cannot read it: {bundle['error']}", mend)
+            advice = f"Run `{site.deploy_command}` on the machine with its folder, or `modalflow sync` for the Volume."
+            yield fail(name, f"the container cannot read it: {bundle['error']}", advice)
         elif not bundle.get("files"):
-            mend = f"Add DAG files, and deploy again: `{site.deploy_command}`."
-            yield warn(name, f"there is no DAG file in {bundle.get('path')}", mend)
+            advice = f"Add DAG files, and deploy again: `{site.deploy_command}`."
+            yield warn(name, f"there is no DAG file in {bundle.get('path')}", advice)
         else:
             files = f"{bundle['files']} Python file{'' if bundle['files'] == 1 else 's'} in {bundle.get('path')}"
             yield ok(name, files, _number(bundle.get("seconds")))

@@ -50,7 +50,7 @@ def _store_of(bundle: ConfiguredBundle, site: Site) -> Store:
     return open_store(Names(str(bundle.kwargs.get("app") or site.names.app)), **scope)
 
 
-def _compare(bundle: ConfiguredBundle, dags_folder: str, store: Store, mend: str) -> Finding:
+def _compare(bundle: ConfiguredBundle, dags_folder: str, store: Store, advice: str) -> Finding:
     name = f"DAG files of {bundle.name}"
     folder = bundle.folder(dags_folder)
     try:
@@ -60,14 +60,14 @@ def _compare(bundle: ConfiguredBundle, dags_folder: str, store: Store, mend: str
     try:
         there, seconds = timed(lambda: within(PATIENCE, lambda: _newest(store, bundle.name)))
     except FAILURES as error:
-        return fail(name, f"Volume {store.name}: {describe(error)}", mend)
+        return fail(name, f"Volume {store.name}: {describe(error)}", advice)
     if there is None:
-        return fail(name, f"Volume {store.name} has no files of it", mend)
+        return fail(name, f"Volume {store.name} has no files of it", advice)
     changes = here.since(there)
     if changes:
         counts = {"new": changes.added, "changed": changes.changed, "deleted": changes.removed}
         different = ", ".join(f"{len(paths)} {what}" for what, paths in counts.items() if paths)
-        return warn(name, f"{folder} is ahead of Volume {store.name}: {different}", mend)
+        return warn(name, f"{folder} is ahead of Volume {store.name}: {different}", advice)
     return ok(name, f"{len(here.files)} files, the same in {folder} and on Volume {store.name}", seconds)
 
 

@@ -17,11 +17,14 @@ from modalflow.operations.doctor import (
     executor_side,
     installation_side,
     modal_side,
-    relay_side,
+    settings_side,
     token_side,
 )
 from modalflow.operations.doctor.findings import Finding, skip
+from modalflow.operations.host.host_configuration import HostConfiguration
+from modalflow.operations.relay import checks as relay_checks
 from modalflow.operations.site import airflow_conf, config_source, override
+from modalflow.support.packages import installed_packages
 
 
 def examine(
@@ -39,7 +42,11 @@ def examine(
     trial, obstacle = token_side.prepare(conf, timeout, airflow_side.WITHOUT_AIRFLOW)
     if obstacle is not None:
         yield obstacle
-    yield from _on_modal(settings, conf, env, profiles or (DEFAULT_PROFILE,), timeout, trial)
+    host = None
+    if conf is not None:
+        host, obstacles = settings_side.here(conf)
+        yield from obstacles
+    yield from _on_modal(settings, conf, env, profiles or (DEFAULT_PROFILE,), timeout, trial, host)
     if trial is not None:
         # After the containers. They wait for a new API server, and it listens some seconds after Airflow's report.
         yield token_side.from_here(trial, env)
@@ -52,6 +59,7 @@ def _on_modal(
     profiles: Sequence[str],
     timeout: float,
     trial: token_side.Trial | None,
+    host: HostConfiguration | None,
 ) -> Iterator[Finding]:
     finding, site = modal_side.connection(settings)
     yield finding
@@ -67,14 +75,22 @@ def _on_modal(
         yield from container_side.unavailable("needs a compatible deployed worker")
         return
     yield from modal_side.shared(site)
-    yield from executor_side.examine(site, conf, env)
+    home = None
+    if host is not None:
+        home, obstacle = settings_side.publish_home(site, host, deployment)
+        if obstacle is not None:
+            yield obstacle
+    yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
-    if relay_side.is_used(site, conf):
-        finding, relay = relay_side.key(site)
+    if relay_checks.is_used(site, conf):
+        finding, relay = relay_checks.key(site)
         yield finding
-        yield from relay_side.relays(site)
+        yield from relay_checks.relays(site)
+    side = container_side.Host(
+        None if host is None else host.options, installed_packages(), "" if home is None else home.id
+    )
     for profile in profiles:
         if deployment is not None and profile not in deployment.profiles:
             yield container_side.no_profile(profile, deployment.profiles)
             continue
-        yield from container_side.examine(site, profile, env, timeout, trial, relay)
+        yield from container_side.examine(site, profile, env, timeout, trial, side, relay)

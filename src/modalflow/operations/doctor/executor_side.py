@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from modalflow import __version__
+from modalflow.airflow_home.comparison import changes
+from modalflow.airflow_home.snapshot import HomeSnapshot
+from modalflow.airflow_home.store import snapshot_of
 from modalflow.operations.doctor.airflow_side import queued_timeout
-from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
+from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
 from modalflow.operations.doctor.installation_side import of_executor
 from modalflow.operations.doctor.modal_side import FAILURES
+from modalflow.operations.host.host_configuration import home_store
 from modalflow.operations.inventory import RUNNING, Inventory, take_inventory
-from modalflow.operations.site import Site
+from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.support.described import describe
 from modalflow.support.installation import PAGE
 
 #: Part of [scheduler] task_queued_timeout. A longer wait for a container causes a warning.
 _LONG = 0.5
+#: The most differences named on one line.
+_NAMED = 8
 
 
-def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Finding]:
-    """Yield findings about every living executor, and about the longest wait."""
+def examine(
+    site: Site, conf: Any | None, env: Mapping[str, str], home_of: Callable[[str], HomeSnapshot | None]
+) -> Iterator[Finding]:
+    """Yield findings about every living executor, and about the longest wait.
+
+    ``home_of`` returns this machine's Airflow home for an executor's team; None if it cannot be had.
+    """
     try:
         inventory = take_inventory(site, profiles=False)
     except FAILURES as error:
@@ -40,6 +51,8 @@ def examine(site: Site, conf: Any | None, env: Mapping[str, str]) -> Iterator[Fi
             yield finding
         if conf is not None:
             yield from _settings(snapshot, env)
+        if (home := home_of(snapshot.team)) is not None:
+            yield _options(snapshot, home, site)
     yield from _longest_wait(inventory, queued_timeout(conf))
 
 
@@ -85,6 +98,31 @@ def _settings(snapshot: Snapshot, env: Mapping[str, str]) -> Iterator[Finding]:
         )
     else:
         yield ok(name, f"{who} and this machine have the same settings for tokens, API and DAG bundles")
+
+
+def _options(snapshot: Snapshot, home: HomeSnapshot, site: Site) -> Finding:
+    """Compare the Airflow home that an executor's tasks get with the one of this machine's configuration."""
+    name, who = "executor's options", f"{snapshot.host} (process {snapshot.pid})"
+    if not snapshot.home:
+        return skip(name, f"{who} publishes none of its Airflow's options, e.g. as an older modalflow")
+    if snapshot.home == home.id:
+        return ok(name, f"tasks of {who} have the options and files of this machine")
+    try:
+        theirs = within(PATIENCE, lambda: snapshot_of(home_store(site).files, snapshot.home))
+    except FAILURES as error:
+        return warn(name, f"what {who} published cannot be read: {describe(error)}", "Restart the scheduler.")
+    different = changes(home, theirs) or ["the key of its secret settings"]
+    more = f" and {len(different) - _NAMED} more" if len(different) > _NAMED else ""
+    return with_rows(
+        warn(
+            name,
+            f"{who} was started with another configuration than this machine has now: "
+            f"{', '.join(different[:_NAMED])}{more}",
+            "If you changed it since, restart the scheduler: its tasks have what it read at its start. Otherwise run "
+            "the doctor in the scheduler's environment.",
+        ),
+        [{"different": what} for what in different],
+    )
 
 
 def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:

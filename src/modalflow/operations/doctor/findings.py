@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeVar
@@ -32,33 +32,41 @@ class Finding:
     name: str
     status: Status
     detail: str
-    mend: str = ""
+    advice: str = ""
     seconds: float | None = None
     """Duration of the checked operation, if it is of interest."""
+    rows: tuple[Mapping[str, Any], ...] = ()
+    """The details for programs, for a finding that sums up a table: objects of plain texts."""
 
     def to_wire(self) -> dict[str, Any]:
-        return dataclasses.asdict(self) | {"status": self.status.value}
+        # Earlier versions call the advice "mend".
+        return dataclasses.asdict(self) | {"status": self.status.value, "mend": self.advice}
 
 
 def ok(name: str, detail: str, seconds: float | None = None) -> Finding:
     return _finding(name, Status.OK, detail, seconds=seconds)
 
 
-def warn(name: str, detail: str, mend: str) -> Finding:
-    return _finding(name, Status.WARN, detail, mend)
+def warn(name: str, detail: str, advice: str) -> Finding:
+    return _finding(name, Status.WARN, detail, advice)
 
 
-def fail(name: str, detail: str, mend: str) -> Finding:
-    return _finding(name, Status.FAIL, detail, mend)
+def fail(name: str, detail: str, advice: str) -> Finding:
+    return _finding(name, Status.FAIL, detail, advice)
 
 
 def skip(name: str, why: str) -> Finding:
     return _finding(name, Status.SKIP, why)
 
 
-def _finding(name: str, status: Status, detail: str, mend: str = "", seconds: float | None = None) -> Finding:
+def with_rows(finding: Finding, rows: Iterable[Mapping[str, Any]]) -> Finding:
+    """Return a finding with the table that it sums up."""
+    return dataclasses.replace(finding, rows=tuple(rows))
+
+
+def _finding(name: str, status: Status, detail: str, advice: str = "", seconds: float | None = None) -> Finding:
     """Return a finding of single lines, for any text: much of it comes from other programs."""
-    return Finding(one_line(name, ID), status, one_line(detail, REASON), one_line(mend, REASON), seconds)
+    return Finding(one_line(name, ID), status, one_line(detail, REASON), one_line(advice, REASON), seconds)
 
 
 def timed(work: Callable[[], _T]) -> tuple[_T, float]:

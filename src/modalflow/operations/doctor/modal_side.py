@@ -17,7 +17,7 @@ from modal import exception
 
 from modalflow import __version__
 from modalflow.config.settings import Settings
-from modalflow.control_plane import is_local, server_url
+from modalflow.control_plane import CHECK_NETWORK, is_local, server_url
 from modalflow.errors import CredentialsError, ModalflowError
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE
@@ -41,7 +41,9 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
             "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
         ), None
     except ModalflowError as error:
-        return fail("control plane", str(error), check_the_way()), None
+        # For other commands, the error has the advice as well.
+        what = str(error).removesuffix(check_the_way()).removesuffix(CHECK_NETWORK).rstrip()
+        return fail("control plane", what, check_the_way()), None
     kind = " (a local control plane)" if is_local() else ""
     return ok("credentials", f"accepted by {server_url()}{kind}", seconds), site
 
@@ -100,12 +102,12 @@ def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
 def _version(site: Site, record: Deployment) -> Finding:
     when = datetime.fromtimestamp(record.deployed_at, UTC).strftime("%Y-%m-%d %H:%M UTC")
     deployed = f"modalflow {record.version}, deployed {when}"
-    mend = f"Deploy the worker of this modalflow: `{site.deploy_command}`."
+    advice = f"Deploy the worker of this modalflow: `{site.deploy_command}`."
     if record.protocol != PROTOCOL:
         spoken = f"{deployed}, has protocol {record.protocol}; this is modalflow {__version__}, protocol {PROTOCOL}"
-        return fail("worker version", spoken, mend)
+        return fail("worker version", spoken, advice)
     if record.version != __version__:
-        return warn("worker version", f"{deployed}; this is {__version__}: they are compatible", mend)
+        return warn("worker version", f"{deployed}; this is {__version__}: they are compatible", advice)
     return ok("worker version", deployed)
 
 
@@ -119,18 +121,18 @@ def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
         return
     theirs = record.airflow_version
     pair = f"worker {theirs or 'without Airflow'}, here {ours}"
-    mend = f"Deploy from the environment of the scheduler: `{site.deploy_command}`."
+    advice = f"Deploy from the environment of the scheduler: `{site.deploy_command}`."
     if not theirs:
-        yield fail("Airflow versions", f"{pair}: it can run raw commands only", mend)
+        yield fail("Airflow versions", f"{pair}: it can run raw commands only", advice)
     elif _minor(theirs) != _minor(ours):
-        yield fail("Airflow versions", f"{pair}: they cannot read each other's data", mend)
+        yield fail("Airflow versions", f"{pair}: they cannot read each other's data", advice)
     elif theirs != ours:
-        yield warn("Airflow versions", f"{pair}: the same minor version, so they are compatible", mend)
+        yield warn("Airflow versions", f"{pair}: the same minor version, so they are compatible", advice)
     else:
         yield ok("Airflow versions", pair)
     here = platform.python_version()
     if _minor(here) != _minor(record.python_version):
-        yield warn("Python versions", f"worker {record.python_version}, here {here}", mend)
+        yield warn("Python versions", f"worker {record.python_version}, here {here}", advice)
 
 
 def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:

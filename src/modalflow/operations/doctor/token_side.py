@@ -6,7 +6,6 @@ other use. It goes to containers as a workload's token does.
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,10 +36,6 @@ class Trial:
     origin: str
     """The source of this machine's signing key."""
     token: str = field(repr=False)
-
-    def to_json(self) -> str:
-        """As a container gets it."""
-        return json.dumps({"id": self.ti_id, "token": self.token})
 
 
 def prepare(conf: Any | None, timeout: float, why_not: str) -> tuple[Trial | None, Finding | None]:

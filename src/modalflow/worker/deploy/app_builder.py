@@ -35,17 +35,21 @@ def build_app(
     profiles: Sequence[Profile],
     dags: DagSource,
     env: Mapping[str, str] | None = None,
+    home_key: bool = False,
     relay_keys: modal.Secret | None = None,
 ) -> App:
     """Return the app, which is not deployed yet.
 
     Profiles without an image of their own use ``image``. ``dags`` is the source of the DAG bundles of every profile.
-    ``env`` holds variables of all profiles; a profile's own variables override them. ``relay_keys`` is the Secret with
-    the relay's keys; without it, the app has no Function that hands them over.
+    ``env`` holds variables of all profiles; a profile's own variables override them. ``home_key`` says that the app has
+    a Secret with the key to the host's secret settings. ``relay_keys`` is the Secret with the relay's keys; without it,
+    the app has no Function that hands them over.
     """
     app = modal.App(names.app, include_source=False)
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
+    own_secrets = [modal.Secret.from_name(names.home_key)] if home_key else []
     for profile in profiles:
+        arguments = profile.arguments()
         variables = {
             APP_VARIABLE: names.app,
             **dags.variables(),
@@ -66,7 +70,7 @@ def build_app(
             volumes=dict((*profile.volumes.items(), *dags.mounts().items(), *own_volumes(names, logs).items())),
             # The claim would refuse a repeated input. Airflow decides what is retried.
             retries=0,
-            **profile.arguments(),
+            **{**arguments, "secrets": [*arguments["secrets"], *own_secrets]},
         )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency != 1 else run)
     if relay_keys is not None:
         app.function(

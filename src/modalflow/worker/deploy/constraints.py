@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from modalflow.names import OWN_FOLDER
-from modalflow.worker.deploy.mirror import Mirror, canonical, pins
+from modalflow.support.packages import canonical
+from modalflow.worker.deploy.mirror import Mirror, pins
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

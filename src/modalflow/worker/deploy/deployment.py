@@ -42,6 +42,7 @@ from modalflow.worker.deploy.dag_source import (
     bundle_configuration,
     without_provider,
 )
+from modalflow.worker.deploy.home_key import public_key
 from modalflow.worker.deploy.images import build_failure, build_log, default_image, image_of
 from modalflow.worker.deploy.mirror import Mirror, mirror_environment, names_modalflow
 from modalflow.worker.deploy.profile import digest
@@ -82,6 +83,7 @@ class Plan:
     def _apply(self) -> Deployment:
         relay_keys = self._relay_keys()
         scope, plane = self.control_plane.scope(), self.control_plane
+        home_key = public_key(self.names, self.before, **scope)
         modal.Dict.from_name(self.names.ledger, create_if_missing=True, **scope).hydrate()
         for name in (self.names.events, *([self.names.relay] if relay_keys is not None else [])):
             modal.Queue.from_name(name, create_if_missing=True, **scope).hydrate()
@@ -94,9 +96,9 @@ class Plan:
             # The SDK reads the file while it deploys.
             file = Path(temporary, "constraints.txt")
             file.write_text(self.constraints.text)
-            app = self._app(file, relay_keys)
+            app = self._app(file, relay_keys, home_key=bool(home_key))
             app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
-        deployment = dataclasses.replace(self.after, deployed_at=time.time())
+        deployment = dataclasses.replace(self.after, deployed_at=time.time(), home_key=home_key)
         LogVolume(plane, self.names).record(deployment)
         return deployment
 
@@ -107,7 +109,7 @@ class Plan:
         keys.make_secret(self.names, **self.control_plane.scope())
         return modal.Secret.from_name(self.names.relay_secret, **self.control_plane.scope())
 
-    def _app(self, constraints: Path, relay_keys: modal.Secret | None) -> App:
+    def _app(self, constraints: Path, relay_keys: modal.Secret | None, *, home_key: bool) -> App:
         """Return the app, whose images are built with this file of constraints."""
         image = default_image(
             self.mirror,
@@ -126,6 +128,7 @@ class Plan:
             profiles=profiles,
             dags=self.dags,
             env=self.worker.env,
+            home_key=home_key,
             relay_keys=relay_keys,
         )
 

@@ -17,9 +17,10 @@ from modal import exception
 
 from modalflow.errors import DeployError
 from modalflow.support.described import words_of
+from modalflow.support.packages import canonical
 from modalflow.worker.deploy.constraints import ADVICE, CONSTRAINTS_PATH, Constraints
 from modalflow.worker.deploy.image_check import PackageConflictError, check_packages
-from modalflow.worker.deploy.mirror import Mirror, canonical, mirror_environment, pins
+from modalflow.worker.deploy.mirror import Mirror, mirror_environment, pins
 from modalflow.worker.deploy.profile import Profile
 
 #: The mirror is complete, and its packages are as compatible as they are here: pip must not resolve them again.

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from modalflow.support.packages import canonical
+
 #: Packages that are added to every image as source, or that are tools of this environment alone.
 _NEVER = frozenset({"modalflow", "pip", "setuptools", "wheel", "uv", "pkg-resources"})
 
@@ -39,11 +41,6 @@ class Mirror:
     def airflow_version(self) -> str:
         """Return the version of Airflow; empty if it is not installed."""
         return self.packages.get(_CORE, "")
-
-
-def canonical(name: str) -> str:
-    """Return a package's name in the form that indexes use."""
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def pins(packages: Mapping[str, str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The Airflow part of a probe: what a task would find in this container of Airflow, its API and its DAG bundles.
+"""The Airflow part of a probe: what a task would find in this container of Airflow, its API, DAG bundles and settings.
 
 Runs in a process forked from the zygote, with the environment of a task; imports Airflow there. Writes its findings
 after each step, because one of the steps may hang.
@@ -16,8 +16,10 @@ from typing import Any
 from modalflow.config.settings import without_user
 from modalflow.names import RELAY_HEADER, VERSION_PATH
 from modalflow.protocol.messages import State
+from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
 from modalflow.worker.environment import has_remote_logging
+from modalflow.worker.run import airflow_view
 from modalflow.worker.run.api_errors import token_refusal
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
@@ -39,13 +41,16 @@ def inspect_airflow(request: ForkRequest) -> Outcome:
         findings[name] = value
         Path(request.log_file).write_text(json.dumps(findings))
 
+    question = Question.from_json(request.workload) if request.workload else None
     url = request.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")
     add("hostname", _hostname())
     add("execution_api", _execution_api(url))
-    if request.workload:
-        add("token", _token(request.workload, url))
+    if question is not None and question.token:
+        add("token", _token(question, url))
     add("bundles", _bundles())
     add("remote_logging", _remote_logging(request.env))
+    for name, step in airflow_view.steps(question or Question()):
+        add(name, airflow_view.inspected(step))
     return Outcome(State.SUCCESS, 0)
 
 
@@ -120,18 +125,16 @@ def _ask_root(url: str, path: str) -> dict[str, Any]:
     return answer if isinstance(answer, dict) else {}
 
 
-def _token(trial: str, url: str) -> dict[str, Any]:
-    """Return whether the API accepts the doctor's token: ``trial`` is JSON with a token and the id that it is for."""
+def _token(question: Question, url: str) -> dict[str, Any]:
+    """Return whether the API accepts the doctor's token."""
     from modalflow.airflow_compat.tokens import try_token
 
     began, asked_at = time.monotonic(), time.time()
     try:
-        given = json.loads(trial)
-        token = str(given["token"])
-        answer = try_token(url, token, str(given["id"]))
+        answer = try_token(url, question.token, question.id)
     except Exception as error:  # noqa: BLE001  Any error is a finding.
         return {"error": _described(error)}
-    refused = token_refusal(answer.status, answer.text, token, answer.date)
+    refused = token_refusal(answer.status, answer.text, question.token, answer.date)
     return {
         "accepted": answer.accepted,
         "status": answer.status,

@@ -31,6 +31,7 @@ from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
+from modalflow.worker.zygote.imports import refused_setting
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
         if hasattr(workload, "ti") and not starts and (outcome := unreached(error, url)) is not None:
             return outcome
         _log_exception()
+        if type(error).__name__ == "AirflowConfigException" and not starts:
+            return Outcome(State.FAILED, reason=refused_setting(error))
         reason = _callback_error(request.log_file) or f"Airflow's supervisor failed with {describe(error)}"
         return Outcome(State.FAILED, final_state=_last(final_states), reason=reason)
     return Outcome(State.SUCCESS, return_code, _last(final_states))

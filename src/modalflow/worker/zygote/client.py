@@ -17,7 +17,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from modalflow.support import linux
-from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, encode, result_from_wire
+from modalflow.worker.zygote.protocol import (
+    ForkRequest,
+    ForkResult,
+    ImportReport,
+    encode,
+    report_from_wire,
+    result_from_wire,
+)
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +103,13 @@ class _Connection:
     writer: asyncio.StreamWriter
     listener: asyncio.Task[None] | None = None
     pending: dict[str, _Pending] = field(default_factory=dict)
+    waiting: int = 0
+    """Number of callers waiting for its imports."""
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the zygote can fork, or has ended."""
     ready_at: float = 0.0
     """When it could, in seconds since the epoch."""
+    imported: ImportReport = field(default_factory=ImportReport)
 
     def close(self) -> None:
         """Let the zygote read the end of its requests."""
@@ -112,7 +122,7 @@ class ZygoteClient:
 
     def __init__(self, env: Mapping[str, str], *, airflow: bool, started: ZygoteProcess | None = None) -> None:
         """``started`` is a zygote with this environment that runs already."""
-        self._env = dict(env)
+        self.env = dict(env)
         self._airflow = airflow
         self._prestarted = started
         self._starting = asyncio.Lock()
@@ -120,7 +130,7 @@ class ZygoteClient:
 
     @property
     def is_busy(self) -> bool:
-        return self._connection is not None and bool(self._connection.pending)
+        return self._connection is not None and bool(self._connection.pending or self._connection.waiting)
 
     async def fork(self, request: ForkRequest) -> ForkResult:
         """Have the zygote fork a process for a request, wait for its end, and return the result.
@@ -141,6 +151,22 @@ class ZygoteClient:
         connection = await self._connect()
         await connection.ready.wait()
         return connection.ready_at
+
+    async def imported(self) -> ImportReport:
+        """Wait until the zygote can fork; return its report on its imports.
+
+        Raises ZygoteEndedError if it ends before.
+        """
+        connection = await self._connect()
+        connection.waiting += 1
+        try:
+            await connection.ready.wait()
+        finally:
+            connection.waiting -= 1
+        if not connection.ready_at:
+            code = await connection.zygote.ended()
+            raise ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)} before its first process.")
+        return connection.imported
 
     async def wait(self, request_id: str) -> ForkResult | None:
         """Wait for the end of a request; return None if it is not in progress, or if its result is unknown."""
@@ -185,7 +211,7 @@ class ZygoteClient:
             if self._connection is None or not self._connection.zygote.is_alive:
                 zygote, self._prestarted = self._prestarted, None
                 if zygote is None or not zygote.is_alive:
-                    zygote = ZygoteProcess.start(self._env, airflow=self._airflow)
+                    zygote = ZygoteProcess.start(self.env, airflow=self._airflow)
                 self._connection = await self._open(zygote)
             return self._connection
 
@@ -225,6 +251,7 @@ class ZygoteClient:
 def _receive(connection: _Connection, message: Mapping[str, object]) -> None:
     if message["event"] == "ready":
         connection.ready_at = time.time()
+        connection.imported = report_from_wire(message)
         connection.ready.set()
     pending = connection.pending.get(str(message.get("id")))
     if pending is None:

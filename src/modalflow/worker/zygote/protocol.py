@@ -68,6 +68,16 @@ class ForkResult:
     """None if no process ran."""
 
 
+@dataclass(frozen=True)
+class ImportReport:
+    """A zygote's report on its imports, once it can fork."""
+
+    notes: tuple[str, ...] = ()
+    """Warnings for the log of every task."""
+    variables_read: frozenset[str] = frozenset()
+    """Variables read by the host's code, in addition to those with a difference for every zygote."""
+
+
 def encode(message: Mapping[str, Any]) -> bytes:
     """Return one line."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
@@ -112,6 +122,16 @@ def result_from_wire(message: Mapping[str, Any]) -> ForkResult:
         outcome_from_wire(outcome) if outcome else None,
         ProcessUsage(**usage) if usage else None,
     )
+
+
+def report_to_wire(report: ImportReport) -> dict[str, Any]:
+    """Return the message for the end of the imports."""
+    return {"event": "ready", "notes": report.notes, "variables_read": sorted(report.variables_read)}
+
+
+def report_from_wire(message: Mapping[str, Any]) -> ImportReport:
+    """Read a report; the inverse of ``report_to_wire``."""
+    return ImportReport(tuple(message["notes"]), frozenset(message["variables_read"]))
 
 
 class LineBuffer:

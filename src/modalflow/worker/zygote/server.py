@@ -8,6 +8,7 @@ not import Airflow itself: ``supervised`` and ``warmup`` do.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import logging
@@ -30,6 +31,7 @@ from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.run.command import run_command
 from modalflow.worker.zygote import isolation
+from modalflow.worker.zygote.imports import Imported, explain, load_plugins
 from modalflow.worker.zygote.protocol import (
     ForkRequest,
     ForkResult,
@@ -38,11 +40,16 @@ from modalflow.worker.zygote.protocol import (
     ProcessUsage,
     encode,
     parse_outcome_line,
+    report_to_wire,
     request_from_wire,
     result_to_wire,
 )
+from modalflow.worker.zygote.variables_read import VariablesRead
 
 log = logging.getLogger(__name__)
+
+#: The argument of a zygote without plugins: tasks load them.
+_WITHOUT_PLUGINS = "--without-plugins"
 
 #: The most open files that one read accepts from the socket; a request brings one.
 _MOST_FILES = 16
@@ -64,9 +71,9 @@ class Child:
 class ZygoteServer:
     """The loop that reads requests, forks processes and reports results."""
 
-    def __init__(self, control: socket.socket, airflow_problem: str | None) -> None:
+    def __init__(self, control: socket.socket, imported: Imported) -> None:
         self._control = control
-        self._airflow_problem = airflow_problem
+        self._imported = imported
         self._children: dict[int, Child] = {}
         self._lines = LineBuffer()
         self._request_files: deque[int] = deque()
@@ -82,7 +89,7 @@ class ZygoteServer:
 
     def serve(self) -> None:
         """Report that the zygote is ready, and serve until the container's main process closes the socket or ends."""
-        self._send({"event": "ready"})
+        self._send(report_to_wire(self._imported.report))
         try:
             while True:
                 for key, _ in self._selector.select():
@@ -120,9 +127,9 @@ class ZygoteServer:
             linux.send(child.pid, signal.SIGTERM)
 
     def _fork(self, id: str, kind: Kind, request: int) -> None:
-        if kind is not Kind.COMMAND and self._airflow_problem:
+        if kind is not Kind.COMMAND and self._imported.problem:
             os.close(request)
-            outcome = Outcome(State.FAILED, reason=self._airflow_problem)
+            outcome = Outcome(State.FAILED, reason=clean(self._imported.problem))
             self._send(result_to_wire(ForkResult(id, 1, outcome)))
             return
         outcome_read, outcome_write = os.pipe()
@@ -254,24 +261,40 @@ def _inspect_airflow(request: ForkRequest) -> Outcome:
 _HANDLERS = {Kind.COMMAND: run_command, Kind.WORKLOAD: _supervise_workload, Kind.PROBE: _inspect_airflow}
 
 
-def _import_airflow() -> str | None:
-    """Import what workloads need; return the problem if that fails."""
-    gc.disable()
-    try:
-        from modalflow.worker.run import supervised
-        from modalflow.worker.zygote import warmup
+def _import_airflow(*, plugins: bool) -> Imported:
+    """Import Airflow for the workloads, and the operator's code, as Airflow does at its start.
 
-        warmup.warm_up()
-        assert supervised  # Imported for the forks.
-        warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
-    except Exception as error:
+    Without ``plugins``, each task loads them for itself.
+    """
+    gc.disable()
+    read = VariablesRead(os.environ.get("AIRFLOW_HOME", ""))
+    try:
+        with read.recording():
+            from modalflow.worker.run import supervised
+            from modalflow.worker.zygote import warmup
+
+            warmup.warm_up()
+            assert supervised  # Imported for the forks.
+            warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
+            with read.everything():
+                loaded = load_plugins() if plugins else Imported()
+        report = dataclasses.replace(loaded.report, variables_read=frozenset(read.names))
+        return dataclasses.replace(loaded, report=report)
+    # SystemExit too: a zygote that ended here would be started again for each task.
+    except (Exception, SystemExit) as error:
         log.exception("Airflow cannot be imported")
-        return f"Airflow cannot be imported in the container: {describe(error)}"
+        return Imported(problem=explain(error, os.environ))
     finally:
         # Every fork shares the objects that exist now; the garbage collector would copy their memory by touching it.
         gc.freeze()
         gc.enable()
-    return None
+
+
+def _start_again_without_plugins(arguments: list[str], control: socket.socket, env: Mapping[str, str]) -> NoReturn:
+    """Replace this process by a zygote without plugins, because a fork would not have the thread of one."""
+    log.warning("A plugin starts a thread when it is imported, so each task imports the plugins for itself")
+    control.set_inheritable(True)
+    os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *arguments, _WITHOUT_PLUGINS], env)
 
 
 def main(arguments: list[str]) -> None:
@@ -284,7 +307,13 @@ def main(arguments: list[str]) -> None:
     del sys.argv[1:]
     control = socket.socket(fileno=int(arguments[0]))
     control.set_inheritable(False)
-    ZygoteServer(control, _import_airflow() if "--airflow" in arguments else None).serve()
+    env = dict(os.environ)
+    imported = Imported()
+    if "--airflow" in arguments:
+        imported = _import_airflow(plugins=_WITHOUT_PLUGINS not in arguments)
+    if imported.threads:
+        _start_again_without_plugins(arguments, control, env)
+    ZygoteServer(control, imported).serve()
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from modalflow.support.described import describe
 from modalflow.support.replaced import ReplacedName, replace
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.log_encoding import escape_surrogates_in_logs
+from modalflow.worker.zygote.backends import import_backends
 
 log = logging.getLogger(__name__)
 
@@ -50,13 +51,17 @@ _ADAPTED_TYPES = {
 
 
 def warm_up() -> None:
-    """Import what a supervised task needs and make what it would make; close the database engine that comes with it."""
+    """Import what a supervised task needs and make what it would make; close the database engine that comes with it.
+
+    Raises the error of a module or a class that every task needs.
+    """
     escape_surrogates_in_logs()
     for name in supervisor.modules_of_a_supervised_task():
         import_module(name)
     for name in _OPTIONAL_MODULES:
         with contextlib.suppress(ImportError):
             import_module(name)
+    import_backends()
     from airflow.settings import dispose_orm
 
     dispose_orm(do_log=False)

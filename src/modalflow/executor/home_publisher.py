@@ -1,0 +1,68 @@
+"""Publishes the configuration of this Airflow host, before the first submission and whenever containers need it anew.
+
+No workload is submitted before it is published: a task must not run with other settings. The snapshot is named by its
+content (``airflow_home``), and a submission only carries the name.
+"""
+
+from __future__ import annotations
+
+import time
+
+from modalflow.airflow_home.host_home import HostHome
+from modalflow.airflow_home.store import RENEWED_AFTER
+from modalflow.errors import HomeError
+from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
+from modalflow.executor.reporting.loggers import logger
+from modalflow.protocol.messages import Deployment
+from modalflow.support.described import describe, words_of
+
+log = logger(__name__)
+
+
+class HomePublisher:
+    """The published configuration of one executor's host. Without a ``home``, workloads get none."""
+
+    def __init__(self, home: HostHome | None, team: str) -> None:
+        self._home = home
+        self._team = team
+        self.id = ""
+        """The id of the published snapshot; empty if there is none."""
+        self._key: str | None = None
+        """Its public key; None if nothing is published."""
+        self._published_at = 0.0
+        self._prunes = False
+
+    async def publish(self, api: ModalApi, deployment: Deployment | None) -> None:
+        """Publish, unless the same was published a short time ago; raise HomeError if that fails."""
+        key = "" if deployment is None else deployment.home_key
+        if self._home is None or (key == self._key and time.monotonic() - self._published_at < RENEWED_AFTER):
+            return
+        try:
+            snapshot = self._home.snapshot(key)
+            await api.publish_home(snapshot, self._home.contents, self._team)
+        except FAILURES as error:
+            raise HomeError(
+                f"The configuration of this Airflow host could not be written to Volume {api.logs.name}: "
+                f"{words_of(error)}"
+            ) from error
+        if key != self._key:
+            self._warn_of_left_out(key)
+        self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.monotonic(), True
+
+    async def keep_up(self, api: ModalApi, deployment: Deployment | None) -> None:
+        """Publish again if the deployment or the time requires it, and remove old snapshots. No failure stops work."""
+        try:
+            await self.publish(api, deployment)
+            if self._prunes:
+                await api.prune_homes()
+                self._prunes = False
+        except FAILURES as error:
+            log.warning("Tasks go on with the published configuration of this Airflow host: %s", describe(error))
+
+    def _warn_of_left_out(self, key: str) -> None:
+        if self._home is not None and (left_out := self._home.left_out(key)):
+            log.warning(
+                "These secret settings do not reach tasks, because the deployed worker has no key for them: %s. Deploy "
+                "again: `modalflow deploy`.",
+                ", ".join(left_out),
+            )

@@ -1,0 +1,46 @@
+"""The backends that settings name, and the packages that settings enable: imported once, for all forks of a zygote.
+
+Imports Airflow. Must make no backend: its constructor may open a connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Final
+
+from modalflow.airflow_compat.configuration import own_conf
+
+#: Options with the class of a backend that Airflow imports in a task, at its first use. The first of a line that is set
+#: is the one in use.
+_CLASSES: Final = (
+    (("workers", "secrets_backend"), ("secrets", "backend")),
+    (("workers", "state_store_backend"),),
+)
+
+#: Option of [metrics] → modules that the process of each task imports if it is on. A missing one is skipped: Airflow
+#: reports it in the log of each task.
+_METRICS: Final[Mapping[str, Sequence[str]]] = {
+    "statsd_on": ("statsd", "airflow.sdk.observability.metrics.statsd_logger"),
+    "statsd_datadog_enabled": ("datadog", "airflow.sdk.observability.metrics.datadog_logger"),
+    "otel_on": (
+        "airflow.sdk.observability.metrics.otel_logger",
+        "opentelemetry.exporter.otlp.proto.http.metric_exporter",
+    ),
+}
+
+
+def import_backends() -> None:
+    """Import them; raise Airflow's error, which names the setting, if a class cannot be imported."""
+    conf = own_conf()
+    for options in _CLASSES:
+        for section, option in options:
+            if conf.get(section, option, fallback=""):
+                conf.getimport(section, option)
+                break
+    for option, modules in _METRICS.items():
+        if conf.getboolean("metrics", option, fallback=False):
+            for module in modules:
+                with contextlib.suppress(ImportError):
+                    import_module(module)

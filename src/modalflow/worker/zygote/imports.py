@@ -1,0 +1,104 @@
+"""The result of a zygote's imports, of Airflow and of the operator's code, in words for a task's log.
+
+The operator's code is local settings, plugins, and modules named by settings. It runs as under LocalExecutor: a failing
+plugin is reported, and the others work; any other failure ends every task.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from traceback import extract_tb
+
+from modalflow.support.described import describe
+from modalflow.worker.zygote.protocol import ImportReport
+
+log = logging.getLogger(__name__)
+
+#: Airflow's own words for an unreadable setting, with the value at the end.
+_NAMED = re.compile(
+    r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section\. Current value: "(?P<value>.*)"', re.DOTALL
+)
+_SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credential", re.IGNORECASE)
+#: The name of a class: no secret, for any name of the option.
+_CLASS = re.compile(r"[A-Za-z_][\w.]*")
+
+_FIX = (
+    "If a module or package is missing here, add it to the worker's image and deploy: `modalflow deploy`. Otherwise "
+    "correct it on the Airflow host, and restart the scheduler."
+)
+
+
+@dataclass(frozen=True)
+class Imported:
+    """The result of a zygote's imports."""
+
+    problem: str = ""
+    """Why no workload can run; empty if all can."""
+    report: ImportReport = field(default_factory=ImportReport)
+    threads: bool = False
+    """Whether plugins have started threads: no fork would have them."""
+
+
+def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) -> str:
+    """Return why Airflow cannot be imported: the setting or the file, its error, and how to fix it."""
+    place = _place(error, environ.get("AIRFLOW_HOME", ""))
+    where = f" ({place})" if place else ""
+    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+
+
+def refused_setting(error: BaseException) -> str:
+    """Return the reason of a failure because of a setting."""
+    return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+
+
+def load_plugins() -> Imported:
+    """Load the plugins for all tasks. Never raises: a failing plugin is a note."""
+    from modalflow.airflow_compat import plugins
+
+    before = threading.active_count()
+    try:
+        errors = plugins.load_plugins()
+    except (Exception, SystemExit) as error:
+        log.exception("The plugins cannot be loaded")
+        errors = {"": describe(error)}
+    home = os.environ.get("AIRFLOW_HOME", "")
+    notes = tuple(_note(_relative(name, home), error) for name, error in errors.items())
+    return Imported(report=ImportReport(notes), threads=threading.active_count() > before)
+
+
+def _note(plugin: str, error: str) -> str:
+    which = f"The plugin {plugin}" if plugin else "A plugin"
+    return f"{which} could not be loaded in the container, and the task runs without it: {_masked(error)}. {_FIX}"
+
+
+def _place(error: BaseException, home: str) -> str:
+    """Return the file of the home, and the line, of a failed import; empty if it is none of the home's."""
+    folder = Path(home) if home else None
+    found = ""
+    for frame in extract_tb(error.__traceback__):
+        if folder is not None and Path(frame.filename).is_relative_to(folder):
+            found = f"{_relative(frame.filename, home)}, line {frame.lineno}"
+    if not found and isinstance(error, SyntaxError) and error.filename:
+        return f"{_relative(error.filename, home)}, line {error.lineno}"
+    return found
+
+
+def _relative(path: str, home: str) -> str:
+    return path.removeprefix(f"{home}/") if home else path
+
+
+def _masked(text: str) -> str:
+    """Return a text of Airflow's without secret values of settings, and without a full stop."""
+
+    def masked(found: re.Match[str]) -> str:
+        value = found["value"]
+        if _SECRET.search(found["option"]) and not _CLASS.fullmatch(value):
+            value = "***"
+        return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
+
+    return _NAMED.sub(masked, text).rstrip(".")

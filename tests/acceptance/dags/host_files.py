@@ -1,0 +1,14 @@
+"""Tasks that need the plugins and local settings of the Airflow host."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from airflow.sdk import DAG
+
+acme: Any = import_module("acme_plugin")
+
+with DAG("host_files", schedule=None):
+    acme.Shout(task_id="macro", text="doubled {{ macros.acme.acme_double(21) }}")
+    acme.Shout(task_id="policed", text="no policy")

@@ -1,0 +1,135 @@
+"""The secrets of an Airflow host, with the real executor and a real container."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from airflow.executors.workloads import ExecuteTask
+
+from modalflow import control_plane
+from modalflow.airflow_compat.host_options import declared_options
+from modalflow.airflow_home.rules.rule import Place
+from modalflow.airflow_home.rules.table import RULES, place_of
+from modalflow.bundles.configured import LOCAL_BUNDLE
+from modalflow.emulator.local import LocalModal
+from modalflow.names import Names, airflow_variable
+from modalflow.worker.deploy.deployment import deploy
+from modalflow.worker.environment import BUNDLE_LIST
+from tests.driving import Driver
+from tests.integration.stub_execution_api import stub_execution_api, task_workload
+from tests.integration.world import DAGS
+
+NAMES = Names("host-secrets")
+#: The executor needs other values of these, for its tokens, or reports them for a comparison with the API server's.
+IN_USE = {
+    *(("api_auth", name) for name in ("jwt_private_key_path", "jwt_algorithm", "jwt_issuer", "trusted_jwks_url")),
+    ("execution_api", "jwt_audience"),
+}
+#: The folders of running containers in the state folder. Each container sees its own alone.
+OF_CONTAINERS = ("containers", "views", "doors")
+
+
+def options(*places: Place) -> list[tuple[str, str]]:
+    """The options of some places that can have any text."""
+    declared = declared_options()
+    kinds = {key: str(described.get("type")) for key, described in declared.items()}
+    rows = {(rule.section, rule.option) for rule in RULES if "*" not in rule.option}
+    return sorted(
+        key
+        for key in (rows | set(declared)) - IN_USE
+        if place_of(*key, "", sensitive=bool(declared.get(key, {}).get("sensitive"))).place in places
+        if kinds.get(key, "string") == "string" and key[0] != "modal_executor"
+    )
+
+
+STAY, SEALED = options(Place.HOST, Place.NEVER), options(Place.SEALED)
+
+
+def planted(section: str, option: str) -> str:
+    return f"planted-for-the-{'host' if (section, option) in STAY else 'task'}: {section} {option}"
+
+
+@pytest.fixture
+def state_dir(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def driver(state_dir: Path) -> Iterator[Driver]:
+    """A scheduler's executor, with a secret in each option that stays on the host, and in each sealed one."""
+    with (
+        LocalModal(state_dir=state_dir) as local,
+        stub_execution_api() as api,
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
+        variables = local.env | {
+            "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
+            BUNDLE_LIST: json.dumps(bundles),
+        }
+        for name, value in variables.items():
+            environment.setenv(name, value)
+        environment.setattr(control_plane, "_known", {})
+        deploy(NAMES, bundles={"tests": DAGS})
+        for section, option in (*STAY, *SEALED):
+            environment.setenv(airflow_variable(section, option), planted(section, option))
+        environment.setenv("AIRFLOW__ACME__COLOUR", "planted-in-the-open: green")
+        driver = Driver.started()
+        yield driver
+        driver.executor.end()
+
+
+def test_secrets_of_the_host_are_nowhere_on_modal(driver: Driver, state_dir: Path) -> None:
+    """Not in the payload, the ledger, a Volume, an image, a log, a command line or a task. Those of tasks are
+    encrypted, and reach the task."""
+    assert {("core", "fernet_key"), ("database", "sql_alchemy_conn"), ("api_auth", "jwt_secret")} <= set(STAY)
+    workload = ExecuteTask.model_validate_json(
+        task_workload("reports_its_configuration", bundle="tests", dag_file="configuration.py")
+    )
+    driver.executor.queue_workload(workload, session=None)  # type: ignore[arg-type]  # It stores nothing.
+    key = workload.ti.key
+    driver.until(lambda: driver.executor.running or driver.events.get(key))
+    state, info = driver.outcome(key)
+    log = driver.log(key)
+    assert state == "success", f"{info}\n{log}"
+    report = read_report(log)
+    assert not report["foreign"] and not report["key"]
+    for section, option in SEALED:
+        expected = hashlib.sha256(planted(section, option).encode()).hexdigest()
+        assert report["hashes"].get(f"[{section}] {option}") == expected, (section, option)
+    assert where_found(state_dir, b"planted-in-the-open: "), "the search finds nothing"
+    assert where_found(state_dir, b"planted-for-the-host: ") == []
+    assert [file for file in where_found(state_dir, b"planted-for-the-task: ") if file[0] not in OF_CONTAINERS] == []
+    assert [line for line in command_lines() if b"planted-for" in line] == []
+
+
+def read_report(log: str) -> dict[str, Any]:
+    lines = [json.loads(line)["event"] for line in log.splitlines()]
+    report: dict[str, Any] = json.loads(next(line for line in lines if line.startswith("configuration: "))[15:])
+    return report
+
+
+def where_found(folder: Path, content: bytes) -> list[tuple[str, ...]]:
+    """Return the files below a folder with some content, as parts of their path."""
+    found = []
+    for root, _, names in os.walk(folder):
+        for file in (Path(root, name) for name in names):
+            if file.is_file() and content in file.read_bytes():
+                found.append(file.relative_to(folder).parts)
+    return found
+
+
+def command_lines() -> Iterator[bytes]:
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            yield (process / "cmdline").read_bytes()
+        except OSError:
+            continue

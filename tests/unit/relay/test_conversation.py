@@ -9,6 +9,7 @@ import time
 
 import pytest
 from aiohttp import web
+from modal.exception import AuthError
 
 from modalflow.demo.programs.ports import free_port
 from modalflow.relay.container import relay_client
@@ -339,3 +340,15 @@ async def test_a_flood_of_requests_is_answered_and_heartbeats_go_ahead(monkeypat
         paths = [path for _, path, _ in talk.api.requests]
         assert len(paths) == 501 and paths.index("/base/execution/task-instances/1/heartbeat") < 400
         assert unanswered, f"the heartbeat came last, after {waited:.1f} s"
+
+
+async def test_a_relay_with_refused_credentials_ends() -> None:
+    """Its successor reads them again."""
+    async with conversation() as talk:
+
+        async def refuse(*_: object) -> list[object]:
+            raise AuthError("the token was revoked")
+
+        talk.memory.get = refuse  # type: ignore[method-assign, assignment]
+        with pytest.raises(AuthError):
+            await (await talk.add_relay())

@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from modal import exception
+
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.encryption import NotAuthenticError, SessionKeys, keys_of_session, session_name
 from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
@@ -126,6 +128,8 @@ class Relay:
         while True:
             try:
                 return await self._fetch_keys()
+            except exception.AuthError:
+                raise
             except Exception as error:  # noqa: BLE001  Whatever it is, another deployment or a better network may fix it.
                 log.error("The relay has no keys yet: %s", describe(error))
                 await asyncio.sleep(backoff.next())
@@ -177,6 +181,9 @@ class Relay:
             try:
                 items = await self._transport.receive(BATCH, FURTHER_WAIT if number else WAIT)
                 backoff.reset()
+            except exception.AuthError:
+                # Another process reads the credentials again: its parent, or the service manager, starts one.
+                raise
             except Exception as error:  # noqa: BLE001  Whatever Modal's SDK raises, it is asked again.
                 log.warning("No requests from Modal: %s", describe(error))
                 await asyncio.sleep(backoff.next())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import ssl
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from urllib.parse import urlsplit
@@ -38,6 +39,7 @@ class ApiServer:
         self._base = url if url.endswith("/") else url + "/"
         self._tls = _tls(ca) if urlsplit(url).scheme == "https" else None
         self._connections = connections
+        self._proxy = _proxy(self._base)
         self._session: aiohttp.ClientSession | None = None
         self.shown = without_user(self._base)
 
@@ -45,8 +47,6 @@ class ApiServer:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls if self._tls is not None else True),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
-            # HTTPS_PROXY and NO_PROXY, as every program of the machine.
-            trust_env=True,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=True,
         )
@@ -73,6 +73,7 @@ class ApiServer:
                 URL(self._base + request.target, encoded=True),
                 headers=rights.request_headers(request.headers),
                 data=request.body or None,
+                proxy=self._proxy,
                 # Another place could be any server.
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Content-Type"),
@@ -101,6 +102,18 @@ class ApiServer:
 def problem(status: int, detail: str) -> Answer:
     """Return an answer of the relay itself, in the form of the API server's errors."""
     return Answer(status, [("content-type", "application/json")], json.dumps({"detail": detail}).encode())
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy of this machine's environment for a URL.
+
+    Once, and not by aiohttp, whose search takes two threads and the user's .netrc for each request.
+    """
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _tls(ca: str) -> ssl.SSLContext:

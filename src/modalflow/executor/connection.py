@@ -20,6 +20,7 @@ from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe, words_of
 
 if TYPE_CHECKING:
+    from modalflow.executor.relays import RelayKey
     from modalflow.executor.submission.submitter import Submitter
 
 log = logger(__name__)
@@ -87,11 +88,9 @@ class Connector(ApiObserver):
         metrics: Metrics,
         submitter: Submitter,
         tasks: LoopTasks,
-        *,
-        relay: bool = False,
+        relay_key: RelayKey,
     ) -> None:
-        """``relay`` says whether containers reach the Execution API by the relay."""
-        self._relay = relay
+        self._relay_key = relay_key
         self._connection = connection
         self._open_api = open_api
         self._homes = homes
@@ -141,8 +140,7 @@ class Connector(ApiObserver):
         try:
             api = await in_daemon_thread(lambda: self._open_api(self))
             deployment = await api.deployment()
-            if self._relay:
-                self._connection.relay = await api.relay_key()
+            await self._relay_key.fetch_first(api)
             await self._homes.publish(api, deployment)
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))

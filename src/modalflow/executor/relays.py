@@ -12,8 +12,9 @@ import sys
 from collections.abc import Mapping
 
 from modalflow.config.settings import OPTIONS, Settings
+from modalflow.errors import ControlPlaneUnreachableError
 from modalflow.executor.connection import Connection
-from modalflow.executor.modal_api.modal_api import FAILURES
+from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
 from modalflow.names import API_URL_VARIABLE
 from modalflow.support.backoff import Backoff
@@ -29,6 +30,8 @@ LIVED = 60.0
 GRACE = 5.0
 #: Seconds between two questions for a new key.
 KEY_INTERVAL = 30.0
+#: Seconds of the first attempt at the key, and between further ones.
+FIRST_WAIT, RETRY_PAUSE = 15.0, 5.0
 
 
 class RelayProcesses:
@@ -73,27 +76,57 @@ class RelayProcesses:
 
 
 class RelayKey:
-    """Notices a rotation of the relay's key, so that new tasks get the new one."""
+    """The relay key for submissions: fetched before the first one, and again after each rotation."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, *, wanted: bool) -> None:
+        """``wanted``: containers reach the Execution API by the relay."""
         self._connection = connection
+        self._wanted = wanted
+        self._known = asyncio.Event()
+
+    async def known(self) -> None:
+        """Return once submissions can have the key, or need none."""
+        if self._wanted:
+            await self._known.wait()
+
+    async def fetch_first(self, api: ModalApi) -> None:
+        """Fetch the key; leave that to ``run`` if it takes long, because adopted work does not need it.
+
+        Raises NotDeployedError if the worker has none.
+        """
+        if not self._wanted or self._known.is_set():
+            return
+        try:
+            async with asyncio.timeout(FIRST_WAIT):
+                self._set(await api.relay_key())
+        except (TimeoutError, ControlPlaneUnreachableError) as error:
+            log.warning("New workloads wait for the relay's key: %s", describe(error))
 
     async def run(self) -> None:
-        """Ask until cancelled: one small RPC each time."""
-        while self._connection.relay:
-            await asyncio.sleep(KEY_INTERVAL)
+        """Fetch the key if it is missing, and ask for a newer one, until cancelled: one small RPC each time."""
+        if not self._wanted:
+            await asyncio.Event().wait()
+        while True:
             try:
                 await self._renew()
             except FAILURES as error:
-                log.warning("Whether the relay has a new key is not known: %s", describe(error))
-        await asyncio.Event().wait()
+                log.warning("The relay's key could not be read: %s", describe(error))
+                if not self._known.is_set():
+                    self._connection.blocked(f"the relay's key could not be read ({describe(error)})")
+            await asyncio.sleep(KEY_INTERVAL if self._known.is_set() else RETRY_PAUSE)
 
     async def _renew(self) -> None:
         api, known = self._connection.get(), self._connection.relay
-        newest = await api.newest_relay_key_id()
-        if newest > known.partition(":")[0]:
-            self._connection.relay = await api.relay_key()
-            log.info("New tasks use the relay key %s", self._connection.relay.partition(":")[0])
+        if not known or await api.newest_relay_key_id() > known.partition(":")[0]:
+            self._set(await api.relay_key())
+
+    def _set(self, key: str) -> None:
+        if key != self._connection.relay:
+            log.info("Workloads use the relay key %s", key.partition(":")[0])
+        self._connection.relay = key
+        if not self._known.is_set():
+            self._known.set()
+            self._connection.accepted()
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:

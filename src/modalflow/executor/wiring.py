@@ -80,11 +80,9 @@ class Wiring:
         self.intake = intake = Intake(
             partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
-        self.connector = Connector(
-            connection, open_api, homes, metrics, submitter, tasks, relay=settings.execution_api == "relay"
-        )
         self.relays = RelayProcesses(settings)
-        self.relay_key = RelayKey(connection)
+        self.relay_key = relay_key = RelayKey(connection, wanted=settings.execution_api == "relay")
+        self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)

@@ -11,7 +11,7 @@ import pytest
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
-from tests.acceptance.dag_sources import Sources
+from tests.acceptance.dag_sources import PROCESSES, Sources
 from tests.acceptance.metrics_listener import MetricsListener, listening
 from tests.command_line import CommandLine
 
@@ -55,7 +55,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
 def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     folder = _folder(tmp_path_factory)
-    with stack_of(folder, sources.processes(), {**metrics.env, **sources.env(folder), **HOST}) as running:
+    with stack_of(folder, PROCESSES, {**metrics.env, **sources.env(folder), **HOST}) as running:
         yield running
 
 

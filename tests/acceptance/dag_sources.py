@@ -23,6 +23,8 @@ from tests.support import wait_until
 SHIPPED, GIT = "shipped", "from-git"
 HAS_GIT = find_spec("airflow.providers.git") is not None
 
+PARSE_INTERVAL = "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"
+
 #: A DAG of two tasks: the second says which code it runs.
 DAG = """
 import time
@@ -158,16 +160,34 @@ class Sources:
             # On the Airflow host alone: a task has to ask Airflow's API for it.
             "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": self.url}),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "True",
+            # The files of the bundle that all tests use never change, but a first attempt may run out of time.
+            PARSE_INTERVAL: "90",
         }
 
-    def processes(self) -> Mapping[str, Sequence[str]]:
-        """Airflow's processes, of which none parses all the examples that there are."""
-        parsed = [BUNDLE, SHIPPED, *([GIT] if HAS_GIT else [])]
-        named = [word for name in parsed for word in ("--bundle-name", name)]
-        return {**SEPARATE, "dag-processor": ("dag-processor", *named)}
+    @contextmanager
+    def parsed(self, stack: ModalStack) -> Iterator[None]:
+        """Have a DAG processor of its own look for edits, and parse files as often as Airflow does by default."""
+        command = _dag_processor(SHIPPED, *([GIT] if HAS_GIT else []))
+        program = stack.airflow.program("dag-processor-of-sources", *command)
+        program.env = {name: value for name, value in program.env.items() if name != PARSE_INTERVAL}
+        programs = stack.airflow.programs
+        programs[program.name] = program
+        program.start()
+        try:
+            yield
+        finally:
+            programs.pop(program.name).stop()
 
     def _git(self, *command: str) -> None:
         subprocess.run(["git", "-C", str(self.repository), *command], check=True, capture_output=True)
+
+
+def _dag_processor(*bundles: str) -> Sequence[str]:
+    return ("dag-processor", *(word for name in bundles for word in ("--bundle-name", name)))
+
+
+#: Airflow's processes, of which none parses all the examples that there are.
+PROCESSES: Mapping[str, Sequence[str]] = {**SEPARATE, "dag-processor": _dag_processor(BUNDLE)}
 
 
 def parse(stack: ModalStack, files: Mapping[str, str]) -> None:

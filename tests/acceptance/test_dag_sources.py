@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,13 @@ from tests.command_line import CommandLine
 from tests.support import wait_until
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def parsed(stack: ModalStack, sources: Sources) -> Iterator[None]:
+    """Edits are parsed during these tests alone."""
+    with sources.parsed(stack):
+        yield
 
 
 def version_of(stack: ModalStack, dag_id: str) -> str | None:

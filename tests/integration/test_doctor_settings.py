@@ -88,6 +88,13 @@ def test_a_machine_whose_settings_hold(healthy: dict[str, dict[str, Any]], clien
         "[api_auth] jwt_secret": "kept on the host",
     }
     assert {name: found[name] for name in expected} == expected
+    seen = {f"[{row['section']}] {row['option']}": row["container"] for row in healthy["settings"]["rows"]}
+    # Airflow's default, and nothing of a secret.
+    assert (seen["[core] parallelism"], seen["[smtp] smtp_password"], seen["[api_auth] jwt_secret"]) == (
+        "32",
+        "***",
+        None,
+    )
     assert all(row["reason"] for row in healthy["settings"]["rows"] if row["verdict"] != "same")
     assert healthy["classes"]["detail"].startswith("1 named by settings")
     assert healthy["plugins"]["detail"].endswith("local settings from config/airflow_local_settings.py")

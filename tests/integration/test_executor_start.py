@@ -12,6 +12,9 @@ import pytest
 
 from modalflow import __version__, control_plane
 from modalflow.airflow_compat.versions import AIRFLOW_VERSION
+from modalflow.airflow_home.snapshot import HomeSnapshot
+from modalflow.airflow_home.store import current, snapshot_of
+from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import (
@@ -21,11 +24,13 @@ from modalflow.errors import (
     ModalflowError,
     NotDeployedError,
 )
+from modalflow.executor import connection
 from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from modalflow.protocol.messages import PROTOCOL, Deployment
 from modalflow.worker.deploy.deployment import deploy
+from tests.support import wait_until
 from tests.wheels import install_other_modalflow
 
 
@@ -199,3 +204,60 @@ def test_unstarted_executor_has_no_side_effects(settings: pytest.MonkeyPatch) ->
     assert executor._engine is None
     executor.sync()
     executor.end()
+
+
+def published(executor: ModalExecutor) -> HomeSnapshot:
+    """Return the home snapshot on the Volume that the executor's submissions name."""
+    engine = executor._engine
+    assert engine is not None
+    volume = VolumeFiles(LogVolume(executor._control_plane(), executor.settings.names).volume)
+    pointer = current(volume)
+    assert pointer is not None and pointer.id == engine.wiring.homes.id
+    return snapshot_of(volume, pointer.id)
+
+
+def started_home() -> HomeSnapshot:
+    """Start an executor, and return what it has published."""
+    executor = ModalExecutor(parallelism=1)
+    try:
+        executor.start()
+        return published(executor)
+    finally:
+        executor.end()
+
+
+def test_settings_of_the_host_are_published_at_each_start(settings: pytest.MonkeyPatch) -> None:
+    """A second scheduler with equal settings publishes the same, and one with others something else: no deployment is
+    necessary. Secret settings are encrypted, those of the host alone stay there."""
+    settings.setenv("AIRFLOW__ACME__GREETING", "hello")
+    settings.setenv("AIRFLOW__SMTP__SMTP_PASSWORD", "hunter2")
+    settings.setenv("AIRFLOW__DATABASE__SQL_ALCHEMY_POOL_SIZE", "7")
+    first, second = started_home(), started_home()
+    assert first.id == second.id and first.settings["acme"] == {"greeting": "hello"}
+    assert first.sealed is not None and "database" not in first.settings
+    assert b"hunter2" not in first.to_json() and "smtp_password" not in first.settings.get("smtp", {})
+    settings.setenv("AIRFLOW__ACME__GREETING", "goodbye")
+    assert started_home().id != first.id
+
+
+def test_a_full_volume_stops_no_scheduler(
+    settings: pytest.MonkeyPatch, local: LocalModal, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It starts without a place for its settings. The log has the reason, and it goes on once there is room."""
+    settings.setattr(connection, "RECONNECT", 0.1)
+    settings.setenv("AIRFLOW__ACME__GREETING", "on a full Volume")
+    fault = local.faults.add("VolumePutFiles2:resource-exhausted")
+    executor = ModalExecutor(parallelism=1)
+    try:
+        try:
+            executor.start()
+        finally:
+            local.faults.clear([fault.id])
+        assert "could not be written to Volume deployed-logs" in caplog.text
+        engine = executor._engine
+        assert engine is not None
+        wait_until(lambda: engine.wiring.homes.id, 30.0, "the publication")
+        wait_until(lambda: not engine.wiring.connection.obstacle, 5.0, "the connection")
+        assert published(executor).settings["acme"] == {"greeting": "on a full Volume"}
+    finally:
+        executor.end()

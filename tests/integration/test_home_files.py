@@ -140,6 +140,15 @@ def test_a_thread_that_a_plugin_starts_runs_in_each_task(world: World) -> None:
     assert "seen 1 threads [True] reads None" in lines(work)
 
 
+def test_a_plugin_that_reads_an_airflow_variable_gets_it_from_the_api(world: World) -> None:
+    """Only a task can ask Airflow's API, so each task imports such plugins for itself."""
+    plugin = STATE + "from airflow.sdk import Variable\nGREETING = Variable.get('greeting', default='a default')\n"
+    world.api.variables["greeting"] = "from the API"
+    work = task(world, "state", publish(world, {"plugins/acme_state.py": plugin}))
+    succeeded(work)
+    assert "seen 1 threads [] reads from the API" in lines(work)
+
+
 def test_code_of_the_host_sees_the_variables_of_the_workload(world: World) -> None:
     """A plugin that reads a variable at its import reads the value that a task has, whichever zygote is there."""
     home = publish(world, {"plugins/acme_state.py": STATE})
@@ -169,6 +178,12 @@ def test_a_plugin_that_raises_is_reported_and_the_task_runs(world: World) -> Non
     [
         ({}, {"core": {"xcom_backend": "nowhere.X"}}, ['"xcom_backend" key in "core"', '"nowhere.X"']),
         ({}, {"workers": {"secrets_backend": "nowhere.Y"}}, ['"secrets_backend" key in "workers"', '"nowhere.Y"']),
+        ({}, {"core": {"parallelism": "many"}}, ['"PARALLELISM" key in "core"', '"many"']),
+        (
+            {},
+            {"logging": {"logging_config_class": "nowhere.LOGGING"}},
+            ["nowhere.LOGGING", "No module named 'nowhere'"],
+        ),
         ({"config/airflow_local_settings.py": "\n1 / 0"}, {}, ["config/airflow_local_settings.py, line 2", "ZeroDiv"]),
         ({"config/airflow_local_settings.py": "import sys; sys.exit('no')"}, {}, ["line 1", "SystemExit: no"]),
         ({"config/airflow_local_settings.py": "import acme_no"}, {}, ["line 1", "No module named 'acme_no'"]),
@@ -190,6 +205,14 @@ def test_what_airflow_cannot_import_fails_the_task_before_its_code_runs(
     good = task(world, "operator", publish(world, ACME))
     succeeded(good)
     assert len({work.ended().container_id for work in [*works, good]}) == 1, "the container lives on"
+
+
+def test_a_plugin_that_ends_its_process_harms_no_other_work(world: World) -> None:
+    """Each task that needs it fails with the exit code, and the container runs other work."""
+    work = task(world, "operator", publish(world, {"plugins/exits.py": "import os\nos._exit(3)"}))
+    entry = work.ended()
+    assert entry.state is State.FAILED and "exit code 3" in (entry.reason or "")
+    assert world.command("true").ended().container_id == entry.container_id
 
 
 def test_an_image_keeps_its_own_home(world: World, tmp_path: Path) -> None:

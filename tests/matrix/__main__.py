@@ -28,7 +28,8 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
     "contract": tuple(f"tests/contract/test_{name}.py" for name in ("auth", "dicts", "queues", "functions", "apps")),
     # The executor with a deployed worker, and the worker with Airflow's real supervisor.
     "worker": tuple(
-        f"tests/integration/test_{name}.py" for name in ("executor", "executor_start", "worker", "deploy", "provider")
+        f"tests/integration/test_{name}.py"
+        for name in ("executor", "executor_start", "worker", "deploy", "doctor_settings", "provider")
     ),
     # A real Airflow.
     "acceptance": ("tests/acceptance", "-m", "matrix"),

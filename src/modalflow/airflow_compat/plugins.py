@@ -18,9 +18,8 @@ def load_plugins() -> dict[str, str]:
     Airflow does.
     """
     manager = _manager()
-    listeners: Any = import_module("airflow.sdk.listener" if AIRFLOW_V_3_2_PLUS else "airflow.listeners.listener")
     manager.integrate_macros_plugins()
-    listeners.get_listener_manager()
+    _listeners().get_listener_manager()
     return dict(manager._get_plugins()[1] if AIRFLOW_V_3_2_PLUS else manager.import_errors)
 
 
@@ -29,6 +28,23 @@ def loaded_plugins() -> list[str]:
     manager = _manager()
     found = manager._get_plugins()[0] if AIRFLOW_V_3_2_PLUS else manager.plugins
     return sorted(str(plugin.name) for plugin in found or ())
+
+
+def unload_plugins() -> None:
+    """Make the next use of plugins load them again, as in a new process."""
+    manager, listeners = _manager(), _listeners()
+    if AIRFLOW_V_3_2_PLUS:
+        for cached in (manager._get_plugins, manager.integrate_macros_plugins, listeners.get_listener_manager):
+            cached.cache_clear()
+        return
+    manager.loaded_plugins.clear()
+    manager.import_errors.clear()
+    manager.plugins = manager.macros_modules = None
+    listeners._listener_manager = None
+
+
+def _listeners() -> Any:
+    return import_module("airflow.sdk.listener" if AIRFLOW_V_3_2_PLUS else "airflow.listeners.listener")
 
 
 def _manager() -> Any:

@@ -63,10 +63,17 @@ class HostFiles:
             if wanted is None or wanted(file.name):
                 self._add(setting, f"{prefix}/{path}", file, found)
 
-    def add_file(self, setting: str, file: Path, path: str) -> None:
-        """Add one file."""
-        if (found := _readable(file, self.problems)) is not None and stat.S_ISREG(found.st_mode):
-            self._add(setting, path, file, found)
+    def add_module(self, name: str, source: Path, wanted: Callable[[str], bool] | None = None) -> None:
+        """Add a module, or a package with all its files. If it exceeds a limit, it is a problem, and none is added."""
+        files, size, path = dict(self.files), self.size, f"{HOME_MODULES}/{name}"
+        try:
+            if source.is_dir():
+                self.add(f"The package {name}", source, path, wanted)
+            elif (found := _readable(source, self.problems)) is not None and stat.S_ISREG(found.st_mode):
+                self._add(f"The module {name}", path, source, found)
+        except ConfigError as error:
+            self.files, self.size = files, size
+            self.problems.append(f"Tasks on Modal do not have a package of this host: {error}.")
 
     def _add(self, setting: str, path: str, file: Path, found: os.stat_result) -> None:
         if path in self.files:
@@ -113,11 +120,8 @@ def find_host_files(conf: Any, settings: HostSettings) -> HostFiles:
         modules.add(dotted_names(value))
     modules.add_imports_of([file for file in found.files.values() if file.suffix == ".py"])
     for relative, source in sorted(modules.found.items()):
-        if source.is_dir():
-            wanted = _is_python if source.is_relative_to(config.resolve()) else None
-            found.add(f"The package {relative}", source, f"{HOME_MODULES}/{relative}", wanted)
-        else:
-            found.add_file(f"The module {relative}", source, f"{HOME_MODULES}/{relative}")
+        only_python = source.is_relative_to(config.resolve())
+        found.add_module(relative, source, _is_python if only_python else None)
     return found
 
 

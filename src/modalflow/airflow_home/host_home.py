@@ -15,6 +15,7 @@ from modalflow.airflow_compat.host_options import shared_secret
 from modalflow.airflow_home.host_files import host_files
 from modalflow.airflow_home.host_settings import host_settings
 from modalflow.airflow_home.host_variables import host_variables
+from modalflow.airflow_home.loopback import label
 from modalflow.airflow_home.sealing import salt_of, seal
 from modalflow.airflow_home.snapshot import HomeSnapshot, Settings, manifest_of
 from modalflow.names import HOME_VARIABLES
@@ -46,11 +47,7 @@ class HostHome:
         """Return the names of the secret settings without a way to containers, for lack of a key."""
         if public_key:
             return []
-        return [_label(section, option) for section, options in self.secret.items() for option in options]
-
-
-def _label(section: str, option: str) -> str:
-    return f"the variable {option}" if section == HOME_VARIABLES else f"[{section}] {option}"
+        return [label(section, option) for section, options in self.secret.items() for option in options]
 
 
 def collect(conf: Any, team: str | None) -> HostHome:

@@ -44,6 +44,9 @@ def own_folders(path: Iterable[str], python_path: str, airflows: Iterable[Path])
         folder = Path(each or ".").resolve()
         if folder in found or folder in late or not folder.is_dir():
             continue
+        # Another folder of installed packages, as of `pip install --target`.
+        if any(folder.glob("*.dist-info")):
+            continue
         if not any(folder.is_relative_to(other) for other in installed):
             found.append(folder)
     return found

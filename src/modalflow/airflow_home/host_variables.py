@@ -1,4 +1,4 @@
-"""The variables of this Airflow host that configure tasks beside Airflow's own options: of OpenTelemetry and others.
+"""The variables of this Airflow host beside Airflow's own options: of OpenTelemetry and OpenLineage.
 
 Airflow reads traces, for example, only from OpenTelemetry's variables. A task of LocalExecutor inherits them, so they
 are a part of the Airflow home. Owns the table of their names.
@@ -18,7 +18,7 @@ from modalflow.names import HOME_VARIABLES
 
 @dataclass(frozen=True)
 class VariableRule:
-    """A row: the variables whose names have this beginning hold in containers."""
+    """A row: variables with this beginning of their name hold in containers."""
 
     beginning: str
     reason: str
@@ -33,7 +33,7 @@ VARIABLE_RULES: Final = (
     VariableRule("OPENLINEAGE_", "OpenLineage's client and Airflow's provider of OpenLineage read them."),
 )
 
-#: Names of variables with a secret, or with a part that can be one, beside those that are secret in any option.
+#: Names of variables with a possible secret, beside the names of secret options.
 _SECRET_NAME: Final = re.compile(r"HEADERS|^OPENLINEAGE__TRANSPORT")
 
 
@@ -42,13 +42,13 @@ class HostVariables:
     """Variable → value."""
 
     plain: Mapping[str, str] = field(default_factory=dict)
-    """Those that anyone with access to the Volume may read."""
+    """Readable for anyone with access to the Volume."""
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Those that travel encrypted."""
+    """For containers alone: they travel encrypted."""
 
 
 def host_variables(environ: Mapping[str, str]) -> HostVariables:
-    """Return the variables of a process of the Airflow host that hold in containers."""
+    """Return the variables for containers, from those of a process of the Airflow host."""
     beginnings = tuple(rule.beginning for rule in VARIABLE_RULES)
     found = {name: value for name, value in environ.items() if name.startswith(beginnings)}
     secret = {name: value for name, value in found.items() if _is_secret(name, value)}

@@ -91,7 +91,10 @@ def unseal(sealed: SealedSettings, private: str) -> dict[str, dict[str, str]]:
     from cryptography.hazmat.primitives import serialization
 
     try:
-        key: Any = serialization.load_der_private_key(base64.b64decode(private, validate=True), None)
+        # The key is modalflow's own: to check its primes takes a tenth of a second at the start of each container.
+        key: Any = serialization.load_der_private_key(
+            base64.b64decode(private, validate=True), None, unsafe_skip_rsa_key_validation=True
+        )
         own = key.decrypt(base64.b64decode(sealed.wrapped_key, validate=True), _oaep())
         content = Fernet(own).decrypt(sealed.text.encode())
     except (InvalidToken, TypeError, ValueError, binascii.Error) as error:

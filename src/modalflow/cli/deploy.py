@@ -252,13 +252,15 @@ def _preview(plan: Plan) -> Preview:
     """Return what containers will have of this machine's Airflow; nothing without Airflow."""
     from modalflow.operations.host.preview import Preview, preview
     from modalflow.operations.site import airflow_conf
+    from modalflow.support.packages import named_package
 
     conf = airflow_conf()
     if conf is None:
         return Preview()
     return preview(
         conf,
-        plan.after.packages,
+        # Airflow's own requirements are in every image.
+        {*plan.after.packages, *plan.constraints.versions, *map(named_package, plan.after.requirements)},
         knows_image=any(profile.image is None for profile in plan.worker.profiles),
         has_key=plan.before is not None and bool(plan.before.home_key),
     )

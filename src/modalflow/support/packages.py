@@ -12,6 +12,11 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def named_package(requirement: str) -> str:
+    """Return the package in a line of a requirements file; not a package's name for an option or a URL."""
+    return canonical(re.split(r"[^\w.-]", requirement.strip(), maxsplit=1)[0])
+
+
 def installed_packages(distributions: Iterable[metadata.Distribution] | None = None) -> dict[str, str]:
     """Return this environment's packages: name → version. Of two, the imported one counts.
 

@@ -7,8 +7,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.providers.common.io.xcom.backend import XComObjectStorageBackend
-from airflow.sdk.configuration import conf
 
 try:
     from airflow.sdk.state import BaseStoreBackend

@@ -212,6 +212,26 @@ def test_limits_are_errors_that_name_the_setting(
     assert expected in str(error.value)
 
 
+def test_a_package_beyond_a_limit_is_left_out_and_reported(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unlike the plugins, nobody may need it in a task, so the scheduler starts; the doctor names it as well."""
+    monkeypatch.setattr(module, "MOST_FILES", 2)
+    host.write("plugins/acme.py", "import acme_large, acme_small")
+    host.write("dags/acme_small.py")
+    for name in ("__init__", "a", "b"):
+        host.write(f"dags/acme_large/{name}.py")
+    assert host.paths() == ["modules/acme_small.py", "plugins/acme.py"]
+    (problem,) = host.find().problems
+    assert "The package acme_large" in problem and "at most 2 files" in problem
+
+
+def test_packages_installed_into_a_folder_on_the_path_stay(host: Host) -> None:
+    """The image must have them, as all installed packages."""
+    host.write("dags/acme_xcom.py")
+    host.write("dags/acme-1.0.dist-info/METADATA")
+    host.values = ["acme_xcom.FileXCom"]
+    assert host.paths() == []
+
+
 def test_a_thousand_dags_beside_a_module_cost_nothing(host: Host) -> None:
     """Files that no setting needs are not even opened."""
     for number in range(1000):

@@ -91,6 +91,7 @@ def test_only_changes_need_room(handlers: Handlers) -> None:
 
 ENDS_OR_FREES = {
     *("AppClientDisconnect", "AppStop", "ContainerStop", "EnvironmentDelete", "FunctionCallCancel", "TaskResult"),
+    "TunnelStop",
     *("DictClear", "DictDelete", "DictPop", "QueueClear", "QueueDelete", "SecretDelete", "FunctionFinishInputs"),
     *("ImageDelete", "ImageNameDelete", "VolumeDelete", "VolumeReload", "VolumeRemoveFile", "VolumeRemoveFile2"),
 }

@@ -42,7 +42,6 @@ def test_nothing_that_is_answered_is_called_unsupported(target: Target) -> None:
     [
         ("TaskGetCommandRouterAccess", "`modal container exec`"),
         ("SandboxCreateV2", "modal.Sandbox"),
-        ("TunnelStart", "modal.forward"),
         ("ProxyGet", "modal.Proxy"),
         ("SharedVolumeGetOrCreate", "modal.NetworkFileSystem"),
         ("OfANewerSdk", "The request of this version of Modal's SDK"),

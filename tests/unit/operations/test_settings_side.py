@@ -8,8 +8,10 @@ import pytest
 
 from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_home.comparison import ComparedOption, Layers
+from modalflow.airflow_home.host_home import HostHome
 from modalflow.operations.doctor.findings import Finding
-from modalflow.operations.doctor.settings_side import examine, here
+from modalflow.operations.doctor.settings_side import addresses, examine, here
+from modalflow.operations.host.host_configuration import HostConfiguration
 from modalflow.protocol.probe import digest
 
 SALT = "s"
@@ -103,3 +105,22 @@ def test_an_older_worker() -> None:
     """It compares nothing, and the doctor says so."""
     (line,) = examine({}, [option("a")], SALT, Layers(), "modalflow deploy")
     assert line.status == "skip" and "older" in line.detail
+
+
+def test_an_address_of_this_machine_is_named() -> None:
+    """A task on Modal would send its metrics or lineage to itself. The value may hold a secret, and is not shown."""
+    home = HostHome(
+        {
+            "metrics": {"statsd_host": "localhost", "statsd_port": "8125"},
+            "environment variables": {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1]:4318"},
+            "api": {"base_url": "http://localhost:8080"},
+            "acme": {"host": "localhost.example.com", "path": "/srv/127.0.0.1.log"},
+        },
+        {"openlineage": {"transport": '{"url": "http://user:word@127.0.0.1:5000"}'}},
+    )
+    (found,) = addresses(HostConfiguration((), home))
+    assert found.detail.endswith(
+        ": [metrics] statsd_host, [openlineage] transport, the variable OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    assert "word" not in str(found)
+    assert list(addresses(HostConfiguration((), HostHome({})))) == []

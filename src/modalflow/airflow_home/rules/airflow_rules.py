@@ -222,9 +222,14 @@ AIRFLOW_RULES: Final[tuple[Rule, ...]] = (
         ),
         Group(
             Place.TRAVELS,
+            reasons.API_CLIENT,
+            """execution_api_retries execution_api_retry_wait_min execution_api_retry_wait_max
+            execution_api_timeout:3.1-""",
+        ),
+        Group(
+            Place.TRAVELS,
             "It is made for workers.",
-            """min_heartbeat_interval max_failed_heartbeats execution_api_retries execution_api_retry_wait_min
-            execution_api_retry_wait_max execution_api_timeout:3.1- socket_cleanup_timeout missing_dag_retries:3.1-
+            """min_heartbeat_interval max_failed_heartbeats socket_cleanup_timeout missing_dag_retries:3.1-
             missing_dag_retry_delay:3.1-""",
         ),
     ),

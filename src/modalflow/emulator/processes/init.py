@@ -58,7 +58,7 @@ def start(
         capture, held = enter(isolation, rootfs)
         child = os.fork()
     except BaseException as error:  # noqa: BLE001 (nothing above this process can report the error)
-        os.write(2, f"modalflow: the container's file system could not be made: {error!r}\n".encode())
+        os.write(2, f"modalflow: the container's root or network could not be made: {error!r}\n".encode())
         os._exit(NO_ROOTFS)
     if child == 0:
         # These descriptors belong to the first process only.

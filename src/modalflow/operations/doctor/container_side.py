@@ -53,7 +53,8 @@ class Host:
 
     def question(self, trial: Trial | None) -> Question:
         """Return the question to a container: its token, and the options to report on."""
-        wanted = [option.wanted for option in self.options or ()]
+        # A secret of the host alone is in no container, and whether a container has one of its own is of no concern.
+        wanted = [option.wanted for option in self.options or () if option.travels or not option.secret]
         return Question(options=wanted) if trial is None else Question(trial.ti_id, trial.token, options=wanted)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.config.settings import Settings
+from modalflow.control_plane import is_local
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.operations.doctor import (
     airflow_side,
@@ -80,6 +81,8 @@ def _on_modal(
         home, obstacle = settings_side.publish_home(site, host, deployment)
         if obstacle is not None:
             yield obstacle
+        if not is_local():
+            yield from settings_side.addresses(host)
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
     if relay_checks.is_used(site, conf):

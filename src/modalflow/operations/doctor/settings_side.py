@@ -10,6 +10,7 @@ from typing import Any
 
 from modalflow.airflow_home.classes import COORDINATORS, coordinators, package_of
 from modalflow.airflow_home.comparison import PROBLEMS, ComparedOption, Layers, Row, Verdict, compare, counts
+from modalflow.airflow_home.loopback import loopback_settings
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.errors import ModalflowError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn, with_rows
@@ -71,6 +72,17 @@ def publish_home(
             f"Deploy again, and restart the scheduler: `{site.deploy_command}`.",
         )
     return home, None
+
+
+def addresses(host: HostConfiguration) -> Iterator[Finding]:
+    """Yield a warning about the addresses of this machine that tasks on Modal would have."""
+    if found := loopback_settings(host.home.settings, host.home.secret):
+        yield warn(
+            "addresses",
+            f"in a container on Modal, localhost is the container itself: {', '.join(found)}",
+            "Name a host within reach of containers. To give another value to tasks alone, set the variable in "
+            "[modal_executor] worker_env.",
+        )
 
 
 def homes(home: HomeSnapshot | None, deployment: Deployment | None) -> Callable[[str], HomeSnapshot | None]:

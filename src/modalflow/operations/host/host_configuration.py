@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -77,6 +77,7 @@ def publish(store: HomeStore, home: HostHome, public_key: str) -> HomeSnapshot:
 
 def _options(settings: HostSettings) -> Iterator[ComparedOption]:
     from modalflow.airflow_compat.host_options import declared_options
+    from modalflow.airflow_home.rules.rule import Place
 
     declared = declared_options()
     for each in settings.travelling:
@@ -92,9 +93,13 @@ def _options(settings: HostSettings) -> Iterator[ComparedOption]:
             kept.option,
             "",
             travels=False,
-            # Whether a container has a secret of the host is of no concern, and its value is none of the doctor's.
-            secret=True,
+            secret=rule.place is Place.NEVER or _is_sensitive(declared.get((kept.section, kept.option))),
             reason=rule.reason,
             place=rule.place.value,
             known=True,
         )
+
+
+def _is_sensitive(declaration: Mapping[str, Any] | None) -> bool:
+    """Return whether an option can be secret: an undeclared one can."""
+    return declaration is None or bool(declaration.get("sensitive"))

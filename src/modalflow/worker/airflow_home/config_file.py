@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import configparser
 import io
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from modalflow.airflow_home.snapshot import Settings
 from modalflow.names import HOME_VARIABLES, airflow_variable
+
+#: Names and values that need no trial, which takes a tenth of a millisecond.
+_NAME = re.compile(r"[a-z0-9_.-]+")
+_PLAIN = re.compile(r"[!-~]([ -~]*[!-~])?")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,8 @@ def config_file(*settings: Settings) -> ConfigFile:
 def _is_expressible(section: str, option: str, value: str) -> bool:
     if section == configparser.DEFAULTSECT or option != option.lower():
         return False
+    if _NAME.fullmatch(section) and _NAME.fullmatch(option) and _PLAIN.fullmatch(value):
+        return True
     parser = configparser.ConfigParser()
     try:
         # As a file is read: with other line ends, and in UTF-8.

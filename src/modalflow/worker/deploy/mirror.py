@@ -6,7 +6,6 @@ Owns which packages cannot be installed elsewhere, and the advice for each. Inst
 from __future__ import annotations
 
 import json
-import re
 import site
 import sysconfig
 from collections.abc import Iterable, Mapping
@@ -14,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
-from modalflow.support.packages import canonical
+from modalflow.support.packages import canonical, named_package
 
 #: Packages that are added to every image as source, or that are tools of this environment alone.
 _NEVER = frozenset({"modalflow", "pip", "setuptools", "wheel", "uv", "pkg-resources"})
@@ -67,7 +66,7 @@ def mirror_environment(distributions: Iterable[metadata.Distribution] | None = N
 def names_modalflow(requirements: Path) -> str:
     """Return the line of a requirements file that asks for a package named modalflow; empty if none does."""
     lines = map(str.strip, requirements.read_text(errors="replace").splitlines())
-    return next((line for line in lines if canonical(re.split(r"[^\w.-]", line, maxsplit=1)[0]) == "modalflow"), "")
+    return next((line for line in lines if named_package(line) == "modalflow"), "")
 
 
 def _obstacle(distribution: metadata.Distribution) -> str:

@@ -1,4 +1,4 @@
-"""The backends that settings name, and the packages that settings enable: imported once, for all forks of a zygote.
+"""The backends named by settings, and the packages enabled by settings: imported once, for all forks of a zygote.
 
 Imports Airflow. Must make no backend: its constructor may open a connection.
 """
@@ -12,15 +12,15 @@ from typing import Final
 
 from modalflow.airflow_compat.configuration import own_conf
 
-#: Options with the class of a backend that Airflow imports in a task, at its first use. The first of a line that is set
-#: is the one in use.
+#: Options with the class of a backend. Airflow imports it in a task, at its first use. In each line, the first option
+#: with a value is in use.
 _CLASSES: Final = (
     (("workers", "secrets_backend"), ("secrets", "backend")),
     (("workers", "state_store_backend"),),
 )
 
-#: Option of [metrics] → modules that the process of each task imports if it is on. A missing one is skipped: Airflow
-#: reports it in the log of each task.
+#: Option of [metrics] → modules for the process of each task if it is on. A missing one is skipped: Airflow reports it
+#: in the log of each task.
 _METRICS: Final[Mapping[str, Sequence[str]]] = {
     "statsd_on": ("statsd", "airflow.sdk.observability.metrics.statsd_logger"),
     "statsd_datadog_enabled": ("datadog", "airflow.sdk.observability.metrics.datadog_logger"),
@@ -32,7 +32,7 @@ _METRICS: Final[Mapping[str, Sequence[str]]] = {
 
 
 def import_backends() -> None:
-    """Import them; raise Airflow's error, which names the setting, if a class cannot be imported."""
+    """Import them; if a class cannot be imported, raise Airflow's error with the setting."""
     conf = own_conf()
     for options in _CLASSES:
         for section, option in options:

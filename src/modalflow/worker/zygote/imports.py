@@ -16,6 +16,7 @@ from traceback import extract_tb
 
 from modalflow.support.described import describe
 from modalflow.worker.zygote.protocol import ImportReport
+from modalflow.worker.zygote.variables_read import VariablesRead
 
 log = logging.getLogger(__name__)
 
@@ -24,8 +25,12 @@ _NAMED = re.compile(
     r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section\. Current value: "(?P<value>.*)"', re.DOTALL
 )
 _SECRET = re.compile(r"password|passwd|secret|token|key|kwargs|dsn|conn|credential", re.IGNORECASE)
-#: The name of a class: no secret, for any name of the option.
-_CLASS = re.compile(r"[A-Za-z_][\w.]*")
+#: Options with the name of a class, in spite of their own names.
+_CLASSES = frozenset({"secrets_backend", "secret_mask_adapter"})
+
+#: Airflow's secrets backends search these variables first. Other connections and variables come from Airflow's API, for
+#: which only a task has a token.
+_SECRET_VARIABLES = ("AIRFLOW_CONN_", "AIRFLOW_VAR_")
 
 _FIX = (
     "If a module or package is missing here, add it to the worker's image and deploy: `modalflow deploy`. Otherwise "
@@ -40,8 +45,8 @@ class Imported:
     problem: str = ""
     """Why no workload can run; empty if all can."""
     report: ImportReport = field(default_factory=ImportReport)
-    threads: bool = False
-    """Whether plugins have started threads: no fork would have them."""
+    obstacle: str = ""
+    """What a plugin does at its import that only a task can do; empty for nothing."""
 
 
 def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) -> str:
@@ -56,24 +61,36 @@ def refused_setting(error: BaseException) -> str:
     return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
 
 
-def load_plugins() -> Imported:
-    """Load the plugins for all tasks. Never raises: a failing plugin is a note."""
+def load_plugins(read: VariablesRead) -> Imported:
+    """Load the plugins for all tasks, and record the variables they read. Never raises: a failing plugin is a note.
+
+    If one fails, each task tries again: some can only be loaded by a task.
+    """
     from modalflow.airflow_compat import plugins
 
-    before = threading.active_count()
-    try:
-        errors = plugins.load_plugins()
-    except (Exception, SystemExit) as error:
-        log.exception("The plugins cannot be loaded")
-        errors = {"": describe(error)}
+    threads, known = threading.active_count(), set(read.names)
+    with read.everything():
+        try:
+            errors = plugins.load_plugins()
+        except (Exception, SystemExit) as error:
+            log.exception("The plugins cannot be loaded")
+            errors = {"": describe(error)}
+    obstacle = ""
+    if threading.active_count() > threads:
+        obstacle = "starts a thread"
+    elif any(name.startswith(_SECRET_VARIABLES) for name in read.names - known):
+        obstacle = "reads a connection or a variable of Airflow"
+    if errors:
+        plugins.unload_plugins()
     home = os.environ.get("AIRFLOW_HOME", "")
     notes = tuple(_note(_relative(name, home), error) for name, error in errors.items())
-    return Imported(report=ImportReport(notes), threads=threading.active_count() > before)
+    return Imported(report=ImportReport(notes), obstacle=obstacle)
 
 
 def _note(plugin: str, error: str) -> str:
     which = f"The plugin {plugin}" if plugin else "A plugin"
-    return f"{which} could not be loaded in the container, and the task runs without it: {_masked(error)}. {_FIX}"
+    again = "Each task tries again, and goes on without it if that fails."
+    return f"{which} could not be loaded in the container: {_masked(error)}. {again} {_FIX}"
 
 
 def _place(error: BaseException, home: str) -> str:
@@ -97,7 +114,7 @@ def _masked(text: str) -> str:
 
     def masked(found: re.Match[str]) -> str:
         value = found["value"]
-        if _SECRET.search(found["option"]) and not _CLASS.fullmatch(value):
+        if found["option"].lower() not in _CLASSES and _SECRET.search(found["option"]):
             value = "***"
         return f'"{found["option"]}" key in "{found["section"]}" section. Current value: "{value}"'
 

@@ -276,8 +276,7 @@ def _import_airflow(*, plugins: bool) -> Imported:
             warmup.warm_up()
             assert supervised  # Imported for the forks.
             warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
-            with read.everything():
-                loaded = load_plugins() if plugins else Imported()
+            loaded = load_plugins(read) if plugins else Imported()
         report = dataclasses.replace(loaded.report, variables_read=frozenset(read.names))
         return dataclasses.replace(loaded, report=report)
     # SystemExit too: a zygote that ended here would be started again for each task.
@@ -290,9 +289,11 @@ def _import_airflow(*, plugins: bool) -> Imported:
         gc.enable()
 
 
-def _start_again_without_plugins(arguments: list[str], control: socket.socket, env: Mapping[str, str]) -> NoReturn:
-    """Replace this process by a zygote without plugins, because a fork would not have the thread of one."""
-    log.warning("A plugin starts a thread when it is imported, so each task imports the plugins for itself")
+def _start_again_without_plugins(
+    obstacle: str, arguments: list[str], control: socket.socket, env: Mapping[str, str]
+) -> NoReturn:
+    """Replace this process by a zygote without plugins: a fork would not have the thread of one, for example."""
+    log.warning("A plugin %s when it is imported, so each task imports the plugins for itself", obstacle)
     control.set_inheritable(True)
     os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *arguments, _WITHOUT_PLUGINS], env)
 
@@ -311,8 +312,8 @@ def main(arguments: list[str]) -> None:
     imported = Imported()
     if "--airflow" in arguments:
         imported = _import_airflow(plugins=_WITHOUT_PLUGINS not in arguments)
-    if imported.threads:
-        _start_again_without_plugins(arguments, control, env)
+    if imported.obstacle:
+        _start_again_without_plugins(imported.obstacle, arguments, control, env)
     ZygoteServer(control, imported).serve()
 
 

@@ -53,7 +53,7 @@ _ADAPTED_TYPES = {
 def warm_up() -> None:
     """Import what a supervised task needs and make what it would make; close the database engine that comes with it.
 
-    Raises the error of a module or a class that every task needs.
+    Raises the error of a necessary module or class.
     """
     escape_surrogates_in_logs()
     for name in supervisor.modules_of_a_supervised_task():

@@ -1,11 +1,11 @@
-"""The secrets of an Airflow host, with the real executor and a real container."""
+"""The configuration of an Airflow host, with the real executor, and that of a task in a real container."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +13,20 @@ import pytest
 from airflow.executors.workloads import ExecuteTask
 
 from modalflow import control_plane
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_compat.host_options import declared_options
 from modalflow.airflow_home.rules.rule import Place
-from modalflow.airflow_home.rules.table import RULES, place_of
+from modalflow.airflow_home.rules.table import RULES, place_of, rule_of
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.emulator.local import LocalModal
-from modalflow.names import Names, airflow_variable
+from modalflow.names import API_CLIENT_OPTIONS, Names, airflow_variable
 from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.driving import Driver
 from tests.integration.stub_execution_api import stub_execution_api, task_workload
 from tests.integration.world import DAGS
 
-NAMES = Names("host-secrets")
+NAMES = Names("host-configuration")
 #: The executor needs other values of these, for its tokens, or reports them for a comparison with the API server's.
 IN_USE = {
     *(("api_auth", name) for name in ("jwt_private_key_path", "jwt_algorithm", "jwt_issuer", "trusted_jwks_url")),
@@ -40,15 +41,32 @@ def options(*places: Place) -> list[tuple[str, str]]:
     declared = declared_options()
     kinds = {key: str(described.get("type")) for key, described in declared.items()}
     rows = {(rule.section, rule.option) for rule in RULES if "*" not in rule.option}
+    renamed: Any = own_conf().inversed_deprecated_options
     return sorted(
         key
-        for key in (rows | set(declared)) - IN_USE
+        for key in (rows | set(declared)) - IN_USE - set(renamed)
         if place_of(*key, "", sensitive=bool(declared.get(key, {}).get("sensitive"))).place in places
         if kinds.get(key, "string") == "string" and key[0] != "modal_executor"
     )
 
 
 STAY, SEALED = options(Place.HOST, Place.NEVER), options(Place.SEALED)
+#: They need a package or a receiver.
+SWITCHES = ("statsd_on", "statsd_datadog_enabled", "otel_on", "sentry_on", "statsd_influxdb_enabled")
+
+
+def changed() -> dict[tuple[str, str], str]:
+    """Return another value than the default, for every switch and number that travels."""
+    found = {}
+    for key, described in declared_options().items():
+        kind, default = described.get("type"), described.get("default")
+        if place_of(*key, "").place is not Place.TRAVELS or key[1] in SWITCHES or default in (None, ""):
+            continue
+        if kind == "boolean":
+            found[key] = str(str(default).lower() != "true")
+        elif kind in ("integer", "float"):
+            found[key] = f"{float(default) + 1:g}"
+    return found
 
 
 def planted(section: str, option: str) -> str:
@@ -81,15 +99,17 @@ def driver(state_dir: Path) -> Iterator[Driver]:
         deploy(NAMES, bundles={"tests": DAGS})
         for section, option in (*STAY, *SEALED):
             environment.setenv(airflow_variable(section, option), planted(section, option))
+        for (section, option), value in changed().items():
+            environment.setenv(airflow_variable(section, option), value)
         environment.setenv("AIRFLOW__ACME__COLOUR", "planted-in-the-open: green")
         driver = Driver.started()
         yield driver
         driver.executor.end()
 
 
-def test_secrets_of_the_host_are_nowhere_on_modal(driver: Driver, state_dir: Path) -> None:
-    """Not in the payload, the ledger, a Volume, an image, a log, a command line or a task. Those of tasks are
-    encrypted, and reach the task."""
+def test_a_task_has_the_configuration_of_the_host_without_its_secrets(driver: Driver, state_dir: Path) -> None:
+    """It differs in rows of the table alone. The host's secrets are in no payload, ledger, Volume, image, log, command
+    line and task. Those of tasks are encrypted everywhere but in their container."""
     assert {("core", "fernet_key"), ("database", "sql_alchemy_conn"), ("api_auth", "jwt_secret")} <= set(STAY)
     workload = ExecuteTask.model_validate_json(
         task_workload("reports_its_configuration", bundle="tests", dag_file="configuration.py")
@@ -102,13 +122,35 @@ def test_secrets_of_the_host_are_nowhere_on_modal(driver: Driver, state_dir: Pat
     assert state == "success", f"{info}\n{log}"
     report = read_report(log)
     assert not report["foreign"] and not report["key"]
-    for section, option in SEALED:
-        expected = hashlib.sha256(planted(section, option).encode()).hexdigest()
-        assert report["hashes"].get(f"[{section}] {option}") == expected, (section, option)
+    travelling = {**changed(), **{key: planted(*key) for key in SEALED}}
+    assert len(travelling) > 60
+    assert differing(report["hashes"], travelling) == []
+    rules = {
+        key: rule_of(*key) for key in differing(report["hashes"], configuration()) if key not in API_CLIENT_OPTIONS
+    }
+    assert [key for key, rule in rules.items() if rule is None or rule.place.leaves_host] == []
     assert where_found(state_dir, b"planted-in-the-open: "), "the search finds nothing"
     assert where_found(state_dir, b"planted-for-the-host: ") == []
     assert [file for file in where_found(state_dir, b"planted-for-the-task: ") if file[0] not in OF_CONTAINERS] == []
     assert [line for line in command_lines() if b"planted-for" in line] == []
+
+
+def configuration() -> dict[tuple[str, str], str]:
+    """Return every option of this process's Airflow: (section, option) → value."""
+    conf: Any = own_conf()
+    listed = [(section, option) for section, options in conf.as_dict().items() for option in options]
+    # Airflow lists a variable of [common.io] once more as [common_io].
+    again = {section.replace(".", "_") for section, _ in listed if "." in section}
+    return {key: str(conf.get(*key, fallback="")) for key in listed if key[0] not in again}
+
+
+def differing(hashes: dict[str, str], here: Mapping[tuple[str, str], str]) -> list[tuple[str, str]]:
+    """Return the options of which a container has another value than here."""
+    return [
+        key
+        for key, value in here.items()
+        if hashes.get(f"[{key[0]}] {key[1]}") != hashlib.sha256(value.encode()).hexdigest()
+    ]
 
 
 def read_report(log: str) -> dict[str, Any]:

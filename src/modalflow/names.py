@@ -83,6 +83,8 @@ API_CLIENT_OPTIONS = (
 
 #: The variable of Airflow with the Execution API's URL.
 API_URL_VARIABLE = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
+#: The variable of a task over the relay with the host's own URL, for messages.
+RELAYED_URL_VARIABLE = "MODALFLOW_RELAYED_URL"
 
 
 def airflow_variable(section: str, option: str) -> str:

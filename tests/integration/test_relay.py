@@ -110,6 +110,16 @@ def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.
     ]
 
 
+def test_a_refused_task_names_the_server_of_the_host(world: World, running: subprocess.Popen[bytes]) -> None:
+    """An error of the Execution API names the host's URL, not the server in the container."""
+    world.api.jwt_secret = "another"
+    try:
+        work = world.task("hello", relay=public_key(world), env={API_URL_VARIABLE: NOWHERE})
+        assert NOWHERE in (work.ended().reason or "")
+    finally:
+        world.api.jwt_secret = ""
+
+
 def test_a_rotated_key_loses_no_running_task(world: World, running: subprocess.Popen[bytes]) -> None:
     """After a rotation, a relay answers containers with the new key and those with the old one."""
     before = public_key(world)

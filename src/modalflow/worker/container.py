@@ -22,6 +22,7 @@ from modalflow.names import (
     OWN_FOLDER,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
+    RELAYED_URL_VARIABLE,
     SYNCED_VARIABLE,
     Names,
 )
@@ -104,6 +105,7 @@ class Container:
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.relay:
+            submitted[RELAYED_URL_VARIABLE] = submitted.get(API_URL_VARIABLE, "")
             submitted[API_URL_VARIABLE] = await self.execution_api.url(submission.relay)
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)

@@ -16,6 +16,7 @@
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
+#   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 
@@ -41,7 +42,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay constraints clean
 
 setup: $(STAMP)
 
@@ -143,6 +144,9 @@ bench-worker: $(STAMP)
 
 bench-burst: $(STAMP)
 	@$(BIN)/python -m benchmarks.burst $(BENCH)
+
+bench-relay: $(STAMP)
+	@$(BIN)/python -m benchmarks.relay $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

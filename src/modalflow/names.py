@@ -29,6 +29,9 @@ FIRST_LOGS_MOUNT = "/vol/logs"
 #: The path of an Airflow API server's report on its modalflow, below the server's root (``airflow_plugin``).
 VERSION_PATH = "/modalflow/version"
 
+#: The header with the name of the relay, in answers of the Execution API over a relay.
+RELAY_HEADER = "x-modalflow-relay"
+
 #: Prefixes of variables reserved by modalflow or Modal.
 RESERVED_VARIABLES = ("MODALFLOW_", "MODAL_")
 
@@ -48,6 +51,11 @@ DEPLOYMENT_FILE = "modalflow-deployment.json"
 APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
+
+#: The deployed Function that hands relay keys over to relays. No profile has this name: theirs begin with ``run-``.
+RELAY_KEY_FUNCTION = "relay-key"
+#: The variables of the Secret with relay keys have this prefix, then the key's id.
+RELAY_KEY_PREFIX = "MODALFLOW_RELAY_KEY_"
 
 #: The environment variable with the worker's imports before its first task, as a JSON list of modules.
 PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
@@ -71,6 +79,12 @@ API_CLIENT_OPTIONS = (
     ("workers", "execution_api_retry_wait_max"),
     ("workers", "execution_api_timeout"),
 )
+
+
+#: The variable of Airflow with the Execution API's URL.
+API_URL_VARIABLE = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
+#: The variable of a task over the relay with the host's own URL, for messages.
+RELAYED_URL_VARIABLE = "MODALFLOW_RELAYED_URL"
 
 
 def airflow_variable(section: str, option: str) -> str:
@@ -250,6 +264,21 @@ class Names:
     def events(self) -> str:
         """The Modal Queue for outcomes from workers to executors, with one partition per executor."""
         return f"{self.app}-events"
+
+    @property
+    def relay(self) -> str:
+        """The Modal Queue for requests to Airflow's Execution API, and their answers."""
+        return f"{self.app}-relay"
+
+    @property
+    def relays(self) -> str:
+        """The Dict for the relays' reports of their work."""
+        return f"{self.app}-relays"
+
+    @property
+    def relay_secret(self) -> str:
+        """The Modal Secret with the relay's keys."""
+        return f"{self.app}-relay-keys"
 
     @property
     def executors(self) -> str:

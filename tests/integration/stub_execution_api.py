@@ -74,9 +74,9 @@ class StubExecutionApi:
     def hostnames(self) -> list[str]:
         return [body["hostname"] for _, path, body in self.requests if path.endswith("/run")]
 
-    def refusal(self, authorization: str) -> tuple[int, Any] | None:
+    def refusal(self, method: str, authorization: str) -> tuple[int, Any] | None:
         """As Airflow 3.3 refuses a token that it does not accept."""
-        if not self.jwt_secret or self.requests[-1][0] != "PATCH":
+        if not self.jwt_secret or method != "PATCH":
             return None
         if not authorization:
             return 401, {"detail": "Missing auth token"}
@@ -94,13 +94,13 @@ class StubExecutionApi:
         timely = claims["nbf"] - 10 <= now <= claims["exp"] + 10
         return None if timely else (403, {"detail": "Invalid auth token"})
 
-    def answer(self, path: str) -> tuple[int, Any]:
+    def answer(self, path: str, asked: Any) -> tuple[int, Any]:
         _, _, name = path.rpartition("/")
         if path == "/api/v2/version" and self.version:
             return 200, {"version": self.version, "git_version": None}
         if path == VERSION_PATH and self.modalflow is not None:
             return 200, self.modalflow
-        if path.endswith("/run") and self.requests[-1][2]["unixname"] == "modalflow-doctor":
+        if path.endswith("/run") and asked["unixname"] == "modalflow-doctor":
             return 404, {"detail": {"reason": "not_found", "message": "Task Instance not found"}}
         if path.endswith("/run"):
             return self.refuse_run or (200, _RUN_CONTEXT)
@@ -132,10 +132,13 @@ def stub_execution_api() -> Iterator[StubExecutionApi]:
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
             path = self.path.split("?")[0]
-            api.requests.append((self.command, path, json.loads(body) if body else None))
+            asked = json.loads(body) if body else None
+            api.requests.append((self.command, path, asked))
             if path.endswith("/run"):
                 time.sleep(api.run_takes)
-            status, answer = api.refusal(self.headers.get("authorization") or "") or api.answer(path)
+            status, answer = api.refusal(self.command, self.headers.get("authorization") or "") or api.answer(
+                path, asked
+            )
             data = b"" if answer is None else json.dumps(answer).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")

@@ -95,8 +95,12 @@ def test_a_profile_that_is_not_deployed(clinic: Clinic) -> None:
 
 
 def test_loopback_address_with_modal_itself(clinic: Clinic) -> None:
-    """Containers on Modal cannot reach this machine's loopback: found before anything is asked of Modal."""
-    failed = clinic.failures(MODAL_SERVER_URL="http://modal.invalid", AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1")
+    """Without the relay, containers on Modal cannot reach this machine's loopback: found before Modal is asked."""
+    failed = clinic.failures(
+        MODAL_SERVER_URL="http://modal.invalid",
+        AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT="1",
+        AIRFLOW__MODAL_EXECUTOR__EXECUTION_API="direct",
+    )
     assert "loopback address is the container itself" in failed["execution API address"]["detail"]
 
 

@@ -96,6 +96,9 @@ def _wire(inventory: Inventory, site: Site) -> dict[str, Any]:
         "read_at": inventory.read_at,
         "worker": json.loads(inventory.deployment.to_json()) if inventory.deployment else None,
         "executors": executors,
+        "relays": [
+            dataclasses.asdict(relay) | {"silent": relay.is_silent(inventory.read_at)} for relay in inventory.relays
+        ],
         "profiles": [dataclasses.asdict(profile) for profile in inventory.profiles],
         "totals": {profile: dict(states) for profile, states in inventory.totals().items()},
         "work": [
@@ -114,6 +117,7 @@ def _page(inventory: Inventory, site: Site, limit: int) -> Iterable[str]:
     yield click.style(f"{site.names.app}{environment} on {server_url()}{version}, at {clock}", bold=True)
     yield ""
     yield from _executors(inventory)
+    yield from _relays(inventory)
     yield from _profiles(inventory)
     yield from _work(inventory, limit)
 
@@ -149,6 +153,22 @@ def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
     if snapshot.trouble:
         ago = duration(now - snapshot.trouble_at)
         yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
+
+
+def _relays(inventory: Inventory) -> Iterable[str]:
+    if not inventory.relays:
+        return
+    yield "Relays"
+    for relay in inventory.relays:
+        ago = duration(inventory.read_at - relay.published_at)
+        if relay.is_silent(inventory.read_at):
+            gone = f"  {relay.name} last reported {ago} ago: it was killed, or cannot reach Modal"
+            yield click.style(gone, fg="bright_black")
+            continue
+        counts = ", ".join(f"{number:,} {what.replace('_', ' ')}" for what, number in relay.counts.items() if number)
+        times = f"{relay.queue_seconds * 1000:.0f} ms on the way, {relay.api_seconds * 1000:.0f} ms at the API server"
+        yield f"  {relay.name} to {relay.url}, {ago} ago: {counts or 'no requests'}; on average {times}"
+    yield ""
 
 
 def _profiles(inventory: Inventory) -> Iterable[str]:

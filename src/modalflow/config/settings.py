@@ -182,6 +182,26 @@ OPTIONS: tuple[Option, ...] = (
         execution_api_url,
     ),
     Option(
+        "execution_api",
+        "string",
+        "auto",
+        "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
+        "`auto`: by the relay if the URL is a loopback address and containers run on Modal, otherwise directly.",
+        "relay",
+        _one_of("auto", "relay", "direct"),
+        version_added="0.5.0",
+    ),
+    Option(
+        "relays",
+        "integer",
+        "1",
+        "How many relays the scheduler runs, if containers use them. 0: you run `modalflow relay` as a service.",
+        "0",
+        _whole(0, 32, "1"),
+        unit="processes",
+        version_added="0.5.0",
+    ),
+    Option(
         "submit_concurrency",
         "integer",
         "128",
@@ -290,6 +310,8 @@ class Settings:
     conn_id: str
     environment: str
     execution_api_url: str
+    execution_api: str
+    relays: int
     submit_concurrency: int
     submit_attempts: int
     task_timeout: float

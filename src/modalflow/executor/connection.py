@@ -20,6 +20,7 @@ from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe, words_of
 
 if TYPE_CHECKING:
+    from modalflow.executor.relays import RelayKey
     from modalflow.executor.submission.submitter import Submitter
 
 log = logger(__name__)
@@ -36,6 +37,8 @@ class Connection:
     """None until the first connection is made."""
     deployment: Deployment | None = None
     """What is deployed, as last read."""
+    relay: str = ""
+    """The relay key for submissions; empty if containers reach the Execution API directly."""
     obstacle: str = ""
     """Why Modal accepts no work at present; empty if it does."""
 
@@ -85,7 +88,9 @@ class Connector(ApiObserver):
         metrics: Metrics,
         submitter: Submitter,
         tasks: LoopTasks,
+        relay_key: RelayKey,
     ) -> None:
+        self._relay_key = relay_key
         self._connection = connection
         self._open_api = open_api
         self._homes = homes
@@ -135,6 +140,7 @@ class Connector(ApiObserver):
         try:
             api = await in_daemon_thread(lambda: self._open_api(self))
             deployment = await api.deployment()
+            await self._relay_key.fetch_first(api)
             await self._homes.publish(api, deployment)
         except FAILURES as error:
             self._connection.blocked(words_of(error).rstrip("."))

@@ -181,7 +181,7 @@ class Engine:
         if not connecting.done() or not connecting.result():
             return
         wiring.intake.place_all()
-        wiring.submitter.start()
+        wiring.tasks.spawn(self._start_submitting())
         self._keep_running(
             wiring.intake.run,
             wiring.events.run,
@@ -189,6 +189,8 @@ class Engine:
             wiring.sweeper.run,
             wiring.publisher.run,
             wiring.queries.run,
+            wiring.relays.run,
+            wiring.relay_key.run,
             self._send_metrics,
         )
         await asyncio.wait((stopping, wiring.tasks.broken), return_when=asyncio.FIRST_COMPLETED)
@@ -198,6 +200,10 @@ class Engine:
         await self._settle()
         await wiring.notes.written(SETTLE / 2)
         await wiring.publisher.withdraw()
+
+    async def _start_submitting(self) -> None:
+        await self.wiring.relay_key.known()
+        self.wiring.submitter.start()
 
     def _keep_running(self, *loops: Callable[[], Coroutine[Any, Any, None]]) -> None:
         for loop in loops:

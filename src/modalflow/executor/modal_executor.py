@@ -23,7 +23,7 @@ from modalflow.executor.mailbox import ENDS, SubmitRequest, Update, UpdateKind
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.reporting.dropped_events import DroppedEvents
 from modalflow.executor.reporting.publisher import Identity
-from modalflow.executor.worker_env import comparable_settings, workload_env
+from modalflow.executor.worker_env import comparable_settings, resolved, workload_env
 from modalflow.executor.workloads import (
     adoption_of,
     external_id,
@@ -84,7 +84,7 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
 
     def start(self) -> None:
         """Check the settings and the deployment, and start the engine."""
-        settings = self.settings
+        settings = resolved(self.settings, self.conf)
         forks.import_ahead()  # Airflow may start LocalExecutor next, which forks.
         self._env = workload_env(settings, self.conf)
         dags_folder = self.conf.get("core", "dags_folder", fallback="") or ""

@@ -26,6 +26,7 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
+from modalflow.executor.relays import RelayKey, RelayProcesses
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.publisher import Identity, Publisher
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
@@ -79,7 +80,9 @@ class Wiring:
         self.intake = intake = Intake(
             partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
-        self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks)
+        self.relays = RelayProcesses(settings)
+        self.relay_key = relay_key = RelayKey(connection, wanted=settings.execution_api == "relay")
+        self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)

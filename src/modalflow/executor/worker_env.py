@@ -6,6 +6,7 @@ the Airflow in a container uploads a task's log to where the API server looks fo
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -16,9 +17,8 @@ from modalflow.airflow_compat import configuration, task_logs
 from modalflow.config import variables
 from modalflow.config.settings import Settings, execution_api_url, without_user
 from modalflow.errors import ConfigError
-from modalflow.names import API_CLIENT_OPTIONS, MASKING_OPTIONS, airflow_variable
+from modalflow.names import API_CLIENT_OPTIONS, API_URL_VARIABLE, MASKING_OPTIONS, airflow_variable
 
-_URL = "AIRFLOW__CORE__EXECUTION_API_SERVER_URL"
 _BUNDLES = "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"
 _REMOTE_LOGGING = "AIRFLOW__LOGGING__REMOTE_LOGGING"
 _LOGGING_CLASS = "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"
@@ -46,14 +46,15 @@ _LOGGING_SECTIONS = (
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     """Return the variables, the user's own included; raise ConfigError if no container could report to Airflow."""
-    url = settings.execution_api_url or execution_api_url(
-        "[core] execution_api_server_url", configuration.execution_api_server_url(conf)
-    )
-    if control_plane.is_loopback(url) and not control_plane.is_local():
+    relayed = uses_relay(settings, conf)
+    # A relay has one server: the host's own.
+    url = _hosts_api_url(conf) if relayed else _api_url(settings, conf)
+    if not relayed and _is_out_of_reach(url):
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL within reach of containers on Modal; there, a loopback address is the container itself",
+            "a URL within reach of containers on Modal, where a loopback address is the container itself; or "
+            "[modal_executor] execution_api = relay",
         )
     env = {
         **masking_env(conf),
@@ -61,16 +62,44 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
         **settings.worker_env,
         **configuration.executor_variables(),
         **remote_logging_env(),
-        _URL: url,
+        API_URL_VARIABLE: url,
         _BUNDLES: configuration.dag_bundle_config(conf),
     }
     variables.check("the environment of every workload", env)
     return env
 
 
+def resolved(settings: Settings, conf: Any) -> Settings:
+    """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
+    if not uses_relay(settings, conf):
+        return dataclasses.replace(settings, execution_api="direct")
+    return dataclasses.replace(settings, execution_api="relay", execution_api_url=_hosts_api_url(conf))
+
+
+def uses_relay(settings: Settings, conf: Any) -> bool:
+    """Return whether containers reach the Execution API by the relay."""
+    if settings.execution_api == "auto":
+        return not settings.execution_api_url and _is_out_of_reach(_api_url(settings, conf))
+    return settings.execution_api == "relay"
+
+
+def _api_url(settings: Settings, conf: Any) -> str:
+    return settings.execution_api_url or _hosts_api_url(conf)
+
+
+def _hosts_api_url(conf: Any) -> str:
+    return execution_api_url("[core] execution_api_server_url", configuration.execution_api_server_url(conf))
+
+
+def _is_out_of_reach(url: str) -> bool:
+    return control_plane.is_loopback(url) and not control_plane.is_local()
+
+
 def comparable_settings(env: Mapping[str, str]) -> dict[str, str]:
     """Return what containers are given and another machine can compare with its own: setting → value, no secret."""
-    settings = {"the URL of the Execution API": without_user(env[_URL])} if env.get(_URL) else {}
+    settings = (
+        {"the URL of the Execution API": without_user(env[API_URL_VARIABLE])} if env.get(API_URL_VARIABLE) else {}
+    )
     try:
         bundles: Any = json.loads(env.get(_BUNDLES) or "[]")
         names = sorted(str(bundle["name"]) for bundle in bundles)

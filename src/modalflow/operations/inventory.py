@@ -19,6 +19,7 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.protocol.messages import Deployment, Entry, State
+from modalflow.protocol.relay_report import RELAY, RelayReport
 from modalflow.protocol.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
 from modalflow.support.described import describe
 
@@ -67,6 +68,7 @@ class Inventory:
     entries: Sequence[Entry]
     profiles: Sequence[ProfileState] = ()
     deployment: Deployment | None = None
+    relays: Sequence[RelayReport] = ()
 
     @property
     def living(self) -> list[Snapshot]:
@@ -153,11 +155,12 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
     except exception.NotFoundError:
         # No executor has ever reported.
         snapshots = []
-    deployment, states = None, []
+    deployment, states, relays = None, [], list[RelayReport]()
     if profiles:
+        relays = list(relays_of(site))
         deployment = _deployment(site)
         states = [_profile(site, name) for name in (deployment.profiles if deployment else (DEFAULT_PROFILE,))]
-    return Inventory(time.time(), snapshots, entries, states, deployment)
+    return Inventory(time.time(), snapshots, entries, states, deployment, relays)
 
 
 def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
@@ -182,6 +185,21 @@ def _snapshots(items: Iterable[tuple[Any, Any]]) -> Iterable[Snapshot]:
             yield Snapshot.from_json(text)
         except MalformedMessageError:
             continue
+
+
+def relays_of(site: Site) -> Iterable[RelayReport]:
+    """Return the reports of relays. Raises the SDK's errors."""
+    try:
+        items = _items(site, site.names.relays)
+    except exception.NotFoundError:
+        # No relay has ever reported.
+        return
+    for key, text in sorted(items, key=str):
+        if str(key).startswith(RELAY):
+            try:
+                yield RelayReport.from_json(text)
+            except MalformedMessageError:
+                continue
 
 
 def _deployment(site: Site) -> Deployment | None:

@@ -89,6 +89,10 @@ class Submission:
     home: str = ""
     """The id of the Airflow home that a workload runs with (``airflow_home.snapshot``); empty for none."""
 
+    relay: str = ""
+    """The relay key (relay.encryption.PublicKey) with which requests to Airflow's Execution API are encrypted. Empty:
+    they go to the URL among the variables."""
+
     @property
     def task_try(self) -> TaskTry | None:
         """Return the try of a task instance; None for other work, and for a workload outside JSON."""

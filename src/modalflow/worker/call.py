@@ -145,7 +145,7 @@ class Call:
             call_log.warning(submission.note)
         outcome: Outcome | None = None
         try:
-            with self.container.log_publisher.watching(call_log):
+            with self.container.log_publisher.watching(call_log), self.container.execution_api.noting(call_log):
                 outcome = await self._execute_in_environment(submission, call_log)
             return outcome
         except asyncio.CancelledError:

@@ -16,15 +16,18 @@ from modalflow.bundles.store import open_store
 from modalflow.bundles.trees import Trees
 from modalflow.config.mounts import hidden
 from modalflow.names import (
+    API_URL_VARIABLE,
     APP_VARIABLE,
     DEFAULT_APP,
     OWN_FOLDER,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
+    RELAYED_URL_VARIABLE,
     SYNCED_VARIABLE,
     Names,
 )
 from modalflow.protocol.messages import Kind, Submission
+from modalflow.relay.container.execution_api import ExecutionApi
 from modalflow.worker import environment
 from modalflow.worker.airflow_home.airflow_homes import AirflowHomes
 from modalflow.worker.dag_bundles import DagBundles, bundles_of
@@ -50,6 +53,7 @@ class Container:
     """A folder that only this container uses: Airflow's home if no executor has published one."""
     airflow_homes: AirflowHomes
     dag_bundles: DagBundles
+    execution_api: ExecutionApi
     variables: Mapping[str, str]
     """The container's own environment variables."""
     _workloads: Zygotes
@@ -83,6 +87,7 @@ class Container:
                 started.baked,
                 frozenset(json.loads(os.environ.get(SYNCED_VARIABLE, "[]"))),
             ),
+            execution_api=ExecutionApi(names, container_id()),
             variables=dict(os.environ),
             profile=json.loads(os.environ.get(PROFILE_VARIABLE, "{}")),
             profile_env={
@@ -99,6 +104,9 @@ class Container:
         Raises BundleError if they cannot be fetched, and HomeError if the host's configuration cannot be.
         """
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
+        if submission.relay:
+            submitted[RELAYED_URL_VARIABLE] = submitted.get(API_URL_VARIABLE, "")
+            submitted[API_URL_VARIABLE] = await self.execution_api.url(submission.relay)
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)
             return

@@ -118,7 +118,13 @@ async def test_workloads_wait_until_it_is_published(failure: Exception, monkeypa
     wiring = wired(api, home=HOME)
     wiring.connection.api = None
     connector = Connector(
-        wiring.connection, lambda observer: cast(Any, api), wiring.homes, wiring.metrics, wiring.submitter, wiring.tasks
+        wiring.connection,
+        lambda observer: cast(Any, api),
+        wiring.homes,
+        wiring.metrics,
+        wiring.submitter,
+        wiring.tasks,
+        wiring.relay_key,
     )
     ready: Future[None] = Future()
     wiring.intake.accept([request("a"), request("b", Kind.COMMAND)])

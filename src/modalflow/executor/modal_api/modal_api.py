@@ -37,7 +37,9 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
+from modalflow.protocol.relay_report import NEWEST_KEY
 from modalflow.protocol.snapshot import Snapshot
+from modalflow.relay import keys
 from modalflow.support.described import words_of
 
 #: Seconds for one RPC, with its retries and throttle waits: the SDK itself would wait forever.
@@ -93,6 +95,7 @@ class ModalApi:
         self._ledger: Any = modal.Dict.from_name(names.ledger, create_if_missing=True, **scope)
         self._events: Any = modal.Queue.from_name(names.events, create_if_missing=True, **scope)
         self._executors: Any = modal.Dict.from_name(names.executors, create_if_missing=True, **scope)
+        self._relays: Any = modal.Dict.from_name(names.relays, create_if_missing=True, **scope)
         self.own_volumes: Mapping[str, str] = {LOGS_MOUNT: names.logs}
         """The Volumes that a worker needs in every container: path → name."""
         self._handles: OrderedDict[tuple[str, Resources], Any] = OrderedDict()
@@ -145,6 +148,16 @@ class ModalApi:
             self.own_volumes = deployment.volumes or {FIRST_LOGS_MOUNT: self._names.logs}
             self._has_home_key = bool(deployment.home_key)
         return deployment
+
+    async def relay_key(self) -> str:
+        """Return the newest relay key, for submissions. Raises NotDeployedError if the worker has none."""
+        key = keys.fetch_public_key(self._names, **self.control_plane.scope())
+        return str(await self._ask("FunctionMap", key, keys.PATIENCE + RPC_TIMEOUT))
+
+    async def newest_relay_key_id(self) -> str:
+        """Return the id of the newest relay key, if it was ever rotated; a hint that anyone can have written."""
+        found = await self._ask("DictGet", self._relays.get.aio(NEWEST_KEY))
+        return found if isinstance(found, str) else ""
 
     async def _ask(
         self,

@@ -19,6 +19,7 @@ from typing import Any
 from modal import exception
 
 from modalflow.executor.reporting.loggers import logger
+from modalflow.relay.host.counts import METRICS as RELAY_METRICS
 
 log = logger(__name__)
 
@@ -229,6 +230,16 @@ before. OpenTelemetry's SDK writes all names in lower case, `modal_executor.rpc.
 """
 
 
+_RELAYS = """
+## Relays
+
+Each [relay](relay.md) sends its own, every 10 seconds.
+
+| metric | kind | meaning |
+|---|---|---|
+"""
+
+
 def page() -> str:
     """Return docs/metrics.md."""
     lines = []
@@ -238,7 +249,12 @@ def page() -> str:
             shown = "<rpc>.<result>" if metric.name == RPC else f"<{metric.tag}>"
             name += f", `{PREFIX}.{metric.name}.{shown}`"
         lines.append(f"| {name} | {metric.kind} | {metric.meaning} | {metric.values} |")
-    return _HEAD + "\n".join(lines) + "\n"
+    return _HEAD + "\n".join(lines) + "\n" + _relays()
+
+
+def _relays() -> str:
+    rows = [f"| `{PREFIX}.relay.{name}` | {kind} | {meaning} |" for name, kind, meaning in RELAY_METRICS]
+    return _RELAYS + "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -187,6 +187,8 @@ class Submitter:
         call.spawning()
         if submission.kind is Kind.WORKLOAD:
             submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
+        if self._connection.relay:
+            submission = dataclasses.replace(submission, relay=self._connection.relay)
         api, wire = self._connection.get(), submission.to_wire()
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())

@@ -22,6 +22,7 @@ from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.doctor.token_side import Trial, from_container
+from modalflow.operations.relay.checks import round_trips
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.protocol.probe import Question
@@ -76,14 +77,18 @@ def examine(
     timeout: float,
     trial: Trial | None = None,
     host: Host = _NO_HOST,
+    relay: str = "",
 ) -> Iterator[Finding]:
-    """Findings of one profile's container; at most ``timeout`` seconds, a cold start included."""
+    """Findings of one profile's container; at most ``timeout`` seconds, a cold start included.
+
+    ``relay`` is the relay's key, if containers use the relay.
+    """
     name = f"container ({profile})"
     question = host.question(trial)
     asked_at = time.time()
     began = time.monotonic()
     try:
-        answer = _ask(site, profile, env, timeout, question, host.home)
+        answer = _ask(site, profile, env, timeout, question, host.home, relay)
     except TimeoutError:
         yield fail(name, f"no container answered within {timeout:g} s{_crowd(site, profile)}", _WAITED)
         return
@@ -110,6 +115,7 @@ def examine(
         yield ok("Airflow in the container", f"Airflow {view.get('version')}")
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
+        yield from round_trips(view.get("execution_api"))
         yield from _api_server(view)
         yield from of_api_server(view)
         if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
@@ -131,7 +137,9 @@ def _list(seen: object) -> list[Any]:
     return seen if isinstance(seen, list) else []
 
 
-def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, question: Question, home: str) -> Any:
+def _ask(
+    site: Site, profile: str, env: Mapping[str, str], timeout: float, question: Question, home: str, relay: str
+) -> Any:
     work_id = f"probe-{uuid.uuid4().hex}"
     submission = Submission(
         work_id=work_id,
@@ -144,6 +152,7 @@ def _ask(site: Site, profile: str, env: Mapping[str, str], timeout: float, quest
         env=env,
         profile=profile,
         executor_version=__version__,
+        relay=relay,
         home=home,
     )
     function: Any = modal.Function.from_name(site.names.app, site.names.function(profile), **site.scope)

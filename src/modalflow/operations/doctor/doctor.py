@@ -23,6 +23,7 @@ from modalflow.operations.doctor import (
 )
 from modalflow.operations.doctor.findings import Finding, skip
 from modalflow.operations.host.host_configuration import HostConfiguration
+from modalflow.operations.relay import checks as relay_checks
 from modalflow.operations.site import airflow_conf, config_source, override
 from modalflow.support.packages import installed_packages
 
@@ -83,6 +84,11 @@ def _on_modal(
         if not is_local():
             yield from settings_side.addresses(host)
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
+    relay = ""
+    if relay_checks.is_used(site, conf):
+        finding, relay = relay_checks.key(site)
+        yield finding
+        yield from relay_checks.relays(site)
     side = container_side.Host(
         None if host is None else host.options, installed_packages(), "" if home is None else home.id
     )
@@ -90,4 +96,4 @@ def _on_modal(
         if deployment is not None and profile not in deployment.profiles:
             yield container_side.no_profile(profile, deployment.profiles)
             continue
-        yield from container_side.examine(site, profile, env, timeout, trial, side)
+        yield from container_side.examine(site, profile, env, timeout, trial, side, relay)

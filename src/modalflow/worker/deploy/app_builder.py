@@ -15,8 +15,10 @@ from modalflow.names import (
     PRELOAD_VARIABLE,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
+    RELAY_KEY_FUNCTION,
     Names,
 )
+from modalflow.relay.key_function import hand_over
 from modalflow.worker import packing
 from modalflow.worker.app import run
 from modalflow.worker.deploy.dag_source import DagSource
@@ -34,12 +36,14 @@ def build_app(
     dags: DagSource,
     env: Mapping[str, str] | None = None,
     home_key: bool = False,
+    relay_keys: modal.Secret | None = None,
 ) -> App:
     """Return the app, which is not deployed yet.
 
     Profiles without an image of their own use ``image``. ``dags`` is the source of the DAG bundles of every profile.
     ``env`` holds variables of all profiles; a profile's own variables override them. ``home_key`` says that the app has
-    a Secret with the key to the host's secret settings.
+    a Secret with the key to the host's secret settings. ``relay_keys`` is the Secret with the relay's keys; without it,
+    the app has no Function that hands them over.
     """
     app = modal.App(names.app, include_source=False)
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
@@ -68,6 +72,18 @@ def build_app(
             retries=0,
             **{**arguments, "secrets": [*arguments["secrets"], *own_secrets]},
         )(modal.concurrent(max_inputs=profile.concurrency)(run) if profile.concurrency != 1 else run)
+    if relay_keys is not None:
+        app.function(
+            name=RELAY_KEY_FUNCTION,
+            # An image that is built in any case, and has Airflow, and with it `cryptography`.
+            image=(profiles[0].image or image).add_local_python_source("modalflow"),
+            secrets=[relay_keys],
+            # A container of this moment has the keys of this moment.
+            single_use_containers=True,
+            scaledown_window=2,
+            timeout=60,
+            retries=2,
+        )(hand_over)
     return app
 
 

@@ -29,6 +29,7 @@ from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, Dep
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from modalflow.protocol.messages import PROTOCOL, Deployment
+from modalflow.relay import keys
 from modalflow.support.described import words_of
 from modalflow.worker.deploy.app_builder import build_app, own_volumes
 from modalflow.worker.deploy.changes import Change, changes
@@ -80,10 +81,12 @@ class Plan:
             return self._apply()
 
     def _apply(self) -> Deployment:
+        relay_keys = self._relay_keys()
         scope, plane = self.control_plane.scope(), self.control_plane
         home_key = public_key(self.names, self.before, **scope)
-        for kind, name in ((modal.Dict, self.names.ledger), (modal.Queue, self.names.events)):
-            kind.from_name(name, create_if_missing=True, **scope).hydrate()
+        modal.Dict.from_name(self.names.ledger, create_if_missing=True, **scope).hydrate()
+        for name in (self.names.events, *([self.names.relay] if relay_keys is not None else [])):
+            modal.Queue.from_name(name, create_if_missing=True, **scope).hydrate()
         if self.dags.kind is SourceKind.VOLUME:
             # Before any task can need them.
             store = open_store(self.names, **scope)
@@ -93,13 +96,20 @@ class Plan:
             # The SDK reads the file while it deploys.
             file = Path(temporary, "constraints.txt")
             file.write_text(self.constraints.text)
-            app = self._app(file, home_key=bool(home_key))
+            app = self._app(file, relay_keys, home_key=bool(home_key))
             app.deploy(name=self.names.app, environment_name=plane.environment or "", client=plane.client)
         deployment = dataclasses.replace(self.after, deployed_at=time.time(), home_key=home_key)
         LogVolume(plane, self.names).record(deployment)
         return deployment
 
-    def _app(self, constraints: Path, *, home_key: bool) -> App:
+    def _relay_keys(self) -> modal.Secret | None:
+        """Return the Secret with the relay's keys, made if there is none; None if containers have no Airflow."""
+        if not self.mirror.airflow_version:
+            return None
+        keys.make_secret(self.names, **self.control_plane.scope())
+        return modal.Secret.from_name(self.names.relay_secret, **self.control_plane.scope())
+
+    def _app(self, constraints: Path, relay_keys: modal.Secret | None, *, home_key: bool) -> App:
         """Return the app, whose images are built with this file of constraints."""
         image = default_image(
             self.mirror,
@@ -113,7 +123,13 @@ class Plan:
             for profile in self.worker.profiles
         ]
         return build_app(
-            self.names, image=image, profiles=profiles, dags=self.dags, env=self.worker.env, home_key=home_key
+            self.names,
+            image=image,
+            profiles=profiles,
+            dags=self.dags,
+            env=self.worker.env,
+            home_key=home_key,
+            relay_keys=relay_keys,
         )
 
 

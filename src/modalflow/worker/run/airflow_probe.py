@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.config.settings import without_user
-from modalflow.names import VERSION_PATH
+from modalflow.names import RELAY_HEADER, VERSION_PATH
 from modalflow.protocol.messages import State
 from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
@@ -25,6 +25,8 @@ from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
 #: Seconds for one request: an API server that has just started builds its routes for the first one.
 _REQUEST_TIMEOUT = 30.0
+#: How many requests are timed, if they go over a relay.
+_ROUND_TRIPS = 20
 #: The most DAG files that are counted.
 _MOST_FILES = 10_000
 
@@ -74,7 +76,9 @@ def _execution_api(url: str) -> dict[str, Any]:
         with client:
             # Client.request itself retries for minutes.
             answer = httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
-        found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
+            found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
+            if relay := answer.headers.get(RELAY_HEADER):
+                found |= {"relay": relay[:80], "round_trips": _round_trips(client)}
     except Exception as error:  # noqa: BLE001  Any error is a finding.
         response = getattr(error, "response", None)
         found = {"error": _described(error)}
@@ -84,6 +88,18 @@ def _execution_api(url: str) -> dict[str, Any]:
     if found["version"]:
         found |= _api_modalflow(url)
     return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+
+
+def _round_trips(client: Any) -> list[float]:
+    """Return the seconds of some small requests, shortest first."""
+    import httpx
+
+    seconds = []
+    for _ in range(_ROUND_TRIPS):
+        began = time.monotonic()
+        httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
+        seconds.append(round(time.monotonic() - began, 4))
+    return sorted(seconds)
 
 
 def _api_version(url: str) -> str:

@@ -21,7 +21,7 @@ from modalflow.airflow_compat import supervisor
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
 from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.settings import without_user
-from modalflow.names import API_CLIENT_OPTIONS
+from modalflow.names import API_CLIENT_OPTIONS, RELAYED_URL_VARIABLE
 from modalflow.protocol.messages import State
 from modalflow.support import linux
 from modalflow.support.described import describe
@@ -131,7 +131,8 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
                 final_state="running",
                 reason="Airflow reports that this task already runs somewhere else; it was not run here.",
             )
-        url = without_user(execution_api_server_url(own_conf()))
+        # Over the relay, its own server in the container says nothing to a user.
+        url = without_user(os.environ.get(RELAYED_URL_VARIABLE) or execution_api_server_url(own_conf()))
         refusal = refusal_of(error, getattr(workload, "token", ""), url, started=bool(starts or final_states))
         if refusal is not None:
             return dataclasses.replace(refusal, final_state=refusal.final_state or _last(final_states))

@@ -1,0 +1,1 @@
+"""Relays on this machine: running one, and the checks of `modalflow doctor`."""

@@ -1,0 +1,70 @@
+"""Checks of the relay: its key, the relays that report, and the round trip from a container."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from modalflow.operations.doctor.findings import Finding, fail, ok, warn
+from modalflow.operations.doctor.modal_side import FAILURES
+from modalflow.operations.inventory import relays_of
+from modalflow.operations.site import Site, within
+from modalflow.relay import keys
+from modalflow.support.described import describe
+
+#: Seconds of a round trip over a relay from which it slows tasks down.
+SLOW = 1.0
+
+_START = (
+    "Start the scheduler, which starts relays ([modal_executor] relays), or run `modalflow relay` where the API server "
+    "can be reached."
+)
+
+
+def is_used(site: Site, conf: Any | None) -> bool:
+    """Return whether containers reach the Execution API by the relay, by this machine's configuration."""
+    if conf is None:
+        return site.settings.execution_api == "relay"
+    from modalflow.executor.worker_env import uses_relay
+
+    return uses_relay(site.settings, conf)
+
+
+def key(site: Site) -> tuple[Finding, str]:
+    """Ask the worker for the relay's key, as an executor does at its start."""
+    began = time.monotonic()
+    try:
+        found = within(keys.PATIENCE, lambda: asyncio.run(keys.fetch_public_key(site.names, **site.scope)))
+    except FAILURES as error:
+        return fail("relay key", describe(error), f"Deploy again: `{site.deploy_command}`."), ""
+    return ok("relay key", found.id, time.monotonic() - began), str(found)
+
+
+def relays(site: Site) -> Iterator[Finding]:
+    """Report the relays that are alive."""
+    try:
+        found, now = list(relays_of(site)), time.time()
+    except FAILURES as error:
+        yield warn("relays", describe(error), "Try again.")
+        return
+    living = [relay for relay in found if not relay.is_silent(now)]
+    if not living:
+        yield fail("relays", "no relay reports: tasks wait for one", _START)
+    for relay in living:
+        yield ok("relays", f"{relay.name} sends requests to {relay.url}")
+
+
+def round_trips(seen: Any) -> Iterator[Finding]:
+    """Report the round trips of a container's ``execution_api``, if they went over a relay."""
+    trips, relay = (seen.get("round_trips"), seen.get("relay")) if isinstance(seen, dict) else (None, None)
+    found = sorted(each for each in trips if isinstance(each, float)) if isinstance(trips, list) else []
+    if not found:
+        return
+    median, p95 = found[len(found) // 2], found[min(len(found) - 1, round(0.95 * len(found)))]
+    shown = f"p50 {median * 1000:.0f} ms, p95 {p95 * 1000:.0f} ms of {len(found)} round trips, by {relay}"
+    if p95 < SLOW:
+        yield ok("relay", shown)
+    else:
+        yield warn("relay", shown, "Check the load of the API server and of the relays: `modalflow status`.")

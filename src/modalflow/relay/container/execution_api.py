@@ -1,0 +1,65 @@
+"""The way from a container to Airflow's Execution API over relays: a loopback server for each relay key."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from modalflow.names import Names
+
+if TYPE_CHECKING:
+    from modalflow.relay.container.loopback_server import LoopbackServer
+
+log = logging.getLogger(__name__)
+
+
+class TaskLog(Protocol):
+    """The log of a workload."""
+
+    def warning(self, event: str) -> None: ...
+
+
+class ExecutionApi:
+    """The loopback servers of one container, for its whole life."""
+
+    def __init__(self, names: Names, container_id: str) -> None:
+        self._names = names
+        self._container_id = container_id
+        self._servers: dict[str, LoopbackServer] = {}
+        self._waiting: list[TaskLog] = []
+
+    async def url(self, relay: str) -> str:
+        """Return the URL for requests to relays with this key, as ``Submission.relay`` names it.
+
+        Raises MalformedMessageError if it names none.
+        """
+        server = self._servers.get(relay)
+        if server is None:
+            # Imported by the first task over a relay.
+            from modalflow.relay.container.loopback_server import LoopbackServer
+            from modalflow.relay.container.relay_client import RelayClient
+            from modalflow.relay.encryption import PublicKey, Session
+            from modalflow.relay.queue_transport import QueueToRelays
+
+            session = Session(PublicKey.read(relay))
+            client = RelayClient(QueueToRelays(self._names), session, self._container_id, self._note)
+            server = self._servers[relay] = LoopbackServer(client)
+            await server.start()
+        await server.listening()
+        return server.url
+
+    @contextmanager
+    def noting(self, task_log: TaskLog) -> Iterator[None]:
+        """Write waits for a relay into a log, within the context."""
+        self._waiting.append(task_log)
+        try:
+            yield
+        finally:
+            self._waiting.remove(task_log)
+
+    def _note(self, text: str) -> None:
+        log.warning("%s", text)
+        for task_log in self._waiting:
+            task_log.warning(text)

@@ -1,0 +1,127 @@
+"""The only server of a relay: Airflow's Execution API, at the host's own URL."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.request
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import urlsplit
+
+import aiohttp
+from yarl import URL
+
+from modalflow.config.settings import without_user
+from modalflow.errors import ConfigError
+from modalflow.relay.host import rights
+from modalflow.relay.messages import LARGEST, Answer, Request
+from modalflow.support.described import describe
+
+#: Seconds for one request. Airflow's clients give up earlier.
+REQUEST_TIMEOUT = 120.0
+#: Seconds for a connection.
+CONNECT_TIMEOUT = 10.0
+
+
+class UnreachableError(Exception):
+    """The API server cannot be reached; the request was not carried out."""
+
+
+class ApiServer:
+    """Sends requests, with the certificates and the proxy of this machine."""
+
+    def __init__(self, url: str, *, ca: str = "", connections: int = 64) -> None:
+        """``url``: of the Execution API; ``ca``: a file of certificates besides the system's.
+
+        Raises ConfigError for a file without any.
+        """
+        self._base = url if url.endswith("/") else url + "/"
+        self._tls = _tls(ca) if urlsplit(url).scheme == "https" else None
+        self._connections = connections
+        self._proxy = _proxy(self._base)
+        self._session: aiohttp.ClientSession | None = None
+        self.shown = without_user(self._base)
+
+    async def __aenter__(self) -> ApiServer:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=self._connections, ssl=self._tls if self._tls is not None else True),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT, sock_connect=CONNECT_TIMEOUT),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def carry_out(self, request: Request) -> Answer:
+        """Return the server's answer, or the relay's refusal of a request outside of the Execution API.
+
+        Raises UnreachableError if nothing was sent.
+        """
+        if why := rights.refusal(request):
+            return problem(403, f"The relay refused the request, because {why}.")
+        assert self._session is not None, "used outside of its context"
+        try:
+            async with self._session.request(
+                request.method,
+                # Neither encoded again nor normalised: the server reads the client's own text.
+                URL(self._base + request.target, encoded=True),
+                headers=rights.request_headers(request.headers),
+                data=request.body or None,
+                proxy=self._proxy,
+                # Another place could be any server.
+                allow_redirects=False,
+                skip_auto_headers=("User-Agent", "Content-Type"),
+            ) as response:
+                body = await response.content.read(LARGEST + 1)
+                while len(body) <= LARGEST and not response.content.at_eof():
+                    body += await response.content.read(LARGEST + 1 - len(body))
+                return self._answer(response, body)
+        except aiohttp.ClientConnectorError as error:
+            raise UnreachableError(f"The API server at {self.shown} cannot be reached: {describe(error)}") from error
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            return problem(502, f"The API server at {self.shown} did not answer the relay: {describe(error)}")
+
+    def _answer(self, response: aiohttp.ClientResponse, body: bytes) -> Answer:
+        if 300 <= response.status < 400:
+            return problem(
+                502,
+                f"The API server at {self.shown} redirects the Execution API. Set [core] execution_api_server_url to "
+                "the URL that it redirects to.",
+            )
+        if len(body) > LARGEST:
+            return problem(502, f"The answer of the API server has more than {LARGEST} bytes.")
+        return Answer(response.status, rights.answer_headers(response.headers.items()), body)
+
+
+def problem(status: int, detail: str) -> Answer:
+    """Return an answer of the relay itself, in the form of the API server's errors."""
+    return Answer(status, [("content-type", "application/json")], json.dumps({"detail": detail}).encode())
+
+
+def _proxy(url: str) -> str | None:
+    """Return the proxy of this machine's environment for a URL.
+
+    Once, and not by aiohttp, whose search takes two threads and the user's .netrc for each request.
+    """
+    parts = urlsplit(url)
+    if urllib.request.proxy_bypass(parts.netloc.rpartition("@")[2]):
+        return None
+    proxies = urllib.request.getproxies()
+    return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _tls(ca: str) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca:
+        try:
+            context.load_verify_locations(ca)
+        except (OSError, ssl.SSLError) as error:
+            found = "a file without certificates" if Path(ca).is_file() else "no file"
+            raise ConfigError("[api] ssl_cert", ca, f"a file of certificates in PEM format; it is {found}") from error
+    return context

@@ -1,0 +1,63 @@
+"""The order of requests in a relay: urgent ones first, large ones last, and containers in turn."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict, deque
+from enum import IntEnum
+from typing import Generic, TypeVar
+
+from modalflow.relay.messages import Request
+
+_T = TypeVar("_T")
+
+_URGENT = re.compile(r"task-instances/[^/?]+/(heartbeat|state|run)")
+#: The size of a large request's body, in bytes.
+LARGE = 256 * 1024
+
+
+class Rank(IntEnum):
+    """How soon a request is carried out."""
+
+    URGENT = 0
+    """Heartbeats, and changes of a task's state: Airflow ends a task without heartbeats."""
+    USUAL = 1
+    LARGE = 2
+
+
+def rank(request: Request) -> Rank:
+    """Return a request's rank."""
+    if _URGENT.fullmatch(request.target):
+        return Rank.URGENT
+    return Rank.LARGE if len(request.body) >= LARGE else Rank.USUAL
+
+
+class FairQueue(Generic[_T]):
+    """Work of many containers. Within a rank, each container has its turn with one piece of work."""
+
+    def __init__(self) -> None:
+        self._ranks: tuple[OrderedDict[str, deque[_T]], ...] = tuple(OrderedDict() for _ in Rank)
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def add(self, container: str, rank: Rank, work: _T) -> None:
+        """Add work of a container."""
+        self._ranks[rank].setdefault(container, deque()).append(work)
+        self._length += 1
+
+    def pop(self, *, large: bool = True) -> _T | None:
+        """Return the next piece of work, without large ones if so wanted; None if there is none."""
+        for rank, containers in zip(Rank, self._ranks, strict=True):
+            if not containers or (rank is Rank.LARGE and not large):
+                continue
+            container, waiting = next(iter(containers.items()))
+            work = waiting.popleft()
+            if waiting:
+                containers.move_to_end(container)
+            else:
+                del containers[container]
+            self._length -= 1
+            return work
+        return None

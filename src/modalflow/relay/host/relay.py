@@ -1,0 +1,378 @@
+"""A relay: takes requests of containers from a transport, has the API server carry them out, and sends the answers.
+
+Any number of relays share the requests. A relay keeps only requests in flight and the newest answers: if it dies, the
+containers send their requests again, to the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from modal import exception
+
+from modalflow.errors import MalformedMessageError
+from modalflow.relay.encryption import NotAuthenticError, SessionKeys, keys_of_session, session_name
+from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
+from modalflow.relay.host.counts import Counts
+from modalflow.relay.host.fair_queue import FairQueue, Rank, rank
+from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
+from modalflow.relay.keys import KeyRing
+from modalflow.relay.messages import WORKING, Answer, Direction, Header, Request, pieces, place_of, unpack
+from modalflow.relay.transport import RelayTransport
+from modalflow.support.backoff import Backoff
+from modalflow.support.described import describe
+
+log = logging.getLogger(__name__)
+
+#: The largest age of a message in seconds. Containers send again much earlier.
+WINDOW = 60.0
+#: Seconds of one long poll; of a further one, while there is work.
+WAIT, FURTHER_WAIT = 45.0, 5.0
+#: The number of simultaneous long polls while there is work: one would miss requests on its way back.
+POLLS = 3
+#: Items of one poll.
+BATCH = 100
+#: The most waiting requests of a relay: it leaves others to other relays.
+MOST_WAITING = 300
+#: Requests at the API server at once, and large ones among them.
+CONCURRENCY, MOST_LARGE = 48, 4
+#: Seconds between two notices to a container that its request waits here, or at the API server.
+NOTICE = 2.0
+#: Seconds of patience with an API server out of reach.
+HELD = 10.0
+#: Seconds for the further items of a large message.
+PARTS_TIMEOUT = 20.0
+#: Seconds between two attempts after an error, doubling up to the second number.
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
+#: Seconds between two requests for keys because of an unknown one.
+KEY_PAUSE = 5.0
+#: Seconds between two warnings of a kind.
+WARNING_PAUSE = 10.0
+_KEPT_SESSIONS, _MOST_KINDS = 10_000, 100
+
+
+@dataclass
+class _Work:
+    """A waiting request."""
+
+    header: Header
+    keys: SessionKeys
+    request: Request | None
+    """None if it is in several parts."""
+    seen: SeenRequest
+    noted_at: float = field(default_factory=time.monotonic)
+    """When the container got the newest sign of it."""
+
+
+class Relay:
+    """One relay."""
+
+    def __init__(
+        self,
+        name: str,
+        transport: RelayTransport,
+        api: ApiServer,
+        fetch_keys: Callable[[], Awaitable[KeyRing]],
+        counts: Counts,
+    ) -> None:
+        self.name = name
+        self.counts = counts
+        self._transport = transport
+        self._api = api
+        self._fetch_keys = fetch_keys
+        self._keys: KeyRing | None = None
+        self._keys_asked_at = 0.0
+        self._sessions: OrderedDict[tuple[str, str], SessionKeys] = OrderedDict()
+        self._seen = SeenRequests(WINDOW)
+        self._queue: FairQueue[_Work] = FairQueue()
+        self._running: set[asyncio.Task[None]] = set()
+        self._unanswered: dict[int, _Work] = {}
+        self._large = 0
+        self._room = asyncio.Event()
+        self._reachable = asyncio.Event()
+        self._reachable.set()
+        self._busy_at = 0.0
+        self._warned: dict[str, float] = {}
+
+    async def run(self) -> None:
+        """Relay until cancelled. Others take up the requests in flight."""
+        try:
+            self._keys = await self._first_keys()
+            log.info("Relay %s sends requests to %s", self.name, self._api.shown)
+            await asyncio.gather(self._notify(), *(self._poll(number) for number in range(POLLS)))
+        finally:
+            for task in self._running:
+                task.cancel()
+            await asyncio.gather(*self._running, return_exceptions=True)
+
+    @property
+    def key_id(self) -> str:
+        """The newest key; empty until the relay has any."""
+        return "" if self._keys is None else self._keys.newest.id
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests have no answer yet."""
+        return len(self._queue) + len(self._running)
+
+    # --- keys ---
+
+    async def _first_keys(self) -> KeyRing:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                return await self._fetch_keys()
+            except exception.AuthError:
+                raise
+            except Exception as error:  # noqa: BLE001  Whatever it is, another deployment or a better network may fix it.
+                log.error("The relay has no keys yet: %s", describe(error))
+                await asyncio.sleep(backoff.next())
+
+    async def _renew_keys(self) -> None:
+        try:
+            self._keys = await self._fetch_keys()
+            self._sessions.clear()
+            log.info("The relay's keys are %s now", ", ".join(sorted(self._keys.pairs)))
+        except Exception as error:  # noqa: BLE001  It goes on with the old ones.
+            log.warning("The relay's keys could not be read again: %s", describe(error))
+
+    def _keys_of(self, header: Header) -> SessionKeys | None:
+        """Return the keys of a message's session; None if the relay does not know its key (yet)."""
+        assert self._keys is not None
+        known = self._sessions.get((header.session, header.key_id))
+        if known is not None:
+            return known
+        pair = self._keys.pairs.get(header.key_id)
+        if pair is None:
+            now = time.monotonic()
+            if now - self._keys_asked_at > KEY_PAUSE:
+                self._keys_asked_at = now
+                self._start(self._renew_keys())
+            return None
+        try:
+            public = bytes.fromhex(header.public)
+        except ValueError as error:
+            raise NotAuthenticError("A session has no public key") from error
+        if session_name(public) != header.session:
+            raise NotAuthenticError("A session has the public key of another one")
+        keys = self._sessions[header.session, header.key_id] = keys_of_session(pair, public)
+        if len(self._sessions) > _KEPT_SESSIONS:
+            self._sessions.popitem(last=False)
+        return keys
+
+    # --- requests ---
+
+    async def _poll(self, number: int) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            await self._reachable.wait()
+            if len(self._queue) >= MOST_WAITING:
+                self._room.clear()
+                await self._room.wait()
+            if number and time.monotonic() - self._busy_at > FURTHER_WAIT:
+                await asyncio.sleep(0.1)
+                continue
+            try:
+                items = await self._transport.receive(BATCH, FURTHER_WAIT if number else WAIT)
+                backoff.reset()
+            except exception.AuthError:
+                # Another process reads the credentials again: its parent, or the service manager, starts one.
+                raise
+            except Exception as error:  # noqa: BLE001  Whatever Modal's SDK raises, it is asked again.
+                log.warning("No requests from Modal: %s", describe(error))
+                await asyncio.sleep(backoff.next())
+                continue
+            for item in items:
+                self._busy_at = time.monotonic()
+                try:
+                    self._accept(item)
+                except MalformedMessageError as error:
+                    self.counts.refused += 1
+                    self._warn(str(error), "A message was dropped: %s", error)
+
+    def _warn(self, kind: str, text: str, *arguments: object) -> None:
+        """Log a warning, unless there was one of its kind a moment ago: a hostile container can cause thousands."""
+        now = time.monotonic()
+        if now - self._warned.get(kind, -WARNING_PAUSE) >= WARNING_PAUSE:
+            self._warned[kind] = now
+            log.warning(text, *arguments)
+        if len(self._warned) > _MOST_KINDS:
+            self._warned.clear()
+
+    def _accept(self, item: object) -> None:
+        raw, sealed = unpack(item)
+        header = Header.read(raw)
+        if header.direction is not Direction.REQUEST:
+            raise MalformedMessageError("It is no request")
+        keys = self._keys_of(header)
+        if keys is None:
+            self.counts.unknown_keys += 1
+            return
+        content = keys.open(Direction.REQUEST, raw, sealed)
+        age = time.time() - header.sent_at
+        if abs(age) > WINDOW:
+            self.counts.late += 1
+            self._warn(
+                "late", "A request was sent %.0f s ago by the container's clock: it is dropped, and comes again", age
+            )
+            return
+        request = Request.read(content) if header.parts == 1 else None
+        sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
+        work = _Work(header, keys, request, seen)
+        if sight is Sight.NEW:
+            self.counts.queued(age)
+            self._unanswered[id(work)] = work
+            self._queue.add(header.session, Rank.LARGE if request is None else rank(request), work)
+            self._fill()
+        elif sight is Sight.REPLAYED:
+            self.counts.replays += 1
+        elif sight is Sight.IN_PROGRESS:
+            self.counts.repeats += 1
+            self._start(self._send(work, Answer(WORKING)))
+        elif seen.answer is not None:
+            self.counts.repeats += 1
+            self._start(self._send(work, seen.answer))
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("A request failed in the relay", exc_info=error)
+        self._fill()
+
+    def _fill(self) -> None:
+        """Carry out as many requests as possible."""
+        while len(self._running) < CONCURRENCY:
+            work = self._queue.pop(large=self._large < MOST_LARGE)
+            if work is None:
+                break
+            self._start(self._carry_out(work))
+        if len(self._queue) < MOST_WAITING:
+            self._room.set()
+
+    # --- answers ---
+
+    async def _carry_out(self, work: _Work) -> None:
+        large = work.request is None
+        self._large += large
+        try:
+            answer = await self._answer(work)
+        except Exception as error:
+            # Without an answer, the container would wait, and a repeat find the request in progress.
+            log.exception("A request could not be carried out")
+            answer = problem(500, f"The relay could not carry out the request: {describe(error)}")
+        finally:
+            self._large -= large
+            self._unanswered.pop(id(work), None)
+        if answer is not None:
+            self._seen.answered(work.seen, answer)
+            await self._send(work, answer)
+
+    async def _notify(self) -> None:
+        """Send signs of life for all requests without an answer: otherwise containers send them to other relays."""
+        while True:
+            await asyncio.sleep(NOTICE / 4)
+            now = time.monotonic()
+            due: dict[str, list[bytes]] = {}
+            for work in self._unanswered.values():
+                if now - work.noted_at >= NOTICE:
+                    work.noted_at = now
+                    due.setdefault(work.header.session, []).extend(self._items(work, Answer(WORKING)))
+            for session, items in due.items():
+                self._start(self._send_items(session, items))
+
+    async def _answer(self, work: _Work) -> Answer | None:
+        request = work.request
+        if request is None:
+            content = await self._parts(work)
+            if content is None:
+                # The container sends it again.
+                work.seen.forgotten = True
+                return None
+            request = Request.read(content)
+        began = time.monotonic()
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                answer = await self._api.carry_out(request)
+            except UnreachableError as error:
+                self._stop_polling(str(error))
+                if time.monotonic() - began > HELD:
+                    return problem(503, str(error))
+                await asyncio.sleep(backoff.next())
+                continue
+            self.counts.at_api(time.monotonic() - began)
+            return answer
+
+    async def _parts(self, work: _Work) -> bytes | None:
+        header, found = work.header, dict[int, bytes]()
+        deadline = time.monotonic() + PARTS_TIMEOUT
+        while len(found) < header.parts - 1:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                log.warning("Only %s of %s parts of a request have arrived", len(found), header.parts - 1)
+                return None
+            for item in await self._transport.parts(place_of(header), header.parts, left):
+                raw, sealed = unpack(item)
+                part = Header.read(raw)
+                content = work.keys.open(Direction.REQUEST, raw, sealed)
+                if (part.request_id, part.attempt) == (header.request_id, header.attempt):
+                    found[part.part] = content
+        return b"".join(found[number] for number in range(1, header.parts))
+
+    def _stop_polling(self, why: str) -> None:
+        """Leave new requests to other relays until the API server can be reached again."""
+        if self._reachable.is_set():
+            self._reachable.clear()
+            log.error("%s. The relay takes no requests until it can be reached.", why)
+            self._start(self._wait_for_api())
+
+    async def _wait_for_api(self) -> None:
+        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while True:
+            try:
+                await self._api.carry_out(Request("GET", "health"))
+                break
+            except UnreachableError:
+                await asyncio.sleep(backoff.next())
+        log.info("The API server at %s can be reached again", self._api.shown)
+        self._reachable.set()
+
+    async def _send(self, work: _Work, answer: Answer) -> None:
+        await self._send_items(work.header.session, self._items(work, answer))
+
+    def _items(self, work: _Work, answer: Answer) -> list[bytes]:
+        parts = pieces(answer.to_bytes())
+        return [
+            work.keys.seal(
+                Header(
+                    direction=Direction.ANSWER,
+                    key_id=work.header.key_id,
+                    session=work.header.session,
+                    request_id=work.header.request_id,
+                    attempt=work.header.attempt,
+                    sent_at=time.time(),
+                    part=number,
+                    parts=len(parts),
+                    relay=self.name,
+                ),
+                part,
+            )
+            for number, part in enumerate(parts)
+        ]
+
+    async def _send_items(self, session: str, items: list[bytes]) -> None:
+        try:
+            await self._transport.send(session, items)
+        except Exception as error:  # noqa: BLE001  The container asks again, and gets the answer then.
+            self._warn("send", "An answer could not be sent to a container: %s", describe(error))

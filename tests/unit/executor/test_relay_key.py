@@ -1,0 +1,73 @@
+"""The relay's key in an executor: before the first submission, and after a rotation."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
+from modalflow.executor import relays
+from modalflow.executor.connection import Connection
+from modalflow.executor.relays import RelayKey
+
+
+class PlayedApi:
+    """Answers with the next of its keys or errors."""
+
+    def __init__(self, *answers: str | Exception, newest: str = "") -> None:
+        self.answers, self.newest = list(answers), newest
+
+    async def relay_key(self) -> str:
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def newest_relay_key_id(self) -> str:
+        return self.newest
+
+
+def key_of(api: PlayedApi, *, wanted: bool = True) -> tuple[RelayKey, Connection]:
+    connection = Connection(cast(Any, api))
+    return RelayKey(connection, wanted=wanted), connection
+
+
+async def test_an_executor_without_the_relay_needs_no_key() -> None:
+    """Direct requests wait for nothing, and nothing is asked."""
+    key, connection = key_of(PlayedApi(), wanted=False)
+    await key.fetch_first(cast(Any, None))
+    await key.known()
+    assert connection.relay == ""
+
+
+async def test_a_worker_without_a_key_is_an_error_at_the_start() -> None:
+    """The executor of an old deployment does not start, and names the command."""
+    api = PlayedApi(NotDeployedError("deploy again"))
+    key, _ = key_of(api)
+    with pytest.raises(NotDeployedError):
+        await key.fetch_first(cast(Any, api))
+
+
+async def test_new_workloads_wait_for_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow key delays submissions and nothing else; the reason is shown; a newer key replaces it."""
+    monkeypatch.setattr(relays, "RETRY_PAUSE", 0.01)
+    monkeypatch.setattr(relays, "KEY_INTERVAL", 0.01)
+    slow = ControlPlaneUnreachableError("no container")
+    api = PlayedApi(slow, slow, "1:aa", "2:bb", newest="1")
+    key, connection = key_of(api)
+    await key.fetch_first(cast(Any, api))
+    waiting = asyncio.create_task(key.known())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    running = asyncio.create_task(key.run())
+    try:
+        async with asyncio.timeout(5):
+            await waiting
+            assert connection.relay == "1:aa" and not connection.obstacle
+            api.newest = "2"
+            while connection.relay != "2:bb":
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()

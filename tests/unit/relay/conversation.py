@@ -1,0 +1,114 @@
+"""A whole relay in one event loop: a stand-in for the API server, relays, a container's loopback server, a client."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+
+import aiohttp
+from aiohttp import web
+
+from modalflow.relay.container.loopback_server import LoopbackServer
+from modalflow.relay.container.relay_client import RelayClient
+from modalflow.relay.encryption import KeyPair, Session
+from modalflow.relay.host.api_server import ApiServer
+from modalflow.relay.host.counts import Counts
+from modalflow.relay.host.relay import Relay
+from modalflow.relay.keys import KeyRing
+from tests.unit.relay.memory_transport import MemoryTransport
+
+Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+def key_pair(key_id: str = "20260101T000000_aa") -> KeyPair:
+    return KeyPair(key_id, secrets.token_bytes(32))
+
+
+@dataclass
+class Api:
+    """What the API server was asked, and how it answers."""
+
+    url: str = ""
+    requests: list[tuple[str, str, bytes]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    handler: Handler | None = None
+
+    async def handle(self, request: web.Request) -> web.Response:
+        self.requests.append((request.method, request.raw_path, await request.read()))
+        self.headers.append(dict(request.headers))
+        if self.handler is not None:
+            return await self.handler(request)
+        headers = {"Refreshed-API-Token": "next", "airflow-api-version": "2026-01-01", "set-cookie": "a=b"}
+        return web.json_response({"method": request.method}, headers=headers)
+
+
+@asynccontextmanager
+async def api_server() -> AsyncIterator[tuple[Api, web.AppRunner]]:
+    api = Api()
+    app = web.Application(client_max_size=64 * 1024 * 1024)
+    app.router.add_route("*", "/{path:.*}", api.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    api.url = "http://{}:{}/base/execution/".format(*runner.addresses[0][:2])
+    try:
+        yield api, runner
+    finally:
+        await runner.cleanup()
+
+
+@dataclass
+class Conversation:
+    """All of it."""
+
+    api: Api
+    memory: MemoryTransport
+    stack: AsyncExitStack
+    http: aiohttp.ClientSession
+    runner: web.AppRunner
+    """The API server's, for another port."""
+    pair: KeyPair = field(default_factory=key_pair)
+    notes: list[str] = field(default_factory=list)
+    relays: list[Relay] = field(default_factory=list)
+
+    async def add_relay(self, name: str = "", **keys: KeyPair) -> asyncio.Task[None]:
+        """Start a relay; cancel the task to kill it."""
+        pairs = {pair.id: pair for pair in keys.values()} or {self.pair.id: self.pair}
+
+        async def fetch() -> KeyRing:
+            return KeyRing(pairs)
+
+        api = await self.stack.enter_async_context(ApiServer(self.api.url))
+        relay = Relay(name or f"relay-{len(self.relays)}", self.memory.to_containers(), api, fetch, Counts())
+        self.relays.append(relay)
+        task = asyncio.create_task(relay.run())
+        self.stack.push_async_callback(_end, task)
+        return task
+
+    async def add_container(self, name: str = "ta-1", pair: KeyPair | None = None) -> LoopbackServer:
+        """Start a container's loopback server."""
+        session = Session((pair or self.pair).public)
+        client = RelayClient(self.memory.to_relays(), session, name, self.notes.append)
+        self.stack.push_async_callback(client.close)
+        return await self.stack.enter_async_context(LoopbackServer(client))
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def conversation() -> AsyncIterator[Conversation]:
+    async with AsyncExitStack() as stack:
+        api, runner = await stack.enter_async_context(api_server())
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        yield Conversation(api, MemoryTransport(), stack, http, runner)
+
+
+def detail(body: bytes | str) -> str:
+    return str(json.loads(body)["detail"])

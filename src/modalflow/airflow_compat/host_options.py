@@ -60,9 +60,8 @@ class HostOptions:
         # An executor of a team has a view of the configuration that lists nothing.
         parser: Any = conf if isinstance(conf, RawConfigParser) else own_conf()
         self._conf = parser
-        _load_providers(self._conf)
-        self._sensitive: frozenset[tuple[str, str]] = frozenset(self._conf.sensitive_config_values)
-        self._declared = declared_options(self._conf)
+        self._declared = declared_options(parser)
+        self._sensitive: frozenset[tuple[str, str]] = frozenset(parser.sensitive_config_values)
         known = {*sections, *(section for section, _ in self._declared), *map(str.lower, self._conf.sections())}
         self._sections = {section.replace(".", "_"): section for section in sorted(known)}
 
@@ -148,7 +147,9 @@ class HostOptions:
 
 def declared_options(conf: Any = None) -> Mapping[tuple[str, str], Mapping[str, Any]]:
     """Return the options that this Airflow and its providers declare: (section, option) → description."""
-    description = (conf or own_conf()).configuration_description
+    parser: Any = own_conf() if conf is None else conf
+    _load_providers(parser)
+    description = parser.configuration_description
     return {
         (section.lower(), option.lower()): told or {}
         for section, content in description.items()

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from modalflow.airflow_home.loopback import label
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.names import airflow_variable
 from modalflow.protocol.probe import WantedOption, digest, shown
@@ -126,7 +127,7 @@ def changes(ours: HomeSnapshot, theirs: HomeSnapshot) -> list[str]:
         for option in options
     }
     found = [
-        one_line(f"[{section}] {option}", ID)
+        one_line(label(section, option), ID)
         for section, option in sorted(pairs)
         if ours.settings.get(section, {}).get(option) != theirs.settings.get(section, {}).get(option)
     ]

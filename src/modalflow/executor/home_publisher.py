@@ -30,12 +30,13 @@ class HomePublisher:
         self._key: str | None = None
         """Its public key; None if nothing is published."""
         self._published_at = 0.0
+        """In seconds since the epoch: files on the Volume also get older while this machine sleeps."""
         self._prunes = False
 
     async def publish(self, api: ModalApi, deployment: Deployment | None) -> None:
         """Publish, unless the same was published a short time ago; raise HomeError if that fails."""
         key = "" if deployment is None else deployment.home_key
-        if self._home is None or (key == self._key and time.monotonic() - self._published_at < RENEWED_AFTER):
+        if self._home is None or (key == self._key and time.time() - self._published_at < RENEWED_AFTER):
             return
         try:
             snapshot = self._home.snapshot(key)
@@ -47,7 +48,7 @@ class HomePublisher:
             ) from error
         if key != self._key:
             self._warn_of_left_out(key)
-        self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.monotonic(), True
+        self.id, self._key, self._published_at, self._prunes = snapshot.id, key, time.time(), True
 
     async def keep_up(self, api: ModalApi, deployment: Deployment | None) -> None:
         """Publish again if the deployment or the time requires it, and remove old snapshots. No failure stops work."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from typing import Any
 
 from airflow.sdk import dag, task
 
@@ -12,7 +13,11 @@ from airflow.sdk import dag, task
 @task
 def reports_its_configuration() -> None:
     from airflow.configuration import conf
+    from airflow.providers_manager import ProvidersManager
 
+    # Older versions of Airflow list the options of providers only after this.
+    manager: Any = ProvidersManager
+    manager().initialize_providers_configuration()
     found = {
         f"[{section}] {option}": str(value)
         for section, options in conf.as_dict(display_sensitive=True, raw=False).items()

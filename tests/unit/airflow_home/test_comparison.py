@@ -9,6 +9,7 @@ import pytest
 
 from modalflow.airflow_home.comparison import ComparedOption, Layers, Verdict, changes, compare, counts
 from modalflow.airflow_home.snapshot import HomeSnapshot, SealedSettings, manifest_of
+from modalflow.names import HOME_VARIABLES
 from modalflow.protocol.probe import Question, WantedOption, digest, shown
 
 SALT = "s"
@@ -97,11 +98,13 @@ def test_two_homes() -> None:
     ours = HomeSnapshot(
         {"core": {"a": "1", "b": "1"}}, manifest_of({"plugins/x.py": b"1", "plugins/y.py": b""}), sealed
     )
-    theirs = HomeSnapshot({"core": {"a": "2"}, "acme": {"c": "1"}}, manifest_of({"plugins/x.py": b"2"}))
+    settings = {"core": {"a": "2"}, "acme": {"c": "1"}, HOME_VARIABLES: {"OTEL_X": "1"}}
+    theirs = HomeSnapshot(settings, manifest_of({"plugins/x.py": b"2"}))
     assert changes(ours, theirs) == [
         "[acme] c",
         "[core] a",
         "[core] b",
+        "the variable OTEL_X",
         "secret settings",
         "plugins/y.py",
         "plugins/x.py",

@@ -92,7 +92,7 @@ async def test_a_deployment_with_another_key_gets_what_it_can_decrypt(
 async def test_a_snapshot_in_use_never_gets_old(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An executor that runs for weeks writes its own again, under the same id, before anyone may remove it."""
     now = 1000.0
-    monkeypatch.setattr(home_publisher, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(home_publisher, "time", SimpleNamespace(time=lambda: now))
     publisher, api = HomePublisher(HOME, ""), PlayedApi()
     first = await published(publisher, api, deployment(key))
     now += RENEWED_AFTER

@@ -9,6 +9,7 @@ import pytest
 from modalflow.bundles.configured import LOCAL_BUNDLE
 from modalflow.names import FIRST_LOGS_MOUNT, LOGS_MOUNT
 from modalflow.worker import environment
+from modalflow.worker.airflow_home.airflow_home import AirflowHome
 from modalflow.worker.environment import BUNDLE_LIST, rewrite_bundles
 from modalflow.worker.zygote.prestart import logs_mount
 
@@ -115,3 +116,23 @@ def test_logs_go_where_the_executor_has_mounted_their_volume(there: tuple[str, .
     """An executor that has not heard of a new deployment yet mounts the logs Volume where it was before; a folder
     `logs` of a user's own Volume at `/vol` is not taken for it."""
     assert logs_mount(lambda path: path in there) == found
+
+
+def test_settings_of_the_host_are_below_those_of_the_container_and_of_the_workload() -> None:
+    """Also those that are variables because no file can express them; without a home of the host's, nothing changes."""
+    airflow = AirflowHome("/homes/abc", {"AIRFLOW__A__B": "host", "AIRFLOW__A__C": "host", "AIRFLOW__A__D": "host"})
+    env = environment.of_workload(
+        {"AIRFLOW__A__B": "container"}, {"AIRFLOW__A__C": "task"}, home="/own", folders={}, airflow=airflow
+    )
+    assert [env[f"AIRFLOW__A__{name}"] for name in "BCD"] == ["container", "task", "host"]
+    assert env["AIRFLOW_HOME"] == "/homes/abc" and env[environment.BUNDLE_STORAGE] == "/own/dag_bundles"
+    assert environment.of_workload({}, {}, home="/own", folders={})["AIRFLOW_HOME"] == "/own"
+
+
+def test_another_home_is_another_zygote() -> None:
+    """Airflow reads its settings and plugins at import, so tasks with different ones are never forked from the same."""
+    one, two = (
+        environment.of_workload({}, {}, home="/own", folders={}, airflow=AirflowHome(f"/homes/{name}"))
+        for name in ("one", "two")
+    )
+    assert environment.read_at_import(one) != environment.read_at_import(two)

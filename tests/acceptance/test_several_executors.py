@@ -8,13 +8,11 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import cast
 
 import modal
 import pytest
 
 from modalflow import airflow_logging
-from modalflow.airflow_home.rules.table import rule_of
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
 from tests.acceptance.airflow_on_modal import CALM, finish_run, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
@@ -43,13 +41,8 @@ ENV = {
     "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
     "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
     "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin,kennwort",
-    # Settings that a task can read, in all the ways in which they travel: plain, secret, and beyond a file's syntax.
-    "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "77",
-    "AIRFLOW__EMAIL__FROM_EMAIL": "Airflow 100% <airflow@example.com>",
-    "AIRFLOW__SMTP__SMTP_PASSWORD": "word-of-the-mail",
-    "AIRFLOW__ACME__GREETING": "  größer als\n\n# zwei Zeilen; ",
 }
-DAGS = ("mixed", "all_away", "of_red", "of_blue", "settings")
+DAGS = ("mixed", "all_away", "of_red", "of_blue")
 
 
 def make_teams(stack: ModalStack) -> None:
@@ -96,22 +89,6 @@ def test_a_task_names_its_executor_by_alias_or_class(several: ModalStack, runs: 
     ]
     assert not_on_modal(several, "mixed", run_id, but=["at_home", "at_home_again"]) == []
     assert not instance_of(several, "mixed", run_id, "at_home").hostname.startswith("ta-")
-
-
-def test_a_task_has_the_same_settings_on_either_executor(several: ModalStack, runs: dict[str, str]) -> None:
-    """But for rows of the table: what belongs to the host alone, what no task may have, and what the worker decides."""
-    at_home, away = (
-        cast(dict[str, str], several.airflow.api.xcom("settings", runs["settings"], f"read_{place}"))
-        for place in ("home", "away")
-    )
-    differing = {name for name in {*at_home, *away} if at_home.get(name) != away.get(name)}
-    unexplained = [
-        name for name in differing if (rule := rule_of(*name.rsplit(".", 1))) is None or rule.place.leaves_host
-    ]
-    assert not unexplained, sorted(unexplained)
-    print("Rows of the table in which they differ:", ", ".join(sorted(differing)))
-    for name in ("core.dagbag_import_timeout", "email.from_email", "smtp.smtp_password", "acme.greeting"):
-        assert name in at_home and name not in differing
 
 
 def test_logs_of_both_executors_are_readable(several: ModalStack, runs: dict[str, str]) -> None:

@@ -172,8 +172,9 @@ def test_execution_api_url_without_host(settings: pytest.MonkeyPatch) -> None:
 
 
 def test_loopback_url_for_containers_elsewhere(settings: pytest.MonkeyPatch) -> None:
-    """On Modal, a loopback address is the container's own: no task could ever report."""
+    """On Modal, a loopback address is the container's own: without the relay, no task could ever report."""
     settings.setenv("MODAL_SERVER_URL", "https://api.modal.com")
+    settings.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API", "direct")
     assert "loopback address is the container itself" in refusal(ConfigError)
 
 

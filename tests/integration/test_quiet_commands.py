@@ -62,8 +62,8 @@ ARGUMENTS = {
     "cancel": ("dag", "task", "run", "--yes"),
 }
 WITH_JSON = ("deploy", "sync", "doctor", "status", "cost")
-#: What Modal's own runs start.
-OTHERS = {"demo", "local"}
+#: What starts other programs, and a service, whose output is its log.
+OTHERS = {"demo", "local", "relay"}
 
 
 @pytest.fixture(scope="module")

@@ -28,6 +28,8 @@ class Run:
 
     def log(self) -> list[str]:
         instance = the_task(self.stack, self.dag_id, self.run_id)
+        if not instance.try_number:
+            return []
         return self.stack.airflow.api.log(self.dag_id, self.run_id, instance)
 
     def begun(self) -> None:

@@ -155,8 +155,29 @@ class Chaos:
             return False
 
     def stop_schedulers(self) -> None:
-        """Stop both schedulers where they are, as a debugger would."""
-        self._signal_schedulers(signal.SIGSTOP)
+        """Stop both schedulers where they are, as a debugger would, but in no transaction.
+
+        Its locks would hold up the API server, and with it the tasks that are to reach their moment.
+        """
+
+        def stopped() -> bool:
+            self._signal_schedulers(signal.SIGSTOP)
+            try:
+                wait_until(self._no_transaction, 1.0, "the end of all transactions", interval=0.02)
+            except AssertionError:
+                self.continue_schedulers()
+                return False
+            return True
+
+        wait_until(stopped, 60.0, "schedulers to stop outside of transactions")
+
+    def _no_transaction(self) -> bool:
+        query = text(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND (state = 'active' OR state LIKE 'idle in transaction%')"
+        )
+        with self.engine.connect() as connection:
+            return bool(connection.execute(query).scalar_one() == 0)
 
     def continue_schedulers(self) -> None:
         self._signal_schedulers(signal.SIGCONT)

@@ -10,8 +10,9 @@ import sys
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 
 from modalflow.config import values, variables
 from modalflow.config.settings import app_name
@@ -70,7 +71,8 @@ def read_worker(given: str) -> Worker:
 
 def _imported(path: Path) -> ModuleType:
     """Import a file as `modal deploy` does: it can import the files beside it."""
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    loader = _UncachedLoader(path.stem, str(path)) if path.suffix == ".py" else None
+    spec = importlib.util.spec_from_file_location(path.stem, path, loader=loader)
     if spec is None or spec.loader is None:
         raise DeployError(f"{path} is no Python file; expected one with a modalflow.Worker(...) in it, e.g. worker.py.")
     module = importlib.util.module_from_spec(spec)
@@ -87,6 +89,13 @@ def _imported(path: Path) -> ModuleType:
     except SystemExit as error:
         raise DeployError(f"{path}, line {_line_of(error, path)}: it ends the program ({describe(error)}).") from error
     return module
+
+
+class _UncachedLoader(SourceFileLoader):
+    """Compiles a file at each import: compiled code on disk counts as fresh after an edit in the same second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
 
 
 def _line_of(error: BaseException, path: Path) -> int | str:

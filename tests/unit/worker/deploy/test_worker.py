@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -78,3 +79,15 @@ def test_a_file_may_be_called_as_a_package_is(folder: Path) -> None:
     file.write_text(HEAD + "worker = modalflow.Worker()\n")
     assert read_worker(str(file)).profiles
     assert sys.modules["json"] is json
+
+
+def test_an_edit_in_the_same_second_counts(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes compiled code for fresh if the time, in seconds, and the size of its file are unchanged."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = folder / "worker.py"
+    apps = []
+    for name in ("app-a", "app-b"):
+        file.write_text(f"import modalflow\nw = modalflow.Worker(app={name!r})\n")
+        os.utime(file, (1e9, 1e9))
+        apps.append(read_worker(str(file)).app)
+    assert apps == ["app-a", "app-b"]

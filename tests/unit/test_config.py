@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from modalflow.config.settings import OPTIONS, SECTION, Settings, execution_api_url, provider_config
+from modalflow.config.settings import OPTIONS, SECTION, Settings, provider_config
+from modalflow.config.urls import execution_api_url
 from modalflow.errors import ConfigError
 from modalflow.provider import get_provider_info
 

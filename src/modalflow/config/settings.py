@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from modalflow.config import variables
+from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.errors import ConfigError, Described, a_known_name
 from modalflow.names import DEFAULT_APP, Names
@@ -125,27 +125,6 @@ def _queues(place: str, raw: str) -> Mapping[str, str]:
     return value
 
 
-def execution_api_url(place: str, raw: str) -> str:
-    """Check a URL of Airflow's Execution API. An empty text selects Airflow's own setting."""
-    url = raw.strip()
-    if not url:
-        return ""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            place,
-            raw,
-            "a URL with scheme and host within reach of containers, e.g. https://airflow.example.com/execution/",
-        )
-    return url if url.endswith("/") else url + "/"
-
-
-def without_user(url: str) -> str:
-    """Return a URL for display, without name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "app_name",
@@ -177,7 +156,7 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api_url",
         "string",
         "",
-        "URL of Airflow's Execution API for containers. If empty: `[core] execution_api_server_url`.",
+        "URL of Airflow's Execution API, if containers can reach it directly. If empty, they use the relay.",
         "https://airflow.example.com/execution/",
         execution_api_url,
     ),
@@ -186,7 +165,7 @@ OPTIONS: tuple[Option, ...] = (
         "string",
         "auto",
         "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
-        "`auto`: by the relay if the URL is a loopback address and containers run on Modal, otherwise directly.",
+        "`auto`: directly if `execution_api_url` is set, otherwise by the relay.",
         "relay",
         _one_of("auto", "relay", "direct"),
         version_added="0.5.0",
@@ -326,6 +305,13 @@ class Settings:
     @property
     def names(self) -> Names:
         return Names(self.app_name)
+
+    @property
+    def uses_relay(self) -> bool:
+        """Whether containers reach the Execution API by the relay: by default, if no URL is set for them."""
+        if self.execution_api == "auto":
+            return not self.execution_api_url
+        return self.execution_api == "relay"
 
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:

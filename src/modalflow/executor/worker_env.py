@@ -15,7 +15,8 @@ from typing import Any
 from modalflow import airflow_logging, control_plane
 from modalflow.airflow_compat import configuration, task_logs
 from modalflow.config import variables
-from modalflow.config.settings import Settings, execution_api_url, without_user
+from modalflow.config.settings import Settings
+from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_CLIENT_OPTIONS, API_URL_VARIABLE, MASKING_OPTIONS, airflow_variable
 
@@ -46,15 +47,15 @@ _LOGGING_SECTIONS = (
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     """Return the variables, the user's own included; raise ConfigError if no container could report to Airflow."""
-    relayed = uses_relay(settings, conf)
+    relayed = settings.uses_relay
     # A relay has one server: the host's own.
     url = _hosts_api_url(conf) if relayed else _api_url(settings, conf)
     if not relayed and _is_out_of_reach(url):
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL within reach of containers on Modal, where a loopback address is the container itself; or "
-            "[modal_executor] execution_api = relay",
+            "a URL within reach of containers on Modal, where a loopback address is the container itself; or no URL "
+            "and [modal_executor] execution_api = auto, for the relay",
         )
     env = {
         **masking_env(conf),
@@ -71,16 +72,9 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
 
 def resolved(settings: Settings, conf: Any) -> Settings:
     """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
-    if not uses_relay(settings, conf):
+    if not settings.uses_relay:
         return dataclasses.replace(settings, execution_api="direct")
     return dataclasses.replace(settings, execution_api="relay", execution_api_url=_hosts_api_url(conf))
-
-
-def uses_relay(settings: Settings, conf: Any) -> bool:
-    """Return whether containers reach the Execution API by the relay."""
-    if settings.execution_api == "auto":
-        return not settings.execution_api_url and _is_out_of_reach(_api_url(settings, conf))
-    return settings.execution_api == "relay"
 
 
 def _api_url(settings: Settings, conf: Any) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modalflow import control_plane
-from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings, without_user
+from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings
+from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 
@@ -107,7 +108,7 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
             return skip("execution API address", WITHOUT_AIRFLOW), env
         env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = read.execution_api_url
         return ok("execution API address", without_user(read.execution_api_url)), env
-    from modalflow.executor.worker_env import uses_relay, workload_env
+    from modalflow.executor.worker_env import workload_env
 
     try:
         variables = workload_env(read, conf)
@@ -115,7 +116,7 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
         advice = "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers."
         return fail("execution API address", str(error), advice), {}
     url = variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
-    if uses_relay(read, conf):
+    if read.uses_relay:
         return ok("execution API address", f"{without_user(url)}, for relays; containers use the relay"), variables
     where = " (this machine, like the containers)" if control_plane.is_loopback(url) else ""
     return ok("execution API address", without_user(url) + where), variables

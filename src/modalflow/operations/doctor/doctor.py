@@ -85,7 +85,7 @@ def _on_modal(
             yield from settings_side.addresses(host)
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
-    if relay_checks.is_used(site, conf):
+    if site.settings.uses_relay:
         finding, relay = relay_checks.key(site)
         yield finding
         yield from relay_checks.relays(site)

@@ -23,15 +23,6 @@ _START = (
 )
 
 
-def is_used(site: Site, conf: Any | None) -> bool:
-    """Return whether containers reach the Execution API by the relay, by this machine's configuration."""
-    if conf is None:
-        return site.settings.execution_api == "relay"
-    from modalflow.executor.worker_env import uses_relay
-
-    return uses_relay(site.settings, conf)
-
-
 def key(site: Site) -> tuple[Finding, str]:
     """Ask the worker for the relay's key, as an executor does at its start."""
     began = time.monotonic()

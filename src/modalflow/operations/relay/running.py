@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from modalflow.config.settings import execution_api_url, without_user
+from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_URL_VARIABLE
 from modalflow.operations.site import Site, airflow_conf, open_site, read_settings

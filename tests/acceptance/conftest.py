@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import PROCESSES, Sources
+from tests.acceptance.every_option import WITH_EVERY_OPTION, every_option, processes_with_every_option
 from tests.acceptance.metrics_listener import MetricsListener, listening
 from tests.command_line import CommandLine
 
@@ -55,8 +57,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
 def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     folder = _folder(tmp_path_factory)
-    with stack_of(folder, PROCESSES, {**metrics.env, **sources.env(folder), **HOST}) as running:
-        yield running
+    env, processes = {**metrics.env, **sources.env(folder), **HOST}, PROCESSES
+    with ExitStack() as needed:
+        if WITH_EVERY_OPTION:
+            env = needed.enter_context(every_option(tmp_path_factory.mktemp("acme"), env))
+            processes = processes_with_every_option(PROCESSES)
+        yield needed.enter_context(stack_of(folder, processes, env))
 
 
 @pytest.fixture(scope="package")

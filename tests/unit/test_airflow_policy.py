@@ -33,7 +33,7 @@ class Source:
         return self.text
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def policies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policies of the installed distributions, as Airflow loads them when it is initialised."""
     from airflow import settings
@@ -61,6 +61,7 @@ def test_airflow_finds_the_policy() -> None:
 
 
 @needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize(("config", "kind"), [("gpu", "str"), (["gpu"], "list"), (7, "int"), (True, "bool")])
 def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path, config: object, kind: str) -> None:
     """The user reads it beside the DAG file, and the scheduler goes on with all other DAGs."""
@@ -72,6 +73,7 @@ def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path
 
 
 @needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize(
     ("mapping", "kind"), [("MappingProxyType({'gpu': 'T4'})", "mappingproxy"), ("UserDict(gpu='T4')", "UserDict")]
 )
@@ -83,12 +85,14 @@ def test_a_mapping_that_airflow_stores_as_a_text_is_an_import_error(tmp_path: Pa
 
 
 @needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 def test_a_dict_of_another_class_is_left_alone(tmp_path: Path) -> None:
     """Airflow serializes it as a dict."""
     assert imported(tmp_path, Source("OrderedDict(modal={})")) == (["asks"], "")
 
 
 @needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize("config", [None, {}, {"modal": {"gpu": "T4"}}, {"pod_override": {"spec": {}}}])
 def test_any_dict_is_left_alone(tmp_path: Path, config: object) -> None:
     """What is in it is for the executors to read."""

@@ -26,6 +26,8 @@ CONNECT_TIMEOUT = 5.0
 _FRAME = struct.Struct(">IB")
 _LARGEST_FRAME = PART_SIZE + 64 * 1024
 _CHALLENGE_SIZE = 32
+#: Bytes of a frame before the proof.
+_LARGEST_PROOF = 4096
 #: The request id of a proof. No request has it: theirs are numbers.
 _PROOF = "proof"
 #: Seconds of an idle connection until the kernel checks it, between checks, and how many fail before its end.
@@ -65,11 +67,14 @@ class Wire:
         """When the relay's proof was there, by the monotonic clock."""
         _keep_alive(writer)
 
-    async def read(self) -> tuple[str, bytes]:
-        """Return the next frame: its place, and its item. Raises EOFError, OSError or MalformedMessageError."""
+    async def read(self, most: int = _LARGEST_FRAME) -> tuple[str, bytes]:
+        """Return the next frame: its place, and its item of ``most`` bytes.
+
+        Raises EOFError, OSError or MalformedMessageError.
+        """
         size, place_size = _FRAME.unpack(await self._reader.readexactly(_FRAME.size))
-        if size > _LARGEST_FRAME:
-            raise MalformedMessageError(f"A frame of a tunnel has {size} bytes; expected {_LARGEST_FRAME} at most")
+        if size > most:
+            raise MalformedMessageError(f"A frame of a tunnel has {size} bytes; expected {most} at most")
         data = await self._reader.readexactly(place_size + size)
         self._unanswered_since = 0.0
         return data[:place_size].decode("ascii", "replace"), data[place_size:]
@@ -121,7 +126,7 @@ async def check_relay(wire: Wire, session: Session) -> None:
     """
     challenge = os.urandom(_CHALLENGE_SIZE)
     wire.write(challenge)
-    _, item = await wire.read()
+    _, item = await wire.read(_LARGEST_PROOF)
     raw, sealed = unpack(item)
     header = Header.read(raw)
     content = session.keys.open(Direction.ANSWER, raw, sealed)
@@ -132,7 +137,7 @@ async def check_relay(wire: Wire, session: Session) -> None:
 
 async def prove_relay(wire: Wire, keys: SessionKeys, *, key_id: str, session: str, relay: str) -> None:
     """Prove to a container that this is a relay. Raises EOFError, OSError or MalformedMessageError."""
-    _, challenge = await wire.read()
+    _, challenge = await wire.read(_LARGEST_PROOF)
     if len(challenge) != _CHALLENGE_SIZE:
         raise MalformedMessageError("The other side of a tunnel is no container")
     header = Header(Direction.ANSWER, key_id, session, _PROOF, 1, time.time(), relay=relay)

@@ -181,6 +181,16 @@ OPTIONS: tuple[Option, ...] = (
         version_added="0.5.0",
     ),
     Option(
+        "relay_transport",
+        "string",
+        "queues",
+        "How requests travel to relays. `queues`: over a Modal Queue. `tunnel`: each container listens behind a Modal "
+        "tunnel, and a relay holds a connection to it; without one, over the Modal Queue. Set it for relays, too.",
+        "tunnel",
+        _one_of("queues", "tunnel"),
+        version_added="0.5.0",
+    ),
+    Option(
         "submit_concurrency",
         "integer",
         "128",
@@ -291,6 +301,7 @@ class Settings:
     execution_api_url: str
     execution_api: str
     relays: int
+    relay_transport: str
     submit_concurrency: int
     submit_attempts: int
     task_timeout: float

@@ -82,6 +82,7 @@ class Wiring:
         )
         self.relays = RelayProcesses(settings)
         self.relay_key = relay_key = RelayKey(connection, wanted=settings.execution_api == "relay")
+        connection.relay_transport = settings.relay_transport
         self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.

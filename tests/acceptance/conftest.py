@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import PROCESSES, Sources
 from tests.acceptance.every_option import WITH_EVERY_OPTION, every_option, processes_with_every_option
@@ -47,7 +46,7 @@ def metrics() -> Iterator[MetricsListener]:
 @pytest.fixture(scope="package")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     """DAG bundles of ``stack`` beside that with everybody's DAGs."""
-    sources = Sources(tmp_path_factory.mktemp("sources"), free_port())
+    sources = Sources(tmp_path_factory.mktemp("sources"))
     sources.make()
     with sources.served():
         yield sources

@@ -135,7 +135,10 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
 
 @pytest.fixture(scope="module")
 def airflow(acme: Acme) -> Iterator[ModalStack]:
-    """An Airflow with those settings, and both executors."""
+    """An Airflow with those settings, and both executors.
+
+    Containers have this machine's network: tasks report to servers on its loopback, of traces, metrics and mail.
+    """
     deploy = (str(Path(__file__).parent / "host_settings_worker.py"),)
     modal = Options(buckets=(f"acme={acme.folder}",))
     with ModalStack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:

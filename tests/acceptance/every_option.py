@@ -48,6 +48,5 @@ def every_option(folder: Path, env: Mapping[str, str]) -> Iterator[dict[str, str
 def processes_with_every_option(processes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
     """Return the processes of a stack, with a triggerer for the queues of the tests."""
     return {
-        name: (*command, "--queues", _QUEUES) if name == "triggerer" else command
-        for name, command in processes.items()
+        name: (*command, "--queues", _QUEUES) if name == "triggerer" else command for name, command in processes.items()
     }

@@ -76,7 +76,7 @@ class Wiring:
         placement = Placement(
             Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
         )
-        self.homes = homes = HomePublisher(home, identity.team)
+        self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(
             partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )

@@ -2,6 +2,9 @@
 
 Reads the configuration of the Airflow host, and asks no one. With the remote logging that a deployment has configured,
 the Airflow in a container uploads a task's log to where the API server looks for it.
+
+The settings of masking and of remote logging are also in the Airflow home of containers. They are here for workers of
+modalflow 0.4, which have no home: a submission to a newer worker leaves them out (``HomePublisher.without_stored``).
 """
 
 from __future__ import annotations

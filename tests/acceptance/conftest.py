@@ -42,19 +42,19 @@ def metrics() -> Iterator[MetricsListener]:
 
 
 @pytest.fixture(scope="package")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     """DAG bundles of ``stack`` beside that with everybody's DAGs."""
     sources = Sources(tmp_path_factory.mktemp("sources"))
     sources.make()
-    with sources.served():
-        yield sources
+    return sources
 
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     folder = _folder(tmp_path_factory)
-    with stack_of(folder, PROCESSES, {**metrics.env, **sources.env(folder), **HOST}) as running:
+    env = {**metrics.env, **sources.env(folder), **HOST}
+    with stack_of(folder, PROCESSES, env, buckets=(sources.bucket,)) as running:
         yield running
 
 

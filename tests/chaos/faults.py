@@ -17,7 +17,7 @@ import modal
 from modalflow.demo.modal_stack import DEPLOY_TIMEOUT
 from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.names import Names
-from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, Chaos
+from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, WORKER, Chaos
 from tests.support import descendants, wait_until
 
 Act = Callable[[Chaos, Random], None]
@@ -116,7 +116,7 @@ def _freeze_control_plane(containers: str) -> Act:
 
 
 def _deploy(chaos: Chaos, random: Random) -> None:
-    command = [sys.executable, "-m", "modalflow.cli", "deploy", "--concurrency", "16"]
+    command = [sys.executable, "-m", "modalflow.cli", "deploy", WORKER]
     airflow = chaos.stack.airflow
     subprocess.run(command, env=airflow.env, cwd=airflow.home, timeout=DEPLOY_TIMEOUT, check=True, capture_output=True)
 

@@ -251,7 +251,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "half of the relay's items arrive twice", RPC_SECONDS, f"queue/{Names().relay}:double-put,p=0.5"
     ),
     "relay_items_late": _while_it_lasts(
-        "items of Modal Queues take 2 s, more or less", RPC_SECONDS, "QueuePut:delay=2s±2s", "QueueGet:delay=1s±1s"
+        "the relay's items are up to 4 s late", RPC_SECONDS, f"queue/{Names().relay}:delay-put=2s±2s"
     ),
     "relay_key_rotated": Fault("the relay gets another key", _rotate_relay_key),
     "scheduler_killed": Fault(

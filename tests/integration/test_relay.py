@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from modalflow import control_plane
+from modalflow.demo.programs.ports import free_port
 from modalflow.emulator.options import Options
 from modalflow.executor import relays
 from modalflow.names import API_URL_VARIABLE, Names
@@ -26,9 +27,10 @@ NAMES = Names("relayed")
 
 
 @pytest.fixture(scope="module")
-def world(modalflow_cli: CommandLine) -> Iterator[World]:
-    # No container reaches anything but the control plane.
-    with deployed_worker(modalflow_cli, NAMES.app, modal_options=Options(network="none")) as world:
+def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    # No container reaches anything but the control plane, which a test starts again in its place.
+    options = Options(network="none", state_dir=tmp_path_factory.mktemp("modal"), port=free_port())
+    with deployed_worker(modalflow_cli, NAMES.app, modal_options=options) as world:
         yield world
 
 
@@ -198,11 +200,11 @@ def test_an_executor_keeps_a_relay_running(world: World, driver: Driver) -> None
 
 
 def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subprocess.Popen[bytes]) -> None:
-    """Every tenth item is lost, every fifth put is repeated after its effect, answers are late: tasks succeed once."""
+    """Every tenth item is lost, every fifth arrives twice, all are late: tasks succeed, each once."""
     queue = f"queue/{NAMES.relay}"
     faults = (
         *(f"{queue}:{kind},p=0.1" for kind in ("lose-put", "lose-get")),
-        "QueuePut:unavailable-after,p=0.2",
+        f"{queue}:double-put,p=0.2",
         "Queue*:delay=30ms±20ms",
     )
     world.api.requests.clear()
@@ -215,3 +217,21 @@ def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subp
     finally:
         world.faults.clear([fault.id for fault in added])
     assert world.api.states() == ["success"] * 3
+
+
+@pytest.fixture(scope="module")
+def restarted(world: World, running: subprocess.Popen[bytes]) -> str:
+    """Kill the control plane, and start another one in its place; the relay key."""
+    key = public_key(world, NAMES)
+    os.kill(world.local.pid, signal.SIGKILL)
+    world.local.stop()
+    world.local.start()
+    return key
+
+
+def test_a_relay_survives_the_control_plane(world: World, running: subprocess.Popen[bytes], restarted: str) -> None:
+    """A relay answers the containers of the next control plane."""
+    world.api.requests.clear()
+    work = world.task("hello", relay=restarted, env={API_URL_VARIABLE: NOWHERE})
+    assert work.ended().final_state == "success", work.log()
+    assert world.api.states() == ["success"] and running.poll() is None

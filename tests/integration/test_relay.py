@@ -25,6 +25,16 @@ from tests.support import descendants, wait_until
 
 NAMES = Names("relayed")
 
+<<<<<<< HEAD
+=======
+#: Where a task would get without the relay: the containers' own loopback, with nothing on it.
+NOWHERE = "http://127.0.0.1:9/execution/"
+
+#: A relay that makes connections if containers ask for them. All others send their requests over the Modal Queue.
+TUNNELS = {"AIRFLOW__MODAL_EXECUTOR__RELAY_TRANSPORT": "tunnel"}
+both_transports = pytest.mark.parametrize("transport", ["queues", "tunnel"])
+
+>>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
 
 @pytest.fixture(scope="module")
 def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -34,15 +44,42 @@ def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) 
         yield world
 
 
+<<<<<<< HEAD
+=======
+@contextmanager
+def relay(world: World) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay, as a service runs it."""
+    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, **TUNNELS, "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", NAMES.app], env=variables)
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+>>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
 @pytest.fixture(scope="module")
 def running(world: World) -> Iterator[subprocess.Popen[bytes]]:
     with relay(world, NAMES) as process:
         yield process
 
 
+<<<<<<< HEAD
 def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes]) -> None:
     """Every request of a task passes, and its state arrives."""
     work = world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE})
+=======
+def public_key(world: World) -> str:
+    return str(asyncio.run(keys.fetch_public_key(NAMES, client=world.client)))
+
+
+@both_transports
+def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
+    """Every request of a task passes, and its state arrives."""
+    world.api.requests.clear()
+    work = world.task("hello", relay=public_key(world), relay_transport=transport, env={API_URL_VARIABLE: NOWHERE})
+>>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
     entry = work.ended()
     assert entry.final_state == "success", work.log()
     assert world.api.states() == ["success"]
@@ -63,15 +100,16 @@ for method, target, size in json.loads(sys.argv[1]):
 """
 
 
-def ask(world: World, key: str, *requests: tuple[str, str, int]) -> list[str]:
+def ask(world: World, key: str, *requests: tuple[str, str, int], transport: str = "queues") -> list[str]:
     """Send requests from a container; return a line for each."""
     command = (sys.executable, "-c", ASK, json.dumps(requests))
-    work = world.command(command, relay=key, env={API_URL_VARIABLE: NOWHERE})
+    work = world.command(command, relay=key, relay_transport=transport, env={API_URL_VARIABLE: NOWHERE})
     assert work.ended().return_code == 0, work.log()
     return [json.loads(line)["event"] for line in work.log().splitlines()[1:-1]]
 
 
-def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.Popen[bytes]) -> None:
+@both_transports
+def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """An XCom of 5 MB and a Variable of 1 MB pass; whatever is not of the Execution API never reaches the server."""
     world.api.requests.clear()
     xcom, variable, *refused = ask(
@@ -82,6 +120,7 @@ def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.
         ("GET", "../api/v2/dags", 0),
         ("GET", "%2e%2e/api/v2/dags", 0),
         ("DELETE", "connections/tested", 0),
+        transport=transport,
     )
     assert xcom.endswith(" 201") and variable.endswith(" 204")
     assert len(refused) == 3 and all("403 The relay refused the request" in line for line in refused), refused
@@ -112,16 +151,22 @@ def test_a_rotated_key_loses_no_running_task(world: World, running: subprocess.P
         assert ask(world, key, ("GET", "health", 0)) == ["GET health 200"]
 
 
-def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[bytes]) -> None:
+@both_transports
+def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """The request that a killed relay had taken is answered by another one."""
     world.api.run_takes = 3.0
     world.api.requests.clear()
     try:
         with relay(world, NAMES) as doomed:
             # The requests of several containers at once, so that each relay has some.
+<<<<<<< HEAD
             tasks = [
                 world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE}) for _ in range(4)
             ]
+=======
+            key, env = public_key(world), {API_URL_VARIABLE: NOWHERE}
+            tasks = [world.task("hello", relay=key, relay_transport=transport, env=env) for _ in range(4)]
+>>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
             wait_until(lambda: any(path.endswith("/run") for _, path, _ in world.api.requests), COLD, "a request")
             doomed.kill()
             assert [task.ended().final_state for task in tasks] == ["success"] * 4
@@ -136,6 +181,7 @@ def test_doctor_and_status_show_the_relay(world: World, running: subprocess.Pope
         **world.variables,
         API_URL_VARIABLE: world.api.url,
         "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "relay",
+        **TUNNELS,
     }
     done = world.modalflow_cli.run("doctor", "--app", NAMES.app, "--json", environ=environ)
     findings = {each["name"]: each for each in json.loads(done.stdout)["findings"]}
@@ -150,6 +196,8 @@ def test_doctor_and_status_show_the_relay(world: World, running: subprocess.Pope
 
     (report,) = wait_until(reported, COLD, "the relay's report")
     assert report["url"] == world.api.url and not report["silent"]
+    # Of the doctor's container at least.
+    assert report["counts"]["tunnels"]
 
 
 @pytest.fixture

@@ -25,16 +25,8 @@ from tests.support import descendants, wait_until
 
 NAMES = Names("relayed")
 
-<<<<<<< HEAD
-=======
-#: Where a task would get without the relay: the containers' own loopback, with nothing on it.
-NOWHERE = "http://127.0.0.1:9/execution/"
-
-#: A relay that makes connections if containers ask for them. All others send their requests over the Modal Queue.
-TUNNELS = {"AIRFLOW__MODAL_EXECUTOR__RELAY_TRANSPORT": "tunnel"}
 both_transports = pytest.mark.parametrize("transport", ["queues", "tunnel"])
 
->>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
 
 @pytest.fixture(scope="module")
 def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
@@ -44,42 +36,19 @@ def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) 
         yield world
 
 
-<<<<<<< HEAD
-=======
-@contextmanager
-def relay(world: World) -> Iterator[subprocess.Popen[bytes]]:
-    """A relay, as a service runs it."""
-    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, **TUNNELS, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", NAMES.app], env=variables)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-
-
->>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
 @pytest.fixture(scope="module")
 def running(world: World) -> Iterator[subprocess.Popen[bytes]]:
     with relay(world, NAMES) as process:
         yield process
 
 
-<<<<<<< HEAD
-def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes]) -> None:
-    """Every request of a task passes, and its state arrives."""
-    work = world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE})
-=======
-def public_key(world: World) -> str:
-    return str(asyncio.run(keys.fetch_public_key(NAMES, client=world.client)))
-
-
 @both_transports
 def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """Every request of a task passes, and its state arrives."""
     world.api.requests.clear()
-    work = world.task("hello", relay=public_key(world), relay_transport=transport, env={API_URL_VARIABLE: NOWHERE})
->>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
+    work = world.task(
+        "hello", relay=public_key(world, NAMES), relay_transport=transport, env={API_URL_VARIABLE: NOWHERE}
+    )
     entry = work.ended()
     assert entry.final_state == "success", work.log()
     assert world.api.states() == ["success"]
@@ -159,14 +128,8 @@ def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[by
     try:
         with relay(world, NAMES) as doomed:
             # The requests of several containers at once, so that each relay has some.
-<<<<<<< HEAD
-            tasks = [
-                world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE}) for _ in range(4)
-            ]
-=======
-            key, env = public_key(world), {API_URL_VARIABLE: NOWHERE}
+            key, env = public_key(world, NAMES), {API_URL_VARIABLE: NOWHERE}
             tasks = [world.task("hello", relay=key, relay_transport=transport, env=env) for _ in range(4)]
->>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
             wait_until(lambda: any(path.endswith("/run") for _, path, _ in world.api.requests), COLD, "a request")
             doomed.kill()
             assert [task.ended().final_state for task in tasks] == ["success"] * 4

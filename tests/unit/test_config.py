@@ -8,12 +8,8 @@ from typing import Any
 
 import pytest
 
-<<<<<<< HEAD
-from modalflow.config.settings import OPTIONS, SECTION, Settings, provider_config
+from modalflow.config.settings import OPTIONS, SECTION, Settings
 from modalflow.config.urls import execution_api_url
-=======
-from modalflow.config.settings import OPTIONS, SECTION, Settings, execution_api_url
->>>>>>> cfcbf3b819fae0ce32bd2f11c0bc54787082a7ec
 from modalflow.errors import ConfigError
 from modalflow.provider import get_provider_info, provider_config
 

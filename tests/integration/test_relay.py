@@ -19,7 +19,7 @@ from modalflow.executor import relays
 from modalflow.names import API_URL_VARIABLE, Names
 from tests.command_line import CommandLine
 from tests.driving import Driver
-from tests.integration.relayed import NOWHERE, public_key, relay
+from tests.integration.relayed import NOWHERE, TUNNELS, public_key, relay
 from tests.integration.world import COLD, World, deployed_worker
 from tests.support import descendants, wait_until
 

@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
 
 DAGS = Path(__file__).parent / "host_settings"
 PLACES = ("home", "away")
-AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "read")]
+AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "defer", "read")]
 LOCAL_SECRETS = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 OWN_LOGGING = ON_MODAL["AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"]
 #: Option → why it keeps its default here, although every other one has another value.
@@ -203,9 +203,13 @@ def test_a_setting_holds(seen: dict[str, dict[str, Any]], place: str, what: str,
     assert seen[place][what] == expected
 
 
-def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
-    """`conf.as_dict()` is the same in both, except for options whose row of the table says that they do not travel."""
-    home, away = ({(s, o): v for s, options in seen[p]["conf"].items() for o, v in options.items()} for p in PLACES)
+@pytest.mark.parametrize("task", ["see", "defer"])
+@pytest.mark.usefixtures("run_id")
+def test_no_other_option_differs(acme: Acme, task: str) -> None:
+    """`conf.as_dict()` is the same in both, except for options whose row of the table says that they do not travel.
+    The same is true after a deferral."""
+    confs = [acme.reports()[f"{task}_{place}"]["conf"] for place in PLACES]
+    home, away = ({(s, o): v for s, options in conf.items() for o, v in options.items()} for conf in confs)
     differing = {key: (home.get(key), away.get(key)) for key in {*home, *away} if home.get(key) != away.get(key)}
     unexplained = {
         f"[{section}] {option} is {values}"
@@ -216,6 +220,15 @@ def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
     # The table lets a class of one's own travel. modalflow's is for reading logs, which a container does not.
     unexplained.discard(f"[logging] logging_config_class is {(OWN_LOGGING, '')}")
     assert not unexplained, "\n".join(sorted(unexplained))
+
+
+@pytest.mark.parametrize("task", ["see", "defer"])
+@pytest.mark.usefixtures("run_id")
+def test_variables_of_telemetry_are_the_same(acme: Acme, task: str) -> None:
+    """OpenTelemetry and OpenLineage read variables beside Airflow's options."""
+    home, away = (acme.reports()[f"{task}_{place}"]["telemetry"] for place in PLACES)
+    assert away == home
+    assert home["OTEL_SERVICE_NAME"] == "acme-airflow"
 
 
 @pytest.mark.parametrize("link", ["log_url", pytest.param("approval", marks=needs_airflow("3.1"))])

@@ -17,6 +17,7 @@ from modalflow.emulator.options import Options
 from modalflow.names import airflow_variable
 from modalflow.worker.environment import API_CLIENT_DEFAULTS
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
+from tests.acceptance.every_option import WITH_EVERY_OPTION
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
 from tests.acceptance.receivers import Received, receiving
 from tests.airflows import AIRFLOW, needs_airflow
@@ -27,10 +28,10 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
 
 DAGS = Path(__file__).parent / "host_settings"
 PLACES = ("home", "away")
-AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "read")]
+AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "defer", "read")]
 LOCAL_SECRETS = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 OWN_LOGGING = ON_MODAL["AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"]
-#: Option → why it keeps its default here, although every other one has another value.
+#: Option → why it keeps its default here in a run with every option.
 KEPT = {
     ("openlineage", "disabled"): "It switches lineage off.",
     ("openlineage", "selective_enable"): "It switches lineage off for DAGs that do not ask for it.",
@@ -63,7 +64,7 @@ class Acme:
         secrets = {which: self._secrets(which) for which in ("host", "worker")}
         smtp = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"}
         return {
-            **{airflow_variable(*key): value for key, value in changed(self.folder).items() if key not in KEPT},
+            **(self._every_option() if WITH_EVERY_OPTION else {}),
             "ACME_FOLDER": str(self.folder),
             # Airflow imports the module of the XCom backend in all its processes.
             "PYTHONPATH": os.pathsep.join(filter(None, (str(DAGS), str(MODULES), os.environ.get("PYTHONPATH", "")))),
@@ -89,12 +90,17 @@ class Acme:
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self.received.trace_port}/v1/traces",
             "OTEL_SERVICE_NAME": "acme-airflow",
-            # The name of one is in `[email] email_conn_id`, that of the other in `[logging] remote_log_conn_id`.
-            "AIRFLOW_CONN_ACME_SMTP": json.dumps(
-                {"conn_type": "smtp", "host": "127.0.0.1", "port": self.received.smtp_port, "extra": smtp}
+            # Before 3.2, Airflow fails every task of LocalExecutor if the connection of the task logs does not exist.
+            **({"AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "smtp_default"} if AIRFLOW < (3, 2) else {}),
+            # `[email] email_conn_id` has the name of one of them.
+            **dict.fromkeys(
+                ("AIRFLOW_CONN_SMTP_DEFAULT", "AIRFLOW_CONN_ACME_SMTP"),
+                json.dumps({"conn_type": "smtp", "host": "127.0.0.1", "port": self.received.smtp_port, "extra": smtp}),
             ),
-            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps({"conn_type": "smtp", "host": "127.0.0.1"}),
         }
+
+    def _every_option(self) -> dict[str, str]:
+        return {airflow_variable(*key): value for key, value in changed(self.folder).items() if key not in KEPT}
 
     def made(self, name: str) -> Path:
         """A folder in the common one."""
@@ -206,9 +212,13 @@ def test_a_setting_holds(seen: dict[str, dict[str, Any]], place: str, what: str,
     assert seen[place][what] == expected
 
 
-def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
-    """`conf.as_dict()` is the same in both, except for options whose row of the table says that they do not travel."""
-    home, away = ({(s, o): v for s, options in seen[p]["conf"].items() for o, v in options.items()} for p in PLACES)
+@pytest.mark.parametrize("task", ["see", "defer"])
+@pytest.mark.usefixtures("run_id")
+def test_no_other_option_differs(acme: Acme, task: str) -> None:
+    """`conf.as_dict()` is the same in both, except for options whose row of the table says that they do not travel.
+    The same is true after a deferral."""
+    confs = [acme.reports()[f"{task}_{place}"]["conf"] for place in PLACES]
+    home, away = ({(s, o): v for s, options in conf.items() for o, v in options.items()} for conf in confs)
     differing = {key: (home.get(key), away.get(key)) for key in {*home, *away} if home.get(key) != away.get(key)}
     unexplained = {
         f"[{section}] {option} is {values}"
@@ -219,6 +229,15 @@ def test_no_other_option_differs(seen: dict[str, dict[str, Any]]) -> None:
     # The table lets a class of one's own travel. modalflow's is for reading logs, which a container does not.
     unexplained.discard(f"[logging] logging_config_class is {(OWN_LOGGING, '')}")
     assert not unexplained, "\n".join(sorted(unexplained))
+
+
+@pytest.mark.parametrize("task", ["see", "defer"])
+@pytest.mark.usefixtures("run_id")
+def test_variables_of_telemetry_are_the_same(acme: Acme, task: str) -> None:
+    """OpenTelemetry and OpenLineage read variables beside Airflow's options."""
+    home, away = (acme.reports()[f"{task}_{place}"]["telemetry"] for place in PLACES)
+    assert away == home
+    assert home["OTEL_SERVICE_NAME"] == "acme-airflow"
 
 
 @pytest.mark.parametrize("link", ["log_url", pytest.param("approval", marks=needs_airflow("3.1"))])

@@ -229,6 +229,10 @@ def test_a_plugin_that_raises_is_reported_and_the_task_runs(world: World) -> Non
         ({}, {"core": {"xcom_backend": "nowhere.X"}}, ['"xcom_backend" key in "core"', '"nowhere.X"']),
         ({}, {"workers": {"secrets_backend": "nowhere.Y"}}, ['"secrets_backend" key in "workers"', '"nowhere.Y"']),
         ({}, {"core": {"parallelism": "many"}}, ['"PARALLELISM" key in "core"', '"many"']),
+        ({}, {"logging": {"logging_level": "LOUD"}}, ["logging_level", "LOUD"]),
+        ({}, {"core": {"default_task_weight_rule": "sideways"}}, ["default_task_weight_rule", "sideways"]),
+        ({}, {"logging": {"secret_mask_adapter": "nowhere.mask"}}, ["secret_mask_adapter", "nowhere.mask"]),
+        ({}, {"metrics": {"stat_name_handler": "nowhere.f", "statsd_on": "True"}}, ["stat_name_handler", "nowhere.f"]),
         (
             {},
             {"logging": {"logging_config_class": "nowhere.LOGGING"}},

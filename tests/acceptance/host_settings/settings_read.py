@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.configuration import conf
 from airflow.providers.standard.sensors.time_delta import TimeDeltaSensor
-from airflow.sdk import DAG, Connection, Variable, get_current_context, task
+from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
+from airflow.sdk import DAG, BaseOperator, Connection, Variable, get_current_context, task
 
 try:
     from airflow.providers.standard.operators.hitl import ApprovalOperator
@@ -34,6 +36,23 @@ def options() -> Any:
     # LocalExecutor hides the database from tasks behind a command that fails, and as_dict() would fail with it.
     conf.remove_option("database", "sql_alchemy_conn_cmd", remove_default=False)
     return conf.as_dict(display_sensitive=True)
+
+
+def telemetry() -> dict[str, str]:
+    """The variables that are part of the host's settings, although they are not Airflow's."""
+    return {name: value for name, value in os.environ.items() if name.startswith(("OTEL_", "OPENLINEAGE_"))}
+
+
+class Defers(BaseOperator):
+    """Waits for a trigger, and reports the settings of the process that goes on."""
+
+    def execute(self, context: Any) -> None:
+        """Wait in the triggerer."""
+        self.defer(trigger=TimeDeltaTrigger(timedelta(0)), method_name="resume")
+
+    def resume(self, context: Any, event: Any = None) -> None:
+        """Report, in another process than ``execute``."""
+        report({"conf": options(), "telemetry": telemetry(), "pid": os.getpid()})
 
 
 def variable(key: str) -> str:
@@ -70,6 +89,7 @@ with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
                 "host_conn": password("host_conn"),
                 "worker_conn": password("worker_conn"),
                 "conf": options(),
+                "telemetry": telemetry(),
             }
         )
         return SMALL
@@ -92,6 +112,7 @@ with DAG("settings_read", schedule=None, start_date=datetime(2025, 12, 1)):
         seen[place] = task(task_id=f"see_{place}", executor=executor)(see)()
         passed[place] = task(task_id=f"pass_{place}", executor=executor)(pass_on)()
         task(task_id=f"remember_{place}", executor=executor)(remember)()
+        Defers(task_id=f"defer_{place}", executor=executor)
     for place, executor in PLACES.items():
         task(task_id=f"read_{place}", executor=executor)(read)([*seen.values(), *passed.values()])
 

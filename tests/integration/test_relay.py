@@ -172,6 +172,7 @@ def driver(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         API_URL_VARIABLE: world.api.url,
         "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
         "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "relay",
+        **TUNNELS,
     }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)

@@ -47,9 +47,9 @@ class PlayedApi:
 class Stage:
     """A submitter that runs, and what it works with."""
 
-    def __init__(self, answer: Answer, concurrency: int = 8) -> None:
+    def __init__(self, answer: Answer, concurrency: int = 8, **settings: Any) -> None:
         self.api = PlayedApi(answer)
-        self.wiring = wired(self.api, submit_concurrency=concurrency, max_option_sets=0)
+        self.wiring = wired(self.api, submit_concurrency=concurrency, max_option_sets=0, **settings)
         self.calls, self.submitter = self.wiring.calls, self.wiring.submitter
         self.submitter.start()
 
@@ -178,3 +178,14 @@ async def test_new_start_submits_what_has_no_function_call() -> None:
     stage.submitter.start()
     await stage.started("held", "waiting")
     assert stage.api.spawned == ["taken", "held", "held", "waiting"]
+
+
+async def test_submissions_name_the_relays_key_and_transport() -> None:
+    """Each has the key of this moment; work that goes directly has neither."""
+    stage = Stage(taken, relay_transport="tunnel")
+    stage.submit("direct")
+    await stage.started("direct")
+    stage.wiring.connection.relay = "key"
+    stage.submit("relayed")
+    await stage.started("direct", "relayed")
+    assert [(wire["relay"], wire["relay_transport"]) for wire in stage.api.wires] == [("", "queues"), ("key", "tunnel")]

@@ -324,3 +324,17 @@ async def test_a_container_that_reads_no_answers_holds_up_no_other(monkeypatch: 
     assert memory.answers == [b"later"]
     server.close()
     await tunnels.end()
+
+
+async def test_a_relay_with_enough_connections_leaves_the_others_to_modal_queues() -> None:
+    """A container beyond the limit is answered over the other transport."""
+    async with conversation("tunnel") as talk:
+        await talk.add_relay()
+        await talk.add_container("ta-1")
+        tunnels = talk.relays[0]._tunnels
+        assert tunnels is not None
+        tunnels._most = 1
+        server = await talk.add_container("ta-2", connected=False)
+        for _ in range(2):
+            assert await get(talk, server.url) == 200
+        assert tunnels.connections == 1 and not talk.tunnels[1].connected

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import ssl
 from collections.abc import Sequence
 
@@ -35,12 +36,15 @@ _MOST_ANSWERS = LARGEST + 8 * PART_SIZE
 class TunnelsToContainers:
     """The relay's side: a relay.transport.RelayTransport. What has no tunnel travels over another transport."""
 
-    def __init__(self, relay: str, other: RelayTransport, *, local: bool, most: int = MOST) -> None:
-        """``local``: Modal is a local control plane, with tunnels on this machine's loopback."""
+    def __init__(self, relay: str, other: RelayTransport, *, local: bool, most: int = 0) -> None:
+        """``local``: Modal is a local control plane, with tunnels on this machine's loopback.
+
+        ``most``: the limit of connections; 0 for the usual one.
+        """
         self._relay = relay
         self._other = other
         self._local = local
-        self._most = most
+        self._most = most or _most_connections()
         self._tls: ssl.SSLContext | None = None
         self._wires: dict[str, Wire] = {}
         self._parts: dict[str, list[bytes]] = {}
@@ -185,3 +189,9 @@ class TunnelsToContainers:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _most_connections() -> int:
+    """Return the limit of connections. The other half of this process's files is for the API server and Modal."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MOST if soft == resource.RLIM_INFINITY else min(MOST, soft // 2)

@@ -23,6 +23,7 @@ from modalflow.demo.stack import SEPARATE
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from tests.airflows import AIRFLOW
+from tests.forked_stack import forked_stack
 from tests.sdk import client_of
 from tests.support import wait_until
 
@@ -45,7 +46,7 @@ def stack_of(
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
     deploy = (str(Path(__file__).parent / "worker.py"),)
-    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, report=print) as stack:
+    with forked_stack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, report=print) as stack:
         yield stack
 
 

@@ -20,6 +20,7 @@ from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
 from tests.acceptance.receivers import Received, receiving
 from tests.airflows import AIRFLOW, needs_airflow
+from tests.forked_stack import forked_stack
 from tests.support import wait_until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
@@ -138,7 +139,7 @@ def airflow(acme: Acme) -> Iterator[ModalStack]:
     """An Airflow with those settings, and both executors."""
     deploy = (str(Path(__file__).parent / "host_settings_worker.py"),)
     modal = Options(buckets=(f"acme={acme.folder}",))
-    with ModalStack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:
+    with forked_stack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:
         yield running
 
 

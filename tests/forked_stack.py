@@ -26,8 +26,10 @@ from modalflow.demo.programs.program import Guard, Program
 _PROGRAM = Path(__file__).parent / "forking_guards.py"
 #: Seconds for a fork, the imports before it included, on a busy machine.
 _PATIENCE = 120.0
-#: What a process that has imported Airflow has read for good.
+#: What a process that has imported Airflow may have read for good,
 _READ_AT_IMPORT = ("AIRFLOW", "MODAL", "PYTHON")
+#: but for these.
+_READ_WHEN_USED = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL")
 
 
 @contextmanager
@@ -157,4 +159,6 @@ class _ForkedGuard:
 
 
 def _read_at_import(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_READ_AT_IMPORT)}
+    return {
+        name: value for name, value in env.items() if name.startswith(_READ_AT_IMPORT) and name not in _READ_WHEN_USED
+    }

@@ -32,6 +32,8 @@ BUNDLE: Final = "modalflow-demo"
 # Restarts of a killed process before the stack gives up.
 RESTARTS: Final = 3
 POLL: Final = 0.05
+#: Seconds between two requests to the API server, which has its own start to do.
+API_POLL: Final = 0.2
 #: Seconds for the creation of Airflow's tables, and for the health of all its processes: ten times an idle machine's.
 START_TIMEOUT: Final = 240.0
 
@@ -140,7 +142,7 @@ class AirflowStack:
                 raise StackError(f"a DAG cannot be imported.\n{broken}")
             if time.monotonic() > deadline:
                 raise StackError(f"{dag_id} was not parsed in {timeout:.0f} s.\n{self.reports(['dag-processor'])}")
-            time.sleep(POLL)
+            time.sleep(API_POLL)
 
     def check(self) -> None:
         """Raise StackError if a process has ended. Report a killed and restarted one.
@@ -210,7 +212,7 @@ class AirflowStack:
             warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
-            time.sleep(POLL)
+            time.sleep(API_POLL)
 
     def program(self, name: str, *command: str) -> Program:
         """Return an ``airflow`` command of this Airflow, not started, with its own log of this name."""

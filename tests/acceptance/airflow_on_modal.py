@@ -24,6 +24,7 @@ from modalflow.emulator.options import Options
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from tests.airflows import AIRFLOW
+from tests.forked_stack import forked_stack
 from tests.sdk import client_of
 from tests.support import wait_until
 
@@ -49,7 +50,7 @@ def stack_of(
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
     deploy = (str(Path(__file__).parent / "worker.py"),)
     options = dataclasses.replace(WITHOUT_NETWORK, **modal)
-    with ModalStack(
+    with forked_stack(
         folder, env={**ENV, **env}, processes=processes, modal=options, deploy=deploy, report=print
     ) as stack:
         yield stack

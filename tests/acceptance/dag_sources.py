@@ -143,8 +143,10 @@ class Sources:
             # On the Airflow host alone: a task has to ask Airflow's API for it.
             "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": self.url}),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "True",
-            # The files of the bundle that all tests use never change, but a first attempt may run out of time.
-            PARSE_INTERVAL: "90",
+            # The files of the bundle that all tests use never change, so that a first attempt must not run out of time.
+            PARSE_INTERVAL: "3600",
+            "AIRFLOW__DAG_PROCESSOR__DAG_FILE_PROCESSOR_TIMEOUT": "240",
+            "AIRFLOW__CORE__DAGBAG_IMPORT_TIMEOUT": "200",
         }
 
     @contextmanager

@@ -16,12 +16,13 @@ from modalflow.demo.modal_stack import MODAL_EXECUTOR, ON_MODAL, ModalStack
 from modalflow.emulator.options import Options
 from modalflow.names import airflow_variable
 from modalflow.worker.environment import API_CLIENT_DEFAULTS
-from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
+from tests.acceptance.airflow_on_modal import CALM, finish_run, in_database, start_run
 from tests.acceptance.every_option import WITH_EVERY_OPTION
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
 from tests.acceptance.receivers import Received, receiving
 from tests.airflows import AIRFLOW, needs_airflow
 from tests.every_option.values import MODULES, changed
+from tests.forked_stack import forked_stack
 from tests.support import wait_until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
@@ -165,7 +166,7 @@ def airflow(acme: Acme) -> Iterator[ModalStack]:
     """
     deploy = (str(Path(__file__).parent / "host_settings_worker.py"),)
     modal = Options(buckets=(f"acme={acme.folder}",))
-    with ModalStack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:
+    with forked_stack(DAGS, env={**CALM, **acme.env}, modal=modal, deploy=deploy, report=print) as running:
         yield running
 
 

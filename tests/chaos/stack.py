@@ -38,6 +38,7 @@ from modalflow.emulator.options import Options
 from modalflow.names import Names
 from modalflow.protocol.messages import Entry
 from tests.chaos.tally import VARIABLE, Tally
+from tests.forked_stack import forked_stack
 from tests.sdk import client_of
 from tests.support import descendants, wait_until
 
@@ -320,7 +321,7 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
             "CHAOS_FOLDER": str(meeting),
         }
         stack = entered.enter_context(
-            ModalStack(
+            forked_stack(
                 dags,
                 env={**QUICK, **worker_env, **(env or {})},
                 processes=PROCESSES,

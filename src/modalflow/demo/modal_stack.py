@@ -18,7 +18,7 @@ from typing import Final, Self
 
 from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.calls import containers_of
-from modalflow.demo.programs.program import Program, describe_exit
+from modalflow.demo.programs.program import MakeProgram, Program, describe_exit
 from modalflow.demo.report import CALL, Row
 from modalflow.demo.stack import RESTARTS, SEPARATE, AirflowStack
 from modalflow.emulator.local import LocalModal
@@ -39,9 +39,9 @@ _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 class ModalStack:
     """A running Airflow on a local control plane; a context manager without leftovers.
 
-    ``dags``, ``env``, ``processes``, ``restarts`` and ``report`` are as for AirflowStack; ``modal`` sets up the control
-    plane, ``deploy`` are further options of ``modalflow deploy``. ``before_start`` is called when Airflow has its
-    tables and the worker is deployed, before its processes start.
+    ``dags``, ``env``, ``processes``, ``restarts``, ``report`` and ``make_program`` are as for AirflowStack; ``modal``
+    sets up the control plane, ``deploy`` are further options of ``modalflow deploy``. ``before_start`` is called when
+    Airflow has its tables and the worker is deployed, before its processes start.
     """
 
     def __init__(
@@ -54,9 +54,11 @@ class ModalStack:
         modal: Options | None = None,
         deploy: Sequence[str] = (),
         report: Callable[[str], None] = log.info,
+        make_program: MakeProgram = Program,
         before_start: Callable[[ModalStack], None] = lambda stack: None,
     ) -> None:
         self._report = report
+        self._make_program = make_program
         self._before_start = before_start
         self._dags = dags
         self._processes = processes
@@ -84,6 +86,7 @@ class ModalStack:
                 processes=self._processes,
                 restarts=self._restarts,
                 report=self._report,
+                make_program=self._make_program,
             )
             entered.push(self._stop_airflow)
             # In parallel with the creation of Airflow's database, because this takes longer.
@@ -150,7 +153,8 @@ class ModalStack:
     def deploy_program(self, name: str, *options: str) -> Program:
         """Return ``modalflow deploy`` with these options, not started, with its own log of this name."""
         command = (sys.executable, "-m", "modalflow.cli", "deploy", *options)
-        return Program(name, command, self.airflow.env, self.airflow.logs / f"{name}.log", cwd=self.airflow.home)
+        airflow = self.airflow
+        return airflow.make_program(name, command, airflow.env, airflow.logs / f"{name}.log", airflow.home)
 
     def _stop_airflow(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

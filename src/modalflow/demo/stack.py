@@ -22,7 +22,7 @@ from modalflow.demo.airflow_api import AirflowAPI, AirflowAPIError
 from modalflow.demo.metadata import Metadata
 from modalflow.demo.programs.ports import free_port
 from modalflow.demo.programs.postgres import READY_TIMEOUT, Postgres
-from modalflow.demo.programs.program import Program, StackError, stop_all
+from modalflow.demo.programs.program import MakeProgram, Program, StackError, stop_all
 from modalflow.emulator.state.scratch import Scratch
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ BUNDLE: Final = "modalflow-demo"
 # Restarts of a killed process before the stack gives up.
 RESTARTS: Final = 3
 POLL: Final = 0.05
+#: Seconds between two requests to the API server, which has its own start to do.
+API_POLL: Final = 0.2
 #: Seconds for the creation of Airflow's tables, and for the health of all its processes: ten times an idle machine's.
 START_TIMEOUT: Final = 240.0
 
@@ -62,7 +64,8 @@ class AirflowStack:
 
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
     process and overrides the stack's own settings. ``processes`` are its processes, each
-    started again ``restarts`` times after a kill. ``report`` gets a line per step.
+    started again ``restarts`` times after a kill. ``report`` gets a line per step. ``make_program`` makes the programs,
+    but for PostgreSQL's.
     """
 
     def __init__(
@@ -74,7 +77,9 @@ class AirflowStack:
         processes: Mapping[str, Sequence[str]] = SEPARATE,
         restarts: int = RESTARTS,
         report: Callable[[str], None] = log.info,
+        make_program: MakeProgram = Program,
     ) -> None:
+        self.make_program = make_program
         self._scratch = Scratch("modalflow-demo-")
         self.folder = self._scratch.path
         # PostgreSQL may run as another user, and must reach its own folder in here.
@@ -137,7 +142,7 @@ class AirflowStack:
                 raise StackError(f"a DAG cannot be imported.\n{broken}")
             if time.monotonic() > deadline:
                 raise StackError(f"{dag_id} was not parsed in {timeout:.0f} s.\n{self.reports(['dag-processor'])}")
-            time.sleep(POLL)
+            time.sleep(API_POLL)
 
     def check(self) -> None:
         """Raise StackError if a process has ended. Report a killed and restarted one.
@@ -207,7 +212,7 @@ class AirflowStack:
             warm = warm or self.api.warm_up()
             if time.monotonic() > deadline:
                 raise StackError(f"not ready in time: {', '.join(unhealthy)}.\n{self.reports(unhealthy)}")
-            time.sleep(POLL)
+            time.sleep(API_POLL)
 
     def program(self, name: str, *command: str) -> Program:
         """Return an ``airflow`` command of this Airflow, not started, with its own log of this name."""
@@ -215,7 +220,7 @@ class AirflowStack:
         # First on the path: `airflow standalone` finds its command there.
         path = os.pathsep.join((str(Path(sys.executable).parent), self.env.get("PATH", os.defpath)))
         env = {**self.env, "PATH": path}
-        return Program(name, (sys.executable, "-m", "airflow", *command), env, log, cwd=self.home)
+        return self.make_program(name, (sys.executable, "-m", "airflow", *command), env, log, self.home)
 
     def _airflow_env(self, dags: Path, executor: str) -> dict[str, str]:
         bundle = {

@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, Protocol
 
 from modalflow.demo.programs import guard
 
@@ -31,6 +31,23 @@ def describe_exit(code: int) -> str:
     return f"exit code {code}"
 
 
+class Guard(Protocol):
+    """The handle of a guard's process, as that of ``subprocess.Popen``."""
+
+    stdin: IO[bytes] | None
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def terminate(self) -> None: ...
+    def kill(self) -> None: ...
+
+
+class MakeProgram(Protocol):
+    """Make a program of a stack, not started."""
+
+    def __call__(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> Program: ...
+
+
 @dataclass
 class Program:
     """One program of the stack: how to start it, and its log."""
@@ -45,7 +62,7 @@ class Program:
     restarts: int = 0
     """How often it is started again when something killed it."""
     _seen: int | None = field(default=None, init=False, repr=False)
-    _guard: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _guard: Guard | None = field(default=None, init=False, repr=False)
 
     @property
     def pid_file(self) -> Path:
@@ -66,16 +83,20 @@ class Program:
         if self.user is not None:
             options += ["--user", f"{self.user[0]}:{self.user[1]}"]
         with self.log.open("ab") as log:
-            self._guard = subprocess.Popen(
-                guard.command_line(options, self.command),
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(self.env),
-                cwd=self.cwd,
-                # Ctrl-C in the terminal is for the demo. The demo then ends its programs in order.
-                start_new_session=True,
-            )
+            self._guard = self.start_guard(options, log)
+
+    def start_guard(self, options: Sequence[str], log: IO[bytes]) -> Guard:
+        """Start the program behind a guard with these options, with its output in ``log``."""
+        return subprocess.Popen(
+            guard.command_line(options, self.command),
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=dict(self.env),
+            cwd=self.cwd,
+            # Ctrl-C in the terminal is for the demo. The demo then ends its programs in order.
+            start_new_session=True,
+        )
 
     def exit_code(self) -> int | None:
         """Return its exit code (128 + n for signal n); None while it runs or before its start."""

@@ -19,9 +19,10 @@ NOWHERE = "http://127.0.0.1:9/execution/"
 
 
 @contextmanager
-def relay(world: World, names: Names) -> Iterator[subprocess.Popen[bytes]]:
-    """A relay, as a service runs it."""
-    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, "PYTHONUNBUFFERED": "1"}
+def relay(world: World, names: Names, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay, as a service runs it; ``settings`` are further variables."""
+    api = {API_URL_VARIABLE: world.api.url, "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, **world.variables, **api, **settings}
     process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", names.app], env=variables)
     try:
         yield process

@@ -21,9 +21,10 @@ TUNNELS = {"AIRFLOW__MODAL_EXECUTOR__RELAY_TRANSPORT": "tunnel"}
 
 
 @contextmanager
-def relay(world: World, names: Names) -> Iterator[subprocess.Popen[bytes]]:
-    """A relay, as a service runs it."""
-    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, **TUNNELS, "PYTHONUNBUFFERED": "1"}
+def relay(world: World, names: Names, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A relay, as a service runs it; ``settings`` are further variables."""
+    api = {API_URL_VARIABLE: world.api.url, "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, **world.variables, **api, **TUNNELS, **settings}
     process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", names.app], env=variables)
     try:
         yield process

@@ -60,7 +60,7 @@ def open_clinic(airflow_home: Path) -> Iterator[Clinic]:
             "AIRFLOW_HOME": str(airflow_home),
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
             "AIRFLOW__CORE__EXECUTOR": "modalflow.executor.modal_executor.ModalExecutor",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": api.url,
             "AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG",
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "patient",
             "AIRFLOW__API_AUTH__JWT_SECRET": JWT_SECRET,

@@ -90,7 +90,7 @@ def driver(state_dir: Path) -> Iterator[Driver]:
         bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
         variables = local.env | {
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": api.url,
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
             BUNDLE_LIST: json.dumps(bundles),
         }

@@ -177,7 +177,8 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api_url",
         "string",
         "",
-        "URL of Airflow's Execution API for containers. If empty: `[core] execution_api_server_url`.",
+        "URL of Airflow's Execution API for containers, if they can reach it. If empty: they use the relay, unless "
+        "`execution_api` is `direct`.",
         "https://airflow.example.com/execution/",
         execution_api_url,
     ),
@@ -185,8 +186,9 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api",
         "string",
         "auto",
-        "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
-        "`auto`: by the relay if the URL is a loopback address and containers run on Modal, otherwise directly.",
+        "How containers reach Airflow's Execution API. `relay`: over Modal, with no open port. `direct`: at "
+        "`execution_api_url`, or, if that is empty, at `[core] execution_api_server_url`. `auto`: directly if "
+        "`execution_api_url` is set, otherwise by the relay.",
         "relay",
         _one_of("auto", "relay", "direct"),
         version_added="0.5.0",
@@ -322,10 +324,17 @@ class Settings:
     queues: Mapping[str, str]
     max_option_sets: int
     worker_env: Mapping[str, str]
+    works_without_relay: bool = False
+    """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
 
     @property
     def names(self) -> Names:
         return Names(self.app_name)
+
+    @property
+    def uses_relay(self) -> bool:
+        """Whether containers reach the Execution API by the relay."""
+        return self.execution_api == "relay" or (self.execution_api == "auto" and not self.execution_api_url)
 
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:
@@ -378,23 +387,3 @@ class Variables:
 def _raw(source: ConfigSource, option: Option) -> str:
     raw = source.get(SECTION, option.name, fallback=option.default)
     return option.default if raw is None else str(raw)
-
-
-def provider_config() -> dict[str, Any]:
-    """Return the option table in the form of Airflow's provider metadata."""
-    return {
-        SECTION: {
-            "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
-            "options": {
-                option.name: {
-                    "description": option.help_text,
-                    "version_added": option.version_added,
-                    "type": option.type,
-                    "example": option.example,
-                    # Airflow formats every default of a provider: braces of its own must be doubled.
-                    "default": option.default.replace("{", "{{").replace("}", "}}"),
-                }
-                for option in OPTIONS
-            },
-        }
-    }

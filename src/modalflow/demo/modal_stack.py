@@ -29,8 +29,6 @@ log = logging.getLogger(__name__)
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: A user's settings of Airflow beside the executor: the source of task logs.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
-#: The same if containers have no network.
-WITHOUT_NETWORK: Final = {"AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "relay"}
 DEPLOY_TIMEOUT: Final = 180.0
 #: The form of a function call in the worker's log.
 _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
@@ -74,8 +72,7 @@ class ModalStack:
         with ExitStack() as entered:
             self.local = entered.enter_context(LocalModal(self._modal, as_default=False))
             self._report(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
-            isolated = self._modal is not None and self._modal.network == "none"
-            env = {**ON_MODAL, **(WITHOUT_NETWORK if isolated else {}), **self.local.env, **self._env}
+            env = {**ON_MODAL, **self.local.env, **self._env}
             self.airflow = AirflowStack(
                 self._dags,
                 executor=MODAL_EXECUTOR,

@@ -46,15 +46,14 @@ _LOGGING_SECTIONS = (
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     """Return the variables, the user's own included; raise ConfigError if no container could report to Airflow."""
-    relayed = uses_relay(settings, conf)
     # A relay has one server: the host's own.
-    url = _hosts_api_url(conf) if relayed else _api_url(settings, conf)
-    if not relayed and _is_out_of_reach(url):
+    url = _hosts_api_url(conf) if settings.uses_relay else settings.execution_api_url or _hosts_api_url(conf)
+    if not settings.uses_relay and _is_out_of_reach(url):
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL within reach of containers on Modal, where a loopback address is the container itself; or "
-            "[modal_executor] execution_api = relay",
+            "a URL within reach of containers on Modal, where a loopback address is the container itself; or no URL, "
+            "and [modal_executor] execution_api = relay",
         )
     env = {
         **masking_env(conf),
@@ -71,20 +70,22 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
 
 def resolved(settings: Settings, conf: Any) -> Settings:
     """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
-    if not uses_relay(settings, conf):
+    if not settings.uses_relay:
         return dataclasses.replace(settings, execution_api="direct")
-    return dataclasses.replace(settings, execution_api="relay", execution_api_url=_hosts_api_url(conf))
+    return dataclasses.replace(
+        settings,
+        execution_api="relay",
+        execution_api_url=_hosts_api_url(conf),
+        works_without_relay=works_without_relay(settings, conf),
+    )
 
 
-def uses_relay(settings: Settings, conf: Any) -> bool:
-    """Return whether containers reach the Execution API by the relay."""
-    if settings.execution_api == "auto":
-        return not settings.execution_api_url and _is_out_of_reach(_api_url(settings, conf))
-    return settings.execution_api == "relay"
+def works_without_relay(settings: Settings, conf: Any) -> bool:
+    """Return whether containers may go directly to the host's URL as long as the deployed worker has no relay key.
 
-
-def _api_url(settings: Settings, conf: Any) -> str:
-    return settings.execution_api_url or _hosts_api_url(conf)
+    The worker of an older modalflow has none. Its tasks continue as before the upgrade, until you deploy it again.
+    """
+    return settings.execution_api == "auto" and settings.uses_relay and not _is_out_of_reach(_hosts_api_url(conf))
 
 
 def _hosts_api_url(conf: Any) -> str:

@@ -85,10 +85,11 @@ def _on_modal(
             yield from settings_side.addresses(host)
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
-    if relay_checks.is_used(site, conf):
-        finding, relay = relay_checks.key(site)
+    if site.settings.uses_relay:
+        finding, relay = relay_checks.key(site, conf)
         yield finding
-        yield from relay_checks.relays(site)
+        if relay:
+            yield from relay_checks.relays(site)
     side = container_side.Host(
         None if host is None else host.options, installed_packages(), "" if home is None else home.id
     )

@@ -17,6 +17,8 @@
 #   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
+#   make bench-relay-tasks   what the relay adds to a no-op task
+#   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
 #   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 
@@ -42,7 +44,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay constraints clean
+.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats constraints clean
 
 setup: $(STAMP)
 
@@ -147,6 +149,12 @@ bench-burst: $(STAMP)
 
 bench-relay: $(STAMP)
 	@$(BIN)/python -m benchmarks.relay $(BENCH)
+
+bench-relay-tasks: $(STAMP)
+	@$(BIN)/python -m benchmarks.relay_tasks $(BENCH)
+
+bench-relay-heartbeats: $(STAMP)
+	@$(BIN)/python -m benchmarks.relay_heartbeats $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

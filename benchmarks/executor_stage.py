@@ -121,7 +121,8 @@ def environment(local: LocalModal, home: Path) -> dict[str, str]:
         "AIRFLOW_HOME": str(home),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home}/airflow.db",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": "http://127.0.0.1:8080/execution/",
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+        "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
         "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
         "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
     }

@@ -1,7 +1,7 @@
-"""``make bench-relay``: requests to the Execution API over a relay, beside direct ones.
+"""``make bench-relay``: requests to the Execution API over relays, on both transports, beside direct ones.
 
-The API server is a stand-in that answers at once, so the figures are those of the way. The control plane, the API
-server, each relay and the container's side are processes of their own. Prints a table in Markdown.
+The API server is a stand-in that answers at once, or after a given time, so the figures are those of the way. The
+control plane, the API server, each relay and the container are processes of their own. Prints a table in Markdown.
 """
 
 from __future__ import annotations
@@ -9,45 +9,44 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
+import importlib
 import os
 import secrets
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
-import aiohttp
 import modal
 from aiohttp import web
 
 from benchmarks import machine
+from benchmarks.relay_app import KEY_ID, NAMES
 from modalflow.emulator.local import LocalModal
-from modalflow.names import Names
-from modalflow.relay.container.loopback_server import LoopbackServer
-from modalflow.relay.container.relay_client import RelayClient
-from modalflow.relay.encryption import KeyPair, Session
+from modalflow.emulator.options import Options
+from modalflow.relay.encryption import KeyPair
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.relay import Relay
+from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import KeyRing
-from modalflow.relay.queue_transport import QueueToContainers, QueueToRelays
+from modalflow.relay.queue_transport import QueueToContainers
 
-NAMES = Names("bench")
-#: Sequential requests for a latency, and seconds and concurrency for a rate.
-ONE_BY_ONE, SECONDS = 150, 8.0
-CONTAINERS, EACH = 8, 16
-_KEY = "BENCH_RELAY_KEY"
+#: Sessions of the container, clients in each, and seconds, for a rate.
+SESSIONS, EACH, SECONDS = 8, 16, 8.0
+KEY_VARIABLE = "BENCH_RELAYKEY_VARIABLE"
 
 
-async def serve() -> None:
-    """Be the API server until killed; print its URL."""
+async def serve(seconds: float) -> None:
+    """Be the API server until killed, with answers after this time; print its URL."""
 
     async def answer(request: web.Request) -> web.Response:
         await request.read()
+        if seconds:
+            await asyncio.sleep(seconds)
         return web.Response(status=204)
 
     app = web.Application()
@@ -61,73 +60,20 @@ async def serve() -> None:
 
 async def relay(url: str) -> None:
     """Be a relay until killed."""
-    pair = _pair()
+    own = pair()
 
     async def fetch() -> KeyRing:
-        return KeyRing({pair.id: pair})
+        return KeyRing({own.id: own})
 
+    name = f"r{os.getpid()}"
+    transport = TunnelsToContainers(name, QueueToContainers(NAMES), local=True)
     async with ApiServer(url) as api:
         print("ready", flush=True)
-        await Relay(f"r{os.getpid()}", QueueToContainers(NAMES), api, fetch, Counts()).run()
+        await Relay(name, transport, api, fetch, Counts(), transport).run()
 
 
-def _pair() -> KeyPair:
-    return KeyPair("20260101T000000_bench", bytes.fromhex(os.environ[_KEY]))
-
-
-@dataclass
-class Figures:
-    """What one container's side has measured."""
-
-    milliseconds: list[float] = field(default_factory=list)
-    rate: float = 0.0
-
-
-async def measure(url: str) -> Figures:
-    """Return the figures of requests to this URL, or, without one, over a relay."""
-    found = Figures()
-    async with contextlib.AsyncExitStack() as stack:
-        urls = [url] * CONTAINERS if url else [await stack.enter_async_context(_container()) for _ in range(CONTAINERS)]
-        http = await stack.enter_async_context(
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONTAINERS * EACH))
-        )
-        for number in range(ONE_BY_ONE + 20):
-            began = time.perf_counter()
-            await _beat(http, urls[0])
-            if number >= 20:
-                found.milliseconds.append(1000 * (time.perf_counter() - began))
-        found.rate = await _rate(http, urls)
-    return found
-
-
-async def _rate(http: aiohttp.ClientSession, urls: Sequence[str]) -> float:
-    done, until = 0, time.perf_counter() + SECONDS
-
-    async def ask(url: str) -> None:
-        nonlocal done
-        while time.perf_counter() < until:
-            await _beat(http, url)
-            done += 1
-
-    began = time.perf_counter()
-    await asyncio.gather(*(ask(url) for url in urls for _ in range(EACH)))
-    return done / (time.perf_counter() - began)
-
-
-async def _beat(http: aiohttp.ClientSession, url: str) -> None:
-    body = json.dumps({"hostname": "ta-1", "pid": 1, "n": secrets.token_hex(8)})
-    async with http.put(f"{url}task-instances/0198-0000/heartbeat", data=body) as response:
-        assert response.status == 204, await response.text()
-
-
-@asynccontextmanager
-async def _container() -> AsyncIterator[str]:
-    client = RelayClient(
-        QueueToRelays(NAMES), Session(_pair().public), "ta-1", lambda text: print(text, file=sys.stderr)
-    )
-    async with LoopbackServer(client) as server:
-        yield server.url
-    await client.close()
+def pair() -> KeyPair:
+    return KeyPair(KEY_ID, bytes.fromhex(os.environ[KEY_VARIABLE]))
 
 
 @contextmanager
@@ -144,49 +90,94 @@ def program(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
         process.wait()
 
 
-def row(kind: str, latency: str, relays: int) -> str:
-    """Measure one kind, and return its row."""
-    options = {"faults": [f"Queue*:delay={latency}"]} if latency else {}
-    with LocalModal(**options) as local, contextlib.ExitStack() as stack:  # type: ignore[arg-type]
+@contextmanager
+def stage(latency: str) -> Iterator[LocalModal]:
+    """Yield a control plane with the app; each RPC takes the latency, for containers and for relays."""
+    faults = (f"*:delay={latency},for=containers",) if latency else ()
+    with LocalModal(Options(latency=latency or None, faults=faults)) as local:
         os.environ.update(local.env)
-        _, url = stack.enter_context(program("--part", "serve"))
+        sys.modules.pop("benchmarks.relay_app", None)
+        module = importlib.import_module("benchmarks.relay_app")
+        module.app.deploy(name=NAMES.app)
         modal.Queue.from_name(NAMES.relay, create_if_missing=True).hydrate()
-        running = [stack.enter_context(program("--part", "relay", "--url", url))[0] for _ in range(relays)]
-        before = machine.cpu_seconds([process.pid for process in running])
-        asked = ["--part", "measure", *([] if relays else ["--url", url])]
-        _, line = stack.enter_context(program(*asked))
-        figures = Figures(**json.loads(line))
-        cpu = machine.cpu_seconds([process.pid for process in running]) - before
-    ordered = sorted(figures.milliseconds)
+        yield local
+
+
+class Watch:
+    """The processor time of processes while requests are sent at the highest rate: the last seconds of a run."""
+
+    def __init__(self, pids: Sequence[Sequence[int]]) -> None:
+        self._pids = pids
+        self._samples: list[tuple[float, list[float], float]] = []
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            of_each = [machine.cpu_seconds(list(pids)) for pids in self._pids]
+            self._samples.append((time.time(), of_each, machine.cpu_seconds_of_all()))
+
+    def between(self, began: float, seconds: float) -> tuple[list[float], float]:
+        """Return the processor time of each group of processes within a time, and of the whole machine."""
+        first, last = (min(self._samples, key=lambda each: abs(each[0] - at)) for at in (began, began + seconds))
+        return [after - before for before, after in zip(first[1], last[1], strict=True)], last[2] - first[2]
+
+
+def row(way: str, latency: str, relays: int, api: float) -> str:
+    """Measure one way, and return its row."""
+    with stage(latency) as local, contextlib.ExitStack() as stack:
+        server, url = stack.enter_context(program("--part", "serve", "--api", str(api)))
+        running = [stack.enter_context(program("--part", "relay", "--url", url))[0].pid for _ in range(relays)]
+        call = modal.Function.from_name(NAMES.app, "measure")
+        public = pair().public.raw.hex()
+        with Watch([running, [local.address.pid], [server.pid]]) as watch:
+            found = call.remote(url, way, public, SESSIONS, EACH, SECONDS)
+        (of_relays, of_control_plane, of_server), of_machine = watch.between(found["began"], found["seconds"])
+    ordered = sorted(found["milliseconds"])
     p50, p95 = statistics.median(ordered), ordered[int(0.95 * len(ordered))]
-    requests = ONE_BY_ONE + figures.rate * SECONDS
-    share = f"{1000 * cpu / requests:.1f}" if relays else "-"
-    return f"| {kind} | {latency or '0 ms'} | {p50:.1f} | {p95:.1f} | {figures.rate:.0f} | {share} |"
+    costs = [of_relays, of_control_plane, found["cpu"], of_server]
+    each = " | ".join(f"{1000 * cost / found['requests']:.2f}" for cost in costs)
+    busy = 100 * of_machine / found["seconds"] / (os.cpu_count() or 1)
+    name = way if way == "direct" else f"{way}, {relays} relay{'s' if relays > 1 else ''}"
+    rate = found["requests"] / found["seconds"]
+    return f"| {name} | {latency or '0 ms'} | {p50:.1f} | {p95:.1f} | {rate:.0f} | {each} | {busy:.0f} % |"
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--part", choices=["serve", "relay", "measure"], help=argparse.SUPPRESS)
+    parser.add_argument("--part", choices=["serve", "relay"], help=argparse.SUPPRESS)
     parser.add_argument("--url", default="", help=argparse.SUPPRESS)
     parser.add_argument("--latency", default="60ms", help="the delay of each RPC in the second half of the table")
+    parser.add_argument("--api", type=float, default=0.0, help="seconds until the API server answers")
+    parser.add_argument("--ways", default="direct,queues,tunnel", help="the ways, separated by commas")
     given = parser.parse_args()
     if given.part == "serve":
-        asyncio.run(serve())
+        asyncio.run(serve(given.api))
     elif given.part == "relay":
         asyncio.run(relay(given.url))
-    elif given.part == "measure":
-        found = asyncio.run(measure(given.url))
-        print(json.dumps({"milliseconds": found.milliseconds, "rate": found.rate}), flush=True)
     else:
-        os.environ[_KEY] = secrets.token_hex(32)
-        print(f"{machine.describe()}; load before {machine.load():.1f}\n")
-        print("| way | RPCs take | p50 (ms) | p95 (ms) | requests a second | relay: ms of processor a request |")
-        print("|---|---|---:|---:|---:|---:|")
-        print(row("direct", "", 0))
+        os.environ[KEY_VARIABLE] = secrets.token_hex(32)
+        print(f"{machine.describe()}; load before {machine.load():.1f}; API server {given.api:g} s\n")
+        print(
+            "| way | RPCs take | p50 (ms) | p95 (ms) | requests/s | relays | control plane | container | API | busy |"
+        )
+        print("|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+        ways = given.ways.split(",")
+        if "direct" in ways:
+            print(row("direct", "", 0, given.api), flush=True)
         for latency in ("", given.latency):
-            for relays in (1, 3):
-                print(row(f"{relays} relay{'s' if relays > 1 else ''}", latency, relays), flush=True)
+            for way in ways:
+                for relays in (1, 3) if way != "direct" else ():
+                    print(row(way, latency, relays, given.api), flush=True)
 
 
 if __name__ == "__main__":

@@ -157,7 +157,7 @@ class Stage:
     def _tasks(self, dag_id: str, run_id: str, kind: str) -> list[Task]:
         rows = self._query(ROWS, dag_id, run_id)
         calls = [str(row["external_executor_id"]).partition("/")[0] for row in rows] if kind == "modal" else []
-        inputs = self._inputs([call for call in calls if call.startswith("fc-")])
+        inputs = times_of_inputs(self.client, [call for call in calls if call.startswith("fc-")])
         tasks = []
         for row, call in zip_longest(rows, calls):
             heard = self.stopwatch.heard[str(row["id"])]
@@ -167,22 +167,6 @@ class Stage:
             tasks.append(Task(queued, started, ended, slot))
         return sorted(tasks, key=lambda task: task.queued)
 
-    def _inputs(self, calls: Sequence[str]) -> dict[str, tuple[float, float]]:
-        """Return the times of each call's input and output at Modal."""
-
-        async def ask() -> dict[str, tuple[float, float]]:
-            stub: Any = getattr(self.client, "_stub", None) or getattr(self.client, "stub")  # noqa: B009
-            found = {}
-            for call in calls:
-                request = api_pb2.FunctionGetOutputsRequest(function_call_id=call, max_values=1, timeout=5)
-                for output in (await stub.FunctionGetOutputs(request)).outputs:
-                    found[call] = output.input_started_at, output.output_created_at
-            return found
-
-        # Connections belong to the SDK's own event loop.
-        found: dict[str, tuple[float, float]] = synchronizer.create_blocking(ask)()
-        return found
-
     def _processes(self, kind: str) -> list[int]:
         """Return the task processes of an executor: a container's, or LocalExecutor's forked workers."""
         if kind == "local":
@@ -191,6 +175,23 @@ class Stage:
 
     def _cpu(self, kind: str) -> float:
         return machine.cpu_seconds_with_ended(self._processes(kind))
+
+
+def times_of_inputs(client: Any, calls: Sequence[str]) -> dict[str, tuple[float, float]]:
+    """Return the times of each call's input and output at Modal."""
+
+    async def ask() -> dict[str, tuple[float, float]]:
+        stub: Any = getattr(client, "_stub", None) or getattr(client, "stub")  # noqa: B009
+        found = {}
+        for call in calls:
+            request = api_pb2.FunctionGetOutputsRequest(function_call_id=call, max_values=1, timeout=5)
+            for output in (await stub.FunctionGetOutputs(request)).outputs:
+                found[call] = output.input_started_at, output.output_created_at
+        return found
+
+    # Connections belong to the SDK's own event loop.
+    found: dict[str, tuple[float, float]] = synchronizer.create_blocking(ask)()
+    return found
 
 
 @contextlib.contextmanager

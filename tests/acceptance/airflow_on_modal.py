@@ -20,6 +20,7 @@ from modalflow.demo.calls import containers_of
 from modalflow.demo.dags import example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import SEPARATE
+from modalflow.emulator.options import Options
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
 from tests.airflows import AIRFLOW
@@ -31,6 +32,8 @@ ENDED = ("success", "failed")
 CALM = {"AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5"}
 #: Settings that Airflow's defaults lack and some test needs.
 ENV = {**CALM, "AIRFLOW__CORE__TEST_CONNECTION": "Enabled"}
+#: Containers that reach Airflow by the relay alone.
+WITHOUT_NETWORK = Options(network="none")
 #: DAG files that an older Airflow cannot import.
 DAGS_SINCE = {"flow.py": (3, 2), "late.py": (3, 2), "strange.py": (3, 2)}
 _days = count()
@@ -40,12 +43,15 @@ _days = count()
 def stack_of(
     folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE, env: Mapping[str, str] | None = None
 ) -> Iterator[ModalStack]:
-    """A stack whose DAGs are the examples and the tests' own; ``env`` goes on top of ENV."""
+    """A stack whose DAGs are the examples and the tests' own, on top of ENV."""
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
     deploy = (str(Path(__file__).parent / "worker.py"),)
-    with ModalStack(folder, env={**ENV, **(env or {})}, processes=processes, deploy=deploy, report=print) as stack:
+    settings = {**ENV, **(env or {})}
+    with ModalStack(
+        folder, env=settings, processes=processes, modal=WITHOUT_NETWORK, deploy=deploy, report=print
+    ) as stack:
         yield stack
 
 

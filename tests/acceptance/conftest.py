@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.programs.ports import free_port
 from tests.acceptance.airflow_on_modal import stack_of
 from tests.acceptance.dag_sources import PROCESSES, Sources
+from tests.acceptance.every_option import WITH_EVERY_OPTION, every_option, processes_with_every_option
 from tests.acceptance.metrics_listener import MetricsListener, listening
 from tests.command_line import CommandLine
 
@@ -45,7 +46,7 @@ def metrics() -> Iterator[MetricsListener]:
 @pytest.fixture(scope="package")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
     """DAG bundles of ``stack`` beside that with everybody's DAGs."""
-    sources = Sources(tmp_path_factory.mktemp("sources"), free_port())
+    sources = Sources(tmp_path_factory.mktemp("sources"))
     sources.make()
     with sources.served():
         yield sources
@@ -55,8 +56,12 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
 def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, sources: Sources) -> Iterator[ModalStack]:
     """A running Airflow whose executor is ModalExecutor."""
     folder = _folder(tmp_path_factory)
-    with stack_of(folder, PROCESSES, {**metrics.env, **sources.env(folder), **HOST}) as running:
-        yield running
+    env, processes = {**metrics.env, **sources.env(folder), **HOST}, PROCESSES
+    with ExitStack() as needed:
+        if WITH_EVERY_OPTION:
+            env = needed.enter_context(every_option(tmp_path_factory.mktemp("acme"), env))
+            processes = processes_with_every_option(PROCESSES)
+        yield needed.enter_context(stack_of(folder, processes, env))
 
 
 @pytest.fixture(scope="package")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import signal
-import socket
+import socketserver
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +16,6 @@ from pathlib import Path
 from modalflow.bundles.configured import LOCAL_BUNDLE, VOLUME_BUNDLE
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import BUNDLE, SEPARATE
-from tests.support import wait_until
 
 SHIPPED, GIT = "shipped", "from-git"
 HAS_GIT = find_spec("airflow.providers.git") is not None
@@ -76,13 +73,31 @@ for given in sys.argv[1:]:
 """
 
 
+#: Stands between Git and its server: a container without a network reaches files of this machine alone.
+PROXY = """#!{python} -IS
+import os, socket, threading
+
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+
+
+def send():
+    while data := os.read(0, 1 << 16):
+        server.sendall(data)
+    server.shutdown(socket.SHUT_WR)
+
+
+threading.Thread(target=send, daemon=True).start()
+while data := server.recv(1 << 16):
+    os.write(1, data)
+"""
+
+
 @dataclass(frozen=True)
 class Sources:
     """Two folders with a DAG each: one that is shipped, and one that is a Git repository's."""
 
     root: Path
-    port: int
-    """Where the repository is served."""
 
     @property
     def shipped(self) -> Path:
@@ -94,7 +109,15 @@ class Sources:
 
     @property
     def url(self) -> str:
-        return f"git://127.0.0.1:{self.port}/{self.repository.name}"
+        return f"git://git.example/{self.repository.name}"
+
+    @property
+    def proxy(self) -> Path:
+        return self.root / "git-proxy"
+
+    @property
+    def address(self) -> Path:
+        return self.root / "git.sock"
 
     def make(self) -> None:
         """Write the first version of each."""
@@ -104,6 +127,8 @@ class Sources:
         if HAS_GIT:
             self._git("init", "-q", "-b", "main")
             self.commit("one")
+        self.proxy.write_text(PROXY.format(python=sys.executable, address=str(self.address)))
+        self.proxy.chmod(0o755)
 
     @contextmanager
     def served(self) -> Iterator[None]:
@@ -111,20 +136,21 @@ class Sources:
         if not HAS_GIT:
             yield
             return
-        where = (f"--base-path={self.root}", "--listen=127.0.0.1", f"--port={self.port}", "--reuseaddr")
-        command = ["git", "daemon", *where, "--export-all", str(self.root)]
-        daemon = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        try:
-            wait_until(self._answers, 10, "git daemon to answer")
-            yield
-        finally:
-            os.killpg(daemon.pid, signal.SIGTERM)
-            daemon.wait()
+        command = ["git", "daemon", "--inetd", f"--base-path={self.root}", "--export-all", str(self.root)]
 
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
-            return True
-        return False
+        class Handler(socketserver.BaseRequestHandler):
+            def handle(self) -> None:
+                way = self.request.fileno()
+                subprocess.run(command, stdin=way, stdout=way, stderr=subprocess.DEVNULL)
+
+        with socketserver.ThreadingUnixStreamServer(str(self.address), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, name="git", kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                yield
+            finally:
+                server.shutdown()
+                thread.join()
 
     def edit(self, folder: Path, name: str, code: str) -> None:
         """Change what the second task returns, in a file beside the DAG's, and a comment in the DAG's file.
@@ -157,6 +183,8 @@ class Sources:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.root / "bundles-of-airflow"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
+            "GIT_PROXY_COMMAND": str(self.proxy),
+            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({"GIT_PROXY_COMMAND": str(self.proxy)}),
             # On the Airflow host alone: a task has to ask Airflow's API for it.
             "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": self.url}),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "True",

@@ -20,6 +20,7 @@ from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
 from tests.acceptance.evidence import log_of, not_on_modal, states_of
 from tests.acceptance.receivers import Received, receiving
 from tests.airflows import AIRFLOW, needs_airflow
+from tests.every_option.values import MODULES, changed
 from tests.support import wait_until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
@@ -29,6 +30,22 @@ PLACES = ("home", "away")
 AT_HOME = [f"{task}_home" for task in ("see", "pass", "remember", "read")]
 LOCAL_SECRETS = "airflow.secrets.local_filesystem.LocalFilesystemBackend"
 OWN_LOGGING = ON_MODAL["AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS"]
+#: Option → why it keeps its default here, although every other one has another value.
+KEPT = {
+    ("openlineage", "disabled"): "It switches lineage off.",
+    ("openlineage", "selective_enable"): "It switches lineage off for DAGs that do not ask for it.",
+    ("openlineage", "config_conn_id"): "It replaces the transport of the test.",
+    ("openlineage", "config_path"): "It replaces the transport of the test.",
+    ("state_store", "clear_on_success"): "The test reads the state of a task after its end.",
+    ("common.io", "xcom_objectstorage_compression"): "It is in a file here, which has other values of its section.",
+    ("common.io", "xcom_objectstorage_path"): "It is in a file here.",
+    ("common.io", "xcom_objectstorage_threshold"): "It is in a file here.",
+    ("workers", "secrets_backend_kwargs"): "Its value comes from a command here.",
+    ("metrics", "statsd_ipv6"): "The receiver of the test has an address of IPv4.",
+    ("triggerer", "queues_enabled"): "It needs a triggerer for each queue.",
+    ("sentry", "sentry_on"): "Its receiver does not exist.",
+    ("email", "default_email_on_failure"): "The test reads the mail about a failure.",
+}
 #: XComs from this size on are files.
 THRESHOLD = 200
 
@@ -46,9 +63,10 @@ class Acme:
         secrets = {which: self._secrets(which) for which in ("host", "worker")}
         smtp = {"disable_ssl": True, "disable_tls": True, "from_email": "airflow@example.com"}
         return {
+            **{airflow_variable(*key): value for key, value in changed(self.folder).items() if key not in KEPT},
             "ACME_FOLDER": str(self.folder),
             # Airflow imports the module of the XCom backend in all its processes.
-            "PYTHONPATH": os.pathsep.join(filter(None, (str(DAGS), os.environ.get("PYTHONPATH", "")))),
+            "PYTHONPATH": os.pathsep.join(filter(None, (str(DAGS), str(MODULES), os.environ.get("PYTHONPATH", "")))),
             "AIRFLOW_CONFIG": self._config_file(secrets["worker"]),
             "AIRFLOW__CORE__EXECUTOR": f"{MODAL_EXECUTOR},LocalExecutor",
             "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
@@ -71,11 +89,11 @@ class Acme:
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{self.received.trace_port}/v1/traces",
             "OTEL_SERVICE_NAME": "acme-airflow",
-            # Before 3.2, Airflow fails every task of LocalExecutor if the connection of the task logs does not exist.
-            **({"AIRFLOW__LOGGING__REMOTE_LOG_CONN_ID": "smtp_default"} if AIRFLOW < (3, 2) else {}),
-            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps(
+            # The name of one is in `[email] email_conn_id`, that of the other in `[logging] remote_log_conn_id`.
+            "AIRFLOW_CONN_ACME_SMTP": json.dumps(
                 {"conn_type": "smtp", "host": "127.0.0.1", "port": self.received.smtp_port, "extra": smtp}
             ),
+            "AIRFLOW_CONN_SMTP_DEFAULT": json.dumps({"conn_type": "smtp", "host": "127.0.0.1"}),
         }
 
     def made(self, name: str) -> Path:
@@ -135,7 +153,10 @@ def acme(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Acme]:
 
 @pytest.fixture(scope="module")
 def airflow(acme: Acme) -> Iterator[ModalStack]:
-    """An Airflow with those settings, and both executors."""
+    """An Airflow with those settings, and both executors.
+
+    Containers have this machine's network: tasks report to servers on its loopback, of traces, metrics and mail.
+    """
     deploy = (str(Path(__file__).parent / "host_settings_worker.py"),)
     modal = Options(buckets=(f"acme={acme.folder}",))
     with ModalStack(DAGS, env=acme.env, modal=modal, deploy=deploy, report=print) as running:

@@ -14,7 +14,7 @@ import pytest
 
 from modalflow import airflow_logging
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
-from tests.acceptance.airflow_on_modal import CALM, finish_run, start_run
+from tests.acceptance.airflow_on_modal import CALM, WITHOUT_NETWORK, finish_run, start_run
 from tests.acceptance.evidence import confirmed, instance_of, log_of, not_on_modal, said, starts_in, states_of
 from tests.sdk import client_of
 from tests.support import is_running, wait_until
@@ -65,7 +65,7 @@ def make_teams(stack: ModalStack) -> None:
 def several(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModalStack]:
     """An Airflow with four executors, of three kinds of ownership."""
     folder = tmp_path_factory.mktemp("dags")
-    with ModalStack(folder, env=ENV, report=print, before_start=make_teams) as running:
+    with ModalStack(folder, env=ENV, modal=WITHOUT_NETWORK, report=print, before_start=make_teams) as running:
         yield running
 
 

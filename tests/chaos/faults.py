@@ -136,6 +136,21 @@ def _remove_entries(chaos: Chaos, random: Random) -> None:
         chaos.ledger.pop(work_id, None)
 
 
+# The relays
+
+
+def _kill_relays(chaos: Chaos, random: Random) -> None:
+    for relay in chaos.relays():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(relay, signal.SIGKILL)
+
+
+def _rotate_relay_key(chaos: Chaos, random: Random) -> None:
+    command = [sys.executable, "-m", "modalflow.cli", "relay", "rotate-key"]
+    airflow = chaos.stack.airflow
+    subprocess.run(command, env=airflow.env, cwd=airflow.home, timeout=PATIENCE, check=True, capture_output=True)
+
+
 # Airflow
 
 
@@ -223,6 +238,22 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "clock_ahead": _while_it_lasts("Modal's clock is 8 days ahead: all expires", RPC_SECONDS, "clock:skew=8d"),
     "app_stopped": Fault("the app is stopped, and deployed again", _stop_app, _deploy, lasts=2.0),
     "app_redeployed": Fault("the app is deployed again", _deploy),
+    "relays_killed": Fault(
+        "every relay is killed (-9), and again as the tasks report their ends", _kill_relays, _kill_relays, lasts=1.0
+    ),
+    "relay_items_lost": _while_it_lasts(
+        "a fifth of the relay's items is lost on its way in, and as many on their way out",
+        RPC_SECONDS,
+        f"queue/{Names().relay}:lose-put,p=0.2",
+        f"queue/{Names().relay}:lose-get,p=0.2",
+    ),
+    "relay_items_doubled": _while_it_lasts(
+        "half of the relay's items arrive twice", RPC_SECONDS, f"queue/{Names().relay}:double-put,p=0.5"
+    ),
+    "relay_items_late": _while_it_lasts(
+        "items of Modal Queues take 2 s, more or less", RPC_SECONDS, "QueuePut:delay=2s±2s", "QueueGet:delay=1s±1s"
+    ),
+    "relay_key_rotated": Fault("the relay gets another key", _rotate_relay_key),
     "scheduler_killed": Fault(
         "one of the two schedulers is killed (-9)", _one_scheduler(signal.SIGKILL), held=TO_ADOPT
     ),

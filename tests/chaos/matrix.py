@@ -61,6 +61,11 @@ clock_behind               =        =        .         =         .         .    
 clock_ahead                ~        ~        .         ~         .         ~         .
 app_stopped                *        *        *         *         *         =         =
 app_redeployed             =        =        =         =         =         =         =
+relays_killed              =        =        =         =         =         =         =
+relay_items_lost           =        .        =         =         =         =         .
+relay_items_doubled        =        .        =         =         =         =         .
+relay_items_late           =        .        =         =         =         =         =
+relay_key_rotated          =        =        =         =         =         =         .
 scheduler_killed           =        =        =         =         =         =         =
 schedulers_killed          =        =        =         =         =         =         =
 scheduler_terminated       =        =        =         =         =         =         =
@@ -120,6 +125,7 @@ SHORT: Final = frozenset(
     f"{fault}-{moment}"
     for fault, moments in {
         "container_killed": ("claiming", "running", "deferring"),
+        "relays_killed": ("claiming", "running", "deferring"),
         "scheduler_killed": ("before", "waiting", "running", "ending", "delivering"),
     }.items()
     for moment in moments

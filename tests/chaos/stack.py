@@ -39,7 +39,7 @@ from modalflow.names import Names
 from modalflow.protocol.messages import Entry
 from tests.chaos.tally import VARIABLE, Tally
 from tests.sdk import client_of
-from tests.support import wait_until
+from tests.support import descendants, wait_until
 
 SCHEDULERS: Final = ("scheduler", "scheduler-2")
 PROCESSES: Final = {**SEPARATE, SCHEDULERS[1]: SEPARATE["scheduler"]}
@@ -133,6 +133,16 @@ class Chaos:
             program.stop()
             program.start()
         wait_until(lambda: _pid(program) not in (None, was), PATIENCE, f"a new {name}")
+
+    def relays(self) -> list[int]:
+        """The process ids of the schedulers' relays."""
+        schedulers = [pid for name in SCHEDULERS if (pid := _pid(self.stack.airflow.programs[name])) is not None]
+        return [
+            relay
+            for scheduler in schedulers
+            for relay, command in descendants(scheduler).items()
+            if "modalflow.cli relay" in command
+        ]
 
     def start_what_ended(self) -> None:
         """Start whatever has ended by itself, as an init system would: a scheduler that lost its database does."""
@@ -289,11 +299,17 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
     dags = folder / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags)
     options = Options(
-        state_dir=folder / "modal", port=free_port(), gpus=("T4=1",), cpus=32.0, memory=1 << 16, fault_seed=1
+        state_dir=folder / "modal",
+        port=free_port(),
+        gpus=("T4=1",),
+        cpus=32.0,
+        memory=1 << 16,
+        fault_seed=1,
+        network=os.environ.get("CHAOS_NETWORK", "none"),
     )
     options = dataclasses.replace(options, **modal_options)
     with ExitStack() as entered:
-        tally = entered.enter_context(Tally())
+        tally = entered.enter_context(Tally(folder / "tally"))
         worker_env = {"AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({VARIABLE: tally.address})}
         stack = entered.enter_context(
             ModalStack(

@@ -13,6 +13,7 @@ import socket
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -43,13 +44,17 @@ class Visit:
 
 
 class Tally:
-    """A server on loopback, in a thread; a context manager.
+    """A server in a thread; a context manager. Its address is a file, which containers without a network reach.
 
     Connections are counted when their line has come; a line that is cut short by a kill does not count.
     """
 
-    def __init__(self) -> None:
-        self._server = socket.create_server(("127.0.0.1", 0), backlog=1024)
+    def __init__(self, address: Path) -> None:
+        self.address = str(address)
+        """The value of VARIABLE."""
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(self.address)
+        self._server.listen(1024)
         self._wake_read, self._wake_write = socket.socketpair()
         self._selector = selectors.DefaultSelector()
         self._lock = threading.Lock()
@@ -59,12 +64,6 @@ class Tally:
         self._answers: dict[tuple[str, str], str] = {}
         self._held: list[tuple[Visit, socket.socket]] = []
         self._ending = False
-
-    @property
-    def address(self) -> str:
-        """``host:port`` for VARIABLE."""
-        host, port = self._server.getsockname()
-        return f"{host}:{port}"
 
     def __enter__(self) -> Self:
         for end in (self._server, self._wake_read, self._wake_write):

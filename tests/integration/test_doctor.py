@@ -170,7 +170,7 @@ def test_worker_that_knows_no_probes(clinic: Clinic) -> None:
 def test_execution_api_out_of_reach_of_the_container(clinic: Clinic, url: str, detail: str, mend: str) -> None:
     """What the container meets there is told, with what that means; a password in the URL is not."""
     root = clinic.api.url.removesuffix("/execution/")
-    failed = clinic.failures(AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL=url.format(root=root))
+    failed = clinic.failures(AIRFLOW__CORE__EXECUTION_API_SERVER_URL=url.format(root=root))
     assert list(failed) == ["execution API"]
     assert detail in failed["execution API"]["detail"]
     assert mend in failed["execution API"]["mend"]

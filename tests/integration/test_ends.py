@@ -25,7 +25,8 @@ from tests.support import wait_until
 NAMES = Names("ends")
 SETTINGS = {
     "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-    "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": "http://127.0.0.1:8080/execution/",
+    "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+    "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
     "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
     "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "0.3",
     "AIRFLOW__MODAL_EXECUTOR__CONNECT_TIMEOUT": "1",

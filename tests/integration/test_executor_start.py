@@ -52,7 +52,6 @@ def settings(local: LocalModal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     monkeypatch.setenv("AIRFLOW_CONN_MODAL_DEFAULT", "modal://")
     monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", "deployed")
     monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://127.0.0.1:8080/execution/")
-    # Without a relay, whose processes no test here needs.
     monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API", "direct")
     monkeypatch.setattr(control_plane, "_known", {})
     return monkeypatch

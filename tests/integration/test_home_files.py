@@ -76,7 +76,7 @@ def publish(world: World, files: Mapping[str, str], settings: Mapping[str, Mappi
 
 
 def task(world: World, task_id: str, home: str, **changes: Any) -> Work:
-    return world.task(task_id, dag_file="host_files.py", home=home, **changes)
+    return world.task(task_id, home=home, **{"dag_file": "host_files.py"} | changes)
 
 
 def lines(work: Work) -> list[str]:
@@ -102,6 +102,56 @@ def test_macros_operators_listeners_policies_and_an_xcom_backend_work(world: Wor
         (method, body) for method, path, body in world.api.requests if "xcoms" in path
     ]
     assert containers
+
+
+POLICIES = {
+    "plugins/acme_timetable.py": """
+from airflow.plugins_manager import AirflowPlugin
+from airflow.timetables.simple import OnceTimetable
+class Once(OnceTimetable):
+    pass
+def acme_double(x):
+    return 2 * x
+class AcmePlugin(AirflowPlugin):
+    name = "acme"
+    macros = [acme_double]
+    timetables = [Once]
+""",
+    "config/airflow_local_settings.py": """
+ASKED = []
+def get_dagbag_import_timeout(dag_file_path):
+    ASKED.append(dag_file_path)
+    return 30.0
+def dag_policy(dag):
+    dag.description = "acme"
+def get_airflow_context_vars(context):
+    return {"acme_team": context["task"].task_id}
+""",
+}
+
+
+def test_policies_timeouts_and_timetables_work(world: World) -> None:
+    """Each function of the local settings that Airflow calls in a task's process, and a plugin's timetable and macro.
+    Airflow would not import the DAG in the time that the host's option allows."""
+    home = publish(world, POLICIES, {"core": {"dagbag_import_timeout": "0.2"}})
+    policies, macro = (task(world, name, home, dag_file="host_policies.py") for name in ("policies", "macro"))
+    succeeded(policies)
+    assert {
+        "asked for the timeout of host_policies.py",
+        "timetable Once described by acme",
+        "variables policies",
+    } <= set(lines(policies))
+    succeeded(macro)
+    assert "42" in lines(macro)
+
+
+def test_without_the_host_s_timeout_an_import_is_ended(world: World) -> None:
+    """The option alone ends the import of the same DAG: the test above shows the function."""
+    policies = POLICIES | {"config/airflow_local_settings.py": "ASKED = []"}
+    settings = {"core": {"dagbag_import_timeout": "0.2"}, "workers": {"missing_dag_retries": "0"}}
+    work = task(world, "policies", publish(world, policies, settings), dag_file="host_policies.py")
+    assert work.ended().final_state != "success"
+    assert "DagBag import timeout" in work.log()
 
 
 STATE = """

@@ -24,6 +24,7 @@ from modalflow.names import API_CLIENT_OPTIONS, Names, airflow_variable
 from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.driving import Driver
+from tests.every_option.values import MODULES, changed
 from tests.integration.stub_execution_api import stub_execution_api, task_workload
 from tests.integration.world import DAGS
 
@@ -33,6 +34,10 @@ IN_USE = {
     *(("api_auth", name) for name in ("jwt_private_key_path", "jwt_algorithm", "jwt_issuer", "trusted_jwks_url")),
     ("execution_api", "jwt_audience"),
 }
+#: Switches that send to a server. `test_host_settings` of tests/acceptance has the servers.
+WITH_RECEIVERS = ("otel_on", "sentry_on")
+#: Stands for a folder of the operator's in values. No one opens it.
+FOLDER = Path("/acme")
 #: The folders of running containers in the state folder. Each container sees its own alone.
 OF_CONTAINERS = ("containers", "views", "doors")
 
@@ -52,26 +57,23 @@ def options(*places: Place) -> list[tuple[str, str]]:
 
 
 STAY, SEALED = options(Place.HOST, Place.NEVER), options(Place.SEALED)
-#: They need a package or a receiver.
-SWITCHES = ("statsd_on", "statsd_datadog_enabled", "otel_on", "sentry_on", "statsd_influxdb_enabled")
-
-
-def changed() -> dict[tuple[str, str], str]:
-    """Return another value than the default, for every switch and number that travels."""
-    found = {}
-    for key, described in declared_options().items():
-        kind, default = described.get("type"), described.get("default")
-        if place_of(*key, "").place is not Place.TRAVELS or key[1] in SWITCHES or default in (None, ""):
-            continue
-        if kind == "boolean":
-            found[key] = str(str(default).lower() != "true")
-        elif kind in ("integer", "float"):
-            found[key] = f"{float(default) + 1:g}"
-    return found
+#: The options whose text Airflow parses at its start: the planted text is a part of it.
+PARSED = {("secrets", "backend_kwargs"), ("workers", "secrets_backend_kwargs")}
 
 
 def planted(section: str, option: str) -> str:
-    return f"planted-for-the-{'host' if (section, option) in STAY else 'task'}: {section} {option}"
+    text = f"planted-for-the-{'host' if (section, option) in STAY else 'task'}: {section} {option}"
+    return json.dumps({"acme": text}) if (section, option) in PARSED else text
+
+
+def travelling() -> dict[tuple[str, str], str]:
+    """Return a value for every option that travels, another one than the default, with a secret in the sealed ones."""
+    values = {
+        key: value
+        for key, value in changed(FOLDER).items()
+        if place_of(*key, "").place.leaves_host and key[1] not in WITH_RECEIVERS
+    }
+    return {**values, **{key: planted(*key) for key in SEALED}}
 
 
 @pytest.fixture
@@ -90,7 +92,8 @@ def driver(state_dir: Path) -> Iterator[Driver]:
         bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
         variables = local.env | {
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": api.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
             BUNDLE_LIST: json.dumps(bundles),
         }
@@ -98,10 +101,11 @@ def driver(state_dir: Path) -> Iterator[Driver]:
             environment.setenv(name, value)
         environment.setattr(control_plane, "_known", {})
         deploy(NAMES, bundles={"tests": DAGS})
-        for section, option in (*STAY, *SEALED):
+        environment.syspath_prepend(MODULES)
+        for section, option in STAY:
             environment.setenv(airflow_variable(section, option), planted(section, option))
-        for (section, option), value in changed().items():
-            environment.setenv(airflow_variable(section, option), value)
+        for (section, option), value in travelling().items():
+            environment.setenv(airflow_variable(section.replace(".", "_"), option), value)
         environment.setenv("AIRFLOW__ACME__COLOUR", "planted-in-the-open: green")
         driver = Driver.started()
         yield driver
@@ -109,7 +113,8 @@ def driver(state_dir: Path) -> Iterator[Driver]:
 
 
 def test_a_task_has_the_configuration_of_the_host_without_its_secrets(driver: Driver, state_dir: Path) -> None:
-    """It differs in rows of the table alone. The host's secrets are in no payload, ledger, Volume, image, log, command
+    """Every option that travels has another value than the default. The configurations differ in rows of the table
+    alone. The host's secrets are in no payload, ledger, Volume, image, log, command
     line and task. Those of tasks are encrypted everywhere but in their container."""
     assert {("core", "fernet_key"), ("database", "sql_alchemy_conn"), ("api_auth", "jwt_secret")} <= set(STAY)
     workload = ExecuteTask.model_validate_json(
@@ -124,9 +129,8 @@ def test_a_task_has_the_configuration_of_the_host_without_its_secrets(driver: Dr
     assert state == "success", f"{info}\n{log}"
     report = read_report(log)
     assert not report["foreign"] and not report["key"]
-    travelling = {**changed(), **{key: planted(*key) for key in SEALED}}
-    assert len(travelling) > 60
-    assert differing(report["hashes"], travelling) == []
+    assert len(travelling()) > 150
+    assert differing(report["hashes"], travelling()) == []
     rules = {
         key: rule_of(*key) for key in differing(report["hashes"], configuration()) if key not in API_CLIENT_OPTIONS
     }

@@ -41,7 +41,8 @@ def names() -> Iterator[Names]:
         environment.setenv(
             "AIRFLOW_CONN_MODAL_DEFAULT", f"modal://{variables['MODAL_TOKEN_ID']}:{variables['MODAL_TOKEN_SECRET']}@"
         )
-        environment.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL", "https://airflow.invalid/execution/")
+        environment.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "https://airflow.invalid/execution/")
+        environment.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API", "direct")
         temporary = Names(f"modalflow-test-{uuid.uuid4().hex[:12]}")
         environment.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", temporary.app)
         stack.callback(_remove, temporary)

@@ -70,7 +70,8 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalModal]:
         variables = running.env | {
             "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:8080/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
             "AIRFLOW__MODAL_EXECUTOR__APP_NAME": NAMES.app,
             "AIRFLOW__MODAL_EXECUTOR__SWEEP_INTERVAL": "600",
             "AIRFLOW__MODAL_EXECUTOR__STATUS_INTERVAL": "0.2",

@@ -57,7 +57,8 @@ def ward(other: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ward
         variables = local.env | {
             "AIRFLOW_HOME": str(tmp_path_factory.mktemp("airflow")),
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": api.url,
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": api.url,
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
         }
         for name, value in local.env.items():
             environment.setenv(name, value)

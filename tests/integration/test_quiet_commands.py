@@ -79,7 +79,8 @@ def env(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) ->
             **local.env,
             "AIRFLOW_HOME": str(folder),
             "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": "http://127.0.0.1:1/execution/",
+            "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": "http://127.0.0.1:1/execution/",
+            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
             "PYTHONPATH": str(folder),
         }
         deployed = modalflow_cli.run("deploy", *ARGUMENTS["deploy"], environ=quiet)

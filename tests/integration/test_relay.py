@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,16 +16,13 @@ from modalflow import control_plane
 from modalflow.emulator.options import Options
 from modalflow.executor import relays
 from modalflow.names import API_URL_VARIABLE, Names
-from modalflow.relay import keys
 from tests.command_line import CommandLine
 from tests.driving import Driver
+from tests.integration.relayed import NOWHERE, public_key, relay
 from tests.integration.world import COLD, World, deployed_worker
 from tests.support import descendants, wait_until
 
 NAMES = Names("relayed")
-
-#: Where a task would get without the relay: the containers' own loopback, with nothing on it.
-NOWHERE = "http://127.0.0.1:9/execution/"
 
 
 @pytest.fixture(scope="module")
@@ -37,31 +32,15 @@ def world(modalflow_cli: CommandLine) -> Iterator[World]:
         yield world
 
 
-@contextmanager
-def relay(world: World) -> Iterator[subprocess.Popen[bytes]]:
-    """A relay, as a service runs it."""
-    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, "PYTHONUNBUFFERED": "1"}
-    process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", NAMES.app], env=variables)
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(20)
-
-
 @pytest.fixture(scope="module")
 def running(world: World) -> Iterator[subprocess.Popen[bytes]]:
-    with relay(world) as process:
+    with relay(world, NAMES) as process:
         yield process
-
-
-def public_key(world: World) -> str:
-    return str(asyncio.run(keys.fetch_public_key(NAMES, client=world.client)))
 
 
 def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes]) -> None:
     """Every request of a task passes, and its state arrives."""
-    work = world.task("hello", relay=public_key(world), env={API_URL_VARIABLE: NOWHERE})
+    work = world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE})
     entry = work.ended()
     assert entry.final_state == "success", work.log()
     assert world.api.states() == ["success"]
@@ -95,7 +74,7 @@ def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.
     world.api.requests.clear()
     xcom, variable, *refused = ask(
         world,
-        public_key(world),
+        public_key(world, NAMES),
         ("POST", "xcoms/d/r/t/return_value", 5_000_000),
         ("PUT", "variables/large", 1_000_000),
         ("GET", "../api/v2/dags", 0),
@@ -114,7 +93,7 @@ def test_a_refused_task_names_the_server_of_the_host(world: World, running: subp
     """An error of the Execution API names the host's URL, not the server in the container."""
     world.api.jwt_secret = "another"
     try:
-        work = world.task("hello", relay=public_key(world), env={API_URL_VARIABLE: NOWHERE})
+        work = world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE})
         assert NOWHERE in (work.ended().reason or "")
     finally:
         world.api.jwt_secret = ""
@@ -122,10 +101,10 @@ def test_a_refused_task_names_the_server_of_the_host(world: World, running: subp
 
 def test_a_rotated_key_loses_no_running_task(world: World, running: subprocess.Popen[bytes]) -> None:
     """After a rotation, a relay answers containers with the new key and those with the old one."""
-    before = public_key(world)
+    before = public_key(world, NAMES)
     done = world.modalflow_cli.run("relay", "rotate-key", "--app", NAMES.app, environ=os.environ | world.variables)
     assert done.returncode == 0, done.stdout + done.stderr
-    after = public_key(world)
+    after = public_key(world, NAMES)
     assert after != before and after.partition(":")[0] in done.stdout
     for key in (after, before):
         assert ask(world, key, ("GET", "health", 0)) == ["GET health 200"]
@@ -136,9 +115,11 @@ def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[by
     world.api.run_takes = 3.0
     world.api.requests.clear()
     try:
-        with relay(world) as doomed:
+        with relay(world, NAMES) as doomed:
             # The requests of several containers at once, so that each relay has some.
-            tasks = [world.task("hello", relay=public_key(world), env={API_URL_VARIABLE: NOWHERE}) for _ in range(4)]
+            tasks = [
+                world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE}) for _ in range(4)
+            ]
             wait_until(lambda: any(path.endswith("/run") for _, path, _ in world.api.requests), COLD, "a request")
             doomed.kill()
             assert [task.ended().final_state for task in tasks] == ["success"] * 4
@@ -225,7 +206,7 @@ def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subp
         "Queue*:delay=30ms±20ms",
     )
     world.api.requests.clear()
-    key = public_key(world)
+    key = public_key(world, NAMES)
     added = [world.faults.add(fault) for fault in faults]
     try:
         tasks = [world.task("hello", relay=key, env={API_URL_VARIABLE: NOWHERE}) for _ in range(3)]

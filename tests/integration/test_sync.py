@@ -114,7 +114,7 @@ def test_the_doctor_sees_what_is_ahead_of_the_volume(world: World, dags: Path, t
         BUNDLE_LIST: json.dumps(bundles),
         "AIRFLOW_HOME": str(tmp_path / "home"),
         "AIRFLOW_CONN_MODAL_DEFAULT": "modal://",
-        "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL": world.api.url,
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": world.api.url,
     }
 
     def finding(name: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ SUITES: Final[Mapping[str, Sequence[str]]] = {
         f"tests/integration/test_{name}.py"
         for name in ("executor", "executor_start", "worker", "deploy", "doctor_settings", "provider")
     ),
+    # What an Airflow host gives to its tasks: configuration, files, and the way to the Execution API.
+    "host": tuple(f"tests/integration/test_{name}.py" for name in ("host_configuration", "home_files", "relay")),
     # A real Airflow.
     "acceptance": ("tests/acceptance", "-m", "matrix"),
 }

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
 from modalflow import airflow_policy
-from tests.airflows import needs_airflow
+from tests.airflows import AIRFLOW
 
 DAG_FILE = """
 from collections import OrderedDict, UserDict
@@ -33,23 +34,28 @@ class Source:
         return self.text
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def policies(monkeypatch: pytest.MonkeyPatch) -> None:
     """The policies of the installed distributions, as Airflow loads them when it is initialised."""
-    from airflow import settings
-
-    manager = cast(Any, settings.get_policy_plugin_manager).__wrapped__()
+    settings: Any = import_module("airflow.settings")
+    monkeypatch.setenv("AIRFLOW__CORE__LOAD_EXAMPLES", "False")
+    if AIRFLOW >= (3, 2):
+        manager = settings.get_policy_plugin_manager.__wrapped__()
+        monkeypatch.setattr(settings, "get_policy_plugin_manager", lambda: manager)
+    else:
+        monkeypatch.setattr(settings, "POLICY_PLUGIN_MANAGER", None)
+        settings.configure_policy_plugin_manager()
+        manager = settings.POLICY_PLUGIN_MANAGER
     settings.load_policy_plugins(manager)
-    monkeypatch.setattr(settings, "get_policy_plugin_manager", lambda: manager)
 
 
 def imported(folder: Path, config: object, mapped: object = None) -> tuple[list[str], str]:
     """The DAGs of a file, and what Airflow says of those that it refuses."""
-    from airflow.dag_processing.dagbag import DagBag
-
+    dag_bag: Any = import_module("airflow.dag_processing.dagbag" if AIRFLOW >= (3, 2) else "airflow.models.dagbag")
+    bundle = {"bundle_name": "tests"} if AIRFLOW >= (3, 2) else {}
     file = folder / "asks.py"
     file.write_text(DAG_FILE.format(config=repr(config), mapped=repr(mapped)))
-    bag: Any = DagBag(dag_folder=file, bundle_path=folder, bundle_name="tests")
+    bag = dag_bag.DagBag(dag_folder=file, bundle_path=folder, **bundle)
     return list(bag.dags), str(bag.import_errors.get(str(file)) or bag.import_errors.get(file.name) or "")
 
 
@@ -60,7 +66,7 @@ def test_airflow_finds_the_policy() -> None:
     assert found.load().task_policy is airflow_policy.task_policy
 
 
-@needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize(("config", "kind"), [("gpu", "str"), (["gpu"], "list"), (7, "int"), (True, "bool")])
 def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path, config: object, kind: str) -> None:
     """The user reads it beside the DAG file, and the scheduler goes on with all other DAGs."""
@@ -71,7 +77,7 @@ def test_a_config_that_would_end_the_scheduler_is_an_import_error(tmp_path: Path
     assert dags == [] and "executor_config of task 'mapped'" in said
 
 
-@needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize(
     ("mapping", "kind"), [("MappingProxyType({'gpu': 'T4'})", "mappingproxy"), ("UserDict(gpu='T4')", "UserDict")]
 )
@@ -82,13 +88,13 @@ def test_a_mapping_that_airflow_stores_as_a_text_is_an_import_error(tmp_path: Pa
     assert f"executor_config of task 'plain' is of type {kind}; expected a dict" in said
 
 
-@needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 def test_a_dict_of_another_class_is_left_alone(tmp_path: Path) -> None:
     """Airflow serializes it as a dict."""
     assert imported(tmp_path, Source("OrderedDict(modal={})")) == (["asks"], "")
 
 
-@needs_airflow("3.3")
+@pytest.mark.usefixtures("policies")
 @pytest.mark.parametrize("config", [None, {}, {"modal": {"gpu": "T4"}}, {"pod_override": {"spec": {}}}])
 def test_any_dict_is_left_alone(tmp_path: Path, config: object) -> None:
     """What is in it is for the executors to read."""

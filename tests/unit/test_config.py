@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
-from modalflow.config.settings import OPTIONS, SECTION, Settings, execution_api_url
+from modalflow.config.settings import OPTIONS, SECTION, Settings, provider_config
+from modalflow.config.urls import execution_api_url
 from modalflow.errors import ConfigError
-from modalflow.provider import get_provider_info, provider_config
+from modalflow.provider import get_provider_info
 
 
 class Source:

@@ -23,11 +23,10 @@ from modalflow.support.installation import PAGE, install_command
 @click.option(
     "--network",
     type=click.Choice(NETWORKS),
-    default="host",
-    show_default=True,
-    help="Network of the containers: `host` is this machine's, `none` a loopback of its own for each container.",
+    help="Network of the containers: `host` is this machine's, `none` a loopback of its own for each container. By "
+    "default `none`, if this machine has namespaces: then tasks reach Airflow only by the relay.",
 )
-def demo(keep: bool, timeout: float, network: str) -> None:
+def demo(keep: bool, timeout: float, network: str | None) -> None:
     """Run an example DAG in a real Airflow with tasks on Modal, all on this machine.
 
     The demo starts a local control plane, deploys the worker app to it, and starts Airflow on an embedded PostgreSQL.

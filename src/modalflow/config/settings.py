@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 from modalflow.config import variables
+from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.errors import ConfigError, Described, a_known_name
 from modalflow.names import DEFAULT_APP, Names
@@ -125,27 +125,6 @@ def _queues(place: str, raw: str) -> Mapping[str, str]:
     return value
 
 
-def execution_api_url(place: str, raw: str) -> str:
-    """Check a URL of Airflow's Execution API. An empty text selects Airflow's own setting."""
-    url = raw.strip()
-    if not url:
-        return ""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ConfigError(
-            place,
-            raw,
-            "a URL with scheme and host within reach of containers, e.g. https://airflow.example.com/execution/",
-        )
-    return url if url.endswith("/") else url + "/"
-
-
-def without_user(url: str) -> str:
-    """Return a URL for display, without name and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "app_name",
@@ -177,8 +156,7 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api_url",
         "string",
         "",
-        "URL of Airflow's Execution API for containers, if they can reach it. If empty: they use the relay, unless "
-        "`execution_api` is `direct`.",
+        "URL of Airflow's Execution API, if containers can reach it directly. If empty, they use the relay.",
         "https://airflow.example.com/execution/",
         execution_api_url,
     ),
@@ -186,9 +164,8 @@ OPTIONS: tuple[Option, ...] = (
         "execution_api",
         "string",
         "auto",
-        "How containers reach Airflow's Execution API. `relay`: over Modal, with no open port. `direct`: at "
-        "`execution_api_url`, or, if that is empty, at `[core] execution_api_server_url`. `auto`: directly if "
-        "`execution_api_url` is set, otherwise by the relay.",
+        "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
+        "`auto`: directly if `execution_api_url` is set, otherwise by the relay.",
         "relay",
         _one_of("auto", "relay", "direct"),
         version_added="0.5.0",
@@ -201,6 +178,16 @@ OPTIONS: tuple[Option, ...] = (
         "0",
         _whole(0, 32, "1"),
         unit="processes",
+        version_added="0.5.0",
+    ),
+    Option(
+        "relay_transport",
+        "string",
+        "queues",
+        "How requests travel to relays. `queues`: over a Modal Queue. `tunnel`: each container listens behind a Modal "
+        "tunnel, and a relay holds a connection to it; without one, over the Modal Queue. Set it for relays, too.",
+        "tunnel",
+        _one_of("queues", "tunnel"),
         version_added="0.5.0",
     ),
     Option(
@@ -314,6 +301,7 @@ class Settings:
     execution_api_url: str
     execution_api: str
     relays: int
+    relay_transport: str
     submit_concurrency: int
     submit_attempts: int
     task_timeout: float
@@ -333,8 +321,10 @@ class Settings:
 
     @property
     def uses_relay(self) -> bool:
-        """Whether containers reach the Execution API by the relay."""
-        return self.execution_api == "relay" or (self.execution_api == "auto" and not self.execution_api_url)
+        """Whether containers reach the Execution API by the relay: by default, if no URL is set for them."""
+        if self.execution_api == "auto":
+            return not self.execution_api_url
+        return self.execution_api == "relay"
 
     @classmethod
     def read(cls, source: ConfigSource) -> Settings:
@@ -387,3 +377,23 @@ class Variables:
 def _raw(source: ConfigSource, option: Option) -> str:
     raw = source.get(SECTION, option.name, fallback=option.default)
     return option.default if raw is None else str(raw)
+
+
+def provider_config() -> dict[str, Any]:
+    """Return the option table in the form of Airflow's provider metadata."""
+    return {
+        SECTION: {
+            "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
+            "options": {
+                option.name: {
+                    "description": option.help_text,
+                    "version_added": option.version_added,
+                    "type": option.type,
+                    "example": option.example,
+                    # Airflow formats every default of a provider: braces of its own must be doubled.
+                    "default": option.default.replace("{", "{{").replace("}", "}}"),
+                }
+                for option in OPTIONS
+            },
+        }
+    }

@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 MODAL_EXECUTOR: Final = "modalflow.executor.modal_executor.ModalExecutor"
 #: A user's settings of Airflow beside the executor: the source of task logs.
 ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_logging.LOGGING_CONFIG"}
+#: The same if containers share the network of this machine.
+WITH_NETWORK: Final = {"AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct"}
 DEPLOY_TIMEOUT: Final = 180.0
 #: The form of a function call in the worker's log.
 _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
@@ -71,8 +73,10 @@ class ModalStack:
         began = time.monotonic()
         with ExitStack() as entered:
             self.local = entered.enter_context(LocalModal(self._modal, as_default=False))
-            self._report(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}")
-            env = {**ON_MODAL, **self.local.env, **self._env}
+            isolated = self._modal is not None and self._modal.network == "none"
+            note = "; containers have no network" if isolated else ""
+            self._report(f"the local control plane is up ({time.monotonic() - began:.1f} s): {self.local.url}{note}")
+            env = {**ON_MODAL, **({} if isolated else WITH_NETWORK), **self.local.env, **self._env}
             self.airflow = AirflowStack(
                 self._dags,
                 executor=MODAL_EXECUTOR,

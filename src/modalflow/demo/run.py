@@ -11,7 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,6 +26,7 @@ from modalflow.demo.dags import DEMO_DAG, example_dags
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.program import StackError
 from modalflow.demo.report import EXPECTED_SKIPPED, STYLES, problems, table
+from modalflow.emulator.local import NoNetworkError, StartError
 from modalflow.emulator.options import Options as ModalOptions
 
 POLL: Final = 0.25
@@ -47,8 +48,8 @@ class Options:
     keep: bool = False
     timeout: float = 300.0
     """Seconds from the first step until the DAG has to be through."""
-    network: str = "host"
-    """The network of containers: an option of the local control plane."""
+    network: str | None = None
+    """The network of containers, as for the local control plane. None: no network, where this machine allows that."""
 
 
 def run(options: Options, console: Console) -> int:
@@ -59,11 +60,7 @@ def run(options: Options, console: Console) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     try:
-        modal = ModalOptions(network=options.network)
-        with (
-            ending_on_signals(),
-            ModalStack(example_dags(), modal=modal, report=lambda line: report(escape(line))) as stack,
-        ):
+        with ending_on_signals(), stack_of(options, lambda line: report(escape(line))) as stack:
             run_id = trigger(stack)
             report(f"DAG run {escape(run_id)} of {DEMO_DAG}: {stack.airflow.url}/dags/{DEMO_DAG}/runs/{run_id}")
             watch(stack, run_id, report, began + options.timeout)
@@ -76,11 +73,29 @@ def run(options: Options, console: Console) -> int:
                 console.print(f"[green]✓[/] every task succeeded in a Modal container ({took:.0f} s)", highlight=False)
             if options.keep:
                 keep(stack, console)
-    except (StackError, AirflowAPIError) as error:
+    except (StackError, StartError, AirflowAPIError) as error:
         console.print("[bold red]The demo failed[/]: ", end="")
         console.print(str(error), markup=False, highlight=False, soft_wrap=True)
         return 1
     return 1 if wrong else 0
+
+
+@contextmanager
+def stack_of(options: Options, report: Say) -> Iterator[ModalStack]:
+    """Run Airflow on a local control plane, its containers without a network if possible and nothing else is asked."""
+
+    def stack(network: str) -> ModalStack:
+        return ModalStack(example_dags(), modal=ModalOptions(network=network), report=report)
+
+    with ExitStack() as entered:
+        try:
+            running = entered.enter_context(stack(options.network or "none"))
+        except NoNetworkError as error:
+            if options.network:
+                raise
+            report(f"containers share the network of this machine: {error}")
+            running = entered.enter_context(stack("host"))
+        yield running
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import stat
 import sys
 
 from modalflow.emulator.control_plane.control_plane import ControlPlane, ListenError, NetworkError
-from modalflow.emulator.local import UNUSABLE
+from modalflow.emulator.local import NO_NETWORK, UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.state import disk_space
 from modalflow.emulator.state.journal import StateError
@@ -75,7 +75,7 @@ def main() -> None:
         asyncio.run(serve(options))
     except (StateError, ListenError, NetworkError) as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(UNUSABLE)
+        sys.exit(NO_NETWORK if isinstance(error, NetworkError) else UNUSABLE)
     except OSError as error:
         if not disk_space.unwritable(error):
             raise

@@ -32,6 +32,8 @@ STDERR_TAIL = 4_000
 
 #: The exit code of a control plane whose last line on stderr is meant for the user. (EX_CONFIG of sysexits.h.)
 UNUSABLE = 78
+#: The same if containers cannot have a network of their own.
+NO_NETWORK = 79
 
 _OAUTH_VARIABLES = (
     "MODAL_OAUTH_REFRESH_TOKEN",
@@ -43,6 +45,10 @@ _OAUTH_VARIABLES = (
 
 class StartError(RuntimeError):
     """A control plane did not become ready. The text holds its output on stderr."""
+
+
+class NoNetworkError(StartError):
+    """Containers cannot have a network of their own on this machine. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -116,8 +122,9 @@ def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes]
         end(process, seconds=2.0)
         if not isinstance(error, ValueError | TimeoutError):
             raise
-        if ended == UNUSABLE:
-            raise StartError(_tail(stderr).rpartition("\n")[2]) from error
+        if ended in (UNUSABLE, NO_NETWORK):
+            kind = NoNetworkError if ended == NO_NETWORK else StartError
+            raise kind(_tail(stderr).rpartition("\n")[2]) from error
         how = f"it ended with exit code {ended}" if ended is not None else str(error)
         raise StartError(f"The local control plane did not become ready: {how}. It wrote:\n{_tail(stderr)}") from error
 

@@ -39,6 +39,8 @@ class Connection:
     """What is deployed, as last read."""
     relay: str = ""
     """The relay key for submissions; empty if containers reach the Execution API directly."""
+    relay_transport: str = "queues"
+    """How requests of containers travel to relays."""
     obstacle: str = ""
     """Why Modal accepts no work at present; empty if it does."""
 

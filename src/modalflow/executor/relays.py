@@ -168,5 +168,5 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _variables(settings: Settings) -> Mapping[str, str]:
     """Return this executor's options for a relay: a team's differ from those of its process."""
-    needed = ("app_name", "conn_id", "environment")
+    needed = ("app_name", "conn_id", "environment", "relay_transport")
     return {option.variable(): str(getattr(settings, option.name)) for option in OPTIONS if option.name in needed}

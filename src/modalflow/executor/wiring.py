@@ -76,7 +76,7 @@ class Wiring:
         placement = Placement(
             Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
         )
-        self.homes = homes = HomePublisher(home, identity.team)
+        self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(
             partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
@@ -84,6 +84,7 @@ class Wiring:
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay
         )
         self.relays = RelayProcesses(settings, relay_key)
+        connection.relay_transport = settings.relay_transport
         self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.

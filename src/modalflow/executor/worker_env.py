@@ -2,6 +2,9 @@
 
 Reads the configuration of the Airflow host, and asks no one. With the remote logging that a deployment has configured,
 the Airflow in a container uploads a task's log to where the API server looks for it.
+
+The settings of masking and of remote logging are also in the Airflow home of containers. They are here for workers of
+modalflow 0.4, which have no home: a submission to a newer worker leaves them out (``HomePublisher.without_stored``).
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ from typing import Any
 from modalflow import airflow_logging, control_plane
 from modalflow.airflow_compat import configuration, task_logs
 from modalflow.config import variables
-from modalflow.config.settings import Settings, execution_api_url, without_user
+from modalflow.config.settings import Settings
+from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_CLIENT_OPTIONS, API_URL_VARIABLE, MASKING_OPTIONS, airflow_variable
 
@@ -46,14 +50,15 @@ _LOGGING_SECTIONS = (
 
 def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
     """Return the variables, the user's own included; raise ConfigError if no container could report to Airflow."""
+    relayed = settings.uses_relay
     # A relay has one server: the host's own.
-    url = _hosts_api_url(conf) if settings.uses_relay else settings.execution_api_url or _hosts_api_url(conf)
-    if not settings.uses_relay and _is_out_of_reach(url):
+    url = _hosts_api_url(conf) if relayed else _api_url(settings, conf)
+    if not relayed and _is_out_of_reach(url):
         raise ConfigError(
             "[modal_executor] execution_api_url",
             url,
-            "a URL within reach of containers on Modal, where a loopback address is the container itself; or no URL, "
-            "and [modal_executor] execution_api = relay",
+            "a URL within reach of containers on Modal, where a loopback address is the container itself; or no URL "
+            "and [modal_executor] execution_api = auto, for the relay",
         )
     env = {
         **masking_env(conf),
@@ -86,6 +91,10 @@ def works_without_relay(settings: Settings, conf: Any) -> bool:
     The worker of an older modalflow has none. Its tasks continue as before the upgrade, until you deploy it again.
     """
     return settings.execution_api == "auto" and settings.uses_relay and not _is_out_of_reach(_hosts_api_url(conf))
+
+
+def _api_url(settings: Settings, conf: Any) -> str:
+    return settings.execution_api_url or _hosts_api_url(conf)
 
 
 def _hosts_api_url(conf: Any) -> str:

@@ -92,6 +92,8 @@ class Submission:
     relay: str = ""
     """The relay key (relay.encryption.PublicKey) with which requests to Airflow's Execution API are encrypted. Empty:
     they go to the URL among the variables."""
+    relay_transport: str = "queues"
+    """How they travel to relays: as the option of this name. A worker treats an unknown value as ``queues``."""
 
     @property
     def task_try(self) -> TaskTry | None:

@@ -1,5 +1,8 @@
 """The interface of a transport: how items get from containers to relays and back.
 
+There are two: Modal Queues (``queue_transport``), and tunnels (``container.tunnel_to_relays``,
+``host.tunnels_to_containers``), which use the first one for whatever has no connection.
+
 A transport may lose, double, delay and reorder items: requests are sent again, and repeated ones recognised, above it.
 """
 

@@ -106,7 +106,9 @@ class Container:
         submitted = environment.submitted(self.profile_env, submission.env, submission.own_env)
         if submission.relay:
             submitted[RELAYED_URL_VARIABLE] = submitted.get(API_URL_VARIABLE, "")
-            submitted[API_URL_VARIABLE] = await self.execution_api.url(submission.relay)
+            submitted[API_URL_VARIABLE] = await self.execution_api.url(
+                submission.relay, tunnel=submission.relay_transport == "tunnel"
+            )
         if submission.kind is Kind.COMMAND:
             yield environment.of_command(self.variables, submitted)
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from importlib import import_module
 from typing import Any
 
@@ -9,6 +10,8 @@ from airflow.sdk import DAG
 
 acme: Any = import_module("acme_plugin")
 
-with DAG("host_files", schedule=None):
+with DAG("host_files", schedule=acme.Once(), start_date=datetime(2026, 1, 1)):
     acme.Shout(task_id="macro", text="doubled {{ macros.acme.acme_double(21) }}")
     acme.Shout(task_id="policed", text="no policy")
+    # The host's hook gives it another queue, and with it another profile.
+    acme.Shout(task_id="mutated", text="{{ dag.timetable.__class__.__name__ }} in profile {{ ti.queue }}")

@@ -15,6 +15,7 @@ from click.testing import CliRunner
 from modalflow.cli.demo import demo
 from modalflow.demo.programs.program import StackError
 from modalflow.demo.run import ending_on_signals, write_variables
+from modalflow.emulator.local import NoNetworkError
 
 
 def test_a_second_signal_does_not_interrupt_the_end() -> None:
@@ -32,18 +33,26 @@ def test_a_second_signal_does_not_interrupt_the_end() -> None:
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGHUP)) == before
 
 
-def test_the_containers_of_the_demo_may_have_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option is the local control plane's, and passed on to it."""
-    given: list[Any] = []
+@pytest.mark.parametrize(
+    ("arguments", "tried"),
+    [([], ["none", "host"]), (["--network", "none"], ["none"]), (["--network", "host"], ["host"])],
+)
+def test_the_containers_of_the_demo_have_no_network_where_that_is_possible(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], tried: list[str]
+) -> None:
+    """Without namespaces they share the machine's, and a line says why; what a user asks for is never replaced."""
+    given: list[str] = []
 
     def stack(*_: Any, modal: Any, **__: Any) -> Any:
-        given.append(modal)
+        given.append(modal.network)
+        if modal.network == "none":
+            raise NoNetworkError("this machine allows no namespaces")
         raise StackError("no stack in this test")
 
     monkeypatch.setattr("modalflow.demo.run.ModalStack", stack)
-    ended = CliRunner().invoke(demo, ["--network", "none"])
-    assert ended.exit_code == 1, ended.output
-    assert [modal.network for modal in given] == ["none"]
+    ended = CliRunner().invoke(demo, arguments)
+    assert ended.exit_code == 1 and given == tried
+    assert ("this machine allows no namespaces" in ended.output) is ("none" in tried)
 
 
 def test_another_shell_gets_the_variables_of_the_demo(tmp_path: Path) -> None:

@@ -155,12 +155,32 @@ async def test_work_of_another_scheduler_gets_the_configuration_of_this_one(key:
     assert call.submission is not None and call.submission.home == HOME.snapshot(key).id
 
 
-async def test_a_workload_does_not_carry_readably_what_its_home_has_encrypted(key: str) -> None:
-    """A worker without a key still gets it; a value that the user gives workloads stays."""
-    name = "AIRFLOW__SMTP__SMTP_PASSWORD"
-    publisher = HomePublisher(HOME, "")
+def carried(publisher: HomePublisher, **env: str) -> dict[str, str]:
+    draft = request("a").draft
+    return publisher.without_stored(dataclasses.replace(draft, env=env, own_env=("AIRFLOW__EMAIL__FROM_EMAIL",)))
+
+
+async def test_a_workload_does_not_carry_what_its_home_has(key: str) -> None:
+    """An older worker still gets it; a value that the user gives workloads or a task stays."""
+    settings = {
+        "core": {"sensitive_var_conn_names": "door_pin"},
+        "metrics": {"statsd_host": "statsd"},
+        "email": {"from_email": "acme"},
+        "workers": {"execution_api_timeout": "7"},
+    }
+    stored = {
+        "AIRFLOW__SMTP__SMTP_PASSWORD": "hunter2",
+        "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin",
+        "AIRFLOW__METRICS__STATSD_HOST": "statsd",
+        "AIRFLOW__EMAIL__FROM_EMAIL": "acme",
+        # A worker has another default for it, above the host's file.
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "7",
+    }
+    home = dataclasses.replace(HOME, settings=settings)
+    publisher = HomePublisher(home, "", given=["AIRFLOW__METRICS__STATSD_HOST"])
     await published(publisher, PlayedApi(), deployment())
-    assert publisher.without_sealed({name: "hunter2"}) == {name: "hunter2"}
+    assert carried(publisher, **stored) == stored
     await published(publisher, PlayedApi(), deployment(key))
-    assert publisher.without_sealed({name: "hunter2", "TZ": "UTC"}) == {"TZ": "UTC"}
-    assert publisher.without_sealed({name: "another"}) == {name: "another"}
+    assert carried(publisher, **stored, TZ="UTC") == {**dict(list(stored.items())[2:]), "TZ": "UTC"}
+    others = dict.fromkeys(stored, "another")
+    assert carried(publisher, **others) == others

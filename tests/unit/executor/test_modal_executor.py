@@ -167,7 +167,8 @@ def stage(
     settings = {"sweep_interval": "0.1"} | getattr(request, "param", {})
     for name, value in settings.items():
         monkeypatch.setenv(f"AIRFLOW__MODAL_EXECUTOR__{name.upper()}", value)
-    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL", "http://127.0.0.1:8080/execution/")
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "http://127.0.0.1:8080/execution/")
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API", "direct")
     monkeypatch.setenv(
         "AIRFLOW_CONN_MODAL_DEFAULT",
         f"modal://{local.env['MODAL_TOKEN_ID']}:{local.env['MODAL_TOKEN_SECRET']}@",

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from modalflow.airflow_compat import configuration
 from modalflow.config.settings import Settings
-from modalflow.errors import ConfigError
+from modalflow.errors import ConfigError, NotDeployedError
 from modalflow.executor.worker_env import resolved, workload_env
 from modalflow.names import API_URL_VARIABLE
 from modalflow.operations.doctor import airflow_side
+from modalflow.operations.relay import checks
+from modalflow.relay import keys
 
 LOOPBACK, PUBLIC, OPEN = "http://localhost:8080/execution/", "https://airflow.example.com/execution/", "https://open/"
 LOCAL, REMOTE = "http://127.0.0.1:40123", "https://api.modal.com"
@@ -70,7 +73,7 @@ def test_direct_without_a_reachable_url(conf: Any, monkeypatch: pytest.MonkeyPat
     """The refusal and the doctor name both ways out."""
     monkeypatch.setenv(API_URL_VARIABLE, LOOPBACK)
     settings = Settings.defaults(execution_api="direct")
-    with pytest.raises(ConfigError, match="execution_api = relay"):
+    with pytest.raises(ConfigError, match="execution_api = auto"):
         workload_env(settings, conf)
     finding, _ = airflow_side.execution_api(settings, conf)
     assert finding.status == "fail" and "execution_api = auto" in finding.advice
@@ -82,3 +85,19 @@ def test_the_doctor_explains_the_relay_after_an_upgrade(conf: Any) -> None:
     assert finding.status == "ok"
     for part in (PUBLIC, "containers use the relay", "need no access", "[modal_executor] execution_api_url"):
         assert part in finding.detail
+
+
+@pytest.mark.parametrize(("core", "status"), [(PUBLIC, "warn"), (LOOPBACK, "fail")])
+def test_the_doctor_names_the_command_for_an_older_worker(
+    conf: Any, monkeypatch: pytest.MonkeyPatch, core: str, status: str
+) -> None:
+    """It is a failure only if tasks cannot go directly meanwhile."""
+
+    async def fetch(*_: Any, **__: Any) -> Any:
+        raise NotDeployedError("The worker app has no relay key.")
+
+    monkeypatch.setenv(API_URL_VARIABLE, core)
+    monkeypatch.setattr(keys, "fetch_public_key", fetch)
+    site: Any = SimpleNamespace(settings=Settings.defaults(), names=None, scope={}, deploy_command="modalflow deploy")
+    finding, key = checks.key(site, conf)
+    assert (finding.status, key) == (status, "") and "`modalflow deploy`" in finding.advice

@@ -7,7 +7,7 @@ import pytest
 from modalflow.airflow_compat import versions
 from modalflow.config.settings import Settings
 from modalflow.executor.modal_executor import ModalExecutor
-from modalflow.executor.worker_env import workload_env
+from modalflow.executor.worker_env import resolved, workload_env
 
 pytestmark = pytest.mark.skipif(not versions.AIRFLOW_V_3_2_PLUS, reason="teams have executors since Airflow 3.2")
 
@@ -21,6 +21,7 @@ def configured(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in {
         "AIRFLOW__CORE__MULTI_TEAM": "True",
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": URL,
+        "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": BUNDLES,
         "AIRFLOW__MODAL_EXECUTOR__APP_NAME": "of-everybody",
         "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "of-red",
@@ -48,6 +49,28 @@ def test_workers_of_a_team_know_where_airflow_is(team: str | None, url: str) -> 
     env = workload_env(settings_of(team), ModalExecutor(team_name=team).conf)
     assert env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == url
     assert env["AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST"] == BUNDLES
+
+
+@pytest.mark.parametrize(
+    ("way", "url", "relayed"),
+    [
+        ("auto", "", True),
+        ("auto", "https://airflow.example.com/execution/", False),
+        ("direct", "", False),
+        ("relay", "https://airflow.example.com/execution/", True),
+    ],
+)
+def test_a_url_for_containers_is_the_direct_way(
+    monkeypatch: pytest.MonkeyPatch, way: str, url: str, relayed: bool
+) -> None:
+    """Without one, containers need no way to the host: they use the relay, and it dials the host's own URL."""
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API", way)
+    monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__EXECUTION_API_URL", url)
+    settings, conf = settings_of(None), ModalExecutor().conf
+    assert settings.uses_relay is relayed
+    chosen = resolved(settings, conf)
+    assert chosen.execution_api == ("relay" if relayed else "direct")
+    assert workload_env(settings, conf)["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == (URL if relayed else url or URL)
 
 
 def test_workers_know_the_names_of_executors_and_that_there_are_teams(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,11 +14,14 @@ from aiohttp import web
 
 from modalflow.relay.container.loopback_server import LoopbackServer
 from modalflow.relay.container.relay_client import RelayClient
+from modalflow.relay.container.tunnel_to_relays import TunnelToRelays
 from modalflow.relay.encryption import KeyPair, Session
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.relay import Relay
+from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import KeyRing
+from modalflow.relay.tunnel import Address
 from tests.unit.relay.memory_transport import MemoryTransport
 
 Handler = Callable[[web.Request], Awaitable[web.Response]]
@@ -71,9 +74,13 @@ class Conversation:
     http: aiohttp.ClientSession
     runner: web.AppRunner
     """The API server's, for another port."""
+    transport: str = "queues"
+    """``queues``: the transport in memory alone. ``tunnel``: that one, and tunnels above it."""
     pair: KeyPair = field(default_factory=key_pair)
     notes: list[str] = field(default_factory=list)
     relays: list[Relay] = field(default_factory=list)
+    tunnels: list[TunnelToRelays] = field(default_factory=list)
+    """The containers' side of each."""
 
     async def add_relay(self, name: str = "", **keys: KeyPair) -> asyncio.Task[None]:
         """Start a relay; cancel the task to kill it."""
@@ -83,17 +90,27 @@ class Conversation:
             return KeyRing(pairs)
 
         api = await self.stack.enter_async_context(ApiServer(self.api.url))
-        relay = Relay(name or f"relay-{len(self.relays)}", self.memory.to_containers(), api, fetch, Counts())
+        name, memory = name or f"relay-{len(self.relays)}", self.memory.to_containers()
+        tunnels = TunnelsToContainers(name, memory, local=True) if self.transport == "tunnel" else None
+        relay = Relay(name, tunnels or memory, api, fetch, Counts(), tunnels)
         self.relays.append(relay)
         task = asyncio.create_task(relay.run())
         self.stack.push_async_callback(_end, task)
         return task
 
     async def add_container(self, name: str = "ta-1", pair: KeyPair | None = None) -> LoopbackServer:
-        """Start a container's loopback server."""
+        """Start a container's loopback server. If there is a relay with its key, it has its tunnel at the return."""
         session = Session((pair or self.pair).public)
-        client = RelayClient(self.memory.to_relays(), session, name, self.notes.append)
+        memory = self.memory.to_relays()
+        tunnel = TunnelToRelays(memory, session, _forward) if self.transport == "tunnel" else None
+        client = RelayClient(tunnel or memory, session, name, self.notes.append)
         self.stack.push_async_callback(client.close)
+        if tunnel is not None:
+            self.tunnels.append(tunnel)
+            self.stack.push_async_callback(_end, asyncio.create_task(tunnel.run(client.ask)))
+            if self.relays and pair is None:
+                tunnel.want()
+                await until(lambda: tunnel.connected)
         return await self.stack.enter_async_context(LoopbackServer(client))
 
 
@@ -103,11 +120,24 @@ async def _end(task: asyncio.Task[None]) -> None:
 
 
 @asynccontextmanager
-async def conversation() -> AsyncIterator[Conversation]:
+async def _forward(port: int) -> AsyncIterator[Address]:
+    """Stand in for Modal's tunnel."""
+    yield Address("127.0.0.1", port, tls=False)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once the condition holds; TimeoutError after a long time."""
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def conversation(transport: str = "queues") -> AsyncIterator[Conversation]:
     async with AsyncExitStack() as stack:
         api, runner = await stack.enter_async_context(api_server())
         http = await stack.enter_async_context(aiohttp.ClientSession())
-        yield Conversation(api, MemoryTransport(), stack, http, runner)
+        yield Conversation(api, MemoryTransport(), stack, http, runner, transport)
 
 
 def detail(body: bytes | str) -> str:

@@ -22,6 +22,12 @@ from tests.unit.relay.conversation import conversation, detail, key_pair
 STATE = "task-instances/0198/state"
 
 
+@pytest.fixture(params=["queues", "tunnel"])
+def transport(request: pytest.FixtureRequest) -> str:
+    """Each transport: the promises of a relay are the same over both."""
+    return str(request.param)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send again after a short time, as after a long one."""
@@ -30,9 +36,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relay_module, "NOTICE", 0.05)
 
 
-async def test_a_request_reaches_the_api_server_and_its_answer_comes_back() -> None:
+async def test_a_request_reaches_the_api_server_and_its_answer_comes_back(transport: str) -> None:
     """Method, path, query, body and the API's headers arrive as they were sent; headers of the way do not."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         await talk.add_relay("r1")
         server = await talk.add_container()
         async with talk.http.put(
@@ -62,9 +68,9 @@ async def test_nothing_readable_passes_the_transport() -> None:
 
 
 @pytest.mark.parametrize("size", [1_000_000, 5_000_000])
-async def test_large_bodies_pass_both_ways(size: int) -> None:
+async def test_large_bodies_pass_both_ways(size: int, transport: str) -> None:
     """A body of several items arrives whole, and so does such an answer."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
 
         async def echo(request: web.Request) -> web.Response:
             return web.Response(body=await request.read())
@@ -108,9 +114,9 @@ async def test_a_doubled_message_is_carried_out_once() -> None:
         assert talk.relays[0].counts.replays == 2
 
 
-async def test_another_relay_takes_up_what_a_dead_one_had_taken() -> None:
+async def test_another_relay_takes_up_what_a_dead_one_had_taken(transport: str) -> None:
     """A killed relay fails nothing; a state that it had reported already is success."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         reached = asyncio.Event()
 
         async def slow_then_conflict(request: web.Request) -> web.Response:
@@ -134,9 +140,9 @@ async def test_another_relay_takes_up_what_a_dead_one_had_taken() -> None:
         assert len(talk.api.requests) == 2
 
 
-async def test_the_repeat_of_a_client_that_gave_up_gets_the_first_answer() -> None:
+async def test_the_repeat_of_a_client_that_gave_up_gets_the_first_answer(transport: str) -> None:
     """A client's own retry is not a second change of state."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         go_on = asyncio.Event()
 
         async def slow(request: web.Request) -> web.Response:
@@ -156,9 +162,9 @@ async def test_the_repeat_of_a_client_that_gave_up_gets_the_first_answer() -> No
         assert len(talk.api.requests) == 1
 
 
-async def test_a_slow_api_server_is_not_asked_again() -> None:
+async def test_a_slow_api_server_is_not_asked_again(transport: str) -> None:
     """As long as a relay reports that it waits for the API server, the request is not sent again."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
 
         async def slow(request: web.Request) -> web.Response:
             await asyncio.sleep(1.0)
@@ -170,13 +176,14 @@ async def test_a_slow_api_server_is_not_asked_again() -> None:
         server = await talk.add_container()
         async with talk.http.patch(server.url + STATE, data=b"{}") as response:
             assert response.status == 204
-        assert len(talk.memory.requests) == 1
+        assert not sum(relay.counts.repeats for relay in talk.relays)
+        assert sum(relay.counts.requests for relay in talk.relays) == 1 + len(talk.tunnels)
 
 
-async def test_without_a_relay_the_log_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_a_relay_the_log_says_so(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     """The wait for a relay is a line in the task's log, and so is its end."""
     monkeypatch.setattr(relay_client, "NOTED_AFTER", 0.3)
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         server = await talk.add_container()
         asked = asyncio.create_task(talk.http.get(server.url + "health").__aenter__())
         await asyncio.sleep(1.0)
@@ -186,9 +193,9 @@ async def test_without_a_relay_the_log_says_so(monkeypatch: pytest.MonkeyPatch) 
         assert talk.notes[-1].startswith("Relay late has answered after ")
 
 
-async def test_a_key_that_a_relay_does_not_have_is_refused() -> None:
+async def test_a_key_that_a_relay_does_not_have_is_refused(transport: str) -> None:
     """A container with another key gets no answer, and nothing reaches the API server."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         await talk.add_relay()
         server = await talk.add_container(pair=key_pair())
         stranger = await talk.add_container(pair=key_pair("20250101T000000_bb"))
@@ -215,9 +222,9 @@ async def test_a_key_that_a_relay_does_not_have_is_refused() -> None:
         ("GET", "//evil.example/execution/health"),
     ],
 )
-async def test_only_the_execution_api_passes(method: str, target: str) -> None:
+async def test_only_the_execution_api_passes(method: str, target: str, transport: str) -> None:
     """Other paths and methods of the server are refused, and never reach it."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         await talk.add_relay()
         server = await talk.add_container()
         reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
@@ -229,9 +236,11 @@ async def test_only_the_execution_api_passes(method: str, target: str) -> None:
         assert not talk.api.requests
 
 
-async def test_an_api_server_that_restarts_delays_requests_only(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_api_server_that_restarts_delays_requests_only(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
     """While the API server refuses connections, a request waits for it; and it is carried out once."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         url, port = talk.api.url, free_port()
         talk.api.url = f"http://127.0.0.1:{port}/base/execution/"
         await talk.add_relay()
@@ -247,10 +256,10 @@ async def test_an_api_server_that_restarts_delays_requests_only(monkeypatch: pyt
         talk.api.url = url
 
 
-async def test_an_api_server_that_stays_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_api_server_that_stays_away_is_named(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
     """If the API server cannot be reached for long, the client gets an error that names it, and may try again."""
     monkeypatch.setattr(relay_module, "HELD", 0.3)
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
         talk.api.url = f"http://127.0.0.1:{free_port()}/execution/"
         await talk.add_relay()
         server = await talk.add_container()
@@ -259,9 +268,9 @@ async def test_an_api_server_that_stays_away_is_named(monkeypatch: pytest.Monkey
             assert talk.api.url in detail(await response.read())
 
 
-async def test_a_redirect_is_not_followed() -> None:
+async def test_a_redirect_is_not_followed(transport: str) -> None:
     """An API server that redirects gets no second request, wherever it points."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
 
         async def redirect(request: web.Request) -> web.Response:
             return web.Response(status=307, headers={"Location": "http://127.0.0.1:1/secret"})
@@ -274,9 +283,9 @@ async def test_a_redirect_is_not_followed() -> None:
         assert len(talk.api.requests) == 1
 
 
-async def test_the_number_of_values_of_an_xcom_arrives() -> None:
+async def test_the_number_of_values_of_an_xcom_arrives(transport: str) -> None:
     """A HEAD request has its headers, and no body."""
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
 
         async def count(request: web.Request) -> web.Response:
             return web.Response(headers={"Content-Range": "map_indexes 3"})
@@ -311,11 +320,13 @@ async def test_nonsense_of_a_container_hurts_itself_alone() -> None:
         assert (counts.refused, counts.late, len(talk.api.requests)) == (2, 1, 1)
 
 
-async def test_a_flood_of_requests_is_answered_and_heartbeats_go_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_of_requests_is_answered_and_heartbeats_go_ahead(
+    monkeypatch: pytest.MonkeyPatch, transport: str
+) -> None:
     """Hundreds of requests at once are each carried out once, and no heartbeat waits for them."""
     monkeypatch.setattr(relay_client, "FIRST_RESEND", 3.0)
     monkeypatch.setattr(relay_client, "LONGEST_RESEND", 15.0)
-    async with conversation() as talk:
+    async with conversation(transport) as talk:
 
         async def slow(request: web.Request) -> web.Response:
             await asyncio.sleep(0.05)

@@ -1,7 +1,7 @@
 """Faults of RPCs: the dispatcher consults them before it carries out a call, and before it sends the answer.
 
-Owns delays, statuses, lost replies, rates, lost items of Queues and lost entries of Dicts. It knows no service: it
-calls the handlers of RPCs.
+Owns delays, statuses, lost replies, rates, lost and doubled items of Queues, and lost entries of Dicts. It knows no
+service: it calls the handlers of RPCs.
 """
 
 from __future__ import annotations
@@ -111,8 +111,9 @@ class RpcFaults:
             raise refusal
         if self._on_queues and isinstance(request, api_pb2.QueuePutRequest):
             kept = await self._kept("lose-put", request.queue_id, list(request.values))
+            put = await self._with_copies(request.queue_id, kept)
             del request.values[:]
-            request.values.extend(kept)
+            request.values.extend(put)
         if self._on_dicts and name in _DICT_LOOKUPS:
             await self._expire(name, request)
         return fault
@@ -162,19 +163,24 @@ class RpcFaults:
         return None if bucket.take() else occurrence
 
     async def _kept(self, kind: str, queue_id: str, values: list[bytes]) -> list[bytes]:
+        rules, name = await self._of_queue(kind, queue_id)
+        return [value for value in values if not _hit(rules, name, f"an item of {len(value)} bytes is lost")]
+
+    async def _with_copies(self, queue_id: str, values: list[bytes]) -> list[bytes]:
+        rules, name = await self._of_queue("double-put", queue_id)
+        return [
+            each
+            for value in values
+            for each in [value] * (1 + _hit(rules, name, f"an item of {len(value)} bytes is doubled"))
+        ]
+
+    async def _of_queue(self, kind: str, queue_id: str) -> tuple[list[Rule], str]:
+        """Return the rules of a kind for a Queue, and its name."""
         rules = [rule for rule in self._on_queues if rule.spec.kind.name == kind]
         if not rules:
-            return values
+            return [], ""
         name = await self._name("QueueGetById", api_pb2.QueueGetByIdRequest(queue_id=queue_id))
-        kept = []
-        for value in values:
-            occurrences = [(rule, rule.draw(name)) for rule in rules if rule.spec.concerns(name)]
-            lost = [(rule, occurrence) for rule, occurrence in occurrences if occurrence is not None]
-            for rule, occurrence in lost:
-                rule.record(occurrence, f"an item of {len(value)} bytes is lost")
-            if not lost:
-                kept.append(value)
-        return kept
+        return [rule for rule in rules if rule.spec.concerns(name)], name
 
     async def _expire(self, name: str, request: Any) -> None:
         if name == "DictUpdate":
@@ -204,6 +210,15 @@ class RpcFaults:
         except GRPCError:
             return ""
         return str(found.metadata.name)
+
+
+def _hit(rules: list[Rule], name: str, what: str) -> bool:
+    """Have each rule draw for one item, and record what happens to it; return whether any concerns it."""
+    occurrences = [(rule, rule.draw(name)) for rule in rules]
+    for rule, occurrence in occurrences:
+        if occurrence is not None:
+            rule.record(occurrence, what)
+    return any(occurrence is not None for _, occurrence in occurrences)
 
 
 def _is_for(wanted: str | None, caller: Caller) -> bool:

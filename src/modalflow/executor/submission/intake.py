@@ -126,7 +126,7 @@ class Intake:
         )
         # A raw command has nothing to do with Airflow.
         if submission.kind is Kind.WORKLOAD:
-            env = self._homes.without_sealed(submission.env)
+            env = self._homes.without_stored(submission)
             submission = dataclasses.replace(submission, home=self._homes.id, env=env)
         call.placed(submission, place.options)
         self._submitter.put(call)

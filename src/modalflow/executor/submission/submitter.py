@@ -188,7 +188,9 @@ class Submitter:
         if submission.kind is Kind.WORKLOAD:
             submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
         if self._connection.relay:
-            submission = dataclasses.replace(submission, relay=self._connection.relay)
+            submission = dataclasses.replace(
+                submission, relay=self._connection.relay, relay_transport=self._connection.relay_transport
+            )
         api, wire = self._connection.get(), submission.to_wire()
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())

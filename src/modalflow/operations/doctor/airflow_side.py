@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modalflow import control_plane
-from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings, without_user
+from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings
+from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 
@@ -129,6 +130,4 @@ def _for_relays(url: str) -> str:
     if control_plane.is_loopback(url):
         return shown
     # Before the relay, containers used this URL. Those who upgrade may have opened a firewall for it.
-    return (
-        f"{shown} and need no way to this URL. For requests without the relay, set [modal_executor] execution_api_url"
-    )
+    return f"{shown}, and need no access to it. To send requests directly, set [modal_executor] execution_api_url"

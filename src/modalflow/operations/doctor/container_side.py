@@ -153,6 +153,7 @@ def _ask(
         profile=profile,
         executor_version=__version__,
         relay=relay,
+        relay_transport=site.settings.relay_transport,
         home=home,
     )
     function: Any = modal.Function.from_name(site.names.app, site.names.function(profile), **site.scope)

@@ -193,14 +193,19 @@ def _plugins(seen: object, deploy_command: str) -> Iterator[Finding]:
         return
     problems = seen.get("errors")
     errors = problems if isinstance(problems, dict) else {}
+    advice = (
+        "Fix the plugin and restart the scheduler. If it imports a package, add that to the worker's image: "
+        f"`{deploy_command}`."
+    )
     if seen.get("error"):
-        errors = {"plugins": seen["error"]}
+        yield fail("plugins", f"they cannot be loaded in the container: {one_line(seen['error'], LINE)}", advice)
+        return
     for where, problem in errors.items():
-        yield fail(
+        yield warn(
             "plugins",
-            f"{one_line(where, LINE)} failed in the container: {one_line(problem, LINE)}",
-            "Fix the plugin and restart the scheduler. If it imports a package, add that to the worker's image: "
-            f"`{deploy_command}`.",
+            f"{one_line(where, LINE)} failed in the container: {one_line(problem, LINE)}; as in any Airflow, tasks run "
+            "without it",
+            f"{advice} A DAG that needs it fails at its import.",
         )
     loaded, file = seen.get("loaded"), one_line(seen.get("local_settings") or "", LINE)
     if not errors and isinstance(loaded, list):

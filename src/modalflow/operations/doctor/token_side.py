@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from modalflow.config.settings import without_user
+from modalflow.config.urls import without_user
 from modalflow.errors import ModalflowError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, timed, warn
 from modalflow.operations.site import PATIENCE, within

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from modalflow.config.settings import execution_api_url, without_user
+from modalflow import control_plane
+from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_URL_VARIABLE
 from modalflow.operations.site import Site, airflow_conf, open_site, read_settings
@@ -21,6 +22,7 @@ from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.relay import Relay
 from modalflow.relay.host.reporter import Reporter
+from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.queue_transport import QueueToContainers
 
 log = logging.getLogger(__name__)
@@ -59,9 +61,11 @@ def run_relay(app: str, environment: str, parent: int | None, notify: Callable[[
 
     Raises ConfigError, CredentialsError or ControlPlaneUnreachableError.
     """
-    site, url = open_site(read_settings(app, environment)), api_url()
+    settings = read_settings(app, environment)
+    site, url = open_site(settings), api_url()
     notify(f"Relaying requests of the worker app {site.names.app} to {without_user(url)}.")
-    asyncio.run(_relay(site, ApiServer(url, ca=certificates()), parent))
+    tunnels = settings.relay_transport == "tunnel"
+    asyncio.run(_relay(site, ApiServer(url, ca=certificates()), parent, tunnels=tunnels))
 
 
 def _stats() -> Any:
@@ -73,18 +77,21 @@ def _stats() -> Any:
     return stats()
 
 
-async def _relay(site: Site, api: ApiServer, parent: int | None) -> None:
+async def _relay(site: Site, api: ApiServer, parent: int | None, *, tunnels: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with api:
+        name, queue = relay_name(), QueueToContainers(site.names, **site.scope)
+        tunnelled = TunnelsToContainers(name, queue, local=control_plane.is_local()) if tunnels else None
         relay = Relay(
-            relay_name(),
-            QueueToContainers(site.names, **site.scope),
+            name,
+            tunnelled or queue,
             api,
             lambda: keys.fetch_keys(site.names, **site.scope),
             Counts(),
+            tunnelled,
         )
         reporter = Reporter(relay, api.shown, site.names, _stats, **site.scope)
         tasks: list[asyncio.Task[Any]] = [

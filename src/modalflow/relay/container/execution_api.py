@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,25 +28,35 @@ class ExecutionApi:
     def __init__(self, names: Names, container_id: str) -> None:
         self._names = names
         self._container_id = container_id
-        self._servers: dict[str, LoopbackServer] = {}
+        self._servers: dict[tuple[str, bool], LoopbackServer] = {}
+        self._tunnels: list[asyncio.Task[None]] = []
         self._waiting: list[TaskLog] = []
 
-    async def url(self, relay: str) -> str:
+    async def url(self, relay: str, *, tunnel: bool = False) -> str:
         """Return the URL for requests to relays with this key, as ``Submission.relay`` names it.
+
+        ``tunnel``: requests travel through a tunnel if there can be one.
 
         Raises MalformedMessageError if it names none.
         """
-        server = self._servers.get(relay)
+        server = self._servers.get((relay, tunnel))
         if server is None:
             # Imported by the first task over a relay.
             from modalflow.relay.container.loopback_server import LoopbackServer
             from modalflow.relay.container.relay_client import RelayClient
+            from modalflow.relay.container.tunnel_to_relays import TunnelToRelays
             from modalflow.relay.encryption import PublicKey, Session
             from modalflow.relay.queue_transport import QueueToRelays
 
             session = Session(PublicKey.read(relay))
-            client = RelayClient(QueueToRelays(self._names), session, self._container_id, self._note)
-            server = self._servers[relay] = LoopbackServer(client)
+            queue = QueueToRelays(self._names)
+            tunnelled = TunnelToRelays(queue, session) if tunnel else None
+            client = RelayClient(tunnelled or queue, session, self._container_id, self._note)
+            server = self._servers[relay, tunnel] = LoopbackServer(client)
+            if tunnelled is not None:
+                # Together with the first requests of the task.
+                tunnelled.want()
+                self._tunnels.append(asyncio.create_task(tunnelled.run(client.ask)))
             await server.start()
         await server.listening()
         return server.url

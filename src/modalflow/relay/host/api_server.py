@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from modalflow.config.settings import without_user
+from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.relay.host import rights
 from modalflow.relay.messages import LARGEST, Answer, Request

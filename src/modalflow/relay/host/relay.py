@@ -22,9 +22,11 @@ from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.fair_queue import FairQueue, Rank, rank
 from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
+from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import KeyRing
 from modalflow.relay.messages import WORKING, Answer, Direction, Header, Request, pieces, place_of, unpack
 from modalflow.relay.transport import RelayTransport
+from modalflow.relay.tunnel import CONNECT
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
@@ -80,10 +82,13 @@ class Relay:
         api: ApiServer,
         fetch_keys: Callable[[], Awaitable[KeyRing]],
         counts: Counts,
+        tunnels: TunnelsToContainers | None = None,
     ) -> None:
+        """``tunnels``: the transport, if containers may ask for a connection."""
         self.name = name
         self.counts = counts
         self._transport = transport
+        self._tunnels = tunnels
         self._api = api
         self._fetch_keys = fetch_keys
         self._keys: KeyRing | None = None
@@ -110,6 +115,8 @@ class Relay:
             for task in self._running:
                 task.cancel()
             await asyncio.gather(*self._running, return_exceptions=True)
+            if self._tunnels is not None:
+                await self._tunnels.end()
 
     @property
     def key_id(self) -> str:
@@ -228,6 +235,10 @@ class Relay:
         if sight is Sight.NEW:
             self.counts.queued(age)
             self._unanswered[id(work)] = work
+            if request is not None and request.method == CONNECT:
+                # It asks nothing of the API server, and must not wait behind those that do.
+                self._start(self._carry_out(work))
+                return
             self._queue.add(header.session, Rank.LARGE if request is None else rank(request), work)
             self._fill()
         elif sight is Sight.REPLAYED:
@@ -300,6 +311,8 @@ class Relay:
                 work.seen.forgotten = True
                 return None
             request = Request.read(content)
+        if request.method == CONNECT and self._tunnels is not None:
+            return await self._tunnels.connect(work.header, work.keys, request.target)
         began = time.monotonic()
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
@@ -334,6 +347,8 @@ class Relay:
         """Leave new requests to other relays until the API server can be reached again."""
         if self._reachable.is_set():
             self._reachable.clear()
+            if self._tunnels is not None:
+                self._tunnels.close()
             log.error("%s. The relay takes no requests until it can be reached.", why)
             self._start(self._wait_for_api())
 

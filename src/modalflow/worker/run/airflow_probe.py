@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
-from modalflow.config.settings import without_user
+from modalflow.config.urls import without_user
 from modalflow.names import RELAY_HEADER, VERSION_PATH
 from modalflow.protocol.messages import State
 from modalflow.protocol.probe import Question

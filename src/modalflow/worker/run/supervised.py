@@ -20,7 +20,7 @@ from modalflow.airflow_compat import replaced as rows
 from modalflow.airflow_compat import supervisor
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
 from modalflow.airflow_compat.dag_bundles import configured_bundles
-from modalflow.config.settings import without_user
+from modalflow.config.urls import without_user
 from modalflow.names import API_CLIENT_OPTIONS, RELAYED_URL_VARIABLE
 from modalflow.protocol.messages import State
 from modalflow.support import linux

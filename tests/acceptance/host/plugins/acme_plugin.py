@@ -8,6 +8,7 @@ from typing import Any
 from airflow.listeners import hookimpl
 from airflow.plugins_manager import AirflowPlugin
 from airflow.sdk import BaseOperator
+from airflow.timetables.simple import OnceTimetable
 
 
 class Shout(BaseOperator):
@@ -34,7 +35,12 @@ def acme_double(number: int) -> int:
     return 2 * number
 
 
+class Once(OnceTimetable):
+    """A timetable under a name that Airflow knows from this plugin alone."""
+
+
 class AcmePlugin(AirflowPlugin):
     name = "acme"
     macros = [acme_double]  # noqa: RUF012
     listeners = [sys.modules[__name__]]  # noqa: RUF012
+    timetables = [Once]  # noqa: RUF012

@@ -85,6 +85,18 @@ async def test_items_are_lost_from_the_queues_named() -> None:
     assert [rule.happened for rule in rules] == [2]
 
 
+async def test_items_are_doubled() -> None:
+    """A doubled item is put twice in a row; those of other Queues are not."""
+    made, rules, _ = faults("queue/events:double-put,every=2")
+    request = api_pb2.QueuePutRequest(queue_id="events", values=[b"a", b"b", b"c"])
+    await made.admit("QueuePut", request, CLIENT)
+    assert list(request.values) == [b"a", b"a", b"b", b"c", b"c"]
+    other = api_pb2.QueuePutRequest(queue_id="results", values=[b"a"])
+    await made.admit("QueuePut", other, CLIENT)
+    assert list(other.values) == [b"a"]
+    assert [rule.happened for rule in rules] == [2]
+
+
 async def test_items_are_lost_on_their_way_to_the_taker() -> None:
     """What was taken is missing from the answer, and the answer that others may remember stays as it is."""
     made, _, _ = faults("queue:lose-get,count=1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +20,6 @@ from modalflow.demo.airflow_api import TaskInstance
 from modalflow.demo.calls import containers_of
 from modalflow.demo.dags import example_dags
 from modalflow.demo.modal_stack import ModalStack
-from modalflow.demo.stack import SEPARATE
 from modalflow.emulator.options import Options
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import Names
@@ -41,16 +41,16 @@ _days = count()
 
 @contextmanager
 def stack_of(
-    folder: Path, processes: Mapping[str, Sequence[str]] = SEPARATE, env: Mapping[str, str] | None = None
+    folder: Path, processes: Mapping[str, Sequence[str]], env: Mapping[str, str], **modal: Any
 ) -> Iterator[ModalStack]:
-    """A stack whose DAGs are the examples and the tests' own, on top of ENV."""
+    """A stack whose DAGs are the examples and the tests' own. ``env`` is besides ENV, ``modal`` WITHOUT_NETWORK."""
     shutil.copytree(example_dags(), folder, dirs_exist_ok=True)
     too_new = shutil.ignore_patterns(*(name for name, needed in DAGS_SINCE.items() if needed > AIRFLOW))
     shutil.copytree(Path(__file__).parent / "dags", folder, dirs_exist_ok=True, ignore=too_new)
     deploy = (str(Path(__file__).parent / "worker.py"),)
-    settings = {**ENV, **(env or {})}
+    options = dataclasses.replace(WITHOUT_NETWORK, **modal)
     with ModalStack(
-        folder, env=settings, processes=processes, modal=WITHOUT_NETWORK, deploy=deploy, report=print
+        folder, env={**ENV, **env}, processes=processes, modal=options, deploy=deploy, report=print
     ) as stack:
         yield stack
 

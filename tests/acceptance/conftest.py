@@ -44,12 +44,11 @@ def metrics() -> Iterator[MetricsListener]:
 
 
 @pytest.fixture(scope="package")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sources]:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
     """DAG bundles of ``stack`` beside that with everybody's DAGs."""
     sources = Sources(tmp_path_factory.mktemp("sources"))
     sources.make()
-    with sources.served():
-        yield sources
+    return sources
 
 
 @pytest.fixture(scope="package")
@@ -61,7 +60,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, so
         if WITH_EVERY_OPTION:
             env = needed.enter_context(every_option(tmp_path_factory.mktemp("acme"), env))
             processes = processes_with_every_option(PROCESSES)
-        yield needed.enter_context(stack_of(folder, processes, env))
+        yield needed.enter_context(stack_of(folder, processes, env, buckets=(sources.bucket,)))
 
 
 @pytest.fixture(scope="package")

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import socketserver
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +16,8 @@ from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.stack import BUNDLE, SEPARATE
 
 SHIPPED, GIT = "shipped", "from-git"
+#: The bucket of ``worker.py``, and the variable with its path.
+BUCKET, VARIABLE = "sources", "DAG_SOURCES"
 HAS_GIT = find_spec("airflow.providers.git") is not None
 
 PARSE_INTERVAL = "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL"
@@ -73,26 +73,6 @@ for given in sys.argv[1:]:
 """
 
 
-#: Stands between Git and its server: a container without a network reaches files of this machine alone.
-PROXY = """#!{python} -IS
-import os, socket, threading
-
-server = socket.socket(socket.AF_UNIX)
-server.connect({address!r})
-
-
-def send():
-    while data := os.read(0, 1 << 16):
-        server.sendall(data)
-    server.shutdown(socket.SHUT_WR)
-
-
-threading.Thread(target=send, daemon=True).start()
-while data := server.recv(1 << 16):
-    os.write(1, data)
-"""
-
-
 @dataclass(frozen=True)
 class Sources:
     """Two folders with a DAG each: one that is shipped, and one that is a Git repository's."""
@@ -109,15 +89,15 @@ class Sources:
 
     @property
     def url(self) -> str:
-        return f"git://git.example/{self.repository.name}"
+        return f"file://{self.repository}"
 
     @property
-    def proxy(self) -> Path:
-        return self.root / "git-proxy"
+    def bucket(self) -> str:
+        """The option of the control plane for ``worker.py``: containers without a network have this folder as it is.
 
-    @property
-    def address(self) -> Path:
-        return self.root / "git.sock"
+        Of the machine's own files, a container may not see a change.
+        """
+        return f"{BUCKET}={self.root}"
 
     def make(self) -> None:
         """Write the first version of each."""
@@ -127,30 +107,6 @@ class Sources:
         if HAS_GIT:
             self._git("init", "-q", "-b", "main")
             self.commit("one")
-        self.proxy.write_text(PROXY.format(python=sys.executable, address=str(self.address)))
-        self.proxy.chmod(0o755)
-
-    @contextmanager
-    def served(self) -> Iterator[None]:
-        """Serve the repository: a container that has read a file of this machine's may not see it change."""
-        if not HAS_GIT:
-            yield
-            return
-        command = ["git", "daemon", "--inetd", f"--base-path={self.root}", "--export-all", str(self.root)]
-
-        class Handler(socketserver.BaseRequestHandler):
-            def handle(self) -> None:
-                way = self.request.fileno()
-                subprocess.run(command, stdin=way, stdout=way, stderr=subprocess.DEVNULL)
-
-        with socketserver.ThreadingUnixStreamServer(str(self.address), Handler) as server:
-            thread = threading.Thread(target=server.serve_forever, name="git", kwargs={"poll_interval": 0.05})
-            thread.start()
-            try:
-                yield
-            finally:
-                server.shutdown()
-                thread.join()
 
     def edit(self, folder: Path, name: str, code: str) -> None:
         """Change what the second task returns, in a file beside the DAG's, and a comment in the DAG's file.
@@ -183,8 +139,7 @@ class Sources:
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(bundles),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(self.root / "bundles-of-airflow"),
             "AIRFLOW__DAG_PROCESSOR__BUNDLE_REFRESH_CHECK_INTERVAL": "1",
-            "GIT_PROXY_COMMAND": str(self.proxy),
-            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({"GIT_PROXY_COMMAND": str(self.proxy)}),
+            VARIABLE: str(self.root),
             # On the Airflow host alone: a task has to ask Airflow's API for it.
             "AIRFLOW_CONN_DAGS_REPOSITORY": json.dumps({"conn_type": "git", "host": self.url}),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "True",

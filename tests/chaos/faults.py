@@ -17,7 +17,7 @@ import modal
 from modalflow.demo.modal_stack import DEPLOY_TIMEOUT
 from modalflow.emulator.faults.fault_control import FaultError
 from modalflow.names import Names
-from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, Chaos
+from tests.chaos.stack import APP, PATIENCE, SCHEDULERS, WORKER, Chaos
 from tests.support import descendants, wait_until
 
 Act = Callable[[Chaos, Random], None]
@@ -116,7 +116,7 @@ def _freeze_control_plane(containers: str) -> Act:
 
 
 def _deploy(chaos: Chaos, random: Random) -> None:
-    command = [sys.executable, "-m", "modalflow.cli", "deploy", "--concurrency", "16"]
+    command = [sys.executable, "-m", "modalflow.cli", "deploy", WORKER]
     airflow = chaos.stack.airflow
     subprocess.run(command, env=airflow.env, cwd=airflow.home, timeout=DEPLOY_TIMEOUT, check=True, capture_output=True)
 
@@ -251,7 +251,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
         "half of the relay's items arrive twice", RPC_SECONDS, f"queue/{Names().relay}:double-put,p=0.5"
     ),
     "relay_items_late": _while_it_lasts(
-        "items of Modal Queues take 2 s, more or less", RPC_SECONDS, "QueuePut:delay=2s±2s", "QueueGet:delay=1s±1s"
+        "the relay's items are up to 4 s late", RPC_SECONDS, f"queue/{Names().relay}:delay-put=2s±2s"
     ),
     "relay_key_rotated": Fault("the relay gets another key", _rotate_relay_key),
     "scheduler_killed": Fault(

@@ -14,6 +14,7 @@ from random import Random
 from typing import Final
 
 from modalflow.emulator.faults.fault_control import Fault as Rule
+from modalflow.names import Names
 from modalflow.protocol.messages import Entry, State
 from tests.chaos.faults import FAULTS
 from tests.chaos.invariants import leftovers
@@ -31,6 +32,7 @@ CHOICES: Final = {
     "ending": ("chaos_pair", "chaos_mapped"),
     "delivering": ("chaos_pair", "chaos_mapped"),
 }
+EVENTS: Final = f"queue/{Names().events}"
 FIRST_PHASES: Final = ("execute", "poke-0")
 
 #: Seconds for all runs of a row to end after the fault has.
@@ -150,13 +152,13 @@ class Row:
         rules = []
         told = self.runs.get("delivering")
         if told is not None:
-            rule = self._rule("QueuePut:delay=1ms,for=containers")
+            rule = self._rule(f"{EVENTS}:delay-put=1ms")
             self.chaos.tally.open(told.cell)
             self._wait(lambda: self._seen(rule) >= told.tasks, f"{told.cell} to have sent its events")
             self._clear([rule])
         run = self.runs.get("ending")
         if run is not None:
-            rules.append(self._rule("QueuePut:delay=4s,for=containers"))
+            rules.append(self._rule(f"{EVENTS}:delay-put=4s"))
             self.chaos.tally.open(run.cell)
             self._wait(lambda: self._ended(run), f"{run.cell} to be ended in the ledger")
         return rules

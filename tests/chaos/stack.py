@@ -69,6 +69,8 @@ PATIENCE: Final = 90.0
 ASK_AGAIN: Final = 3.0
 #: Seconds for an idle container to make way for the one that takes the GPU.
 GPU_PATIENCE: Final = 30.0
+#: The file to deploy.
+WORKER: Final = str(Path(__file__).parent / "worker.py")
 #: How often the guard of a process starts it again in one session.
 RESTARTS: Final = 200
 
@@ -298,6 +300,8 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
     """A stack for chaos whose files are in ``folder``."""
     dags = folder / "dags"
     shutil.copytree(Path(__file__).parent / "dags", dags)
+    meeting = folder / "meeting"
+    meeting.mkdir()
     options = Options(
         state_dir=folder / "modal",
         port=free_port(),
@@ -305,12 +309,16 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
         cpus=32.0,
         memory=1 << 16,
         fault_seed=1,
+        buckets=(f"tally={meeting}",),
         network=os.environ.get("CHAOS_NETWORK", "none"),
     )
     options = dataclasses.replace(options, **modal_options)
     with ExitStack() as entered:
-        tally = entered.enter_context(Tally(folder / "tally"))
-        worker_env = {"AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({VARIABLE: tally.address})}
+        tally = entered.enter_context(Tally(meeting / "tally"))
+        worker_env = {
+            "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps({VARIABLE: tally.address}),
+            "CHAOS_FOLDER": str(meeting),
+        }
         stack = entered.enter_context(
             ModalStack(
                 dags,
@@ -318,7 +326,7 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
                 processes=PROCESSES,
                 restarts=RESTARTS,
                 modal=options,
-                deploy=("--concurrency", "16"),
+                deploy=(WORKER,),
                 report=print,
             )
         )

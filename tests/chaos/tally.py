@@ -44,7 +44,7 @@ class Visit:
 
 
 class Tally:
-    """A server in a thread; a context manager. Its address is a file, which containers without a network reach.
+    """A server in a thread; a context manager. Its address is a file: containers have no network.
 
     Connections are counted when their line has come; a line that is cut short by a kill does not count.
     """

@@ -59,18 +59,18 @@ def is_opened(item: bytes, direction: Direction, key: PublicKey) -> bool:
 
 
 def main(queue_name: str, relay_key: str, bomb: str, secrets: list[str]) -> None:
-    """Steal a request, answer it, send it again and again; then steal an answer."""
+    """Steal a request, answer it, send it again and again; then steal an answer, and lay bombs."""
     queue: Any = modal.Queue.from_name(queue_name)
     key = PublicKey.read(relay_key)
     request: bytes = queue.get(timeout=PATIENCE, partition=REQUESTS)
     header = Header.read(unpack(request)[0])
     place = ANSWERS.format(header.session)
     queue.put_many([*forged(header, key), request], partition=place)
-    for partition in (place, REQUESTS):
-        queue.put(Bomb(bomb), partition=partition)
     queue.put_many([request] * 3, partition=REQUESTS)
     print("stolen", flush=True)
     answer: bytes = queue.get(timeout=PATIENCE, partition=place)
+    for partition in (place, REQUESTS):
+        queue.put(Bomb(bomb), partition=partition)
     items = {Direction.REQUEST: request, Direction.ANSWER: answer}
     got = {
         "directions": [str(Header.read(unpack(item)[0]).direction) for item in items.values()],

@@ -16,12 +16,14 @@ from tests.integration.world import World
 
 #: Where a task would get without the relay: the containers' own loopback, with nothing on it.
 NOWHERE = "http://127.0.0.1:9/execution/"
+#: A relay that makes connections if containers ask for them. All others send their requests over the Modal Queue.
+TUNNELS = {"AIRFLOW__MODAL_EXECUTOR__RELAY_TRANSPORT": "tunnel"}
 
 
 @contextmanager
 def relay(world: World, names: Names) -> Iterator[subprocess.Popen[bytes]]:
     """A relay, as a service runs it."""
-    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, "PYTHONUNBUFFERED": "1"}
+    variables = {**os.environ, **world.variables, API_URL_VARIABLE: world.api.url, **TUNNELS, "PYTHONUNBUFFERED": "1"}
     process = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "relay", "--app", names.app], env=variables)
     try:
         yield process

@@ -13,22 +13,26 @@ from typing import Any
 import pytest
 
 from modalflow import control_plane
+from modalflow.demo.programs.ports import free_port
 from modalflow.emulator.options import Options
 from modalflow.executor import relays
 from modalflow.names import API_URL_VARIABLE, Names
 from tests.command_line import CommandLine
 from tests.driving import Driver
-from tests.integration.relayed import NOWHERE, public_key, relay
+from tests.integration.relayed import NOWHERE, TUNNELS, public_key, relay
 from tests.integration.world import COLD, World, deployed_worker
 from tests.support import descendants, wait_until
 
 NAMES = Names("relayed")
 
+both_transports = pytest.mark.parametrize("transport", ["queues", "tunnel"])
+
 
 @pytest.fixture(scope="module")
-def world(modalflow_cli: CommandLine) -> Iterator[World]:
-    # No container reaches anything but the control plane.
-    with deployed_worker(modalflow_cli, NAMES.app, modal_options=Options(network="none")) as world:
+def world(modalflow_cli: CommandLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    # No container reaches anything but the control plane, which a test starts again in its place.
+    options = Options(network="none", state_dir=tmp_path_factory.mktemp("modal"), port=free_port())
+    with deployed_worker(modalflow_cli, NAMES.app, modal_options=options) as world:
         yield world
 
 
@@ -38,9 +42,13 @@ def running(world: World) -> Iterator[subprocess.Popen[bytes]]:
         yield process
 
 
-def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes]) -> None:
+@both_transports
+def test_a_task_runs_over_the_relay(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """Every request of a task passes, and its state arrives."""
-    work = world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE})
+    world.api.requests.clear()
+    work = world.task(
+        "hello", relay=public_key(world, NAMES), relay_transport=transport, env={API_URL_VARIABLE: NOWHERE}
+    )
     entry = work.ended()
     assert entry.final_state == "success", work.log()
     assert world.api.states() == ["success"]
@@ -61,15 +69,16 @@ for method, target, size in json.loads(sys.argv[1]):
 """
 
 
-def ask(world: World, key: str, *requests: tuple[str, str, int]) -> list[str]:
+def ask(world: World, key: str, *requests: tuple[str, str, int], transport: str = "queues") -> list[str]:
     """Send requests from a container; return a line for each."""
     command = (sys.executable, "-c", ASK, json.dumps(requests))
-    work = world.command(command, relay=key, env={API_URL_VARIABLE: NOWHERE})
+    work = world.command(command, relay=key, relay_transport=transport, env={API_URL_VARIABLE: NOWHERE})
     assert work.ended().return_code == 0, work.log()
     return [json.loads(line)["event"] for line in work.log().splitlines()[1:-1]]
 
 
-def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.Popen[bytes]) -> None:
+@both_transports
+def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """An XCom of 5 MB and a Variable of 1 MB pass; whatever is not of the Execution API never reaches the server."""
     world.api.requests.clear()
     xcom, variable, *refused = ask(
@@ -80,6 +89,7 @@ def test_large_bodies_and_no_other_paths_pass(world: World, running: subprocess.
         ("GET", "../api/v2/dags", 0),
         ("GET", "%2e%2e/api/v2/dags", 0),
         ("DELETE", "connections/tested", 0),
+        transport=transport,
     )
     assert xcom.endswith(" 201") and variable.endswith(" 204")
     assert len(refused) == 3 and all("403 The relay refused the request" in line for line in refused), refused
@@ -110,16 +120,16 @@ def test_a_rotated_key_loses_no_running_task(world: World, running: subprocess.P
         assert ask(world, key, ("GET", "health", 0)) == ["GET health 200"]
 
 
-def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[bytes]) -> None:
+@both_transports
+def test_a_killed_relay_fails_no_task(world: World, running: subprocess.Popen[bytes], transport: str) -> None:
     """The request that a killed relay had taken is answered by another one."""
     world.api.run_takes = 3.0
     world.api.requests.clear()
     try:
         with relay(world, NAMES) as doomed:
             # The requests of several containers at once, so that each relay has some.
-            tasks = [
-                world.task("hello", relay=public_key(world, NAMES), env={API_URL_VARIABLE: NOWHERE}) for _ in range(4)
-            ]
+            key, env = public_key(world, NAMES), {API_URL_VARIABLE: NOWHERE}
+            tasks = [world.task("hello", relay=key, relay_transport=transport, env=env) for _ in range(4)]
             wait_until(lambda: any(path.endswith("/run") for _, path, _ in world.api.requests), COLD, "a request")
             doomed.kill()
             assert [task.ended().final_state for task in tasks] == ["success"] * 4
@@ -134,6 +144,7 @@ def test_doctor_and_status_show_the_relay(world: World, running: subprocess.Pope
         **world.variables,
         API_URL_VARIABLE: world.api.url,
         "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "relay",
+        **TUNNELS,
     }
     done = world.modalflow_cli.run("doctor", "--app", NAMES.app, "--json", environ=environ)
     findings = {each["name"]: each for each in json.loads(done.stdout)["findings"]}
@@ -148,6 +159,8 @@ def test_doctor_and_status_show_the_relay(world: World, running: subprocess.Pope
 
     (report,) = wait_until(reported, COLD, "the relay's report")
     assert report["url"] == world.api.url and not report["silent"]
+    # Of the doctor's container at least.
+    assert report["counts"]["tunnels"]
 
 
 @pytest.fixture
@@ -198,11 +211,11 @@ def test_an_executor_keeps_a_relay_running(world: World, driver: Driver) -> None
 
 
 def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subprocess.Popen[bytes]) -> None:
-    """Every tenth item is lost, every fifth put is repeated after its effect, answers are late: tasks succeed once."""
+    """Every tenth item is lost, every fifth arrives twice, all are late: tasks succeed, each once."""
     queue = f"queue/{NAMES.relay}"
     faults = (
         *(f"{queue}:{kind},p=0.1" for kind in ("lose-put", "lose-get")),
-        "QueuePut:unavailable-after,p=0.2",
+        f"{queue}:double-put,p=0.2",
         "Queue*:delay=30ms±20ms",
     )
     world.api.requests.clear()
@@ -215,3 +228,21 @@ def test_lost_doubled_and_late_messages_fail_no_task(world: World, running: subp
     finally:
         world.faults.clear([fault.id for fault in added])
     assert world.api.states() == ["success"] * 3
+
+
+@pytest.fixture(scope="module")
+def restarted(world: World, running: subprocess.Popen[bytes]) -> str:
+    """Kill the control plane, and start another one in its place; the relay key."""
+    key = public_key(world, NAMES)
+    os.kill(world.local.pid, signal.SIGKILL)
+    world.local.stop()
+    world.local.start()
+    return key
+
+
+def test_a_relay_survives_the_control_plane(world: World, running: subprocess.Popen[bytes], restarted: str) -> None:
+    """A relay answers the containers of the next control plane."""
+    world.api.requests.clear()
+    work = world.task("hello", relay=restarted, env={API_URL_VARIABLE: NOWHERE})
+    assert work.ended().final_state == "success", work.log()
+    assert world.api.states() == ["success"] and running.poll() is None

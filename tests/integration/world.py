@@ -101,6 +101,7 @@ class World:
     variables: Mapping[str, str]
     """With which the SDK finds the control plane."""
     modalflow_cli: CommandLine
+    local: LocalModal
 
     def command(self, command: tuple[str, ...] | str, **changes: Any) -> Work:
         """Submit a raw command."""
@@ -159,6 +160,7 @@ def deployed_worker(
                 client,
                 local.env,
                 modalflow_cli,
+                local,
             )
 
         yield deploy("--app", app, *arguments)

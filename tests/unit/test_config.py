@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from modalflow.config.settings import OPTIONS, SECTION, Settings, provider_config
+from modalflow.config.settings import OPTIONS, SECTION, Settings
 from modalflow.config.urls import execution_api_url
 from modalflow.errors import ConfigError
-from modalflow.provider import get_provider_info
+from modalflow.provider import get_provider_info, provider_config
 
 
 class Source:

@@ -377,23 +377,3 @@ class Variables:
 def _raw(source: ConfigSource, option: Option) -> str:
     raw = source.get(SECTION, option.name, fallback=option.default)
     return option.default if raw is None else str(raw)
-
-
-def provider_config() -> dict[str, Any]:
-    """Return the option table in the form of Airflow's provider metadata."""
-    return {
-        SECTION: {
-            "description": "Options of `modalflow.executor.modal_executor.ModalExecutor`.",
-            "options": {
-                option.name: {
-                    "description": option.help_text,
-                    "version_added": option.version_added,
-                    "type": option.type,
-                    "example": option.example,
-                    # Airflow formats every default of a provider: braces of its own must be doubled.
-                    "default": option.default.replace("{", "{{").replace("}", "}}"),
-                }
-                for option in OPTIONS
-            },
-        }
-    }

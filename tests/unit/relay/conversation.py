@@ -98,7 +98,9 @@ class Conversation:
         self.stack.push_async_callback(_end, task)
         return task
 
-    async def add_container(self, name: str = "ta-1", pair: KeyPair | None = None) -> LoopbackServer:
+    async def add_container(
+        self, name: str = "ta-1", pair: KeyPair | None = None, *, connected: bool = True
+    ) -> LoopbackServer:
         """Start a container's loopback server. If there is a relay with its key, it has its tunnel at the return."""
         session = Session((pair or self.pair).public)
         memory = self.memory.to_relays()
@@ -108,7 +110,7 @@ class Conversation:
         if tunnel is not None:
             self.tunnels.append(tunnel)
             self.stack.push_async_callback(_end, asyncio.create_task(tunnel.run(client.ask)))
-            if self.relays and pair is None:
+            if self.relays and pair is None and connected:
                 tunnel.want()
                 await until(lambda: tunnel.connected)
         return await self.stack.enter_async_context(LoopbackServer(client))

@@ -241,9 +241,34 @@ def test_a_state_that_airflow_has_already_is_reported(state: str, previous: str)
     assert understood(request, Answer(409, body=b"?"), repeated=True).status == 409
 
 
+@pytest.mark.parametrize(
+    "state, status, previous",
+    [
+        ("deferred", 409, "scheduled"),
+        ("deferred", 409, "queued"),
+        ("up_for_reschedule", 409, "queued"),
+        ("up_for_retry", 404, None),
+    ],
+)
+def test_airflow_may_have_gone_on_since_the_first_report(state: str, status: int, previous: str | None) -> None:
+    """A repeat can find the task queued again, or under another id: then the first message has reported the state."""
+    request = Request("PATCH", "task-instances/1/state", body=json.dumps({"state": state}).encode())
+    detail = {"detail": {"reason": "not_found"} if previous is None else {"previous_state": previous}}
+    answer = Answer(status, body=json.dumps(detail).encode())
+    assert understood(request, answer, repeated=True).status == 204
+    assert understood(request, answer, repeated=False) is answer
+    success = Request("PATCH", "task-instances/1/state", body=b'{"state": "success"}')
+    assert understood(success, answer, repeated=True) is answer
+
+
 def test_repeated_changes_are_no_failures() -> None:
-    """A DAG run that exists, and a value that is gone, are what a repeated request asked for; a first one's are not."""
-    for request, status in ((Request("POST", "dag-runs/d/r"), 409), (Request("DELETE", "variables/x"), 404)):
+    """A DAG run that exists, a value that is gone and an ended connection test are what a repeated request asked for; a
+    first one's are not."""
+    for request, status in (
+        (Request("POST", "dag-runs/d/r"), 409),
+        (Request("DELETE", "variables/x"), 404),
+        (Request("PATCH", "connection-tests/1"), 409),
+    ):
         assert understood(request, Answer(status), repeated=True).status == 204
         assert understood(request, Answer(status), repeated=False).status == status
     assert understood(Request("GET", "variables/x"), Answer(404), repeated=True).status == 404

@@ -1,7 +1,7 @@
 """Faults of RPCs: the dispatcher consults them before it carries out a call, and before it sends the answer.
 
-Owns delays, statuses, lost replies, rates, lost and doubled items of Queues, and lost entries of Dicts. It knows no
-service: it calls the handlers of RPCs.
+Owns delays, statuses, lost replies, rates, lost, late and doubled items of Queues, and lost entries of Dicts. It knows
+no service: it calls the handlers of RPCs.
 """
 
 from __future__ import annotations
@@ -110,6 +110,7 @@ class RpcFaults:
         if refusal is not None:
             raise refusal
         if self._on_queues and isinstance(request, api_pb2.QueuePutRequest):
+            await self._delay_put(request.queue_id)
             kept = await self._kept("lose-put", request.queue_id, list(request.values))
             put = await self._with_copies(request.queue_id, kept)
             del request.values[:]
@@ -161,6 +162,19 @@ class RpcFaults:
             bucket = TokenBucket(rate, max(1.0, float(rule.spec.options.get("burst", rate))))
             self._buckets[rule.rule_id, name] = bucket
         return None if bucket.take() else occurrence
+
+    async def _delay_put(self, queue_id: str) -> None:
+        rules, name = await self._of_queue("delay-put", queue_id)
+        late = 0.0
+        for rule in rules:
+            occurrence = rule.draw(name)
+            if occurrence is not None:
+                seconds = rule.spec.value.draw(occurrence.random)
+                late += seconds
+                rule.record(occurrence, f"a put is {seconds * 1000:.1f} ms late")
+        if late:
+            await asyncio.sleep(late)
+            await self._stoppage.passage()
 
     async def _kept(self, kind: str, queue_id: str, values: list[bytes]) -> list[bytes]:
         rules, name = await self._of_queue(kind, queue_id)

@@ -12,10 +12,16 @@ from typing import Any
 from modalflow.relay.messages import Answer, Request
 
 _TASK_STATE = re.compile(r"task-instances/[^/?]+/state")
+_CONNECTION_TEST = re.compile(r"connection-tests/[^/?]+")
 _NEW_DAG_RUN = re.compile(r"dag-runs/[^/?]+/[^/?]+")
 
 #: Reported states with other results in Airflow: a failed task waits for its retry.
 _BECOMES = {"failed": {"failed", "up_for_retry"}}
+#: Reported states of waiting tasks. Airflow may have queued the task again before a repeat of the report arrives.
+_WAITING = frozenset({"deferred", "up_for_reschedule", "awaiting_input"})
+_QUEUED_AGAIN = frozenset({"scheduled", "queued"})
+#: The report of this state gives the task another id, so a repeat finds no task.
+_GETS_ANOTHER_ID = "up_for_retry"
 
 
 def understood(request: Request, answer: Answer, *, repeated: bool) -> Answer:
@@ -23,23 +29,33 @@ def understood(request: Request, answer: Answer, *, repeated: bool) -> Answer:
 
     ``repeated``: the request was sent more than once.
     """
-    if answer.status == 409 and _TASK_STATE.fullmatch(request.target) and _is_in_requested_state(request, answer):
-        # Not only if it was repeated: an item can be doubled on the way, and the copy be answered first.
-        return Answer(204)
-    if not repeated:
-        return answer
-    if answer.status == 409 and request.method == "POST" and _NEW_DAG_RUN.fullmatch(request.target):
-        return Answer(204)
-    if answer.status == 404 and request.method == "DELETE":
-        return Answer(204)
-    return answer
+    if _TASK_STATE.fullmatch(request.target):
+        is_done = answer.status in (404, 409) and _is_reported(request, answer, repeated)
+    else:
+        is_done = repeated and _is_carried_out(request, answer.status)
+    return Answer(204) if is_done else answer
 
 
-def _is_in_requested_state(request: Request, answer: Answer) -> bool:
+def _is_carried_out(request: Request, status: int) -> bool:
+    if status == 409:
+        return (request.method == "POST" and _NEW_DAG_RUN.fullmatch(request.target) is not None) or (
+            request.method == "PATCH" and _CONNECTION_TEST.fullmatch(request.target) is not None
+        )
+    return status == 404 and request.method == "DELETE"
+
+
+def _is_reported(request: Request, answer: Answer, repeated: bool) -> bool:
+    """Return whether an earlier message has reported this state of a task."""
     try:
         requested: Any = json.loads(request.body)
+        state = str(requested["state"])
+        if answer.status == 404:
+            return repeated and state == _GETS_ANOTHER_ID
         found: Any = json.loads(answer.body)
-        state, previous = requested["state"], found["detail"]["previous_state"]
+        previous = found["detail"]["previous_state"]
     except (KeyError, TypeError, ValueError):
         return False
-    return isinstance(state, str) and previous in _BECOMES.get(state, {state})
+    if repeated and state in _WAITING and previous in _QUEUED_AGAIN:
+        return True
+    # Not only if it was repeated: an item can be doubled on the way, and the copy be answered first.
+    return previous in _BECOMES.get(state, {state})

@@ -83,8 +83,7 @@ class TunnelToRelays:
         wire = self._usable()
         if wire is None:
             self._wanted.set()
-            self._other_until = time.monotonic() + OTHER_ANSWERS
-            self._arrived.set()
+            self._expect_on_other()
             await self._other.send(item, parts, place=place)
             return
         self.sent += 1
@@ -114,6 +113,10 @@ class TunnelToRelays:
                 raise error
         found, self._inbox = self._inbox, []
         return found
+
+    def _expect_on_other(self) -> None:
+        self._other_until = time.monotonic() + OTHER_ANSWERS
+        self._arrived.set()
 
     async def _poll_other(self, session: str, wait: float) -> None:
         try:
@@ -194,6 +197,8 @@ class TunnelToRelays:
         finally:
             if wire in self._wires:
                 self._wires.remove(wire)
+                # The relay may send there what it could not send here.
+                self._expect_on_other()
             wire.close()
 
     async def _prove(self, wire: Wire) -> None:

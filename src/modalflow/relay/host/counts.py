@@ -15,6 +15,7 @@ METRICS: tuple[tuple[str, str, str], ...] = (
     ("refused", "counter", "Malformed messages, and those without authenticity."),
     ("late", "counter", "Messages older than 60 seconds. The container sends the request again."),
     ("unknown_keys", "counter", "Messages for an unknown key, or one too old."),
+    ("tunnels", "counter", "Connections to containers, if they use tunnels."),
     ("in_flight", "gauge", "Requests without an answer."),
     ("queue_time", "timer", "From a container to the relay, by their two clocks: the mean since the last report."),
     ("api_time", "timer", "In the API server: the mean since the last report."),
@@ -37,6 +38,8 @@ class Counts:
     """Messages older than the limit."""
     unknown_keys: int = 0
     """Messages for an unknown key."""
+    tunnels: int = 0
+    """Connections made to containers."""
     answered: int = 0
     """Requests answered by the API server."""
     queue_seconds: float = 0.0

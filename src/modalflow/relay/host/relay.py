@@ -312,7 +312,11 @@ class Relay:
                 return None
             request = Request.read(content)
         if request.method == CONNECT and self._tunnels is not None:
-            return await self._tunnels.connect(work.header, work.keys, request.target)
+            if not self._reachable.is_set():
+                return problem(503, f"The relay cannot reach the API server at {self._api.shown}")
+            answer = await self._tunnels.connect(work.header, work.keys, request.target)
+            self.counts.tunnels += answer.status == 204
+            return answer
         began = time.monotonic()
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -83,6 +84,18 @@ async def test_items_are_lost_from_the_queues_named() -> None:
     await made.admit("QueuePut", other, CLIENT)
     assert list(other.values) == [b"a", b"b"]
     assert [rule.happened for rule in rules] == [2]
+
+
+async def test_puts_are_late() -> None:
+    """A put to a named Queue takes that much longer, and its items arrive; a put to another one does not."""
+    made, rules, _ = faults("queue/events:delay-put=50ms,count=1")
+    for queue, least in (("results", 0.0), ("events", 0.05)):
+        request = api_pb2.QueuePutRequest(queue_id=queue, values=[b"a"])
+        began = time.monotonic()
+        await made.admit("QueuePut", request, CLIENT)
+        assert time.monotonic() - began >= least
+        assert list(request.values) == [b"a"]
+    assert [(rule.seen, rule.happened) for rule in rules] == [(1, 1)]
 
 
 async def test_items_are_doubled() -> None:

@@ -162,6 +162,13 @@ def _rpc_kinds() -> Iterator[FaultKind]:
 
 def _world_kinds() -> Iterator[FaultKind]:
     yield FaultKind("lose-put", Scope.QUEUE, "Loses an item after its put. Counts items.", "queue:lose-put,p=0.01")
+    yield FaultKind(
+        "delay-put",
+        Scope.QUEUE,
+        "Delays a put of items. Counts puts.",
+        "queue/events:delay-put=2s±1s",
+        DELAY,
+    )
     yield FaultKind("double-put", Scope.QUEUE, "Puts an item twice. Counts items.", "queue/events:double-put,p=0.1")
     yield FaultKind(
         "lose-get",

@@ -189,8 +189,8 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     ),
     Cause.API_UNREACHABLE: Explanation(
         "{container} could not reach Airflow's Execution API to begin {call}",
-        "No code of the task has run. Check the API server and [modal_executor] execution_api_url. Run `modalflow "
-        "doctor` to test the address from inside a container.",
+        "No code of the task has run. Check the API server and, if you set one, [modal_executor] execution_api_url. "
+        "Without it, `modalflow status` lists the relays. `modalflow doctor` tests the way from inside a container.",
         _EVENT,
     ),
     Cause.DAGS_UNAVAILABLE: Explanation(

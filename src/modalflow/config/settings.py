@@ -312,6 +312,8 @@ class Settings:
     queues: Mapping[str, str]
     max_option_sets: int
     worker_env: Mapping[str, str]
+    works_without_relay: bool = False
+    """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
 
     @property
     def names(self) -> Names:

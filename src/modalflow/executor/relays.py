@@ -12,13 +12,13 @@ import sys
 from collections.abc import Mapping
 
 from modalflow.config.settings import OPTIONS, Settings
-from modalflow.errors import ControlPlaneUnreachableError
+from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
 from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
 from modalflow.names import API_URL_VARIABLE
 from modalflow.support.backoff import Backoff
-from modalflow.support.described import describe
+from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
 
@@ -37,8 +37,9 @@ FIRST_WAIT, RETRY_PAUSE = 15.0, 5.0
 class RelayProcesses:
     """Keeps as many relays running as the settings ask for."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, key: RelayKey) -> None:
         """``settings`` as ``worker_env.resolved`` returns them."""
+        self._key = key
         self._count = settings.relays if settings.execution_api == "relay" else 0
         self._environment = {API_URL_VARIABLE: settings.execution_api_url, **_variables(settings)}
 
@@ -46,6 +47,8 @@ class RelayProcesses:
         """Run them until cancelled."""
         if not self._count:
             await asyncio.Event().wait()
+        # A relay gets its keys from the same Function.
+        await self._key.made()
         await asyncio.gather(*(self._keep_running(number) for number in range(1, self._count + 1)))
 
     async def _keep_running(self, number: int) -> None:
@@ -78,27 +81,41 @@ class RelayProcesses:
 class RelayKey:
     """The relay key for submissions: fetched before the first one, and again after each rotation."""
 
-    def __init__(self, connection: Connection, *, wanted: bool) -> None:
-        """``wanted``: containers reach the Execution API by the relay."""
+    def __init__(self, connection: Connection, *, wanted: bool, optional: bool = False) -> None:
+        """``wanted``: containers reach the Execution API by the relay.
+
+        ``optional``: without a key they go directly to its URL.
+        """
         self._connection = connection
         self._wanted = wanted
+        self._optional = optional
         self._known = asyncio.Event()
+        self._made = asyncio.Event()
 
     async def known(self) -> None:
         """Return once submissions can have the key, or need none."""
         if self._wanted:
             await self._known.wait()
 
+    async def made(self) -> None:
+        """Return once there is a key."""
+        await self._made.wait()
+
     async def fetch_first(self, api: ModalApi) -> None:
         """Fetch the key; leave that to ``run`` if it takes long, because adopted work does not need it.
 
-        Raises NotDeployedError if the worker has none.
+        Raises NotDeployedError if the worker has none and needs one.
         """
         if not self._wanted or self._known.is_set():
             return
         try:
             async with asyncio.timeout(FIRST_WAIT):
                 self._set(await api.relay_key())
+        except NotDeployedError as error:
+            if not self._optional:
+                raise
+            self._known.set()
+            log.warning("%s Until then, tasks go directly to [core] execution_api_server_url.", error)
         except (TimeoutError, ControlPlaneUnreachableError) as error:
             log.warning("New workloads wait for the relay's key: %s", describe(error))
 
@@ -109,6 +126,10 @@ class RelayKey:
         while True:
             try:
                 await self._renew()
+            except NotDeployedError as error:
+                if not self._optional:
+                    log.warning("%s", error)
+                    self._connection.blocked(words_of(error).rstrip("."))
             except FAILURES as error:
                 log.warning("The relay's key could not be read: %s", describe(error))
                 if not self._known.is_set():
@@ -124,6 +145,7 @@ class RelayKey:
         if key != self._connection.relay:
             log.info("Workloads use the relay key %s", key.partition(":")[0])
         self._connection.relay = key
+        self._made.set()
         if not self._known.is_set():
             self._known.set()
             self._connection.accepted()

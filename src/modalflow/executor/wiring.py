@@ -80,8 +80,10 @@ class Wiring:
         self.intake = intake = Intake(
             partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
         )
-        self.relays = RelayProcesses(settings)
-        self.relay_key = relay_key = RelayKey(connection, wanted=settings.execution_api == "relay")
+        self.relay_key = relay_key = RelayKey(
+            connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay
+        )
+        self.relays = RelayProcesses(settings, relay_key)
         connection.relay_transport = settings.relay_transport
         self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 

@@ -77,7 +77,20 @@ def resolved(settings: Settings, conf: Any) -> Settings:
     """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
     if not settings.uses_relay:
         return dataclasses.replace(settings, execution_api="direct")
-    return dataclasses.replace(settings, execution_api="relay", execution_api_url=_hosts_api_url(conf))
+    return dataclasses.replace(
+        settings,
+        execution_api="relay",
+        execution_api_url=_hosts_api_url(conf),
+        works_without_relay=works_without_relay(settings, conf),
+    )
+
+
+def works_without_relay(settings: Settings, conf: Any) -> bool:
+    """Return whether containers may go directly to the host's URL as long as the deployed worker has no relay key.
+
+    The worker of an older modalflow has none. Its tasks continue as before the upgrade, until you deploy it again.
+    """
+    return settings.execution_api == "auto" and settings.uses_relay and not _is_out_of_reach(_hosts_api_url(conf))
 
 
 def _api_url(settings: Settings, conf: Any) -> str:

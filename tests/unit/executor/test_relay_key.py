@@ -29,9 +29,9 @@ class PlayedApi:
         return self.newest
 
 
-def key_of(api: PlayedApi, *, wanted: bool = True) -> tuple[RelayKey, Connection]:
+def key_of(api: PlayedApi, *, wanted: bool = True, optional: bool = False) -> tuple[RelayKey, Connection]:
     connection = Connection(cast(Any, api))
-    return RelayKey(connection, wanted=wanted), connection
+    return RelayKey(connection, wanted=wanted, optional=optional), connection
 
 
 async def test_an_executor_without_the_relay_needs_no_key() -> None:
@@ -69,5 +69,23 @@ async def test_new_workloads_wait_for_the_key(monkeypatch: pytest.MonkeyPatch) -
             api.newest = "2"
             while connection.relay != "2:bb":
                 await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+
+
+async def test_an_old_worker_works_directly_until_it_is_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After an upgrade of the executor alone, workloads go on without the relay; a later deployment switches to it."""
+    monkeypatch.setattr(relays, "KEY_INTERVAL", 0.01)
+    old = NotDeployedError("deploy again")
+    api = PlayedApi(old, old, "1:aa")
+    key, connection = key_of(api, optional=True)
+    await key.fetch_first(cast(Any, api))
+    await key.known()
+    assert connection.relay == ""
+    running = asyncio.create_task(key.run())
+    try:
+        async with asyncio.timeout(5):
+            await key.made()
+        assert connection.relay == "1:aa"
     finally:
         running.cancel()

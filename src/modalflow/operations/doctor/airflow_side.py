@@ -104,7 +104,7 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
     """Return the finding on the containers' address, and the executor's variables for containers."""
     if conf is None:
         env = dict(read.worker_env)
-        if not read.execution_api_url:
+        if read.uses_relay or not read.execution_api_url:
             return skip("execution API address", WITHOUT_AIRFLOW), env
         env["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] = read.execution_api_url
         return ok("execution API address", without_user(read.execution_api_url)), env
@@ -113,10 +113,21 @@ def execution_api(read: Settings, conf: Any | None) -> tuple[Finding, Mapping[st
     try:
         variables = workload_env(read, conf)
     except ConfigError as error:
-        advice = "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers."
+        advice = (
+            "Set [modal_executor] execution_api = auto, and no execution_api_url, to use the relay; or set "
+            "execution_api_url to a URL within reach of Modal's containers."
+        )
         return fail("execution API address", str(error), advice), {}
     url = variables["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"]
     if read.uses_relay:
-        return ok("execution API address", f"{without_user(url)}, for relays; containers use the relay"), variables
+        return ok("execution API address", _for_relays(url)), variables
     where = " (this machine, like the containers)" if control_plane.is_loopback(url) else ""
     return ok("execution API address", without_user(url) + where), variables
+
+
+def _for_relays(url: str) -> str:
+    shown = f"{without_user(url)}, for relays; containers use the relay"
+    if control_plane.is_loopback(url):
+        return shown
+    # Before the relay, containers used this URL. Those who upgrade may have opened a firewall for it.
+    return f"{shown}, and need no access to it. To send requests directly, set [modal_executor] execution_api_url"

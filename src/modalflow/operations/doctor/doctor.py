@@ -86,9 +86,10 @@ def _on_modal(
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
     if site.settings.uses_relay:
-        finding, relay = relay_checks.key(site)
+        finding, relay = relay_checks.key(site, conf)
         yield finding
-        yield from relay_checks.relays(site)
+        if relay:
+            yield from relay_checks.relays(site)
     side = container_side.Host(
         None if host is None else host.options, installed_packages(), "" if home is None else home.id
     )

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+from modalflow.errors import NotDeployedError
 from modalflow.operations.doctor.findings import Finding, fail, ok, warn
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.inventory import relays_of
@@ -23,14 +24,25 @@ _START = (
 )
 
 
-def key(site: Site) -> tuple[Finding, str]:
+def key(site: Site, conf: Any | None) -> tuple[Finding, str]:
     """Ask the worker for the relay's key, as an executor does at its start."""
     began = time.monotonic()
     try:
         found = within(keys.PATIENCE, lambda: asyncio.run(keys.fetch_public_key(site.names, **site.scope)))
+    except NotDeployedError as error:
+        advice = f"Deploy again: `{site.deploy_command}`."
+        if conf is None or not _works_without(site, conf):
+            return fail("relay key", str(error), advice), ""
+        return warn("relay key", f"{error} Until then, tasks go directly to the URL above.", advice), ""
     except FAILURES as error:
         return fail("relay key", describe(error), f"Deploy again: `{site.deploy_command}`."), ""
     return ok("relay key", found.id, time.monotonic() - began), str(found)
+
+
+def _works_without(site: Site, conf: Any) -> bool:
+    from modalflow.executor.worker_env import works_without_relay
+
+    return works_without_relay(site.settings, conf)
 
 
 def relays(site: Site) -> Iterator[Finding]:

@@ -48,7 +48,9 @@ class Options:
     timeout: float = 300.0
     """Seconds from the first step until the DAG has to be through."""
     network: str = "host"
-    """The network of containers: an option of the local control plane."""
+    """The network of containers: an option of the local control plane, as those below."""
+    isolation: str | None = None
+    runsc: Path | None = None
 
 
 def run(options: Options, console: Console) -> int:
@@ -59,7 +61,7 @@ def run(options: Options, console: Console) -> int:
         console.print(f"[dim]{time.monotonic() - began:6.1f} s[/]  {line}", highlight=False, soft_wrap=True)
 
     try:
-        modal = ModalOptions(network=options.network)
+        modal = ModalOptions(network=options.network, isolation=options.isolation, runsc=options.runsc)
         with (
             ending_on_signals(),
             ModalStack(example_dags(), modal=modal, report=lambda line: report(escape(line))) as stack,

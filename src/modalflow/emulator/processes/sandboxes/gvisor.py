@@ -68,7 +68,7 @@ class GVisor:
         self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LOWEST_DESCRIPTOR)
         os.close(descriptor)
         self.descriptors = (self._descriptor,)
-        self._options = tuple(options)
+        self.options = tuple(options)
 
     @classmethod
     def find(cls, path: str | None) -> GVisor:
@@ -92,7 +92,7 @@ class GVisor:
         _FOLDER.mkdir(mode=0o700)
         configuration = self._configuration(spec)
         (_FOLDER / "config.json").write_text(json.dumps(configuration))
-        command = [PROGRAM, f"--root={_FOLDER / 'state'}", *self._options]
+        command = [PROGRAM, f"--root={_FOLDER / 'state'}", *self.options]
         command += ["run", f"--bundle={_FOLDER}", _container_id(spec.variables)]
         os.execve(self._descriptor, command, _own_variables())
 

@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 from modalflow.emulator.processes import mountinfo, syscalls
 from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec
 from modalflow.emulator.processes.exec_runtime import RUNTIME
+from modalflow.support import linux
 
 PROGRAM = "runsc"
 
@@ -44,6 +46,8 @@ _OPTIONS: tuple[tuple[str, ...], ...] = (
 )
 
 _LOWEST_DESCRIPTOR = 100
+
+_AWAITED = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGCHLD))
 
 #: The options of mounts. With a cache, gVisor keeps files of a Volume open after the container has closed them.
 _SHARED = ["rbind", "dcache=0"]
@@ -88,13 +92,31 @@ class GVisor:
         return cls(descriptor, [option for option in chosen if option is not None])
 
     def run(self, spec: ContainerSpec) -> None:
-        """Replace this process by runsc, which passes signals on and ends with the exit code of the container."""
+        """Run the container, pass signals on to it, and end this process with its exit code."""
         _FOLDER.mkdir(mode=0o700)
         configuration = self._configuration(spec)
         (_FOLDER / "config.json").write_text(json.dumps(configuration))
-        command = [PROGRAM, f"--root={_FOLDER / 'state'}", *self.options]
-        command += ["run", f"--bundle={_FOLDER}", _container_id(spec.variables)]
-        os.execve(self._descriptor, command, _own_variables())
+        name = _container_id(spec.variables)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        child = self._start("run", f"--bundle={_FOLDER}", name)
+        while True:
+            number = signal.sigwait(_AWAITED)
+            if number != signal.SIGCHLD:
+                # `runsc run` would end, and not pass it on.
+                self._start("kill", name, str(int(number)))
+                continue
+            for ended in linux.reaped():
+                if ended.pid == child:
+                    os._exit(128 - ended.code if ended.code < 0 else ended.code)
+
+    def _start(self, *command: str) -> int:
+        """Start runsc with a command; return the process id."""
+        pid = os.fork()
+        if pid == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            arguments = [PROGRAM, f"--root={_FOLDER / 'state'}", *self.options, *command]
+            os.execve(self._descriptor, arguments, _own_variables())
+        return pid
 
     def _configuration(self, spec: ContainerSpec) -> dict[str, Any]:
         rights = list(syscalls.KEPT_CAPABILITIES)

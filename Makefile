@@ -5,6 +5,7 @@
 #   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
+#   make test-gvisor   tests of containers in gVisor, Modal's sandbox (GVISOR_TESTS=tests/contract for others)
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
@@ -35,6 +36,7 @@ TOOLS := .tools
 STAMP := $(VENV)/.setup-done
 OLDEST := .venv-oldest
 KEEP ?=
+ISOLATION ?=
 KILLS ?= 300
 SOAK_TASKS ?= 2000
 SEED ?=
@@ -44,7 +46,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats constraints clean
 
 setup: $(STAMP)
 
@@ -85,6 +87,14 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 	"$$uv" pip install -q --python $(OLDEST)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# Tests of containers in gVisor. If apt cannot fetch `runsc` here and PATH has none, this ends with the reason.
+GVISOR_TESTS ?= $(addprefix tests/contract/test_,containers.py volumes_in_containers.py lifecycle.py)
+
+test-gvisor: $(STAMP)
+	if ! runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)'); then echo "no test ran in gVisor"; exit 0; fi
+	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$(realpath "$$runsc")"
+	$(BIN)/pytest --integration $(GVISOR_TESTS) $(TESTS)
+
 matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIRFLOW)))
 	@$(BIN)/python -m tests.matrix $(AIRFLOW)
 
@@ -106,7 +116,8 @@ soak: $(STAMP)
 	@$(BIN)/python -m tests.chaos.soak --tasks $(SOAK_TASKS) $(if $(SEED),--seed $(SEED))
 
 demo: $(STAMP)
-	@$(BIN)/modalflow demo $(if $(KEEP),--keep)
+	@runsc=; [ '$(ISOLATION)' != gvisor ] || runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
+	$(BIN)/modalflow demo $(if $(KEEP),--keep) $(if $(ISOLATION),--isolation $(ISOLATION)) $${runsc:+--runsc "$$runsc"}
 
 # By the pinned build backend, from this checkout. One wheel is left, so that dist/modalflow-*.whl names it.
 wheel: $(STAMP)

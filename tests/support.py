@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from modalflow.emulator.options import ISOLATION_VARIABLE
 from modalflow.support.linux import family
 from modalflow.support.linux import is_running as is_running
 
@@ -51,6 +52,16 @@ def descendants(pid: int | None = None) -> dict[int, str]:
     """Return the living processes below one (this one if not given): process id → command line."""
     below = family(os.getpid() if pid is None else pid)[1:]
     return {child: command for child in below if (command := command_of(child)) is not None}
+
+
+def in_gvisor() -> bool:
+    """Return whether the control planes of the tests run containers in gVisor."""
+    return os.environ.get(ISOLATION_VARIABLE) == "gvisor"
+
+
+def shows(command: str, text: str) -> bool:
+    """Return whether a command line of this machine has the text. Of processes in gVisor, only the sandbox is seen."""
+    return text in command or (in_gvisor() and "runsc-sandbox" in command)
 
 
 def command_of(pid: int) -> str | None:

@@ -17,7 +17,7 @@ from modal.exception import RemoteError
 from modalflow.emulator.local import LocalModal
 from tests.contract.deploying import Deployed
 from tests.contract.inspecting import containers, stop_container
-from tests.support import descendants, is_running, wait_until
+from tests.support import descendants, is_running, shows, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +143,7 @@ def test_volumes_are_at_their_mount_path(compute: Deployed, client: modal.Client
 def test_nothing_that_a_container_started_outlives_it(compute: Deployed, local: LocalModal, notes: modal.Dict) -> None:
     """A process that a function left behind, in a session of its own, ends with the container."""
     compute.call("leaves_a_child_behind")
-    left = [pid for pid, command in descendants(local.pid).items() if "time.sleep(600)" in command]
+    left = [pid for pid, command in descendants(local.pid).items() if shows(command, "time.sleep(600)")]
     assert left
     for container in containers(compute.client, compute.name):
         stop_container(compute.client, container)
@@ -166,7 +166,7 @@ def test_containers_end_with_the_control_plane(tmp_path: Path, number: signal.Si
         root = Path(__file__).parents[2]
         subprocess.run([sys.executable, "-c", script], check=True, cwd=root, env={**os.environ, **other.env})
         running = descendants(other.pid)
-        assert any("time.sleep(600)" in command for command in running.values())
+        assert any(shows(command, "time.sleep(600)") for command in running.values())
         os.kill(other.pid, number)
         wait_until(lambda: not any(is_running(pid) for pid in running), timeout=15, what="the end of all containers")
 

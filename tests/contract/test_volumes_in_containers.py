@@ -11,7 +11,7 @@ import modal
 import pytest
 
 from tests.contract.deploying import Deployed
-from tests.support import wait_until
+from tests.support import in_gvisor, wait_until
 
 
 @pytest.fixture(scope="module", params=[1, 2], ids=["v1", "v2"])
@@ -129,7 +129,8 @@ def test_a_sparse_file_is_one_everywhere(deployed: Deployed, volume: modal.Volum
     started = time.monotonic()
     deployed.call("write_sparse", "sparse", 2**30)
     _, size, blocks, _ = deployed.call("status", "sparse")
-    assert (size, blocks < 1000) == (2**30, True)
+    # gVisor computes the blocks of a file from its size.
+    assert (size, blocks < 1000 or in_gvisor()) == (2**30, True)
     assert time.monotonic() - started < 20
     assert next(iter(volume.read_file("sparse")))[:4] == bytes(4)
 

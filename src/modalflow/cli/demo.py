@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import click
 
-from modalflow.emulator.options import NETWORKS
+from modalflow.emulator.options import ISOLATIONS, NETWORKS
 from modalflow.support.installation import PAGE, install_command
 
 
@@ -26,7 +27,13 @@ from modalflow.support.installation import PAGE, install_command
     help="Network of the containers: `host` is this machine's, `none` a loopback of its own for each container. By "
     "default `none`, if this machine has namespaces: then tasks reach Airflow only by the relay.",
 )
-def demo(keep: bool, timeout: float, network: str | None) -> None:
+@click.option(
+    "--isolation",
+    type=click.Choice(ISOLATIONS),
+    help="Isolation of the containers; `gvisor` is Modal's sandbox. Default: the best kind that works on this machine.",
+)
+@click.option("--runsc", type=click.Path(path_type=Path), help="gVisor's program. Default: `runsc` on PATH.")
+def demo(keep: bool, timeout: float, network: str | None, isolation: str | None, runsc: Path | None) -> None:
     """Run an example DAG in a real Airflow with tasks on Modal, all on this machine.
 
     The demo starts a local control plane, deploys the worker app to it, and starts Airflow on an embedded PostgreSQL.
@@ -46,4 +53,5 @@ def demo(keep: bool, timeout: float, network: str | None) -> None:
         ) from error
     # A narrower output would break the lines of the table.
     console = Console() if sys.stdout.isatty() else Console(width=140)
-    sys.exit(run(Options(keep=keep, timeout=timeout, network=network), console))
+    options = Options(keep=keep, timeout=timeout, network=network, isolation=isolation, runsc=runsc)
+    sys.exit(run(options, console))

@@ -50,6 +50,8 @@ class Options:
     """Seconds from the first step until the DAG has to be through."""
     network: str | None = None
     """The network of containers, as for the local control plane. None: no network, where this machine allows that."""
+    isolation: str | None = None
+    runsc: Path | None = None
 
 
 def run(options: Options, console: Console) -> int:
@@ -85,7 +87,8 @@ def stack_of(options: Options, report: Say) -> Iterator[ModalStack]:
     """Run Airflow on a local control plane, its containers without a network if possible and nothing else is asked."""
 
     def stack(network: str) -> ModalStack:
-        return ModalStack(example_dags(), modal=ModalOptions(network=network), report=report)
+        modal = ModalOptions(network=network, isolation=options.isolation, runsc=options.runsc)
+        return ModalStack(example_dags(), modal=modal, report=report)
 
     with ExitStack() as entered:
         try:

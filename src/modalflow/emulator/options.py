@@ -14,12 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.emulator.containers.capacity import Capacity, machine_cores, machine_memory_mib, read_gpus
+from modalflow.emulator.processes.container_spec import Isolation
 
 TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
 TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)
 
+#: Variables with the defaults of ``isolation`` and ``runsc``, for programs that start control planes of their own.
+ISOLATION_VARIABLE = "MODALFLOW_LOCAL_ISOLATION"
+RUNSC_VARIABLE = "MODALFLOW_LOCAL_RUNSC"
+
 #: The network of containers.
 NETWORKS = ("host", "none")
+
+#: The kinds of isolation that can be chosen.
+ISOLATIONS = tuple(kind.value for kind in Isolation)
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
@@ -55,6 +63,16 @@ class Options:
     )
     scaledown_window: float = _option(60.0, "Seconds to keep an idle container, if its function does not set them.")
     fork_server: bool = _option(True, "Fork containers from one process instead of starting an interpreter for each.")
+    isolation: str | None = _option(
+        None,
+        "Isolation of containers: `root`, `user`, `plain`, or `gvisor`, Modal's sandbox. Default: the first of the "
+        "first three that works on this machine.",
+        type=str,
+        choices=ISOLATIONS,
+    )
+    runsc: Path | None = _option(  # noqa: RUF009
+        None, "gVisor's program for `--isolation gvisor`. Default: on PATH.", type=Path
+    )
     network: str = _option(
         "host",
         "Network of containers: `host` is this machine's, `none` a loopback of its own for each container.",
@@ -98,6 +116,15 @@ class Options:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
         if self.network not in NETWORKS:
             raise ValueError(f"network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
+        if self.isolation is None and os.environ.get(ISOLATION_VARIABLE):
+            object.__setattr__(self, "isolation", os.environ[ISOLATION_VARIABLE])
+        if self.runsc is None and os.environ.get(RUNSC_VARIABLE):
+            object.__setattr__(self, "runsc", Path(os.environ[RUNSC_VARIABLE]))
+        if self.runsc is not None:
+            # Containers are started from another working directory.
+            object.__setattr__(self, "runsc", self.runsc.absolute())
+        if self.isolation is not None and self.isolation not in ISOLATIONS:
+            raise ValueError(f"isolation is {self.isolation!r}; expected one of {', '.join(ISOLATIONS)}")
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
         object.__setattr__(self, "faults", tuple(self.faults))

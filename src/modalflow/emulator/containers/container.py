@@ -70,6 +70,8 @@ class Container:
     process: Process | None = None
     is_plain: bool = True
     """Whether it lacks its own root (Isolation.PLAIN)."""
+    is_in_gvisor: bool = False
+    """Whether gVisor opens files for it (Isolation.GVISOR)."""
     missing: tuple[str, ...] = ()
     """The steps of its image that were not executed."""
     inputs: dict[str, Input] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from grpclib.server import Server
 from modalflow.emulator.control_plane.wiring import grpc_server, wire
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.processes.fork_server import TemplateError
 from modalflow.emulator.rpc.grpc_server import ClosingServer
 from modalflow.emulator.state.state_dir import StateDir
 
@@ -24,6 +25,10 @@ class ListenError(RuntimeError):
 
 class NetworkError(RuntimeError):
     """Containers cannot have a network of their own. The text says why and what to do."""
+
+
+class IsolationError(RuntimeError):
+    """Containers cannot have the chosen isolation. The text says why and what to do."""
 
 
 class ControlPlane:
@@ -49,6 +54,8 @@ class ControlPlane:
         for spec in self.options.fault_rules:
             parts.front.faults.add(spec)
         parts.base.fork_server.start()
+        if self.options.isolation is not None:
+            await self._check_isolation()
         if self.options.network == "none":
             await self._check_network()
         await parts.front.file_server.start()
@@ -57,6 +64,13 @@ class ControlPlane:
         parts.storage.volumes.start()
         self._resume()
         self._loops = [asyncio.create_task(parts.housekeeping.run()), asyncio.create_task(parts.memory_watch.run())]
+
+    async def _check_isolation(self) -> None:
+        """IsolationError if the chosen isolation does not work on this machine."""
+        try:
+            await self.parts.base.fork_server.isolation()
+        except TemplateError as error:
+            raise IsolationError(str(error)) from error
 
     async def _check_network(self) -> None:
         """NetworkError if containers would have the host's network in spite of the option."""

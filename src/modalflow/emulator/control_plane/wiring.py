@@ -168,7 +168,8 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
     has_own_network = options.network == "none"
     fork_server = ForkServer(
         common_variables(state),
-        isolation=isolation,
+        isolation=isolation or (Isolation(options.isolation) if options.isolation else None),
+        runsc=options.runsc,
         preload=options.fork_server,
         own_network=has_own_network,
         folder=state.folder("containers"),

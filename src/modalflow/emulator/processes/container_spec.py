@@ -23,6 +23,7 @@ class Isolation(enum.Enum):
     ROOT = "root"
     USER = "user"
     PLAIN = "plain"
+    GVISOR = "gvisor"
 
 
 @dataclass(frozen=True)

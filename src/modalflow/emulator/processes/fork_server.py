@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation
 from modalflow.emulator.processes.process import LinePipe, Process
-from modalflow.emulator.processes.template import HOST, OWN, SOCKET, START
+from modalflow.emulator.processes.template import HOST, OWN, SOCKET, START, room_of
 
 log = logging.getLogger(__name__)
 
@@ -73,17 +73,19 @@ class ForkServer:
         preload: bool = True,
         own_network: bool = False,
         folder: Path | None = None,
+        runsc: Path | None = None,
     ) -> None:
         """Use ``variables``, common to all containers, for the template: it could not become a container otherwise.
 
         Without ``isolation``, use the best kind that works on this machine. Without ``preload``, every container is a
         new interpreter. With ``own_network``, only a kind that can separate networks counts as working. Try the kinds
-        in ``folder``, by default the folder for temporary files.
+        in ``folder``, by default the folder for temporary files. ``runsc`` is gVisor's program, by default on PATH.
         """
         self.problems: Mapping[str, str] = {}
         """Why kinds of isolation do not work here, once that is known."""
         self._network = OWN if own_network else HOST
         self._folder = folder
+        self._runsc = runsc
         self._variables = dict(variables)
         self._wanted = isolation.value if isolation else "best"
         self._preload = preload
@@ -107,7 +109,7 @@ class ForkServer:
         ours.setblocking(False)
         home = str(Path(__file__).parents[3])
         arguments = [str(theirs.fileno()), str(os.getpid()), self._wanted, "preload" if self._preload else "bare"]
-        arguments += [self._network, "" if self._folder is None else str(self._folder)]
+        arguments += [self._network, *("" if path is None else str(path) for path in (self._folder, self._runsc))]
         try:
             self._template = subprocess.Popen(
                 [sys.executable, "-c", _PROGRAM.format(home=home), *arguments],
@@ -140,7 +142,7 @@ class ForkServer:
         Empty if containers cannot mount such overlays.
         """
         isolation = await self.isolation()
-        return _ATTRIBUTES[isolation] if self._has_overlays else ""
+        return _ATTRIBUTES[room_of(isolation)] if self._has_overlays else ""
 
     async def launch(
         self, spec: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
@@ -298,6 +300,11 @@ class ForkServer:
     def _on_isolation(self, isolation: Isolation, problems: Mapping[str, str]) -> None:
         self.problems = problems
         if self._isolation is None or self._isolation.done():
+            return
+        if isolation.value in problems:
+            self._isolation.set_exception(
+                TemplateError(f"--isolation {isolation.value} does not work here: {problems[isolation.value]}")
+            )
             return
         for kind, problem in problems.items():
             log.info("isolation %r does not work here: %s", kind, problem)

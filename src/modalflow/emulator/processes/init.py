@@ -31,12 +31,15 @@ def start(
     rootfs: Rootfs,
     prepare: Callable[[], None],
     own_network: Callable[[], None] | None = None,
+    *,
+    keep_rights: bool = False,
 ) -> tuple[int, bool]:
     """Fork the first process of a container, which forks the second one. Returns in two processes.
 
     In the template it returns (pid of the first process, False); in the container's second process (0, True).
     The first process calls ``prepare`` before anything else. With ``own_network`` the container is in a new network
-    namespace, which the first process sets up with this function.
+    namespace, which the first process sets up with this function. With ``keep_rights`` the second process keeps its
+    capabilities: a program that sets up a sandbox needs them, and drops them for the container.
     """
     parent, user, group = os.getpid(), os.geteuid(), os.getegid()
     pid = syscalls.fork(_namespaces(isolation) | (syscalls.CLONE_NEWNET if own_network is not None else 0))
@@ -68,7 +71,7 @@ def start(
             capture.close()
         if isolation is Isolation.PLAIN:
             _exit_with(os.getppid())
-        else:
+        elif not keep_rights:
             # With them it could remove the mounts that hide other files.
             syscalls.drop_capabilities()
         os.setsid()

@@ -29,22 +29,22 @@ MNT_DETACH = 0x2
 
 _PR_CAPBSET_DROP = 24
 
-#: The rights of root in a container, by the numbers of capabilities(7). These are Docker's defaults, without making
-#: devices (MKNOD), writing to the audit log, and NET_RAW. A container may be on the host's network and could
-#: read its packets.
-_KEPT_CAPABILITIES = (
-    0,  # CHOWN
-    1,  # DAC_OVERRIDE
-    3,  # FOWNER
-    4,  # FSETID
-    5,  # KILL
-    6,  # SETGID
-    7,  # SETUID
-    8,  # SETPCAP
-    10,  # NET_BIND_SERVICE
-    18,  # SYS_CHROOT
-    31,  # SETFCAP
-)
+#: The rights of root in a container, by their names and numbers in capabilities(7). These are Docker's defaults,
+#: without making devices (MKNOD), writing to the audit log, and NET_RAW. A container may be on the host's network and
+#: could read its packets.
+KEPT_CAPABILITIES = {
+    "CAP_CHOWN": 0,
+    "CAP_DAC_OVERRIDE": 1,
+    "CAP_FOWNER": 3,
+    "CAP_FSETID": 4,
+    "CAP_KILL": 5,
+    "CAP_SETGID": 6,
+    "CAP_SETUID": 7,
+    "CAP_SETPCAP": 8,
+    "CAP_NET_BIND_SERVICE": 10,
+    "CAP_SYS_CHROOT": 18,
+    "CAP_SETFCAP": 31,
+}
 _CAPABILITY_VERSION = 0x20080522
 
 #: mount_setattr(2) has the same number on every machine; glibc has a function for it only since 2.36.
@@ -132,13 +132,13 @@ def make_read_only(target: str) -> None:
 def drop_capabilities() -> None:
     """Drop unneeded capabilities of a container's root, permanently and for all child processes."""
     for number in range(64):
-        if number not in _KEPT_CAPABILITIES and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
+        if number not in KEPT_CAPABILITIES.values() and _libc.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0):
             # The kernel knows neither this capability nor any higher one.
             break
     header = (ctypes.c_uint32 * 2)(_CAPABILITY_VERSION, 0)
     # Twice (effective, permitted, inheritable): the lower half of the numbers, then the upper one.
     held = (ctypes.c_uint32 * 6)()
-    kept = sum(1 << number for number in _KEPT_CAPABILITIES)
+    kept = sum(1 << number for number in KEPT_CAPABILITIES.values())
     if _libc.capget(header, held) == 0:
         held[0], held[1] = held[0] & kept, held[1] & kept
         held[2] = held[3] = held[4] = held[5] = 0

@@ -39,6 +39,9 @@ from typing import Any
 from modalflow.emulator.network import namespace
 from modalflow.emulator.processes import exec_runtime, init, syscalls
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
+from modalflow.emulator.processes.sandboxes.direct import Direct
+from modalflow.emulator.processes.sandboxes.gvisor import INSTALL, GVisor
+from modalflow.emulator.processes.sandboxes.sandbox import Sandbox
 from modalflow.support import linux
 
 #: The requests of the control plane.
@@ -50,28 +53,23 @@ _RECEIVER = 3
 #: The network of containers: the machine's, or each one's own.
 HOST, OWN = "host", "own"
 
+#: Seconds in which a sandbox must have run a program of no duration.
+PROBE_SECONDS = 30
+
 
 def main() -> None:
     """Serve until the control plane is gone; in a container, return from the loop and run it."""
-    descriptor, parent, isolation, preload, network, folder = sys.argv[1:7]
+    descriptor, parent, isolation, preload, network, folder, runsc = sys.argv[1:8]
     linux.die_with_parent()
     if os.getppid() != int(parent):
         return
     template = Template(socket.socket(fileno=int(descriptor)))
-    template.isolate(isolation, folder or None, own_network=network == OWN)
+    template.isolate(isolation, folder or None, own_network=network == OWN, runsc=runsc or None)
     if preload == "preload":
         template.preload()
     spec = template.serve()
     if spec is not None:
-        _be(spec, template.preloaded)
-
-
-def _be(spec: ContainerSpec, preloaded: exec_runtime.Preloaded | None) -> None:
-    exec_runtime.limit(spec.limits)
-    if spec.fresh or spec.program or preloaded is None or preloaded.unfit(spec):
-        exec_runtime.execute(spec)
-    else:
-        exec_runtime.run(spec, preloaded)
+        template.sandbox.run(spec)
 
 
 class Template:
@@ -80,25 +78,38 @@ class Template:
     def __init__(self, control: socket.socket) -> None:
         self._control = control
         self._isolation = Isolation.PLAIN
+        """Of the room: a container in gVisor is in one of another kind."""
         self._containers: set[int] = set()
-        self.preloaded: exec_runtime.Preloaded | None = None
+        self.sandbox: Sandbox = Direct(None)
 
-    def isolate(self, wanted: str, folder: str | None, *, own_network: bool = False) -> None:
+    def isolate(self, wanted: str, folder: str | None, *, own_network: bool = False, runsc: str | None = None) -> None:
         """Choose the isolation of containers: as wanted, or, for ``best``, the best one possible on the machine.
 
-        With ``own_network`` only a kind counts as possible that can also separate networks.
+        With ``own_network`` only a kind counts as possible that can also separate networks. ``runsc`` is the path of
+        gVisor's program, by default the one on PATH.
         """
         problems: dict[str, str] = {}
         if wanted == "best":
             self._isolation, overlays, problems = best_isolation(folder, own_network=own_network)
-        else:
-            self._isolation = Isolation(wanted)
-            overlays = problem_with(self._isolation, folder, overlay=True)
-        self._report(isolation=self._isolation.value, problems=problems, overlays=overlays)
+            self._report(isolation=self._isolation.value, problems=problems, overlays=overlays)
+            return
+        isolation = Isolation(wanted)
+        self._isolation = room_of(isolation)
+        overlays = problem_with(self._isolation, folder, overlay=True)
+        problem = overlays and problem_with(self._isolation, folder, own_network=own_network)
+        if isolation is Isolation.GVISOR and not problem:
+            self.sandbox, problem = _in_gvisor(runsc, self._isolation, folder, own_network=own_network)
+        if problem:
+            problems[isolation.value] = problem
+        self._report(isolation=isolation.value, problems=problems, overlays=overlays)
 
     def preload(self) -> None:
+        if self.sandbox.keeps_rights:
+            # The program of a container is a new interpreter on another kernel.
+            self._report(preloaded=True, problem="")
+            return
         try:
-            self.preloaded = exec_runtime.preload()
+            self.sandbox = Direct(exec_runtime.preload())
             self._report(preloaded=True, problem="")
         except Exception:  # noqa: BLE001 (after any failed import, containers are new interpreters)
             self._report(preloaded=False, problem=traceback.format_exc())
@@ -139,13 +150,18 @@ class Template:
             kept = (stdout, stderr, *receiver)
             for number, descriptor in enumerate(kept, 1):
                 os.dup2(descriptor, number)
-            os.closerange(1 + len(kept), os.sysconf("SC_OPEN_MAX"))
+            lowest = 1 + len(kept)
+            for descriptor in self.sandbox.descriptors:
+                os.closerange(lowest, descriptor)
+                lowest = descriptor + 1
+            os.closerange(lowest, os.sysconf("SC_OPEN_MAX"))
 
         try:
             spec = ContainerSpec.loads(_content(request))
             address = spec.own_network
             own_network = None if address is None else functools.partial(namespace.listen, address, _RECEIVER)
-            pid, is_container = init.start(self._isolation, spec.rootfs, prepare, own_network)
+            keep_rights = self.sandbox.keeps_rights
+            pid, is_container = init.start(self._isolation, spec.rootfs, prepare, own_network, keep_rights=keep_rights)
         except (OSError, ValueError, KeyError, TypeError) as error:
             self._report(failed=f"{type(error).__name__}: {error}")
             pid, is_container = 0, False
@@ -200,16 +216,45 @@ def best_isolation(folder: str | None, *, own_network: bool = False) -> tuple[Is
     return Isolation.PLAIN, "", problems
 
 
+def room_of(isolation: Isolation) -> Isolation:
+    """Return the kind of root and namespaces around a container; around one in gVisor, root's or a user's."""
+    if isolation is not Isolation.GVISOR:
+        return isolation
+    return Isolation.ROOT if os.geteuid() == 0 else Isolation.USER
+
+
+def _in_gvisor(runsc: str | None, room: Isolation, folder: str | None, *, own_network: bool) -> tuple[Sandbox, str]:
+    """Return gVisor and an empty text; if containers cannot run in it, containers on this kernel and the problem."""
+    try:
+        sandbox = GVisor.find(runsc)
+    except OSError as error:
+        return Direct(None), str(error)
+    problem = problem_with(room, folder, own_network=own_network, sandbox=sandbox)
+    if not problem:
+        return sandbox, ""
+    return Direct(None), f"a container cannot be started with `runsc` ({problem}); {INSTALL}"
+
+
 def problem_with(
-    isolation: Isolation, within: str | None = None, *, overlay: bool = False, own_network: bool = False
+    isolation: Isolation,
+    within: str | None = None,
+    *,
+    overlay: bool = False,
+    own_network: bool = False,
+    sandbox: Sandbox | None = None,
 ) -> str:
     """Return the problem of a kind of isolation on this machine, empty if there is none. Call it without other threads.
 
     A test container writes a file to a Volume, at a path missing on the host, in a folder of its own below ``within``.
-    With ``overlay`` the Volume is an overlay mount; with ``own_network`` the container has a loopback of its own.
+    With ``overlay`` the Volume is an overlay mount; with ``own_network`` the container has a loopback of its own. With
+    ``sandbox`` a program in it writes the file.
     """
     if isolation is Isolation.PLAIN:
         return ""
+    if isolation is Isolation.GVISOR:
+        room = room_of(isolation)
+        problem = problem_with(room, within, overlay=overlay, own_network=own_network)
+        return problem or _in_gvisor(None, room, within, own_network=own_network)[1]
     if not syscalls.has_namespaces():
         return "this program does not support namespaces on this machine"
     if isolation is Isolation.ROOT and os.geteuid() != 0:
@@ -223,21 +268,26 @@ def problem_with(
         rootfs = Rootfs(folder / "container", folder / "layer", hidden=folder, volumes=(volume,))
         output = folder / "output"
         with output.open("wb") as file:
-            pid, is_container = _tried(isolation, rootfs, file.fileno(), own_network)
+            keep_rights = sandbox is not None and sandbox.keeps_rights
+            pid, is_container = _tried(isolation, rootfs, file.fileno(), own_network, keep_rights=keep_rights)
         if is_container:
-            os._exit(_write_to_volume())
+            os._exit(_write_to_volume() if sandbox is None else _write_in(sandbox, rootfs))
         _, status = os.waitpid(pid, 0) if pid else (0, 0)
         if (folder / ("view/upper" if overlay else "view") / "file").exists():
             return ""
         return output.read_text(errors="replace").strip() or f"exit code {os.waitstatus_to_exitcode(status)}"
 
 
-def _tried(isolation: Isolation, rootfs: Rootfs, output: int, own_network: bool) -> tuple[int, bool]:
+def _tried(
+    isolation: Isolation, rootfs: Rootfs, output: int, own_network: bool, *, keep_rights: bool
+) -> tuple[int, bool]:
     def prepare() -> None:
         os.dup2(output, 2)
 
     try:
-        return init.start(isolation, rootfs, prepare, namespace.bring_up_loopback if own_network else None)
+        return init.start(
+            isolation, rootfs, prepare, namespace.bring_up_loopback if own_network else None, keep_rights=keep_rights
+        )
     except OSError as error:
         os.write(output, str(error).encode())
         return 0, False
@@ -250,6 +300,17 @@ def _write_to_volume() -> int:
         os.write(2, str(error).encode())
         return 1
     return 0
+
+
+def _write_in(sandbox: Sandbox, rootfs: Rootfs) -> int:
+    program = ("/bin/sh", "-c", "echo seen > /modalflow-probe/here/file")
+    try:
+        # A sandbox that hangs would keep the control plane waiting.
+        signal.alarm(PROBE_SECONDS)
+        sandbox.run(ContainerSpec(rootfs, {"PATH": os.defpath}, program=program))
+    except OSError as error:
+        os.write(2, str(error).encode())
+    return 1
 
 
 def _content(descriptor: int) -> bytes:

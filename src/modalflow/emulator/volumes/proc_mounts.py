@@ -60,6 +60,9 @@ class ProcMounts:
                     place = in_volume(target, points)
                     if place is None and not container.is_plain:
                         continue
+                    if container.is_in_gvisor and place is not None and place.rstrip("/") in points.values():
+                        # gVisor holds the folder of each mount open.
+                        continue
                     if only_written and not _is_writable(folder / "fdinfo" / link.name):
                         continue
                 except OSError:

@@ -105,7 +105,9 @@ class Launcher:
             clearing.callback(self._networks.leave, container.container_id)
             clearing.callback(self._tunnels.leave, container.container_id)
             folder.mkdir()
-            container.is_plain = await self._fork_server.isolation() is Isolation.PLAIN
+            isolation = await self._fork_server.isolation()
+            container.is_plain = isolation is Isolation.PLAIN
+            container.is_in_gvisor = isolation is Isolation.GVISOR
             socket = await self._sockets.open(container.container_id)
             views = await self._attach(container, attached, lent)
             if container.was_ended():

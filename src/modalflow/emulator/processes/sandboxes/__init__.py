@@ -1,0 +1,1 @@
+"""How the program of a container runs inside its root: on this machine's kernel, or on gVisor's."""

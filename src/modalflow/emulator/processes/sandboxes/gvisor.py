@@ -1,0 +1,186 @@
+"""Containers in gVisor, the sandbox in which Modal runs containers.
+
+Owns the program ``runsc``: its options, and the description of the container (the runtime specification of OCI). The
+root of the container is already in place, with its mounts: gVisor serves it to the program inside. Imports only what
+every new process has, because the template holds this module for all containers.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from modalflow.emulator.processes import mountinfo, syscalls
+from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec
+from modalflow.emulator.processes.exec_runtime import RUNTIME
+from modalflow.support import linux
+
+PROGRAM = "runsc"
+
+#: The name of a container's machine on Modal.
+HOSTNAME = "modal"
+
+#: Where runsc keeps the state of the container. The container's own /dev covers it.
+_FOLDER = Path("/dev/.runsc")
+
+#: The options of runsc, each as it is written by newer versions and by older ones; the first known one is used.
+#: An option that no known version lacks, or whose lack changes nothing, has one form.
+_OPTIONS: tuple[tuple[str, ...], ...] = (
+    # The sandbox is in the network of the room: the machine's, or a loopback of its own.
+    ("--network=host",),
+    # The socket of the control plane is the host's.
+    ("--host-uds=open", "--fsgofer-host-uds"),
+    # The room has a private layer already, which an image keeps.
+    ("--overlay2=none",),
+    ("--ignore-cgroups",),
+    # No one but the container changes its root; Volumes are mounts, which are shared by default.
+    ("--file-access=exclusive",),
+)
+
+_LOWEST_DESCRIPTOR = 100
+
+_AWAITED = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGCHLD))
+
+#: The options of mounts. With a cache, gVisor keeps files of a Volume open after the container has closed them.
+_SHARED = ["rbind", "dcache=0"]
+
+#: Seconds to wait for an answer of runsc to a question about itself.
+_PATIENCE = 20.0
+
+INSTALL = (
+    "install Debian's package `runsc` (Debian 13 or newer) or a release of gVisor, "
+    "and pass its path with --runsc if it is not on PATH"
+)
+
+
+class GVisor:
+    """A way to run a container in gVisor."""
+
+    keeps_rights = True
+
+    def __init__(self, descriptor: int, options: Sequence[str]) -> None:
+        """Take over ``descriptor``, the program opened with O_PATH: a container's files may cover its path."""
+        # Above those that a container gets.
+        self._descriptor = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, _LOWEST_DESCRIPTOR)
+        os.close(descriptor)
+        self.descriptors = (self._descriptor,)
+        self.options = tuple(options)
+
+    @classmethod
+    def find(cls, path: str | None) -> GVisor:
+        """Return the sandbox with the ``runsc`` at a path, by default the one on PATH; OSError if it is unusable.
+
+        The error says what is missing and what to do.
+        """
+        found = path or shutil.which(PROGRAM)
+        if found is None:
+            raise OSError(f"gVisor's program `{PROGRAM}` is not on PATH; {INSTALL}")
+        try:
+            known = _known_options(found)
+            descriptor = os.open(found, os.O_PATH | os.O_CLOEXEC)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise OSError(f"{found} cannot be used as gVisor's `{PROGRAM}` ({error}); {INSTALL}") from error
+        chosen = (next((form for form in forms if _name(form) in known), None) for forms in _OPTIONS)
+        return cls(descriptor, [option for option in chosen if option is not None])
+
+    def run(self, spec: ContainerSpec) -> None:
+        """Run the container, pass signals on to it, and end this process with its exit code."""
+        _FOLDER.mkdir(mode=0o700)
+        configuration = self._configuration(spec)
+        (_FOLDER / "config.json").write_text(json.dumps(configuration))
+        name = _container_id(spec.variables)
+        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
+        child = self._start("run", f"--bundle={_FOLDER}", name)
+        while True:
+            number = signal.sigwait(_AWAITED)
+            if number != signal.SIGCHLD:
+                # `runsc run` would end, and not pass it on.
+                self._start("kill", name, str(int(number)))
+                continue
+            for ended in linux.reaped():
+                if ended.pid == child:
+                    os._exit(128 - ended.code if ended.code < 0 else ended.code)
+
+    def _start(self, *command: str) -> int:
+        """Start runsc with a command; return the process id."""
+        pid = os.fork()
+        if pid == 0:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
+            arguments = [PROGRAM, f"--root={_FOLDER / 'state'}", *self.options, *command]
+            os.execve(self._descriptor, arguments, _own_variables())
+        return pid
+
+    def _configuration(self, spec: ContainerSpec) -> dict[str, Any]:
+        rights = list(syscalls.KEPT_CAPABILITIES)
+        return {
+            "ociVersion": "1.0.2",
+            "hostname": HOSTNAME,
+            "root": {"path": "/"},
+            "process": {
+                "args": _command(spec),
+                "cwd": str(Path.cwd()),
+                "env": [f"{name}={value}" for name, value in spec.variables.items()],
+                "user": {"uid": 0, "gid": 0},
+                "capabilities": {kind: rights for kind in ("bounding", "effective", "permitted")},
+                "rlimits": [{"type": name, "soft": value, "hard": value} for name, value in spec.limits.items()],
+            },
+            "mounts": [
+                {"destination": "/proc", "type": "proc", "source": "proc"},
+                {"destination": "/sys", "type": "sysfs", "source": "sysfs", "options": ["ro"]},
+                {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
+                {"destination": "/dev/shm", "type": "tmpfs", "source": "tmpfs", "options": ["mode=1777"]},
+                *({"destination": path, "type": "bind", "source": path, "options": _SHARED} for path in _shared(spec)),
+            ],
+            "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
+        }
+
+
+def _command(spec: ContainerSpec) -> list[str]:
+    return list(spec.program) or [str(spec.python or sys.executable), "-m", RUNTIME]
+
+
+def _shared(spec: ContainerSpec) -> list[str]:
+    """Return the mount points of files that others change meanwhile, outer ones first: Volumes, and compiled modules.
+
+    A Volume inside another one has a second mount there, of the same device.
+    """
+    mounts = mountinfo.mounts()
+    devices = {mounted.device for mounted in mounts if mounted.point.startswith(f"{VOLUMES}/")}
+    points = {m.point for m in mounts if m.point.startswith(f"{VOLUMES}/") or (devices and m.device in devices)}
+    points.update(str(path) for path in spec.rootfs.shown if path.is_dir())
+    points.discard("/")
+    return sorted(points, key=lambda point: point.count("/"))
+
+
+def _container_id(variables: Mapping[str, str]) -> str:
+    return variables.get("MODAL_TASK_ID") or "program"
+
+
+def _own_variables() -> dict[str, str]:
+    """Return the variables of runsc itself; it reads only where programs and temporary files are."""
+    return {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
+
+
+def _known_options(program: str) -> set[str]:
+    """Return the names of the options that this version has, as ``runsc flags`` lists them."""
+    listed = subprocess.run([program, "flags"], capture_output=True, text=True, timeout=_PATIENCE, check=False)
+    names = {line.split()[0].lstrip("-") for line in f"{listed.stdout}\n{listed.stderr}".splitlines() if _lists(line)}
+    if "network" not in names:
+        raise OSError(f"`{PROGRAM} flags` lists no options: {(listed.stderr or listed.stdout).strip()[:200]}")
+    return names
+
+
+def _lists(line: str) -> bool:
+    return line.startswith("  -")
+
+
+def _name(option: str) -> str:
+    return option.lstrip("-").partition("=")[0]

@@ -16,16 +16,17 @@ from modalflow.airflow_home.store import RENEWED_AFTER
 from modalflow.errors import HomeError
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
-from modalflow.names import API_CLIENT_OPTIONS, airflow_variable
+from modalflow.names import API_CLIENT_OPTIONS, MASKING_OPTIONS, airflow_variable
 from modalflow.protocol.messages import Deployment, Submission
 from modalflow.support.described import describe, words_of
 
 log = logger(__name__)
 
-#: A worker reads these as variables alone: it has defaults of its own, or decides by them where logs go.
+#: A worker reads these as variables alone: it has defaults of its own, or decides by them where logs go. Masking is the
+#: host's alone: an image's variables come above published settings, and must not show what the host hides.
 _VARIABLES_ALONE: Final = frozenset(
     {
-        *(airflow_variable(section, option) for section, option in API_CLIENT_OPTIONS),
+        *(airflow_variable(section, option) for section, option in (*API_CLIENT_OPTIONS, *MASKING_OPTIONS)),
         airflow_variable("logging", "logging_config_class"),
     }
 )

@@ -163,13 +163,15 @@ def carried(publisher: HomePublisher, **env: str) -> dict[str, str]:
 async def test_a_workload_does_not_carry_what_its_home_has(key: str) -> None:
     """An older worker still gets it; a value that the user gives workloads or a task stays."""
     settings = {
-        "core": {"sensitive_var_conn_names": "door_pin"},
+        "core": {"sensitive_var_conn_names": "door_pin", "default_timezone": "Europe/Berlin"},
         "metrics": {"statsd_host": "statsd"},
         "email": {"from_email": "acme"},
         "workers": {"execution_api_timeout": "7"},
     }
     stored = {
         "AIRFLOW__SMTP__SMTP_PASSWORD": "hunter2",
+        "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Berlin",
+        # An image's own variable must not weaken the host's masking.
         "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin",
         "AIRFLOW__METRICS__STATSD_HOST": "statsd",
         "AIRFLOW__EMAIL__FROM_EMAIL": "acme",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.config.urls import without_user
-from modalflow.names import RELAY_HEADER, VERSION_PATH
+from modalflow.names import RELAY_HEADER, RELAYED_URL_VARIABLE, VERSION_PATH
 from modalflow.protocol.messages import State
 from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
@@ -44,7 +44,7 @@ def inspect_airflow(request: ForkRequest) -> Outcome:
     question = Question.from_json(request.workload) if request.workload else None
     url = request.env.get("AIRFLOW__CORE__EXECUTION_API_SERVER_URL", "")
     add("hostname", _hostname())
-    add("execution_api", _execution_api(url))
+    add("execution_api", _execution_api(url, request.env.get(RELAYED_URL_VARIABLE, "")))
     if question is not None and question.token:
         add("token", _token(question, url))
     add("bundles", _bundles())
@@ -63,8 +63,11 @@ def _hostname() -> dict[str, str]:
         return {"error": _described(error)}
 
 
-def _execution_api(url: str) -> dict[str, Any]:
-    """Request the API's health as a task's client does, with its certificates and proxies; no retries and no token."""
+def _execution_api(url: str, relayed: str) -> dict[str, Any]:
+    """Request the API's health as a task's client does, with its certificates and proxies; no retries and no token.
+
+    ``relayed`` is the API's URL on the host if the request goes over the relay.
+    """
     if not url:
         return {"url": "", "error": "[core] execution_api_server_url is not set in the container"}
     began = time.monotonic()
@@ -87,7 +90,7 @@ def _execution_api(url: str) -> dict[str, Any]:
     found["version"] = _api_version(url) if "error" not in found else ""
     if found["version"]:
         found |= _api_modalflow(url)
-    return {"url": without_user(url), "seconds": round(time.monotonic() - began, 4), **found}
+    return {"url": without_user(relayed or url), "seconds": round(time.monotonic() - began, 4), **found}
 
 
 def _round_trips(client: Any) -> list[float]:

@@ -43,7 +43,8 @@ main = modalflow.cli.main
 
 #: What an import prints is not an answer.
 _ANSWERS = """
-import os
+import gc, os
+gc.disable()
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
 """
@@ -51,6 +52,8 @@ os.dup2(2, 1)
 #: It is run in a fork for each line on standard input.
 _PROGRAM = """
 import json, os, sys, traceback
+gc.freeze()
+gc.enable()
 for line in sys.stdin:
     job = json.loads(line)
     if not (pid := os.fork()):

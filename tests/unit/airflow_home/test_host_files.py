@@ -250,7 +250,7 @@ def test_links_between_all_folders_are_an_error_and_take_no_time(host: Host) -> 
         for other in folders:
             if folder != other:
                 (folder / f"to_{other.name}").symlink_to(other)
-    with pytest.raises(ConfigError, match="plugins_folder.*at most 5,000 folders"):
+    with pytest.raises(ConfigError, match=r"plugins_folder.*at most 5,000 folders"):
         host.find()
 
 

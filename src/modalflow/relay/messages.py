@@ -24,6 +24,10 @@ VERSION = 1
 PART_SIZE = 900 * 1024
 #: The largest content of a message in bytes: one partition of a Modal Queue holds 64 MiB.
 LARGEST = 40 * 1024 * 1024
+TOO_LARGE = (
+    f"more than {LARGEST >> 20} MiB, too much for modalflow's relay. Keep large XComs in an object store ([core] "
+    "xcom_backend), or set [modal_executor] execution_api = direct."
+)
 _MOST_PARTS = LARGEST // PART_SIZE + 2
 
 _LENGTH = struct.Struct(">I")

@@ -19,8 +19,8 @@ from modalflow.relay.container import relay_client
 from modalflow.relay.encryption import KeyPair, Session, keys_of_session
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import ACCEPTED_FOR, KeyRing, new_key
-from modalflow.relay.messages import Answer, Direction, Header, Request, pack, place_of, unpack
-from tests.unit.relay.conversation import conversation, key_pair, until
+from modalflow.relay.messages import LARGEST, Answer, Direction, Header, Request, pack, place_of, unpack
+from tests.unit.relay.conversation import conversation, detail, key_pair, until
 from tests.unit.relay.memory_transport import MemoryTransport
 
 
@@ -112,6 +112,17 @@ async def test_an_address_that_is_none_is_an_answer_and_no_traceback(host: str) 
     header = Header(Direction.REQUEST, pair.id, session.name, "1", 1, time.time())
     answer = await tunnels.connect(header, keys_of_session(pair, session.public), f"tls://{host}.modal.host:99999")
     assert answer.status == 502
+
+
+async def test_bodies_that_are_too_large_or_malformed_are_named() -> None:
+    """The limit and the way out of it; neither is an error that clients repeat."""
+    async with conversation() as talk:
+        server = await talk.add_container()
+        async with talk.http.put(server.url + "xcoms/a", data=bytes(LARGEST + 1)) as response:
+            assert response.status == 413 and "40 MiB" in detail(await response.read())
+        headers = {"Content-Encoding": "gzip"}
+        async with talk.http.put(server.url + "xcoms/a", data=b"nonsense", headers=headers) as response:
+            assert response.status == 400 and "cannot be read" in detail(await response.read())
 
 
 def test_a_relay_that_runs_for_long_stops_accepting_a_replaced_key() -> None:

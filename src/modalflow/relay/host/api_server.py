@@ -15,7 +15,7 @@ from yarl import URL
 from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.relay.host import rights
-from modalflow.relay.messages import LARGEST, Answer, Request
+from modalflow.relay.messages import LARGEST, TOO_LARGE, Answer, Request
 from modalflow.support.described import describe
 
 #: Seconds for one request. Airflow's clients give up earlier.
@@ -96,11 +96,7 @@ class ApiServer:
             return problem(502, f"The API server at {self.shown} answered with status {response.status}.")
         if len(body) > LARGEST:
             # No error of a server's: clients would ask for it again and again.
-            return problem(
-                413,
-                f"The answer of the API server has more than {LARGEST >> 20} MiB, too much for modalflow's relay. Keep "
-                "large XComs in an object store ([core] xcom_backend), or set [modal_executor] execution_api = direct.",
-            )
+            return problem(413, f"The answer of the API server has {TOO_LARGE}")
         return Answer(response.status, rights.answer_headers(response.headers.items()), body)
 
 

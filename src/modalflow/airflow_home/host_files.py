@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 MOST_FILES = 5_000
 LARGEST_FILE = 16 << 20
 LARGEST_HOME = 64 << 20
+#: Limits of a folder: folders below it, each as often as links lead to it, and levels.
+MOST_FOLDERS, MOST_LEVELS = 5_000, 100
 
 #: Airflow's own files, with secrets or for the host's processes. They never leave the host.
 _PRIVATE = ("airflow.cfg*", "airflow*.db*", ".env", "webserver_config.*", "simple_auth_manager_passwords.json*")
@@ -59,7 +61,7 @@ class HostFiles:
 
         ``setting`` names the folder in an error. ``wanted`` decides by the name of a file.
         """
-        for path, file, found in _walk(folder, "", (), self.problems):
+        for path, file, found in _Walk(setting, self.problems).below(folder, "", ()):
             if wanted is None or wanted(file.name):
                 self._add(setting, f"{prefix}/{path}", file, found)
 
@@ -120,7 +122,7 @@ def find_host_files(conf: Any, settings: HostSettings) -> HostFiles:
         modules.add(dotted_names(value))
     modules.add_imports_of([file for file in found.files.values() if file.suffix == ".py"])
     for relative, source in sorted(modules.found.items()):
-        only_python = source.is_relative_to(config.resolve())
+        only_python = source.is_relative_to(os.path.realpath(config))
         found.add_module(relative, source, _is_python if only_python else None)
     return found
 
@@ -141,34 +143,51 @@ def _values(conf: Any, settings: HostSettings) -> Iterator[str]:
         yield str(conf.get(section, option, fallback="") or "")
 
 
-def _walk(
-    folder: Path, prefix: str, above: tuple[Path, ...], problems: list[str]
-) -> Iterator[tuple[str, Path, os.stat_result]]:
-    """Yield (path, file, status) of the files below a folder. Links are followed, as Airflow does, but not in circles.
+class _Walk:
+    """A walk through the files below one folder, which ``setting`` names."""
 
-    Caches and version control are left out, and so are names with two dots, the hidden versions of a mounted folder of
-    Kubernetes.
-    """
-    real = folder.resolve()
-    if real in above:
-        return
-    try:
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError):
-        return
-    except OSError as error:
-        problems.append(f"{folder} cannot be listed ({error.strerror}), so tasks on Modal do not have its files.")
-        return
-    for entry in entries:
-        if is_ignored(entry.name) or entry.name.startswith("..") or _is_private(entry.name):
-            continue
-        if (found := _readable(Path(entry.path), problems)) is None:
-            continue
-        if stat.S_ISDIR(found.st_mode):
-            yield from _walk(Path(entry.path), f"{prefix}{entry.name}/", (*above, real), problems)
-        elif stat.S_ISREG(found.st_mode):
-            yield prefix + entry.name, Path(entry.path), found
+    def __init__(self, setting: str, problems: list[str]) -> None:
+        self._setting, self._problems = setting, problems
+        self._folders = 0
+
+    def below(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, Path, os.stat_result]]:
+        """Yield (path, file, status). Links are followed, as Airflow does, but not in circles.
+
+        Caches and version control are left out, and so are names with two dots, the hidden versions of a mounted folder
+        of Kubernetes. Raises ConfigError if links between folders give too many paths.
+        """
+        real = os.path.realpath(folder)
+        if real in above:
+            return
+        self._folders += 1
+        if self._folders > MOST_FOLDERS or len(above) >= MOST_LEVELS:
+            raise ConfigError(
+                self._setting,
+                str(folder),
+                f"at most {MOST_FOLDERS:,} folders with {MOST_LEVELS} levels; links to folders count as folders. "
+                f"{_ELSEWHERE}",
+            )
+        for entry in self._entries(folder):
+            if is_ignored(entry.name) or entry.name.startswith("..") or _is_private(entry.name):
+                continue
+            if (found := _readable(Path(entry.path), self._problems)) is None:
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                yield from self.below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+            elif stat.S_ISREG(found.st_mode):
+                yield prefix + entry.name, Path(entry.path), found
+
+    def _entries(self, folder: Path) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(folder) as listing:
+                return sorted(listing, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            self._problems.append(
+                f"{folder} cannot be listed ({error.strerror}), so tasks on Modal do not have its files."
+            )
+            return []
 
 
 def _is_python(name: str) -> bool:

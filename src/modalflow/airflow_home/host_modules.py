@@ -36,13 +36,13 @@ def own_folders(path: Iterable[str], python_path: str, airflows: Iterable[Path])
     ``airflows`` are added by Airflow itself, the plugins and ``config/``. They count only if they are in
     ``python_path`` (PYTHONPATH), because Airflow adds them too late for some of its own imports.
     """
-    listed = {Path(each).resolve() for each in python_path.split(os.pathsep) if each}
-    late = {folder.resolve() for folder in airflows} - listed
+    listed = {_real(each) for each in python_path.split(os.pathsep) if each}
+    late = {_real(folder) for folder in airflows} - listed
     installed = _installed_folders()
     found = []
     for each in path:
-        folder = Path(each or ".").resolve()
-        if folder in found or folder in late or not folder.is_dir():
+        folder = _real(each or ".")
+        if folder in found or folder in late or not os.access(folder, os.R_OK | os.X_OK) or not folder.is_dir():
             continue
         # Another folder of installed packages, as of `pip install --target`.
         if any(folder.glob("*.dist-info")):
@@ -50,6 +50,11 @@ def own_folders(path: Iterable[str], python_path: str, airflows: Iterable[Path])
         if not any(folder.is_relative_to(other) for other in installed):
             found.append(folder)
     return found
+
+
+def _real(path: str | Path) -> Path:
+    """Return a path without links. Unlike ``Path.resolve``, it raises nothing for a link to itself."""
+    return Path(os.path.realpath(path))
 
 
 def _installed_folders() -> list[Path]:
@@ -158,10 +163,11 @@ def imported(source: Path, package: str) -> set[str]:
     ``from a import b`` imports ``a``, and perhaps the module ``a.b``.
     """
     try:
-        if source.stat().st_size > _LARGEST_SOURCE:
+        # To read a pipe would take forever.
+        if not source.is_file() or source.stat().st_size > _LARGEST_SOURCE:
             return set()
         tree = ast.parse(source.read_bytes())
-    except (OSError, SyntaxError, ValueError, RecursionError):
+    except (MemoryError, OSError, SyntaxError, ValueError, RecursionError):
         return set()
     names: set[str] = set()
     for node in ast.walk(tree):

@@ -15,6 +15,7 @@ from typing import Any, Final
 from modalflow.airflow_compat.host_options import HostOption, HostOptions, Source
 from modalflow.airflow_home.rules.rule import Place, Rule
 from modalflow.airflow_home.rules.table import RULES, place_of, rule_of
+from modalflow.support.bounded import within
 from modalflow.support.described import describe
 from modalflow.support.text import one_line
 
@@ -27,6 +28,9 @@ _ARGUMENTS: Final[Mapping[tuple[str, str], str]] = {
 
 #: The exit code in Airflow's error for a command.
 _EXIT_CODE: Final = re.compile(r"Error code is: (-?\d+)")
+
+#: Seconds for a command or a secrets backend. Airflow itself has no limit, and waits at the first use of the setting.
+PATIENCE: Final = 30.0
 
 #: The rule for a logging configuration with which this host reads the logs Volume.
 _OWN_LOGGING: Final = Rule(
@@ -129,7 +133,7 @@ def _judged(options: HostOptions, option: HostOption) -> Setting | KeptSetting |
     if rule is not None and not rule.place.leaves_host:
         return None if _is_default(options, option) else KeptSetting(*where, rule)
     try:
-        value = options.read(option)
+        value = _read(options, option)
         default = options.default(option)
     except Exception as error:  # noqa: BLE001  A command, a backend or a text of the user's can raise anything.
         return UnreadableSetting(*where, _reason(option.source, error))
@@ -139,6 +143,20 @@ def _judged(options: HostOptions, option: HostOption) -> Setting | KeptSetting |
         return KeptSetting(*where, _OWN_LOGGING)
     sealed = place_of(option.section, option.option, value, sensitive=option.sensitive).place is Place.SEALED
     return Setting(*where[:2], value, *where[2:], sealed, options.can_have_dots(option))
+
+
+def _read(options: HostOptions, option: HostOption) -> str | None:
+    """Return the value of an option; raise TimeoutError if its command or its secrets backend takes too long."""
+    if option.source in (Source.COMMAND, Source.SECRETS_BACKEND):
+        try:
+            value = within(PATIENCE, lambda: options.read(option))
+        except TimeoutError as error:
+            raise TimeoutError(f"there was no answer within {PATIENCE:g} s") from error
+    else:
+        value = options.read(option)
+    if value is not None and "\0" in value:
+        raise ValueError("it has a NUL character, which no variable can have")
+    return value
 
 
 def _logs_to_volume() -> bool:
@@ -166,6 +184,8 @@ def _reason(source: Source, error: Exception) -> str:
     text = describe(error)
     if source is not Source.COMMAND:
         return one_line(text).rstrip(".")
+    if isinstance(error, TimeoutError) and str(error):
+        return str(error)
     code = _EXIT_CODE.search(text)
     return f"the command ended with exit code {code[1]}" if code else f"the command failed ({type(error).__name__})"
 

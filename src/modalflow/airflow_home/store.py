@@ -21,6 +21,7 @@ from modalflow.airflow_home.snapshot import HomeSnapshot, is_home_id, pack, unpa
 from modalflow.bundles.files import Files, ListedFile
 from modalflow.errors import HomeError
 from modalflow.names import HOMES_FOLDER, file_name
+from modalflow.support.text import from_json
 
 _ROOT = f"{HOMES_FOLDER}/v1"
 _SNAPSHOTS, _FILES, _CURRENT = f"{_ROOT}/snapshots", f"{_ROOT}/files", f"{_ROOT}/current"
@@ -89,10 +90,11 @@ def likeliest(reader: Reader) -> str | None:
 
 def _pointer(reader: Reader, name: str) -> Pointer | None:
     try:
-        wire = json.loads(reader.read(f"{_CURRENT}/{name}"))
+        # Any task can write to this Volume.
+        wire = from_json(reader.read(f"{_CURRENT}/{name}"))
         pointer = Pointer(wire["id"], float(wire["published_at"]))
         return pointer if is_home_id(pointer.id) else None
-    except (FileNotFoundError, KeyError, TypeError, ValueError):
+    except (FileNotFoundError, KeyError, OverflowError, TypeError, ValueError):
         return None
 
 

@@ -14,7 +14,7 @@ from modalflow.airflow_home.host_home import HostHome
 from modalflow.airflow_home.snapshot import Settings
 from modalflow.airflow_home.store import RENEWED_AFTER
 from modalflow.errors import HomeError
-from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
+from modalflow.executor.modal_api.modal_api import ModalApi
 from modalflow.executor.reporting.loggers import logger
 from modalflow.names import API_CLIENT_OPTIONS, MASKING_OPTIONS, airflow_variable
 from modalflow.protocol.messages import Deployment, Submission
@@ -58,7 +58,8 @@ class HomePublisher:
         try:
             snapshot = self._home.snapshot(key)
             await api.publish_home(snapshot, self._home.contents, self._team)
-        except FAILURES as error:
+        except Exception as error:
+            # Anything: the SDK's upload passes on the errors of its own HTTP client.
             raise HomeError(
                 f"The configuration of this Airflow host could not be written to Volume {api.logs.name}: "
                 f"{words_of(error)}"
@@ -89,7 +90,7 @@ class HomePublisher:
             if self._prunes:
                 await api.prune_homes()
                 self._prunes = False
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001  As above.
             log.warning("Tasks go on with the published configuration of this Airflow host: %s", describe(error))
 
     def _warn_of_left_out(self, key: str) -> None:

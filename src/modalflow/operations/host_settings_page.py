@@ -34,8 +34,8 @@ change counts for the next task after the scheduler's restart.
 A value in `airflow.cfg` that is Airflow's default counts as not set, because Airflow writes some of its defaults into
 a new file. In a variable it counts.
 
-If a command fails, or the secrets backend has an error, tasks have the default of this one setting. The scheduler's log
-has a warning with the setting and the reason, and the scheduler continues.
+If a command or the secrets backend fails, or takes more than 30 seconds, tasks have the default of this one setting.
+The scheduler's log has a warning with the setting and the reason, and the scheduler continues.
 
 ## Which value wins
 

@@ -85,6 +85,13 @@ class KeyRing:
     def newest(self) -> PublicKey:
         return self.pairs[max(self.pairs)].public
 
+    def accepted(self, key_id: str) -> KeyPair | None:
+        """Return a key; None if it is unknown, or was replaced too long ago: a relay keeps its ring for months."""
+        pair = self.pairs.get(key_id)
+        if pair is None or key_id == max(self.pairs):
+            return pair
+        return pair if key_id in accepted_ids(list(self.pairs), datetime.now(UTC)) else None
+
 
 async def fetch_keys(names: Names, **scope: Any) -> KeyRing:
     """Ask the Function for the keys, for this process alone.

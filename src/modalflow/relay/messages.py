@@ -7,6 +7,7 @@ way, because the transport needs it, and no one can change it: it is authenticat
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,10 @@ VERSION = 1
 PART_SIZE = 900 * 1024
 #: The largest content of a message in bytes: one partition of a Modal Queue holds 64 MiB.
 LARGEST = 40 * 1024 * 1024
+TOO_LARGE = (
+    f"more than {LARGEST >> 20} MiB, too much for modalflow's relay. Keep large XComs in an object store ([core] "
+    "xcom_backend), or set [modal_executor] execution_api = direct."
+)
 _MOST_PARTS = LARGEST // PART_SIZE + 2
 
 _LENGTH = struct.Struct(">I")
@@ -186,6 +191,16 @@ class Answer:
 
 #: The status of a notice: the relay has the request, and waits for the API server.
 WORKING = 102
+#: A header of a notice: the relay has dropped the request for its age by the two clocks. `sent_at` of the notice is the
+#: time by the relay's clock.
+CLOCK = "modalflow-clock"
+
+_URGENT = re.compile(r"task-instances/[^/?]+/(heartbeat|state|run)")
+
+
+def is_urgent(request: Request) -> bool:
+    """Return whether it is a heartbeat, or changes a task's state: Airflow ends a task without heartbeats."""
+    return _URGENT.fullmatch(request.target) is not None
 
 
 def _joined(head: Mapping[str, Any], body: bytes) -> bytes:

@@ -239,3 +239,37 @@ def test_a_thousand_dags_beside_a_module_cost_nothing(host: Host) -> None:
     host.write("dags/acme_xcom.py")
     host.values = ["acme_xcom.FileXCom"]
     assert host.paths() == ["modules/acme_xcom.py"]
+
+
+def test_links_between_all_folders_are_an_error_and_take_no_time(host: Host) -> None:
+    """Ten folders with links to each other have millions of paths."""
+    folders = [host.home / "plugins" / f"d{number}" for number in range(10)]
+    for folder in folders:
+        folder.mkdir(parents=True)
+    for folder in folders:
+        for other in folders:
+            if folder != other:
+                (folder / f"to_{other.name}").symlink_to(other)
+    with pytest.raises(ConfigError, match=r"plugins_folder.*at most 5,000 folders"):
+        host.find()
+
+
+def test_a_very_deep_folder_is_an_error_that_names_it(host: Host) -> None:
+    """The limit of Python's own recursion would not name the setting."""
+    host.write("plugins/" + "d/" * 120 + "a.py")
+    with pytest.raises(ConfigError, match=r"\[core\] plugins_folder"):
+        host.find()
+
+
+def test_links_to_themselves_and_pipes_hold_up_no_scheduler(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's own imports survive them as well."""
+    (host.home / "plugins").symlink_to(host.home / "plugins")
+    loop = host.home / "loop"
+    loop.symlink_to(loop)
+    monkeypatch.setenv("PYTHONPATH", str(loop))
+    monkeypatch.syspath_prepend(str(loop))
+    host.write("dags/acme_pkg/__init__.py")
+    os.mkfifo(host.home / "dags/acme_pkg/pipe.py")
+    host.write("dags/acme_pkg/deep.py", "x = " + "-" * 200_000 + "1")
+    host.values.append("acme_pkg.Thing")
+    assert sorted(host.find().files) == ["modules/acme_pkg/__init__.py", "modules/acme_pkg/deep.py"]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 
 import pytest
 
 from modalflow import airflow_logging
 from modalflow.airflow_compat.host_options import Source
+from modalflow.airflow_home import host_settings as module
 from modalflow.airflow_home.host_settings import HostSettings, UnreadableSetting, host_settings
 from modalflow.airflow_home.rules.rule import Place
 from modalflow.airflow_home.rules.table import place_of
@@ -216,3 +218,20 @@ def test_the_logging_of_the_host_stays_if_it_is_modalflows_own(monkeypatch: pyte
     monkeypatch.setattr(airflow_logging, "is_in_use", lambda: False)
     conf.set("logging", "logging_config_class", "acme_logging.CONFIG")
     assert values(host_settings(conf)) == {"[logging] logging_config_class": "acme_logging.CONFIG"}
+
+
+def test_a_command_without_an_end_holds_up_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its setting is reported, with the reason and no value, and the others travel."""
+    monkeypatch.setattr(module, "PATIENCE", 0.2)
+    conf = parser("[secrets]\nbackend_kwargs_cmd = sleep 1\n[email]\nfrom_email = me@example.com\n")
+    settings = host_settings(conf)
+    (unreadable,) = settings.unreadable
+    assert "[secrets] backend_kwargs" in str(unreadable) and "no answer within 0.2 s" in str(unreadable)
+    assert values(settings) == {"[email] from_email": "me@example.com"}
+    time.sleep(1.2)  # The command of this test does end.
+
+
+def test_a_command_that_prints_garbage_costs_no_task() -> None:
+    """A NUL would end every process that gets the setting as a variable."""
+    settings = host_settings(parser("[secrets]\nbackend_kwargs_cmd = head -c 64 /dev/zero\n"))
+    assert "[secrets] backend_kwargs" in str(settings.unreadable[0]) and not settings.travelling

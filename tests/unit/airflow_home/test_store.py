@@ -89,3 +89,11 @@ def test_old_snapshots_are_removed_with_their_files(files: MemoryFiles) -> None:
     for id in (ids[0], *ids[3:]):
         assert contents_of(files, snapshot_of(files, id))
     assert len(files.list("modalflow-homes/v1/files")) == KEPT
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"id":"' + b"a" * 64 + b'","published_at":' + b"1" * 400 + b"}"])
+def test_a_pointer_that_a_task_has_overwritten_costs_no_container(files: MemoryFiles, text: bytes) -> None:
+    """Any task can write to the Volume: JSON that is too deep, and numbers that are too large, are no pointer."""
+    publish(files, "one")
+    files.put({f"modalflow-homes/v1/current/{name}": text for name in ("all", "any")})
+    assert current(files) is None and likeliest(files) is None

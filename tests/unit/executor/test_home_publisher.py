@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any, cast
 
+import aiohttp
 import pytest
 from modal import exception
 
@@ -186,3 +187,12 @@ async def test_a_workload_does_not_carry_what_its_home_has(key: str) -> None:
     assert carried(publisher, **stored, TZ="UTC") == {**dict(list(stored.items())[2:]), "TZ": "UTC"}
     others = dict.fromkeys(stored, "another")
     assert carried(publisher, **others) == others
+
+
+async def test_any_error_of_an_upload_is_one_of_the_publication(key: str) -> None:
+    """The SDK passes on errors of its HTTP client: none may end the engine's thread."""
+    publisher, api = HomePublisher(HOME, ""), PlayedApi(aiohttp.ClientPayloadError("cut off"))
+    played: Any = api
+    with pytest.raises(HomeError, match=r"app-logs.*cut off"):
+        await publisher.publish(played, deployment(key))
+    assert await published(publisher, api, deployment(key)) == ""

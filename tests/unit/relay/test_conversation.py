@@ -310,9 +310,11 @@ async def test_nonsense_of_a_container_hurts_itself_alone() -> None:
         parted = dataclasses.replace(header, request_id="2", parts=2)
         part = session.keys.seal(dataclasses.replace(parted, part=1), b"nonsense")
         await send(session.keys.seal(parted, b""), [part], place=place_of(parted))
-        (item,) = await talk.memory.to_relays().receive(session.name, 5)
-        raw, sealed = unpack(item)
-        assert Answer.read(session.keys.open(Direction.ANSWER, raw, sealed)).status == 500
+        items: list[object] = []
+        while len(items) < 2:
+            items += await talk.memory.to_relays().receive(session.name, 5)
+        answers = [Answer.read(session.keys.open(Direction.ANSWER, *unpack(item))) for item in items]
+        assert [answer.status for answer in answers] == [102, 400]
         server = await talk.add_container()
         async with talk.http.get(server.url + "health") as response:
             assert response.status == 200

@@ -173,7 +173,7 @@ def test_containers_take_turns_and_urgent_requests_are_first() -> None:
     assert [queue.pop() for _ in range(4)] == ["heartbeat", "g0", "m0", "g1"]
     while len(queue) > 1:
         queue.pop()
-    assert queue.pop(large=False) is None and queue.pop() == "bulk" and queue.pop() is None
+    assert queue.pop(Rank.USUAL) is None and queue.pop() == "bulk" and queue.pop() is None
 
 
 def test_heartbeats_and_states_are_urgent() -> None:

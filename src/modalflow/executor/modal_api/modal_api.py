@@ -44,6 +44,8 @@ from modalflow.support.described import words_of
 
 #: Seconds for one RPC, with its retries and throttle waits: the SDK itself would wait forever.
 RPC_TIMEOUT = 60.0
+#: Bytes a second of the slowest upload that is waited for.
+SLOWEST_UPLOAD = 200_000
 
 #: Handles kept for distinct (profile, resources). The SDK itself keeps 32 bindings per Function.
 KEPT_HANDLES = 32
@@ -281,8 +283,9 @@ class ModalApi:
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
     async def publish_home(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str) -> None:
-        """Write a home snapshot to the logs Volume."""
-        await bounded(in_daemon_thread(lambda: self._homes.publish(snapshot, contents, team)))
+        """Write a home snapshot to the logs Volume. Large files may take longer than an RPC."""
+        seconds = RPC_TIMEOUT + sum(map(len, contents.values())) / SLOWEST_UPLOAD
+        await bounded(in_daemon_thread(lambda: self._homes.publish(snapshot, contents, team)), seconds)
 
     async def prune_homes(self) -> None:
         """Remove old home snapshots from the logs Volume."""

@@ -13,7 +13,8 @@ from aiohttp import web
 
 from modalflow.names import RELAY_HEADER
 from modalflow.relay.container.relay_client import RelayClient
-from modalflow.relay.messages import LARGEST, Request
+from modalflow.relay.messages import LARGEST, TOO_LARGE, Request
+from modalflow.support.described import describe
 
 #: The path of the Execution API in the server's URL.
 BASE = "/execution/"
@@ -66,7 +67,13 @@ class LoopbackServer:
         if not http.raw_path.startswith(BASE):
             return _problem(404, f"The relay has only Airflow's Execution API, below {BASE}.")
         headers = [(name, value) for name, value in http.headers.items() if name.lower() not in _DROPPED]
-        request = Request(http.method, http.raw_path.removeprefix(BASE), tuple(headers), await http.read())
+        try:
+            body = await http.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _problem(413, f"The request has {TOO_LARGE}")
+        except web.RequestPayloadError as error:
+            return _problem(400, f"The body of the request cannot be read: {describe(error)}")
+        request = Request(http.method, http.raw_path.removeprefix(BASE), tuple(headers), body)
         try:
             async with asyncio.timeout(LONGEST_REQUEST):
                 answer, relay = await self._client.ask(request)

@@ -6,6 +6,7 @@ One long poll for all requests of the container, and only while one is in flight
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import hashlib
 import logging
@@ -18,7 +19,18 @@ from typing import Any
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.container.repeats import understood
 from modalflow.relay.encryption import Session
-from modalflow.relay.messages import WORKING, Answer, Direction, Header, Request, pieces, place_of, unpack
+from modalflow.relay.messages import (
+    CLOCK,
+    WORKING,
+    Answer,
+    Direction,
+    Header,
+    Request,
+    is_urgent,
+    pieces,
+    place_of,
+    unpack,
+)
 from modalflow.relay.transport import ContainerTransport
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
@@ -40,6 +52,12 @@ KEPT = 60.0
 #: Seconds without a sign of any relay before a line in the logs, doubling.
 NOTED_AFTER = 20.0
 
+#: Seconds between two clocks that count as a difference.
+LEAST_DIFFERENCE = 15.0
+#: Requests of a container on their way at once, without urgent ones. Further ones wait here, and not in front of the
+#: heartbeats of other containers.
+MOST_SENT = 64
+
 Note = Callable[[str], None]
 """Writes a line into the logs of waiting workloads."""
 
@@ -57,6 +75,8 @@ class _Pending:
     """How many clients wait for the answer."""
     left_at: float = 0.0
     """When the last client left."""
+    was_late: bool = False
+    """A relay has dropped the newest attempt because of this container's clock."""
     sign: asyncio.Event = field(default_factory=asyncio.Event)
     """Set by anything new: a notice of a relay, the return of a client."""
     parts: dict[int, bytes] = field(default_factory=dict)
@@ -81,6 +101,9 @@ class RelayClient:
         self._sign_at = time.monotonic()
         self._noted = 0.0
         self._round_trip = 0.0
+        self._turns = asyncio.Semaphore(MOST_SENT)
+        self._clock = 0.0
+        """Seconds from this container's clock to that of the relays."""
         self.relay = ""
         """The relay of the newest answer."""
 
@@ -147,27 +170,35 @@ class RelayClient:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_until_answered(self, pending: _Pending) -> None:
-        content = pieces(pending.request.to_bytes())
-        backoff, failures = Backoff(FIRST_RESEND, LONGEST_RESEND), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while not pending.answer.done():
             if pending.waiting:
-                first = min(max(FIRST_RESEND, PATIENCE * self._round_trip), LONGEST_RESEND)
-                pause = max(backoff.next(), first) if await self._send(pending, content) else failures.next()
+                async with contextlib.nullcontext() if is_urgent(pending.request) else self._turns:
+                    await self._send_while_awaited(pending)
+            elif self._is_kept(pending):
+                await self._quiet(pending, 1.0)
             else:
-                pause = 1.0
-                if not self._is_kept(pending):
-                    break
-            await self._quiet(pending, pause)
-            self._note_silence()
+                break
         # An answer without a client is kept for its repeat.
         while not pending.waiting and self._is_kept(pending) and pending.id in self._pending:
             await asyncio.sleep(1.0)
         if not pending.waiting:
             self._forget(pending)
 
+    async def _send_while_awaited(self, pending: _Pending) -> None:
+        content = pieces(pending.request.to_bytes())
+        backoff, failures = Backoff(FIRST_RESEND, LONGEST_RESEND), Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        while pending.waiting and not pending.answer.done():
+            first = min(max(FIRST_RESEND, PATIENCE * self._round_trip), LONGEST_RESEND)
+            pause = max(backoff.next(), first) if await self._send(pending, content) else failures.next()
+            await self._quiet(pending, pause)
+            self._note_silence()
+
     async def _quiet(self, pending: _Pending, pause: float) -> None:
-        """Return after that time without a sign of a relay, or with the answer."""
+        """Return after that time without a sign of a relay, with the answer, or if it has to be sent at once."""
         while not pending.answer.done():
+            if pending.was_late:
+                pending.was_late = False
+                return
             pending.sign.clear()
             sign = asyncio.create_task(pending.sign.wait())
             either: set[asyncio.Future[Any]] = {sign, pending.answer}
@@ -185,7 +216,7 @@ class RelayClient:
             session=self._session.name,
             request_id=pending.id,
             attempt=pending.attempts,
-            sent_at=time.time(),
+            sent_at=time.time() + self._clock,
             parts=len(parts),
             public=self._session.public.hex(),
             container=self._container_id,
@@ -242,10 +273,21 @@ class RelayClient:
                 return
             content = whole
         answer = Answer.read(content)
-        if answer.status != WORKING:
+        if answer.status == WORKING and any(name == CLOCK for name, _ in answer.headers):
+            self._correct_clock(pending, header)
+        elif answer.status != WORKING:
             if pending.attempts == 1:
                 self._round_trip += _NEWEST * (time.monotonic() - pending.sent_at - self._round_trip)
             pending.answer.set_result(answer)
+
+    def _correct_clock(self, pending: _Pending, header: Header) -> None:
+        """Use the relay's time from now on: it refuses messages by an age of which this clock is a part."""
+        difference = header.sent_at - time.time()
+        # A message that was late on its way alone comes again after the usual time. Nor is it an old notice's turn.
+        if header.attempt != pending.attempts or abs(difference - self._clock) < LEAST_DIFFERENCE:
+            return
+        log.warning("This container's clock is %.0f s behind that of relay %s", difference, header.relay)
+        self._clock, pending.was_late = difference, True
 
     def _seen(self, relay: str) -> None:
         now = time.monotonic()

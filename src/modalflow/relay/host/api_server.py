@@ -15,7 +15,7 @@ from yarl import URL
 from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.relay.host import rights
-from modalflow.relay.messages import LARGEST, Answer, Request
+from modalflow.relay.messages import LARGEST, TOO_LARGE, Answer, Request
 from modalflow.support.described import describe
 
 #: Seconds for one request. Airflow's clients give up earlier.
@@ -78,11 +78,9 @@ class ApiServer:
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Content-Type"),
             ) as response:
-                body = await response.content.read(LARGEST + 1)
-                while len(body) <= LARGEST and not response.content.at_eof():
-                    body += await response.content.read(LARGEST + 1 - len(body))
-                return self._answer(response, body)
-        except aiohttp.ClientConnectorError as error:
+                return self._answer(response, await _body(response))
+        # The latter: no answer to the first packet, as from a machine that is off or behind a firewall.
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UnreachableError(f"The API server at {self.shown} cannot be reached: {describe(error)}") from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return problem(502, f"The API server at {self.shown} did not answer the relay: {describe(error)}")
@@ -94,9 +92,20 @@ class ApiServer:
                 f"The API server at {self.shown} redirects the Execution API. Set [core] execution_api_server_url to "
                 "the URL that it redirects to.",
             )
+        if not 200 <= response.status < 600:
+            return problem(502, f"The API server at {self.shown} answered with status {response.status}.")
         if len(body) > LARGEST:
-            return problem(502, f"The answer of the API server has more than {LARGEST} bytes.")
+            # No error of a server's: clients would ask for it again and again.
+            return problem(413, f"The answer of the API server has {TOO_LARGE}")
         return Answer(response.status, rights.answer_headers(response.headers.items()), body)
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body; of one beyond the limit, one byte more than the limit."""
+    body = bytearray()
+    while len(body) <= LARGEST and (piece := await response.content.read(LARGEST + 1 - len(body))):
+        body += piece
+    return bytes(body)
 
 
 def problem(status: int, detail: str) -> Answer:

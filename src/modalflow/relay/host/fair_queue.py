@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections import OrderedDict, deque
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from modalflow.relay.messages import Request
+from modalflow.relay.messages import Request, is_urgent
 
 _T = TypeVar("_T")
 
-_URGENT = re.compile(r"task-instances/[^/?]+/(heartbeat|state|run)")
 #: The size of a large request's body, in bytes.
 LARGE = 256 * 1024
 
@@ -27,7 +25,7 @@ class Rank(IntEnum):
 
 def rank(request: Request) -> Rank:
     """Return a request's rank."""
-    if _URGENT.fullmatch(request.target):
+    if is_urgent(request):
         return Rank.URGENT
     return Rank.LARGE if len(request.body) >= LARGE else Rank.USUAL
 
@@ -47,10 +45,10 @@ class FairQueue(Generic[_T]):
         self._ranks[rank].setdefault(container, deque()).append(work)
         self._length += 1
 
-    def pop(self, *, large: bool = True) -> _T | None:
-        """Return the next piece of work, without large ones if so wanted; None if there is none."""
+    def pop(self, last: Rank = Rank.LARGE) -> _T | None:
+        """Return the next piece of work with a rank up to ``last``; None if there is none."""
         for rank, containers in zip(Rank, self._ranks, strict=True):
-            if not containers or (rank is Rank.LARGE and not large):
+            if not containers or rank > last:
                 continue
             container, waiting = next(iter(containers.items()))
             work = waiting.popleft()

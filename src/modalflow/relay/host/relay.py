@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine
@@ -18,13 +19,15 @@ from modal import exception
 
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.encryption import NotAuthenticError, SessionKeys, keys_of_session, session_name
+from modalflow.relay.host import parts
 from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
 from modalflow.relay.host.counts import Counts
 from modalflow.relay.host.fair_queue import FairQueue, Rank, rank
 from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
+from modalflow.relay.host.warnings import Warnings
 from modalflow.relay.keys import KeyRing
-from modalflow.relay.messages import WORKING, Answer, Direction, Header, Request, pieces, place_of, unpack
+from modalflow.relay.messages import CLOCK, WORKING, Answer, Direction, Header, Request, pieces, unpack
 from modalflow.relay.transport import RelayTransport
 from modalflow.relay.tunnel import CONNECT
 from modalflow.support.backoff import Backoff
@@ -44,19 +47,17 @@ BATCH = 100
 MOST_WAITING = 300
 #: Requests at the API server at once, and large ones among them.
 CONCURRENCY, MOST_LARGE = 48, 4
+#: Further urgent requests at once: heartbeats pass while all others wait for a slow API server.
+MORE_URGENT = 16
 #: Seconds between two notices to a container that its request waits here, or at the API server.
 NOTICE = 2.0
 #: Seconds of patience with an API server out of reach.
 HELD = 10.0
-#: Seconds for the further items of a large message.
-PARTS_TIMEOUT = 20.0
 #: Seconds between two attempts after an error, doubling up to the second number.
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: Seconds between two requests for keys because of an unknown one.
 KEY_PAUSE = 5.0
-#: Seconds between two warnings of a kind.
-WARNING_PAUSE = 10.0
-_KEPT_SESSIONS, _MOST_KINDS = 10_000, 100
+_KEPT_SESSIONS = 10_000
 
 
 @dataclass
@@ -98,12 +99,12 @@ class Relay:
         self._queue: FairQueue[_Work] = FairQueue()
         self._running: set[asyncio.Task[None]] = set()
         self._unanswered: dict[int, _Work] = {}
-        self._large = 0
+        self._carried = self._large = 0
         self._room = asyncio.Event()
         self._reachable = asyncio.Event()
         self._reachable.set()
         self._busy_at = 0.0
-        self._warned: dict[str, float] = {}
+        self._warnings = Warnings(log)
 
     async def run(self) -> None:
         """Relay until cancelled. Others take up the requests in flight."""
@@ -148,20 +149,22 @@ class Relay:
             log.info("The relay's keys are %s now", ", ".join(sorted(self._keys.pairs)))
         except Exception as error:  # noqa: BLE001  It goes on with the old ones.
             log.warning("The relay's keys could not be read again: %s", describe(error))
+        finally:
+            self._keys_asked_at = time.monotonic()
 
     def _keys_of(self, header: Header) -> SessionKeys | None:
         """Return the keys of a message's session; None if the relay does not know its key (yet)."""
         assert self._keys is not None
+        pair = self._keys.accepted(header.key_id)
+        if pair is None:
+            if time.monotonic() - self._keys_asked_at > KEY_PAUSE:
+                # Not again before the answer to this, which takes a container its time.
+                self._keys_asked_at = math.inf
+                self._start(self._renew_keys())
+            return None
         known = self._sessions.get((header.session, header.key_id))
         if known is not None:
             return known
-        pair = self._keys.pairs.get(header.key_id)
-        if pair is None:
-            now = time.monotonic()
-            if now - self._keys_asked_at > KEY_PAUSE:
-                self._keys_asked_at = now
-                self._start(self._renew_keys())
-            return None
         try:
             public = bytes.fromhex(header.public)
         except ValueError as error:
@@ -201,16 +204,7 @@ class Relay:
                     self._accept(item)
                 except MalformedMessageError as error:
                     self.counts.refused += 1
-                    self._warn(str(error), "A message was dropped: %s", error)
-
-    def _warn(self, kind: str, text: str, *arguments: object) -> None:
-        """Log a warning, unless there was one of its kind a moment ago: a hostile container can cause thousands."""
-        now = time.monotonic()
-        if now - self._warned.get(kind, -WARNING_PAUSE) >= WARNING_PAUSE:
-            self._warned[kind] = now
-            log.warning(text, *arguments)
-        if len(self._warned) > _MOST_KINDS:
-            self._warned.clear()
+                    self._warnings.warn(type(error).__name__, "A message was dropped: %s", error)
 
     def _accept(self, item: object) -> None:
         raw, sealed = unpack(item)
@@ -225,9 +219,15 @@ class Relay:
         age = time.time() - header.sent_at
         if abs(age) > WINDOW:
             self.counts.late += 1
-            self._warn(
-                "late", "A request was sent %.0f s ago by the container's clock: it is dropped, and comes again", age
+            self._warnings.warn(
+                "late",
+                "A request was sent %.0f s ago by the container's clock: it comes again with this machine's time. If "
+                "this is in the log often, check the clock of this machine.",
+                age,
             )
+            # The request may be a replay of someone else's. The notice tells its container the time, and no one else.
+            work = _Work(header, keys, None, SeenRequest(0.0))
+            self._start(self._send(work, Answer(WORKING, [(CLOCK, "")])))
             return
         request = Request.read(content) if header.parts == 1 else None
         sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
@@ -237,7 +237,7 @@ class Relay:
             self._unanswered[id(work)] = work
             if request is not None and request.method == CONNECT:
                 # It asks nothing of the API server, and must not wait behind those that do.
-                self._start(self._carry_out(work))
+                self._begin(work)
                 return
             self._queue.add(header.session, Rank.LARGE if request is None else rank(request), work)
             self._fill()
@@ -263,31 +263,44 @@ class Relay:
 
     def _fill(self) -> None:
         """Carry out as many requests as possible."""
-        while len(self._running) < CONCURRENCY:
-            work = self._queue.pop(large=self._large < MOST_LARGE)
-            if work is None:
-                break
-            self._start(self._carry_out(work))
+        while (last := self._last_rank()) is not None and (work := self._queue.pop(last)) is not None:
+            self._begin(work)
         if len(self._queue) < MOST_WAITING:
             self._room.set()
+
+    def _last_rank(self) -> Rank | None:
+        """Return the last rank that has room at the API server; None if none has."""
+        if self._carried >= CONCURRENCY:
+            return Rank.URGENT if self._carried < CONCURRENCY + MORE_URGENT else None
+        return Rank.LARGE if self._large < MOST_LARGE else Rank.USUAL
+
+    def _begin(self, work: _Work) -> None:
+        self._carried += 1
+        self._large += work.request is None
+        self._start(self._carry_out(work))
 
     # --- answers ---
 
     async def _carry_out(self, work: _Work) -> None:
-        large = work.request is None
-        self._large += large
         try:
-            answer = await self._answer(work)
+            answer = await self._answered(work)
+            self._large -= work.request is None
+            self._unanswered.pop(id(work), None)
+            if answer is not None:
+                self._seen.answered(work.seen, answer)
+                await self._send(work, answer)
+        finally:
+            self._carried -= 1
+
+    async def _answered(self, work: _Work) -> Answer | None:
+        try:
+            return await self._answer(work)
+        except MalformedMessageError as error:
+            return problem(400, str(error))
         except Exception as error:
             # Without an answer, the container would wait, and a repeat find the request in progress.
             log.exception("A request could not be carried out")
-            answer = problem(500, f"The relay could not carry out the request: {describe(error)}")
-        finally:
-            self._large -= large
-            self._unanswered.pop(id(work), None)
-        if answer is not None:
-            self._seen.answered(work.seen, answer)
-            await self._send(work, answer)
+            return problem(500, f"The relay could not carry out the request: {describe(error)}")
 
     async def _notify(self) -> None:
         """Send signs of life for all requests without an answer: otherwise containers send them to other relays."""
@@ -305,7 +318,7 @@ class Relay:
     async def _answer(self, work: _Work) -> Answer | None:
         request = work.request
         if request is None:
-            content = await self._parts(work)
+            content = await parts.collected(self._transport, work.header, work.keys, self._warnings)
             if content is None:
                 # The container sends it again.
                 work.seen.forgotten = True
@@ -331,22 +344,6 @@ class Relay:
             self.counts.at_api(time.monotonic() - began)
             return answer
 
-    async def _parts(self, work: _Work) -> bytes | None:
-        header, found = work.header, dict[int, bytes]()
-        deadline = time.monotonic() + PARTS_TIMEOUT
-        while len(found) < header.parts - 1:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                log.warning("Only %s of %s parts of a request have arrived", len(found), header.parts - 1)
-                return None
-            for item in await self._transport.parts(place_of(header), header.parts, left):
-                raw, sealed = unpack(item)
-                part = Header.read(raw)
-                content = work.keys.open(Direction.REQUEST, raw, sealed)
-                if (part.request_id, part.attempt) == (header.request_id, header.attempt):
-                    found[part.part] = content
-        return b"".join(found[number] for number in range(1, header.parts))
-
     def _stop_polling(self, why: str) -> None:
         """Leave new requests to other relays until the API server can be reached again."""
         if self._reachable.is_set():
@@ -371,7 +368,7 @@ class Relay:
         await self._send_items(work.header.session, self._items(work, answer))
 
     def _items(self, work: _Work, answer: Answer) -> list[bytes]:
-        parts = pieces(answer.to_bytes())
+        contents = pieces(answer.to_bytes())
         return [
             work.keys.seal(
                 Header(
@@ -382,16 +379,16 @@ class Relay:
                     attempt=work.header.attempt,
                     sent_at=time.time(),
                     part=number,
-                    parts=len(parts),
+                    parts=len(contents),
                     relay=self.name,
                 ),
-                part,
+                content,
             )
-            for number, part in enumerate(parts)
+            for number, content in enumerate(contents)
         ]
 
     async def _send_items(self, session: str, items: list[bytes]) -> None:
         try:
             await self._transport.send(session, items)
         except Exception as error:  # noqa: BLE001  The container asks again, and gets the answer then.
-            self._warn("send", "An answer could not be sent to a container: %s", describe(error))
+            self._warnings.warn("send", "An answer could not be sent to a container: %s", describe(error))

@@ -117,7 +117,8 @@ class TunnelsToContainers:
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT):
                 wire = await self._dial(address, header, keys)
-        except (OSError, EOFError, TimeoutError, MalformedMessageError) as error:
+        # ValueError and OverflowError: a name or a port that is none.
+        except (OSError, EOFError, TimeoutError, MalformedMessageError, ValueError, OverflowError) as error:
             return problem(502, f"The relay cannot connect to {address}: {describe(error)}")
         finally:
             self._dials -= 1
@@ -153,7 +154,8 @@ class TunnelsToContainers:
             while True:
                 place, item = await wire.read()
                 if not place:
-                    size = sum(len(part) for name in places for part in self._parts.get(name, ()))
+                    places &= self._parts.keys()
+                    size = sum(len(part) for name in places for part in self._parts[name])
                     await self._inbox.put((wire, item))
                     continue
                 size += len(item)

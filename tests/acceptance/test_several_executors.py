@@ -42,6 +42,10 @@ ENV = {
     "AIRFLOW__RED___MODAL_EXECUTOR__APP_NAME": "modalflow-red",
     "AIRFLOW__BLUE___MODAL_EXECUTOR__APP_NAME": "modalflow-blue",
     "AIRFLOW__CORE__SENSITIVE_VAR_CONN_NAMES": "door_pin,kennwort",
+    # With a mutation hook, Airflow leaves the trace out of tasks: so it is not in the stack of the tests of traces.
+    "PYTHONPATH": os.pathsep.join(
+        filter(None, (str(FOLDER.with_name("teams_host")), os.environ.get("PYTHONPATH", "")))
+    ),
 }
 DAGS = ("mixed", "all_away", "of_red", "of_blue")
 
@@ -113,6 +117,12 @@ def test_a_whole_dag_can_go_to_an_executor(several: ModalStack, runs: dict[str, 
     """Through ``default_args``."""
     assert several.airflow.api.xcom("all_away", runs["all_away"], "by_default_args") == "modalflow"
     assert not_on_modal(several, "all_away", runs["all_away"]) == []
+
+
+def test_a_mutation_hook_of_the_host_holds(several: ModalStack, runs: dict[str, str]) -> None:
+    """It changes what a task asks of Modal."""
+    log = log_of(several, "all_away", runs["all_away"], "by_default_args")
+    assert "memory=256" in next(line for line in log if "Started on Modal" in line)
 
 
 @pytest.mark.parametrize("team", TEAMS)

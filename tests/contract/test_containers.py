@@ -143,8 +143,11 @@ def test_volumes_are_at_their_mount_path(compute: Deployed, client: modal.Client
 def test_nothing_that_a_container_started_outlives_it(compute: Deployed, local: LocalModal, notes: modal.Dict) -> None:
     """A process that a function left behind, in a session of its own, ends with the container."""
     compute.call("leaves_a_child_behind")
-    left = [pid for pid, command in descendants(local.pid).items() if shows(command, "time.sleep(600)")]
-    assert left
+
+    def behind() -> list[int]:
+        return [pid for pid, command in descendants(local.pid).items() if shows(command, "time.sleep(600)")]
+
+    left = wait_until(behind, what="the process of the function")
     for container in containers(compute.client, compute.name):
         stop_container(compute.client, container)
     wait_until(lambda: not any(is_running(pid) for pid in left), what="the end of what was left behind")

@@ -67,6 +67,9 @@ class RelayProcesses:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "modalflow.cli", "relay", "--parent", str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
+                # For posix_spawn. After a fork, subprocess waits until a pipe is closed, which workers that
+                # LocalExecutor forks from this process at that moment keep open.
+                close_fds=False,
                 env={**os.environ, **self._environment},
             )
         except OSError as error:

@@ -13,5 +13,4 @@ acme: Any = import_module("acme_plugin")
 with DAG("host_files", schedule=acme.Once(), start_date=datetime(2026, 1, 1)):
     acme.Shout(task_id="macro", text="doubled {{ macros.acme.acme_double(21) }}")
     acme.Shout(task_id="policed", text="no policy")
-    # The host's hook gives it another queue, and with it another profile.
-    acme.Shout(task_id="mutated", text="{{ dag.timetable.__class__.__name__ }} in profile {{ ti.queue }}")
+    acme.Shout(task_id="scheduled", text="{{ dag.timetable.description }}")

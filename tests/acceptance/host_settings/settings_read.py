@@ -43,12 +43,16 @@ def telemetry() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(("OTEL_", "OPENLINEAGE_"))}
 
 
+#: If the executor's report of the deferral comes after the trigger's event, Airflow's scheduler fails the task.
+LONGER_THAN_A_REPORT = timedelta(seconds=5)
+
+
 class Defers(BaseOperator):
     """Waits for a trigger, and reports the settings of the process that goes on."""
 
     def execute(self, context: Any) -> None:
         """Wait in the triggerer."""
-        self.defer(trigger=TimeDeltaTrigger(timedelta(0)), method_name="resume")
+        self.defer(trigger=TimeDeltaTrigger(LONGER_THAN_A_REPORT), method_name="resume")
 
     def resume(self, context: Any, event: Any = None) -> None:
         """Report, in another process than ``execute``."""

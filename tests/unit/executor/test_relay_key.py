@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import shutil
+import subprocess
+import sys
 from typing import Any, cast
 
 import pytest
 
+from modalflow.config.settings import Settings
 from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
 from modalflow.executor import relays
 from modalflow.executor.connection import Connection
-from modalflow.executor.relays import RelayKey
+from modalflow.executor.relays import RelayKey, RelayProcesses
 
 
 class PlayedApi:
@@ -89,3 +94,17 @@ async def test_an_old_worker_works_directly_until_it_is_deployed_again(monkeypat
         assert connection.relay == "1:aa"
     finally:
         running.cancel()
+
+
+async def test_a_fork_of_the_scheduler_does_not_stop_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LocalExecutor may fork workers while a relay starts. They keep open a pipe whose end subprocess waits for after a
+    fork, and the engine's loop would wait with it; posix_spawn needs none."""
+
+    def forked(*_: Any) -> None:
+        raise AssertionError("subprocess forked")
+
+    monkeypatch.setattr(subprocess, "_fork_exec", forked)
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    settings = dataclasses.replace(Settings.defaults(), execution_api="relay", execution_api_url="http://a/")
+    key, _ = key_of(PlayedApi())
+    assert await RelayProcesses(settings, key)._run_one(1) == 0

@@ -10,8 +10,3 @@ from acme_words import POLICED  # type: ignore[import-not-found]  # On the path 
 def task_policy(task: Any) -> None:
     if task.dag_id == "host_files" and task.task_id == "policed":
         task.text = POLICED
-
-
-def task_instance_mutation_hook(task_instance: Any) -> None:
-    if task_instance.dag_id == "host_files" and task_instance.task_id == "mutated":
-        task_instance.queue = "etl"

@@ -38,6 +38,8 @@ def acme_double(number: int) -> int:
 class Once(OnceTimetable):
     """A timetable under a name that Airflow knows from this plugin alone."""
 
+    description = "Once, for Acme"
+
 
 class AcmePlugin(AirflowPlugin):
     name = "acme"

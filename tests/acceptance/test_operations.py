@@ -42,7 +42,8 @@ def following(stack: ModalStack, folder: Path, *what: str) -> Iterator[tuple[sub
 
 def test_doctor_finds_a_real_airflow_well(stack: ModalStack) -> None:
     """In Airflow's own command line; the container reached the real Execution API, and read the DAGs."""
-    # The scheduler starts the relay after itself.
+    # The DAG processor ships this one's bundle, and the scheduler starts the relay after itself.
+    stack.airflow.wait_for_dag("pinned")
     wait_until(lambda: json.loads(run(stack, *MODALFLOW, "status", "--json").stdout)["relays"], 60.0, "a relay")
     done = run(stack, *IN_AIRFLOW, "doctor", "--json")
     # Airflow's own command line may log to standard output before it gets as far as a command.

@@ -58,8 +58,6 @@ def pytest_collection() -> None:
 
 
 def pytest_collection_finish() -> None:
-    # A sixth of a unit test's processor time was spent on looking again at Airflow and thousands of tests.
-    gc.freeze()
     gc.enable()
 
 

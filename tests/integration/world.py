@@ -116,7 +116,6 @@ class World:
         bundles = [{"name": "tests", "classpath": LOCAL_BUNDLE, "kwargs": {"path": "/only/on/the/scheduler"}}]
         changes["env"] = {
             "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self.api.url,
-            "AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct",
             BUNDLE_LIST: json.dumps(bundles),
             **changes.get("env", {}),
         }

@@ -24,6 +24,7 @@ from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.doctor.token_side import Trial, from_container
 from modalflow.operations.relay.checks import round_trips
 from modalflow.operations.site import PATIENCE, Site, within
+from modalflow.protocol.api_servers import about
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
@@ -116,6 +117,7 @@ def examine(
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
         yield _execution_api(view.get("execution_api"))
         yield from round_trips(view.get("execution_api"))
+        view = _with_api_server(view)
         yield from _api_server(view)
         yield from of_api_server(view)
         if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
@@ -250,6 +252,14 @@ def _execution_api(seen: Any) -> Finding:
         detail = str(seen.get("text"))[:80]
         return fail(name, f"{url}health has an unexpected answer: {detail!r}", _advice_status(404, url))
     return ok(name, f"reached from the container at {url}", _number(seen.get("seconds")))
+
+
+def _with_api_server(view: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Ask the API server from this machine what a container cannot ask it: a relay passes the Execution API alone."""
+    api = view.get("execution_api")
+    if not (isinstance(api, dict) and api.get("relay")):
+        return view
+    return {**view, "execution_api": {**api, **about(str(api.get("url") or ""))}}
 
 
 def _api_server(view: Mapping[str, Any]) -> Iterator[Finding]:

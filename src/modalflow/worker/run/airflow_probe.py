@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.config.urls import without_user
-from modalflow.names import RELAY_HEADER, RELAYED_URL_VARIABLE, VERSION_PATH
+from modalflow.names import RELAY_HEADER, RELAYED_URL_VARIABLE
+from modalflow.protocol.api_servers import TIMEOUT, about
 from modalflow.protocol.messages import State
 from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
@@ -23,8 +24,6 @@ from modalflow.worker.run import airflow_view
 from modalflow.worker.run.api_errors import token_refusal
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
-#: Seconds for one request: an API server that has just started builds its routes for the first one.
-_REQUEST_TIMEOUT = 30.0
 #: How many requests are timed, if they go over a relay.
 _ROUND_TRIPS = 20
 #: The most DAG files that are counted.
@@ -78,7 +77,7 @@ def _execution_api(url: str, relayed: str) -> dict[str, Any]:
         client: Any = Client(base_url=url, token="")
         with client:
             # Client.request itself retries for minutes.
-            answer = httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
+            answer = httpx.Client.request(client, "GET", "health", timeout=TIMEOUT)
             found: dict[str, Any] = {"status": answer.status_code, "text": answer.text[:200]}
             if relay := answer.headers.get(RELAY_HEADER):
                 found |= {"relay": relay[:80], "round_trips": _round_trips(client)}
@@ -87,9 +86,7 @@ def _execution_api(url: str, relayed: str) -> dict[str, Any]:
         found = {"error": _described(error)}
         if response is not None:
             found = {"status": response.status_code, "text": ""}
-    found["version"] = _api_version(url) if "error" not in found else ""
-    if found["version"]:
-        found |= _api_modalflow(url)
+    found |= about(url) if "error" not in found and "relay" not in found else {"version": ""}
     return {"url": without_user(relayed or url), "seconds": round(time.monotonic() - began, 4), **found}
 
 
@@ -100,32 +97,9 @@ def _round_trips(client: Any) -> list[float]:
     seconds = []
     for _ in range(_ROUND_TRIPS):
         began = time.monotonic()
-        httpx.Client.request(client, "GET", "health", timeout=_REQUEST_TIMEOUT)
+        httpx.Client.request(client, "GET", "health", timeout=TIMEOUT)
         seconds.append(round(time.monotonic() - began, 4))
     return sorted(seconds)
-
-
-def _api_version(url: str) -> str:
-    """Return the Airflow version of the API server; empty if it does not report one."""
-    return str(_ask_root(url, "/api/v2/version").get("version") or "")[:40]
-
-
-def _api_modalflow(url: str) -> dict[str, Any]:
-    """Return the version of the modalflow that the API server imports, empty for none, and the package of that name."""
-    answer = _ask_root(url, VERSION_PATH)
-    return {"modalflow": str(answer.get("modalflow") or "")[:40], "installed": answer.get("installed")}
-
-
-def _ask_root(url: str, path: str) -> dict[str, Any]:
-    """Return the API server's answer at a path beside its Execution API; empty if it is not a JSON object."""
-    import httpx
-
-    root, execution, _ = url.rpartition("/execution")
-    try:
-        answer: Any = httpx.get(f"{root}{path}", timeout=_REQUEST_TIMEOUT).json() if execution else {}
-    except (httpx.HTTPError, ValueError):
-        return {}
-    return answer if isinstance(answer, dict) else {}
 
 
 def _token(question: Question, url: str) -> dict[str, Any]:

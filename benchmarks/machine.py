@@ -5,7 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import threading
+from abc import ABC, abstractmethod
 from pathlib import Path
+from typing import Self
 
 from modalflow.support.linux import family
 
@@ -73,6 +76,31 @@ def cpu_seconds_of_all() -> float:
     """Return the processor time of this whole machine since its start."""
     user, nice, system, _, _, irq, softirq = (int(word) for word in _lines(Path("/proc/stat"))[0].split()[1:8])
     return (user + nice + system + irq + softirq) / TICKS
+
+
+class Sampling(ABC):
+    """Takes samples in a thread of its own, every so many seconds, for the time of a ``with`` block."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    @abstractmethod
+    def sample(self) -> None:
+        """Take one sample."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._seconds):
+            self.sample()
 
 
 def _lines(path: Path) -> list[str]:

@@ -15,7 +15,6 @@ import secrets
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -103,27 +102,17 @@ def stage(latency: str) -> Iterator[LocalModal]:
         yield local
 
 
-class Watch:
+class Watch(machine.Sampling):
     """The processor time of processes while requests are sent at the highest rate: the last seconds of a run."""
 
     def __init__(self, pids: Sequence[Sequence[int]]) -> None:
+        super().__init__(0.1)
         self._pids = pids
         self._samples: list[tuple[float, list[float], float]] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Watch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(0.1):
-            of_each = [machine.cpu_seconds(list(pids)) for pids in self._pids]
-            self._samples.append((time.time(), of_each, machine.cpu_seconds_of_all()))
+    def sample(self) -> None:
+        of_each = [machine.cpu_seconds(list(pids)) for pids in self._pids]
+        self._samples.append((time.time(), of_each, machine.cpu_seconds_of_all()))
 
     def between(self, began: float, seconds: float) -> tuple[list[float], float]:
         """Return the processor time of each group of processes within a time, and of the whole machine."""

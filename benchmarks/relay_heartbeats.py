@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import secrets
-import threading
 import time
 from contextlib import ExitStack
 
@@ -20,26 +19,16 @@ from benchmarks.relay import KEY_VARIABLE, pair, program, stage
 from benchmarks.relay_app import NAMES
 
 
-class Memory:
+class Memory(machine.Sampling):
     """The memory of a process over time, in MB."""
 
     def __init__(self, pid: int) -> None:
+        super().__init__(2.0)
         self._pid = pid
         self.samples: list[float] = []
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run)
 
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(2.0):
-            self.samples.append(machine.memory(self._pid))
+    def sample(self) -> None:
+        self.samples.append(machine.memory(self._pid))
 
 
 def row(way: str, given: argparse.Namespace) -> str:

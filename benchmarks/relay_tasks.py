@@ -50,7 +50,7 @@ _IDS = re.compile(r"[0-9a-f-]{36}")
 
 @dataclass(frozen=True)
 class Run:
-    """One DAG run: seconds of its tasks, but for the first one, which had a cold container."""
+    """One DAG run: seconds of its tasks, except the first one, which had a cold container."""
 
     slots: Sequence[float]
     """From a task's input to its output."""

@@ -28,13 +28,13 @@ _PROGRAM = Path(__file__).parent / "forking_guards.py"
 _PATIENCE = 120.0
 #: What a process that has imported Airflow may have read for good,
 _READ_AT_IMPORT = ("AIRFLOW", "MODAL", "PYTHON")
-#: but for these.
+#: except these.
 _READ_WHEN_USED = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL")
 
 
 @contextmanager
 def forked_stack(dags: Path, **options: Any) -> Iterator[ModalStack]:
-    """A ModalStack with these options, but for ``make_program``."""
+    """A ModalStack with these options, except ``make_program``."""
     with _Forks() as forks, ModalStack(dags, make_program=forks.make_program, **options) as stack:
         yield stack
 

@@ -8,7 +8,7 @@ from modalflow.errors import ConfigError
 
 
 def execution_api_url(place: str, raw: str) -> str:
-    """Check a URL of Airflow's Execution API. An empty text selects Airflow's own setting."""
+    """Check a URL of Airflow's Execution API. An empty text stays empty: none is set."""
     url = raw.strip()
     if not url:
         return ""

@@ -65,7 +65,7 @@ class AirflowStack:
     ``dags`` is the folder of its one DAG bundle. ``executor`` is Airflow's ``[core] executor``. ``env`` reaches every
     process and overrides the stack's own settings. ``processes`` are its processes, each
     started again ``restarts`` times after a kill. ``report`` gets a line per step. ``make_program`` makes the programs,
-    but for PostgreSQL's.
+    except PostgreSQL's.
     """
 
     def __init__(

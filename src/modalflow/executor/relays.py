@@ -117,8 +117,7 @@ class RelayKey:
         except NotDeployedError as error:
             if not self._optional:
                 raise
-            self._known.set()
-            log.warning("%s Until then, tasks go directly to [core] execution_api_server_url.", error)
+            self._do_without(error)
         except (TimeoutError, ControlPlaneUnreachableError) as error:
             log.warning("New workloads wait for the relay's key: %s", describe(error))
 
@@ -130,7 +129,9 @@ class RelayKey:
             try:
                 await self._renew()
             except NotDeployedError as error:
-                if not self._optional:
+                if self._optional:
+                    self._do_without(error)
+                else:
                     log.warning("%s", error)
                     self._connection.blocked(words_of(error).rstrip("."))
             except FAILURES as error:
@@ -143,6 +144,13 @@ class RelayKey:
         api, known = self._connection.get(), self._connection.relay
         if not known or await api.newest_relay_key_id() > known.partition(":")[0]:
             self._set(await api.relay_key())
+
+    def _do_without(self, error: NotDeployedError) -> None:
+        """Let submissions go directly until there is a key."""
+        if not self._known.is_set():
+            log.warning("%s Until then, tasks go directly to [core] execution_api_server_url.", error)
+            self._known.set()
+            self._connection.accepted()
 
     def _set(self, key: str) -> None:
         if key != self._connection.relay:

@@ -56,7 +56,7 @@ class Wiring:
         # What is known, and the ways out of the engine.
         self.calls = calls = Calls()
         self.outbox = outbox = Outbox()
-        self.connection = connection = Connection()
+        self.connection = connection = Connection(relay_transport=settings.relay_transport)
         self.tasks = tasks = LoopTasks(loop)
         self.rpcs = rpcs = BoundedTasks(claims.CONCURRENCY, tasks)
         self.removals = removals = BoundedTasks(claims.REMOVALS, tasks)
@@ -84,7 +84,6 @@ class Wiring:
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay
         )
         self.relays = RelayProcesses(settings, relay_key)
-        connection.relay_transport = settings.relay_transport
         self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from modalflow.airflow_home.rules.rule import Place
 from modalflow.airflow_home.rules.table import place_of
 from modalflow.names import airflow_variable
 from tests.airflows import AIRFLOW, needs_airflow
+from tests.support import descendants, wait_until
 from tests.unit.airflow_home.airflow_configuration import DECLARED, EVERY_OPTION, parser, planted
 
 
@@ -228,7 +228,8 @@ def test_a_command_without_an_end_holds_up_no_scheduler(monkeypatch: pytest.Monk
     (unreadable,) = settings.unreadable
     assert "[secrets] backend_kwargs" in str(unreadable) and "no answer within 0.2 s" in str(unreadable)
     assert values(settings) == {"[email] from_email": "me@example.com"}
-    time.sleep(1.2)  # The command of this test does end.
+    left = {"sleep", "1"}
+    wait_until(lambda: not any(left <= set(command.split()) for command in descendants(os.getpid()).values()))
 
 
 def test_a_command_that_prints_garbage_costs_no_task() -> None:

@@ -25,7 +25,7 @@ class PlayedApi:
         self.answers, self.newest = list(answers), newest
 
     async def relay_key(self) -> str:
-        answer = self.answers.pop(0)
+        answer = self.answers.pop(0) if self.answers else NotDeployedError("deploy again")
         if isinstance(answer, Exception):
             raise answer
         return answer
@@ -78,18 +78,26 @@ async def test_new_workloads_wait_for_the_key(monkeypatch: pytest.MonkeyPatch) -
         running.cancel()
 
 
-async def test_an_old_worker_works_directly_until_it_is_deployed_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """After an upgrade of the executor alone, workloads go on without the relay; a later deployment switches to it."""
+@pytest.mark.parametrize("first", [NotDeployedError("deploy again"), ControlPlaneUnreachableError("no container")])
+async def test_an_old_worker_works_directly_until_it_is_deployed_again(
+    monkeypatch: pytest.MonkeyPatch, first: Exception
+) -> None:
+    """After an upgrade of the executor alone, workloads go on without the relay, also if Modal is slow to answer; a
+    later deployment switches to it."""
     monkeypatch.setattr(relays, "KEY_INTERVAL", 0.01)
-    old = NotDeployedError("deploy again")
-    api = PlayedApi(old, old, "1:aa")
+    monkeypatch.setattr(relays, "RETRY_PAUSE", 0.01)
+    api = PlayedApi(first, ControlPlaneUnreachableError("no container"), NotDeployedError("deploy again"))
     key, connection = key_of(api, optional=True)
     await key.fetch_first(cast(Any, api))
-    await key.known()
-    assert connection.relay == ""
     running = asyncio.create_task(key.run())
     try:
         async with asyncio.timeout(5):
+            await key.known()
+            assert connection.relay == ""
+            while api.answers:
+                await asyncio.sleep(0.01)
+            assert not connection.obstacle
+            api.answers.append("1:aa")
             await key.made()
         assert connection.relay == "1:aa"
     finally:

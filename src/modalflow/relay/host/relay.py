@@ -225,7 +225,7 @@ class Relay:
                 "this is in the log often, check the clock of this machine.",
                 age,
             )
-            # The request may be a replay of someone else's. The notice tells its container the time, and no one else.
+            # The request may be a replay by another container. Only the container of the session can read the notice.
             work = _Work(header, keys, None, SeenRequest(0.0))
             self._start(self._send(work, Answer(WORKING, [(CLOCK, "")])))
             return

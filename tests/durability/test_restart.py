@@ -19,6 +19,7 @@ from modal_proto import api_pb2
 from tests.contract.deploying import Deployed
 from tests.contract.inspecting import containers
 from tests.durability.plane import Plane
+from tests.durability.unacknowledged import UNACKNOWLEDGED, is_lost_connection
 from tests.sdk import client_of, stream
 from tests.support import wait_until
 
@@ -182,8 +183,9 @@ def test_a_generator_goes_on(plane: Plane, deployed: Deployed, notes: Notes) -> 
     crash(plane)
     notes.wait_for_run("count", 2)
     notes.dict["go on"] = True
-    with pytest.raises(OSError):
+    with pytest.raises(UNACKNOWLEDGED) as gave_up:
         next(items)
+    assert is_lost_connection(gave_up.value)
     call_id = notes.dict["call"]
     assert modal.FunctionCall.from_id(call_id, client=deployed.client).get(timeout=PATIENCE).items_total == 6
     chunks = stream(

@@ -1,6 +1,6 @@
 """What a workload is: one client that does one thing after another, and remembers what must be true of it.
 
-A workload never knows when the control plane is killed. An operation that raises one of UNACKNOWLEDGED may have had its
+A workload never knows when the control plane is killed. An operation that lost its connection may have had its
 effect or not; of every other one the workload knows what it did.
 """
 
@@ -12,22 +12,12 @@ import threading
 from collections.abc import Callable
 from typing import ClassVar, ParamSpec, TypeVar
 
-import aiohttp
 import modal
-from grpclib.exceptions import StreamTerminatedError
-from h2.exceptions import ProtocolError
+
+from tests.durability.unacknowledged import UNACKNOWLEDGED, is_lost_connection
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-#: What the SDK raises where it got no answer, even after its own repetitions.
-UNACKNOWLEDGED = (
-    modal.exception.ConnectionError,
-    StreamTerminatedError,
-    ProtocolError,
-    aiohttp.ClientError,
-    OSError,
-)
 
 
 class Lost(Exception):
@@ -66,10 +56,8 @@ class Workload(abc.ABC):
         """Return what the operation returns; Lost if it was not acknowledged."""
         try:
             answer = operation(*args, **kwargs)
-        except (*UNACKNOWLEDGED, AttributeError) as error:
-            # grpclib's client takes a connection that is being lost apart under a call: 'Connection' object has no
-            # attribute '_transport'. Any other attribute that is missing is a finding.
-            if isinstance(error, AttributeError) and "'Connection' object" not in str(error):
+        except UNACKNOWLEDGED as error:
+            if not is_lost_connection(error):
                 raise
             self.lost += 1
             raise Lost from error

@@ -61,7 +61,7 @@ class HostFiles:
 
         ``setting`` names the folder in an error. ``wanted`` decides by the name of a file.
         """
-        for path, file, found in _Walk(setting, self.problems).below(folder, "", ()):
+        for path, file, found in _Walk(setting, self.problems).below(folder):
             if wanted is None or wanted(file.name):
                 self._add(setting, f"{prefix}/{path}", file, found)
 
@@ -150,17 +150,23 @@ class _Walk:
         self._setting, self._problems = setting, problems
         self._folders = 0
 
-    def below(self, folder: Path, prefix: str, above: tuple[str, ...]) -> Iterator[tuple[str, Path, os.stat_result]]:
+    def below(self, folder: Path) -> Iterator[tuple[str, Path, os.stat_result]]:
         """Yield (path, file, status). Links are followed, as Airflow does, but not in circles.
 
         Caches and version control are left out, and so are names with two dots, the hidden versions of a mounted folder
         of Kubernetes. Raises ConfigError if links between folders give too many paths.
         """
-        real = os.path.realpath(folder)
-        if real in above:
-            return
+        try:
+            inside: tuple[tuple[int, int], ...] = (_identity(folder.stat()),)
+        except OSError:
+            inside = ()
+        yield from self._below(folder, "", inside)
+
+    def _below(
+        self, folder: Path, prefix: str, inside: tuple[tuple[int, int], ...]
+    ) -> Iterator[tuple[str, Path, os.stat_result]]:
         self._folders += 1
-        if self._folders > MOST_FOLDERS or len(above) >= MOST_LEVELS:
+        if self._folders > MOST_FOLDERS or len(inside) > MOST_LEVELS:
             raise ConfigError(
                 self._setting,
                 str(folder),
@@ -173,7 +179,8 @@ class _Walk:
             if (found := _readable(Path(entry.path), self._problems)) is None:
                 continue
             if stat.S_ISDIR(found.st_mode):
-                yield from self.below(Path(entry.path), f"{prefix}{entry.name}/", (*above, real))
+                if (identity := _identity(found)) not in inside:
+                    yield from self._below(Path(entry.path), f"{prefix}{entry.name}/", (*inside, identity))
             elif stat.S_ISREG(found.st_mode):
                 yield prefix + entry.name, Path(entry.path), found
 
@@ -188,6 +195,10 @@ class _Walk:
                 f"{folder} cannot be listed ({error.strerror}), so tasks on Modal do not have its files."
             )
             return []
+
+
+def _identity(folder: os.stat_result) -> tuple[int, int]:
+    return folder.st_dev, folder.st_ino
 
 
 def _is_python(name: str) -> bool:

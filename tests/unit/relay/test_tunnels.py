@@ -279,10 +279,10 @@ async def test_a_relay_without_its_api_server_leaves_its_containers_to_others(mo
         server = await talk.add_container()
         talk.api.url = url
         await talk.add_relay("good")
-        asked = asyncio.create_task(get(talk, server.url))
-        await until(lambda: talk.relays[1].counts.requests > 0 or asked.done())
-        assert await get(talk, server.url) == 200
-        assert await asked in (200, 503)
+        # The lost relay keeps what it had received when it noticed: a request on a connection, and one from the queue.
+        answers = [await get(talk, server.url) for _ in range(3)]
+        assert answers[-1] == 200 and set(answers[:2]) <= {200, 503}
+        assert talk.relays[1].counts.requests > 0
 
 
 async def test_heartbeats_pass_between_the_parts_of_a_large_message() -> None:

@@ -12,8 +12,12 @@ from modalflow.operations.doctor.findings import Finding, fail, ok, warn
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.inventory import relays_of
 from modalflow.operations.site import Site, within
+from modalflow.protocol.relay_report import RelayReport
 from modalflow.relay import keys
 from modalflow.support.described import describe
+
+#: Seconds to wait for a first report, since an executor's relays report later than the executor does.
+STARTING = 10.0
 
 #: Seconds of a round trip over a relay from which it slows tasks down.
 SLOW = 1.0
@@ -48,15 +52,23 @@ def _works_without(site: Site, conf: Any) -> bool:
 def relays(site: Site) -> Iterator[Finding]:
     """Report the relays that are alive."""
     try:
-        found, now = list(relays_of(site)), time.time()
+        living = _wait_for_relays(site, time.monotonic() + STARTING)
     except FAILURES as error:
         yield warn("relays", describe(error), "Try again.")
         return
-    living = [relay for relay in found if not relay.is_silent(now)]
     if not living:
         yield fail("relays", "no relay reports: tasks wait for one", _START)
     for relay in living:
         yield ok("relays", f"{relay.name} sends requests to {relay.url}")
+
+
+def _wait_for_relays(site: Site, until: float) -> list[RelayReport]:
+    while True:
+        found, now = list(relays_of(site)), time.time()
+        living = [relay for relay in found if not relay.is_silent(now)]
+        if living or time.monotonic() > until:
+            return living
+        time.sleep(0.5)
 
 
 def round_trips(seen: Any) -> Iterator[Finding]:

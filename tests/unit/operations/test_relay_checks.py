@@ -1,0 +1,44 @@
+"""The doctor's check of the relays that report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from modalflow.operations.relay import checks
+from modalflow.protocol.relay_report import RelayReport
+
+SITE: Any = SimpleNamespace()
+
+
+@pytest.fixture
+def reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[RelayReport]]]:
+    """What each reading of the reports returns; the last one is returned again."""
+    readings: list[list[RelayReport]] = []
+
+    def read(_: object) -> list[RelayReport]:
+        return readings.pop(0) if len(readings) > 1 else readings[0]
+
+    monkeypatch.setattr(checks, "relays_of", read)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    yield readings
+
+
+def test_a_relay_that_has_just_started_is_waited_for(reports: list[list[RelayReport]]) -> None:
+    """An executor reports before its relays do."""
+    relay = RelayReport("host-1", "http://airflow/execution/", published_at=time.time())
+    reports += [[], [], [relay]]
+    (finding,) = checks.relays(SITE)
+    assert finding.status.name == "OK" and "host-1 sends requests to http://airflow/execution/" in finding.detail
+
+
+def test_only_living_relays_count(reports: list[list[RelayReport]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of yesterday is a relay that is gone."""
+    monkeypatch.setattr(checks, "STARTING", 0.0)
+    reports.append([RelayReport("host-1", published_at=time.time() - 86_400)])
+    (finding,) = checks.relays(SITE)
+    assert finding.status.name == "FAIL" and "no relay reports" in finding.detail

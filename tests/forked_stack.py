@@ -1,7 +1,7 @@
 """Stacks whose Airflow is imported once: its processes, and ``modalflow deploy``, are forks of one that has done so.
 
 Five processes of a stack would spend 20 s of processor time on imports, most of them the API server's. How they start
-otherwise is tested by the tests of ``modalflow demo``.
+otherwise is tested by the page of the first GPU task, and by `make demo`.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _READ_WHEN_USED = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__DAG_PROCESSOR__MIN
 @contextmanager
 def forked_stack(dags: Path, **options: Any) -> Iterator[ModalStack]:
     """A ModalStack with these options, except ``make_program``."""
-    with _Forks() as forks, ModalStack(dags, make_program=forks.make_program, **options) as stack:
+    with Forks() as forks, ModalStack(dags, make_program=forks.make_program, **options) as stack:
         yield stack
 
 
-class _Forks:
+class Forks:
     """The process with the imports, started by the first program, in its environment."""
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ class _Forks:
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket
 
-    def __enter__(self) -> _Forks:
+    def __enter__(self) -> Forks:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -96,7 +96,7 @@ class _Forks:
 
 
 class _ForkedProgram(Program):
-    def __init__(self, *args: Any, forks: _Forks) -> None:
+    def __init__(self, *args: Any, forks: Forks) -> None:
         super().__init__(*args)
         self._forks = forks
 

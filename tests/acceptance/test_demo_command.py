@@ -16,12 +16,25 @@ from tests.support import descendants, wait_until
 
 pytestmark = pytest.mark.timeout(240)
 
+#: The command, its Airflow imported once.
+DEMO = """
+import functools
+
+from modalflow.cli import main
+from modalflow.demo import run
+from tests.forked_stack import Forks
+
+with Forks() as forks:
+    run.ModalStack = functools.partial(run.ModalStack, make_program=forks.make_program)
+    main(["demo"])
+"""
+
 
 def test_the_demo_ends_and_says_so_when_its_control_plane_is_killed(tmp_path: Path) -> None:
     """It does not wait for its time limit, names what happened, and leaves nothing but the logs of its processes."""
     output = tmp_path / "output"
     with output.open("wb") as file:
-        demo = subprocess.Popen([sys.executable, "-m", "modalflow.cli", "demo"], stdout=file, stderr=subprocess.STDOUT)
+        demo = subprocess.Popen([sys.executable, "-c", DEMO], stdout=file, stderr=subprocess.STDOUT)
     try:
         wait_until(lambda: demo.poll() is not None or "queued" in output.read_text(), 120.0, "the first task")
         (control_plane,) = (pid for pid, command in descendants(demo.pid).items() if "-m modalflow.emulator" in command)

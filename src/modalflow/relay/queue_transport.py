@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
 from collections.abc import Iterable, Sequence
@@ -34,6 +35,11 @@ class QueueTransport:
         # The SDK has a thread of its own, and each item crosses to it and back.
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
         self._queue: Any = modal.Queue.from_name(names.relay, create_if_missing=True, **scope)
+
+    async def open(self) -> None:
+        """Find the Modal Queue, so that the first item does not wait for this. That one gets an error, if any."""
+        with contextlib.suppress(Exception):
+            await self._queue.hydrate.aio()
 
     async def _put(self, partition: str, items: Iterable[bytes]) -> None:
         batch: list[bytes] = []

@@ -83,7 +83,7 @@ class MemoryLimit:
             if own and own + waiting.size > self._most_each:
                 continue
             if self.taken and self.taken + waiting.size > self._most:
-                # Smaller ones behind it would keep it waiting for ever.
+                # Smaller ones behind it would keep it waiting forever.
                 return
             self._waiting.remove(waiting)
             self.taken += waiting.size

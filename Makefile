@@ -20,6 +20,7 @@
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
 #   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
+#   make bench-relay-burst   200 real tasks at once over a relay, and 100 that read a large XCom (BENCH="--transport tunnel")
 #   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 
@@ -46,7 +47,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -166,6 +167,9 @@ bench-relay-tasks: $(STAMP)
 
 bench-relay-heartbeats: $(STAMP)
 	@$(BIN)/python -m benchmarks.relay_heartbeats $(BENCH)
+
+bench-relay-burst: $(STAMP)
+	@$(BIN)/python -m benchmarks.relay_burst $(BENCH)
 
 # Names, versions and hashes only: an index address would tie every reader to one mirror.
 constraints:

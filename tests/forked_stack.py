@@ -22,6 +22,7 @@ from typing import IO, Any
 
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.program import Guard, Program
+from tests.transport import SETTINGS
 
 _PROGRAM = Path(__file__).parent / "forking_guards.py"
 #: Seconds for a fork, the imports before it included, on a busy machine.
@@ -35,6 +36,7 @@ _READ_WHEN_USED = ("AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__DAG_PROCESSOR__MIN
 @contextmanager
 def forked_stack(dags: Path, **options: Any) -> Iterator[ModalStack]:
     """A ModalStack with these options, except ``make_program``."""
+    options["env"] = {**SETTINGS, **(options.get("env") or {})}
     with Forks() as forks, ModalStack(dags, make_program=forks.make_program, **options) as stack:
         yield stack
 

@@ -15,6 +15,8 @@ from tests.acceptance.dag_sources import PROCESSES, Sources
 from tests.acceptance.every_option import WITH_EVERY_OPTION, every_option, processes_with_every_option
 from tests.acceptance.metrics_listener import MetricsListener, listening
 from tests.command_line import CommandLine
+from tests.support import is_running
+from tests.transport import check_transport
 
 FOLDER = Path(__file__).parent
 #: The plugins of the Airflow host, and its local settings.
@@ -60,7 +62,11 @@ def stack(tmp_path_factory: pytest.TempPathFactory, metrics: MetricsListener, so
         if WITH_EVERY_OPTION:
             env = needed.enter_context(every_option(tmp_path_factory.mktemp("acme"), env))
             processes = processes_with_every_option(PROCESSES)
-        yield needed.enter_context(stack_of(folder, processes, env, buckets=(sources.bucket,)))
+        running = needed.enter_context(stack_of(folder, processes, env, buckets=(sources.bucket,)))
+        yield running
+        # Not for a few tests of a developer's, which may run no task, nor after the end of the control plane.
+        if "RELAY_TRANSPORT" in os.environ and is_running(running.local.pid):
+            check_transport(running)
 
 
 @pytest.fixture(scope="package")

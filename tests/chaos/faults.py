@@ -145,6 +145,17 @@ def _kill_relays(chaos: Chaos, random: Random) -> None:
             os.kill(relay, signal.SIGKILL)
 
 
+def _freeze_relay(chaos: Chaos, random: Random) -> None:
+    for relay in random.sample(chaos.relays(), 1):
+        os.kill(relay, signal.SIGSTOP)
+
+
+def _thaw_relays(chaos: Chaos, random: Random) -> None:
+    for relay in chaos.relays():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(relay, signal.SIGCONT)
+
+
 def _rotate_relay_key(chaos: Chaos, random: Random) -> None:
     command = [sys.executable, "-m", "modalflow.cli", "relay", "rotate-key"]
     airflow = chaos.stack.airflow
@@ -241,6 +252,7 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "relays_killed": Fault(
         "every relay is killed (-9), and again as the tasks report their ends", _kill_relays, _kill_relays, lasts=1.0
     ),
+    "relay_frozen": Fault("one of the relays stands still for 12 s", _freeze_relay, _thaw_relays, lasts=12.0),
     "relay_items_lost": _while_it_lasts(
         "a fifth of the relay's items is lost on its way in, and as many on their way out",
         RPC_SECONDS,

@@ -62,6 +62,7 @@ clock_ahead                ~        ~        .         ~         .         ~    
 app_stopped                *        *        *         *         *         =         =
 app_redeployed             =        =        =         =         =         =         =
 relays_killed              =        =        =         =         =         =         =
+relay_frozen               =        =         =         =         =         =         =
 relay_items_lost           =        .        =         =         =         =         .
 relay_items_doubled        =        .        =         =         =         =         .
 relay_items_late           =        .        =         =         =         =         =

@@ -41,6 +41,7 @@ from tests.chaos.tally import VARIABLE, Tally
 from tests.forked_stack import forked_stack
 from tests.sdk import client_of
 from tests.support import descendants, wait_until
+from tests.transport import check_transport
 
 SCHEDULERS: Final = ("scheduler", "scheduler-2")
 PROCESSES: Final = {**SEPARATE, SCHEDULERS[1]: SEPARATE["scheduler"]}
@@ -338,6 +339,8 @@ def chaos_on(folder: Path, env: Mapping[str, str] | None = None, **modal_options
         client = entered.enter_context(client_of(stack.local.url, stack.local.env))
         ledger = modal.Dict.from_name(Names().ledger, client=client)
         yield Chaos(stack, tally, engine, client, ledger, _deploy_holder(client))
+        if options.network == "none":
+            check_transport(stack)
 
 
 def _deploy_holder(client: modal.Client) -> modal.App:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import OrderedDict
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -100,7 +101,7 @@ class SessionKeys:
     def of(self, direction: Direction) -> ChaCha20Poly1305:
         return self.request if direction is Direction.REQUEST else self.answer
 
-    def seal(self, header: Header, content: bytes) -> bytes:
+    def seal(self, header: Header, content: bytes | memoryview) -> bytes:
         """Return the item with this header and content."""
         authenticated, nonce = header.to_bytes(), os.urandom(_NONCE_SIZE)
         return pack(authenticated, nonce + self.of(header.direction).encrypt(nonce, content, authenticated))
@@ -127,6 +128,34 @@ class Session:
 def keys_of_session(pair: KeyPair, public: bytes) -> SessionKeys:
     """Return a session's keys on the relay's side."""
     return SessionKeys.derive(pair.private, public, key_id=pair.id, session=public, relay=pair.public.raw)
+
+
+class KnownSessions:
+    """The keys of the newest sessions on the relay's side, each derived once."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self._most = most
+        self._known: OrderedDict[tuple[str, str], SessionKeys] = OrderedDict()
+
+    def keys(self, pair: KeyPair, session: str, public: str) -> SessionKeys:
+        """Return a session's keys. ``public`` is its public key in hexadecimal digits. Raises NotAuthenticError."""
+        known = self._known.get((session, pair.id))
+        if known is not None:
+            return known
+        try:
+            raw = bytes.fromhex(public)
+        except ValueError as error:
+            raise NotAuthenticError("A session has no public key") from error
+        if session_name(raw) != session:
+            raise NotAuthenticError("A session has the public key of another one")
+        keys = self._known[session, pair.id] = keys_of_session(pair, raw)
+        if len(self._known) > self._most:
+            self._known.popitem(last=False)
+        return keys
+
+    def clear(self) -> None:
+        """Forget all: a key may no longer be accepted."""
+        self._known.clear()
 
 
 def seal_for(recipient: bytes, secret: bytes, *, purpose: str) -> bytes:

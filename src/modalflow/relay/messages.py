@@ -134,9 +134,10 @@ def unpack(item: object) -> tuple[bytes, bytes]:
     return item[_LENGTH.size : _LENGTH.size + length], item[_LENGTH.size + length :]
 
 
-def pieces(content: bytes) -> Sequence[bytes]:
-    """Cut a content into the contents of items; at least one."""
-    return [content[at : at + PART_SIZE] for at in range(0, len(content), PART_SIZE)] or [b""]
+def pieces(content: bytes) -> Sequence[memoryview]:
+    """Cut a content into the contents of items, without a copy; at least one."""
+    view = memoryview(content)
+    return [view[at : at + PART_SIZE] for at in range(0, len(content), PART_SIZE)] or [view]
 
 
 def place_of(header: Header) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import modal
@@ -35,7 +36,12 @@ class QueueTransport:
         sys.setswitchinterval(min(sys.getswitchinterval(), _SWITCH_INTERVAL))
         self._queue: Any = modal.Queue.from_name(names.relay, create_if_missing=True, **scope)
 
-    async def _put(self, partition: str, items: Sequence[bytes]) -> None:
+    async def open(self) -> None:
+        """Find the Modal Queue, so that the first item does not wait for this. That one gets an error, if any."""
+        with contextlib.suppress(Exception):
+            await self._queue.hydrate.aio()
+
+    async def _put(self, partition: str, items: Iterable[bytes]) -> None:
         batch: list[bytes] = []
         size = 0
         for item in items:
@@ -79,5 +85,5 @@ class QueueToContainers(QueueTransport):
     async def parts(self, place: str, most: int, wait: float) -> Sequence[object]:
         return await self._get(place, most, wait)
 
-    async def send(self, session: str, items: Sequence[bytes]) -> None:
+    async def send(self, session: str, items: Iterable[bytes]) -> None:
         await self._put(_partition(session), items)

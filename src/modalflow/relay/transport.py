@@ -8,7 +8,7 @@ A transport may lose, double, delay and reorder items: requests are sent again, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 
@@ -32,5 +32,5 @@ class RelayTransport(Protocol):
     async def parts(self, place: str, most: int, wait: float) -> Sequence[object]:
         """Return further items of one message."""
 
-    async def send(self, session: str, items: Sequence[bytes]) -> None:
-        """Send items to a session. Raises an exception if they are not sent."""
+    async def send(self, session: str, items: Iterable[bytes]) -> None:
+        """Send items to a session, each made at its turn. Raises an exception if they are not sent."""

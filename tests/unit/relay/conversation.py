@@ -18,17 +18,25 @@ from modalflow.relay.container.tunnel_to_relays import TunnelToRelays
 from modalflow.relay.encryption import KeyPair, Session
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
+from modalflow.relay.host.memory_limit import MemoryLimit
 from modalflow.relay.host.relay import Relay
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import KeyRing
+from modalflow.relay.messages import Answer, Request
 from modalflow.relay.tunnel import Address
 from tests.unit.relay.memory_transport import MemoryTransport
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def key_pair(key_id: str = "20260101T000000_aa") -> KeyPair:
     return KeyPair(key_id, secrets.token_bytes(32))
+
+
+async def carry_out(api: ApiServer, request: Request) -> Answer:
+    """Return the answer to a request, with all of a relay's memory."""
+    with MemoryLimit().share("session") as share:
+        return await api.carry_out(request, share)
 
 
 @dataclass
@@ -40,7 +48,7 @@ class Api:
     headers: list[dict[str, str]] = field(default_factory=list)
     handler: Handler | None = None
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         self.requests.append((request.method, request.raw_path, await request.read()))
         self.headers.append(dict(request.headers))
         if self.handler is not None:

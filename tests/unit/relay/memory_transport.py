@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 Fate = Callable[[bytes], Sequence[bytes]]
 """Returns what arrives of an item: nothing, the item, or two of it."""
@@ -63,7 +63,7 @@ class ToContainers:
     async def parts(self, place: str, most: int, wait: float) -> Sequence[object]:
         return await self._memory.get(place, most, wait)
 
-    async def send(self, session: str, items: Sequence[bytes]) -> None:
+    async def send(self, session: str, items: Iterable[bytes]) -> None:
         for item in items:
             self._memory.answers.append(item)
             for arriving in self._memory.fate_of_answer(item):

@@ -19,6 +19,7 @@ from cryptography.x509.oid import NameOID
 from modalflow.errors import ConfigError
 from modalflow.relay.host.api_server import ApiServer, UnreachableError
 from modalflow.relay.messages import Request
+from tests.unit.relay.conversation import carry_out
 
 
 @asynccontextmanager
@@ -73,7 +74,7 @@ def authority(folder: Path) -> tuple[Path, ssl.SSLContext]:
 async def test_a_base_path_and_ipv6() -> None:
     """The path below the host's own URL is kept, and its address may be IPv6's."""
     async with server("::1") as (port, asked), ApiServer(f"http://[::1]:{port}/team/a/execution") as api:
-        assert (await api.carry_out(Request("GET", "xcoms/d/r%2F1/t/k?map_index=-1"))).status == 204
+        assert (await carry_out(api, Request("GET", "xcoms/d/r%2F1/t/k?map_index=-1"))).status == 204
         assert asked == ["/team/a/execution/xcoms/d/r%2F1/t/k?map_index=-1"]
 
 
@@ -83,10 +84,10 @@ async def test_tls_with_an_authority_of_ones_own(tmp_path: Path) -> None:
     async with server(tls=context) as (port, _):
         url = f"https://127.0.0.1:{port}/execution/"
         async with ApiServer(url, ca=str(ca)) as api:
-            assert (await api.carry_out(Request("GET", "health"))).status == 204
+            assert (await carry_out(api, Request("GET", "health"))).status == 204
         async with ApiServer(url) as api:
             with pytest.raises(UnreachableError, match="certificate"):
-                await api.carry_out(Request("GET", "health"))
+                await carry_out(api, Request("GET", "health"))
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -106,9 +107,9 @@ async def test_a_proxy_of_the_machine_is_used(monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{port}")
         monkeypatch.setenv("NO_PROXY", "")
         async with ApiServer("http://airflow.corp.example/execution/") as api:
-            assert (await api.carry_out(Request("GET", "health"))).status == 204
+            assert (await carry_out(api, Request("GET", "health"))).status == 204
         assert asked_proxy == ["http://airflow.corp.example/execution/health"]
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
         async with ApiServer(f"http://127.0.0.1:{own_port}/execution/") as api:
-            assert (await api.carry_out(Request("GET", "health"))).status == 204
+            assert (await carry_out(api, Request("GET", "health"))).status == 204
         assert asked_server == ["/execution/health"] and len(asked_proxy) == 1

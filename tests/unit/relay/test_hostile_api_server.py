@@ -12,7 +12,7 @@ import pytest
 from modalflow.relay.host import api_server
 from modalflow.relay.host.api_server import ApiServer, UnreachableError
 from modalflow.relay.messages import LARGEST, Answer, Request
-from tests.unit.relay.conversation import detail
+from tests.unit.relay.conversation import carry_out, detail
 
 HEALTH = Request("GET", "health")
 
@@ -49,17 +49,17 @@ async def answering(head: bytes, size: int = 0) -> AsyncIterator[ApiServer]:
 async def test_nonsense_becomes_an_error_that_a_container_can_read(head: bytes) -> None:
     """Whatever comes back, the container gets an answer: otherwise it would ask until its time is over."""
     async with answering(head) as api:
-        answer = Answer.read((await api.carry_out(HEALTH)).to_bytes())
+        answer = Answer.read((await carry_out(api, HEALTH)).to_bytes())
         assert answer.status == 502 and "API server" in detail(answer.body)
 
 
 async def test_an_answer_beyond_the_limit_is_refused_once() -> None:
     """The error names the limit and the way out, and is none that clients repeat."""
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n", LARGEST + 1) as api:
-        answer = await api.carry_out(HEALTH)
+        answer = await carry_out(api, HEALTH)
         assert answer.status == 413 and "40 MiB" in detail(answer.body) and "xcom_backend" in detail(answer.body)
     async with answering(b"HTTP/1.1 200 OK\r\n\r\n", LARGEST) as api:
-        assert len((await api.carry_out(HEALTH)).body) == LARGEST
+        assert len((await carry_out(api, HEALTH)).body) == LARGEST
 
 
 async def test_a_server_without_a_sign_of_life_cannot_be_reached(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,4 +73,4 @@ async def test_a_server_without_a_sign_of_life_cannot_be_reached(monkeypatch: py
             waiting.connect_ex(full.getsockname())
         async with ApiServer(f"http://127.0.0.1:{full.getsockname()[1]}/execution/") as api:
             with pytest.raises(UnreachableError, match="cannot be reached"):
-                await api.carry_out(HEALTH)
+                await carry_out(api, HEALTH)

@@ -8,8 +8,10 @@ import importlib.util
 import json
 import re
 import secrets
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,7 +33,7 @@ from modalflow.relay.encryption import (
 )
 from modalflow.relay.host import rights
 from modalflow.relay.host.fair_queue import FairQueue, Rank, rank
-from modalflow.relay.host.seen_requests import SeenRequests, Sight
+from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
 from modalflow.relay.messages import Answer, Direction, Header, Request, unpack
 from tests.support import Clock
 from tests.unit.relay.conversation import key_pair
@@ -164,7 +166,7 @@ def test_a_private_key_is_in_no_repr() -> None:
 
 def test_containers_take_turns_and_urgent_requests_are_first() -> None:
     """A container with a thousand requests delays another one's by one, and large bodies come last."""
-    queue: FairQueue[str] = FairQueue()
+    queue: FairQueue[str] = FairQueue({"busy"}.__contains__)
     for number in range(1000):
         queue.add("greedy", Rank.USUAL, f"g{number}")
     queue.add("greedy", Rank.LARGE, "bulk")
@@ -176,12 +178,33 @@ def test_containers_take_turns_and_urgent_requests_are_first() -> None:
     assert queue.pop(Rank.USUAL) is None and queue.pop() == "bulk" and queue.pop() is None
 
 
+def test_a_container_with_enough_under_way_waits_except_with_heartbeats() -> None:
+    """The requests of other containers do not wait for it."""
+    queue: FairQueue[str] = FairQueue({"busy"}.__contains__)
+    for container in ("busy", "idle"):
+        queue.add(container, Rank.USUAL, container)
+    queue.add("busy", Rank.URGENT, "heartbeat")
+    assert [queue.pop() for _ in range(3)] == ["heartbeat", "idle", None]
+    assert len(queue) == 1
+
+
 def test_heartbeats_and_states_are_urgent() -> None:
     """The rank of a request depends on its path, and on the size of its body."""
     assert rank(Request("PUT", "task-instances/1/heartbeat")) is Rank.URGENT
     assert rank(Request("PATCH", "task-instances/1/state")) is Rank.URGENT
     assert rank(Request("GET", "variables/heartbeat")) is Rank.USUAL
     assert rank(Request("POST", "xcoms/a/b/c/d", body=bytes(300_000))) is Rank.LARGE
+
+
+class Steps(OrderedDict[tuple[str, str], SeenRequest]):
+    """Counts the requests that someone walks through."""
+
+    walked = 0
+
+    def values(self) -> Any:
+        for each in super().values():
+            self.walked += 1
+            yield each
 
 
 def test_a_request_is_known_until_no_copy_of_it_is_accepted() -> None:
@@ -209,6 +232,28 @@ def test_kept_answers_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
         memory.answered(memory.see("s", number, 1)[1], Answer(200, body=bytes(80)))
     assert memory.see("s", "1", 2)[0] is Sight.NEW
     assert memory.see("s", "2", 2)[0] is Sight.ANSWERED
+
+
+def test_forgetting_answers_takes_no_longer_with_more_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A relay that has answered thousands of requests finds the oldest answer at once."""
+    monkeypatch.setattr("modalflow.relay.host.seen_requests.MOST_KEPT", 10)
+    steps = Steps()
+    memory = SeenRequests(60, Clock())
+    memory._seen = steps
+    for number in range(2000):
+        memory.answered(memory.see("s", str(number), 1)[1], Answer(200, body=bytes(number % 2)))
+    assert memory._size == 10 and steps.walked <= 4000
+
+
+def test_an_answer_after_its_time_takes_no_memory() -> None:
+    """The API server needed longer than the messages of the request are accepted: no repeat can ask for the answer."""
+    clock = Clock()
+    memory = SeenRequests(60, clock)
+    _, seen = memory.see("s", "1", 1)
+    clock.now = 200
+    memory.see("s", "2", 1)
+    memory.answered(seen, Answer(200, body=bytes(80)))
+    assert memory._size == 0
 
 
 # --- rights and repeats ---

@@ -29,7 +29,7 @@ class ExecutionApi:
         self._names = names
         self._container_id = container_id
         self._servers: dict[tuple[str, bool], LoopbackServer] = {}
-        self._tunnels: list[asyncio.Task[None]] = []
+        self._background: list[asyncio.Task[None]] = []
         self._waiting: list[TaskLog] = []
 
     async def url(self, relay: str, *, tunnel: bool = False) -> str:
@@ -50,13 +50,15 @@ class ExecutionApi:
 
             session = Session(PublicKey.read(relay))
             queue = QueueToRelays(self._names)
+            # While the task's process starts.
+            self._background.append(asyncio.create_task(queue.open()))
             tunnelled = TunnelToRelays(queue, session) if tunnel else None
             client = RelayClient(tunnelled or queue, session, self._container_id, self._note)
             server = self._servers[relay, tunnel] = LoopbackServer(client)
             if tunnelled is not None:
                 # Together with the first requests of the task.
                 tunnelled.want()
-                self._tunnels.append(asyncio.create_task(tunnelled.run(client.ask)))
+                self._background.append(asyncio.create_task(tunnelled.run(client.ask)))
             await server.start()
         await server.listening()
         return server.url

@@ -207,7 +207,7 @@ class RelayClient:
             if not done:
                 return
 
-    async def _send(self, pending: _Pending, parts: Sequence[bytes]) -> bool:
+    async def _send(self, pending: _Pending, parts: Sequence[memoryview]) -> bool:
         pending.attempts += 1
         pending.sent_at = time.monotonic()
         header = Header(

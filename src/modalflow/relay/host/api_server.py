@@ -15,6 +15,7 @@ from yarl import URL
 from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.relay.host import rights
+from modalflow.relay.host.memory_limit import FREE, NoRoomError, Share
 from modalflow.relay.messages import LARGEST, TOO_LARGE, Answer, Request
 from modalflow.support.described import describe
 
@@ -58,10 +59,10 @@ class ApiServer:
         if self._session is not None:
             await self._session.close()
 
-    async def carry_out(self, request: Request) -> Answer:
+    async def carry_out(self, request: Request, share: Share) -> Answer:
         """Return the server's answer, or the relay's refusal of a request outside of the Execution API.
 
-        Raises UnreachableError if nothing was sent.
+        A large answer is read once ``share`` has room for it. Raises UnreachableError if nothing was sent.
         """
         if why := rights.refusal(request):
             return problem(403, f"The relay refused the request, because {why}.")
@@ -71,17 +72,20 @@ class ApiServer:
                 request.method,
                 # Neither encoded again nor normalised: the server reads the client's own text.
                 URL(self._base + request.target, encoded=True),
-                headers=rights.request_headers(request.headers),
+                # Compression would take more time of both than it saves beside the server, and hides the size.
+                headers=[*rights.request_headers(request.headers), ("Accept-Encoding", "identity")],
                 data=request.body or None,
                 proxy=self._proxy,
                 # Another place could be any server.
                 allow_redirects=False,
                 skip_auto_headers=("User-Agent", "Content-Type"),
             ) as response:
-                return self._answer(response, await _body(response))
+                return self._answer(response, await _body(response, share))
         # The latter: no answer to the first packet, as from a machine that is off or behind a firewall.
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise UnreachableError(f"The API server at {self.shown} cannot be reached: {describe(error)}") from error
+        except NoRoomError as error:
+            return problem(503, f"The relay has too many large answers for other requests: {error}.")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return problem(502, f"The API server at {self.shown} did not answer the relay: {describe(error)}")
 
@@ -100,10 +104,24 @@ class ApiServer:
         return Answer(response.status, rights.answer_headers(response.headers.items()), body)
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: aiohttp.ClientResponse, share: Share) -> bytes:
     """Return the body; of one beyond the limit, one byte more than the limit."""
+    # Of a compressed body, the length is another one.
+    length = None if "Content-Encoding" in response.headers else response.content_length
+    if length is not None and response.method != "HEAD":
+        await share.take(min(length, LARGEST))
+        return await _read(response, LARGEST + 1)
+    body = await _read(response, FREE + 1)
+    if len(body) > FREE:
+        await share.take(LARGEST)
+        body += await _read(response, LARGEST + 1 - len(body))
+        share.shrink(len(body))
+    return body
+
+
+async def _read(response: aiohttp.ClientResponse, most: int) -> bytes:
     body = bytearray()
-    while len(body) <= LARGEST and (piece := await response.content.read(LARGEST + 1 - len(body))):
+    while len(body) < most and (piece := await response.content.read(most - len(body))):
         body += piece
     return bytes(body)
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Generic, TypeVar
 
-from modalflow.relay.messages import Request, is_urgent
+from modalflow.relay.encryption import SessionKeys
+from modalflow.relay.host.seen_requests import SeenRequest
+from modalflow.relay.messages import Header, Request, is_urgent
 
 _T = TypeVar("_T")
 
@@ -30,10 +35,25 @@ def rank(request: Request) -> Rank:
     return Rank.LARGE if len(request.body) >= LARGE else Rank.USUAL
 
 
+@dataclass
+class Work:
+    """A waiting request."""
+
+    header: Header
+    keys: SessionKeys
+    request: Request | None
+    """None if it is in several parts."""
+    seen: SeenRequest
+    noted_at: float = field(default_factory=time.monotonic)
+    """When the container got the newest sign of it."""
+
+
 class FairQueue(Generic[_T]):
     """Work of many containers. Within a rank, each container has its turn with one piece of work."""
 
-    def __init__(self) -> None:
+    def __init__(self, is_busy: Callable[[str], bool]) -> None:
+        """``is_busy``: whether a container has enough work under way. Its turn comes later then, except if urgent."""
+        self._is_busy = is_busy
         self._ranks: tuple[OrderedDict[str, deque[_T]], ...] = tuple(OrderedDict() for _ in Rank)
         self._length = 0
 
@@ -48,9 +68,12 @@ class FairQueue(Generic[_T]):
     def pop(self, last: Rank = Rank.LARGE) -> _T | None:
         """Return the next piece of work with a rank up to ``last``; None if there is none."""
         for rank, containers in zip(Rank, self._ranks, strict=True):
-            if not containers or rank > last:
+            if rank > last:
+                break
+            container = next((each for each in containers if rank is Rank.URGENT or not self._is_busy(each)), None)
+            if container is None:
                 continue
-            container, waiting = next(iter(containers.items()))
+            waiting = containers[container]
             work = waiting.popleft()
             if waiting:
                 containers.move_to_end(container)

@@ -10,24 +10,24 @@ import asyncio
 import logging
 import math
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
 from modal import exception
 
 from modalflow.errors import MalformedMessageError
-from modalflow.relay.encryption import NotAuthenticError, SessionKeys, keys_of_session, session_name
+from modalflow.relay.encryption import KnownSessions, SessionKeys
 from modalflow.relay.host import parts
 from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
 from modalflow.relay.host.counts import Counts
-from modalflow.relay.host.fair_queue import FairQueue, Rank, rank
+from modalflow.relay.host.fair_queue import FairQueue, Rank, Work, rank
+from modalflow.relay.host.memory_limit import MemoryLimit, NoRoomError, Share
 from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.host.warnings import Warnings
 from modalflow.relay.keys import KeyRing
-from modalflow.relay.messages import CLOCK, WORKING, Answer, Direction, Header, Request, pieces, unpack
+from modalflow.relay.messages import CLOCK, WORKING, Answer, Direction, Header, Request, unpack
 from modalflow.relay.transport import RelayTransport
 from modalflow.relay.tunnel import CONNECT
 from modalflow.support.backoff import Backoff
@@ -47,6 +47,8 @@ BATCH = 100
 MOST_WAITING = 300
 #: Requests at the API server at once, and large ones among them.
 CONCURRENCY, MOST_LARGE = 48, 4
+#: Those of one container: the others have their turn while its requests wait for the API server, or for memory.
+MOST_EACH = 24
 #: Further urgent requests at once: heartbeats pass while all others wait for a slow API server.
 MORE_URGENT = 16
 #: Seconds between two notices to a container that its request waits here, or at the API server.
@@ -57,20 +59,6 @@ HELD = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 #: Seconds between two requests for keys because of an unknown one.
 KEY_PAUSE = 5.0
-_KEPT_SESSIONS = 10_000
-
-
-@dataclass
-class _Work:
-    """A waiting request."""
-
-    header: Header
-    keys: SessionKeys
-    request: Request | None
-    """None if it is in several parts."""
-    seen: SeenRequest
-    noted_at: float = field(default_factory=time.monotonic)
-    """When the container got the newest sign of it."""
 
 
 class Relay:
@@ -94,11 +82,13 @@ class Relay:
         self._fetch_keys = fetch_keys
         self._keys: KeyRing | None = None
         self._keys_asked_at = 0.0
-        self._sessions: OrderedDict[tuple[str, str], SessionKeys] = OrderedDict()
+        self._sessions = KnownSessions()
         self._seen = SeenRequests(WINDOW)
-        self._queue: FairQueue[_Work] = FairQueue()
+        self._queue: FairQueue[Work] = FairQueue(self._is_busy)
+        self._of_each = Counter[str]()
+        self._memory = MemoryLimit()
         self._running: set[asyncio.Task[None]] = set()
-        self._unanswered: dict[int, _Work] = {}
+        self._unanswered: dict[int, Work] = {}
         self._carried = self._large = 0
         self._room = asyncio.Event()
         self._reachable = asyncio.Event()
@@ -162,19 +152,7 @@ class Relay:
                 self._keys_asked_at = math.inf
                 self._start(self._renew_keys())
             return None
-        known = self._sessions.get((header.session, header.key_id))
-        if known is not None:
-            return known
-        try:
-            public = bytes.fromhex(header.public)
-        except ValueError as error:
-            raise NotAuthenticError("A session has no public key") from error
-        if session_name(public) != header.session:
-            raise NotAuthenticError("A session has the public key of another one")
-        keys = self._sessions[header.session, header.key_id] = keys_of_session(pair, public)
-        if len(self._sessions) > _KEPT_SESSIONS:
-            self._sessions.popitem(last=False)
-        return keys
+        return self._sessions.keys(pair, header.session, header.public)
 
     # --- requests ---
 
@@ -226,12 +204,12 @@ class Relay:
                 age,
             )
             # The request may be a replay by another container. Only the container of the session can read the notice.
-            work = _Work(header, keys, None, SeenRequest(0.0))
+            work = Work(header, keys, None, SeenRequest(0.0))
             self._start(self._send(work, Answer(WORKING, [(CLOCK, "")])))
             return
         request = Request.read(content) if header.parts == 1 else None
         sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
-        work = _Work(header, keys, request, seen)
+        work = Work(header, keys, request, seen)
         if sight is Sight.NEW:
             self.counts.queued(age)
             self._unanswered[id(work)] = work
@@ -248,7 +226,7 @@ class Relay:
             self._start(self._send(work, Answer(WORKING)))
         elif seen.answer is not None:
             self.counts.repeats += 1
-            self._start(self._send(work, seen.answer))
+            self._repeat(work, seen.answer)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
@@ -274,27 +252,69 @@ class Relay:
             return Rank.URGENT if self._carried < CONCURRENCY + MORE_URGENT else None
         return Rank.LARGE if self._large < MOST_LARGE else Rank.USUAL
 
-    def _begin(self, work: _Work) -> None:
+    def _begin(self, work: Work) -> None:
         self._carried += 1
+        self._of_each[work.header.session] += 1
         self._large += work.request is None
         self._start(self._carry_out(work))
 
     # --- answers ---
 
-    async def _carry_out(self, work: _Work) -> None:
-        try:
-            answer = await self._answered(work)
-            self._large -= work.request is None
-            self._unanswered.pop(id(work), None)
-            if answer is not None:
-                self._seen.answered(work.seen, answer)
-                await self._send(work, answer)
-        finally:
-            self._carried -= 1
+    async def _carry_out(self, work: Work) -> None:
+        with self._memory.share(work.header.session) as share:
+            try:
+                answer = await self._answered(work, share)
+                self._large -= work.request is None
+                self._unanswered.pop(id(work), None)
+                if answer is not None:
+                    self._seen.answered(work.seen, answer)
+                    if share.is_empty:
+                        await self._send(work, answer)
+            finally:
+                self._end(work)
+            if answer is not None and not share.is_empty:
+                # Its room limits it, and not its turn: it waits for its container alone.
+                work.seen.sending = True
+                self._fill()
+                await self._send_answer(work, answer)
 
-    async def _answered(self, work: _Work) -> Answer | None:
+    def _is_busy(self, session: str) -> bool:
+        return self._of_each[session] >= MOST_EACH
+
+    def _end(self, work: Work) -> None:
+        session = work.header.session
+        self._carried -= 1
+        self._of_each[session] -= 1
+        if not self._of_each[session]:
+            del self._of_each[session]
+
+    def _repeat(self, work: Work, answer: Answer) -> None:
+        """Send an answer again; only a sign of life while it is still on its way."""
+        if work.seen.sending:
+            self._start(self._send(work, Answer(WORKING)))
+        else:
+            work.seen.sending = True
+            self._start(self._send_again(work, answer))
+
+    async def _send_again(self, work: Work, answer: Answer) -> None:
+        with self._memory.share(work.header.session) as share:
+            try:
+                await share.take(len(answer.body))
+            except NoRoomError as error:
+                work.seen.sending = False
+                self._warnings.warn("room", "An answer could not be sent to a container again: %s", error)
+                return
+            await self._send_answer(work, answer)
+
+    async def _send_answer(self, work: Work, answer: Answer) -> None:
         try:
-            return await self._answer(work)
+            await self._send(work, answer)
+        finally:
+            work.seen.sending = False
+
+    async def _answered(self, work: Work, share: Share) -> Answer | None:
+        try:
+            return await self._answer(work, share)
         except MalformedMessageError as error:
             return problem(400, str(error))
         except Exception as error:
@@ -311,11 +331,13 @@ class Relay:
             for work in self._unanswered.values():
                 if now - work.noted_at >= NOTICE:
                     work.noted_at = now
-                    due.setdefault(work.header.session, []).extend(self._items(work, Answer(WORKING)))
+                    due.setdefault(work.header.session, []).extend(
+                        parts.items_of(Answer(WORKING), work.header, work.keys, self.name)
+                    )
             for session, items in due.items():
                 self._start(self._send_items(session, items))
 
-    async def _answer(self, work: _Work) -> Answer | None:
+    async def _answer(self, work: Work, share: Share) -> Answer | None:
         request = work.request
         if request is None:
             content = await parts.collected(self._transport, work.header, work.keys, self._warnings)
@@ -334,7 +356,7 @@ class Relay:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                answer = await self._api.carry_out(request)
+                answer = await self._api.carry_out(request, share)
             except UnreachableError as error:
                 self._stop_polling(str(error))
                 if time.monotonic() - began > HELD:
@@ -357,37 +379,18 @@ class Relay:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                await self._api.carry_out(Request("GET", "health"))
+                with self._memory.share("") as share:
+                    await self._api.carry_out(Request("GET", "health"), share)
                 break
             except UnreachableError:
                 await asyncio.sleep(backoff.next())
         log.info("The API server at %s can be reached again", self._api.shown)
         self._reachable.set()
 
-    async def _send(self, work: _Work, answer: Answer) -> None:
-        await self._send_items(work.header.session, self._items(work, answer))
+    async def _send(self, work: Work, answer: Answer) -> None:
+        await self._send_items(work.header.session, parts.items_of(answer, work.header, work.keys, self.name))
 
-    def _items(self, work: _Work, answer: Answer) -> list[bytes]:
-        contents = pieces(answer.to_bytes())
-        return [
-            work.keys.seal(
-                Header(
-                    direction=Direction.ANSWER,
-                    key_id=work.header.key_id,
-                    session=work.header.session,
-                    request_id=work.header.request_id,
-                    attempt=work.header.attempt,
-                    sent_at=time.time(),
-                    part=number,
-                    parts=len(contents),
-                    relay=self.name,
-                ),
-                content,
-            )
-            for number, content in enumerate(contents)
-        ]
-
-    async def _send_items(self, session: str, items: list[bytes]) -> None:
+    async def _send_items(self, session: str, items: Iterable[bytes]) -> None:
         try:
             await self._transport.send(session, items)
         except Exception as error:  # noqa: BLE001  The container asks again, and gets the answer then.

@@ -11,7 +11,7 @@ from enum import Enum, auto
 from modalflow.relay.messages import Answer
 
 #: Bytes of kept answers. Older ones are forgotten first; their requests stay known.
-MOST_KEPT = 128 * 1024 * 1024
+MOST_KEPT = 64 * 1024 * 1024
 
 
 class Sight(Enum):
@@ -24,15 +24,19 @@ class Sight(Enum):
     ANSWERED = auto()
 
 
-@dataclass
+@dataclass(slots=True)
 class SeenRequest:
     """A request, since it was first seen."""
 
     at: float
     attempts: set[int] = field(default_factory=set)
+    key: tuple[str, str] = ("", "")
+    """Its session and its id."""
     answer: Answer | None = None
     forgotten: bool = False
     """The answer was dropped, for want of room."""
+    sending: bool = False
+    """The answer is on its way to the container, or waits for that."""
 
 
 class SeenRequests:
@@ -43,6 +47,8 @@ class SeenRequests:
         self._window = window
         self._clock = clock
         self._seen: OrderedDict[tuple[str, str], SeenRequest] = OrderedDict()
+        self._with_body: OrderedDict[tuple[str, str], int] = OrderedDict()
+        """Of the requests with an answer that takes memory: its size. The oldest answer is first."""
         self._size = 0
 
     def see(self, session: str, request_id: str, attempt: int) -> tuple[Sight, SeenRequest]:
@@ -51,7 +57,7 @@ class SeenRequests:
         key = (session, request_id)
         seen = self._seen.get(key)
         if seen is None:
-            seen = self._seen[key] = SeenRequest(self._clock(), {attempt})
+            seen = self._seen[key] = SeenRequest(self._clock(), {attempt}, key)
             return Sight.NEW, seen
         if attempt in seen.attempts:
             return Sight.REPLAYED, seen
@@ -66,16 +72,18 @@ class SeenRequests:
     def answered(self, seen: SeenRequest, answer: Answer) -> None:
         """Keep an answer for repeats of its request."""
         seen.answer = answer
+        # A request can be older than its messages may be when its answer comes.
+        if not answer.body or self._seen.get(seen.key) is not seen:
+            return
+        self._with_body[seen.key] = len(answer.body)
         self._size += len(answer.body)
-        for other in self._seen.values():
-            if self._size <= MOST_KEPT:
-                return
-            if other.answer is not None and other is not seen:
-                self._size -= len(other.answer.body)
-                other.answer, other.forgotten = None, True
+        while self._size > MOST_KEPT and len(self._with_body) > 1:
+            key, size = self._with_body.popitem(last=False)
+            self._size -= size
+            self._seen[key].answer, self._seen[key].forgotten = None, True
 
     def _drop_old(self) -> None:
         # Twice the window, because clocks differ.
         while self._seen and self._clock() - next(iter(self._seen.values())).at > 2 * self._window:
-            _, seen = self._seen.popitem(last=False)
-            self._size -= 0 if seen.answer is None else len(seen.answer.body)
+            key, _ = self._seen.popitem(last=False)
+            self._size -= self._with_body.pop(key, 0)

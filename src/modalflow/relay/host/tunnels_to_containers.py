@@ -10,12 +10,13 @@ import asyncio
 import logging
 import resource
 import ssl
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modalflow.control_plane import is_loopback
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.encryption import SessionKeys
 from modalflow.relay.host.api_server import problem
+from modalflow.relay.host.parts import KeptParts
 from modalflow.relay.messages import LARGEST, PART_SIZE, Answer, Header
 from modalflow.relay.transport import RelayTransport
 from modalflow.relay.tunnel import CONNECT_TIMEOUT, Address, Wire, prove_relay
@@ -29,8 +30,12 @@ DOMAIN = ".modal.host"
 MOST, MOST_DIALS = 2000, 16
 #: Items of all containers that wait for the relay.
 _MOST_WAITING = 200
-#: Bytes of answers that wait for one container.
-_MOST_ANSWERS = LARGEST + 8 * PART_SIZE
+#: Bytes of answers that wait for one container, except the parts of large ones, which have their turn.
+_MOST_ANSWERS = 4 * PART_SIZE
+#: Seconds for one part of a large answer to leave.
+_PART_TIMEOUT = 20.0
+#: Bytes of large requests from all containers that have not arrived as a whole.
+_MOST_PARTS = 256 * 1024 * 1024
 
 
 class TunnelsToContainers:
@@ -47,7 +52,7 @@ class TunnelsToContainers:
         self._most = most or _most_connections()
         self._tls: ssl.SSLContext | None = None
         self._wires: dict[str, Wire] = {}
-        self._parts: dict[str, list[bytes]] = {}
+        self._parts = KeptParts(_MOST_PARTS)
         self._dials = 0
         self._inbox: asyncio.Queue[tuple[Wire, bytes]] = asyncio.Queue(_MOST_WAITING)
         self._polls: list[asyncio.Task[Sequence[object]]] = []
@@ -86,20 +91,33 @@ class TunnelsToContainers:
 
     async def parts(self, place: str, most: int, wait: float) -> Sequence[object]:
         # All are here before the item that announces them.
-        found = self._parts.pop(place, None)
+        found = self._parts.pop(place)
         return await self._other.parts(place, most, wait) if found is None else found
 
-    async def send(self, session: str, items: Sequence[bytes]) -> None:
+    async def send(self, session: str, items: Iterable[bytes]) -> None:
         wire = self._wires.get(session)
         if wire is None or wire.closed:
             await self._other.send(session, items)
             return
-        if wire.waiting > _MOST_ANSWERS:
-            # Without a wait: a container that reads nothing must not hold up the others.
-            wire.close()
-            raise ConnectionError("The container does not read its answers")
+        before = False
         for item in items:
+            if before:
+                # Other answers go in between, and the next part is made when this one has left.
+                await self._left(wire)
+            before = True
+            if wire.waiting > _MOST_ANSWERS:
+                # Without a wait: a container that reads nothing must not hold up the others.
+                wire.close()
+                raise ConnectionError("The container does not read its answers")
             wire.write(item)
+
+    async def _left(self, wire: Wire) -> None:
+        try:
+            async with asyncio.timeout(_PART_TIMEOUT):
+                await wire.drained()
+        except TimeoutError:
+            wire.close()
+            raise ConnectionError("The container does not read a large answer") from None
 
     # --- connections ---
 
@@ -154,15 +172,15 @@ class TunnelsToContainers:
             while True:
                 place, item = await wire.read()
                 if not place:
-                    places &= self._parts.keys()
-                    size = sum(len(part) for name in places for part in self._parts[name])
+                    places = {name for name in places if self._parts.size_of(name)}
+                    size = sum(map(self._parts.size_of, places))
                     await self._inbox.put((wire, item))
                     continue
                 size += len(item)
                 if not place.startswith(own) or size > LARGEST + PART_SIZE:
                     raise MalformedMessageError("A container sends parts without a message")
                 places.add(place)
-                self._parts.setdefault(place, []).append(item)
+                self._parts.add(place, item)
                 # A sign of life: the parts of a large message take their time.
                 wire.write(b"")
         except (OSError, EOFError, MalformedMessageError) as error:
@@ -170,7 +188,7 @@ class TunnelsToContainers:
         finally:
             wire.close()
             for name in places:
-                self._parts.pop(name, None)
+                self._parts.pop(name)
             if self._wires.get(session) is wire:
                 del self._wires[session]
 

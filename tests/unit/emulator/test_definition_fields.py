@@ -35,8 +35,10 @@ from modalflow.emulator.definitions.effects import (
     WithoutEffect,
 )
 from modalflow.emulator.definitions.field_table import FIELDS, REQUESTS, SAME_AS
+from modalflow.emulator.definitions.isolation_lines import lines_of
 from modalflow.emulator.definitions.page import page
 from modalflow.emulator.functions.function import apply_options
+from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc.handlers import rpc_table
 from modalflow.emulator.rpc.unimplemented import refusal
 from tests.unit.emulator.target import SERVICE, Target
@@ -279,6 +281,30 @@ def definition(**fields: Any) -> api_pb2.Function:
 def test_the_lines_of_a_function(asked: api_pb2.Function, said: list[str]) -> None:
     """One line for each option that was given, with its value."""
     found = lines_without_effect(asked)
+    assert len(found) == len(said)
+    assert all(words in line for words, line in zip(said, found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("isolation", "said"),
+    [
+        (Isolation.ROOT, []),
+        (Isolation.USER, []),
+        (Isolation.GVISOR, ["gets GPUs by number alone"]),
+        (
+            Isolation.PLAIN,
+            ["asks for a mount at /data and has none there", "asks for a read-only mount at /root/in and is able"],
+        ),
+    ],
+)
+def test_the_lines_of_an_isolation(isolation: Isolation, said: list[str]) -> None:
+    """What only some kinds of isolation can do has a line where it is missing."""
+    mounts = [
+        api_pb2.VolumeMount(mount_path="/data"),
+        api_pb2.VolumeMount(mount_path="/root/in", read_only=True),
+        api_pb2.VolumeMount(mount_path="/root/out"),
+    ]
+    found = lines_of(definition(volume_mounts=mounts), isolation, has_gpus=True)
     assert len(found) == len(said)
     assert all(words in line for words, line in zip(said, found, strict=True))
 

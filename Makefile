@@ -76,7 +76,8 @@ test: $(STAMP)
 	$(BIN)/pytest --integration -n $(WORKERS) $(TESTS)
 
 # Containers run with the same SDK. SUBSET=tests/contract runs all of them: some four minutes.
-SUBSET ?= $(addprefix tests/contract/test_,auth.py dicts.py queues.py functions.py apps.py)
+SUBSET ?= $(addprefix tests/contract/test_,auth.py dicts.py queues.py functions.py apps.py) \
+	tests/unit/emulator/test_definition_fields.py
 
 test-oldest-sdk: $(OLDEST)/.setup-done
 	$(OLDEST)/bin/pytest $(SUBSET) $(TESTS)
@@ -129,6 +130,7 @@ wheel: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m scripts.module_tables ARCHITECTURE.md
 	$(BIN)/python -m modalflow.emulator.coverage > docs/local-control-plane-rpcs.md
+	$(BIN)/python -m modalflow.emulator.definitions.page > docs/local-control-plane-options.md
 	$(BIN)/python -m modalflow.operations.options_page > docs/configuration.md
 	$(BIN)/python -m modalflow.operations.host_settings_page > docs/host-settings.md
 	$(BIN)/python -m modalflow.reasons docs/lost-work.md

@@ -13,6 +13,7 @@ REFERENCE = {
     "docs/airflow-versions.md",
     "docs/configuration.md",
     "docs/glossary.md",
+    "docs/local-control-plane-options.md",
     "docs/local-control-plane-rpcs.md",
     "docs/lost-work.md",
     "docs/metrics.md",

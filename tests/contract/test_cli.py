@@ -160,3 +160,22 @@ def test_secrets_environments_and_the_token(cli: CommandLine, local: LocalModal,
     cli("environment", "roles", "list", name)
     cli("environment", "delete", "--yes", name)
     assert local.env["MODAL_TOKEN_ID"] in cli("token", "info")
+
+
+def test_a_deployment_names_what_has_no_effect(cli: CommandLine) -> None:
+    """Below each function, once: what it asks for and does not get here."""
+    name = f"test-cli-{uuid.uuid4().hex[:8]}"
+    said = cli("deploy", "--name", name, str(APPS / "placed_app.py"))
+    cli("app", "stop", "--yes", name)
+    shown = " ".join(re.sub(r"[│├└─]", " ", said).split())
+    for line in (
+        "placed asks for i6pn and runs without it",
+        "placed asks for cloud=aws and runs on this machine",
+        "placed asks for region=us-east, eu and runs on this machine",
+        "placed asks for a limit of 2000 millicores and may use all cores",
+        "placed has the experimental option vroom=1",
+        "Placed.* asks for memory snapshots and starts without them",
+        "Placed.* asks for routing_region=us-west",
+    ):
+        assert shown.count(line) == 1, said
+    assert shown.count(" asks for ") == 6, said

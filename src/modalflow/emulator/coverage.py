@@ -56,8 +56,8 @@ service: the behaviour follows the SDK's source and Modal's documentation. *Infe
 them describes.
 
 A function that asks for web endpoints, clusters or other features that are not emulated is refused with
-`UNIMPLEMENTED` at its deployment (`function.py`), for web endpoints before an image is built. An option without effect
-gets a line in the function's log (`ignored_options.py`).
+`UNIMPLEMENTED` at its deployment, for web endpoints before an image is built. An option without effect gets a line in
+the output of the deployment and in the function's log: [options](local-control-plane-options.md).
 
 | resource | answered | `UNIMPLEMENTED` |
 |---|---|---|

@@ -9,7 +9,8 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.results import describe_ending
-from modalflow.emulator.functions.function import apply_options, refuse_unsupported
+from modalflow.emulator.definitions.definition_check import refuse_unsupported
+from modalflow.emulator.functions.function import apply_options
 from modalflow.emulator.processes.rootfs import host_mounts
 
 

@@ -17,6 +17,7 @@ from modalflow.emulator.apps.app_lifecycle import AppLifecycle
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.apps.version import Version
 from modalflow.emulator.containers.containers import Containers
+from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
@@ -82,10 +83,7 @@ class AppService(Service):
 
     @rpc(repeat=CHANGE)
     async def AppPublish(self, request: api_pb2.AppPublishRequest, caller: Caller) -> api_pb2.AppPublishResponse:
-        if optional(request, "rollback_version"):
-            raise GRPCError(
-                Status.UNIMPLEMENTED, "The local control plane rolls back by AppRollback, not by AppPublish"
-            )
+        refuse_unsupported(request)
         app = self._apps.live(request.app_id)
         version = Version(
             number=app.version + 1,

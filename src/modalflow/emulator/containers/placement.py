@@ -14,8 +14,8 @@ from typing import Protocol
 
 from modalflow.emulator.containers.capacity import Capacity, Need
 from modalflow.emulator.containers.container import Container, State
+from modalflow.emulator.definitions.definition_check import lines_without_effect
 from modalflow.emulator.functions.function import Function
-from modalflow.emulator.functions.ignored_options import ignored_options
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ class Placement:
     def assign(self, container: Container, need: Need) -> None:
         function = container.function
         self.capacity.assign(container.container_id, need, function.tag)
-        for note in (*self.capacity.notes(need), *ignored_options(function.spec)):
+        for note in (*self.capacity.notes(need), *lines_without_effect(function.spec)):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
                 self._function_log.note(function, f"{function.tag} {note}")

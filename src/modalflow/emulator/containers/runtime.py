@@ -17,6 +17,7 @@ from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.containers.pools import Pools
+from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.idempotency import CHANGE, READ, Anew, Delivery
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -215,6 +216,7 @@ class Runtime(Service):
     async def FunctionUpdateSchedulingParams(
         self, request: api_pb2.FunctionUpdateSchedulingParamsRequest, caller: Caller
     ) -> api_pb2.FunctionUpdateSchedulingParamsResponse:
+        refuse_unsupported(request)
         function = self._functions.get(request.function_id)
         function.rescale(request.settings)
         self._functions.save(function)

@@ -10,14 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.calls.backlog import Backlog
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.wire import message, optional
-from modalflow.emulator.services.cloud_buckets import check_mount
 
 #: Fields of FunctionOptions that replace a field of another name in Function; all others have the same name in both.
 _RENAMED_OPTIONS = {"buffer_containers": "_experimental_buffer_containers"}
@@ -187,6 +185,9 @@ class Function:
         settings = api_pb2.AutoscalerSettings()
         settings.CopyFrom(self.spec.autoscaler_settings)
         settings.MergeFrom(self.autoscaler)
+        # Each of these is sent twice: as a setting, and as a field of its own for older servers.
+        if not settings.HasField("min_containers"):
+            settings.min_containers = self.spec.warm_pool_size
         if not settings.HasField("max_containers"):
             settings.max_containers = self.spec.concurrency_limit
         if not settings.HasField("buffer_containers"):
@@ -288,46 +289,3 @@ def apply_options(spec: api_pb2.Function, options: api_pb2.FunctionOptions) -> N
             setattr(spec, target, value)
         if option.name in _AUTOSCALER_OPTIONS:
             setattr(spec.autoscaler_settings, _AUTOSCALER_OPTIONS[option.name], value)
-
-
-#: Field of a definition → the feature that it asks for. Such a function is refused instead of deployed without it.
-_UNSUPPORTED = {
-    "shared_volume_mounts": "network file systems: use a Volume",
-    "proxy_id": "proxies: containers here have the addresses of this machine",
-    "is_server": "servers: run your server outside of Modal",
-    "http_config": "servers: run your server outside of Modal",
-    "is_sessioned": "servers with sessions: run your server outside of Modal",
-    "s3_mounts": "mounts of the old kind: use a CloudBucketMount",
-    "schedule": "schedules: deploy without `schedule=` and call the function from your own scheduler",
-    "block_network": "containers without a network: deploy without `block_network=True`",
-    "untrusted": "containers without access to Modal's API: deploy without `restrict_modal_access=True`",
-}
-
-
-#: NETWORK_ACCESS_TYPE_UNSPECIFIED and _OPEN, which SDKs before 1.6 do not know.
-_OPEN = (0, 1)
-
-
-def refuse_unsupported(definition: api_pb2.Function) -> None:
-    """Raise UNIMPLEMENTED for a definition that asks for a feature that the local control plane lacks."""
-    for name, what in _UNSUPPORTED.items():
-        field = definition.DESCRIPTOR.fields_by_name.get(name)
-        if field is None:
-            continue
-        if definition.HasField(name) if field.has_presence else getattr(definition, name):  # type: ignore[arg-type]
-            raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {what}")
-    if definition.webhook_config.type or any(m.webhook_config.type for m in definition.method_definitions.values()):
-        raise GRPCError(
-            Status.UNIMPLEMENTED,
-            "The local control plane does not have web endpoints: call the function by remote() or spawn()",
-        )
-    if definition._experimental_group_size > 1:
-        raise GRPCError(Status.UNIMPLEMENTED, "The local control plane does not have clustered functions")
-    access = optional(definition, "network_access")
-    if access is not None and access.network_access_type not in _OPEN:
-        raise GRPCError(
-            Status.UNIMPLEMENTED,
-            "The local control plane does not have containers with a limited network: deploy without limits on it",
-        )
-    for mount in definition.cloud_bucket_mounts:
-        check_mount(mount)

@@ -16,7 +16,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.apps.app import App
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.apps.version import KEPT_VERSIONS, Version
-from modalflow.emulator.functions.function import Function, refuse_unsupported
+from modalflow.emulator.definitions.definition_check import refuse_unsupported, warnings_of
+from modalflow.emulator.functions.function import Function
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
@@ -172,6 +173,8 @@ class Functions(Service):
         self, request: api_pb2.FunctionPrecreateRequest, caller: Caller
     ) -> api_pb2.FunctionPrecreateResponse:
         app = self._apps.live(request.app_id)
+        # Before an image is built for it, as far as the SDK describes the function this early.
+        refuse_unsupported(request)
         sketch = message(
             api_pb2.Function,
             function_name=request.function_name,
@@ -182,8 +185,6 @@ class Functions(Service):
             supported_input_formats=request.supported_input_formats,
             supported_output_formats=request.supported_output_formats,
         )
-        # Before an image is built for it, as far as the SDK describes the function this early.
-        refuse_unsupported(sketch)
         function = self._existing_or_new(app, request.function_name, request.existing_function_id)
         if not function.revision:
             function.definition = sketch
@@ -204,6 +205,7 @@ class Functions(Service):
         self, request: api_pb2.FunctionCreateRequest, caller: Caller
     ) -> api_pb2.FunctionCreateResponse:
         app = self._apps.live(request.app_id)
+        refuse_unsupported(request)
         definition = api_pb2.Function()
         fallbacks: list[api_pb2.Resources] = []
         if request.HasField("function"):
@@ -215,7 +217,8 @@ class Functions(Service):
             fallbacks = [each.function.resources for each in ranked[1:]]
         else:
             raise GRPCError(Status.INVALID_ARGUMENT, "FunctionCreate without a function")
-        refuse_unsupported(definition)
+        for mount in definition.cloud_bucket_mounts:
+            check_mount(mount)
         function = self._existing_or_new(app, definition.function_name, request.existing_function_id)
         function.tag = definition.function_name
         function.staged = definition
@@ -230,6 +233,7 @@ class Functions(Service):
             function=definition,
             function_data=function.data(definition),
             handle_metadata=function.handle_metadata(definition),
+            server_warnings=warnings_of(function.tag, request),
         )
 
     @rpc(repeat=READ)
@@ -258,6 +262,7 @@ class Functions(Service):
         self, request: api_pb2.FunctionBindParamsRequest, caller: Caller
     ) -> api_pb2.FunctionBindParamsResponse:
         """Return the variant with these options and parameters; the same ones share a variant and its containers."""
+        refuse_unsupported(request)
         options = request.function_options
         for mount in options.cloud_bucket_mounts:
             check_mount(mount)
@@ -283,6 +288,7 @@ class Functions(Service):
     @rpc(repeat=CHANGE)
     async def ClassCreate(self, request: api_pb2.ClassCreateRequest, caller: Caller) -> api_pb2.ClassCreateResponse:
         app = self._apps.live(request.app_id)
+        refuse_unsupported(request)
         existing = self._classes.get(request.existing_class_id)
         if existing is None or existing.app is not app:
             existing = Class(app)

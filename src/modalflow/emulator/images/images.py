@@ -24,6 +24,7 @@ from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.launch.hints import unexecuted
+from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.images.builder import (
     Build,
@@ -91,6 +92,7 @@ class Images(Service):
         self, request: api_pb2.ImageGetOrCreateRequest, caller: Caller
     ) -> api_pb2.ImageGetOrCreateResponse:
         """Return the image of this definition, without a result while it is being built."""
+        refuse_unsupported(request)
         identity = self._identity(request)
         image = None if request.force_build or request.ignore_cache else self._store.cached(identity)
         if image is None:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 
 from modal_proto import api_pb2
 
+from modalflow.emulator.definitions.definition_check import lines_without_effect
 from modalflow.emulator.images.dockerfile.lines import (
     Command,
     DockerfileError,
@@ -126,9 +127,8 @@ def read(
 
 def _options_without_effect(definition: api_pb2.Image) -> Iterator[Step]:
     """Yield a step for each build option without support here."""
-    gpu = definition.gpu_config
-    if gpu.gpu_type or gpu.type:
-        yield Step(f"gpu={gpu.gpu_type or gpu.type}", note="not available: no image is built with a GPU here")
+    for line in lines_without_effect(definition):
+        yield Step("options of the image", note=f"it {line}")
     if definition.volume_mounts and not definition.HasField("build_function"):
         paths = ", ".join(mount.mount_path for mount in definition.volume_mounts)
         yield Step(f"volumes at {paths}", note="not mounted: only pip is executed, and it sees the image alone")

@@ -50,6 +50,7 @@ ACTIONS: Mapping[str, str] = {
     "FunctionStartPtyShell": "An interactive function (modal.interact, `modal run --interactive`)",
     "Map": _INPUT_PLANE,
     "MetricsGetInfo": _STATISTICS,
+    "Notebook": "A notebook on Modal",
     "PersistentSandbox": _SANDBOX,
     "Proxy": "A Proxy (modal.Proxy; containers here have the addresses of this machine)",
     "Sandbox": _SANDBOX,

@@ -23,6 +23,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.launch import hints
+from modalflow.emulator.definitions.isolation_lines import lines_of
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.image_store import ImageStore
@@ -108,6 +109,10 @@ class Launcher:
             isolation = await self._fork_server.isolation()
             container.is_plain = isolation is Isolation.PLAIN
             container.is_in_gvisor = isolation is Isolation.GVISOR
+            grant = self._capacity.grant(container.container_id)
+            has_gpus = grant is not None and bool(grant.devices)
+            for line in lines_of(container.spec, isolation, has_gpus=has_gpus):
+                self._hint(container, f"{container.function.tag} {line}")
             socket = await self._sockets.open(container.container_id)
             views = await self._attach(container, attached, lent)
             if container.was_ended():
@@ -224,10 +229,14 @@ class Launcher:
     def _log_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
         """Log the missing image steps, once for each function and image, as for its resources."""
         container.missing = missing
-        line, function = hints.unexecuted(missing), container.function
-        if line and (function.object_id, line) not in self._hinted:
-            self._hinted.add((function.object_id, line))
-            self._printed(container, f"{function.tag}: {line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
+        if line := hints.unexecuted(missing):
+            self._hint(container, f"{container.function.tag}: {line}")
+
+    def _hint(self, container: Container, line: str) -> None:
+        """Log a line about the function, once."""
+        if (container.function.object_id, line) not in self._hinted:
+            self._hinted.add((container.function.object_id, line))
+            self._printed(container, f"{line}\n", api_pb2.FILE_DESCRIPTOR_INFO)
 
     def _devices(self, container: Container) -> dict[str, str]:
         """Return the variable for a container's GPUs if any are declared; CUDA reads it."""

@@ -34,7 +34,7 @@ def changed(base: dict[str, Any]) -> st.SearchStrategy[str]:
     return st.dictionaries(st.sampled_from(list(base)), values, max_size=3).map(lambda new: json.dumps(base | new))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(st.lists(changed(ENTRY), max_size=2), st.lists(changed(SNAPSHOT), max_size=2), changed(DEPLOYMENT), TEXTS)
 def test_any_report_can_be_shown(entries: list[str], snapshots: list[str], deployment: str, problem: str) -> None:
     """A line of it cannot end a row or steer the terminal, and `--json` is JSON."""

@@ -245,7 +245,7 @@ class QueueMachine(RuleBasedStateMachine):
 
 
 TestQueue = QueueMachine.TestCase
-TestQueue.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestQueue.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)
 
 
 async def test_an_item_on_its_way_to_a_taker_survives_a_kill(tmp_path: Path) -> None:

@@ -410,4 +410,4 @@ def _files(tree: dict[str, bytes | None]) -> dict[str, bytes]:
 
 
 TestVolume = VolumeMachine.TestCase
-TestVolume.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+TestVolume.settings = settings(max_examples=25, stateful_step_count=25, deadline=None)

@@ -281,8 +281,9 @@ async def test_a_relay_without_its_api_server_leaves_its_containers_to_others(mo
         await talk.add_relay("good")
         asked = asyncio.create_task(get(talk, server.url))
         await until(lambda: talk.relays[1].counts.requests > 0 or asked.done())
-        assert await get(talk, server.url) == 200
+        # An equal request at the same time would share this answer.
         assert await asked in (200, 503)
+        assert await get(talk, server.url) == 200
 
 
 async def test_heartbeats_pass_between_the_parts_of_a_large_message() -> None:

@@ -20,7 +20,7 @@
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
 #   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
-#   make bench-relay-burst   200 real tasks at once over a relay, and 100 that read a large XCom (BENCH="--transport tunnel")
+#   make bench-relay-burst   200 real tasks at once over a relay, and 100 that read a large XCom (BENCH="--way tunnel")
 #   make bench-burst   what 200 tasks at once do to an API server on a loaded machine (BENCH="--tasks 48 --load 0")
 #   make constraints   resolve the dependencies anew
 

@@ -1,4 +1,4 @@
-"""``make bench-relay-burst``: many real tasks at once over one relay, from containers without a network.
+"""``make bench-relay-burst``: many real tasks at once over one relay, from containers without a network; or directly.
 
 No-op tasks, tasks with heartbeats, and tasks that read the same large XCom. Prints a table in Markdown.
 """
@@ -66,6 +66,14 @@ class Found:
     """Processor seconds of the relay."""
 
 
+#: Way → settings of [modal_executor], and the network of containers.
+WAYS: Mapping[str, tuple[Mapping[str, str], str]] = {
+    "queues": ({"RELAY_TRANSPORT": "queues"}, "none"),
+    "tunnel": ({"RELAY_TRANSPORT": "tunnel"}, "none"),
+    "direct": ({"EXECUTION_API": "direct"}, "host"),
+}
+
+
 def relay_of(stack: ModalStack) -> int:
     """Return the process id of the scheduler's relay."""
     deadline = time.monotonic() + 60.0
@@ -77,9 +85,9 @@ def relay_of(stack: ModalStack) -> int:
     raise TimeoutError("the scheduler has started no relay")
 
 
-def run(stack: ModalStack, burst: Burst, tasks: int, day: int) -> Found:
-    """Run one burst, and return its figures."""
-    airflow, relay = stack.airflow, relay_of(stack)
+def run(stack: ModalStack, burst: Burst, tasks: int, day: int, relay: int) -> Found:
+    """Run one burst, and return its figures. ``relay`` is a process id, 0 without a relay."""
+    airflow = stack.airflow
     log = airflow.programs["api-server"].log
     before, start = log.stat().st_size, machine.memory(relay)
     cpu = machine.cpu_seconds([relay])
@@ -138,27 +146,31 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=5, help="size of the large XCom")
     parser.add_argument("--concurrency", type=int, default=10, help="tasks that share a container")
     parser.add_argument("--containers", type=int, default=20, help="containers that may run at once")
-    parser.add_argument("--transport", choices=["queues", "tunnel"], default="queues")
+    parser.add_argument("--way", choices=list(WAYS), default="queues")
     given = parser.parse_args()
     bursts = (
         (Burst("no-op", "waits", "wait", {"seconds": 0}), given.tasks),
         (Burst(f"{given.seconds:g} s each", "waits", "wait", {"seconds": given.seconds}), given.tasks),
         (Burst(f"read {given.megabytes} MB", "reads", "read", {"bytes": given.megabytes * 10**6}), given.readers),
     )
-    env = {**ALL_AT_ONCE, "AIRFLOW__MODAL_EXECUTOR__RELAY_TRANSPORT": given.transport}
+    settings, network = WAYS[given.way]
+    env = {**ALL_AT_ONCE, **{f"AIRFLOW__MODAL_EXECUTOR__{name}": value for name, value in settings.items()}}
     deploy = ("--concurrency", str(given.concurrency), "--max-containers", str(given.containers))
-    print(f"{machine.describe()}; load before {machine.load():.1f}; transport: {given.transport}\n")
+    print(f"{machine.describe()}; load before {machine.load():.1f}; way: {given.way}\n")
     print(
         "| tasks | failed | first queued to last ended (s) | heartbeats | late | longest silence of a task (s) |",
         end="",
     )
-    print("| MB before | at most | after | processor seconds of the relay |")
+    print(" MB before | at most | after | processor seconds of the relay |")
     print("|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|")
-    with ModalStack(HERE / "relay_dags", env=env, modal=Options(network="none"), deploy=deploy) as stack:
+    with ModalStack(HERE / "relay_dags", env=env, modal=Options(network=network), deploy=deploy) as stack:
+        relay = 0 if given.way == "direct" else relay_of(stack)
         for day, (burst, tasks) in enumerate(bursts, 2):
+            if not tasks:
+                continue
             stack.airflow.wait_for_dag(burst.dag_id)
             stack.airflow.api.unpause(burst.dag_id)
-            found = run(stack, burst, tasks, day)
+            found = run(stack, burst, tasks, day, relay)
             memory = " | ".join(f"{each:.0f}" for each in found.memory)
             print(
                 f"| {tasks}, {burst.name} | {found.failed} | {found.seconds:.0f} | {found.heartbeats} | {found.late} "

@@ -56,10 +56,24 @@ class Ended(NamedTuple):
     """Its use of resources, including its reaped children."""
 
 
+#: In glibc's malloc.h.
+_M_MMAP_THRESHOLD = -3
+
+
 def most_for_variables() -> int:
     """Return the limit of all variables of a new process here, in bytes."""
     most = os.sysconf("SC_ARG_MAX")
     return (min(most, _MOST_FOR_EXEC) if most > 0 else _MOST_FOR_EXEC) - _FOR_ARGUMENTS
+
+
+def return_freed_memory() -> None:
+    """Have the C library return each freed block of 512 KiB or more to the system at once.
+
+    Otherwise it adapts to such blocks and keeps them, and a process that had many of them once stays as large.
+    """
+    # Some C libraries have no such function, or ignore it.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 512 * 1024)
 
 
 # --- ends of a process ---

@@ -16,8 +16,8 @@ from modalflow.relay.container import relay_client
 from modalflow.relay.container.loopback_server import LoopbackServer
 from modalflow.relay.encryption import Session
 from modalflow.relay.host import relay as relay_module
-from modalflow.relay.messages import Answer, Direction, Header, place_of, unpack
-from tests.unit.relay.conversation import conversation, detail, key_pair
+from modalflow.relay.messages import Answer, Direction, Header, Request, place_of, unpack
+from tests.unit.relay.conversation import conversation, detail, key_pair, until
 
 STATE = "task-instances/0198/state"
 
@@ -160,6 +160,45 @@ async def test_the_repeat_of_a_client_that_gave_up_gets_the_first_answer(transpo
         go_on.set()
         assert (await again).status == 204
         assert len(talk.api.requests) == 1
+
+
+@pytest.mark.parametrize("waited", [False, True])
+async def test_a_relay_that_stood_still_carries_out_no_old_request(
+    monkeypatch: pytest.MonkeyPatch, waited: bool, transport: str
+) -> None:
+    """The container has sent it to another relay by then, and the task may have gone on; here it comes again."""
+    monkeypatch.setattr(relay_module, "CONCURRENCY", 1)
+    async with conversation(transport) as talk:
+        answers = asyncio.Event()
+
+        async def answer(request: web.Request) -> web.Response:
+            await answers.wait()
+            return web.Response(status=204)
+
+        talk.api.handler = answer
+        await talk.add_relay()
+        relay, server = talk.relays[0], await talk.add_container()
+        await until(lambda: bool(relay.key_id))
+
+        async def ask(name: str) -> int:
+            async with talk.http.get(server.url + f"variables/{name}") as response:
+                return response.status
+
+        first = asyncio.create_task(ask("first"))
+        await until(lambda: bool(talk.api.requests))
+        later = [asyncio.create_task(ask("waits"))] if waited else []
+        await until(lambda: relay.in_flight == 1 + len(later))
+        late, requests = relay.counts.late, relay.counts.requests
+        relay._standstill._asked_at -= 60.0
+        if not waited:
+            session = Session(talk.pair.public)
+            now, public = time.time() - 10.0, session.public.hex()
+            header = Header(Direction.REQUEST, talk.pair.id, session.name, "1", 1, now, public=public)
+            await talk.memory.to_relays().send(session.keys.seal(header, Request("GET", "variables/late").to_bytes()))
+            await until(lambda: relay.counts.late == late + 1)
+        answers.set()
+        assert await asyncio.gather(first, *later) == [204] * (1 + len(later))
+        assert len(talk.api.requests) == 1 + len(later) and relay.counts.requests - requests == len(later)
 
 
 async def test_a_slow_api_server_is_not_asked_again(transport: str) -> None:

@@ -14,7 +14,7 @@ from modalflow.relay.container import relay_client
 from modalflow.relay.encryption import Session
 from modalflow.relay.host import memory_limit, tunnels_to_containers
 from modalflow.relay.host import relay as relay_module
-from modalflow.relay.host.memory_limit import COPIES, MemoryLimit, NoRoomError
+from modalflow.relay.host.memory_limit import MemoryLimit, NoRoomError, cost
 from modalflow.relay.host.parts import KeptParts
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.messages import LARGEST, PART_SIZE, Direction, Header
@@ -39,6 +39,7 @@ def free(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small numbers: each answer takes room, once."""
     monkeypatch.setattr(memory_limit, "FREE", 0)
     monkeypatch.setattr(memory_limit, "COPIES", 1)
+    monkeypatch.setattr(memory_limit, "SENT_COPIES", 0)
 
 
 @pytest.mark.usefixtures("free")
@@ -99,7 +100,7 @@ def room(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     class Watched(MemoryLimit):
         def __init__(self) -> None:
-            super().__init__(3 * COPIES * LARGE, 2 * COPIES * LARGE)
+            super().__init__(3 * cost(LARGE), 2 * cost(LARGE))
 
         def _admit(self) -> None:
             super()._admit()
@@ -132,7 +133,7 @@ async def test_many_large_answers_at_once_are_read_in_turn(transport: str, room:
             async with talk.http.put(servers[0].url + "task-instances/1/heartbeat", data=b"{}") as response:
                 assert response.status == 204
             assert await asyncio.gather(*tasks) == [LARGE] * 15
-        assert 2 * COPIES * LARGE <= max(room) <= 3 * COPIES * LARGE
+        assert 2 * cost(LARGE) <= max(room) <= 3 * cost(LARGE)
         await until(lambda: room[-1] == 0)
         assert {headers["Accept-Encoding"] for headers in talk.api.headers} == {"identity"}
 
@@ -153,7 +154,7 @@ async def test_an_answer_of_unknown_size_has_room_for_the_largest(room: list[int
         async with talk.http.get(server.url + "xcoms/d/r/t/k") as response:
             assert len(await response.read()) == LARGE
         await until(lambda: room[-1] == 0)
-        assert room[0] == COPIES * LARGEST and COPIES * LARGE in room
+        assert room[0] == cost(LARGEST) and cost(LARGE) in room
 
 
 async def test_a_repeat_while_the_answer_is_on_its_way_gets_a_sign_of_life(

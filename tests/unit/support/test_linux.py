@@ -143,3 +143,25 @@ def test_an_orphan_is_adopted_and_dies_with_its_new_parent() -> None:
         parent.stdin.close()
         parent.wait()
     wait_until(lambda: not linux.is_running(orphan))
+
+
+#: Leaves small blocks between large ones, as a process that does several things at once.
+_MANY_LARGE_BLOCKS = """
+from pathlib import Path
+from modalflow.support import linux
+linux.return_freed_memory()
+small = []
+for size in (600_000, 5_000_000, 600_000):
+    large = []
+    for _ in range(40):
+        large.append(b"x" * size)
+        small.append(bytes(1000))
+    del large
+print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1])
+"""
+
+
+def test_a_process_that_had_large_blocks_is_small_again() -> None:
+    """Otherwise a relay would stay as large as it was with many large answers."""
+    done = subprocess.run([sys.executable, "-c", _MANY_LARGE_BLOCKS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 60_000

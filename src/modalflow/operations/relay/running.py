@@ -24,6 +24,7 @@ from modalflow.relay.host.relay import Relay
 from modalflow.relay.host.reporter import Reporter
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.queue_transport import QueueToContainers
+from modalflow.support import linux
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,7 @@ def run_relay(app: str, environment: str, parent: int | None, notify: Callable[[
     site, url = open_site(settings), api_url()
     notify(f"Relaying requests of the worker app {site.names.app} to {without_user(url)}.")
     tunnels = settings.relay_transport == "tunnel"
+    linux.return_freed_memory()
     asyncio.run(_relay(site, ApiServer(url, ca=certificates()), parent, tunnels=tunnels))
 
 

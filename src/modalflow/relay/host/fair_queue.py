@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -44,8 +44,36 @@ class Work:
     request: Request | None
     """None if it is in several parts."""
     seen: SeenRequest
+    taken_at: float = 0.0
+    """When the relay got it, by its standstill."""
     noted_at: float = field(default_factory=time.monotonic)
     """When the container got the newest sign of it."""
+
+
+class UnderWay:
+    """How much work of each container is under way."""
+
+    def __init__(self, most_each: int) -> None:
+        """``most_each``: how much is enough."""
+        self._most_each = most_each
+        self._of_each = Counter[str]()
+        self.total = 0
+
+    def begin(self, container: str) -> None:
+        """Count work of a container."""
+        self.total += 1
+        self._of_each[container] += 1
+
+    def end(self, container: str) -> None:
+        """Count it no more."""
+        self.total -= 1
+        self._of_each[container] -= 1
+        if not self._of_each[container]:
+            del self._of_each[container]
+
+    def is_busy(self, container: str) -> bool:
+        """Return whether a container has enough."""
+        return self._of_each[container] >= self._most_each
 
 
 class FairQueue(Generic[_T]):

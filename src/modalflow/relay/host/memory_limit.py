@@ -16,10 +16,17 @@ from typing import Self
 MOST, MOST_EACH = 192 * 1024 * 1024, 64 * 1024 * 1024
 #: The largest answer, in bytes, that takes no share.
 FREE = 64 * 1024
-#: How often the bytes of an answer are in memory at the worst moment: as they arrive, joined, and encrypted.
+#: How often the bytes of an answer are in memory at the worst moment: as they arrive, joined, and with their headers.
 COPIES = 3
+#: The same for a part of it: encrypted, and twice in Modal's SDK, so many bytes in one RPC.
+SENT_COPIES, SENT = 3, 4 * 1024 * 1024
 #: Seconds for an answer to wait for room.
 PATIENCE = 60.0
+
+
+def cost(size: int) -> int:
+    """Return the memory for an answer of so many bytes."""
+    return COPIES * size + SENT_COPIES * min(size, SENT)
 
 
 class NoRoomError(Exception):
@@ -106,12 +113,12 @@ class Share:
     async def take(self, size: int) -> None:
         """Return once there is room for an answer of so many bytes. Raises NoRoomError."""
         if size > FREE and not self._taken:
-            await self._limit.take(self._container, COPIES * size)
-            self._taken = COPIES * size
+            await self._limit.take(self._container, cost(size))
+            self._taken = cost(size)
 
     def shrink(self, size: int) -> None:
         """Keep the room for so many bytes alone: the answer is smaller than it could have been."""
-        spare = self._taken - COPIES * size
+        spare = self._taken - cost(size)
         if spare > 0:
             self._taken -= spare
             self._limit.release(self._container, spare)

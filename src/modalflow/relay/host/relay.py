@@ -10,7 +10,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any
 
@@ -21,17 +20,18 @@ from modalflow.relay.encryption import KnownSessions, SessionKeys
 from modalflow.relay.host import parts
 from modalflow.relay.host.api_server import ApiServer, UnreachableError, problem
 from modalflow.relay.host.counts import Counts
-from modalflow.relay.host.fair_queue import FairQueue, Rank, Work, rank
+from modalflow.relay.host.fair_queue import FairQueue, Rank, UnderWay, Work, rank
 from modalflow.relay.host.memory_limit import MemoryLimit, NoRoomError, Share
 from modalflow.relay.host.seen_requests import SeenRequest, SeenRequests, Sight
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
-from modalflow.relay.host.warnings import Warnings
+from modalflow.relay.host.warnings import LATE, Warnings
 from modalflow.relay.keys import KeyRing
 from modalflow.relay.messages import CLOCK, WORKING, Answer, Direction, Header, Request, unpack
 from modalflow.relay.transport import RelayTransport
 from modalflow.relay.tunnel import CONNECT
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
+from modalflow.support.standstill import LEAST, Standstill
 
 log = logging.getLogger(__name__)
 
@@ -84,12 +84,13 @@ class Relay:
         self._keys_asked_at = 0.0
         self._sessions = KnownSessions()
         self._seen = SeenRequests(WINDOW)
-        self._queue: FairQueue[Work] = FairQueue(self._is_busy)
-        self._of_each = Counter[str]()
+        self._under_way = UnderWay(MOST_EACH)
+        self._queue: FairQueue[Work] = FairQueue(self._under_way.is_busy)
         self._memory = MemoryLimit()
+        self._standstill = Standstill()
         self._running: set[asyncio.Task[None]] = set()
         self._unanswered: dict[int, Work] = {}
-        self._carried = self._large = 0
+        self._large = 0
         self._room = asyncio.Event()
         self._reachable = asyncio.Event()
         self._reachable.set()
@@ -101,6 +102,7 @@ class Relay:
         try:
             self._keys = await self._first_keys()
             log.info("Relay %s sends requests to %s", self.name, self._api.shown)
+            self._standstill.begin()
             await asyncio.gather(self._notify(), *(self._poll(number) for number in range(POLLS)))
         finally:
             for task in self._running:
@@ -195,21 +197,12 @@ class Relay:
             return
         content = keys.open(Direction.REQUEST, raw, sealed)
         age = time.time() - header.sent_at
-        if abs(age) > WINDOW:
-            self.counts.late += 1
-            self._warnings.warn(
-                "late",
-                "A request was sent %.0f s ago by the container's clock: it comes again with this machine's time. If "
-                "this is in the log often, check the clock of this machine.",
-                age,
-            )
-            # The request may be a replay by another container. Only the container of the session can read the notice.
-            work = Work(header, keys, None, SeenRequest(0.0))
-            self._start(self._send(work, Answer(WORKING, [(CLOCK, "")])))
+        if abs(age) > (LEAST if self._standstill.is_fresh else WINDOW):
+            self._refuse_late(Work(header, keys, None, SeenRequest(0.0)), age)
             return
         request = Request.read(content) if header.parts == 1 else None
         sight, seen = self._seen.see(header.session, header.request_id, header.attempt)
-        work = Work(header, keys, request, seen)
+        work = Work(header, keys, request, seen, self._standstill.now())
         if sight is Sight.NEW:
             self.counts.queued(age)
             self._unanswered[id(work)] = work
@@ -228,6 +221,12 @@ class Relay:
             self.counts.repeats += 1
             self._repeat(work, seen.answer)
 
+    def _refuse_late(self, work: Work, age: float) -> None:
+        self.counts.late += 1
+        self._warnings.warn("late", LATE, age)
+        # The request may be a replay by another container. Only the container of the session can read the notice.
+        self._start(self._send(work, Answer(WORKING, [(CLOCK, "")])))
+
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)
         self._running.add(task)
@@ -242,19 +241,23 @@ class Relay:
     def _fill(self) -> None:
         """Carry out as many requests as possible."""
         while (last := self._last_rank()) is not None and (work := self._queue.pop(last)) is not None:
-            self._begin(work)
+            if not self._standstill.was_since(work.taken_at):
+                self._begin(work)
+                continue
+            # The container has sent it to another relay. Carried out late, it could change a task that has gone on.
+            work.seen.forgotten = True
+            self._unanswered.pop(id(work), None)
         if len(self._queue) < MOST_WAITING:
             self._room.set()
 
     def _last_rank(self) -> Rank | None:
         """Return the last rank that has room at the API server; None if none has."""
-        if self._carried >= CONCURRENCY:
-            return Rank.URGENT if self._carried < CONCURRENCY + MORE_URGENT else None
+        if self._under_way.total >= CONCURRENCY:
+            return Rank.URGENT if self._under_way.total < CONCURRENCY + MORE_URGENT else None
         return Rank.LARGE if self._large < MOST_LARGE else Rank.USUAL
 
     def _begin(self, work: Work) -> None:
-        self._carried += 1
-        self._of_each[work.header.session] += 1
+        self._under_way.begin(work.header.session)
         self._large += work.request is None
         self._start(self._carry_out(work))
 
@@ -271,22 +274,12 @@ class Relay:
                     if share.is_empty:
                         await self._send(work, answer)
             finally:
-                self._end(work)
+                self._under_way.end(work.header.session)
             if answer is not None and not share.is_empty:
                 # Its room limits it, and not its turn: it waits for its container alone.
                 work.seen.sending = True
                 self._fill()
                 await self._send_answer(work, answer)
-
-    def _is_busy(self, session: str) -> bool:
-        return self._of_each[session] >= MOST_EACH
-
-    def _end(self, work: Work) -> None:
-        session = work.header.session
-        self._carried -= 1
-        self._of_each[session] -= 1
-        if not self._of_each[session]:
-            del self._of_each[session]
 
     def _repeat(self, work: Work, answer: Answer) -> None:
         """Send an answer again; only a sign of life while it is still on its way."""
@@ -326,6 +319,7 @@ class Relay:
         """Send signs of life for all requests without an answer: otherwise containers send them to other relays."""
         while True:
             await asyncio.sleep(NOTICE / 4)
+            self._standstill.now()
             now = time.monotonic()
             due: dict[str, list[bytes]] = {}
             for work in self._unanswered.values():

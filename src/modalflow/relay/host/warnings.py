@@ -8,6 +8,11 @@ import time
 #: Seconds between two warnings of a kind.
 PAUSE = 10.0
 
+LATE = (
+    "A request was sent %.0f s ago by the container's clock: it comes again with this machine's time. If this is in "
+    "the log often, check the clock of this machine."
+)
+
 
 class Warnings:
     """Writes warnings into a log."""

@@ -347,6 +347,16 @@ def test_a_deployment_gets_the_lines(target: Target) -> None:
         ]
 
 
+def test_a_field_of_an_app_that_the_schema_lacks_is_named(target: Target) -> None:
+    """The SDK shows the line at the end of the deployment."""
+    app_id = target.spare_app_id
+    sent = api_pb2.AppPublishRequest(app_id=app_id, app_state=api_pb2.APP_STATE_EPHEMERAL).SerializeToString()
+    request = api_pb2.AppPublishRequest.FromString(sent + b"\xfa\x3f\x01x")
+    for published, lines in ((request, 1), (api_pb2.AppPublishRequest.FromString(sent), 0)):
+        answer = target.loop.run_until_complete(target.client.AppPublish(published, metadata=target._token))
+        assert len(answer.server_warnings) == lines
+
+
 def refused_requests(name: str) -> Iterator[Message]:
     """Return requests with one refused field each, of their own or of a message in them."""
     for found, field, row in FOUND:

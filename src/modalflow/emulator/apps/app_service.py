@@ -17,7 +17,7 @@ from modalflow.emulator.apps.app_lifecycle import AppLifecycle
 from modalflow.emulator.apps.apps import Apps
 from modalflow.emulator.apps.version import Version
 from modalflow.emulator.containers.containers import Containers
-from modalflow.emulator.definitions.definition_check import refuse_unsupported
+from modalflow.emulator.definitions.definition_check import refuse_unsupported, warnings_of
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
 from modalflow.emulator.rpc.wire import message, optional
@@ -106,7 +106,12 @@ class AppService(Service):
             app.description = request.name
         app.state = request.app_state
         self._lifecycle.publish(app, version)
-        return message(api_pb2.AppPublishResponse, url=app.page, deployed_at=version.deployed_at)
+        return message(
+            api_pb2.AppPublishResponse,
+            url=app.page,
+            deployed_at=version.deployed_at,
+            server_warnings=warnings_of("The app", request),
+        )
 
     @rpc(repeat=CHANGE, needs_room=False)
     async def AppStop(self, request: api_pb2.AppStopRequest, caller: Caller) -> Empty:

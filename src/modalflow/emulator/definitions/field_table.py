@@ -1,4 +1,4 @@
-"""The table of every field of the definitions of functions, classes, images and apps.
+"""The table of every field of the definitions of functions, classes, images, apps and storage.
 
 Owns the rows, by message of Modal's protocol. A field of a newer SDK has no row, and a test fails until it has one.
 Sandboxes have no rows: each RPC that would create one is refused (rpc/unimplemented.py).
@@ -27,11 +27,16 @@ REQUESTS: Final = (
     "AppGetOrCreateRequest",
     "AppPublishRequest",
     "ClassCreateRequest",
+    "DictGetOrCreateRequest",
     "FunctionBindParamsRequest",
     "FunctionCreateRequest",
     "FunctionPrecreateRequest",
     "FunctionUpdateSchedulingParamsRequest",
     "ImageGetOrCreateRequest",
+    "MountGetOrCreateRequest",
+    "QueueGetOrCreateRequest",
+    "SecretGetOrCreateRequest",
+    "VolumeGetOrCreateRequest",
 )
 
 #: Message → the message whose rows hold for its fields as well.
@@ -52,6 +57,7 @@ _SERVERS: Final = Refused("servers: run your server outside of Modal")
 _WEB: Final = Refused("web endpoints: call the function by remote() or spawn()")
 _CLUSTERS: Final = Refused("clustered functions: deploy without `clustered`", (1,))
 _NETWORK: Final = Refused("containers with a limited network: deploy without limits on it")
+_NAME: Final = "deployment_name environment_name object_creation_type"
 _OLD_SDK: Final = Refused("definitions of this old kind: update `modal`, and deploy again")
 _BY_MODAL: Final = "Modal's server sets it in its answers; no client does"
 _SNAPSHOT: Final = WithoutEffect(
@@ -287,5 +293,28 @@ FIELDS: Final[Mapping[str, Mapping[str, Effect]]] = {
     "BuildFunction": {
         **used(_IMAGES, "input", whole=True),
         **internal("it is part of the identity of the layer: a change builds it again", "definition globals"),
+    },
+    "DictGetOrCreateRequest": {**used("services/dicts.py", _NAME), **used("services/dicts.py", "data", whole=True)},
+    "QueueGetOrCreateRequest": used("queues/queues.py", _NAME),
+    "SecretGetOrCreateRequest": {
+        **used("services/secrets.py", f"{_NAME} env_dict required_keys"),
+        "app_id": Internal("a Secret without a name belongs to no app here"),
+    },
+    "VolumeGetOrCreateRequest": {
+        **used("volumes/volumes.py", f"{_NAME} version"),
+        "create_options": InParts(),
+        "app_id": Internal("a Volume without a name belongs to no app here"),
+    },
+    "VolumeCreateOptions": {
+        "experimental_options": Refused("experimental options of Volumes: create it without `experimental_options=`"),
+    },
+    "MountGetOrCreateRequest": {
+        **used("services/mounts.py", f"{_NAME} files namespace"),
+        "app_id": Internal("a mount belongs to no app here"),
+        "earliest_checked_at": Internal("it is for the statistics of Modal"),
+    },
+    "MountFile": {
+        **used("services/mounts.py", "filename sha256_hex mode"),
+        "size": Internal("the stored file has its size"),
     },
 }

@@ -18,7 +18,8 @@ _HEAD: Final = """\
 # Options that the local control plane refuses or ignores
 
 `make docs` generates this page from the table in the code. The table has a row for every field of the definitions that
-Modal's SDK sends for functions, classes, images and apps. Every field that is not on this page has its effect.
+Modal's SDK sends for functions, classes, images, apps, and for Dicts, Queues, Volumes, Secrets and mounts. Every field
+that is not on this page has its effect.
 
 A field that is newer than the table is accepted. The output of the deployment names it, because it may have no effect.
 

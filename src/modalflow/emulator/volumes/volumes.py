@@ -18,6 +18,7 @@ from google.protobuf.empty_pb2 import Empty
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.faults.late_commits import LateCommits
 from modalflow.emulator.processes.container_spec import VOLUMES
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ
@@ -170,6 +171,7 @@ class Volumes(VolumeFiles):
     async def VolumeGetOrCreate(
         self, request: api_pb2.VolumeGetOrCreateRequest, caller: Caller
     ) -> api_pb2.VolumeGetOrCreateResponse:
+        refuse_unsupported(request)
         volume, new = self._volumes.get_or_create(
             request.deployment_name, request.environment_name, request.object_creation_type
         )

@@ -211,3 +211,20 @@ def test_earlier_stages_leave_nothing() -> None:
     made = recipe("ENV A=1", "COPY a /a", "FROM base", "ENV B=2", context={"/a": Source(data=b"")})
     assert made.settings.variables == {"B": "2"}
     assert all(step.actions == () for step in made.steps)
+
+
+def test_options_of_a_build_without_effect_are_named() -> None:
+    """Each has a line in the log of the build; what every SDK sends has none."""
+    definition = api_pb2.Image(dockerfile_commands=["FROM base"], runtime="gvisor")
+    assert _notes(definition) == []
+    definition.gpu_config.gpu_type = "T4"
+    definition.image_registry_config.secret_id = "st-1"
+    assert _notes(definition) == [
+        "it asks for a GPU for its build and is built without",
+        "it has credentials for a registry, and no registry is asked here",
+    ]
+
+
+def _notes(definition: api_pb2.Image) -> list[str]:
+    made = read(definition, is_global=False, bases={"base": ImageSettings()}, context={}, secrets={})
+    return [step.note for step in made.steps if step.note]

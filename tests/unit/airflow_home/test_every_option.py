@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.acceptance.dag_sources import Sources
+from tests.acceptance.every_option import KEPT, every_option, unchanged_in
+from tests.acceptance.metrics_listener import MetricsListener
 from tests.every_option.values import LEFT_OUT, changed, unaccounted, unchanged
 
 
@@ -18,3 +21,11 @@ def test_each_value_differs_from_the_default() -> None:
     values = changed(Path("/acme"))
     assert len(values) > 150
     assert unchanged(values) == []
+
+
+def test_the_stack_of_the_acceptance_tests_changes_every_option_without_a_reason(tmp_path: Path) -> None:
+    """Its own settings, which come above, are no defaults either."""
+    own = {**MetricsListener(1).env, **Sources(tmp_path).env(tmp_path)}
+    with every_option(tmp_path, own) as env:
+        assert sorted(unchanged_in(env, tmp_path)) == sorted(key for key in KEPT if key in changed(tmp_path))
+    assert all(reason.endswith(".") for reason in KEPT.values())

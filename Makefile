@@ -6,6 +6,7 @@
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
 #   make test-gvisor   tests of containers in gVisor, Modal's sandbox (GVISOR_TESTS=tests/contract for others)
+#   make test-every-option   acceptance tests with another value than the default for every option that a task can read
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
@@ -47,7 +48,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -96,6 +97,10 @@ test-gvisor: $(STAMP)
 	if ! runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)'); then echo "no test ran in gVisor"; exit 0; fi
 	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$(realpath "$$runsc")"
 	$(BIN)/pytest --integration $(GVISOR_TESTS) $(TESTS)
+
+# The variable counts for tests/acceptance alone.
+test-every-option: $(STAMP)
+	MODALFLOW_EVERY_OPTION=1 $(BIN)/pytest --integration tests/acceptance -m matrix $(TESTS)
 
 matrix: $(STAMP) $(patsubst %,.venv-airflow-%/.setup-done,$(filter-out 3.3,$(AIRFLOW)))
 	@$(BIN)/python -m tests.matrix $(AIRFLOW)

@@ -8,6 +8,9 @@ side of the socket is closed.
 from __future__ import annotations
 
 import atexit
+
+# First, or all forks hang with Airflow's option `[traces] otel_service`: see docs/upstream-notes.md.
+import concurrent.futures.thread  # noqa: F401
 import contextlib
 import gc
 import importlib

@@ -9,8 +9,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
+from modalflow.airflow_compat.configuration import own_conf
 from modalflow.names import airflow_variable
 from tests.acceptance.receivers import receiving
 from tests.every_option.values import MODULES, Key, changed
@@ -43,6 +44,13 @@ def every_option(folder: Path, env: Mapping[str, str]) -> Iterator[dict[str, str
             **env,
             "PYTHONPATH": path,
         }
+
+
+def unchanged_in(env: Mapping[str, str], folder: Path) -> list[Key]:
+    """Return the options that have their default in an environment, of those that have another value elsewhere."""
+    conf: Any = own_conf()
+    found = {key: env.get(airflow_variable(*key)) for key in changed(folder)}
+    return [key for key, value in found.items() if value in (None, str(conf.get_default_value(*key) or ""))]
 
 
 def processes_with_every_option(processes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:

@@ -12,11 +12,12 @@ from typing import Final
 
 from modalflow.airflow_compat.configuration import load_provider_options, own_conf
 
-#: Options with the class of a backend. Airflow imports it in a task, at its first use. In each line, the first option
-#: with a value is in use.
+#: Options with the class or the function of a backend. Airflow imports it in a task, at its first use: that of e-mails
+#: when a task has failed. In each line, the first option with a value is in use.
 _CLASSES: Final = (
     (("workers", "secrets_backend"), ("secrets", "backend")),
     (("workers", "state_store_backend"),),
+    (("email", "email_backend"),),
 )
 
 #: Option of [metrics] → modules for the process of each task if it is on. A missing one is skipped: Airflow reports it
@@ -37,8 +38,10 @@ def import_backends() -> None:
     conf = own_conf()
     for options in _CLASSES:
         for section, option in options:
-            if conf.get(section, option, fallback=""):
-                conf.getimport(section, option)
+            if value := conf.get(section, option, fallback=""):
+                # Airflow's own backend is in every image, and not every task needs it.
+                if value != conf.get_default_value(section, option):
+                    conf.getimport(section, option)
                 break
     for option, modules in _METRICS.items():
         if conf.getboolean("metrics", option, fallback=False):

@@ -8,6 +8,9 @@ not import Airflow itself: ``supervised`` and ``warmup`` do.
 
 from __future__ import annotations
 
+# Before Airflow: its lock must be made anew in a fork before a fork's hook of OpenTelemetry uses it. Airflow registers
+# that hook with `[traces] otel_on`, and with `otel_service` it has not imported this module by then: each fork hung.
+import concurrent.futures.thread  # noqa: F401
 import dataclasses
 import gc
 import json

@@ -12,7 +12,7 @@ from modalflow.worker.zygote.backends import import_backends
 from modalflow.worker.zygote.imports import explain
 from tests.airflows import AIRFLOW
 
-OPTIONS = ["AIRFLOW__WORKERS__SECRETS_BACKEND", "AIRFLOW__SECRETS__BACKEND"]
+OPTIONS = ["AIRFLOW__WORKERS__SECRETS_BACKEND", "AIRFLOW__SECRETS__BACKEND", "AIRFLOW__EMAIL__EMAIL_BACKEND"]
 if AIRFLOW >= (3, 3):
     OPTIONS.append("AIRFLOW__WORKERS__STATE_STORE_BACKEND")
 

@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.integration.world import parent_of, zygotes_in
+from tests.inside import asked, parent_of, zygotes_in
 from tests.support import descendants
 
 #: Rows of /proc/<pid>/status that a new process has like any other.
@@ -35,7 +35,7 @@ def zygote_of(container: str) -> int:
 
 
 def main_process_of(container: str) -> int:
-    return parent_of(zygote_of(container))
+    return asked(container, parent_of, zygote_of(container))
 
 
 def children(pid: int) -> list[int]:
@@ -44,9 +44,12 @@ def children(pid: int) -> list[int]:
 
 def all_below(container: str) -> dict[int, str]:
     """Every process of a container but its main one and its zygotes: process id → command line."""
-    main = main_process_of(container)
+    return dict(asked(container, _below, main_process_of(container)))
+
+
+def _below(main: int) -> list[tuple[int, str]]:
     idle = {main, *children(main)}
-    return {pid: command for pid, command in descendants(main).items() if pid not in idle}
+    return [(pid, command) for pid, command in descendants(main).items() if pid not in idle]
 
 
 def facts_of_kernel(pid: int) -> dict[str, Any]:
@@ -78,6 +81,13 @@ def files_of(pid: int) -> Counter[str]:
         target = str(file.readlink())
         kinds["file" if target.endswith(".log") else re.sub(r":.*", "", target)] += 1
     return kinds
+
+
+def size_of(pid: int) -> list[int]:
+    """Open files, threads, children, and pages in memory."""
+    threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return [files_of(pid).total(), threads, len(children(pid)), resident]
 
 
 def variables_of(pid: int) -> list[str]:

@@ -8,7 +8,6 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,8 @@ import pytest
 from modalflow.protocol.messages import Entry, State
 from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
-from tests.hostile.looking import all_below, children, files_of, main_process_of, zygote_of
+from tests.hostile.looking import all_below, main_process_of, size_of, zygote_of
+from tests.inside import asked
 from tests.integration.world import COLD, Work, World, deployed_worker
 from tests.support import wait_until
 
@@ -228,19 +228,17 @@ class Size:
     """Pages."""
 
     @classmethod
-    def of(cls, pid: int) -> Size:
-        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
-        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return cls(files_of(pid).total(), threads, len(children(pid)), resident)
+    def of(cls, container: str, pid: int) -> Size:
+        return cls(*asked(container, size_of, pid))
 
 
 def test_a_container_does_not_grow(world: World) -> None:
     """Many workloads later the zygote and the main process hold as much as before: files, threads, children, memory."""
     container = run_many(world, 40)
-    before = {pid: Size.of(pid) for pid in (zygote_of(container), main_process_of(container))}
+    before = {pid: Size.of(container, pid) for pid in (zygote_of(container), main_process_of(container))}
     assert run_many(world, 200) == container
     for pid, size in before.items():
-        now = Size.of(pid)
+        now = Size.of(container, pid)
         assert now.children == size.children
         # A pool's threads are made when they are first wanted.
         assert now.threads <= max(size.threads, MOST_THREADS)

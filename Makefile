@@ -91,7 +91,7 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 # Without a test in gVisor, this succeeds only if this machine cannot fetch `runsc` and PATH has none, or if it does not
 # allow namespaces. Tests of the first list have containers in gVisor; those of the second one run in it themselves.
 GVISOR_TESTS ?= @tests/gvisor/$(if $(SHORT),short,long).txt
-GVISOR_INSIDE ?= $(if $(SHORT),tests/integration/test_zygote.py)
+GVISOR_INSIDE ?= $(if $(filter @%,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
 
 test-gvisor: $(STAMP)
 	status=0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.inside import asked, parent_of, zygotes_in
-from tests.support import descendants
+from tests.support import descendants, wait_until
 
 #: Rows of /proc/<pid>/status that a new process has like any other.
 _STATUS = (
@@ -45,6 +45,21 @@ def children(pid: int) -> list[int]:
 def all_below(container: str) -> dict[int, str]:
     """Every process of a container but its main one and its zygotes: process id → command line."""
     return dict(asked(container, _below, main_process_of(container)))
+
+
+def until_idle(container: str) -> None:
+    """Wait until the container runs nothing but those."""
+    left: dict[int, str] = {}
+
+    def is_idle() -> bool:
+        nonlocal left
+        left = all_below(container)
+        return not left
+
+    try:
+        wait_until(is_idle, 20)
+    except AssertionError:
+        raise AssertionError(f"still in the container: {left}") from None
 
 
 def _below(main: int) -> list[tuple[int, str]]:

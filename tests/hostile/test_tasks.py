@@ -15,10 +15,10 @@ import pytest
 from modalflow.protocol.messages import Entry, State
 from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
-from tests.hostile.looking import all_below, main_process_of, size_of, zygote_of
+from tests.hostile.looking import main_process_of, size_of, until_idle, zygote_of
 from tests.inside import asked
 from tests.integration.world import COLD, Work, World, deployed_worker
-from tests.support import wait_until
+from tests.support import in_gvisor
 
 #: Function calls that the container runs at a time.
 SIDE_BY_SIDE = 6
@@ -131,7 +131,7 @@ def test_nobody_is_left(world: World, both: object) -> None:
     """When the tasks have ended, the container runs its zygote and nothing else."""
     assert both
     container = world.task("works", dag_file="hostile.py", env={"NAME": "n", "LINES": "1"}).ended().container_id
-    wait_until(lambda: not all_below(container), what="the container to be idle")
+    until_idle(container)
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +180,7 @@ def test_a_neighbour_is_not_disturbed(day: Day, name: str) -> None:
 def test_nothing_is_left_of_them(world: World, day: Day) -> None:
     """Daemons, storms of processes, one that is another process each millisecond, and files: all are gone."""
     container = day.entries["forks"].container_id
-    wait_until(lambda: not all_below(container), 20, "the container to be idle")
+    until_idle(container)
     folders = world.command("ls -d /tmp/modalflow-scratch-* | grep -v $TMPDIR; echo done")
     folders.ended()
     printed = [json.loads(line)["event"] for line in folders.log().splitlines()]
@@ -214,7 +214,7 @@ def test_a_task_that_takes_the_zygote_along(world: World, number: int) -> None:
     assert ("ancelled" if number == 19 else "SIGKILL") in (entry.reason or "")
     after = world.task("works", dag_file="hostile.py", env={"NAME": "after", "LINES": "1"}).ended()
     assert after.final_state == "success" and after.container_id == entry.container_id
-    wait_until(lambda: not all_below(entry.container_id), 20, "the container to be idle")
+    until_idle(entry.container_id)
 
 
 @dataclass(frozen=True)
@@ -234,9 +234,10 @@ class Size:
 
 def test_a_container_does_not_grow(world: World) -> None:
     """Many workloads later the zygote and the main process hold as much as before: files, threads, children, memory."""
-    container = run_many(world, 40)
+    # A task costs several times as much in gVisor.
+    container = run_many(world, 10 if in_gvisor() else 40)
     before = {pid: Size.of(container, pid) for pid in (zygote_of(container), main_process_of(container))}
-    assert run_many(world, 200) == container
+    assert run_many(world, 40 if in_gvisor() else 200) == container
     for pid, size in before.items():
         now = Size.of(container, pid)
         assert now.children == size.children
@@ -254,5 +255,5 @@ def run_many(world: World, number: int) -> str:
         [container] = {str(work.result(COLD * 2)["container_id"]) for work in works}
     finally:
         world.api.refuse_run = None
-    wait_until(lambda: not all_below(container), 20, "the container to be idle")
+    until_idle(container)
     return container

@@ -44,7 +44,8 @@ def asked(container: str, function: Callable[P, T], *arguments: P.args, **none: 
     room = _room_of(container)
     # The state names sockets and processes by what they are in the room.
     command = ["nsenter", f"--target={room}", "--mount", "--pid", os.environ[RUNSC_VARIABLE], f"--root={_STATE}"]
-    command += ["exec", f"--cwd={_ROOT}", container, sys.executable, "-c", _SCRIPT]
+    # Without this capability, open files of other processes cannot be read.
+    command += ["exec", "--cap=CAP_SYS_PTRACE", f"--cwd={_ROOT}", container, sys.executable, "-c", _SCRIPT]
     command += [function.__module__, function.__name__, json.dumps(arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:

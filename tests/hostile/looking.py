@@ -73,9 +73,10 @@ def facts_of_kernel(pid: int) -> dict[str, Any]:
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     stat = (proc / "stat").read_text().rpartition(")")[2].split()
     return {
-        **{f"status {name}": status[name].strip() for name in _STATUS},
+        # gVisor has fewer.
+        **{f"status {name}": status.get(name, "").strip() for name in _STATUS},
         # The kernel unblocks the one that is waited for, as long as it is waited for.
-        "blocked": int(status["SigBlk"], 16) & ~(1 << (signal.SIGUSR1 - 1)),
+        "blocked": int(status.get("SigBlk", "0"), 16) & ~(1 << (signal.SIGUSR1 - 1)),
         "working directory": str((proc / "cwd").readlink()),
         "files": dict(files_of(pid)),
         "limits": (proc / "limits").read_text().splitlines(),

@@ -95,7 +95,9 @@ def files_of(pid: int) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         target = str(file.readlink())
-        kinds["file" if target.endswith(".log") else re.sub(r":.*", "", target)] += 1
+        kind = "file" if target.endswith(".log") else re.sub(r":.*", "", target)
+        # gVisor's name for a pipe that comes from outside, as a container's output.
+        kinds["pipe" if kind == "host" else kind] += 1
     return kinds
 
 

@@ -5,7 +5,7 @@
 #   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
-#   make test-gvisor   tests of containers in gVisor, Modal's sandbox (GVISOR_TESTS=tests/contract for others)
+#   make test-gvisor   tests in gVisor, Modal's sandbox (SHORT=1 for some, GVISOR_TESTS=tests/contract for others)
 #   make test-every-option   acceptance tests with another value than the default for every option that a task can read
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
@@ -38,6 +38,7 @@ TOOLS := .tools
 STAMP := $(VENV)/.setup-done
 OLDEST := .venv-oldest
 KEEP ?=
+SHORT ?=
 ISOLATION ?=
 KILLS ?= 300
 SOAK_TASKS ?= 2000
@@ -90,13 +91,21 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 	"$$uv" pip install -q --python $(OLDEST)/bin/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# Tests of containers in gVisor. If apt cannot fetch `runsc` here and PATH has none, this ends with the reason.
-GVISOR_TESTS ?= $(addprefix tests/contract/test_,containers.py volumes_in_containers.py lifecycle.py)
+# Without a test in gVisor, this succeeds only if this machine cannot fetch `runsc` and PATH has none, or if it does not
+# allow namespaces. Tests of the first list have containers in gVisor; those of the second one run in it themselves.
+GVISOR_TESTS ?= @tests/gvisor/$(if $(SHORT),short,long).txt
+GVISOR_INSIDE ?= $(if $(filter @%,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
 
 test-gvisor: $(STAMP)
-	if ! runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)'); then echo "no test ran in gVisor"; exit 0; fi
-	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$(realpath "$$runsc")"
-	$(BIN)/pytest --integration $(GVISOR_TESTS) $(TESTS)
+	status=0
+	runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)') || status=$$?
+	[ $$status != 0 ] || $(BIN)/python -m tests.gvisor || status=$$?
+	if [ $$status = 3 ]; then echo "No test ran in gVisor: see the reason above."; exit 0; fi
+	[ $$status = 0 ] || exit $$status
+	runsc=$$(realpath "$$runsc")
+	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$runsc" PATH="$$(dirname "$$runsc"):$$PATH"
+	$(BIN)/pytest --integration -n $(WORKERS) $(GVISOR_TESTS) $(TESTS)
+	[ -z '$(GVISOR_INSIDE)' ] || scripts/inside-gvisor "$$runsc" $(BIN)/pytest --integration $(GVISOR_INSIDE)
 
 # The variable counts for tests/acceptance alone.
 test-every-option: $(STAMP)

@@ -16,9 +16,10 @@ import pytest
 
 from modalflow.support import linux
 from tests.command_line import CommandLine
+from tests.gvisor.different import expect_failures
 from tests.live import where
 from tests.scopes import Scopes
-from tests.support import command_of
+from tests.support import command_of, in_gvisor
 
 LEAK_GRACE_SECONDS = 5.0
 REMOVAL_SECONDS = 60.0
@@ -50,6 +51,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("integration"):
                 item.add_marker(pytest.mark.skip(reason="needs --integration"))
+    if in_gvisor():
+        expect_failures(items)
 
 
 def pytest_collection() -> None:

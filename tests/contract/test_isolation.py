@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import modal
@@ -33,6 +34,7 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
             before = descendants()
             app = Deployed("compute_app", "isolated", client)
             assert app.call("add", 1, 2) == 3
+            _check_machine(app, isolation)
             call = app.function("prints").spawn(2)
             call.get(timeout=60)
             if SDK >= (1, 5, 3):
@@ -51,6 +53,18 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
                 assert not Path("/opt/compute-data").exists()
                 _check_volume(app, client)
     wait_until(lambda: not any(is_running(pid) for pid in started), what="the end of all containers")
+
+
+def _check_machine(app: Deployed, isolation: Isolation) -> None:
+    """The rows of the table in docs/differs-from-modal.md."""
+    seen, here = app.call("machine"), os.uname()
+    if isolation is Isolation.GVISOR:
+        assert (seen["release"], seen["host name"], seen["runtime"]) == ("4.4.0", "modal", "gvisor")
+        assert seen["version"].startswith("Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016")
+        assert "Starting gVisor" in seen["kernel log"]
+    else:
+        assert (seen["release"], seen["host name"], seen["runtime"]) == (here.release, here.nodename, None)
+    assert seen["user"] == (os.geteuid() if isolation is Isolation.PLAIN else 0)
 
 
 def _check_volume(app: Deployed, client: modal.Client) -> None:

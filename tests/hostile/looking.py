@@ -8,8 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.integration.world import parent_of, zygotes_in
-from tests.support import descendants
+from tests.inside import asked, parent_of, zygotes_in
+from tests.support import descendants, wait_until
 
 #: Rows of /proc/<pid>/status that a new process has like any other.
 _STATUS = (
@@ -35,7 +35,7 @@ def zygote_of(container: str) -> int:
 
 
 def main_process_of(container: str) -> int:
-    return parent_of(zygote_of(container))
+    return asked(container, parent_of, zygote_of(container))
 
 
 def children(pid: int) -> list[int]:
@@ -44,9 +44,27 @@ def children(pid: int) -> list[int]:
 
 def all_below(container: str) -> dict[int, str]:
     """Every process of a container but its main one and its zygotes: process id → command line."""
-    main = main_process_of(container)
+    return dict(asked(container, _below, main_process_of(container)))
+
+
+def until_idle(container: str) -> None:
+    """Wait until the container runs nothing but those."""
+    left: dict[int, str] = {}
+
+    def is_idle() -> bool:
+        nonlocal left
+        left = all_below(container)
+        return not left
+
+    try:
+        wait_until(is_idle, 20)
+    except AssertionError:
+        raise AssertionError(f"still in the container: {left}") from None
+
+
+def _below(main: int) -> list[tuple[int, str]]:
     idle = {main, *children(main)}
-    return {pid: command for pid, command in descendants(main).items() if pid not in idle}
+    return [(pid, command) for pid, command in descendants(main).items() if pid not in idle]
 
 
 def facts_of_kernel(pid: int) -> dict[str, Any]:
@@ -55,9 +73,10 @@ def facts_of_kernel(pid: int) -> dict[str, Any]:
     status = dict(line.split(":", 1) for line in (proc / "status").read_text().splitlines())
     stat = (proc / "stat").read_text().rpartition(")")[2].split()
     return {
-        **{f"status {name}": status[name].strip() for name in _STATUS},
+        # gVisor has fewer.
+        **{f"status {name}": status.get(name, "").strip() for name in _STATUS},
         # The kernel unblocks the one that is waited for, as long as it is waited for.
-        "blocked": int(status["SigBlk"], 16) & ~(1 << (signal.SIGUSR1 - 1)),
+        "blocked": int(status.get("SigBlk", "0"), 16) & ~(1 << (signal.SIGUSR1 - 1)),
         "working directory": str((proc / "cwd").readlink()),
         "files": dict(files_of(pid)),
         "limits": (proc / "limits").read_text().splitlines(),
@@ -76,8 +95,17 @@ def files_of(pid: int) -> Counter[str]:
     kinds: Counter[str] = Counter()
     for file in Path(f"/proc/{pid}/fd").iterdir():
         target = str(file.readlink())
-        kinds["file" if target.endswith(".log") else re.sub(r":.*", "", target)] += 1
+        kind = "file" if target.endswith(".log") else re.sub(r":.*", "", target)
+        # gVisor's name for a pipe that comes from outside, as a container's output.
+        kinds["pipe" if kind == "host" else kind] += 1
     return kinds
+
+
+def size_of(pid: int) -> list[int]:
+    """Open files, threads, children, and pages in memory."""
+    threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return [files_of(pid).total(), threads, len(children(pid)), resident]
 
 
 def variables_of(pid: int) -> list[str]:

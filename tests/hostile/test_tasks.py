@@ -8,7 +8,6 @@ import re
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,9 +15,10 @@ import pytest
 from modalflow.protocol.messages import Entry, State
 from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
-from tests.hostile.looking import all_below, children, files_of, main_process_of, zygote_of
+from tests.hostile.looking import main_process_of, size_of, until_idle, zygote_of
+from tests.inside import asked
 from tests.integration.world import COLD, Work, World, deployed_worker
-from tests.support import wait_until
+from tests.support import in_gvisor
 
 #: Function calls that the container runs at a time.
 SIDE_BY_SIDE = 6
@@ -131,7 +131,7 @@ def test_nobody_is_left(world: World, both: object) -> None:
     """When the tasks have ended, the container runs its zygote and nothing else."""
     assert both
     container = world.task("works", dag_file="hostile.py", env={"NAME": "n", "LINES": "1"}).ended().container_id
-    wait_until(lambda: not all_below(container), what="the container to be idle")
+    until_idle(container)
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +154,10 @@ def test_a_hostile_task_ends_as_it_should(day: Day, task_id: str) -> None:
     assert (entry.state, entry.final_state, entry.reason) == (State.SUCCESS, end.final_state, None)
     assert end.return_code is None or entry.return_code == end.return_code
     assert end.said in day.works[task_id].log()
-    # Airflow itself would wait for a minute until what holds the task's channels has ended.
-    assert (entry.finished_at or 0) - entry.started_at < 50
+    # Airflow itself would wait for a minute until what holds the task's channels has ended. Two hundred forks take
+    # longer than that in gVisor on a busy machine.
+    most = 150 if task_id == "storms" and in_gvisor() else 50
+    assert (entry.finished_at or 0) - entry.started_at < most
 
 
 @pytest.mark.parametrize("task_id", CANCELLED)
@@ -180,7 +182,7 @@ def test_a_neighbour_is_not_disturbed(day: Day, name: str) -> None:
 def test_nothing_is_left_of_them(world: World, day: Day) -> None:
     """Daemons, storms of processes, one that is another process each millisecond, and files: all are gone."""
     container = day.entries["forks"].container_id
-    wait_until(lambda: not all_below(container), 20, "the container to be idle")
+    until_idle(container)
     folders = world.command("ls -d /tmp/modalflow-scratch-* | grep -v $TMPDIR; echo done")
     folders.ended()
     printed = [json.loads(line)["event"] for line in folders.log().splitlines()]
@@ -214,7 +216,7 @@ def test_a_task_that_takes_the_zygote_along(world: World, number: int) -> None:
     assert ("ancelled" if number == 19 else "SIGKILL") in (entry.reason or "")
     after = world.task("works", dag_file="hostile.py", env={"NAME": "after", "LINES": "1"}).ended()
     assert after.final_state == "success" and after.container_id == entry.container_id
-    wait_until(lambda: not all_below(entry.container_id), 20, "the container to be idle")
+    until_idle(entry.container_id)
 
 
 @dataclass(frozen=True)
@@ -228,19 +230,18 @@ class Size:
     """Pages."""
 
     @classmethod
-    def of(cls, pid: int) -> Size:
-        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
-        resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-        return cls(files_of(pid).total(), threads, len(children(pid)), resident)
+    def of(cls, container: str, pid: int) -> Size:
+        return cls(*asked(container, size_of, pid))
 
 
 def test_a_container_does_not_grow(world: World) -> None:
     """Many workloads later the zygote and the main process hold as much as before: files, threads, children, memory."""
-    container = run_many(world, 40)
-    before = {pid: Size.of(pid) for pid in (zygote_of(container), main_process_of(container))}
-    assert run_many(world, 200) == container
+    # A task costs several times as much in gVisor.
+    container = run_many(world, 10 if in_gvisor() else 40)
+    before = {pid: Size.of(container, pid) for pid in (zygote_of(container), main_process_of(container))}
+    assert run_many(world, 40 if in_gvisor() else 200) == container
     for pid, size in before.items():
-        now = Size.of(pid)
+        now = Size.of(container, pid)
         assert now.children == size.children
         # A pool's threads are made when they are first wanted.
         assert now.threads <= max(size.threads, MOST_THREADS)
@@ -256,5 +257,5 @@ def run_many(world: World, number: int) -> str:
         [container] = {str(work.result(COLD * 2)["container_id"]) for work in works}
     finally:
         world.api.refuse_run = None
-    wait_until(lambda: not all_below(container), 20, "the container to be idle")
+    until_idle(container)
     return container

@@ -16,7 +16,8 @@ from modalflow.bundles.files import VolumeFiles
 from modalflow.names import HOMES_FOLDER, Names
 from modalflow.protocol.messages import Deployment, State
 from tests.command_line import CommandLine
-from tests.integration.world import Work, World, deployed_worker, zygotes_in
+from tests.inside import zygotes_in
+from tests.integration.world import Work, World, deployed_worker
 
 NAMES = Names("homes")
 ODD = "  two spaces, #1; 100%\n\n  größe "

@@ -14,7 +14,8 @@ from modalflow.airflow_home.store import HomeStore
 from modalflow.bundles.files import VolumeFiles
 from modalflow.protocol.messages import Entry, State
 from tests.command_line import CommandLine
-from tests.integration.world import Work, World, deployed_worker, zygotes_in
+from tests.inside import zygotes_in
+from tests.integration.world import Work, World, deployed_worker
 
 #: As the operator of a host has them.
 ACME = {

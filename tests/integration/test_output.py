@@ -12,7 +12,8 @@ from modalflow.names import BUNDLES_ROOT
 from modalflow.protocol.messages import State
 from modalflow.worker.logs.log_files import PART_SIZE
 from tests.command_line import CommandLine
-from tests.integration.world import Work, World, deployed_worker, processes_in
+from tests.inside import processes_in
+from tests.integration.world import Work, World, deployed_worker
 from tests.support import wait_until
 
 

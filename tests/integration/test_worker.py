@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -20,13 +19,14 @@ from modalflow.protocol.messages import PROTOCOL, Kind, State
 from modalflow.worker.environment import BUNDLE_LIST
 from tests.airflows import needs_airflow
 from tests.command_line import CommandLine
+from tests.inside import processes_in, send_to, zygotes_in
 from tests.integration.stub_execution_api import (
     callback_workload,
     connection_test_workload,
     task_workload,
 )
 from tests.integration.stub_sentry import stub_sentry
-from tests.integration.world import COLD, World, deployed_worker, processes_in, zygotes_in
+from tests.integration.world import COLD, World, deployed_worker
 from tests.support import wait_until
 
 
@@ -234,7 +234,7 @@ def test_a_log_can_be_read_while_the_command_runs(world: World) -> None:
     running = work.running()
     assert running.state is State.RUNNING
     [shell] = processes_in(running.container_id, "echo early")
-    os.kill(shell, signal.SIGUSR1)
+    send_to(running.container_id, shell, signal.SIGUSR1)
     assert work.ended().state is State.SUCCESS
     assert "late" in work.log()
 
@@ -348,7 +348,7 @@ def test_a_dead_zygote_fails_what_it_ran_and_is_replaced(world: World) -> None:
     work.log_with("stubborn is running")
     container = work.running().container_id
     for zygote in zygotes_in(container):
-        os.kill(zygote, signal.SIGKILL)
+        send_to(container, zygote, signal.SIGKILL)
     entry = work.ended()
     assert entry.state is State.FAILED and "SIGKILL" in (entry.reason or "")
     assert world.task("hello").ended().state is State.SUCCESS

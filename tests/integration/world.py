@@ -28,7 +28,7 @@ from modalflow.worker.environment import BUNDLE_LIST
 from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
-from tests.support import is_running, wait_until
+from tests.support import wait_until
 
 DAGS = Path(__file__).parent / "dags"
 
@@ -163,31 +163,3 @@ def deployed_worker(
             )
 
         yield deploy("--app", app, *arguments)
-
-
-def processes_in(container: str, command: str) -> list[int]:
-    """What runs in a container and has ``command`` in its command line: process ids as this machine counts them."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal() and is_running(int(folder.name)):
-            line = _text(folder / "cmdline").replace("\0", " ")
-            if command in line and f"MODAL_TASK_ID={container}" in _text(folder / "environ").split("\0"):
-                found.append(int(folder.name))
-    return found
-
-
-def zygotes_in(container: str) -> list[int]:
-    """Those that have imported Airflow. What they have forked, and not given another title yet, is not among them."""
-    found = processes_in(container, "--airflow")
-    return [pid for pid in found if parent_of(pid) not in found]
-
-
-def parent_of(pid: int) -> int:
-    return int(_text(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()[1])
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError:
-        return ""

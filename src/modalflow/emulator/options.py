@@ -122,7 +122,7 @@ class Options:
             object.__setattr__(self, "runsc", Path(os.environ[RUNSC_VARIABLE]))
         if self.runsc is not None:
             # Containers are started from another working directory.
-            object.__setattr__(self, "runsc", self.runsc.absolute())
+            object.__setattr__(self, "runsc", Path(self.runsc).absolute())
         if self.isolation is not None and self.isolation not in ISOLATIONS:
             raise ValueError(f"isolation is {self.isolation!r}; expected one of {', '.join(ISOLATIONS)}")
         if self.log_level not in LOG_LEVELS:

@@ -1,6 +1,7 @@
 """An app with a function for each thing that the contract tests of compute look at. Runs in containers."""
 
 import asyncio
+import ctypes
 import os
 import pathlib
 import signal
@@ -42,6 +43,22 @@ def add(a: int, b: int) -> int:
 @app.function()
 def where() -> dict[str, Any]:
     return about()
+
+
+@app.function()
+def machine() -> dict[str, Any]:
+    """What a program can see of the machine."""
+    log = ctypes.create_string_buffer(4096)
+    # Not dmesg, which an image may lack. 3 is SYSLOG_ACTION_READ_ALL, which Linux may refuse.
+    read = ctypes.CDLL(None).klogctl(3, log, len(log))
+    return {
+        "release": os.uname().release,
+        "host name": os.uname().nodename,
+        "user": os.geteuid(),
+        "version": pathlib.Path("/proc/version").read_text(),
+        "kernel log": log.raw[: max(read, 0)].decode(errors="replace"),
+        "runtime": os.environ.get("MODAL_FUNCTION_RUNTIME"),
+    }
 
 
 @app.function()

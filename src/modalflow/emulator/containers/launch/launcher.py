@@ -211,6 +211,7 @@ class Launcher:
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
             **_fixed_variables(self._state),
+            **({"MODAL_FUNCTION_RUNTIME": "gvisor"} if container.is_in_gvisor else {}),
             **self._devices(container),
         }
         container.last_heard = time.monotonic()

@@ -2,7 +2,8 @@
 
 Owns the measurement. A limit comes from ``memory=(request, limit)``; a request alone is no limit (the SDK's docstring
 of ``App.function``). The memory of all the container's processes counts, with shared pages in proportion: a fork of the
-template does not pay for the pages of all.
+template does not pay for the pages of all. In gVisor, the memory that the sandbox has given to them counts, and not its
+own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from modalflow.emulator.containers import results
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.placement import FunctionLog
+from modalflow.emulator.processes.sandboxes import gvisor
 from modalflow.support.linux import family
 
 log = logging.getLogger(__name__)
@@ -47,7 +49,12 @@ class MemoryWatch:
         """Kill the container if it is over its limit."""
         assert container.process is not None
         limit = container.spec.resources.memory_mb_max
-        used = sum(map(proportional_kib, family(container.process.pid))) // 1024
+        processes = family(container.process.pid)
+        if container.is_in_gvisor:
+            # The sandbox maps pages when a program touches them, and unmaps them as it likes.
+            used = gvisor.memory_kib(processes) // 1024
+        else:
+            used = sum(map(proportional_kib, processes)) // 1024
         if used <= limit or container.death is not None:
             return
         container.death = results.out_of_memory(container.container_id, used, limit)

@@ -7,6 +7,7 @@ every new process has, because the template holds this module for all containers
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,7 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,9 @@ _OPTIONS: tuple[tuple[str, ...], ...] = (
 )
 
 _LOWEST_DESCRIPTOR = 100
+
+#: The file in memory with the pages of all programs of a sandbox, as /proc shows it.
+_MEMORY_FILE = "/memfd:runsc-memory (deleted)"
 
 _AWAITED = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGCHLD))
 
@@ -141,6 +145,21 @@ class GVisor:
             ],
             "linux": {"namespaces": [{"type": kind} for kind in ("pid", "mount", "ipc", "uts")]},
         }
+
+
+def memory_kib(processes: Iterable[int]) -> int:
+    """Return the memory that the programs of a sandbox use; 0 if none of the processes is a sandbox.
+
+    It is a file in memory, which the sandbox opens at its start.
+    """
+    for pid in processes:
+        for number in range(_LOWEST_DESCRIPTOR):
+            descriptor = Path(f"/proc/{pid}/fd/{number}")
+            with contextlib.suppress(OSError):
+                if str(descriptor.readlink()) == _MEMORY_FILE:
+                    # In units of 512 bytes, whatever the file system.
+                    return descriptor.stat().st_blocks // 2
+    return 0
 
 
 def _command(spec: ContainerSpec) -> list[str]:

@@ -1,0 +1,100 @@
+"""The processes of a container: seen in /proc of this machine or, in gVisor, by a process beside them in the sandbox.
+
+Process ids are those of the place from which they are seen. Functions that run in the sandbox belong into modules with
+few imports: a new process costs most there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import posix
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from modalflow.emulator.options import RUNSC_VARIABLE
+from modalflow.support import linux
+from tests.support import command_of, descendants, in_gvisor
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_ROOT = Path(__file__).parents[1]
+
+#: Where the sandbox of a container keeps its state, in the container's own mounts.
+_STATE = "/dev/.runsc/state"
+
+_SCRIPT = """
+import importlib, json, sys
+name, attribute, arguments = sys.argv[1:]
+print(json.dumps(getattr(importlib.import_module(name), attribute)(*json.loads(arguments))))
+"""
+
+
+def asked(container: str, function: Callable[P, T], *arguments: P.args, **none: P.kwargs) -> T:
+    """Return the answer of a function that runs where a container's processes are seen.
+
+    Arguments and answer are plain JSON types. LookupError if the container has ended.
+    """
+    if not in_gvisor():
+        return function(*arguments, **none)
+    room = _room_of(container)
+    # The state names sockets and processes by what they are in the room.
+    command = ["nsenter", f"--target={room}", "--mount", "--pid", os.environ[RUNSC_VARIABLE], f"--root={_STATE}"]
+    # Without this capability, open files of other processes cannot be read.
+    command += ["exec", "--cap=CAP_SYS_PTRACE", f"--cwd={_ROOT}", container, sys.executable, "-c", _SCRIPT]
+    command += [function.__module__, function.__name__, json.dumps(arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LookupError(f"container {container}: {done.stderr}")
+    answer: T = json.loads(done.stdout)
+    return answer
+
+
+def _room_of(container: str) -> int:
+    for pid, command in descendants().items():
+        if " run --bundle=" in command and command.endswith(container):
+            return pid
+    raise LookupError(f"container {container} has no sandbox")
+
+
+def processes_in(container: str, command: str) -> list[int]:
+    """Return what runs in a container and has ``command`` in its command line; empty if the container has ended."""
+    try:
+        return asked(container, _started_in, container, command)
+    except LookupError:
+        return []
+
+
+def zygotes_in(container: str) -> list[int]:
+    """Return those that have imported Airflow, without their forks that have no other title yet."""
+    return asked(container, _zygotes, container)
+
+
+def send_to(container: str, pid: int, number: int) -> None:
+    """Send a signal to a process of a container."""
+    asked(container, posix.kill, pid, number)
+
+
+def parent_of(pid: int) -> int:
+    """Return the parent of a process that is seen from here."""
+    process = linux.read(pid)
+    assert process is not None
+    return process.parent
+
+
+def _started_in(container: str, command: str) -> list[int]:
+    found = []
+    for pid in linux.with_variable("MODAL_TASK_ID", container):
+        line = command_of(pid)
+        if pid != os.getpid() and line is not None and command in line:
+            found.append(pid)
+    return found
+
+
+def _zygotes(container: str) -> list[int]:
+    found = _started_in(container, "--airflow")
+    return [pid for pid in found if parent_of(pid) not in found]

@@ -78,6 +78,11 @@ class Options:
         "Network of containers: `host` is this machine's, `none` a loopback of its own for each container.",
         choices=NETWORKS,
     )
+    list_image_commands: bool = _option(
+        False,
+        "List the commands of images in the build log instead of running them, except installations by pip. Otherwise "
+        "they run with isolation `root` and `gvisor`, and fail the build with `user` and `plain`.",
+    )
     rate_limits: bool = _option(False, "Refuse inputs above Modal's rates: 200 a second, 1500 spawned.")
     buckets: Sequence[str] = _option(
         (),

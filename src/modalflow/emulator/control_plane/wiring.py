@@ -36,6 +36,7 @@ from modalflow.emulator.faults.spec.values import DELAY
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.functions.layouts import Layouts
+from modalflow.emulator.images.building.build_mode import BuildMode
 from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
@@ -255,6 +256,7 @@ def _front(options: Options, base: Base, storage: Storage, execution: Execution)
         storage.secrets,
         base.fork_server,
         BuildingFunctions(base.state, execution.functions, execution.pools),
+        BuildMode(base.fork_server, list_commands=options.list_image_commands),
     )
     handlers = Handlers(_services(base, storage, execution, images))
     rpc_faults = RpcFaults(base.rules, handlers, base.stoppage)

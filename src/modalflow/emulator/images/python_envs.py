@@ -9,13 +9,19 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
+#: The place of the environment in an image whose commands were run.
+IN_IMAGE = Path("/usr/local/lib/image-python")
+
 _HOST_PATHS = "_host_packages.pth"
+_BUNDLED_PIP = "_bundled_pip.pth"
 _METADATA = re.compile(r"^(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 
 
@@ -26,6 +32,31 @@ def make(folder: Path) -> None:
     if host_settings.is_file():
         shutil.copyfile(host_settings, folder / "pip.conf")
     connect(folder)
+
+
+def make_in_image(there: Path) -> None:
+    """Make an empty environment at ``there``, to be used at IN_IMAGE, with pip as a program and as a module."""
+    make(there)
+    relocate(there, str(there), str(IN_IMAGE))
+    pip = pip_arguments()
+    for name in ("pip", "pip3"):
+        program = there / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([str(python(IN_IMAGE)), *pip])} "$@"\n')
+        program.chmod(0o755)
+    if len(pip) == 1:
+        (place,) = packages(there)[:1]
+        (place / _BUNDLED_PIP).write_text(f"{Path(pip[0]).parent}\n")
+
+
+def pip_arguments() -> list[str]:
+    """Return an environment's arguments for pip: the host's pip, otherwise the one bundled with Python; [] if none."""
+    if importlib.util.find_spec("pip") is not None:
+        return ["-P", "-m", "pip"]
+    bundled = importlib.util.find_spec("ensurepip")
+    if bundled is not None and bundled.origin is not None:
+        for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")):
+            return [str(wheel / "pip")]
+    return []
 
 
 def clone(source: Path, target: Path) -> None:
@@ -78,9 +109,8 @@ def packages(folder: Path) -> list[Path]:
     return list(dict.fromkeys(Path(sysconfig.get_path(kind, "venv", places)) for kind in ("purelib", "platlib")))
 
 
-def installed(folder: Path) -> dict[str, str]:
-    """Return the environment's own packages: name → version."""
-    names = [entry.name for place in packages(folder) if place.is_dir() for entry in place.iterdir()]
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Return an environment's own packages, name → version, from the names in its folders of packages."""
     return {m["name"]: m["version"] for name in sorted(names) if (m := _METADATA.match(name)) is not None}
 
 

@@ -25,11 +25,12 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.building.command_builder import changes_host_packages
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.network.tunnels import OpenTunnels
-from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Layers, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
@@ -165,6 +166,7 @@ class Launcher:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
+        layers = self._images.layer_folders(image) if image else ()
         if image is not None:
             self._log_unexecuted(container, image.settings.missing)
         arguments = folder / "arguments.bin"
@@ -182,10 +184,11 @@ class Launcher:
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
             shown=(arguments, socket, *bytecode_folders(self._state)),
-            lent=() if packages is None else (packages,),
+            lent=() if packages is None or layers else (packages,),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
+            layers=Layers(layers) if layers else None,
         )
         home = str(plain_home(rootfs)) if container.is_plain else "/root"
         variables = common_variables(self._state)
@@ -193,8 +196,9 @@ class Launcher:
         behind = [] if packages is not None else _packages_on_pythonpath()
         variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
         variables |= image.variables if image else {}
-        if packages is not None:
-            variables["PATH"] = os.pathsep.join([str(packages / "bin"), variables.get("PATH", os.defpath)])
+        path = variables.get("PATH", os.defpath)
+        if packages is not None and str(packages / "bin") not in path.split(os.pathsep):
+            variables["PATH"] = os.pathsep.join([str(packages / "bin"), path])
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
@@ -216,6 +220,7 @@ class Launcher:
                 python=None if packages is None else python_envs.python(packages),
                 site=() if packages is None else tuple(python_envs.packages(packages)),
                 own_network=self._networks.own_network,
+                fresh=changes_host_packages(layers),
             ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),

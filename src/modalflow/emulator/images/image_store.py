@@ -66,6 +66,10 @@ class ImageStore:
         """Return the folders of the image's file layers, uppermost first."""
         return tuple(self.layers.files(name) for name in reversed(image.made.layers))
 
+    def tree(self, made: BuildResult) -> LayeredTree:
+        """Return the files of an image whose commands were run, over the root below."""
+        return LayeredTree([self.layers.files(name) for name in reversed(made.layers)], Path("/"))
+
     def python(self, image: Image) -> Path | None:
         """Return the image's environment as containers see it, None if it has no packages of its own."""
         if image.made.has_environment:
@@ -75,7 +79,7 @@ class ImageStore:
     def packages(self, made: BuildResult) -> dict[str, str]:
         """Return the packages of an image over the host's: name → version."""
         if made.has_environment:
-            tree = LayeredTree([self.layers.files(name) for name in reversed(made.layers)], Path("/"))
+            tree = self.tree(made)
             places = [tree.names(str(place)) for place in python_envs.packages(python_envs.IN_IMAGE)]
         elif made.python:
             folders = python_envs.packages(self.layers.python(made.python))

@@ -36,6 +36,7 @@ from modalflow.emulator.images.builder import (
 )
 from modalflow.emulator.images.building.build_mode import BuildMode, Execution
 from modalflow.emulator.images.building.command_builder import CommandBuilder
+from modalflow.emulator.images.building.debian_packages import without_installed
 from modalflow.emulator.images.building.logged_program import Programs
 from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source
@@ -186,6 +187,8 @@ class Images(Service):
                 secrets=values,
                 runs_commands=how.runs_commands,
             )
+            below = self._store.find(recipe.settings.base)
+            recipe = without_installed(recipe, self._store.tree(BuildResult() if below is None else below.made))
         except RecipeError as error:
             recipe = error
         image = Image(

@@ -231,8 +231,8 @@ class Images(Service):
         self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest, how: Execution
     ) -> None:
         build = image.build
-        builder = self._builder(how)
         try:
+            builder = self._builder(how)
             build.log(f"Building image {image.image_id}\n")
             if request.image.HasField("build_function"):
                 image.made = await self._built_by_function(image, request, builder)

@@ -129,6 +129,10 @@ class BuildResult:
     """The layers of files that lie over each other, lowest first."""
     has_environment: bool = False
     """Whether the layers have an environment of their own, at python_envs.IN_IMAGE."""
+    program: str = ""
+    """The path of the Python of containers; empty: this machine's, or the environment's over it."""
+    series: str = ""
+    """The minor version of ``program``."""
 
     @property
     def names(self) -> tuple[str, ...]:

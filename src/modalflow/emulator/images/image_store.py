@@ -15,6 +15,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.builder import BuildResult
 from modalflow.emulator.images.building.layered_tree import LayeredTree
+from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.image import Image, decode, encode
 from modalflow.emulator.images.image_layers import ImageLayers
 from modalflow.emulator.logs.log_records import LogEntry
@@ -26,8 +27,9 @@ SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 class ImageStore:
     """All images, by id, and the cache of identities."""
 
-    def __init__(self, state: StateDir) -> None:
+    def __init__(self, state: StateDir, root: RootBelow | None = None) -> None:
         self.layers = ImageLayers(state)
+        self.root = root or RootBelow()
         self._images: dict[str, Image] = {}
         self._cached: dict[str, str] = {}
         """The image of each identity."""
@@ -68,10 +70,12 @@ class ImageStore:
 
     def tree(self, made: BuildResult) -> LayeredTree:
         """Return the files of an image whose commands were run, over the root below."""
-        return LayeredTree([self.layers.files(name) for name in reversed(made.layers)], Path("/"))
+        return LayeredTree([self.layers.files(name) for name in reversed(made.layers)], self.root.path)
 
     def python(self, image: Image) -> Path | None:
         """Return the image's environment as containers see it, None if it has no packages of its own."""
+        if image.made.program:
+            return Path(image.made.program).parent.parent
         if image.made.has_environment:
             return python_envs.IN_IMAGE
         return self.layers.python(image.made.python) if image.made.python else None
@@ -80,7 +84,9 @@ class ImageStore:
         """Return the packages of an image over the host's: name → version."""
         if made.has_environment:
             tree = self.tree(made)
-            places = [tree.names(str(place)) for place in python_envs.packages(python_envs.IN_IMAGE)]
+            series = f"lib/python{made.series}/site-packages"
+            own = [python_envs.IN_IMAGE / series] if made.program else python_envs.packages(python_envs.IN_IMAGE)
+            places = [tree.names(str(place)) for place in own]
         elif made.python:
             folders = python_envs.packages(self.layers.python(made.python))
             places = [{path.name for path in folder.iterdir()} for folder in folders if folder.is_dir()]

@@ -35,6 +35,7 @@ from modalflow.emulator.images.builder import (
     secrets_to_redact,
 )
 from modalflow.emulator.images.building.build_mode import BuildMode, Execution
+from modalflow.emulator.images.building.client_packages import ClientPackages
 from modalflow.emulator.images.building.command_builder import CommandBuilder
 from modalflow.emulator.images.building.debian_packages import without_installed
 from modalflow.emulator.images.building.logged_program import Programs
@@ -73,10 +74,12 @@ class Images(Service):
         programs: Programs,
         functions: BuildingFunctions,
         build_mode: BuildMode,
+        clients: ClientPackages,
     ) -> None:
         self._store, self._mounts, self._secrets, self._functions = store, mounts, secrets, functions
         self._folder = state.folder("images")
         self._state, self._programs, self._mode = state, programs, build_mode
+        self._clients = clients
         self._builds: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -98,6 +101,8 @@ class Images(Service):
     ) -> api_pb2.ImageGetOrCreateResponse:
         """Return the image of this definition, without a result while it is being built."""
         how = await self._mode.execution()
+        if not how.runs_commands and not self._store.root.is_host:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"No image can be built over --base. {how.refusal}")
         identity = self._identity(request, how)
         image = None if request.force_build or request.ignore_cache else self._store.cached(identity)
         if image is None:
@@ -185,7 +190,7 @@ class Images(Service):
                 bases={tag: replace(base.settings, base=base.image_id) for tag, base in bases.items()},
                 context=self._context(definition),
                 secrets=values,
-                runs_commands=how.runs_commands,
+                root=self._store.root if how.runs_commands else None,
             )
             below = self._store.find(recipe.settings.base)
             recipe = without_installed(recipe, self._store.tree(BuildResult() if below is None else below.made))
@@ -214,7 +219,12 @@ class Images(Service):
         below = self._store.find(recipe.settings.base)
         image.made = below.made if below is not None else BuildResult()
         image.packages = below.packages if below is not None else {}
-        if not recipe.has_work and not request.image.HasField("build_function"):
+        is_same_path = below is None or recipe.settings.variables.get("PATH") == below.variables.get("PATH")
+        if (
+            not recipe.has_work
+            and (is_same_path or not how.runs_commands)
+            and not request.image.HasField("build_function")
+        ):
             image.build.end(SUCCESS)
             return
         task = asyncio.get_running_loop().create_task(self._build(image, recipe, request, how))
@@ -261,7 +271,7 @@ class Images(Service):
 
     def _builder(self, how: Execution) -> Builder | CommandBuilder:
         if how.runs_commands:
-            return CommandBuilder(self._state, self._store.layers, self._programs)
+            return CommandBuilder(self._state, self._store.layers, self._programs, self._store.root, self._clients)
         return Builder(self._state, self._store.layers, self._programs, how.refusal)
 
     async def _built_by_function(
@@ -291,7 +301,7 @@ class Images(Service):
         plain = api_pb2.Image()
         plain.CopyFrom(request.image)
         parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]
-        parts += how.identity
+        parts += [*how.identity, *filter(None, (self._store.root.identity,))]
         for base in plain.base_images:
             base.image_id = self._store.get(base.image_id).identity
         for secret_id in plain.secret_ids:

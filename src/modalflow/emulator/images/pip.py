@@ -138,19 +138,21 @@ async def install(
     programs: Programs,
     log: Callable[[str], None],
     tree: Path | None = None,
+    pip_arguments: Sequence[str] | None = None,
 ) -> None:
     """Install into the environment, or raise InstallError. When cancelled, end pip and all its processes.
 
     ``rootfs`` shows the temporary folder and the cache. With a ``tree``, the image's own files are there and not at
-    their paths: a path in it among the arguments means this file. ``log`` gets each line of pip's output. Without
-    namespaces, pip may write to every path open to this user.
+    their paths: a path in it among the arguments means this file. ``log`` gets each line of pip's output.
+    ``pip_arguments`` are those of the environment's Python for pip, if they are not this process's. Without namespaces,
+    pip may write to every path open to this user.
     """
     if await programs.isolation() is Isolation.PLAIN:
         log(UNPROTECTED)
     arguments = _arguments(wanted.arguments, tree, temporary)
     given = _variables(environment, variables, temporary, cache)
     cache.mkdir(exist_ok=True)
-    program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
+    program = (str(python_envs.python(environment)), *(pip_arguments or _pip()), "install", *arguments)
     ended = await run(programs, ContainerSpec(rootfs, given, program=program), log)
     if ended.code:
         raise InstallError(_explained(ended.code, ended.last))

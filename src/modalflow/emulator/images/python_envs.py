@@ -20,7 +20,8 @@ from pathlib import Path
 #: The place of the environment in an image whose commands were run.
 IN_IMAGE = Path("/usr/local/lib/image-python")
 
-_HOST_PATHS = "_host_packages.pth"
+HOST_PATHS = "_host_packages.pth"
+CLIENT_PATHS = "_modal_client.pth"
 _BUNDLED_PIP = "_bundled_pip.pth"
 _METADATA = re.compile(r"^(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 
@@ -48,6 +49,31 @@ def make_in_image(there: Path) -> None:
         (place / _BUNDLED_PIP).write_text(f"{Path(pip[0]).parent}\n")
 
 
+def make_for(there: Path, interpreter: str, series: str, client: Path) -> None:
+    """Make an empty environment at ``there``, to be used at IN_IMAGE, for another Python than this process's.
+
+    It finds that Python's packages after its own, and then those in the folder ``client``.
+    """
+    place = there / "lib" / f"python{series}" / "site-packages"
+    place.mkdir(parents=True)
+    home, program = str(Path(interpreter).parent), there / "bin" / "python"
+    (there / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = true\nversion = {series}\n")
+    program.parent.mkdir()
+    program.symlink_to(interpreter)
+    for name in ("python3", f"python{series}"):
+        program.with_name(name).symlink_to("python")
+    connect_to(place, client)
+    for name in ("pip", "pip3"):
+        script = program.with_name(name)
+        script.write_text(f'#!/bin/sh\nexec {python(IN_IMAGE)} -m pip "$@"\n')
+        script.chmod(0o755)
+
+
+def connect_to(place: Path, client: Path) -> None:
+    """Make an environment, by its folder of packages, find Modal's SDK after its own packages."""
+    (place / CLIENT_PATHS).write_text(f"import site; site.addsitedir({str(client)!r})\n")
+
+
 def pip_arguments() -> list[str]:
     """Return an environment's arguments for pip: the host's pip, otherwise the one bundled with Python; [] if none."""
     if importlib.util.find_spec("pip") is not None:
@@ -62,7 +88,7 @@ def pip_arguments() -> list[str]:
 def clone(source: Path, target: Path) -> None:
     """Make a copy of an environment. Its packages' files are shared: installers replace files, never change them."""
     shutil.copytree(source, target, symlinks=True, copy_function=_linked)
-    for kept in (source / "bin", source / "pyvenv.cfg", *(place / _HOST_PATHS for place in packages(source))):
+    for kept in (source / "bin", source / "pyvenv.cfg", *(place / HOST_PATHS for place in packages(source))):
         # These are changed in place, by ``relocate`` and ``connect``.
         copy = target / kept.relative_to(source)
         for file in copy.iterdir() if copy.is_dir() else [copy]:
@@ -90,7 +116,7 @@ def connect(folder: Path) -> None:
     """Make the environment find the packages of this process's Python after its own."""
     lines = [f"import site; site.addsitedir({host!r})\n" for host in host_packages()]
     (place,) = packages(folder)[:1]
-    path = place / _HOST_PATHS
+    path = place / HOST_PATHS
     wanted = "".join(lines)
     if not path.is_file() or path.read_text() != wanted:
         incoming = path.with_suffix(".incoming")

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field, replace
 from modal_proto import api_pb2
 
 from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.building import interpreters
+from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source, copied, with_mode
 from modalflow.emulator.images.dockerfile.lines import (
     Command,
@@ -50,13 +52,27 @@ _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
 
 
 @dataclass(frozen=True)
+class Begin:
+    """The Python of the image: of a minor version, or, if it is empty, the one in the root below."""
+
+    series: str
+
+
+@dataclass(frozen=True)
+class ProvideUv:
+    """The program uv, at a path or in a folder of the image."""
+
+    path: str
+
+
+@dataclass(frozen=True)
 class Copy:
     """Files to place: path in the image → source."""
 
     files: Mapping[str, Source]
 
 
-Action = Copy | RunPip | RunCommand | Fail
+Action = Begin | Copy | ProvideUv | RunPip | RunCommand | Fail
 
 
 @dataclass(frozen=True)
@@ -108,13 +124,13 @@ def read(
     bases: Mapping[str, ImageSettings],
     context: Mapping[str, Source],
     secrets: Mapping[str, str],
-    runs_commands: bool = False,
+    root: RootBelow | None = None,
 ) -> Recipe:
     """Read a definition. ``bases`` are the images named by FROM, ``context`` the files for COPY.
 
-    With ``runs_commands``, a RUN is a command to execute; otherwise only its installations are.
+    With the ``root`` below the image, a RUN is a command to execute; otherwise only its installations are.
     """
-    reader = _Reader(definition, is_global, bases, context, secrets, runs_commands)
+    reader = _Reader(definition, is_global, bases, context, secrets, root)
     try:
         for command in commands(definition.dockerfile_commands):
             reader.read(command)
@@ -149,13 +165,15 @@ class _Reader:
         bases: Mapping[str, ImageSettings],
         context: Mapping[str, Source],
         secrets: Mapping[str, str],
-        runs_commands: bool,
+        root: RootBelow | None,
     ) -> None:
         self.steps: list[Step] = []
         self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
         # A layer without FROM belongs to run_function: it has only the image below it.
         self.settings = next(iter(bases.values()), ImageSettings())
         self._has_stage = False
+        self._uv = ""
+        """Where uv's programs are wanted, and not provided yet."""
         self._actions: dict[int, tuple[Action, ...]] = {}
         """The steps' actions of this stage and its base stages, by their place among ``steps``."""
         self._stage_name = ""
@@ -163,7 +181,7 @@ class _Reader:
         self._is_slim = False
         self._context = context
         self._secrets = secrets
-        self._runs_commands = runs_commands
+        self._root, self._runs_commands = root, root is not None
         self._given: dict[str, str] = dict(definition.build_args)
         self._global_arguments: dict[str, str] = {}
         self._arguments: dict[str, str] = {}
@@ -194,7 +212,8 @@ class _Reader:
     @property
     def _known(self) -> dict[str, str]:
         path = os.environ.get("PATH", os.defpath)
-        if self._runs_commands:
+        if self._root is not None:
+            path = self._root.search_path
             path = os.pathsep.join([str(python_envs.IN_IMAGE / "bin"), path])
         return {"PATH": path, **self._arguments, **self.settings.variables}
 
@@ -216,6 +235,8 @@ class _Reader:
         self._is_slim = slim is not None
         if found is not None:
             return Step(str(command))
+        if self._root is not None:
+            return self._from_below(command, image, self._root)
         here = platform.python_version()
         python = slim or _PYTHON.match(image)
         if slim is None:
@@ -226,6 +247,18 @@ class _Reader:
             return Step(str(command))
         note = f"Python {slim['series']} was asked for; containers here run this machine's Python {here}"
         return Step(str(command), note=note)
+
+    def _from_below(self, command: Command, image: str, root: RootBelow) -> Step:
+        """Read the FROM of an image of a registry: the root below takes its place, and a Python of its version."""
+        self.settings = replace(self.settings, variables=dict(root.variables))
+        match = _PYTHON.match(image)
+        series = "" if match is None else match["series"]
+        begin = () if root.is_host and series in ("", interpreters.HERE) else (Begin(series),)
+        if self._is_slim:
+            return Step(str(command), begin)
+        below = "this machine's files are" if root.is_host else "the files of --base are"
+        missing = () if series or not root.is_host else (f"FROM {image} (not pulled)",)
+        return Step(str(command), begin, f"not pulled, no registry is asked: {below} below the image", missing)
 
     def _arg(self, command: Command) -> Step:
         words = fields(command.rest)
@@ -262,8 +295,7 @@ class _Reader:
     def _copy(self, command: Command) -> Step:
         flags, rest = flags_and_rest(command.rest)
         if any(flag.startswith("--from=ghcr.io/astral-sh/uv:") for flag in flags):
-            # The uv for the SDK's own uv_pip_install: pip installs here.
-            return Step(str(command))
+            return self._copy_uv(command, rest)
         listed = json_form(rest)
         words = [value(word, self._known) for word in fields(rest)] if listed is None else listed
         if len(words) < 2:
@@ -283,6 +315,12 @@ class _Reader:
             context[f"/{heredoc.mark}"] = Source(data=text.encode())
         sources = [re.sub(r"^<<-?", "", source) if command.heredocs else source for source in sources]
         return Step(str(command), (Copy(with_mode(copied(sources, where, context), flags)),))
+
+    def _copy_uv(self, command: Command, rest: str) -> Step:
+        """Read the COPY of uv's programs. For the SDK's own uv_pip_install, pip installs, and uv may not be needed."""
+        *_, target = fields(rest) or [""]
+        self._uv = posixpath.join(self.settings.workdir or "/", target)
+        return Step(str(command))
 
     def _add(self, command: Command) -> Step:
         _, rest = flags_and_rest(command.rest)
@@ -328,6 +366,8 @@ class _Reader:
             )
         except NotRunnable as error:
             return _not_executed(command, str(error))
+        if self._uv and any(isinstance(action, RunCommand) for action in actions):
+            actions, self._uv = (ProvideUv(self._uv), *actions), ""
         return Step(str(command), actions)
 
     def _shell(self, command: Command) -> Step:

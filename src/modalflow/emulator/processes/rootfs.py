@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalflow.emulator.images.layer_capture import LayerCapture
@@ -30,6 +30,10 @@ _MACHINE_WIDE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq
 
 #: Each layer of an image is complete in itself, whatever the defaults of the kernel are.
 _PLAIN_MARKS = "redirect_dir=off,index=off,metacopy=off"
+
+#: Files of this machine that another root needs as well: names of hosts, and certificates by their variable.
+_OF_MACHINE = ("/etc/resolv.conf", "/etc/hosts")
+_CERTIFICATES = "SSL_CERT_FILE"
 
 
 def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, list[int]]:
@@ -61,13 +65,19 @@ def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, li
         _one_overlay(rootfs, scratch)
     else:
         _many_overlays(rootfs, scratch)
+    # A symlink of the host would lead into the container later.
+    machines_own = {
+        path: os.path.realpath(path) for path in filter(None, (*_OF_MACHINE, os.environ.get(_CERTIFICATES)))
+    }
     capture = None if rootfs.kept is None else LayerCapture(scratch / "upper", rootfs.kept)
     os.makedirs(f"{root}{_HOST}")
     os.chdir(root)
     syscalls.pivot_root(".", f".{_HOST}")
     # All later paths are the container's: no symlink of the host can lead out of it.
     os.chdir("/")
-    if rootfs.layers is not None and rootfs.layers.upper is not None:
+    if rootfs.layers is not None and rootfs.layers.base != Path("/"):
+        _complete_base(machines_own)
+    elif rootfs.layers is not None and rootfs.layers.upper is not None:
         _own_run()
     _hide(rootfs)
     descriptors = volume_mounts.mount_all(rootfs.volumes, isolation, _HOST)
@@ -172,6 +182,21 @@ def _make_like_host(root: Path, folder: Path) -> None:
     for path in reversed(missing):
         path.mkdir()
         shutil.copymode(Path("/", path.relative_to(root)), path)
+
+
+def _complete_base(real_paths: Mapping[str, str]) -> None:
+    """Add the folders for file systems to another root, and files of the machine: their path → the one to show."""
+    for folder in ("/proc", "/dev", "/sys", "/run"):
+        os.makedirs(folder, exist_ok=True)
+    os.makedirs("/tmp", 0o1777, exist_ok=True)
+    for path, real in real_paths.items():
+        if not os.path.exists(f"{_HOST}{real}"):
+            continue
+        if os.path.islink(path):
+            os.unlink(path)
+        if not os.path.exists(path):
+            _make_point(f"{_HOST}{path}", path)
+        syscalls.bind(f"{_HOST}{real}", path, read_only=True)
 
 
 def _own_run() -> None:

@@ -25,7 +25,9 @@ from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
-from modalflow.emulator.images.building.command_builder import changes_host_packages
+from modalflow.emulator.images.building.client_packages import ClientPackages
+from modalflow.emulator.images.building.layer_in_progress import changes_host_packages
+from modalflow.emulator.images.image import Image
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.network.networks import Networks
@@ -53,6 +55,9 @@ CONTAINER_BYTES = 256 * 1024
 #: The host's variables passed to a container: for programs, certificates and the language.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
 
+#: Those with paths of the host's root.
+_OF_HOST_ROOT = ("LD_LIBRARY_PATH", "TMPDIR", "PYTHONPYCACHEPREFIX")
+
 
 class Launcher:
     """The starter of containers."""
@@ -72,6 +77,7 @@ class Launcher:
         capacity: Capacity,
         networks: Networks,
         tunnels: OpenTunnels,
+        clients: ClientPackages,
     ) -> None:
         self._state = state
         self._sockets = sockets
@@ -80,6 +86,7 @@ class Launcher:
         self._fork_server = fork_server
         self._capacity = capacity
         self._networks, self._tunnels = networks, tunnels
+        self._clients = clients
         self._hinted: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
@@ -166,7 +173,8 @@ class Launcher:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
-        layers = self._images.layer_folders(image) if image else ()
+        layers, root = self._images.layer_folders(image) if image else (), self._images.root
+        own_python = image.made.program if image else ""
         if image is not None:
             self._log_unexecuted(container, image.settings.missing)
         arguments = folder / "arguments.bin"
@@ -184,14 +192,16 @@ class Launcher:
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
             shown=(arguments, socket, *bytecode_folders(self._state)),
-            lent=() if packages is None or layers else (packages,),
+            lent=self._lent(image),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
-            layers=Layers(layers) if layers else None,
+            layers=Layers(layers, base=root.path) if layers or not root.is_host else None,
         )
         home = str(plain_home(rootfs)) if container.is_plain else "/root"
         variables = common_variables(self._state)
+        if not root.is_host:
+            variables = {n: v for n, v in variables.items() if n not in _OF_HOST_ROOT} | {"PATH": root.search_path}
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
         variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
@@ -209,7 +219,7 @@ class Launcher:
             "MODAL_ENVIRONMENT": container.function.app.environment,
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
-            **_fixed_variables(self._state),
+            **{n: v for n, v in _fixed_variables(self._state).items() if root.is_host or n not in _OF_HOST_ROOT},
             **self._devices(container),
         }
         container.last_heard = time.monotonic()
@@ -217,14 +227,21 @@ class Launcher:
             ContainerSpec(
                 rootfs,
                 variables,
-                python=None if packages is None else python_envs.python(packages),
-                site=() if packages is None else tuple(python_envs.packages(packages)),
+                python=Path(own_python) if own_python else packages and python_envs.python(packages),
+                site=() if packages is None or own_python else tuple(python_envs.packages(packages)),
                 own_network=self._networks.own_network,
-                fresh=changes_host_packages(layers),
+                fresh=bool(own_python) or not root.is_host or changes_host_packages(layers),
             ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
+
+    def _lent(self, image: Image | None) -> tuple[Path, ...]:
+        """Return the folders of packages that are no part of the image's files."""
+        if image is not None and image.made.program:
+            return (self._clients.folder(image.made.series),)
+        packages = None if image is None or image.made.layers else self._images.python(image)
+        return () if packages is None else (packages,)
 
     def _log_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
         """Log the missing image steps, once for each function and image, as for its resources."""

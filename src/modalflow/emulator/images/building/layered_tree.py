@@ -66,6 +66,12 @@ class LayeredTree:
         entry = self._entry(self.real_path(path))
         return None if entry is None else entry.path
 
+    def is_of_layer(self, path: str) -> bool:
+        """Return whether a layer, and not the root file system below, has the file of this path."""
+        folder, _, name = self.real_path(posixpath.dirname(path)).rstrip("/"), "", posixpath.basename(path)
+        entry = self._entry(f"{folder}/{name}")
+        return entry is not None and any(entry.path.is_relative_to(layer) for layer in self._folders[:-1])
+
     def names(self, path: str) -> set[str]:
         """Return the names in a folder of the image; empty if there is no such folder."""
         entry = self._entry(self.real_path(path))

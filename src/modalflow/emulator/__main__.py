@@ -16,6 +16,7 @@ import stat
 import sys
 
 from modalflow.emulator.control_plane.control_plane import ControlPlane, IsolationError, ListenError, NetworkError
+from modalflow.emulator.images.building.root_below import BaseError
 from modalflow.emulator.local import NO_NETWORK, UNUSABLE
 from modalflow.emulator.options import Options
 from modalflow.emulator.state import disk_space
@@ -73,7 +74,7 @@ def main() -> None:
     )
     try:
         asyncio.run(serve(options))
-    except (StateError, ListenError, NetworkError, IsolationError) as error:
+    except (StateError, ListenError, NetworkError, IsolationError, BaseError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(NO_NETWORK if isinstance(error, NetworkError) else UNUSABLE)
     except OSError as error:

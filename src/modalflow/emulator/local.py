@@ -27,6 +27,8 @@ from modalflow.emulator.services.environments import DEFAULT_ENVIRONMENT
 from modalflow.emulator.state import scratch
 
 START_SECONDS = 30.0
+#: The same if an archive must be unpacked first.
+UNPACK_SECONDS = 600.0
 STOP_SECONDS = 20.0
 STDERR_TAIL = 4_000
 
@@ -116,7 +118,9 @@ def launch(options: Options, stderr: IO[bytes]) -> tuple[subprocess.Popen[bytes]
         start_new_session=True,
     )
     try:
-        return process, Address.parse(_first_line(process, time.monotonic() + START_SECONDS))
+        return process, Address.parse(
+            _first_line(process, time.monotonic() + (UNPACK_SECONDS if options.base else START_SECONDS))
+        )
     except BaseException as error:
         ended = process.poll()
         end(process, seconds=2.0)

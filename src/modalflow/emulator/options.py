@@ -78,6 +78,17 @@ class Options:
         "Network of containers: `host` is this machine's, `none` a loopback of its own for each container.",
         choices=NETWORKS,
     )
+    base: str | None = _option(
+        None,
+        "Root file system below images: a folder, e.g. from debootstrap, or `oci:PATH` for an OCI layout or an archive "
+        "of `docker save`. Needs isolation `root` or `gvisor`. Default: this machine's root.",
+        type=str,
+    )
+    list_image_commands: bool = _option(
+        False,
+        "List the commands of images in the build log instead of running them, except installations by pip. Otherwise "
+        "they run with isolation `root` and `gvisor`, and fail the build with `user` and `plain`.",
+    )
     rate_limits: bool = _option(False, "Refuse inputs above Modal's rates: 200 a second, 1500 spawned.")
     buckets: Sequence[str] = _option(
         (),
@@ -125,6 +136,8 @@ class Options:
             object.__setattr__(self, "runsc", Path(self.runsc).absolute())
         if self.isolation is not None and self.isolation not in ISOLATIONS:
             raise ValueError(f"isolation is {self.isolation!r}; expected one of {', '.join(ISOLATIONS)}")
+        if self.base is not None:
+            _check_base(self.base, list_commands=self.list_image_commands)
         if self.log_level not in LOG_LEVELS:
             raise ValueError(f"log_level is {self.log_level!r}; expected one of {', '.join(LOG_LEVELS)}")
         object.__setattr__(self, "faults", tuple(self.faults))
@@ -199,6 +212,15 @@ class Options:
             return cls(**given)
         except ValueError as error:
             parser.error(str(error))
+
+
+def _check_base(base: str, *, list_commands: bool) -> None:
+    # Imported here, because most programs that start control planes use this machine's root.
+    from modalflow.emulator.images.building.root_below import check
+
+    if list_commands:
+        raise ValueError("base and list_image_commands exclude each other: images over a base run their commands")
+    check(base)
 
 
 def _check_buckets(buckets: Sequence[str]) -> None:

@@ -42,7 +42,7 @@ class Target:
         self.loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
-        options = Options()
+        options = Options(list_image_commands=True)
         self.plane = ControlPlane(options, isolation=Isolation.PLAIN)
         await self.plane.parts.front.file_server.start()
         # What is hostile here are requests; a program would have the machine for itself anyway.

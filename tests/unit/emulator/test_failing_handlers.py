@@ -20,6 +20,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.control_plane.control_plane import ControlPlane
 from modalflow.emulator.images import images
+from modalflow.emulator.images.builder import Builder
 from modalflow.emulator.options import Options
 from modalflow.emulator.processes.container_spec import Isolation
 from modalflow.emulator.rpc import failures
@@ -196,10 +197,12 @@ def test_a_build_that_fails_in_any_way_ends(
         raise FAULTS[fault]
 
     with monkeypatch.context() as context:
-        if broken in ("packages", "read"):
+        if broken == "packages":
+            context.setattr(target.plane.parts.storage.images, broken, fails)
+        elif broken == "read":
             context.setattr(images, broken, fails)
         elif broken == "make":
-            context.setattr(target.plane.parts.front.images._builder, broken, fails_later)
+            context.setattr(Builder, broken, fails_later)
         else:
             context.setattr(target.plane.parts.front.images, broken, fails)
         if broken in ("_context", "read"):
@@ -327,13 +330,13 @@ async def test_an_image_that_was_being_built_is_built_after_a_kill(
     image = api_pb2.Image(dockerfile_commands=["FROM x", "COPY a.txt /a"])
     image.context_files.add(filename="/a.txt", data=b"a")
     request, caller = api_pb2.ImageGetOrCreateRequest(image=image), Caller(None, "", None)
-    plane = ControlPlane(Options(state_dir=tmp_path / "state"), isolation=Isolation.PLAIN)
+    plane = ControlPlane(Options(state_dir=tmp_path / "state", list_image_commands=True), isolation=Isolation.PLAIN)
 
     async def never(*_: Any, **__: Any) -> Any:
         await asyncio.get_running_loop().create_future()
 
     try:
-        monkeypatch.setattr(plane.parts.front.images._builder, "make", never)
+        monkeypatch.setattr(Builder, "make", never)
         begun = await plane.parts.front.images.ImageGetOrCreate(request, caller)
         assert not begun.result.status
         await plane.state.journal.settled()
@@ -342,8 +345,9 @@ async def test_an_image_that_was_being_built_is_built_after_a_kill(
     finally:
         await plane.parts.front.images.close()
         _end(plane)
+        monkeypatch.undo()
 
-    plane = ControlPlane(Options(state_dir=tmp_path / "left"), isolation=Isolation.PLAIN)
+    plane = ControlPlane(Options(state_dir=tmp_path / "left", list_image_commands=True), isolation=Isolation.PLAIN)
     try:
         join = api_pb2.ImageJoinStreamingRequest(image_id=begun.image_id, timeout=55)
         async with asyncio.timeout(AT_ONCE):

@@ -36,6 +36,9 @@ from modalflow.emulator.faults.spec.values import DELAY
 from modalflow.emulator.faults.stoppage import Stoppage
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.functions.layouts import Layouts
+from modalflow.emulator.images.building.build_mode import BuildMode
+from modalflow.emulator.images.building.client_packages import ClientPackages
+from modalflow.emulator.images.building.root_below import RootBelow, root_below
 from modalflow.emulator.images.building_functions import BuildingFunctions
 from modalflow.emulator.images.image_names import ImageNames
 from modalflow.emulator.images.image_store import ImageStore
@@ -84,6 +87,8 @@ class Base:
     rules: Rules
     stoppage: Stoppage
     late_commits: LateCommits
+    root: RootBelow
+    clients: ClientPackages
 
 
 @dataclass(frozen=True)
@@ -188,6 +193,8 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
         rules=rules,
         stoppage=Stoppage(),
         late_commits=LateCommits(rules),
+        root=root_below(options.base, state),
+        clients=ClientPackages(state, fork_server),
     )
 
 
@@ -210,7 +217,7 @@ def _storage(base: Base) -> Storage:
         volumes=Volumes(state, base.addresses, environments, mounts, base.late_commits),
         dicts=Dicts(environments, state.journal),
         queues=Queues(environments, state.journal),
-        images=ImageStore(state),
+        images=ImageStore(state, base.root),
     )
 
 
@@ -234,6 +241,7 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         capacity,
         base.networks,
         base.tunnels,
+        base.clients,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
     pools = Pools(
@@ -255,6 +263,8 @@ def _front(options: Options, base: Base, storage: Storage, execution: Execution)
         storage.secrets,
         base.fork_server,
         BuildingFunctions(base.state, execution.functions, execution.pools),
+        BuildMode(base.fork_server, list_commands=options.list_image_commands),
+        base.clients,
     )
     handlers = Handlers(_services(base, storage, execution, images))
     rpc_faults = RpcFaults(base.rules, handlers, base.stoppage)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from modal_proto import api_pb2
 
-from modalflow.emulator.images import pip, python_envs
+from modalflow.emulator.images import pip
+from modalflow.emulator.images.building.logged_program import Programs
+from modalflow.emulator.images.dockerfile.copy_line import Source
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
 from modalflow.emulator.images.image_layers import Draft, ImageLayers
-from modalflow.emulator.images.recipe import Copy, Recipe, Source
+from modalflow.emulator.images.recipe import Action, Copy, Recipe
 from modalflow.emulator.logs.log_lines import Unfinished
 from modalflow.emulator.logs.log_records import LogEntry
 from modalflow.emulator.rpc.wire import message, sendable
@@ -32,7 +34,7 @@ SHORTEST_SECRET = 4
 
 
 class StepError(RuntimeError):
-    """The error of a step with an exit code other than 0, as known without running it. The text names the step."""
+    """The error of a step that failed, or that cannot be executed. The text names the step and the reason."""
 
 
 class BuildFunctionError(RuntimeError):
@@ -116,16 +118,34 @@ def _begun_secret(text: str, secrets: tuple[str, ...]) -> int:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """The layers with an image's files and packages; empty: the host's alone."""
+    """The layers with an image's files and packages; empty: the host's alone.
+
+    A build that runs commands fills ``layers``, one that does not the others.
+    """
 
     files: str = ""
     python: str = ""
+    layers: tuple[str, ...] = ()
+    """The layers of files that lie over each other, lowest first."""
+    has_environment: bool = False
+    """Whether the layers have an environment of their own, at python_envs.IN_IMAGE."""
+    program: str = ""
+    """The path of the Python of containers; empty: this machine's, or the environment's over it."""
+    series: str = ""
+    """The minor version of ``program``."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers on disk."""
+        return tuple(name for name in (self.files, self.python, *self.layers) if name)
 
 
 class Builder:
     """The executor of recipes."""
 
-    def __init__(self, state: StateDir, layers: ImageLayers, programs: pip.Programs) -> None:
+    def __init__(self, state: StateDir, layers: ImageLayers, programs: Programs, refusal: str) -> None:
+        """Fail the build of a command that is not executed, with ``refusal`` as the advice; empty: log it."""
+        self._refusal = refusal
         self._layers = layers
         self._content = state.files
         self._cache = state.root / "pip-cache"
@@ -144,6 +164,8 @@ class Builder:
                 build.log(f"=> Step {number}: {step.text}\n")
                 if step.note:
                     build.log(f"   {step.note}\n")
+                if step.refused and self._refusal:
+                    raise StepError(f"{step.text}: not executed here ({step.refused}). {self._refusal}")
                 for action in step.actions:
                     await self._do(action, work, build)
             return await asyncio.to_thread(work.finish)
@@ -174,7 +196,7 @@ class Builder:
         for number, step in enumerate(recipe.steps):
             build.log(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
 
-    async def _do(self, action: Copy | RunPip | Fail, work: _Work, build: Build) -> None:
+    async def _do(self, action: Action, work: _Work, build: Build) -> None:
         if isinstance(action, Fail):
             raise StepError(
                 f"RUN {action.command} ends with exit code {action.exit_code}, so the image cannot be built"
@@ -182,11 +204,12 @@ class Builder:
         if isinstance(action, RunPip):
             await self._install(action, work, build)
             return
+        assert isinstance(action, Copy)
         tree = await asyncio.to_thread(work.own_files)
         await asyncio.to_thread(place, tree, action.files, self._content)
 
     async def _install(self, action: RunPip, work: _Work, build: Build) -> None:
-        wanted = pip.wanted(action.install, work.tree)
+        wanted = pip.wanted(action.install, lambda path: pip.on_host(path, work.tree))
         if wanted is not None and not work.has_python:
             there = await asyncio.to_thread(wanted.satisfied)
             if there is not None:
@@ -202,12 +225,17 @@ class Builder:
             action.install,
             environment,
             tree=tree,
-            workdir=action.workdir,
+            rootfs=pip.outside_root(
+                action.workdir,
+                tree=tree,
+                draft=work.folder,
+                temporary=work.temporary,
+                cache=self._cache,
+                hidden=self._hidden,
+            ),
             variables=action.variables,
-            draft=work.folder,
             temporary=work.temporary,
             cache=self._cache,
-            hidden=self._hidden,
             programs=self._programs,
             # The user knows the image's own files by their paths in the image.
             log=lambda line: build.log_line(line if tree is None else line.replace(str(tree), "")),
@@ -281,8 +309,3 @@ def place(tree: Path, files: Mapping[str, Source], content: FileStore) -> None:
         else:
             target.write_bytes(source.data)
         target.chmod(source.mode or 0o644)
-
-
-def packages(layers: ImageLayers, made: BuildResult) -> dict[str, str]:
-    """Return the packages of an image over the host's: name → version."""
-    return python_envs.installed(layers.python(made.python)) if made.python else {}

@@ -14,6 +14,7 @@ from typing import Any
 from modal_proto import api_pb2
 
 from modalflow.emulator.images.builder import Build, BuildResult
+from modalflow.emulator.images.dockerfile.run_command import SHELL
 from modalflow.emulator.images.recipe import ImageSettings
 from modalflow.emulator.rpc.wire import message
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
@@ -66,6 +67,12 @@ def encode(image: Image) -> dict[str, Any]:
         "missing": list(image.settings.missing),
         "files": image.made.files,
         "python": image.made.python,
+        "layers": list(image.made.layers),
+        "has_environment": image.made.has_environment,
+        "program": image.made.program,
+        "series": image.made.series,
+        "shell": list(image.settings.shell),
+        "user": image.settings.user,
         "bases": list(image.bases),
         "builder_version": image.builder_version,
         "packages": dict(image.packages),
@@ -95,8 +102,22 @@ def decode(image_id: str, record: Mapping[str, Any]) -> Image:
     return Image(
         image_id=image_id,
         identity=record["identity"],
-        settings=ImageSettings(variables, record["workdir"], record["base"], tuple(record.get("missing", ()))),
-        made=BuildResult(record["files"], record["python"]),
+        settings=ImageSettings(
+            variables,
+            record["workdir"],
+            record["base"],
+            tuple(record.get("missing", ())),
+            tuple(record.get("shell", SHELL)),
+            record.get("user", ""),
+        ),
+        made=BuildResult(
+            record["files"],
+            record["python"],
+            tuple(record.get("layers", ())),
+            record.get("has_environment", False),
+            record.get("program", ""),
+            record.get("series", ""),
+        ),
         bases=tuple(record["bases"]),
         builder_version=record["builder_version"],
         packages=record["packages"],

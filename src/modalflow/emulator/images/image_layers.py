@@ -26,6 +26,8 @@ class ImageLayers:
 
     def __init__(self, state: StateDir) -> None:
         self._root = state.folder("images")
+        #: The folder that no image has a part of.
+        self.hidden = state.root
 
     def has(self, name: str) -> bool:
         return (self._root / f"{_LAYER}{name}").is_dir()

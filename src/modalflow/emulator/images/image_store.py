@@ -12,6 +12,10 @@ from pathlib import Path
 from grpclib import GRPCError, Status
 from modal_proto import api_pb2
 
+from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.builder import BuildResult
+from modalflow.emulator.images.building.layered_tree import LayeredTree
+from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.image import Image, decode, encode
 from modalflow.emulator.images.image_layers import ImageLayers
 from modalflow.emulator.logs.log_records import LogEntry
@@ -23,8 +27,9 @@ SUCCESS = api_pb2.GenericResult.GENERIC_STATUS_SUCCESS
 class ImageStore:
     """All images, by id, and the cache of identities."""
 
-    def __init__(self, state: StateDir) -> None:
+    def __init__(self, state: StateDir, root: RootBelow | None = None) -> None:
         self.layers = ImageLayers(state)
+        self.root = root or RootBelow()
         self._images: dict[str, Image] = {}
         self._cached: dict[str, str] = {}
         """The image of each identity."""
@@ -34,7 +39,7 @@ class ImageStore:
             self._images[image_id] = decode(image_id, record)
         for _, identity, image_id in self._cache_table.load():
             self._cached[identity] = image_id
-        self.layers.sweep({name for i in self._images.values() for name in (i.made.files, i.made.python)})
+        self.layers.sweep({name for i in self._images.values() for name in i.made.names})
 
     def find(self, image_id: str) -> Image | None:
         return self._images.get(image_id)
@@ -51,7 +56,7 @@ class ImageStore:
         image = self._images.get(self._cached.get(identity, ""))
         if image is None or (image.build.result is not None and image.build.result.status != SUCCESS):
             return None
-        if any(not self.layers.has(name) for name in (image.made.files, image.made.python) if name):
+        if any(not self.layers.has(name) for name in image.made.names):
             return None
         return image
 
@@ -59,9 +64,35 @@ class ImageStore:
         """Return the tree of files over the host's root, None if the image has none."""
         return self.layers.files(image.made.files) if image.made.files else None
 
+    def layer_folders(self, image: Image) -> tuple[Path, ...]:
+        """Return the folders of the image's file layers, uppermost first."""
+        return tuple(self.layers.files(name) for name in reversed(image.made.layers))
+
+    def tree(self, made: BuildResult) -> LayeredTree:
+        """Return the files of an image whose commands were run, over the root below."""
+        return LayeredTree([self.layers.files(name) for name in reversed(made.layers)], self.root.path)
+
     def python(self, image: Image) -> Path | None:
-        """Return the image's environment, None if it has no packages of its own."""
+        """Return the image's environment as containers see it, None if it has no packages of its own."""
+        if image.made.program:
+            return Path(image.made.program).parent.parent
+        if image.made.has_environment:
+            return python_envs.IN_IMAGE
         return self.layers.python(image.made.python) if image.made.python else None
+
+    def packages(self, made: BuildResult) -> dict[str, str]:
+        """Return the packages of an image over the host's: name → version."""
+        if made.has_environment:
+            tree = self.tree(made)
+            series = f"lib/python{made.series}/site-packages"
+            own = [python_envs.IN_IMAGE / series] if made.program else python_envs.packages(python_envs.IN_IMAGE)
+            places = [tree.names(str(place)) for place in own]
+        elif made.python:
+            folders = python_envs.packages(self.layers.python(made.python))
+            places = [{path.name for path in folder.iterdir()} for folder in folders if folder.is_dir()]
+        else:
+            return {}
+        return python_envs.installed(name for names in places for name in names)
 
     def chain(self, image: Image) -> Iterator[Image]:
         """Yield the image and the layers below it, from the highest down."""

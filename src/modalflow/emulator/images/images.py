@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -32,14 +33,19 @@ from modalflow.emulator.images.builder import (
     BuildFunctionError,
     BuildResult,
     StepError,
-    packages,
     secrets_to_redact,
 )
+from modalflow.emulator.images.building.build_mode import BuildMode, Execution
+from modalflow.emulator.images.building.client_packages import ClientPackages
+from modalflow.emulator.images.building.command_builder import CommandBuilder
+from modalflow.emulator.images.building.debian_packages import without_installed
+from modalflow.emulator.images.building.logged_program import Programs
 from modalflow.emulator.images.building_functions import BuildingFunctions
+from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source
 from modalflow.emulator.images.image import Image
 from modalflow.emulator.images.image_store import SUCCESS, ImageStore, builder_app_id
-from modalflow.emulator.images.pip import InstallError, Programs
-from modalflow.emulator.images.recipe import ImageSettings, Recipe, RecipeError, Source, read
+from modalflow.emulator.images.pip import InstallError
+from modalflow.emulator.images.recipe import Recipe, read
 from modalflow.emulator.logs.log_lines import Terminal, Unfinished, merged
 from modalflow.emulator.logs.log_messages import item
 from modalflow.emulator.rpc.failures import described
@@ -68,10 +74,13 @@ class Images(Service):
         secrets: Secrets,
         programs: Programs,
         functions: BuildingFunctions,
+        build_mode: BuildMode,
+        clients: ClientPackages,
     ) -> None:
         self._store, self._mounts, self._secrets, self._functions = store, mounts, secrets, functions
         self._folder = state.folder("images")
-        self._builder = Builder(state, store.layers, programs)
+        self._state, self._programs, self._mode = state, programs, build_mode
+        self._clients = clients
         self._builds: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
@@ -84,8 +93,8 @@ class Images(Service):
     @rpc(
         repeat=CHANGE,
         inferred=(
-            "`debian_slim` and `from_registry` mean the host's Python; RUN executes only installations of packages, "
-            "and every other step is named in the logs of the build and of the function."
+            "`debian_slim` and `from_registry` mean the host's root and Python. RUN is executed in layers over them if "
+            "root isolates containers. Otherwise only installations by pip are, and other commands fail the build."
         ),
     )
     async def ImageGetOrCreate(
@@ -93,10 +102,13 @@ class Images(Service):
     ) -> api_pb2.ImageGetOrCreateResponse:
         """Return the image of this definition, without a result while it is being built."""
         refuse_unsupported(request)
-        identity = self._identity(request)
+        how = await self._mode.execution()
+        if not how.runs_commands and not self._store.root.is_host:
+            raise GRPCError(Status.FAILED_PRECONDITION, f"No image can be built over --base. {how.refusal}")
+        identity = self._identity(request, how)
         image = None if request.force_build or request.ignore_cache else self._store.cached(identity)
         if image is None:
-            image = self._begin(request, identity)
+            image = self._begin(request, identity, how)
         answer = message(api_pb2.ImageGetOrCreateResponse, image_id=image.image_id)
         if image.build.result is not None:
             answer.result.CopyFrom(image.build.result)
@@ -165,7 +177,7 @@ class Images(Service):
         self._store.delete(image)
         return Empty()
 
-    def _begin(self, request: api_pb2.ImageGetOrCreateRequest, identity: str) -> Image:
+    def _begin(self, request: api_pb2.ImageGetOrCreateRequest, identity: str, how: Execution) -> Image:
         definition = request.image
         bases = {base.docker_tag: self._store.get(base.image_id) for base in definition.base_images}
         values: dict[str, str] = {}
@@ -177,13 +189,13 @@ class Images(Service):
             recipe = read(
                 definition,
                 is_global=request.namespace == api_pb2.DEPLOYMENT_NAMESPACE_GLOBAL,
-                bases={
-                    tag: ImageSettings(base.variables, base.workdir, base.image_id, base.settings.missing)
-                    for tag, base in bases.items()
-                },
+                bases={tag: replace(base.settings, base=base.image_id) for tag, base in bases.items()},
                 context=self._context(definition),
                 secrets=values,
+                root=self._store.root if how.runs_commands else None,
             )
+            below = self._store.find(recipe.settings.base)
+            recipe = without_installed(recipe, self._store.tree(BuildResult() if below is None else below.made))
         except RecipeError as error:
             recipe = error
         image = Image(
@@ -197,22 +209,27 @@ class Images(Service):
         if isinstance(recipe, RecipeError):
             image.build.end(FAILURE, str(recipe))
         else:
-            self._make(image, recipe, request)
+            self._make(image, recipe, request, how)
         self._store.add(image)
         if not request.ignore_cache:
             self._store.cache(identity, image)
         return image
 
-    def _make(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
+    def _make(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest, how: Execution) -> None:
         """Start the build, or end it if there is nothing to do."""
         image.settings = recipe.settings
         below = self._store.find(recipe.settings.base)
         image.made = below.made if below is not None else BuildResult()
         image.packages = below.packages if below is not None else {}
-        if not recipe.has_work and not request.image.HasField("build_function"):
+        is_same_path = below is None or recipe.settings.variables.get("PATH") == below.variables.get("PATH")
+        if (
+            not recipe.has_work
+            and (is_same_path or not how.runs_commands)
+            and not request.image.HasField("build_function")
+        ):
             image.build.end(SUCCESS)
             return
-        task = asyncio.get_running_loop().create_task(self._build(image, recipe, request))
+        task = asyncio.get_running_loop().create_task(self._build(image, recipe, request, how))
         self._builds.add(task)
         task.add_done_callback(partial(self._build_over, image))
 
@@ -222,15 +239,18 @@ class Images(Service):
             # Even the report of the failure failed. The callers waiting for the build still get an answer.
             image.build.end(FAILURE, "the build ended without a result; the control plane's log has the reason")
 
-    async def _build(self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest) -> None:
+    async def _build(
+        self, image: Image, recipe: Recipe, request: api_pb2.ImageGetOrCreateRequest, how: Execution
+    ) -> None:
         build = image.build
         try:
+            builder = self._builder(how)
             build.log(f"Building image {image.image_id}\n")
             if request.image.HasField("build_function"):
-                image.made = await self._built_by_function(image, request)
+                image.made = await self._built_by_function(image, request, builder)
             else:
-                image.made = await self._builder.make(image.identity, recipe, image.made, build)
-            image.packages = await asyncio.to_thread(packages, self._store.layers, image.made)
+                image.made = await builder.make(image.identity, recipe, image.made, build)
+            image.packages = await asyncio.to_thread(self._store.packages, image.made)
             build.log(f"Built image {image.image_id}\n")
             build.end(SUCCESS)
         except InstallError as error:
@@ -251,7 +271,14 @@ class Images(Service):
         finally:
             self._store.save(image)
 
-    async def _built_by_function(self, image: Image, request: api_pb2.ImageGetOrCreateRequest) -> BuildResult:
+    def _builder(self, how: Execution) -> Builder | CommandBuilder:
+        if how.runs_commands:
+            return CommandBuilder(self._state, self._store.layers, self._programs, self._store.root, self._clients)
+        return Builder(self._state, self._store.layers, self._programs, how.refusal)
+
+    async def _built_by_function(
+        self, image: Image, request: api_pb2.ImageGetOrCreateRequest, builder: Builder | CommandBuilder
+    ) -> BuildResult:
         if not request.build_function_id:
             raise BuildFunctionError("there is no function to build the image with")
         image.build.log("=> Step 0: running the function\n")
@@ -259,7 +286,7 @@ class Images(Service):
             written = Path(name)
             content = request.image.build_function.input
             await self._functions.run(request.build_function_id, content, image.build, written)
-            return await asyncio.to_thread(self._builder.adopt, image.identity, image.made, written)
+            return await asyncio.to_thread(builder.adopt, image.identity, image.made, written)
 
     def _context(self, definition: api_pb2.Image) -> dict[str, Source]:
         """Return the files for COPY, by absolute path."""
@@ -271,11 +298,12 @@ class Images(Service):
             context[f"/{sent.filename.lstrip('/')}"] = Source(data=sent.data)
         return context
 
-    def _identity(self, request: api_pb2.ImageGetOrCreateRequest) -> str:
+    def _identity(self, request: api_pb2.ImageGetOrCreateRequest, how: Execution) -> str:
         """Return a hash of the definition, with temporary ids replaced by their content."""
         plain = api_pb2.Image()
         plain.CopyFrom(request.image)
         parts: list[str] = [sys.base_prefix, platform.python_version(), request.builder_version, str(request.namespace)]
+        parts += [*how.identity, *filter(None, (self._store.root.identity,))]
         for base in plain.base_images:
             base.image_id = self._store.get(base.image_id).identity
         for secret_id in plain.secret_ids:

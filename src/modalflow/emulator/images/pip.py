@@ -7,24 +7,19 @@ docs/decisions/installing-into-images.md for the reason to use pip for uv's comm
 
 from __future__ import annotations
 
-import functools
-import importlib.util
 import itertools
 import os
 import re
 import sys
-from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Protocol
 
 from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.building.logged_program import Programs, run
 from modalflow.emulator.images.dockerfile.pip_commands import Install
 from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs
-from modalflow.emulator.processes.output import LONGEST_LINE
-from modalflow.emulator.processes.process import Process
 
 #: The host's variables passed to pip: for programs, settings, proxies and certificates.
 _PASSED_ON = re.compile(
@@ -51,9 +46,6 @@ _PATH = re.compile(r"(?<![\w./:-])(file://)?/[^\s;#]+")
 
 #: Options without an effect if all requested packages are installed.
 _WITHOUT_CONSEQUENCE = frozenset({"--no-deps"})
-
-#: Lines of pip's output in an error.
-_LAST_LINES = 12
 
 OFFLINE = (
     "If this machine cannot reach a package index, name a folder with wheels (find_links=), point pip to a mirror "
@@ -87,15 +79,18 @@ class Wanted:
         return there if all(satisfied(each) or not _installed(each) for each in self.constraints) else None
 
 
-def wanted(install: Install, tree: Path | None) -> Wanted | None:
-    """Return the requirements if they are names and exact versions only; None if only pip can read them."""
+def wanted(install: Install, on_host: Callable[[str], Path]) -> Wanted | None:
+    """Return the requirements if they are names and exact versions only; None if only pip can read them.
+
+    ``on_host`` returns the host's path of a file of the image.
+    """
     found: dict[str, list[str]] = {"-r": [], "-c": []}
     rest = list(install.arguments)
     while rest:
         argument = rest.pop(0)
         if argument in _FILE_OPTIONS and rest:
             try:
-                lines = Path(_on_host(rest.pop(0), tree)).read_text().splitlines()
+                lines = on_host(rest.pop(0)).read_text().splitlines()
             except OSError:
                 return None
             found["-c" if argument in _CONSTRAINTS else "-r"] += [
@@ -132,86 +127,70 @@ def _installed(requirement: str) -> str:
         return ""
 
 
-class Programs(Protocol):
-    """The interface to run programs isolated like a container; ForkServer implements it."""
-
-    async def isolation(self) -> Isolation: ...
-
-    async def launch(
-        self, start: ContainerSpec, on_stdout: Callable[[str], None], on_stderr: Callable[[str], None]
-    ) -> Process: ...
-
-
 async def install(
     wanted: Install,
     environment: Path,
     *,
-    tree: Path | None,
-    workdir: str,
+    rootfs: Rootfs,
     variables: Mapping[str, str],
-    draft: Path,
     temporary: Path,
     cache: Path,
-    hidden: Path,
     programs: Programs,
     log: Callable[[str], None],
+    tree: Path | None = None,
+    pip_arguments: Sequence[str] | None = None,
 ) -> None:
     """Install into the environment, or raise InstallError. When cancelled, end pip and all its processes.
 
-    ``tree`` holds the image's own files: a path in it among the arguments means this file. ``log`` gets each line of
-    pip's output. Inside the ``hidden`` folder, pip and build scripts see only the tree, the cache and the ``draft``,
-    with the environment and the temporary folder. Files written to other places vanish when pip ends. This requires
-    namespaces: without them pip may write to every path open to this user.
+    ``rootfs`` shows the temporary folder and the cache. With a ``tree``, the image's own files are there and not at
+    their paths: a path in it among the arguments means this file. ``log`` gets each line of pip's output.
+    ``pip_arguments`` are those of the environment's Python for pip, if they are not this process's. Without namespaces,
+    pip may write to every path open to this user.
     """
     if await programs.isolation() is Isolation.PLAIN:
         log(UNPROTECTED)
     arguments = _arguments(wanted.arguments, tree, temporary)
-    cwd = Path(_on_host(workdir or "/", tree))
     given = _variables(environment, variables, temporary, cache)
-    last: deque[str] = deque(maxlen=_LAST_LINES)
-    begun = {"stdout": "", "stderr": ""}
+    cache.mkdir(exist_ok=True)
+    program = (str(python_envs.python(environment)), *(pip_arguments or _pip()), "install", *arguments)
+    ended = await run(programs, ContainerSpec(rootfs, given, program=program), log)
+    if ended.code:
+        raise InstallError(_explained(ended.code, ended.last))
+    _restore_paths(environment, tree)
 
-    def on_output(stream: str, text: str) -> None:
-        # Paths are replaced in whole lines.
-        line = begun[stream] + text
-        begun[stream] = "" if line.endswith("\n") else line
-        if not begun[stream] or len(line) >= LONGEST_LINE:
-            begun[stream] = ""
-            log(line)
-            last.append(line)
 
-    # From this process's variables, and not from the image's: they are the user's.
-    agent, chosen_cache = Path(os.environ.get("SSH_AUTH_SOCK", "")), Path(os.environ.get("PIP_CACHE_DIR", ""))
-    users_own = [path for path in (agent, chosen_cache) if path.is_absolute() and path.exists()]
+def outside_root(workdir: str, *, tree: Path | None, draft: Path, temporary: Path, cache: Path, hidden: Path) -> Rootfs:
+    """Return the root of pip for an environment outside of the image's files.
+
+    Inside the ``hidden`` folder, pip and build scripts see only the tree, the cache and the ``draft``, with the
+    environment and the temporary folder. Files written to other places vanish when pip ends.
+    """
     folder, nothing = temporary / "container", temporary / "nothing"
-    for made in (folder, nothing, cache):
+    for made in (folder, nothing):
         made.mkdir(exist_ok=True)
-    rootfs = Rootfs(
+    cwd = on_host(workdir or "/", tree)
+    return Rootfs(
         folder=folder,
         layer=nothing,
         hidden=hidden,
-        shown=(draft, cache, *users_own),
+        shown=(draft, cache, *users_own()),
         lent=() if tree is None or tree.is_relative_to(draft) else (tree,),
         cwd=str(cwd if cwd.is_dir() else "/"),
     )
-    program = (str(python_envs.python(environment)), *_pip(), "install", *arguments)
-    process = await programs.launch(
-        ContainerSpec(rootfs, given, program=program),
-        functools.partial(on_output, "stdout"),
-        functools.partial(on_output, "stderr"),
-    )
-    try:
-        code = await process.wait()
-    except BaseException:
-        process.kill()
-        await process.wait()
-        raise
-    for stream, rest in begun.items():
-        if rest:
-            on_output(stream, "\n")
-    if code:
-        raise InstallError(_explained(code, last))
-    _restore_paths(environment, tree)
+
+
+def users_own() -> list[Path]:
+    """Return paths of this process's variables that installers need: an agent for SSH, the user's cache of pip.
+
+    From this process's variables, and not from the image's: they are the user's.
+    """
+    found = [Path(os.environ.get(name, "")) for name in ("SSH_AUTH_SOCK", "PIP_CACHE_DIR")]
+    return [path for path in found if path.is_absolute() and path.exists()]
+
+
+def on_host(path: str, tree: Path | None) -> Path:
+    """Return the host's path of a file of the image, for a tree of its own files over the host's root."""
+    return Path(_on_host(path, tree))
 
 
 def _explained(code: int, last: Iterable[str]) -> str:
@@ -225,22 +204,23 @@ def _explained(code: int, last: Iterable[str]) -> str:
 
 
 def _pip() -> list[str]:
-    """Return the command for pip in the environment's Python: the host's pip, otherwise the one bundled with Python."""
-    if importlib.util.find_spec("pip") is not None:
-        return ["-P", "-m", "pip"]
-    bundled = importlib.util.find_spec("ensurepip")
-    if bundled is not None and bundled.origin is not None:
-        for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")):
-            return [str(wheel / "pip")]
-    raise InstallError(
-        f"there is no pip to install with: {sys.executable} has neither pip nor ensurepip. "
-        "Install one of them (Debian: apt-get install python3-pip) and build again."
-    )
+    """Return the arguments of the environment's Python for pip."""
+    found = python_envs.pip_arguments()
+    if not found:
+        raise InstallError(
+            f"there is no pip to install with: {sys.executable} has neither pip nor ensurepip. "
+            "Install one of them (Debian: apt-get install python3-pip) and build again."
+        )
+    return found
+
+
+def host_variables() -> dict[str, str]:
+    """Return the host's variables for installers: programs, settings, proxies and certificates."""
+    return {n: v for n, v in os.environ.items() if _PASSED_ON.fullmatch(n) and n not in _NOT_PASSED_ON}
 
 
 def _variables(environment: Path, given: Mapping[str, str], temporary: Path, cache: Path) -> dict[str, str]:
-    host = {n: v for n, v in os.environ.items() if _PASSED_ON.fullmatch(n) and n not in _NOT_PASSED_ON}
-    variables = {"PIP_CACHE_DIR": str(cache), **host, **given}
+    variables = {"PIP_CACHE_DIR": str(cache), **host_variables(), **given}
     return variables | {
         "PATH": os.pathsep.join([str(environment / "bin"), os.environ.get("PATH", os.defpath)]),
         "TMPDIR": str(temporary),

@@ -9,13 +9,20 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
+import shlex
 import shutil
 import sys
 import sysconfig
 import venv
+from collections.abc import Iterable
 from pathlib import Path
 
-_HOST_PATHS = "_host_packages.pth"
+#: The place of the environment in an image whose commands were run.
+IN_IMAGE = Path("/usr/local/lib/image-python")
+
+HOST_PATHS = "_host_packages.pth"
+CLIENT_PATHS = "_modal_client.pth"
+_BUNDLED_PIP = "_bundled_pip.pth"
 _METADATA = re.compile(r"^(?P<name>.+?)-(?P<version>[^-]+)\.dist-info$")
 
 
@@ -28,10 +35,60 @@ def make(folder: Path) -> None:
     connect(folder)
 
 
+def make_in_image(there: Path) -> None:
+    """Make an empty environment at ``there``, to be used at IN_IMAGE, with pip as a program and as a module."""
+    make(there)
+    relocate(there, str(there), str(IN_IMAGE))
+    pip = pip_arguments()
+    for name in ("pip", "pip3"):
+        program = there / "bin" / name
+        program.write_text(f'#!/bin/sh\nexec {shlex.join([str(python(IN_IMAGE)), *pip])} "$@"\n')
+        program.chmod(0o755)
+    if len(pip) == 1:
+        (place,) = packages(there)[:1]
+        (place / _BUNDLED_PIP).write_text(f"{Path(pip[0]).parent}\n")
+
+
+def make_for(there: Path, interpreter: str, series: str, client: Path) -> None:
+    """Make an empty environment at ``there``, to be used at IN_IMAGE, for another Python than this process's.
+
+    It finds that Python's packages after its own, and then those in the folder ``client``.
+    """
+    place = there / "lib" / f"python{series}" / "site-packages"
+    place.mkdir(parents=True)
+    home, program = str(Path(interpreter).parent), there / "bin" / "python"
+    (there / "pyvenv.cfg").write_text(f"home = {home}\ninclude-system-site-packages = true\nversion = {series}\n")
+    program.parent.mkdir()
+    program.symlink_to(interpreter)
+    for name in ("python3", f"python{series}"):
+        program.with_name(name).symlink_to("python")
+    connect_to(place, client)
+    for name in ("pip", "pip3"):
+        script = program.with_name(name)
+        script.write_text(f'#!/bin/sh\nexec {python(IN_IMAGE)} -m pip "$@"\n')
+        script.chmod(0o755)
+
+
+def connect_to(place: Path, client: Path) -> None:
+    """Make an environment, by its folder of packages, find Modal's SDK after its own packages."""
+    (place / CLIENT_PATHS).write_text(f"import site; site.addsitedir({str(client)!r})\n")
+
+
+def pip_arguments() -> list[str]:
+    """Return an environment's arguments for pip: the host's pip, otherwise the one bundled with Python; [] if none."""
+    if importlib.util.find_spec("pip") is not None:
+        return ["-P", "-m", "pip"]
+    bundled = importlib.util.find_spec("ensurepip")
+    if bundled is not None and bundled.origin is not None:
+        for wheel in sorted(Path(bundled.origin).parent.glob("_bundled/pip-*.whl")):
+            return [str(wheel / "pip")]
+    return []
+
+
 def clone(source: Path, target: Path) -> None:
     """Make a copy of an environment. Its packages' files are shared: installers replace files, never change them."""
     shutil.copytree(source, target, symlinks=True, copy_function=_linked)
-    for kept in (source / "bin", source / "pyvenv.cfg", *(place / _HOST_PATHS for place in packages(source))):
+    for kept in (source / "bin", source / "pyvenv.cfg", *(place / HOST_PATHS for place in packages(source))):
         # These are changed in place, by ``relocate`` and ``connect``.
         copy = target / kept.relative_to(source)
         for file in copy.iterdir() if copy.is_dir() else [copy]:
@@ -59,7 +116,7 @@ def connect(folder: Path) -> None:
     """Make the environment find the packages of this process's Python after its own."""
     lines = [f"import site; site.addsitedir({host!r})\n" for host in host_packages()]
     (place,) = packages(folder)[:1]
-    path = place / _HOST_PATHS
+    path = place / HOST_PATHS
     wanted = "".join(lines)
     if not path.is_file() or path.read_text() != wanted:
         incoming = path.with_suffix(".incoming")
@@ -78,9 +135,8 @@ def packages(folder: Path) -> list[Path]:
     return list(dict.fromkeys(Path(sysconfig.get_path(kind, "venv", places)) for kind in ("purelib", "platlib")))
 
 
-def installed(folder: Path) -> dict[str, str]:
-    """Return the environment's own packages: name → version."""
-    names = [entry.name for place in packages(folder) if place.is_dir() for entry in place.iterdir()]
+def installed(names: Iterable[str]) -> dict[str, str]:
+    """Return an environment's own packages, name → version, from the names in its folders of packages."""
     return {m["name"]: m["version"] for name in sorted(names) if (m := _METADATA.match(name)) is not None}
 
 

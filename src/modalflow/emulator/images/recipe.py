@@ -7,17 +7,20 @@ executed here, but in builder.py.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import platform
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from modal_proto import api_pb2
 
 from modalflow.emulator.definitions.definition_check import lines_without_effect
+from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.building import interpreters
+from modalflow.emulator.images.building.root_below import RootBelow
+from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source, copied, with_mode
 from modalflow.emulator.images.dockerfile.lines import (
     Command,
     DockerfileError,
@@ -28,6 +31,7 @@ from modalflow.emulator.images.dockerfile.lines import (
     pairs,
     value,
 )
+from modalflow.emulator.images.dockerfile.run_command import SHELL, NotRunnable, RunCommand, actions_of
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip, outcome
 
 #: The first line of debian_slim. Modal keeps it built in its global namespace.
@@ -48,17 +52,18 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "_dockerfile_shell.sh"}
 _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
 
 
-class RecipeError(ValueError):
-    """The error for a definition without a possible build. The text is the reason."""
+@dataclass(frozen=True)
+class Begin:
+    """The Python of the image: of a minor version, or, if it is empty, the one in the root below."""
+
+    series: str
 
 
 @dataclass(frozen=True)
-class Source:
-    """A file of the build context: by the hash of its content if a client uploaded it, otherwise its path."""
+class ProvideUv:
+    """The program uv, at a path or in a folder of the image."""
 
-    sha256: str = ""
-    data: bytes = b""
-    mode: int = 0o644
+    path: str
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Copy:
     files: Mapping[str, Source]
 
 
-Action = Copy | RunPip | Fail
+Action = Begin | Copy | ProvideUv | RunPip | RunCommand | Fail
 
 
 @dataclass(frozen=True)
@@ -80,6 +85,8 @@ class Step:
     note: str = ""
     missing: tuple[str, ...] = ()
     """The parts not executed, so that containers may lack their results."""
+    refused: str = ""
+    """Why a command of it is not executed; empty if all are, or if none has an effect on files."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +99,10 @@ class ImageSettings:
     """The id of the image with the first files and packages; empty: the host's alone."""
     missing: tuple[str, ...] = ()
     """The steps not executed."""
+    shell: tuple[str, ...] = SHELL
+    """The program for commands, by SHELL."""
+    user: str = ""
+    """The user of commands, by USER; empty: root."""
 
 
 @dataclass(frozen=True)
@@ -114,9 +125,13 @@ def read(
     bases: Mapping[str, ImageSettings],
     context: Mapping[str, Source],
     secrets: Mapping[str, str],
+    root: RootBelow | None = None,
 ) -> Recipe:
-    """Read a definition. ``bases`` are the images named by FROM, ``context`` the files for COPY."""
-    reader = _Reader(definition, is_global, bases, context, secrets)
+    """Read a definition. ``bases`` are the images named by FROM, ``context`` the files for COPY.
+
+    With the ``root`` below the image, a RUN is a command to execute; otherwise only its installations are.
+    """
+    reader = _Reader(definition, is_global, bases, context, secrets, root)
     try:
         for command in commands(definition.dockerfile_commands):
             reader.read(command)
@@ -150,12 +165,15 @@ class _Reader:
         bases: Mapping[str, ImageSettings],
         context: Mapping[str, Source],
         secrets: Mapping[str, str],
+        root: RootBelow | None,
     ) -> None:
         self.steps: list[Step] = []
         self._stages = {tag.lower(): _Stage(settings) for tag, settings in bases.items()}
         # A layer without FROM belongs to run_function: it has only the image below it.
         self.settings = next(iter(bases.values()), ImageSettings())
         self._has_stage = False
+        self._uv = ""
+        """Where uv's programs are wanted, and not provided yet."""
         self._actions: dict[int, tuple[Action, ...]] = {}
         """The steps' actions of this stage and its base stages, by their place among ``steps``."""
         self._stage_name = ""
@@ -163,6 +181,7 @@ class _Reader:
         self._is_slim = False
         self._context = context
         self._secrets = secrets
+        self._root, self._runs_commands = root, root is not None
         self._given: dict[str, str] = dict(definition.build_args)
         self._global_arguments: dict[str, str] = {}
         self._arguments: dict[str, str] = {}
@@ -176,6 +195,7 @@ class _Reader:
             "ADD": self._add,
             "RUN": self._run,
             "SHELL": self._shell,
+            "USER": self._user,
         }
 
     def read(self, command: Command) -> None:
@@ -191,7 +211,11 @@ class _Reader:
 
     @property
     def _known(self) -> dict[str, str]:
-        return {"PATH": os.environ.get("PATH", os.defpath), **self._arguments, **self.settings.variables}
+        path = os.environ.get("PATH", os.defpath)
+        if self._root is not None:
+            path = self._root.search_path
+            path = os.pathsep.join([str(python_envs.IN_IMAGE / "bin"), path])
+        return {"PATH": path, **self._arguments, **self.settings.variables}
 
     def _from(self, command: Command) -> Step:
         _, rest = flags_and_rest(command.rest)
@@ -211,6 +235,8 @@ class _Reader:
         self._is_slim = slim is not None
         if found is not None:
             return Step(str(command))
+        if self._root is not None:
+            return self._from_below(command, image, self._root)
         here = platform.python_version()
         python = slim or _PYTHON.match(image)
         if slim is None:
@@ -221,6 +247,18 @@ class _Reader:
             return Step(str(command))
         note = f"Python {slim['series']} was asked for; containers here run this machine's Python {here}"
         return Step(str(command), note=note)
+
+    def _from_below(self, command: Command, image: str, root: RootBelow) -> Step:
+        """Read the FROM of an image of a registry: the root below takes its place, and a Python of its version."""
+        self.settings = replace(self.settings, variables=dict(root.variables))
+        match = _PYTHON.match(image)
+        series = "" if match is None else match["series"]
+        begin = () if root.is_host and series in ("", interpreters.HERE) else (Begin(series),)
+        if self._is_slim:
+            return Step(str(command), begin)
+        below = "this machine's files are" if root.is_host else "the files of --base are"
+        missing = () if series or not root.is_host else (f"FROM {image} (not pulled)",)
+        return Step(str(command), begin, f"not pulled, no registry is asked: {below} below the image", missing)
 
     def _arg(self, command: Command) -> Step:
         words = fields(command.rest)
@@ -257,8 +295,7 @@ class _Reader:
     def _copy(self, command: Command) -> Step:
         flags, rest = flags_and_rest(command.rest)
         if any(flag.startswith("--from=ghcr.io/astral-sh/uv:") for flag in flags):
-            # The uv for the SDK's own uv_pip_install: pip installs here.
-            return Step(str(command))
+            return self._copy_uv(command, rest)
         listed = json_form(rest)
         words = [value(word, self._known) for word in fields(rest)] if listed is None else listed
         if len(words) < 2:
@@ -277,7 +314,13 @@ class _Reader:
             text = heredoc.text if heredoc.literal else expanded(heredoc.text, self._known)
             context[f"/{heredoc.mark}"] = Source(data=text.encode())
         sources = [re.sub(r"^<<-?", "", source) if command.heredocs else source for source in sources]
-        return Step(str(command), (Copy(_with_mode(copied(sources, where, context), flags)),))
+        return Step(str(command), (Copy(with_mode(copied(sources, where, context), flags)),))
+
+    def _copy_uv(self, command: Command, rest: str) -> Step:
+        """Read the COPY of uv's programs. For the SDK's own uv_pip_install, pip installs, and uv may not be needed."""
+        *_, target = fields(rest) or [""]
+        self._uv = posixpath.join(self.settings.workdir or "/", target)
+        return Step(str(command))
 
     def _add(self, command: Command) -> Step:
         _, rest = flags_and_rest(command.rest)
@@ -295,6 +338,8 @@ class _Reader:
             return Step(
                 str(command), note="not executed here: containers have this machine's modal and its requirements"
             )
+        if self._runs_commands:
+            return self._run_command(command)
         if self._other_shell and not command.rest.startswith("["):
             return _not_executed(command, f"it is for the shell {self._other_shell}")
         exported = {**self.settings.variables, **self._secrets}
@@ -306,19 +351,49 @@ class _Reader:
             return replace(_not_executed(command, found.why), missing=(str(command),))
         named = ", ".join(f"`{part}`" for part in found.missing)
         note = f"not executed here: {named} ({found.why})"
-        return Step(str(command), tuple(found.actions), note, tuple(f"RUN {part}" for part in found.missing))
+        missing = tuple(f"RUN {part}" for part in found.missing)
+        return Step(str(command), tuple(found.actions), note, missing, refused=found.why)
+
+    def _run_command(self, command: Command) -> Step:
+        try:
+            actions = actions_of(
+                command,
+                shell=self.settings.shell,
+                exported={**self.settings.variables, **self._secrets},
+                arguments=self._arguments,
+                workdir=self.settings.workdir,
+                user=self.settings.user,
+            )
+        except NotRunnable as error:
+            return _not_executed(command, str(error))
+        if self._uv and any(isinstance(action, RunCommand) for action in actions):
+            actions, self._uv = (ProvideUv(self._uv), *actions), ""
+        return Step(str(command), actions)
 
     def _shell(self, command: Command) -> Step:
         program = json_form(command.rest)
         if not program:
             raise DockerfileError('SHELL needs a list, e.g. SHELL ["/bin/bash", "-c"]')
         self._other_shell = "" if posixpath.basename(program[0]) in _SHELLS else program[0]
+        self.settings = replace(self.settings, shell=tuple(program))
+        if self._runs_commands:
+            return Step(str(command))
         return Step(str(command), note="not executed here: only pip is executed, without a shell")
+
+    def _user(self, command: Command) -> Step:
+        if not self._runs_commands:
+            return self._without_effect(command)
+        user = value(command.rest, self._known)
+        if not user:
+            raise DockerfileError("USER needs a name or a number, e.g. USER nobody")
+        self.settings = replace(self.settings, user=user)
+        note = "" if str(command) in _USUAL else "commands run as this user; functions run as root, as on Modal"
+        return Step(str(command), note=note)
 
     def _without_effect(self, command: Command) -> Step:
         step = _not_executed(command, f"{command.verb} has no effect on containers here")
         is_missed = command.verb in _CHANGES_CONTAINERS and str(command) not in _USUAL
-        return step if is_missed else replace(step, missing=())
+        return replace(step, refused="", missing=step.missing if is_missed else ())
 
 
 def expanded(text: str, variables: Mapping[str, str]) -> str:
@@ -326,51 +401,5 @@ def expanded(text: str, variables: Mapping[str, str]) -> str:
     return value(re.sub(r"""(['"])""", r"\\\1", text), variables)
 
 
-def _with_mode(files: dict[str, Source], flags: Sequence[str]) -> dict[str, Source]:
-    given = [flag.partition("=")[2] for flag in flags if flag.startswith("--chmod=")]
-    if not given or not re.fullmatch(r"[0-7]{3,4}", given[-1]):
-        return files
-    return {path: replace(source, mode=int(given[-1], 8)) for path, source in files.items()}
-
-
 def _not_executed(command: Command, why: str) -> Step:
-    return Step(str(command), note=f"not executed here: {why}", missing=(str(command),))
-
-
-def copied(sources: Sequence[str], target: str, context: Mapping[str, Source]) -> dict[str, Source]:
-    """Return the files placed by ``COPY sources target``; RecipeError if the context lacks a source.
-
-    A folder's content is copied, not the folder. A target with ``/`` at its end is a folder.
-    """
-    placed: dict[str, Source] = {}
-    for source in sources:
-        # Context paths are absolute; the sources of a COPY are relative to the context's root.
-        path = posixpath.normpath(f"/{source.lstrip('/')}")
-        matches = [path] if path in context or not any(c in path for c in "*?[") else _matching(path, context)
-        into = target.endswith(("/", "/.")) or len(sources) > 1 or matches != [path]
-        before = len(placed)
-        for match in matches:
-            if match in context:
-                where = posixpath.join(target, posixpath.basename(match)) if into else target
-                placed[posixpath.normpath(where)] = context[match]
-                continue
-            folder = match.rstrip("/") + "/"
-            for name in context:
-                if name.startswith(folder):
-                    placed[posixpath.normpath(posixpath.join(target, name[len(folder) :]))] = context[name]
-        if len(placed) == before and path != "/":
-            raise RecipeError(f"COPY found no {source!r}: it is not among the files sent for this layer")
-    return placed
-
-
-def _matching(pattern: str, context: Mapping[str, Source]) -> list[str]:
-    """Return the files and folders of the context for a pattern; a ``*`` does not match a ``/``."""
-    depth = pattern.count("/")
-    prefixes = dict.fromkeys("/".join(name.split("/")[: depth + 1]) for name in context)
-    parts = pattern.split("/")
-    return [
-        name
-        for name in prefixes
-        if len(name.split("/")) == len(parts)
-        and all(fnmatch.fnmatchcase(one, part) for one, part in zip(name.split("/"), parts, strict=True))
-    ]
+    return Step(str(command), note=f"not executed here: {why}", missing=(str(command),), refused=why)

@@ -41,6 +41,20 @@ class VolumeView:
 
 
 @dataclass(frozen=True)
+class Layers:
+    """The file layers of an image, over a root file system. Only for containers with root's kind of root."""
+
+    lower: tuple[Path, ...] = ()
+    """Folders of files, uppermost first, each an upper directory of overlayfs with its marks of removed files."""
+    upper: Path | None = None
+    """The layer being made: it receives the container's writes, which are otherwise removed with the container."""
+    work: Path | None = None
+    """An empty folder for overlayfs, on the file system of ``upper``."""
+    base: Path = Path("/")
+    """The root file system below."""
+
+
+@dataclass(frozen=True)
 class Rootfs:
     """The parts of a container's file system. All host paths are absolute and free of symlinks."""
 
@@ -61,6 +75,8 @@ class Rootfs:
     cwd: str = "/root"
     kept: Path | None = None
     """A host folder that receives a copy of the container's private layer when the container ends."""
+    layers: Layers | None = None
+    """An image's file layers, below ``layer``; None: the host's root is directly below it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +105,9 @@ class ContainerSpec:
     fresh: bool = False
     """Start a new interpreter even if a fork would be possible."""
     program: tuple[str, ...] = ()
-    """A program and its arguments, run in place of Modal's runtime."""
+    """A program and its arguments, run in place of Modal's runtime. PATH of the variables finds it."""
+    user: tuple[int, int] = (0, 0)
+    """The user and the group that run ``program`` in a container with isolation."""
     own_network: tuple[str, int] | None = None
     """If set, the container has a network of its own with a loopback alone, and a socket that listens at this address
     of it. The request then comes with a connected unix socket that receives the listening one."""
@@ -109,6 +127,7 @@ class ContainerSpec:
                 "python": None if python is None else Path(python),
                 "site": tuple(map(Path, fields["site"])),
                 "program": tuple(fields["program"]),
+                "user": (int(fields["user"][0]), int(fields["user"][1])),
                 "own_network": None if own_network is None else (str(own_network[0]), int(own_network[1])),
             }
         )
@@ -127,5 +146,15 @@ def _rootfs(fields: dict[str, Any]) -> Rootfs:
             for volume in fields["volumes"]
         ),
         cwd=fields["cwd"],
-        kept=None if fields["kept"] is None else Path(fields["kept"]),
+        kept=_path(fields["kept"]),
+        layers=None if fields["layers"] is None else _layers(fields["layers"]),
     )
+
+
+def _layers(fields: dict[str, Any]) -> Layers:
+    lower = tuple(map(Path, fields["lower"]))
+    return Layers(lower, _path(fields["upper"]), _path(fields["work"]), Path(fields["base"]))
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)

@@ -94,7 +94,17 @@ def execute(spec: ContainerSpec) -> None:
     if spec.program:
         # Without its own root, a container has its working directory elsewhere.
         os.chdir(spec.rootfs.cwd)
-        os.execve(spec.program[0], spec.program, spec.variables)
+        if spec.user != (0, 0):
+            user, group = spec.user
+            os.setgroups([])
+            os.setgid(group)
+            os.setuid(user)
+        try:
+            os.execvpe(spec.program[0], spec.program, spec.variables)
+        except OSError as error:
+            # As a shell reports it.
+            os.write(2, f"{spec.program[0]}: {error.strerror}\n".encode())
+            os._exit(127 if isinstance(error, FileNotFoundError) else 126)
     python = str(spec.python or sys.executable)
     os.execve(python, [python, "-m", RUNTIME], spec.variables)
 

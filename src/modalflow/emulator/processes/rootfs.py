@@ -8,13 +8,15 @@ container. The host's files are readable, except for the state folder.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import mountinfo, syscalls, volume_mounts
-from modalflow.emulator.processes.container_spec import Isolation, Rootfs
+from modalflow.emulator.processes.container_spec import Isolation, Layers, Rootfs
 
 #: The place of the host's root during the setup.
 _HOST = "/.modalflow-host"
@@ -26,12 +28,24 @@ _DEVICES = ("null", "zero", "full", "random", "urandom", "tty", "fuse", "nvidia*
 #: with /sys in place of cgroups.
 _MACHINE_WIDE = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger", "/sys")
 
+#: Each layer of an image is complete in itself, whatever the defaults of the kernel are.
+_PLAIN_MARKS = "redirect_dir=off,index=off,metacopy=off"
+
+#: Files of this machine that another root needs as well: names of hosts, and certificates by their variable.
+_OF_MACHINE = ("/etc/resolv.conf", "/etc/hosts")
+_CERTIFICATES = "SSL_CERT_FILE"
+
 
 def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, list[int]]:
     """Set up the root file system and enter it, with the app's current folder. OSError if it cannot be set up.
 
     Returns the capture of the private layer, if it is to be kept, and file descriptors for the first process to hold.
     """
+    if rootfs.layers is not None and isolation is not Isolation.ROOT:
+        raise OSError(
+            "the image was built by a control plane with isolation 'root' or 'gvisor', and works only with that; "
+            "build it again, for example with force_build"
+        )
     if isolation is Isolation.PLAIN:
         _enter_plain(rootfs)
         return None, []
@@ -45,16 +59,26 @@ def enter(isolation: Isolation, rootfs: Rootfs) -> tuple[LayerCapture | None, li
     root.mkdir()
     # Not a second lower layer: the kernel refuses layers inside each other (ELOOP).
     _copy_tree(str(rootfs.layer), str(scratch / "upper"))
-    if isolation is Isolation.ROOT:
+    if rootfs.layers is not None:
+        _layered(rootfs, rootfs.layers, scratch)
+    elif isolation is Isolation.ROOT:
         _one_overlay(rootfs, scratch)
     else:
         _many_overlays(rootfs, scratch)
+    # A symlink of the host would lead into the container later.
+    machines_own = {
+        path: os.path.realpath(path) for path in filter(None, (*_OF_MACHINE, os.environ.get(_CERTIFICATES)))
+    }
     capture = None if rootfs.kept is None else LayerCapture(scratch / "upper", rootfs.kept)
     os.makedirs(f"{root}{_HOST}")
     os.chdir(root)
     syscalls.pivot_root(".", f".{_HOST}")
     # All later paths are the container's: no symlink of the host can lead out of it.
     os.chdir("/")
+    if rootfs.layers is not None and rootfs.layers.base != Path("/"):
+        _complete_base(machines_own)
+    elif rootfs.layers is not None and rootfs.layers.upper is not None:
+        _own_run()
     _hide(rootfs)
     descriptors = volume_mounts.mount_all(rootfs.volumes, isolation, _HOST)
     syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
@@ -96,6 +120,96 @@ def _one_overlay(rootfs: Rootfs, scratch: Path) -> None:
         # A mount removed by the host meanwhile is not needed.
         with contextlib.suppress(FileNotFoundError):
             _show_host(rootfs, scratch, Path(point))
+
+
+def _layered(rootfs: Rootfs, layers: Layers, scratch: Path) -> None:
+    """Make the root of a container of an image with file layers, in the same way for each mount of the host."""
+    (scratch / "layers").mkdir()
+    upper, work = (scratch / "upper", scratch / "work") if layers.upper is None else (layers.upper, layers.work)
+    assert work is not None
+    _layered_overlay(layers.base, layers.lower, upper, work, scratch, scratch / "root")
+    if layers.base != Path("/"):
+        return
+    for point in map(Path, host_mounts(rootfs.hidden)):
+        there = f"{scratch}/root{point}"
+        if not point.exists():
+            continue
+        if not point.is_dir() or point.is_relative_to("/sys") or point.is_relative_to("/run"):
+            _show_host(rootfs, scratch, point)
+            continue
+        name = str(point).strip("/").replace("/", "-")
+        above = [layer / point.relative_to("/") for layer in layers.lower]
+        own, its_work = upper / point.relative_to("/"), (scratch if layers.upper is None else work) / f"work-{name}"
+        try:
+            _make_like_host(upper, own)
+            its_work.mkdir(parents=True)
+            _layered_overlay(point, [path for path in above if path.is_dir()], own, its_work, scratch, Path(there))
+        except OSError:
+            # Some file systems cannot be a layer.
+            syscalls.bind(str(point), there, recursive=True)
+            syscalls.make_read_only(there)
+
+
+def _layered_overlay(base: Path, layers: Sequence[Path], upper: Path, work: Path, scratch: Path, target: Path) -> None:
+    """Mount the layers over a folder. If they are inside of it, an overlay of the folder alone is the lowest layer."""
+    made = len(os.listdir(scratch / "layers"))
+    names = []
+    for number, path in enumerate(layers, made):
+        # Options of a mount may have 4096 characters.
+        name = f"layers/{number}"
+        (scratch / name).mkdir()
+        syscalls.bind(str(path), str(scratch / name))
+        names.append(name)
+    os.chdir(scratch)
+    own = f"upperdir={volume_mounts.escaped(str(upper))},workdir={volume_mounts.escaped(str(work))},{_PLAIN_MARKS}"
+    below = volume_mounts.escaped(str(base))
+    try:
+        syscalls.mount("overlay", str(target), "overlay", options=f"lowerdir={':'.join([*names, below])},{own}")
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        name = f"layers/{made + len(layers)}"
+        empty = f"{name}-empty"
+        for folder in (name, empty):
+            (scratch / folder).mkdir()
+        syscalls.mount("overlay", str(scratch / name), "overlay", options=f"lowerdir={below}:{empty}")
+        syscalls.mount("overlay", str(target), "overlay", options=f"lowerdir={':'.join([*names, name])},{own}")
+
+
+def _make_like_host(root: Path, folder: Path) -> None:
+    """Make a folder in a tree, and its parents, with the modes of the host's folders of the same path."""
+    missing = [path for path in (folder, *folder.parents) if path.is_relative_to(root) and not path.exists()]
+    for path in reversed(missing):
+        path.mkdir()
+        shutil.copymode(Path("/", path.relative_to(root)), path)
+
+
+def _complete_base(real_paths: Mapping[str, str]) -> None:
+    """Add the folders for file systems to another root, and files of the machine: their path → the one to show."""
+    for folder in ("/proc", "/dev", "/sys", "/run"):
+        os.makedirs(folder, exist_ok=True)
+    os.makedirs("/tmp", 0o1777, exist_ok=True)
+    for path, real in real_paths.items():
+        if not os.path.exists(f"{_HOST}{real}"):
+            continue
+        if os.path.islink(path):
+            os.unlink(path)
+        if not os.path.exists(path):
+            _make_point(f"{_HOST}{path}", path)
+        syscalls.bind(f"{_HOST}{real}", path, read_only=True)
+
+
+def _own_run() -> None:
+    """Cover /run: the host's services listen there, and a package's installation would restart them."""
+    name_servers = Path("/etc/resolv.conf")
+    real = name_servers.resolve()
+    text = name_servers.read_bytes() if real.is_relative_to("/run") and real.exists() else None
+    os.makedirs("/run", exist_ok=True)
+    syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+    os.mkdir("/run/lock", 0o1777)
+    if text is not None:
+        real.parent.mkdir(parents=True, exist_ok=True)
+        real.write_bytes(text)
 
 
 def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:

@@ -10,8 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from modal_proto import api_pb2
 
+from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source
 from modalflow.emulator.images.dockerfile.lines import DockerfileError, commands, value
-from modalflow.emulator.images.recipe import Copy, Recipe, RecipeError, Source, read
+from modalflow.emulator.images.recipe import Copy, Recipe, read
 
 NASTY = [
     'it\'s "x" $HOME ${X} \\ # end\\',

@@ -8,11 +8,12 @@ import platform
 import pytest
 from modal_proto import api_pb2
 
+from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source, copied
 from modalflow.emulator.images.dockerfile.lines import commands
 from modalflow.emulator.images.dockerfile.pip_commands import NotAnInstall, install_of
 from modalflow.emulator.images.dockerfile.run_line import RunPip
 from modalflow.emulator.images.dockerfile.shell import NeedsShell, words
-from modalflow.emulator.images.recipe import Copy, ImageSettings, Recipe, RecipeError, Source, copied, read
+from modalflow.emulator.images.recipe import Copy, ImageSettings, Recipe, read
 
 HERE = ".".join(platform.python_version_tuple()[:2])
 

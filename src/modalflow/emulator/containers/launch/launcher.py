@@ -26,11 +26,14 @@ from modalflow.emulator.containers.launch import hints
 from modalflow.emulator.definitions.isolation_lines import lines_of
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
+from modalflow.emulator.images.building.client_packages import ClientPackages
+from modalflow.emulator.images.building.layer_in_progress import changes_host_packages
+from modalflow.emulator.images.image import Image
 from modalflow.emulator.images.image_store import ImageStore
 from modalflow.emulator.logs.logs import Logs
 from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.network.tunnels import OpenTunnels
-from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Rootfs, VolumeView
+from modalflow.emulator.processes.container_spec import ContainerSpec, Isolation, Layers, Rootfs, VolumeView
 from modalflow.emulator.processes.fork_server import ForkServer
 from modalflow.emulator.processes.process import Process
 from modalflow.emulator.processes.rootfs import plain_home
@@ -53,6 +56,9 @@ CONTAINER_BYTES = 256 * 1024
 #: The host's variables passed to a container: for programs, certificates and the language.
 PASSED_ON = ("PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR", "LD_LIBRARY_PATH", "TMPDIR")
 
+#: Those with paths of the host's root.
+_OF_HOST_ROOT = ("LD_LIBRARY_PATH", "TMPDIR", "PYTHONPYCACHEPREFIX")
+
 
 class Launcher:
     """The starter of containers."""
@@ -72,6 +78,7 @@ class Launcher:
         capacity: Capacity,
         networks: Networks,
         tunnels: OpenTunnels,
+        clients: ClientPackages,
     ) -> None:
         self._state = state
         self._sockets = sockets
@@ -80,6 +87,7 @@ class Launcher:
         self._fork_server = fork_server
         self._capacity = capacity
         self._networks, self._tunnels = networks, tunnels
+        self._clients = clients
         self._hinted: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
@@ -170,6 +178,8 @@ class Launcher:
         spec = container.spec
         image = self._images.get(spec.image_id) if spec.image_id else None
         packages = self._images.python(image) if image else None
+        layers, root = self._images.layer_folders(image) if image else (), self._images.root
+        own_python = image.made.program if image else ""
         if image is not None:
             self._log_unexecuted(container, image.settings.missing)
         arguments = folder / "arguments.bin"
@@ -187,19 +197,23 @@ class Launcher:
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
             shown=(arguments, socket, *bytecode_folders(self._state)),
-            lent=() if packages is None else (packages,),
+            lent=self._lent(image),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
             kept=None if building is None else building.kept,
+            layers=Layers(layers, base=root.path) if layers or not root.is_host else None,
         )
         home = str(plain_home(rootfs)) if container.is_plain else "/root"
         variables = common_variables(self._state)
+        if not root.is_host:
+            variables = {n: v for n, v in variables.items() if n not in _OF_HOST_ROOT} | {"PATH": root.search_path}
         # An image's environment leads to the host's packages, after its own.
         behind = [] if packages is not None else _packages_on_pythonpath()
         variables |= {"HOME": home, "PYTHONPATH": os.pathsep.join([home, *behind])}
         variables |= image.variables if image else {}
-        if packages is not None:
-            variables["PATH"] = os.pathsep.join([str(packages / "bin"), variables.get("PATH", os.defpath)])
+        path = variables.get("PATH", os.defpath)
+        if packages is not None and str(packages / "bin") not in path.split(os.pathsep):
+            variables["PATH"] = os.pathsep.join([str(packages / "bin"), path])
         for secret_id in spec.secret_ids:
             variables |= self._secrets.values(secret_id)
         variables |= {
@@ -210,7 +224,7 @@ class Launcher:
             "MODAL_ENVIRONMENT": container.function.app.environment,
             "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_LOCAL",
             "MODAL_REGION": "local",
-            **_fixed_variables(self._state),
+            **{n: v for n, v in _fixed_variables(self._state).items() if root.is_host or n not in _OF_HOST_ROOT},
             **({"MODAL_FUNCTION_RUNTIME": "gvisor"} if container.is_in_gvisor else {}),
             **self._devices(container),
         }
@@ -219,13 +233,21 @@ class Launcher:
             ContainerSpec(
                 rootfs,
                 variables,
-                python=None if packages is None else python_envs.python(packages),
-                site=() if packages is None else tuple(python_envs.packages(packages)),
+                python=Path(own_python) if own_python else packages and python_envs.python(packages),
+                site=() if packages is None or own_python else tuple(python_envs.packages(packages)),
                 own_network=self._networks.own_network,
+                fresh=bool(own_python) or not root.is_host or changes_host_packages(layers),
             ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),
         )
+
+    def _lent(self, image: Image | None) -> tuple[Path, ...]:
+        """Return the folders of packages that are no part of the image's files."""
+        if image is not None and image.made.program:
+            return (self._clients.folder(image.made.series),)
+        packages = None if image is None or image.made.layers else self._images.python(image)
+        return () if packages is None else (packages,)
 
     def _log_unexecuted(self, container: Container, missing: tuple[str, ...]) -> None:
         """Log the missing image steps, once for each function and image, as for its resources."""

@@ -132,7 +132,7 @@ class GVisor:
                 "args": _command(spec),
                 "cwd": str(Path.cwd()),
                 "env": [f"{name}={value}" for name, value in spec.variables.items()],
-                "user": {"uid": 0, "gid": 0},
+                "user": dict(zip(("uid", "gid"), spec.user, strict=True)),
                 "capabilities": {kind: rights for kind in ("bounding", "effective", "permitted")},
                 "rlimits": [{"type": name, "soft": value, "hard": value} for name, value in spec.limits.items()],
             },

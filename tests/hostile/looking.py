@@ -43,10 +43,22 @@ def children(pid: int) -> list[int]:
 
 
 def all_below(container: str) -> dict[int, str]:
-    """Every process of a container but its main one and its zygotes: process id → command line."""
+    """Every process of a container but its main one, its zygotes and those prepared for a request: process id →
+    command line."""
     main = main_process_of(container)
     idle = {main, *children(main)}
-    return {pid: command for pid, command in descendants(main).items() if pid not in idle}
+    return {pid: command for pid, command in descendants(main).items() if pid not in idle and not is_prepared(command)}
+
+
+def prepared_in(container: str) -> list[int]:
+    """The supervisor and the task process that wait for a request; nothing if there are none."""
+    below = descendants(zygote_of(container))
+    return [pid for pid, command in below.items() if is_prepared(command)] if len(below) == 2 else []
+
+
+def is_prepared(command: str) -> bool:
+    """Whether a process has the command line of its zygote: it has no work yet."""
+    return "modalflow.worker.zygote.server" in command
 
 
 def facts_of_kernel(pid: int) -> dict[str, Any]:

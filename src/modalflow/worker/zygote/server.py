@@ -31,6 +31,7 @@ from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.run.command import run_command
+from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import Imported, explain, load_plugins
 from modalflow.worker.zygote.prepared import Order, PreparedFork, copy_own_memory
@@ -187,11 +188,16 @@ class ZygoteServer:
             linux.die_with(zygote)
             linux.adopt_orphans()
             isolation.close_in_children(outcome)
-            if ahead:
-                copy_own_memory(until=orders)
+            task = self._prepare(orders) if ahead else None
             order, request = Order.receive(orders)
             name = order.id
-            _write_outcome(outcome, _HANDLERS[order.kind](_read_request(request)))
+            if order.kind is Kind.WORKLOAD:
+                result = _supervise_workload(_read_request(request), task)
+            else:
+                if task is not None:
+                    task.dismiss()
+                result = _HANDLERS[order.kind](_read_request(request))
+            _write_outcome(outcome, result)
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
             log.exception("%s could not be executed", name)
@@ -200,6 +206,16 @@ class ZygoteServer:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(code)
+
+    def _prepare(self, orders: socket.socket) -> PreparedTask | None:
+        """Do in a forked process what needs no order; return the process of its task."""
+        task = None
+        if self._imported.airflow:
+            from modalflow.worker.run import supervised
+
+            task = supervised.prepare_task([orders])
+        copy_own_memory(until=orders)
+        return task
 
     def _release(self) -> None:
         """Release everything that belongs to the zygote: its signals, sockets and children."""
@@ -289,11 +305,11 @@ def _read_request(connection: int) -> ForkRequest:
         return request_from_wire(json.loads(file.read()))
 
 
-def _supervise_workload(request: ForkRequest) -> Outcome:
+def _supervise_workload(request: ForkRequest, task: PreparedTask | None) -> Outcome:
     from modalflow.worker.run import supervised
 
     isolation.replace_environment(request.env)
-    return supervised.supervise(request)
+    return supervised.supervise(request, task)
 
 
 def _inspect_airflow(request: ForkRequest) -> Outcome:
@@ -303,7 +319,7 @@ def _inspect_airflow(request: ForkRequest) -> Outcome:
     return airflow_probe.inspect_airflow(request)
 
 
-_HANDLERS = {Kind.COMMAND: run_command, Kind.WORKLOAD: _supervise_workload, Kind.PROBE: _inspect_airflow}
+_HANDLERS = {Kind.COMMAND: run_command, Kind.PROBE: _inspect_airflow}
 
 
 def _import_airflow(*, plugins: bool) -> Imported:
@@ -323,7 +339,7 @@ def _import_airflow(*, plugins: bool) -> Imported:
             warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
             loaded = load_plugins(read) if plugins else Imported()
         report = dataclasses.replace(loaded.report, variables_read=frozenset(read.names))
-        return dataclasses.replace(loaded, report=report)
+        return dataclasses.replace(loaded, report=report, airflow=True)
     # SystemExit too: a zygote that ended here would be started again for each task.
     except (Exception, SystemExit) as error:
         log.exception("Airflow cannot be imported")

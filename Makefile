@@ -18,6 +18,7 @@
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make bench-logs   how old the lines of a log are, and what a long one costs
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
+#   make bench-sandboxes   what a worker costs in gVisor, Modal's sandbox, beside Linux (BENCH="--runs 3")
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
 #   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
@@ -49,7 +50,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-sandboxes bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -171,6 +172,10 @@ bench-logs: $(STAMP)
 
 bench-worker: $(STAMP)
 	@$(BIN)/python -m benchmarks.worker $(BENCH)
+
+bench-sandboxes: $(STAMP)
+	@runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
+	$(BIN)/python -m benchmarks.sandboxes --runsc "$$runsc" $(BENCH)
 
 bench-burst: $(STAMP)
 	@$(BIN)/python -m benchmarks.burst $(BENCH)

@@ -22,6 +22,7 @@ ALLOWED = {
     "main": "the zygote's module",
     "frozen": "the collector leaves alone what all forks share",
     "modules": "more, imported beforehand",
+    "task: files": "a process that was prepared has not inherited its supervisor's log",
     "dies with": "a task ends with its supervisor",
     "handlers": "no handler of Airflow's for segmentation faults: it would make them last for ever",
     "task: status SigCgt": "the same",

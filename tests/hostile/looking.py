@@ -43,7 +43,8 @@ def children(pid: int) -> list[int]:
 
 
 def all_below(container: str) -> dict[int, str]:
-    """Every process of a container but its main one and its zygotes: process id → command line."""
+    """Every process of a container but its main one, its zygotes and those prepared for a request: process id →
+    command line."""
     return dict(asked(container, _below, main_process_of(container)))
 
 
@@ -64,7 +65,28 @@ def until_idle(container: str) -> None:
 
 def _below(main: int) -> list[tuple[int, str]]:
     idle = {main, *children(main)}
-    return [(pid, command) for pid, command in descendants(main).items() if pid not in idle]
+    below = descendants(main).items()
+    return [(pid, command) for pid, command in below if pid not in idle and not is_prepared(command)]
+
+
+def prepared_in(container: str) -> list[int]:
+    """The supervisor and the task process that wait for a request; nothing if there are none."""
+    below = asked(container, _descendants, zygote_of(container))
+    return [pid for pid, command in below if is_prepared(command)] if len(below) == 2 else []
+
+
+def alive_in(container: str, pids: list[int]) -> list[int]:
+    """Those of the processes that still run below the container's zygote."""
+    return [pid for pid, _ in asked(container, _descendants, zygote_of(container)) if pid in pids]
+
+
+def _descendants(pid: int) -> list[tuple[int, str]]:
+    return list(descendants(pid).items())
+
+
+def is_prepared(command: str) -> bool:
+    """Whether a process has the command line of its zygote: it has no work yet."""
+    return "modalflow.worker.zygote.server" in command
 
 
 def facts_of_kernel(pid: int) -> dict[str, Any]:

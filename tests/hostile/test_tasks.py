@@ -15,10 +15,10 @@ import pytest
 from modalflow.protocol.messages import Entry, State
 from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
-from tests.hostile.looking import main_process_of, size_of, until_idle, zygote_of
+from tests.hostile.looking import alive_in, main_process_of, prepared_in, size_of, until_idle, zygote_of
 from tests.inside import asked
 from tests.integration.world import COLD, Work, World, deployed_worker
-from tests.support import in_gvisor
+from tests.support import in_gvisor, wait_until
 
 #: Function calls that the container runs at a time.
 SIDE_BY_SIDE = 6
@@ -84,13 +84,20 @@ def world(modalflow_cli: CommandLine) -> Iterator[World]:
         yield world
 
 
-@pytest.fixture(scope="module")
-def both(world: World, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], dict[str, Any]]:
+@pytest.fixture(scope="module", params=["prepared", "beside another"])
+def both(
+    world: World, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """The facts of a task in a container where another one has been, and one still is, that changed all it could; and
-    those of the same workload in an interpreter of its own."""
+    those of the same workload in an interpreter of its own. Or of a task whose process was there before it."""
     secret = {"SECRET_OF_ANOTHER": "s3cret", "AIRFLOW_CONN_OTHER": "smtp://u:s3cret@h"}
     before = world.task("changes_everything", dag_file="hostile.py", env={"STAY": "0", **secret})
-    before.ended()
+    container = before.ended().container_id
+    if request.param == "prepared":
+        prepared = wait_until(lambda: prepared_in(container), what="a supervisor and its task")
+        ours = in_the_container(world)
+        assert not alive_in(container, prepared), "it had these processes"
+        return ours, in_an_interpreter_of_its_own(ours, tmp_path_factory.mktemp("prepared"))
     beside = world.task("changes_everything", dag_file="hostile.py", env={"STAY": "120", **secret})
     beside.log_with("all is changed")
     ours = in_the_container(world)
@@ -115,6 +122,8 @@ def test_what_differs_is_harmless(both: tuple[dict[str, Any], dict[str, Any]]) -
     assert not [name for name in ours["modules"] if "hostile" in name or "left_behind" in name]
     files = ours["supervisor: files"]
     assert files == theirs["supervisor: files"] | {"pipe": theirs["supervisor: files"]["pipe"] + 1}
+    inherited = {"file": theirs["task: files"]["file"]}
+    assert theirs["task: files"] in (ours["task: files"], ours["task: files"] | inherited)
     assert len(ours["argv"]) == 1
     assert ours["handlers"] == theirs["handlers"] | {"SIGSEGV": ours["handlers"]["SIGHUP"]}
     assert (ours["dies with"], ours["subreaper"], ours["random"]) == (signal.SIGKILL, 0, "its own")
@@ -258,4 +267,5 @@ def run_many(world: World, number: int) -> str:
     finally:
         world.api.refuse_run = None
     until_idle(container)
+    wait_until(lambda: prepared_in(container), 20, "the processes of the next task")
     return container

@@ -15,16 +15,34 @@ from pathlib import Path
 import pytest
 
 from modalflow.protocol.messages import Kind, State
+from modalflow.support import linux
 from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult
 from tests.support import descendants
 
 
-@pytest.fixture
-async def client() -> AsyncIterator[ZygoteClient]:
+@pytest.fixture(params=["forked now", "prepared"])
+async def client(request: pytest.FixtureRequest) -> AsyncIterator[ZygoteClient]:
+    """A zygote that forks for the first request, and one that has already forked."""
     client = ZygoteClient(os.environ, airflow=False)
+    if request.param == "prepared":
+        await client.ready()
+        await prepared()
     yield client
     await client.close()
+
+
+def zygote() -> int:
+    """Return the PID of the zygote. Each process forked from it is called the same."""
+    return min(pid for pid, command in descendants().items() if "modalflow.worker.zygote.server" in command)
+
+
+async def prepared() -> int:
+    """Wait for the process of the next request, and return its PID."""
+    async with asyncio.timeout(20):
+        while not (found := linux.children(zygote())):
+            await asyncio.sleep(0.01)
+    return found[0]
 
 
 def request(tmp_path: Path, command: list[str] | str, name: str = "o") -> ForkRequest:
@@ -43,6 +61,12 @@ async def until_it_says(tmp_path: Path, text: str, name: str = "o") -> str:
         while text not in (said := (tmp_path / f"{name}.log").read_text()):
             await asyncio.sleep(0.01)
     return said
+
+
+async def until_ended(pid: int) -> None:
+    async with asyncio.timeout(20):
+        while linux.is_running(pid):
+            await asyncio.sleep(0.01)
 
 
 def memory_of(pid: int) -> bytes:
@@ -88,9 +112,9 @@ async def test_a_zygote_never_reads_an_order(client: ZygoteClient, tmp_path: Pat
     """What later processes inherit of the zygote's memory holds nothing of an earlier request."""
     secret = uuid.uuid4().hex
     await client.fork(request(tmp_path, ["sh", "-c", f"echo {secret}"]))
-    [zygote] = [pid for pid, command in descendants().items() if "modalflow.worker.zygote.server" in command]
     assert printed(tmp_path) == [secret]
-    assert secret.encode() not in memory_of(zygote)
+    assert secret.encode() not in memory_of(zygote())
+    assert secret.encode() not in memory_of(await prepared())
 
 
 async def test_a_long_order_arrives_whole(client: ZygoteClient, tmp_path: Path) -> None:
@@ -135,13 +159,68 @@ async def test_a_dead_zygote_is_noticed_and_replaced(client: ZygoteClient, tmp_p
     """A request of a killed zygote fails with the signal, nothing of it survives, and the next request runs."""
     running = asyncio.create_task(client.fork(request(tmp_path, "sleep 604 & echo up; wait")))
     await until_it_says(tmp_path, "up")
-    # The process beside the command was forked from it, and is called the same.
-    zygote = min(pid for pid, command in descendants().items() if "modalflow.worker.zygote.server" in command)
-    os.kill(zygote, signal.SIGKILL)
+    os.kill(zygote(), signal.SIGKILL)
     with pytest.raises(ZygoteEndedError, match="SIGKILL"):
         await running
     assert not [command for command in descendants().values() if "sleep 604" in command]
     assert (await client.fork(request(tmp_path, ["true"], "next"))).return_code == 0
+
+
+async def test_a_command_in_a_session_of_its_own_ends_with_the_zygote(client: ZygoteClient, tmp_path: Path) -> None:
+    """Nothing of a command is found by its session then."""
+    python = "import os, time; os.setpgid(0, os.getpgid(os.getppid())); os.setsid(); print('up', flush=True); "
+    running = asyncio.create_task(client.fork(request(tmp_path, [sys.executable, "-c", python + "time.sleep(605)"])))
+    await until_it_says(tmp_path, "up")
+    os.kill(zygote(), signal.SIGKILL)
+    with pytest.raises(ZygoteEndedError):
+        await running
+    async with asyncio.timeout(20):
+        while [command for command in descendants().values() if "sleep(605)" in command]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_request_gets_the_prepared_process(client: ZygoteClient, tmp_path: Path) -> None:
+    """Nothing is forked while it waits, and its time begins with it."""
+    await client.ready()
+    process = await prepared()
+    await asyncio.sleep(0.3)
+    result = await client.fork(request(tmp_path, "echo $PPID"))
+    assert printed(tmp_path) == [str(process)]
+    assert result.usage is not None and result.usage.seconds < 0.3
+
+
+async def test_a_dead_prepared_process_loses_no_request(client: ZygoteClient, tmp_path: Path) -> None:
+    """The zygote forks another one, and from then on when a request comes."""
+    await client.ready()
+    process = await prepared()
+    os.kill(process, signal.SIGKILL)
+    await until_ended(process)
+    for number in range(3):
+        assert (await client.fork(request(tmp_path, ["true"], f"o{number}"))).return_code == 0
+
+
+async def test_the_prepared_process_ends_with_the_zygote(client: ZygoteClient) -> None:
+    """However the zygote ends."""
+    await client.ready()
+    process = await prepared()
+    os.kill(zygote(), signal.SIGKILL)
+    await until_ended(process)
+
+
+async def test_a_zygote_prepares_one_process_at_a_time(client: ZygoteClient, tmp_path: Path) -> None:
+    """And none beside a request: it would need as much memory."""
+    running = asyncio.create_task(client.fork(request(tmp_path, "echo up; read line < /dev/zero")))
+    await until_it_says(tmp_path, "up")
+    await asyncio.sleep(0.3)
+    assert len(linux.children(zygote())) == 1
+    await client.kill("o")
+    await running
+    files = set()
+    for number in range(5):
+        await client.fork(request(tmp_path, ["true"], f"o{number}"))
+        await prepared()
+        files.add(len(list(Path(f"/proc/{zygote()}/fd").iterdir())))
+    assert len(files) == 1
 
 
 async def test_closing_ends_everything(tmp_path: Path) -> None:

@@ -32,6 +32,12 @@ SERVICE_SUBPROCESS: Final = ReplacedName(
     "The supervisor waits up to 5 s for the exit of a task that has ended, or 60 s for processes that it left behind.",
     _SUPERVISED,
 )
+SUPERVISOR_OS: Final = ReplacedName(
+    "airflow.sdk.execution_time.supervisor:os",
+    "The supervisor forks the task; the worker has forked it before, since a fork is slow in Modal's sandbox.",
+    _SUPERVISOR,
+    since="3.3",
+)
 CHILD_STARTED: Final = ReplacedName(
     "airflow.sdk.execution_time.supervisor:ActivitySubprocess._on_child_started",
     "The supervisor sends a heartbeat right after the start, which is a heartbeat for the API already.",

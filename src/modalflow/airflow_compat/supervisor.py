@@ -6,14 +6,16 @@ Cheap to import: functions import Airflow's own modules at their use.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import signal
+import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, BinaryIO, Final, NoReturn, cast
 
 from modalflow.airflow_compat import replaced as rows
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
@@ -284,3 +286,76 @@ def _forward_signals() -> None:
                 signal.signal(number, handler)
 
     replace(rows.SUPERVISOR_WAIT, wait)
+
+
+# --- a process forked before its task ---
+
+#: The local variables with the child's ends of the channels, in the supervisor's function that forks.
+_CHANNELS: Final = ("child_requests", "child_stdout", "child_stderr", "child_logs")
+
+#: The parameters of the function that the child runs.
+_PARAMETERS: Final = ("requests", "child_stdout", "child_stderr", "log_fd", "target")
+
+
+def can_prepare_tasks() -> bool:
+    """Return whether the installed Airflow starts a task as this module knows it."""
+    if not rows.SUPERVISOR_OS.applies_to(AIRFLOW_VERSION) or not rows.SUPERVISOR_OS.exists():
+        return False
+    main = getattr(import_module("airflow.sdk.execution_time.supervisor"), "_fork_main", None)
+    return main is not None and tuple(inspect.signature(main).parameters) == _PARAMETERS
+
+
+def start_task_with(begin: Callable[[Sequence[int]], int | None], otherwise: Callable[[], None]) -> None:
+    """Let the supervisor start its task with ``begin`` instead of a fork.
+
+    ``begin`` gets the channels' files, and returns the PID of the task's process, or None if it has ended. If the
+    supervisor forks for anything else, ``otherwise`` is called first, and it forks.
+    """
+    module = import_module("airflow.sdk.execution_time.supervisor")
+    is_used = False
+
+    def fork() -> int:
+        nonlocal is_used
+        if is_used:
+            return os.fork()
+        is_used = True
+        values = sys._getframe(1).f_locals
+        if not _starts_task(values, module):
+            otherwise()
+            return os.fork()
+        pid = begin([values[name].fileno() for name in _CHANNELS])
+        return os.fork() if pid is None else pid
+
+    replace(rows.SUPERVISOR_OS, _Os(fork))
+
+
+def run_task(files: Sequence[int]) -> NoReturn:
+    """Run a task in this process, which was forked for it, with these channels."""
+    from airflow.sdk._shared.secrets_masker import reset_secrets_masker
+
+    module = import_module("airflow.sdk.execution_time.supervisor")
+    module._make_process_nondumpable()
+    reset_secrets_masker()
+    os.setpgid(0, 0)
+    requests, stdout, stderr = (socket.socket(fileno=file) for file in files[:3])
+    module._fork_main(requests, stdout, stderr, files[3], module._subprocess_main)
+    raise AssertionError("unreachable")
+
+
+class _Os:
+    """The module ``os`` with another ``fork``."""
+
+    def __init__(self, fork: Callable[[], int]) -> None:
+        self.fork = fork
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(os, name)
+
+
+def _starts_task(values: Mapping[str, Any], module: Any) -> bool:
+    return (
+        values.keys() >= {*_CHANNELS, "target", "new_process_group", "use_exec"}
+        and values["target"] is module._subprocess_main
+        and values["new_process_group"]
+        and not values["use_exec"]
+    )

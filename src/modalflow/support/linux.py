@@ -85,20 +85,20 @@ def _prctl(option: int, value: int) -> None:
         ctypes.CDLL(None).prctl(option, value, 0, 0, 0)
 
 
-def die_with_parent() -> None:
+def die_with_parent(number: int = signal.SIGKILL) -> None:
     """Let the kernel kill this process at the end of its starting thread. Check then whether it has ended already.
 
-    A change of user clears it.
+    A change of user clears it. ``number`` is the signal.
     """
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _prctl(_PR_SET_PDEATHSIG, number)
 
 
-def die_with(parent: int) -> None:
-    """Be killed at the end of ``parent``. It must be the caller's parent and have one thread."""
-    die_with_parent()
+def die_with(parent: int, number: int = signal.SIGKILL) -> None:
+    """Get a signal at the end of ``parent``. It must be the caller's parent and have one thread."""
+    die_with_parent(number)
     if os.getppid() != parent:
         # It was gone before the request was made, and then nothing will send the signal.
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), number)
 
 
 def adopt_orphans() -> None:

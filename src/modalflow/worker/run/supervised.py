@@ -10,11 +10,12 @@ import contextlib
 import dataclasses
 import glob
 import os
+import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from modalflow.airflow_compat import replaced as rows
 from modalflow.airflow_compat import supervisor
@@ -31,6 +32,8 @@ from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
+from modalflow.worker.run.prepared_task import PreparedTask
+from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import refused_setting
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 
@@ -52,11 +55,13 @@ _LAST_PARTS = 3
 _CONNECTION_TEST = 2_000
 
 
-def supervise(request: ForkRequest) -> Outcome:
+def supervise(request: ForkRequest, prepared: PreparedTask | None = None) -> Outcome:
     """Run the workload to its end and return its outcome, with a reason that is masked and safe to store.
 
-    Every exception except an interrupt becomes an outcome.
+    Every exception except an interrupt becomes an outcome. ``prepared`` is a process for the task, forked before.
     """
+    if prepared is not None:
+        supervisor.start_task_with(prepared.begin, otherwise=prepared.dismiss)
     try:
         supervisor.configure_masking()
     except Exception as error:  # noqa: BLE001  Running it unmasked would put secrets into its log.
@@ -66,6 +71,27 @@ def supervise(request: ForkRequest) -> Outcome:
     except Exception as error:  # noqa: BLE001  A setting of the user's.
         return _presentable(Outcome(State.FAILED, reason=_without_api_client(error)))
     return _presentable(_with_log(request))
+
+
+def prepare_task(close: Sequence[socket.socket]) -> PreparedTask | None:
+    """Fork the process of the next task; None if this version of Airflow only takes one of its own.
+
+    It will have what a fork of ``supervise`` has. ``close`` are sockets that only this process may have.
+    """
+    return PreparedTask.fork(_run_task, close) if supervisor.can_prepare_tasks() else None
+
+
+def _run_task(variables: Mapping[str, str], files: Sequence[int]) -> NoReturn:
+    isolation.replace_environment(variables)
+    supervisor.configure_masking()
+    _change_task_runner()
+    supervisor.run_task(files)
+
+
+def _change_task_runner() -> None:
+    """Change what a task's process runs."""
+    supervisor.end_at_segfaults()
+    _log_why_dag_is_missing()
 
 
 def _presentable(outcome: Outcome) -> Outcome:
@@ -116,10 +142,9 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
     _notice_exit_promptly()
     _skip_first_heartbeat()
     _end_task_with_supervisor()
-    supervisor.end_at_segfaults()
     supervisor.describe_failed_callbacks(lambda error: clean(describe(error)))
     supervisor.clean_connection_test_results(lambda text: clean(supervisor.redacted(text), _CONNECTION_TEST))
-    _log_why_dag_is_missing()
+    _change_task_runner()
     try:
         return_code = supervisor.run_supervisor(workload)
     except supervisor.CallbackFailedError as error:

@@ -45,6 +45,8 @@ class Imported:
     problem: str = ""
     """Why no workload can run; empty if all can."""
     report: ImportReport = field(default_factory=ImportReport)
+    airflow: bool = False
+    """Whether Airflow is imported."""
     obstacle: str = ""
     """What a plugin does at its import that only a task can do; empty for nothing."""
 

@@ -48,9 +48,9 @@ class ProcessUsage:
     """The resources that the processes of a request used, as the kernel counted them for the zygote."""
 
     seconds: float
-    """From the fork to the end."""
+    """From the request to the end."""
     cpu_seconds: float
-    """Of all these processes, and of the zygote itself since its last report."""
+    """Of all these processes from their fork on, and of the zygote itself since its last report."""
     peak_mib: float
     """The most memory that one of the processes had."""
 

@@ -1,9 +1,10 @@
 """The zygote: a process with one thread that forks a process for each workload or command.
 
 ``python -m modalflow.worker.zygote.server FD [--airflow]``: FD is a socket to the container's main process. With
-``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. If the other side closes the
-socket, the zygote ends, and with it everything that it started. It must not start a thread or log a request. It does
-not import Airflow itself: ``supervised`` and ``warmup`` do.
+``--airflow`` it imports Airflow first, once, so that a workload starts in milliseconds. While it has nothing to do, it
+forks the process of the next request (``prepared``). If the other side closes the socket, the zygote ends, and with it
+everything that it started. It must not start a thread or log a request. It does not import Airflow itself:
+``supervised`` and ``warmup`` do.
 """
 
 from __future__ import annotations
@@ -33,8 +34,10 @@ from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
 from modalflow.worker.run.command import run_command
+from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import Imported, explain, load_plugins
+from modalflow.worker.zygote.prepared import Order, PreparedFork, copy_own_memory
 from modalflow.worker.zygote.protocol import (
     ForkRequest,
     ForkResult,
@@ -57,6 +60,10 @@ _WITHOUT_PLUGINS = "--without-plugins"
 #: The most open files that one read accepts from the socket; a request brings one.
 _MOST_FILES = 16
 
+#: Seconds without a request or a process before the process of the next request is forked. Only then, because it needs
+#: processor time and, in gVisor, as much memory as a running one.
+_IDLE = 0.05
+
 
 @dataclass(frozen=True)
 class Child:
@@ -67,8 +74,8 @@ class Child:
     pid: int
     outcome: int
     """The read end of the pipe to which it writes its outcome."""
-    forked_at: float
-    """By the monotonic clock."""
+    began_at: float
+    """When it got the request, by the monotonic clock."""
 
 
 class ZygoteServer:
@@ -78,6 +85,8 @@ class ZygoteServer:
         self._control = control
         self._imported = imported
         self._children: dict[int, Child] = {}
+        self._prepared: PreparedFork | None = None
+        self._prepares = not imported.problem
         self._lines = LineBuffer()
         self._request_files: deque[int] = deque()
         self._unreported_cpu = 0.0
@@ -95,14 +104,23 @@ class ZygoteServer:
         self._send(report_to_wire(self._imported.report))
         try:
             while True:
-                for key, _ in self._selector.select():
+                events = self._selector.select(_IDLE if self._is_idle() else None)
+                if not events:
+                    self._prepared = self._fork(ahead=True)
+                for key, _ in events:
                     if key.fileobj is self._wake_read:
                         _drain(self._wake_read)
                         self._reap()
                     elif not self._read_messages():
                         return
         finally:
-            linux.kill_family([child.pid for child in self._children.values()])
+            linux.kill_family(self._own_children())
+
+    def _is_idle(self) -> bool:
+        return self._prepares and self._prepared is None and not self._children
+
+    def _own_children(self) -> list[int]:
+        return [*self._children, *([self._prepared.pid] if self._prepared is not None else [])]
 
     def _read_messages(self) -> bool:
         try:
@@ -116,7 +134,7 @@ class ZygoteServer:
 
     def _handle(self, message: Mapping[str, Any]) -> None:
         if message["do"] == "fork":
-            self._fork(message["id"], Kind(message["kind"]), self._request_files.popleft())
+            self._begin(Order(message["id"], Kind(message["kind"])))
             return
         for child in self._children.values():
             if child.id == message["id"]:
@@ -129,43 +147,78 @@ class ZygoteServer:
             # Airflow's supervisor forwards it to the task, whose on_kill() then runs; that of a command to the command.
             linux.send(child.pid, signal.SIGTERM)
 
-    def _fork(self, id: str, kind: Kind, request: int) -> None:
-        if kind is not Kind.COMMAND and self._imported.problem:
-            os.close(request)
+    def _begin(self, order: Order) -> None:
+        """Let a process execute the request whose file came first; fork it now if none is prepared."""
+        if order.kind is not Kind.COMMAND and self._imported.problem:
+            os.close(self._request_files.popleft())
             outcome = Outcome(State.FAILED, reason=clean(self._imported.problem))
-            self._send(result_to_wire(ForkResult(id, 1, outcome)))
+            self._send(result_to_wire(ForkResult(order.id, 1, outcome)))
             return
+        prepared, self._prepared = self._prepared, None
+        if prepared is None or not prepared.is_running():
+            if prepared is not None:
+                prepared.close()
+            prepared = self._fork()
+        request = self._request_files.popleft()
+        self._children[prepared.pid] = Child(order.id, order.kind, prepared.pid, prepared.outcome, time.monotonic())
+        prepared.begin(order, request)
+        os.close(request)
+        self._send({"event": "started", "id": order.id, "pid": prepared.pid})
+
+    def _fork(self, *, ahead: bool = False) -> PreparedFork:
+        """Fork a process that waits for its order; ``ahead`` says that it has time until then."""
+        ours, theirs = socket.socketpair()
         outcome_read, outcome_write = os.pipe()
         for end in (outcome_read, outcome_write):
             os.set_blocking(end, False)
         zygote = os.getpid()
         pid = os.fork()
         if pid == 0:
+            ours.close()
             os.close(outcome_read)
-            self._execute_in_child(id, kind, zygote, request, outcome_write)
-        os.close(request)
+            self._execute_in_child(zygote, theirs, outcome_write, ahead=ahead)
+        theirs.close()
         os.close(outcome_write)
-        self._children[pid] = Child(id, kind, pid, outcome_read, time.monotonic())
-        self._send({"event": "started", "id": id, "pid": pid})
+        return PreparedFork(pid, ours, outcome_read)
 
-    def _execute_in_child(self, id: str, kind: Kind, zygote: int, request: int, outcome: int) -> NoReturn:
-        """Execute a request in this forked process, and end the process."""
+    def _execute_in_child(self, zygote: int, orders: socket.socket, outcome: int, *, ahead: bool) -> NoReturn:
+        """Execute the request that comes from ``orders`` in this forked process, and end the process."""
         code = 1
+        name = "A prepared process"
         try:
             self._release()
             os.setsid()
             linux.die_with(zygote)
             linux.adopt_orphans()
             isolation.close_in_children(outcome)
-            _write_outcome(outcome, _HANDLERS[kind](_read_request(request)))
+            task = self._prepare(orders) if ahead else None
+            order, request = Order.receive(orders)
+            name = order.id
+            if order.kind is Kind.WORKLOAD:
+                result = _supervise_workload(_read_request(request), task)
+            else:
+                if task is not None:
+                    task.dismiss()
+                result = _HANDLERS[order.kind](_read_request(request))
+            _write_outcome(outcome, result)
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
-            log.exception("%s could not be executed", id)
+            log.exception("%s could not be executed", name)
             _write_outcome(outcome, Outcome(State.FAILED, reason=describe(error)))
         finally:
             for stream in (sys.stdout, sys.stderr):
                 stream.flush()
             os._exit(code)
+
+    def _prepare(self, orders: socket.socket) -> PreparedTask | None:
+        """Do in a forked process what needs no order; return the process of its task."""
+        task = None
+        if self._imported.airflow:
+            from modalflow.worker.run import supervised
+
+            task = supervised.prepare_task([orders])
+        copy_own_memory(until=orders)
+        return task
 
     def _release(self) -> None:
         """Release everything that belongs to the zygote: its signals, sockets and children."""
@@ -178,6 +231,9 @@ class ZygoteServer:
             os.close(descriptor)
         self._request_files.clear()
         self._children.clear()
+        if self._prepared is not None:
+            self._prepared.close()
+            self._prepared = None
 
     def _reap(self) -> None:
         ended: list[tuple[Child, int, resource.struct_rusage]] = []
@@ -186,6 +242,11 @@ class ZygoteServer:
             any_ended = True
             if (child := self._children.pop(pid, None)) is not None:
                 ended.append((child, code, usage))
+            elif self._prepared is not None and self._prepared.pid == pid:
+                # It could end again at once, so each request now forks its own.
+                log.warning("The prepared process ended with %s", linux.describe_exit(code))
+                self._prepared.close()
+                self._prepared, self._prepares = None, False
             else:
                 self._unreported_cpu += usage.ru_utime + usage.ru_stime
         if any_ended:
@@ -203,11 +264,11 @@ class ZygoteServer:
         own = time.process_time()
         unreported, self._unreported_cpu = self._unreported_cpu + own, -own
         cpu = usage.ru_utime + usage.ru_stime + unreported
-        return ProcessUsage(time.monotonic() - child.forked_at, cpu, usage.ru_maxrss / 1024)
+        return ProcessUsage(time.monotonic() - child.began_at, cpu, usage.ru_maxrss / 1024)
 
     def _kill_orphans(self) -> None:
         """Kill what a request left behind: a child that was not forked here was orphaned and adopted."""
-        linux.kill_children_but(self._children)
+        linux.kill_children_but(self._own_children())
 
     def _send(self, message: Mapping[str, Any]) -> None:
         try:
@@ -247,11 +308,11 @@ def _read_request(connection: int) -> ForkRequest:
         return request_from_wire(json.loads(file.read()))
 
 
-def _supervise_workload(request: ForkRequest) -> Outcome:
+def _supervise_workload(request: ForkRequest, task: PreparedTask | None) -> Outcome:
     from modalflow.worker.run import supervised
 
     isolation.replace_environment(request.env)
-    return supervised.supervise(request)
+    return supervised.supervise(request, task)
 
 
 def _inspect_airflow(request: ForkRequest) -> Outcome:
@@ -261,7 +322,7 @@ def _inspect_airflow(request: ForkRequest) -> Outcome:
     return airflow_probe.inspect_airflow(request)
 
 
-_HANDLERS = {Kind.COMMAND: run_command, Kind.WORKLOAD: _supervise_workload, Kind.PROBE: _inspect_airflow}
+_HANDLERS = {Kind.COMMAND: run_command, Kind.PROBE: _inspect_airflow}
 
 
 def _import_airflow(*, plugins: bool) -> Imported:
@@ -281,7 +342,7 @@ def _import_airflow(*, plugins: bool) -> Imported:
             warmup.import_preload(os.environ.get(PRELOAD_VARIABLE, ""))
             loaded = load_plugins(read) if plugins else Imported()
         report = dataclasses.replace(loaded.report, variables_read=frozenset(read.names))
-        return dataclasses.replace(loaded, report=report)
+        return dataclasses.replace(loaded, report=report, airflow=True)
     # SystemExit too: a zygote that ended here would be started again for each task.
     except (Exception, SystemExit) as error:
         log.exception("Airflow cannot be imported")

@@ -19,6 +19,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.definitions.definition_check import lines_without_effect
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.building import interpreters
+from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source, copied, with_mode
 from modalflow.emulator.images.dockerfile.lines import (
@@ -50,20 +51,6 @@ _SHELLS = frozenset({"sh", "bash", "dash", "ash", "zsh", "_dockerfile_shell.sh"}
 
 #: Modal's own requirements, installed into images of old image builders: containers here have the host's client.
 _CLIENT_REQUIREMENTS = "/modal_requirements.txt"
-
-
-@dataclass(frozen=True)
-class Begin:
-    """The Python of the image: of a minor version, or, if it is empty, the one in the root below."""
-
-    series: str
-
-
-@dataclass(frozen=True)
-class ProvideUv:
-    """The program uv, at a path or in a folder of the image."""
-
-    path: str
 
 
 @dataclass(frozen=True)
@@ -355,6 +342,7 @@ class _Reader:
         return Step(str(command), tuple(found.actions), note, missing, refused=found.why)
 
     def _run_command(self, command: Command) -> Step:
+        actions: tuple[Action, ...]
         try:
             actions = actions_of(
                 command,

@@ -17,6 +17,7 @@ from pathlib import Path
 from modalflow.emulator.images import pip, python_envs
 from modalflow.emulator.images.builder import Build, BuildResult, StepError
 from modalflow.emulator.images.building import interpreters
+from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.client_packages import ClientPackages
 from modalflow.emulator.images.building.layer_in_progress import LayerInProgress
 from modalflow.emulator.images.building.layered_tree import LayeredTree
@@ -27,7 +28,7 @@ from modalflow.emulator.images.building.uv_program import Uv, provide
 from modalflow.emulator.images.dockerfile.run_command import RunCommand
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
 from modalflow.emulator.images.image_layers import ImageLayers
-from modalflow.emulator.images.recipe import Action, Begin, Copy, ProvideUv, Recipe
+from modalflow.emulator.images.recipe import Action, Copy, Recipe
 from modalflow.emulator.processes.container_spec import ContainerSpec, Layers, Rootfs
 from modalflow.emulator.state.file_store import FileStore
 from modalflow.emulator.state.state_dir import StateDir

@@ -21,7 +21,8 @@ _HEAD: Final = """\
 Modal's SDK sends for functions, classes, images, apps, and for Dicts, Queues, Volumes, Secrets and mounts. Every field
 that is not on this page has its effect.
 
-A field that is newer than the table is accepted. The output of the deployment names it, because it may have no effect.
+If a function, an image or an app has a field that is newer than the table, the deployment succeeds. Its output names
+the field, because it may have no effect.
 
 ## Without effect
 

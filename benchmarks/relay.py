@@ -33,7 +33,6 @@ from modalflow.relay.host.relay import Relay
 from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.keys import KeyRing
 from modalflow.relay.queue_transport import QueueToContainers
-from modalflow.support import linux
 
 #: Sessions of the container, clients in each, and seconds, for a rate.
 SESSIONS, EACH, SECONDS = 8, 16, 8.0
@@ -60,7 +59,6 @@ async def serve(seconds: float) -> None:
 
 async def relay(url: str) -> None:
     """Be a relay until killed."""
-    linux.return_freed_memory()
     own = pair()
 
     async def fetch() -> KeyRing:

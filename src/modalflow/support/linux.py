@@ -56,10 +56,6 @@ class Ended(NamedTuple):
     """Its use of resources, including its reaped children."""
 
 
-#: In glibc's malloc.h.
-_M_MMAP_THRESHOLD = -3
-
-
 def most_for_variables() -> int:
     """Return the limit of all variables of a new process here, in bytes."""
     most = os.sysconf("SC_ARG_MAX")
@@ -67,13 +63,13 @@ def most_for_variables() -> int:
 
 
 def return_freed_memory() -> None:
-    """Have the C library return each freed block of 512 KiB or more to the system at once.
+    """Return freed memory of this process to the system.
 
-    Otherwise it adapts to such blocks and keeps them, and a process that had many of them once stays as large.
+    The C library keeps freed blocks, so a process that had many large ones once would stay as large.
     """
-    # Some C libraries have no such function, or ignore it.
+    # Some C libraries have no such function.
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, 512 * 1024)
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # --- ends of a process ---

@@ -149,7 +149,6 @@ def test_an_orphan_is_adopted_and_dies_with_its_new_parent() -> None:
 _MANY_LARGE_BLOCKS = """
 from pathlib import Path
 from modalflow.support import linux
-linux.return_freed_memory()
 small = []
 for size in (600_000, 5_000_000, 600_000):
     large = []
@@ -157,6 +156,7 @@ for size in (600_000, 5_000_000, 600_000):
         large.append(b"x" * size)
         small.append(bytes(1000))
     del large
+linux.return_freed_memory()
 print(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")).split()[1])
 """
 

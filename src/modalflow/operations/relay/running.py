@@ -30,6 +30,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two checks of the relay's parent process.
 PARENT_INTERVAL = 1.0
+#: Seconds between two returns of freed memory: a relay has much more for a moment if containers read large XComs.
+MEMORY_INTERVAL = 30.0
 
 
 def relay_name() -> str:
@@ -66,7 +68,6 @@ def run_relay(app: str, environment: str, parent: int | None, notify: Callable[[
     site, url = open_site(settings), api_url()
     notify(f"Relaying requests of the worker app {site.names.app} to {without_user(url)}.")
     tunnels = settings.relay_transport == "tunnel"
-    linux.return_freed_memory()
     asyncio.run(_relay(site, ApiServer(url, ca=certificates()), parent, tunnels=tunnels))
 
 
@@ -97,7 +98,7 @@ async def _relay(site: Site, api: ApiServer, parent: int | None, *, tunnels: boo
         )
         reporter = Reporter(relay, api.shown, site.names, _stats, **site.scope)
         tasks: list[asyncio.Task[Any]] = [
-            asyncio.create_task(each) for each in (relay.run(), stop.wait(), reporter.run())
+            asyncio.create_task(each) for each in (relay.run(), stop.wait(), reporter.run(), _return_memory())
         ]
         if parent is not None:
             tasks.append(asyncio.create_task(_outlived(parent)))
@@ -109,6 +110,12 @@ async def _relay(site: Site, api: ApiServer, parent: int | None, *, tunnels: boo
         await reporter.withdraw()
         for task in done:
             task.result()
+
+
+async def _return_memory() -> None:
+    while True:
+        await asyncio.sleep(MEMORY_INTERVAL)
+        linux.return_freed_memory()
 
 
 async def _outlived(parent: int) -> bool:

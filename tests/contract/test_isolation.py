@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import modal
@@ -53,6 +55,24 @@ def test_an_app_runs(isolation: Isolation, monkeypatch: pytest.MonkeyPatch, tmp_
                 assert not Path("/opt/compute-data").exists()
                 _check_volume(app, client)
     wait_until(lambda: not any(is_running(pid) for pid in started), what="the end of all containers")
+
+
+_IN_A_USERS_NAMESPACE = """
+from modalflow.emulator.processes.container_spec import Isolation
+from modalflow.emulator.processes.sandboxes.gvisor import GVisor
+from modalflow.emulator.processes.template import problem_with
+print(problem_with(Isolation.USER, sandbox=GVisor.find(None)))
+"""
+
+
+def test_gvisor_needs_no_root() -> None:
+    """A container in gVisor runs in namespaces of a user without rights on the machine, and reaches its Volumes."""
+    for isolation in (Isolation.USER, Isolation.GVISOR):
+        if problem := problem_with(isolation):
+            pytest.skip(problem)
+    # In a process without threads.
+    tried = subprocess.run([sys.executable, "-c", _IN_A_USERS_NAMESPACE], check=True, capture_output=True, text=True)
+    assert tried.stdout.strip() == ""
 
 
 def _check_machine(app: Deployed, isolation: Isolation) -> None:

@@ -54,7 +54,9 @@ def unchanged_in(env: Mapping[str, str], folder: Path) -> list[Key]:
 
 
 def processes_with_every_option(processes: Mapping[str, Sequence[str]]) -> dict[str, Sequence[str]]:
-    """Return the processes of a stack, with a triggerer for the queues of the tests."""
+    """Return the processes of a stack, with a triggerer for the queues of the tests if triggers have queues."""
+    if ("triggerer", "queues_enabled") not in changed(Path()):
+        return dict(processes)
     return {
         name: (*command, "--queues", _QUEUES) if name == "triggerer" else command for name, command in processes.items()
     }

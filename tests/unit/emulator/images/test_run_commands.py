@@ -9,10 +9,10 @@ import pytest
 from modal_proto import api_pb2
 
 from modalflow.emulator.images.building import interpreters
-from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.debian_packages import without_installed
 from modalflow.emulator.images.building.layered_tree import LayeredTree
 from modalflow.emulator.images.building.root_below import RootBelow
+from modalflow.emulator.images.dockerfile.actions import Begin, ProvideUv
 from modalflow.emulator.images.dockerfile.run_command import RunCommand
 from modalflow.emulator.images.dockerfile.run_line import RunPip
 from modalflow.emulator.images.recipe import Action, ImageSettings, Recipe, read

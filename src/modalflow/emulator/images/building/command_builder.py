@@ -17,7 +17,6 @@ from pathlib import Path
 from modalflow.emulator.images import pip, python_envs
 from modalflow.emulator.images.builder import Build, BuildResult, StepError
 from modalflow.emulator.images.building import interpreters
-from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.client_packages import ClientPackages
 from modalflow.emulator.images.building.layer_in_progress import LayerInProgress
 from modalflow.emulator.images.building.layered_tree import LayeredTree
@@ -25,6 +24,7 @@ from modalflow.emulator.images.building.logged_program import Programs, run
 from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.building.users import UnknownUser, user_of
 from modalflow.emulator.images.building.uv_program import Uv, provide
+from modalflow.emulator.images.dockerfile.actions import Begin, ProvideUv
 from modalflow.emulator.images.dockerfile.run_command import RunCommand
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
 from modalflow.emulator.images.image_layers import ImageLayers

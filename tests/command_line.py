@@ -41,8 +41,10 @@ main = modalflow.cli.main
     "airflow": "import airflow.__main__, airflow.configuration, airflow.cli.cli_parser; main = airflow.__main__.main",
 }
 
-#: What an import prints is not an answer.
+#: What an import prints is not an answer. The module before all others is for forks with traces on: see
+#: docs/upstream-notes.md.
 _ANSWERS = """
+import concurrent.futures.thread
 import gc, os
 gc.disable()
 answers = os.fdopen(os.dup(1), "w")

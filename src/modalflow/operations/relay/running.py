@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_URL_VARIABLE
 from modalflow.operations.site import Site, airflow_conf, open_site, read_settings
+from modalflow.protocol.relay_report import name_of_relay
 from modalflow.relay import keys
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
@@ -36,7 +36,7 @@ MEMORY_INTERVAL = 30.0
 
 def relay_name() -> str:
     """Return a name for a relay of this process."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+    return name_of_relay(os.getpid(), uuid.uuid4().hex[:4])
 
 
 def api_url() -> str:

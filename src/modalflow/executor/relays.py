@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from modalflow.config.settings import OPTIONS, Settings
 from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
 from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
+from modalflow.executor.relay_output import RelayOutput
 from modalflow.executor.reporting.loggers import logger
 from modalflow.names import API_URL_VARIABLE
 from modalflow.protocol.relay_report import name_of_relay
@@ -45,6 +47,11 @@ class End:
     code: int | str
     """Its exit status, or why it could not be started."""
     pid: int | None = None
+    reason: str = ""
+    """The last line of its output, if that can be the reason."""
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason.rstrip('.')})" if self.reason else str(self.code)
 
 
 class RelayProcesses:
@@ -73,14 +80,21 @@ class RelayProcesses:
             if asyncio.get_running_loop().time() - began > LIVED:
                 backoff.reset()
             pause = backoff.next()
-            log.error("Relay %s ended with %s; it is started again in %g s", number, end.code, pause)
+            log.error("Relay %s ended with %s; it is started again in %g s", number, end, pause)
             await asyncio.gather(asyncio.sleep(pause), self._withdraw(end.pid))
 
     async def _run_one(self, number: int) -> End:
+        async with RelayOutput(number) as output:
+            end = await self._run_with(number, output)
+            await output.rest()
+            return dataclasses.replace(end, reason=output.reason)
+
+    async def _run_with(self, number: int, output: RelayOutput) -> End:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "modalflow.cli", "relay", "--parent", str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
+                stderr=output.write_end,
                 # For posix_spawn. After a fork, subprocess waits until a pipe is closed, which workers that
                 # LocalExecutor forks from this process at that moment keep open.
                 close_fds=False,
@@ -88,6 +102,7 @@ class RelayProcesses:
             )
         except OSError as error:
             return End(str(error))
+        output.started()
         log.info("Relay %s is process %s", number, process.pid)
         try:
             return End(await process.wait(), process.pid)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
+import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any, cast
@@ -82,3 +85,30 @@ async def test_a_killed_relay_is_not_shown_as_alive(tmp_path: Path, monkeypatch:
         await asyncio.gather(running, return_exceptions=True)
     pids = (tmp_path / "pids").read_text().split()
     assert removed[:2] == [name_of_relay(int(pid)) for pid in pids[:2]]
+
+
+async def test_the_last_words_of_a_relay_are_in_the_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """`modalflow status` shows the warning. Each line of a relay has its number and its level in the log."""
+    caplog.set_level(logging.INFO, "modalflow.executor")
+    lines = ("2026-01-01 00:00:00,123 WARNING No requests", "Error: Modal did not answer within 30 s.")
+    program = "\n".join([*(f"echo '{line}' >&2" for line in lines), "exit 1"])
+    end = await processes_of(None, tmp_path, monkeypatch, program)._run_one(2)
+    assert str(end) == "1 (Error: Modal did not answer within 30 s)"
+    found = {record.getMessage(): record.levelname for record in caplog.records}
+    assert found["Relay 2: No requests"] == "WARNING"
+    assert found["Relay 2: Error: Modal did not answer within 30 s."] == "ERROR"
+
+
+async def test_an_ended_relay_is_replaced_though_a_process_keeps_its_pipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fork of the scheduler can keep the pipe open for hours. A usual line of the log is no reason of an end."""
+    program = "sleep 60 & echo $! > $0.pid; echo '2026-01-01 00:00:00,123 INFO Relay a sends requests' >&2"
+    try:
+        async with asyncio.timeout(30):
+            end = await processes_of(None, tmp_path, monkeypatch, program)._run_one(1)
+    finally:
+        os.kill(int((tmp_path / "relay.pid").read_text()), signal.SIGKILL)
+    assert str(end) == "0"

@@ -102,11 +102,13 @@ async def _relay(site: Site, api: ApiServer, parent: int | None, *, tunnels: boo
         ]
         if parent is not None:
             tasks.append(asyncio.create_task(_outlived(parent)))
+        # A relay without requests would not notice an API server out of reach. It ends before the others.
+        first_check = asyncio.create_task(relay.check_api())
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
+        for task in (*tasks, first_check):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, first_check, return_exceptions=True)
         await reporter.withdraw()
         for task in done:
             task.result()

@@ -369,12 +369,18 @@ class Relay:
             log.error("%s. The relay takes no requests until it can be reached.", why)
             self._start(self._wait_for_api())
 
+    async def check_api(self) -> None:
+        """Ask the API server once, before a container does; log an error if it cannot be reached."""
+        try:
+            await self._api.check()
+        except UnreachableError as error:
+            self._stop_polling(str(error))
+
     async def _wait_for_api(self) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                with self._memory.share("") as share:
-                    await self._api.carry_out(Request("GET", "health"), share)
+                await self._api.check()
                 break
             except UnreachableError:
                 await asyncio.sleep(backoff.next())

@@ -124,14 +124,16 @@ class Relay:
     # --- keys ---
 
     async def _first_keys(self) -> KeyRing:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        backoff, logged = Backoff(FIRST_PAUSE, LONGEST_PAUSE), ""
         while True:
             try:
                 return await self._fetch_keys()
             except exception.AuthError:
                 raise
             except Exception as error:  # noqa: BLE001  Whatever it is, another deployment or a better network may fix it.
-                log.error("The relay has no keys yet: %s", describe(error))
+                if (why := describe(error)) != logged:
+                    log.error("The relay has no keys yet, and tries again: %s", why)
+                    logged = why
                 await asyncio.sleep(backoff.next())
 
     async def _renew_keys(self) -> None:

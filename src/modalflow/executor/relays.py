@@ -17,8 +17,8 @@ from modalflow.config.settings import OPTIONS, Settings
 from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
 from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
-from modalflow.executor.relay_output import RelayOutput
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.reporting.relay_output import RelayOutput
 from modalflow.names import API_URL_VARIABLE
 from modalflow.protocol.relay_report import name_of_relay
 from modalflow.support.backoff import Backoff

@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from modalflow.config.settings import OPTIONS, Settings
 from modalflow.errors import ControlPlaneUnreachableError, NotDeployedError
 from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.modal_api import FAILURES, ModalApi
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.reporting.relay_output import RelayOutput
 from modalflow.names import API_URL_VARIABLE
+from modalflow.protocol.relay_report import name_of_relay
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe, words_of
 
@@ -28,18 +32,35 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 LIVED = 60.0
 #: Seconds for the end of a relay.
 GRACE = 5.0
+#: Seconds for the removal of its report. It may delay the next relay.
+WITHDRAWAL = 5.0
 #: Seconds between two questions for a new key.
 KEY_INTERVAL = 30.0
 #: Seconds of the first attempt at the key, and between further ones.
 FIRST_WAIT, RETRY_PAUSE = 15.0, 5.0
 
 
+@dataclass(frozen=True)
+class End:
+    """The end of a relay process."""
+
+    code: int | str
+    """Its exit status, or why it could not be started."""
+    pid: int | None = None
+    reason: str = ""
+    """The last line of its output, if that can be the reason."""
+
+    def __str__(self) -> str:
+        return f"{self.code} ({self.reason.rstrip('.')})" if self.reason else str(self.code)
+
+
 class RelayProcesses:
     """Keeps as many relays running as the settings ask for."""
 
-    def __init__(self, settings: Settings, key: RelayKey) -> None:
+    def __init__(self, settings: Settings, key: RelayKey, connection: Connection) -> None:
         """``settings`` as ``worker_env.resolved`` returns them."""
         self._key = key
+        self._connection = connection
         self._count = settings.relays if settings.execution_api == "relay" else 0
         self._environment = {API_URL_VARIABLE: settings.execution_api_url, **_variables(settings)}
 
@@ -55,30 +76,48 @@ class RelayProcesses:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             began = asyncio.get_running_loop().time()
-            code = await self._run_one(number)
+            end = await self._run_one(number)
             if asyncio.get_running_loop().time() - began > LIVED:
                 backoff.reset()
             pause = backoff.next()
-            log.error("Relay %s ended with %s; it is started again in %g s", number, code, pause)
-            await asyncio.sleep(pause)
+            log.error("Relay %s ended with %s; it is started again in %g s", number, end, pause)
+            await asyncio.gather(asyncio.sleep(pause), self._withdraw(end.pid))
 
-    async def _run_one(self, number: int) -> int | str:
+    async def _run_one(self, number: int) -> End:
+        async with RelayOutput(number) as output:
+            end = await self._run_with(number, output)
+            await output.rest()
+            return dataclasses.replace(end, reason=output.reason)
+
+    async def _run_with(self, number: int, output: RelayOutput) -> End:
         try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "modalflow.cli", "relay", "--parent", str(os.getpid())),
                 stdin=asyncio.subprocess.DEVNULL,
+                stderr=output.write_end,
                 # For posix_spawn. After a fork, subprocess waits until a pipe is closed, which workers that
                 # LocalExecutor forks from this process at that moment keep open.
                 close_fds=False,
                 env={**os.environ, **self._environment},
             )
         except OSError as error:
-            return str(error)
+            return End(str(error))
+        output.started()
         log.info("Relay %s is process %s", number, process.pid)
         try:
-            return await process.wait()
+            return End(await process.wait(), process.pid)
         finally:
             await _end(process)
+
+    async def _withdraw(self, pid: int | None) -> None:
+        """Remove the report of an ended relay: a killed one has left it, and would be shown as alive."""
+        if pid is None:
+            return
+        try:
+            async with asyncio.timeout(WITHDRAWAL):
+                await self._connection.get().withdraw_relay(name_of_relay(pid))
+        except FAILURES as error:
+            log.info("The report of an ended relay could not be removed: %s", describe(error))
 
 
 class RelayKey:

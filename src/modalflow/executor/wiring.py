@@ -83,7 +83,7 @@ class Wiring:
         self.relay_key = relay_key = RelayKey(
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay
         )
-        self.relays = RelayProcesses(settings, relay_key)
+        self.relays = RelayProcesses(settings, relay_key, connection)
         self.connector = Connector(connection, open_api, homes, metrics, submitter, tasks, relay_key)
 
         # What becomes of them there.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -17,9 +18,15 @@ RELAY = "relay/"
 #: The key in the Dict with the id of the newest relay key, so that executors notice a rotation.
 NEWEST_KEY = "newest-key"
 
-#: Seconds between reports without changes, and seconds until a relay without a report counts as gone.
-SIGN_OF_LIFE = 300.0
-SILENT_FOR = 3 * SIGN_OF_LIFE
+#: Seconds between reports without changes, and those of relays that do not report the number.
+SIGN_OF_LIFE, FORMER_SIGN_OF_LIFE = 60.0, 300.0
+#: How many reports may be missing until a relay counts as gone.
+MISSING = 3
+
+
+def name_of_relay(pid: int, suffix: str = "") -> str:
+    """Return the name of a relay on this machine; without ``suffix``, the beginning of the name."""
+    return f"{socket.gethostname()[:40]}-{pid}-{suffix}"
 
 
 @dataclass(frozen=True)
@@ -41,10 +48,12 @@ class RelayReport:
     """The mean time of a request from a container to the relay."""
     api_seconds: float = 0.0
     """The mean time of the API server for a request."""
+    interval: float = FORMER_SIGN_OF_LIFE
+    """Seconds until its next report at the latest."""
 
     def is_silent(self, now: float) -> bool:
         """Return whether the report is too old for a living relay."""
-        return now - self.published_at > SILENT_FOR
+        return now - self.published_at > MISSING * self.interval
 
     def to_json(self) -> str:
         return json.dumps(dataclasses.asdict(self), separators=(",", ":"))

@@ -75,6 +75,28 @@ _NOT_DEPLOYED = (
 )
 
 
+_NO_APP = (
+    "There is no worker app {app!r}{environment}. Deploy it: `modalflow deploy --app {app}{option}`, or name another "
+    "one with --app and --environment, or with [modal_executor] app_name and environment."
+)
+
+
+async def _not_deployed(names: Names, scope: Mapping[str, Any]) -> NotDeployedError:
+    """Return the error for a Function that does not exist; most often, its app does not exist either."""
+    environment = scope.get("environment_name")
+    try:
+        with plain_data_only():
+            await modal.App.lookup.aio(names.app, **scope)
+    except exception.NotFoundError:
+        where = f" in Modal environment {environment!r}" if environment else ""
+        option = f" --environment {environment}" if environment else ""
+        return NotDeployedError(_NO_APP.format(app=names.app, environment=where, option=option))
+    except (exception.Error, OSError, TimeoutError):
+        # The app may exist.
+        pass
+    return NotDeployedError(_NOT_DEPLOYED.format(app=names.app))
+
+
 @dataclass(frozen=True)
 class KeyRing:
     """The accepted keys of a relay."""
@@ -128,7 +150,7 @@ async def _ask(names: Names, request: dict[str, Any], scope: Mapping[str, Any]) 
             call = await function.spawn.aio(request)
             answer = await call.get.aio(timeout=PATIENCE)
     except exception.NotFoundError as error:
-        raise NotDeployedError(_NOT_DEPLOYED.format(app=names.app)) from error
+        raise await _not_deployed(names, scope) from error
     except (exception.AuthError, exception.ConnectionError):
         raise
     except (exception.Error, TimeoutError) as error:

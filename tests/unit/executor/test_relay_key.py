@@ -114,5 +114,5 @@ async def test_a_fork_of_the_scheduler_does_not_stop_the_executor(monkeypatch: p
     monkeypatch.setattr(subprocess, "_fork_exec", forked)
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
     settings = dataclasses.replace(Settings.defaults(), execution_api="relay", execution_api_url="http://a/")
-    key, _ = key_of(PlayedApi())
-    assert await RelayProcesses(settings, key)._run_one(1) == 0
+    key, connection = key_of(PlayedApi())
+    assert (await RelayProcesses(settings, key, connection)._run_one(1)).code == 0

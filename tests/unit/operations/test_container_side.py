@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modalflow import __version__
 from modalflow.airflow_home.comparison import ComparedOption
 from modalflow.operations.doctor import container_side
+from modalflow.operations.doctor.findings import Finding
+from modalflow.operations.doctor.token_side import Trial
 from tests.strange import JSON_VALUES
 
 SITE: Any = SimpleNamespace(
@@ -69,3 +72,38 @@ def test_any_other_answer_is_a_finding_as_well(answer: object) -> None:
     with mock.patch.object(container_side, "_ask", return_value=answer):
         (finding,) = container_side.examine(SITE, "default", {}, 1.0)
     assert "older" in finding.detail and "\x1b" not in finding.detail
+
+
+def _findings(view: dict[str, Any], *, problem: str = "", version: str = __version__) -> list[Finding]:
+    probe = {"worker_version": version, "problem": problem, "airflow": {"version": "3.3.2", **view}}
+    trial = Trial("id", "[api_auth] jwt_secret", "token")
+    with mock.patch.object(container_side, "_ask", return_value={"probe": probe}):
+        return list(container_side.examine(SITE, "default", {}, 1.0, trial, HOST, relay="key:public"))
+
+
+def test_without_an_answering_relay_the_doctor_names_the_relay() -> None:
+    """A private Airflow needs no URL and no open firewall, so the doctor recommends neither."""
+    api = {"url": "http://localhost:8080/execution/", "seconds": 30.1, "error": "ReadTimeout: timed out"}
+    findings = _findings({"execution_api": api, "token": {"error": api["error"]}})
+    (finding,) = [each for each in findings if each.name == "execution API"]
+    assert finding.status == "fail" and "no relay answered the container within 30 s" in finding.detail
+    assert "modalflow relay" in finding.advice
+    assert not any("firewall" in each.advice or "execution_api_url" in each.advice for each in findings)
+
+
+def test_an_interrupted_inspection_is_no_older_worker() -> None:
+    """Missing parts are explained by the time limit, and no check both fails and passes."""
+    findings = _findings({}, problem="The inspection of Airflow took more than 60 s in the container.")
+    (airflow,) = [each for each in findings if each.name == "Airflow in the container"]
+    assert airflow.status == "fail" and "3.3.2" in airflow.detail and "60 s" in airflow.detail
+    skipped = {each.name: each.detail for each in findings if each.status == "skip"}
+    for name in ("task token in the container", "settings"):
+        assert "the inspection of the container ended" in skipped[name]
+    assert not any("deploy" in detail for detail in skipped.values())
+
+
+def test_an_older_worker_is_named_by_its_version() -> None:
+    """A worker without a test is to be deployed again."""
+    skipped = {each.name: each.detail for each in _findings({}, version="0.1") if each.status == "skip"}
+    for name in ("task token in the container", "settings"):
+        assert "modalflow 0.1" in skipped[name] and "`modalflow deploy`" in skipped[name]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from modalflow.operations.relay import checks
-from modalflow.protocol.relay_report import RelayReport
+from modalflow.protocol.relay_report import SIGN_OF_LIFE, RelayReport
 
 SITE: Any = SimpleNamespace()
 
@@ -42,3 +42,11 @@ def test_only_living_relays_count(reports: list[list[RelayReport]], monkeypatch:
     reports.append([RelayReport("host-1", published_at=time.time() - 86_400)])
     (finding,) = checks.relays(SITE)
     assert finding.status.name == "FAIL" and "no relay reports" in finding.detail
+
+
+def test_a_relay_counts_as_gone_after_three_missing_reports() -> None:
+    """A relay of an older modalflow reports less often, and does not report how often."""
+    new, old = RelayReport("new", published_at=1000.0, interval=SIGN_OF_LIFE), RelayReport("old", published_at=1000.0)
+    assert not new.is_silent(1170.0) and new.is_silent(1190.0)
+    assert not old.is_silent(1890.0) and old.is_silent(1910.0)
+    assert RelayReport.from_json(new.to_json()) == new

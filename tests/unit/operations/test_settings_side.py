@@ -103,7 +103,7 @@ def test_what_cannot_be_read_here(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_older_worker() -> None:
     """It compares nothing, and the doctor says so."""
-    (line,) = examine({}, [option("a")], SALT, Layers(), "modalflow deploy")
+    (line,) = examine({}, [option("a")], SALT, Layers(), "modalflow deploy", "the worker is older")
     assert line.status == "skip" and "older" in line.detail
 
 

@@ -307,6 +307,23 @@ async def test_an_api_server_that_stays_away_is_named(monkeypatch: pytest.Monkey
             assert talk.api.url in detail(await response.read())
 
 
+async def test_a_relay_without_requests_notices_an_api_server_that_is_down(caplog: pytest.LogCaptureFixture) -> None:
+    """Its log names the URL at the start, and once the server is up. Requests wait for that."""
+    async with conversation() as talk:
+        url, port = talk.api.url, free_port()
+        talk.api.url = f"http://127.0.0.1:{port}/base/execution/"
+        with caplog.at_level("INFO"):
+            await talk.add_relay()
+            await talk.relays[0].check_api()
+            assert f"The API server at {talk.api.url} cannot be reached" in caplog.text
+            await web.TCPSite(talk.runner, "127.0.0.1", port).start()
+            await until(lambda: "can be reached again" in caplog.text)
+        server = await talk.add_container(connected=False)
+        async with talk.http.get(server.url + "health") as response:
+            assert response.status == 200
+        talk.api.url = url
+
+
 async def test_a_redirect_is_not_followed(transport: str) -> None:
     """An API server that redirects gets no second request, wherever it points."""
     async with conversation(transport) as talk:

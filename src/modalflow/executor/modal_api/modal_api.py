@@ -37,7 +37,7 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
-from modalflow.protocol.relay_report import NEWEST_KEY
+from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.relay import keys
 from modalflow.support.described import words_of
@@ -155,6 +155,15 @@ class ModalApi:
         """Return the newest relay key, for submissions. Raises NotDeployedError if the worker has none."""
         key = keys.fetch_public_key(self._names, **self.control_plane.scope())
         return str(await self._ask("FunctionMap", key, keys.PATIENCE + RPC_TIMEOUT))
+
+    async def withdraw_relay(self, name: str) -> None:
+        """Remove the reports of relays whose names begin so."""
+        with plain_data_only():
+            async with asyncio.timeout(RPC_TIMEOUT):
+                found = [str(key) async for key in self._relays.keys.aio()]
+        for key in found:
+            if key.startswith(RELAY + name):
+                await self._ask("DictPop", self._relays.pop.aio(key, None))
 
     async def newest_relay_key_id(self) -> str:
         """Return the id of the newest relay key, if it was ever rotated; a hint that anyone can have written."""

@@ -22,12 +22,13 @@ from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn
 from modalflow.operations.doctor.installation_side import of_api_server, of_container
 from modalflow.operations.doctor.modal_side import FAILURES
 from modalflow.operations.doctor.token_side import Trial, from_container
-from modalflow.operations.relay.checks import round_trips
+from modalflow.operations.relay.checks import START, round_trips
 from modalflow.operations.site import PATIENCE, Site, within
-from modalflow.protocol.api_servers import about
+from modalflow.protocol.api_servers import TIMEOUT, about
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.protocol.probe import Question
 from modalflow.support.described import describe
+from modalflow.support.text import ID, one_line
 
 #: Allowed difference of clocks in seconds. Beyond it, Airflow refuses tokens as not yet or no longer valid.
 _CLOCK_TOLERANCE = 10.0
@@ -39,6 +40,8 @@ _REACH = (
     "Set [modal_executor] execution_api_url to a URL within reach of Modal's containers, and open the firewall for it. "
     "To test a URL, use `modal shell`."
 )
+
+_RESTART = f"{START} If a relay runs, its log has the reason: it has to reach Modal and the API server. Or restart it."
 
 
 @dataclass(frozen=True)
@@ -108,25 +111,39 @@ def examine(
         yield foreign
     yield from _clock(seen, asked_at)
     view = seen.get("airflow")
-    if seen.get("problem") or not isinstance(view, dict) or not view:
-        yield fail(
-            "Airflow in the container", str(seen.get("problem") or "the container reported nothing"), _logs_of(site)
-        )
+    yield _airflow(view, str(seen.get("problem") or ""), site)
     if isinstance(view, dict) and view:
-        yield ok("Airflow in the container", f"Airflow {view.get('version')}")
+        absence = _absence(seen, site.deploy_command)
         yield _hostname(view.get("hostname"), str(seen.get("container_id")))
-        yield _execution_api(view.get("execution_api"))
+        yield _execution_api(view.get("execution_api"), relayed=bool(relay))
         yield from round_trips(view.get("execution_api"))
         view = _with_api_server(view)
         yield from _api_server(view)
         yield from of_api_server(view)
-        if (finding := from_container(trial, env, view.get("token"), site.deploy_command)) is not None:
+        if (finding := from_container(trial, env, view.get("token"), absence)) is not None:
             yield finding
         yield from _bundles(view.get("bundles"), site)
         yield from _remote_logging(view.get("remote_logging"), site)
         yield from versions_side.examine(seen, view.get("packages"), host.packages, site.deploy_command)
         layers = _layers(env, seen.get("variables"))
-        yield from settings_side.examine(view, host.options, question.salt, layers, site.deploy_command)
+        yield from settings_side.examine(view, host.options, question.salt, layers, site.deploy_command, absence)
+
+
+def _airflow(view: object, problem: str, site: Site) -> Finding:
+    name = "Airflow in the container"
+    version = f"Airflow {view.get('version')}" if isinstance(view, dict) and view else ""
+    if problem or not version:
+        what = f"{version}: {problem}" if version else problem or "the container reported nothing"
+        return fail(name, what, _logs_of(site))
+    return ok(name, version)
+
+
+def _absence(seen: Mapping[str, Any], deploy_command: str) -> str:
+    """Return why a container did not report on a check."""
+    theirs = one_line(seen.get("worker_version") or "", ID)
+    if seen.get("problem") or theirs == __version__:
+        return "not tested: the inspection of the container ended before this check"
+    return f"the worker of modalflow {theirs} has no such test, here it is {__version__}; deploy: `{deploy_command}`"
 
 
 def _layers(env: Mapping[str, str], variables: object) -> Layers:
@@ -239,11 +256,14 @@ def _hostname(seen: Any, container_id: str) -> Finding:
     )
 
 
-def _execution_api(seen: Any) -> Finding:
+def _execution_api(seen: Any, *, relayed: bool) -> Finding:
     name = "execution API"
     if not isinstance(seen, dict):
         return fail(name, "the container did not report on it", "Try again.")
     url, status, error = str(seen.get("url") or ""), seen.get("status"), str(seen.get("error") or "")
+    if error and relayed and "Timeout" in error:
+        waited = _number(seen.get("seconds")) or TIMEOUT
+        return fail(name, f"no relay answered the container within {waited:.0f} s: tasks wait for one", _RESTART)
     if error:
         return fail(name, f"the container cannot reach {url or 'it'}: {error}", _advice_unreachable(url, error))
     if status != 200:

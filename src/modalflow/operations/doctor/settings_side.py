@@ -102,11 +102,19 @@ def homes(home: HomeSnapshot | None, deployment: Deployment | None) -> Callable[
 
 
 def examine(
-    view: Mapping[str, Any], options: Sequence[ComparedOption] | None, salt: str, layers: Layers, deploy_command: str
+    view: Mapping[str, Any],
+    options: Sequence[ComparedOption] | None,
+    salt: str,
+    layers: Layers,
+    deploy_command: str,
+    absence: str = "the container did not report on them",
 ) -> Iterator[Finding]:
-    """Yield the findings about a container's view. ``options`` is None without Airflow on this machine."""
+    """Yield the findings about a container's view. ``options`` is None without Airflow on this machine.
+
+    ``absence`` is the reason if the container reported no options.
+    """
     if "options" not in view:
-        yield skip("settings", f"the deployed worker is older and cannot compare them; deploy: `{deploy_command}`")
+        yield skip("settings", absence)
         return
     if options:
         rows = compare(options, view.get("options"), salt, layers)

@@ -79,14 +79,15 @@ def from_here(trial: Trial, env: Mapping[str, str]) -> Finding:
     return _refused(NAME, trial, url, refused.cause, refused.detail)
 
 
-def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, deploy_command: str) -> Finding | None:
-    """Return the finding of a container's try; None if there was nothing to try, or another finding has the reason."""
+def from_container(trial: Trial | None, env: Mapping[str, str], seen: Any, absence: str) -> Finding | None:
+    """Return the finding of a container's try; None if there was nothing to try.
+
+    ``absence`` is the reason if the container reported no try.
+    """
     if trial is None:
         return None
     if not isinstance(seen, dict):
-        return skip(
-            IN_CONTAINER, f"the deployed worker is older and has no such test; deploy it again: `{deploy_command}`"
-        )
+        return skip(IN_CONTAINER, absence)
     url = env.get(_URL, "")
     if seen.get("accepted") is True:
         return ok(IN_CONTAINER, _accepted(trial, url), float(seen.get("seconds") or 0))

@@ -22,7 +22,8 @@ STARTING = 10.0
 #: Seconds of a round trip over a relay from which it slows tasks down.
 SLOW = 1.0
 
-_START = (
+#: Advice if no relay answers.
+START = (
     "Start the scheduler, which starts relays ([modal_executor] relays), or run `modalflow relay` where the API server "
     "can be reached."
 )
@@ -57,7 +58,7 @@ def relays(site: Site) -> Iterator[Finding]:
         yield warn("relays", describe(error), "Try again.")
         return
     if not living:
-        yield fail("relays", "no relay reports: tasks wait for one", _START)
+        yield fail("relays", "no relay reports: tasks wait for one", START)
     for relay in living:
         yield ok("relays", f"{relay.name} sends requests to {relay.url}")
 

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,7 @@ from modalflow.config.urls import execution_api_url, without_user
 from modalflow.errors import ConfigError
 from modalflow.names import API_URL_VARIABLE
 from modalflow.operations.site import Site, airflow_conf, open_site, read_settings
+from modalflow.protocol.relay_report import name_of_relay
 from modalflow.relay import keys
 from modalflow.relay.host.api_server import ApiServer
 from modalflow.relay.host.counts import Counts
@@ -36,7 +36,7 @@ MEMORY_INTERVAL = 30.0
 
 def relay_name() -> str:
     """Return a name for a relay of this process."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}-{uuid.uuid4().hex[:4]}"
+    return name_of_relay(os.getpid(), uuid.uuid4().hex[:4])
 
 
 def api_url() -> str:
@@ -102,11 +102,13 @@ async def _relay(site: Site, api: ApiServer, parent: int | None, *, tunnels: boo
         ]
         if parent is not None:
             tasks.append(asyncio.create_task(_outlived(parent)))
+        # A relay without requests would not notice an API server out of reach. It ends before the others.
+        first_check = asyncio.create_task(relay.check_api())
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in tasks:
+        for task in (*tasks, first_check):
             task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, first_check, return_exceptions=True)
         await reporter.withdraw()
         for task in done:
             task.result()

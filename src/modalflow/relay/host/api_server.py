@@ -15,7 +15,7 @@ from yarl import URL
 from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.relay.host import rights
-from modalflow.relay.host.memory_limit import FREE, NoRoomError, Share
+from modalflow.relay.host.memory_limit import FREE, MemoryLimit, NoRoomError, Share
 from modalflow.relay.messages import LARGEST, TOO_LARGE, Answer, Request
 from modalflow.support.described import describe
 
@@ -88,6 +88,11 @@ class ApiServer:
             return problem(503, f"The relay has too many large answers for other requests: {error}.")
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return problem(502, f"The API server at {self.shown} did not answer the relay: {describe(error)}")
+
+    async def check(self) -> None:
+        """Ask for the server's health; any answer will do. Raises UnreachableError."""
+        with MemoryLimit().share("") as share:
+            await self.carry_out(Request("GET", "health"), share)
 
     def _answer(self, response: aiohttp.ClientResponse, body: bytes) -> Answer:
         if 300 <= response.status < 400:

@@ -124,14 +124,16 @@ class Relay:
     # --- keys ---
 
     async def _first_keys(self) -> KeyRing:
-        backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
+        backoff, logged = Backoff(FIRST_PAUSE, LONGEST_PAUSE), ""
         while True:
             try:
                 return await self._fetch_keys()
             except exception.AuthError:
                 raise
             except Exception as error:  # noqa: BLE001  Whatever it is, another deployment or a better network may fix it.
-                log.error("The relay has no keys yet: %s", describe(error))
+                if (why := describe(error)) != logged:
+                    log.error("The relay has no keys yet, and tries again: %s", why)
+                    logged = why
                 await asyncio.sleep(backoff.next())
 
     async def _renew_keys(self) -> None:
@@ -369,12 +371,18 @@ class Relay:
             log.error("%s. The relay takes no requests until it can be reached.", why)
             self._start(self._wait_for_api())
 
+    async def check_api(self) -> None:
+        """Ask the API server once, before a container does; log an error if it cannot be reached."""
+        try:
+            await self._api.check()
+        except UnreachableError as error:
+            self._stop_polling(str(error))
+
     async def _wait_for_api(self) -> None:
         backoff = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
         while True:
             try:
-                with self._memory.share("") as share:
-                    await self._api.carry_out(Request("GET", "health"), share)
+                await self._api.check()
                 break
             except UnreachableError:
                 await asyncio.sleep(backoff.next())

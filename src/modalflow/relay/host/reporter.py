@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two reports, if something has changed.
 INTERVAL = 10.0
 #: Seconds for the removal of the report at the end.
-WITHDRAWAL = 1.0
+WITHDRAWAL = 3.0
 _PREFIX = "modal_executor.relay"
 #: Seconds before a relay removes the report of a killed one.
 _KEPT = 86_400.0
@@ -84,6 +84,7 @@ class Reporter:
             counts=counts.events(),
             queue_seconds=counts.queue_seconds / max(counts.requests, 1),
             api_seconds=counts.api_seconds / max(counts.answered, 1),
+            interval=SIGN_OF_LIFE,
         )
         await self._reports.put.aio(RELAY + report.name, report.to_json())
 

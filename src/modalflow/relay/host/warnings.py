@@ -9,8 +9,8 @@ import time
 PAUSE = 10.0
 
 LATE = (
-    "A request was sent %.0f s ago by the container's clock: it comes again with this machine's time. If this is in "
-    "the log often, check the clock of this machine."
+    "A request was sent %.0f s ago by the container's clock: it comes again with this machine's time. It waited "
+    "while no relay took requests, or the clocks differ. If this is in the log often, check the clock of this machine."
 )
 
 

@@ -15,6 +15,8 @@ from modalflow.airflow_home.classes import COORDINATORS, classes_of, coordinator
 from modalflow.airflow_home.comparison import ComparedOption
 from modalflow.errors import ModalflowError
 from modalflow.operations.host.host_configuration import HostConfiguration, host_configuration
+from modalflow.operations.host.local_folders import ADVICE, unshared_folders
+from modalflow.protocol.messages import Deployment
 from modalflow.protocol.probe import shown
 from modalflow.support.described import words_of
 from modalflow.support.packages import canonical
@@ -70,8 +72,10 @@ class Preview:
         }
 
 
-def preview(conf: Any, packages: Collection[str], *, knows_image: bool, has_key: bool) -> Preview:
-    """Return the preview for a deployment with these packages.
+def preview(
+    conf: Any, packages: Collection[str], *, knows_image: bool, has_key: bool, after: Deployment | None = None
+) -> Preview:
+    """Return the preview for a deployment with these packages. ``after`` is its record.
 
     Without ``knows_image``, every profile has an image of its own, with unknown packages. ``has_key`` says whether the
     app has a key for secret settings already.
@@ -87,6 +91,8 @@ def preview(conf: Any, packages: Collection[str], *, knows_image: bool, has_key:
     if knows_image:
         warnings += [*_classes(host, files, packages), *_log_handler(conf, packages)]
     warnings += _coordinators(host)
+    if after is not None:
+        warnings += [f"{problem}. {ADVICE}" for problem in unshared_folders(host.home.settings, after)]
     if host.home.secret and not has_key:
         warnings.append(
             f"{len(host.home.left_out(''))} secret settings travel encrypted, with a key that this deployment makes: "

@@ -168,13 +168,13 @@ def shared_secret() -> str:
 
 def host_timezone() -> str:
     """Return the name of this host's time zone, as Airflow resolves ``system``; empty for a zone without a name."""
-    import pendulum
+    from pendulum.tz.local_timezone import get_local_timezone
 
     try:
         with warnings.catch_warnings():
             # A host without any configuration has UTC.
             warnings.simplefilter("ignore")
-            name = str(pendulum.local_timezone().name)
+            name = str(get_local_timezone().name)
         return str(ZoneInfo(name)) if name else ""
     except Exception:  # noqa: BLE001  It is a file of the user's, or text in TZ.
         return ""

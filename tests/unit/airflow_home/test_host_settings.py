@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pendulum
 import pytest
@@ -226,7 +227,8 @@ def test_the_time_zone_of_the_system_travels_as_its_name() -> None:
     conf = parser("[core]\ndefault_timezone = system\n")
     with pendulum.test_local_timezone(pendulum.timezone("Asia/Tokyo")):
         assert values(host_settings(conf)) == {"[core] default_timezone": "Asia/Tokyo"}
-    with pendulum.test_local_timezone(pendulum.timezone(3600)):
+    without_name: Any = pendulum.timezone(3600)
+    with pendulum.test_local_timezone(without_name):
         settings = host_settings(conf)
     assert values(settings) == {}
     assert "the time zone of this host has no name" in str(settings.unreadable[0])

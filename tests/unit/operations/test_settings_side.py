@@ -44,6 +44,7 @@ def test_all_holds() -> None:
     """One line with the counts; the table is for programs."""
     settings, plugins = findings([option("a"), option("b", travels=False)], options=[answer("a", "here")])
     assert settings.status == plugins.status == "ok"
+    assert plugins.detail == "modalflow imported in the container"
     assert settings.detail == "2 options set here: 1 the same in the container, 1 kept here on purpose"
     assert [(row["option"], row["verdict"]) for row in settings.rows] == [("a", "same"), ("b", "kept on the host")]
     assert settings.rows[1]["reason"] == "Only the scheduler reads it."

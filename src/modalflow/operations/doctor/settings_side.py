@@ -216,5 +216,7 @@ def _plugins(seen: object, deploy_command: str) -> Iterator[Finding]:
         )
     loaded, file = seen.get("loaded"), one_line(seen.get("local_settings") or "", LINE)
     if not errors and isinstance(loaded, list):
-        number = f"{len(loaded)} plugin{'' if len(loaded) == 1 else 's'}"
-        yield ok("plugins", f"{number} imported in the container{f'; local settings from {file}' if file else ''}")
+        names = ", ".join(one_line(name, ID) for name in loaded[:_LINES]) or "none"
+        more = f" and {len(loaded) - _LINES} more" if len(loaded) > _LINES else ""
+        settings = f"; local settings from {file}" if file else ""
+        yield ok("plugins", f"{names}{more} imported in the container{settings}")

@@ -105,7 +105,7 @@ test-gvisor: $(STAMP)
 	[ $$status = 0 ] || exit $$status
 	runsc=$$(realpath "$$runsc")
 	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$runsc" PATH="$$(dirname "$$runsc"):$$PATH"
-	$(BIN)/pytest --integration -n $(WORKERS) $(GVISOR_TESTS) $(TESTS)
+	$(BIN)/pytest --integration --timeout 300 -n $(WORKERS) $(GVISOR_TESTS) $(TESTS)
 	[ -z '$(GVISOR_INSIDE)' ] || scripts/inside-gvisor "$$runsc" $(BIN)/pytest --integration $(GVISOR_INSIDE)
 
 # The variable counts for tests/acceptance alone.

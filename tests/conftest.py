@@ -19,7 +19,7 @@ from tests.command_line import CommandLine
 from tests.gvisor.different import expect_failures
 from tests.live import where
 from tests.scopes import Scopes
-from tests.support import command_of, in_gvisor
+from tests.support import command_of
 
 LEAK_GRACE_SECONDS = 5.0
 REMOVAL_SECONDS = 60.0
@@ -51,8 +51,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for item in items:
             if item.get_closest_marker("integration"):
                 item.add_marker(pytest.mark.skip(reason="needs --integration"))
-    if in_gvisor():
-        expect_failures(items)
+    expect_failures(items)
 
 
 def pytest_collection() -> None:

@@ -41,6 +41,8 @@ def every_option(folder: Path, env: Mapping[str, str]) -> Iterator[dict[str, str
             **values,
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{received.trace_port}/v1/traces",
+            # Containers have no network, and a task and its supervisor each wait so long for the receivers, in seconds.
+            "OTEL_EXPORTER_OTLP_TIMEOUT": "0.5",
             **env,
             "PYTHONPATH": path,
         }

@@ -42,7 +42,14 @@ KEPT = {
     ("common.io", "xcom_objectstorage_compression"): "It is in a file here, which has other values of its section.",
     ("common.io", "xcom_objectstorage_path"): "It is in a file here.",
     ("common.io", "xcom_objectstorage_threshold"): "It is in a file here.",
+    **{
+        # A variable cannot name this section: `conf.get` reads its value, and `conf.as_dict` puts it elsewhere.
+        ("common.io", f"state_store_objectstorage_{option}"): "Its other value is in a file here."
+        for option in ("compression", "path", "threshold")
+    },
     ("workers", "secrets_backend_kwargs"): "Its value comes from a command here.",
+    ("metrics", "legacy_names_on"): "The test reads a name with the names of the DAG and the task in it.",
+    ("smtp", "smtp_ssl"): "The receiver of the test has no certificate.",
     ("metrics", "statsd_ipv6"): "The receiver of the test has an address of IPv4.",
     ("triggerer", "queues_enabled"): "It needs a triggerer for each queue.",
     ("sentry", "sentry_on"): "Its receiver does not exist.",
@@ -86,6 +93,8 @@ class Acme:
             "AIRFLOW__METRICS__STATSD_HOST": "127.0.0.1",
             "AIRFLOW__METRICS__STATSD_PORT": str(self.received.statsd_port),
             "AIRFLOW__METRICS__STATSD_PREFIX": "acme",
+            # For an e-mail backend that reads no connection.
+            "AIRFLOW__SMTP__SMTP_PORT": str(self.received.smtp_port),
             # Older versions have no span of a task's process, and read no variables.
             "AIRFLOW__TRACES__OTEL_ON": str(AIRFLOW >= (3, 2)),
             "OTEL_TRACES_EXPORTER": "otlp_proto_http",
@@ -102,6 +111,13 @@ class Acme:
 
     def _every_option(self) -> dict[str, str]:
         return {airflow_variable(*key): value for key, value in changed(self.folder).items() if key not in KEPT}
+
+    def _state_options(self) -> dict[str, str]:
+        return {
+            option: value
+            for (section, option), value in changed(self.folder).items()
+            if section == "common.io" and option.startswith("state_store_")
+        }
 
     def made(self, name: str) -> Path:
         """A folder in the common one."""
@@ -122,6 +138,7 @@ class Acme:
         sections: dict[str, dict[str, object]] = {
             "acme": {"report_folder": self.folder / "reports", "state_folder": self.folder / "state"},
             "common.io": {
+                **(self._state_options() if WITH_EVERY_OPTION else {}),
                 "xcom_objectstorage_path": f"file://{self.folder}/xcoms",
                 "xcom_objectstorage_threshold": THRESHOLD,
             },

@@ -85,6 +85,10 @@ def test_a_command_that_fails(client: modal.Client) -> None:
     [
         ('RUN ["no-such-program", "x"]', "ended with exit code"),
         ("RUN --mount=type=secret,id=x cat /run/secrets/x", "the option --mount=type=secret is not supported"),
+        (
+            'SHELL ["/usr/local/bin/_dockerfile_shell.sh"]\nRUN micromamba install x',
+            "build over an archive of its image",
+        ),
         ("ADD https://example.com/x /x", "ADD only copies files here"),
         ("USER no-such-user\nRUN true", "no user 'no-such-user'"),
     ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import platform
 import shutil
 import signal
 import socket
@@ -158,7 +159,8 @@ def test_an_image_that_cannot_be_built(client: modal.Client, image: Any, said: s
 def test_a_dockerfile_and_commands_that_install(client: modal.Client, wheels: Path, tmp_path: Path) -> None:
     """pip in RUN, in a list of commands, in lines that go on over comments, and in a Dockerfile of one's own."""
     (tmp_path / "Dockerfile").write_text(
-        "ARG SERIES=3.12\nFROM python:${SERIES}-slim\nARG WANTED=1.0\nCOPY *.whl /wheels/\n"
+        f"ARG SERIES={'.'.join(platform.python_version_tuple()[:2])}\n"
+        "FROM python:${SERIES}-slim\nARG WANTED=1.0\nCOPY *.whl /wheels/\n"
         "RUN pip install --no-index \\\n\n  # where they are\n  --find-links /wheels tinypkg==$WANTED\n"
         "env lower=1 B=${NOPE:-default}\nWORKDIR srv/app\nENV OLD style value\n"
     )

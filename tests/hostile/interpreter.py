@@ -17,7 +17,7 @@ from tests.hostile.looking import children, facts_of_kernel
 from tests.support import descendants, wait_until
 
 #: Seconds for a new interpreter to import Airflow on a busy machine.
-COLD = 60.0
+COLD = 120.0
 
 #: Beginnings of variables that Airflow itself sets in a task's process.
 _ADDED_BY_AIRFLOW = ("_AIRFLOW", "AIRFLOW_CTX", "AIRFLOW__DATABASE__SQL_", "AIRFLOW__CORE__SQL_")

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -22,14 +23,21 @@ from tests.support import descendants
 
 
 @pytest.fixture(params=["forked now", "prepared"])
-async def client(request: pytest.FixtureRequest) -> AsyncIterator[ZygoteClient]:
+async def client(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ZygoteClient]:
     """A zygote that forks for the first request, and one that has already forked."""
     client = ZygoteClient(os.environ, airflow=False)
     if request.param == "prepared":
-        await client.ready()
-        await prepared()
+        await prepared_by(client, tmp_path_factory.mktemp("first"))
     yield client
     await client.close()
+
+
+async def prepared_by(client: ZygoteClient, folder: Path) -> int:
+    """Have a first request executed, wait for the process of the next one, and return its PID."""
+    await client.fork(request(folder, ["true"], "first"))
+    return await prepared()
 
 
 def zygote() -> int:
@@ -181,28 +189,44 @@ async def test_a_command_in_a_session_of_its_own_ends_with_the_zygote(client: Zy
 
 async def test_a_request_gets_the_prepared_process(client: ZygoteClient, tmp_path: Path) -> None:
     """Nothing is forked while it waits, and its time begins with it."""
-    await client.ready()
-    process = await prepared()
-    await asyncio.sleep(0.3)
+    process = await prepared_by(client, tmp_path)
+    began = time.monotonic()
     result = await client.fork(request(tmp_path, "echo $PPID"))
     assert printed(tmp_path) == [str(process)]
-    assert result.usage is not None and result.usage.seconds < 0.3
+    assert result.usage is not None and result.usage.seconds <= time.monotonic() - began
 
 
 async def test_a_dead_prepared_process_loses_no_request(client: ZygoteClient, tmp_path: Path) -> None:
     """The zygote forks another one, and from then on when a request comes."""
-    await client.ready()
-    process = await prepared()
+    process = await prepared_by(client, tmp_path)
     os.kill(process, signal.SIGKILL)
     await until_ended(process)
     for number in range(3):
         assert (await client.fork(request(tmp_path, ["true"], f"o{number}"))).return_code == 0
 
 
-async def test_the_prepared_process_ends_with_the_zygote(client: ZygoteClient) -> None:
-    """However the zygote ends."""
+async def test_a_zygote_at_rest_has_no_prepared_process(client: ZygoteClient, tmp_path: Path) -> None:
+    """Until there is a request again."""
+    process = await prepared_by(client, tmp_path)
+    await client.rest()
+    await until_ended(process)
+    await asyncio.sleep(0.3)
+    assert linux.children(zygote()) == []
+    assert await prepared_by(client, tmp_path) != process
+
+
+async def test_a_zygote_without_a_request_prepares_nothing() -> None:
+    """A container for commands alone has a zygote with Airflow too."""
+    client = ZygoteClient(os.environ, airflow=False)
     await client.ready()
-    process = await prepared()
+    await asyncio.sleep(0.3)
+    assert linux.children(zygote()) == []
+    await client.close()
+
+
+async def test_the_prepared_process_ends_with_the_zygote(client: ZygoteClient, tmp_path: Path) -> None:
+    """However the zygote ends."""
+    process = await prepared_by(client, tmp_path)
     os.kill(zygote(), signal.SIGKILL)
     await until_ended(process)
 

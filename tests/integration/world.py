@@ -28,12 +28,12 @@ from modalflow.worker.environment import BUNDLE_LIST
 from tests.command_line import CommandLine
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
-from tests.support import wait_until
+from tests.support import in_gvisor, wait_until
 
 DAGS = Path(__file__).parent / "dags"
 
-#: Importing Airflow takes some seconds, more on a busy machine.
-COLD = 60.0
+#: Importing Airflow takes some seconds, more on a busy machine and in gVisor.
+COLD = 180.0 if in_gvisor() else 60.0
 
 #: Seconds between two questions to the control plane: each costs it as much as the one who asks.
 POLL = 0.1

@@ -19,9 +19,10 @@ from modalflow.emulator.processes.container_spec import Isolation
 TOKEN_ID_VARIABLE = "MODALFLOW_LOCAL_TOKEN_ID"  # noqa: S105 (a variable's name)
 TOKEN_SECRET_VARIABLE = "MODALFLOW_LOCAL_TOKEN_SECRET"  # noqa: S105 (a variable's name)
 
-#: Variables with the defaults of ``isolation`` and ``runsc``, for programs that start control planes of their own.
+#: Variables with the defaults of these options, for programs that start control planes of their own.
 ISOLATION_VARIABLE = "MODALFLOW_LOCAL_ISOLATION"
 RUNSC_VARIABLE = "MODALFLOW_LOCAL_RUNSC"
+BASE_VARIABLE = "MODALFLOW_LOCAL_BASE"
 
 #: The network of containers.
 NETWORKS = ("host", "none")
@@ -136,6 +137,8 @@ class Options:
             object.__setattr__(self, "runsc", Path(self.runsc).absolute())
         if self.isolation is not None and self.isolation not in ISOLATIONS:
             raise ValueError(f"isolation is {self.isolation!r}; expected one of {', '.join(ISOLATIONS)}")
+        if self.base is None and os.environ.get(BASE_VARIABLE):
+            object.__setattr__(self, "base", os.environ[BASE_VARIABLE])
         if self.base is not None:
             _check_base(self.base, list_commands=self.list_image_commands)
         if self.log_level not in LOG_LEVELS:

@@ -50,7 +50,7 @@ class Image:
         return message(
             api_pb2.ImageMetadata,
             image_builder_version=self.builder_version,
-            python_version_info=f"Python {platform.python_version()}",
+            python_version_info=f"Python {self.made.series or platform.python_version()}",
             python_packages=self.packages,
             workdir=self.workdir or None,
         )

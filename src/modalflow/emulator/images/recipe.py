@@ -19,8 +19,8 @@ from modal_proto import api_pb2
 from modalflow.emulator.definitions.definition_check import lines_without_effect
 from modalflow.emulator.images import python_envs
 from modalflow.emulator.images.building import interpreters
-from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.root_below import RootBelow
+from modalflow.emulator.images.dockerfile.actions import Begin, ProvideUv
 from modalflow.emulator.images.dockerfile.copy_line import RecipeError, Source, copied, with_mode
 from modalflow.emulator.images.dockerfile.lines import (
     Command,

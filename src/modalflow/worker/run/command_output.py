@@ -2,8 +2,8 @@
 
 Each pipe holds one write, and the next write waits until the pipe has been read. epoll reports pipes in the order in
 which they became readable. So the reader sees the order of the writes, however slow it is. A write of more than 4 KiB
-counts as several. If the kernel has no such pipes (Linux has them), a pipe holds a page of text instead, within which
-the order of the two streams may be lost.
+counts as several. gVisor, so Modal, has no such pipes. A pipe then holds some pages of text, and the order of the two
+streams is lost if a program changes between them faster than they are read. Smaller pipes would not keep it either.
 
 A line is logged when it ends. After a second without an end, its text is logged as unfinished, so that a prompt or a
 progress bar is visible. If carriage returns overwrite a line, only its last state is logged.
@@ -31,6 +31,10 @@ _UNFINISHED = {"unfinished": True}
 
 _PAGE = 4096
 
+#: Bytes that a pipe holds if it cannot hold single writes. In gVisor, a line of a megabyte takes half the time of a
+#: page's pipe, and no less with a larger one.
+_WITHOUT_PACKETS = 16 << 10
+
 #: More than such a pipe can hold: a read that is shorter than the write would lose the rest.
 _READ_SIZE = 1 << 16
 
@@ -45,12 +49,14 @@ class _Pipe:
 
 
 def _pipe() -> _Pipe:
+    size = _PAGE
     try:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_DIRECT)
     except OSError:
         read, write = os.pipe2(os.O_CLOEXEC)
+        size = _WITHOUT_PACKETS
     try:
-        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PAGE)
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, size)
     except OSError:
         # A larger pipe holds several writes, which epoll reports only once; the others would stay unread.
         fcntl.fcntl(write, fcntl.F_SETFL, fcntl.fcntl(write, fcntl.F_GETFL) & ~os.O_DIRECT)

@@ -66,9 +66,8 @@ class PreparedTask:
         return self.pid
 
     def dismiss(self) -> None:
-        """End it without a task."""
+        """Let it end without a task. It stays to be reaped."""
         self.channel.close()
-        os.waitpid(self.pid, 0)
 
 
 def _wait(channel: socket.socket, parent: int, run: RunTask) -> NoReturn:

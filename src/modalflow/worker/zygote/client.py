@@ -183,6 +183,10 @@ class ZygoteClient:
         """Kill the process of a request and everything that it started."""
         await self._send({"do": "kill", "id": request_id})
 
+    async def rest(self) -> None:
+        """Release what the zygote keeps for its next request: another one may never come."""
+        await self._send({"do": "rest"})
+
     def kill_zygote(self) -> None:
         """Kill a zygote that does not answer, and with it everything that it runs."""
         if self._connection is not None:

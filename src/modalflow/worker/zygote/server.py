@@ -86,7 +86,10 @@ class ZygoteServer:
         self._imported = imported
         self._children: dict[int, Child] = {}
         self._prepared: PreparedFork | None = None
-        self._prepares = not imported.problem
+        # Before the first request, there may never be one: a container for commands has a zygote with Airflow too.
+        self._prepares = False
+        self._broken = False
+        """A prepared process has ended for another reason."""
         self._lines = LineBuffer()
         self._request_files: deque[int] = deque()
         self._unreported_cpu = 0.0
@@ -133,12 +136,23 @@ class ZygoteServer:
         return bool(data)
 
     def _handle(self, message: Mapping[str, Any]) -> None:
+        if message["do"] == "rest":
+            self._rest()
+            return
         if message["do"] == "fork":
             self._begin(Order(message["id"], Kind(message["kind"])))
             return
         for child in self._children.values():
             if child.id == message["id"]:
                 self._stop(child, message["do"])
+
+    def _rest(self) -> None:
+        """End the prepared process, and prepare none until there is a request again: another zygote is in use."""
+        self._prepares = False
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            # It ends because it gets no order.
+            prepared.close()
 
     def _stop(self, child: Child, how: str) -> None:
         if how == "kill":
@@ -154,6 +168,7 @@ class ZygoteServer:
             outcome = Outcome(State.FAILED, reason=clean(self._imported.problem))
             self._send(result_to_wire(ForkResult(order.id, 1, outcome)))
             return
+        self._prepares = not self._broken
         prepared, self._prepared = self._prepared, None
         if prepared is None or not prepared.is_running():
             if prepared is not None:
@@ -246,7 +261,7 @@ class ZygoteServer:
                 # It could end again at once, so each request now forks its own.
                 log.warning("The prepared process ended with %s", linux.describe_exit(code))
                 self._prepared.close()
-                self._prepared, self._prepares = None, False
+                self._prepared, self._prepares, self._broken = None, False, True
             else:
                 self._unreported_cpu += usage.ru_utime + usage.ru_stime
         if any_ended:

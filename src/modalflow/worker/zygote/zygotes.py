@@ -39,10 +39,13 @@ class Zygotes:
         while True:
             read = self._read.get(settings, frozenset())
             key = settings, _values(env, read)
+            latest = next(reversed(self._zygotes.values()), None)
             zygote = self._zygotes.pop(key, None)
             if zygote is None:
                 zygote = ZygoteClient(environment.of_zygote(self._variables, env, read), airflow=True)
             self._zygotes[key] = zygote
+            if latest is not None and latest is not zygote:
+                await latest.rest()
             await self._close_old()
             more = (await zygote.imported()).variables_read
             if more <= read:

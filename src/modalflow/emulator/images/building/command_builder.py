@@ -17,7 +17,6 @@ from pathlib import Path
 from modalflow.emulator.images import pip, python_envs
 from modalflow.emulator.images.builder import Build, BuildResult, StepError
 from modalflow.emulator.images.building import interpreters
-from modalflow.emulator.images.building.actions import Begin, ProvideUv
 from modalflow.emulator.images.building.client_packages import ClientPackages
 from modalflow.emulator.images.building.layer_in_progress import LayerInProgress
 from modalflow.emulator.images.building.layered_tree import LayeredTree
@@ -25,6 +24,7 @@ from modalflow.emulator.images.building.logged_program import Programs, run
 from modalflow.emulator.images.building.root_below import RootBelow
 from modalflow.emulator.images.building.users import UnknownUser, user_of
 from modalflow.emulator.images.building.uv_program import Uv, provide
+from modalflow.emulator.images.dockerfile.actions import Begin, ProvideUv
 from modalflow.emulator.images.dockerfile.run_command import RunCommand
 from modalflow.emulator.images.dockerfile.run_line import Fail, RunPip
 from modalflow.emulator.images.image_layers import ImageLayers
@@ -35,6 +35,14 @@ from modalflow.emulator.state.state_dir import StateDir
 
 #: Variables of every command, over the host's for installers. An image's own have precedence.
 _VARIABLES = {"HOME": "/root", "DEBIAN_FRONTEND": "noninteractive", "PYTHONUNBUFFERED": "1"}
+
+#: The shell of micromamba's image, by which the SDK runs it.
+_MICROMAMBAS_SHELL = "/usr/local/bin/_dockerfile_shell.sh"
+
+_NO_MICROMAMBA = (
+    " micromamba is not in the image: put it on this machine's PATH, or build over an archive of its image with "
+    "--base oci:PATH."
+)
 
 #: How a program reports that it cannot be found.
 _NOT_FOUND = 127
@@ -136,10 +144,13 @@ class CommandBuilder:
         except UnknownUser as error:
             raise StepError(f"{action.text}: {error}") from error
         await self._make_environment(layer, build)
+        program = action.program
+        if program[0] == _MICROMAMBAS_SHELL and layer.tree.on_host(_MICROMAMBAS_SHELL) is None:
+            program = ("/bin/sh", "-c", *program[1:])
         spec = ContainerSpec(
             self._rootfs(layer, action.workdir, self._cache, *pip.users_own()),
             self._variables(action.variables),
-            program=action.program,
+            program=program,
             user=user,
         )
         ended = await run(self._programs, spec, build.log_line)
@@ -234,4 +245,5 @@ def _explained(action: RunCommand, code: int, output: str) -> str:
     last = f" Its last lines:\n{output.strip()}" if output.strip() else " It printed nothing."
     program = action.program[0]
     why = f" ({program} is not in the image)" if code == _NOT_FOUND and output.startswith(f"{program}: ") else ""
-    return f"{action.text}\nended with exit code {code}{why}.{last}"
+    hint = _NO_MICROMAMBA if code == _NOT_FOUND and action.text.startswith("RUN micromamba ") else ""
+    return f"{action.text}\nended with exit code {code}{why}.{hint}{last}"

@@ -24,6 +24,7 @@ HOST = Path("/")
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _OCI = "oci:"
+_DRAFT = "draft-"
 _REMOVED, _OPAQUE = ".wh.", ".wh..wh..opq"
 
 
@@ -73,6 +74,8 @@ def root_below(option: str | None, state: StateDir) -> RootBelow:
         found = path.stat()
         return RootBelow(path, f"{path}:{found.st_ino}:{found.st_mtime_ns}")
     folder = state.folder("bases")
+    for unfinished in folder.glob(f"{_DRAFT}*"):
+        shutil.rmtree(unfinished)
     try:
         return _unpacked(path, folder)
     except (OSError, ValueError, KeyError, IndexError, subprocess.SubprocessError) as error:
@@ -80,7 +83,7 @@ def root_below(option: str | None, state: StateDir) -> RootBelow:
 
 
 def _unpacked(source: Path, folder: Path) -> RootBelow:
-    with tempfile.TemporaryDirectory(dir=folder) as name:
+    with tempfile.TemporaryDirectory(prefix=_DRAFT, dir=folder) as name:
         work = Path(name)
         if source.is_dir():
             layout = source

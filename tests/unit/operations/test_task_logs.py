@@ -1,4 +1,4 @@
-"""Which tries have a log, read off the names on the logs Volume."""
+"""The search for a log on the logs Volume, and the wait for one."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_following_a_task_waits_until_airflow_queues_it(monkeypatch: pytest.Monk
     log.outcome.return_value = Outcome("ended: success")
     without_trace(monkeypatch, goes_on=[True, True, True], log=log)
     waiting, *lines = follow(create_autospec(Site, instance=True), TARGET, pause=0.01, patience=0.001)
-    assert isinstance(waiting, NoLogYetError) and "Airflow has 0.001 s to queue it" in str(waiting)
+    assert isinstance(waiting, NoLogYetError) and "waiting up to 0.001 s for Airflow to queue it" in str(waiting)
     assert lines == ["line", "line", Outcome("ended: success")]
 
 

@@ -7,6 +7,7 @@ MODAL_SERVER_URL selects the control plane: Modal's or a local one.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,9 +17,9 @@ import modal
 from modal import exception
 from modal.config import config as modal_config
 
-from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError
+from modalflow.errors import AirflowSettingError, ControlPlaneUnreachableError, CredentialsError, ModalflowError
 from modalflow.support import forks
-from modalflow.support.described import words_of
+from modalflow.support.described import describe, words_of
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ _known: forks.PerProcess[tuple[str, str, str], ControlPlane] = forks.PerProcess(
 
 Hook = Callable[[str], Any]
 """Returns the ModalHook of a connection id; None stands for "no Airflow here"."""
+
+
+#: The name of the setting in an error of Airflow's configuration.
+_SETTING = re.compile(r'"(?P<option>\w+)" key in "(?P<section>[\w.]+)" section')
 
 
 def connect(*, conn_id: str = "", environment: str = "", hook: Hook | None = None) -> ControlPlane:
@@ -100,6 +105,8 @@ def _connect(conn_id: str, environment: str, hook: Hook | None) -> ControlPlane:
     except ModalflowError:
         raise
     except Exception as error:
+        if type(error).__name__ == "AirflowConfigException":
+            raise AirflowSettingError(_setting_help(error)) from error
         if type(error).__name__ in ("ModalConnectionError", "AirflowNotFoundException"):
             raise CredentialsError(_credentials_help(source, error)) from error
         if isinstance(error, exception.Error | OSError):
@@ -133,6 +140,19 @@ CHECK_NETWORK = "Check the network, or MODAL_SERVER_URL."
 def unreachable(error: BaseException) -> str:
     """Return the message for a control plane without an answer."""
     return f"Modal at {server_url()} does not answer ({words_of(error)}). {CHECK_NETWORK}"
+
+
+#: The advice for a setting that this machine's Airflow refuses.
+AS_FOR_SCHEDULER = "Set PYTHONPATH and Airflow's variables here as for the scheduler, or correct the setting."
+
+
+def _setting_help(error: Exception) -> str:
+    named = _SETTING.search(words_of(error))
+    setting = f"[{named['section']}] {named['option']}" if named else "A setting"
+    return (
+        f"{setting} does not work in Airflow on this machine: {describe(error, with_context=True).rstrip('.')}. "
+        f"{AS_FOR_SCHEDULER}"
+    )
 
 
 def _credentials_help(source: str, error: BaseException) -> str:

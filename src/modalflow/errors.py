@@ -44,6 +44,10 @@ class CredentialsError(ModalflowError):
     """Modal refused the credentials, or there are none."""
 
 
+class AirflowSettingError(ModalflowError):
+    """Airflow on this machine cannot use one of its own settings."""
+
+
 class NotDeployedError(ModalflowError):
     """The worker app, or a profile of it, is not deployed in this Modal environment."""
 

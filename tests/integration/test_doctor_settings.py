@@ -122,7 +122,8 @@ def test_a_machine_whose_settings_do_not_hold(clinic: Clinic, client: modal.Clie
     assert "No module named 'nowhere'" in failed["[email] email_backend"]["detail"]
     # Tasks run without it, as under LocalExecutor, and their logs name it.
     assert findings["plugins"]["status"] == "warn"
-    assert findings["plugins"]["detail"].startswith("plugins/bad.py failed in the container: a bad plugin; ")
+    detail = findings["plugins"]["detail"]
+    assert detail.startswith("plugins/bad.py failed in the container: RuntimeError: a bad plugin (bad.py:1); ")
     assert findings["settings"]["status"] == "warn" and "1 refused there" in findings["settings"]["detail"]
     other = findings["executor's options"]
     assert other["status"] == "warn" and "restart the scheduler" in other["advice"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from modal import exception
 
-from modalflow.control_plane import in_environment
+from modalflow.control_plane import connect, in_environment
+from modalflow.errors import AirflowSettingError
 
 
 @pytest.mark.parametrize(
@@ -22,3 +23,16 @@ from modalflow.control_plane import in_environment
 def test_a_sentence_names_one_environment(environment: str | None, error: str, phrase: str) -> None:
     """Modal's own words name the environment that it resolved; ours is said only if they do not."""
     assert in_environment(environment, exception.NotFoundError(error)) == phrase
+
+
+def test_a_setting_that_airflow_refuses_here_is_no_matter_of_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands end with one line: the setting, the hidden error of its class, and the fix."""
+    from airflow.configuration import conf
+
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "acme_missing.X")
+    with pytest.raises(AirflowSettingError) as failed:
+        connect(conn_id="no_such", hook=lambda conn_id: conf.getimport("core", "xcom_backend"))
+    text = str(failed.value)
+    assert text.startswith("[core] xcom_backend does not work in Airflow on this machine: AirflowConfigException: ")
+    assert "No module named 'acme_missing'" in text and text.endswith("or correct the setting.")
+    assert "PYTHONPATH" in text and "modal token new" not in text

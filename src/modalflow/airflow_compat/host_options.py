@@ -13,6 +13,7 @@ from configparser import RawConfigParser
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from modalflow.airflow_compat.configuration import own_conf
 
@@ -163,6 +164,20 @@ def shared_secret() -> str:
     candidates = (("core", "fernet_key"), ("api_auth", "jwt_secret"), ("database", "sql_alchemy_conn"))
     found = (conf.get(section, option, fallback="") for section, option in candidates)
     return next((str(secret) for secret in found if secret), "")
+
+
+def host_timezone() -> str:
+    """Return the name of this host's time zone, as Airflow resolves ``system``; empty for a zone without a name."""
+    from pendulum.tz.local_timezone import get_local_timezone
+
+    try:
+        with warnings.catch_warnings():
+            # A host without any configuration has UTC.
+            warnings.simplefilter("ignore")
+            name = str(get_local_timezone().name)
+        return str(ZoneInfo(name)) if name else ""
+    except Exception:  # noqa: BLE001  It is a file of the user's, or text in TZ.
+        return ""
 
 
 def _load_providers(conf: Any) -> None:

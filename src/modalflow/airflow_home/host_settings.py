@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from modalflow.airflow_compat.host_options import HostOption, HostOptions, Source
+from modalflow.airflow_compat.host_options import HostOption, HostOptions, Source, host_timezone
 from modalflow.airflow_home.rules.rule import Place, Rule
 from modalflow.airflow_home.rules.table import RULES, place_of, rule_of
 from modalflow.support.bounded import within
@@ -154,6 +154,11 @@ def _read(options: HostOptions, option: HostOption) -> str | None:
             raise TimeoutError(f"there was no answer within {PATIENCE:g} s") from error
     else:
         value = options.read(option)
+    if (option.section, option.option, value) == ("core", "default_timezone", "system"):
+        # In a container, `system` would be the zone of the container: UTC.
+        value = host_timezone()
+        if not value:
+            raise ValueError("it is `system`, and the time zone of this host has no name. Name one, e.g. Europe/Berlin")
     if value is not None and "\0" in value:
         raise ValueError("it has a NUL character, which no variable can have")
     return value

@@ -263,6 +263,7 @@ def _preview(plan: Plan) -> Preview:
         {*plan.after.packages, *plan.constraints.versions, *map(named_package, plan.after.requirements)},
         knows_image=any(profile.image is None for profile in plan.worker.profiles),
         has_key=plan.before is not None and bool(plan.before.home_key),
+        after=plan.after,
     )
 
 

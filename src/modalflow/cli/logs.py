@@ -19,7 +19,11 @@ _COLOURS = {"error": "red", "critical": "red", "warning": "yellow", "debug": "br
 @click.argument("task")
 @click.argument("run")
 @target_options
-@click.option("--follow", is_flag=True, help="Print new lines until the try has ended.")
+@click.option(
+    "--follow",
+    is_flag=True,
+    help="Print new lines until the try has ended. Waits up to 60 s for Airflow to queue the task.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the lines unchanged, as JSON.")
 @app_option
 @environment_option

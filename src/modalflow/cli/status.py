@@ -144,8 +144,14 @@ def _name(snapshot: Snapshot) -> str:
     return "".join(parts) + ")"
 
 
+#: A count's name → its words. A task that failed in Airflow has ended normally for its executor.
+_WORDS = {"success": "ended normally"}
+
+
 def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
-    counts = ", ".join(f"{number:,} {what}" for what, number in snapshot.counts.items() if what != "started")
+    counts = ", ".join(
+        f"{number:,} {_WORDS.get(what, what)}" for what, number in snapshot.counts.items() if what != "started"
+    )
     up = duration(now - snapshot.started_at)
     yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
     if snapshot.obstacle:

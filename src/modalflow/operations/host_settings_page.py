@@ -78,6 +78,10 @@ you keep them, or from the secrets backend of workers.
 The meaning of some values depends on the machine:
 
 - **A path** such as `[email] html_content_template` is a path in the container. Put the file into your image.
+- **A shared folder**, such as `[common.io] xcom_objectstorage_path = file:///srv/xcoms`, is another folder in each
+  container, unless the profile mounts a bucket there. `modalflow doctor` and `modalflow deploy` warn about it.
+- **A time zone**: `[core] default_timezone = system` travels as the name of the zone of your host. Your code in a
+  container still has the zone UTC: set `TZ` in the profile's `env` to change that.
 - **A host** must be within reach of containers. `localhost` is the container itself.
 - **A class**, such as `[core] xcom_backend`, must be importable in the container: from a package of your image,
   or from a [plugin or module of the host](host-files.md).

@@ -23,14 +23,25 @@ from modalflow.operations.targets import NothingMatchesError, Target, nearest
 from modalflow.protocol.snapshot import SUBMITTED
 from modalflow.support.text import ID, from_json, one_line
 
+#: The state of a task without a trace, among those of ``_under_way``.
+_NOT_QUEUED = "not queued"
+
 _MISSING = (exception.NotFoundError, FileNotFoundError)
 
 #: States from Airflow's supervisor for a try that continues in another function call.
 _GOES_ON = frozenset({"deferred", "up_for_reschedule", "awaiting_input", "running"})
 
 
+#: Seconds to wait for a task without a trace on Modal: Airflow may not have queued it yet.
+QUEUED_WITHIN = 60.0
+
+
 class NoLogYetError(ModalflowError):
     """The task is known, and has written nothing yet."""
+
+
+class NoTraceError(NothingMatchesError):
+    """The try has neither a log nor work on Modal. Airflow may queue it later."""
 
 
 @dataclass(frozen=True)
@@ -121,8 +132,8 @@ def find(site: Site, target: Target) -> TaskLog:
     if waiting := _under_way(site, target):
         raise NoLogYetError(waiting)
     if tries:
-        raise NothingMatchesError(f"{target.label} has no log. Tries with a log: {_listed(tries)}.")
-    raise NothingMatchesError(_nearest(site, target))
+        raise NoTraceError(f"{target.label} has no log. Tries with a log: {_listed(tries)}.")
+    raise NoTraceError(_nearest(site, target))
 
 
 def _under_way(site: Site, target: Target) -> str:
@@ -137,6 +148,13 @@ def _under_way(site: Site, target: Target) -> str:
             return f"{work.label} was submitted {since} ago as {work.function_call_id}, and waits for a container."
         return f"Modal has not accepted {work.label} yet, for {since}: see `modalflow status`."
     return ""
+
+
+def _run_goes_on(site: Site, target: Target) -> bool:
+    """Return whether Modal has work of the same DAG run."""
+    run = (target.dag_id, target.run_id)
+    tasks = (work.task for work in take_inventory(site, profiles=False).work())
+    return any(task is not None and (task.dag_id, task.run_id) == run for task in tasks)
 
 
 def _nearest(site: Site, target: Target) -> str:
@@ -175,14 +193,31 @@ def _listed(numbers: list[int]) -> str:
     return f"{shown} … {numbers[-1]}" if len(numbers) > 10 else shown
 
 
-def follow(site: Site, target: Target, *, pause: float = 1.0) -> Iterator[str | Outcome | NoLogYetError]:
-    """Yield lines until the try has ended; before the first line, yield each new state of the task."""
+def follow(
+    site: Site, target: Target, *, pause: float = 1.0, patience: float = QUEUED_WITHIN
+) -> Iterator[str | Outcome | NoLogYetError]:
+    """Yield lines until the try has ended; before the first line, yield each new state of the task.
+
+    A try without any trace gets ``patience`` seconds after the last moment with work of its run on Modal.
+    """
     last_state = ""
+    give_up = time.monotonic() + patience
     while True:
         try:
             log = find(site, target)
             break
+        except NoTraceError:
+            if _run_goes_on(site, target):
+                give_up = time.monotonic() + patience
+            elif time.monotonic() >= give_up:
+                raise
+            if last_state != _NOT_QUEUED:
+                last_state = _NOT_QUEUED
+                yield NoLogYetError(
+                    f"{target.label} has no log yet: waiting up to {patience:g} s for Airflow to queue it."
+                )
         except NoLogYetError as error:
+            give_up = time.monotonic() + patience
             # Without the seconds, because they always change.
             state = str(error).partition(" since ")[0].partition(" ago ")[0].rpartition(" ")[0]
             if state != last_state:

@@ -34,12 +34,23 @@ _MOST_OF_A_GROUP = 3
 _DEEPEST = 3
 
 
-def describe(error: BaseException) -> str:
+def describe(error: BaseException, *, with_context: bool = False) -> str:
     """Return the class of an exception and its message; never a text without the reason.
 
-    Adds the exceptions of a group, and a cause with more information. Never raises.
+    Adds the exceptions of a group, and a cause with more information. ``with_context`` also counts an exception as the
+    cause if it was merely handled at that time. Never raises.
     """
-    return _describe(error, _DEEPEST)
+    return _describe(error, _DEEPEST, with_context)
+
+
+def chain(error: BaseException) -> list[BaseException]:
+    """Return an exception, its cause or the exception handled at that time, the cause of that one, and so on."""
+    found: list[BaseException] = []
+    following: BaseException | None = error
+    while following is not None and not any(following is each for each in found):
+        found.append(following)
+        following = _cause_of(following, with_context=True)
+    return found
 
 
 def words_of(error: BaseException) -> str:
@@ -47,16 +58,17 @@ def words_of(error: BaseException) -> str:
     return _text_of(error) or describe(error)
 
 
-def _describe(error: BaseException, deep: int) -> str:
+def _describe(error: BaseException, deep: int, with_context: bool) -> str:
     name = type(error).__name__
     text = _text_of(error)
     if isinstance(error, BaseExceptionGroup) and deep:
-        text = f"{error.message}: {_members(error, deep)}" if error.message else _members(error, deep)
+        members = _members(error, deep, with_context)
+        text = f"{error.message}: {members}" if error.message else members
     described = f"{name}: {text}" if text else name
-    cause = _cause_of(error, bool(text)) if deep else None
+    cause = _cause_of(error, with_context=with_context or not text) if deep else None
     if cause is None:
         return described if text else f"{name}: {_meaning_of(error)}"
-    because = _describe(cause, deep - 1)
+    because = _describe(cause, deep - 1, with_context)
     cause_text = _text_of(cause)
     if cause_text and text and cause_text in text:
         return described
@@ -79,15 +91,15 @@ def _meaning_of(error: BaseException) -> str:
     return next((meaning for kind, meaning in _MEANINGS if isinstance(error, kind)), "it gives no reason")
 
 
-def _cause_of(error: BaseException, has_text: bool) -> BaseException | None:
-    """Return the exception's cause. For an exception without a message, also the one handled at that time."""
-    without_text = not has_text and not error.__suppress_context__
-    cause = error.__cause__ or (error.__context__ if without_text else None)
+def _cause_of(error: BaseException, *, with_context: bool) -> BaseException | None:
+    """Return the exception's cause. ``with_context`` also accepts the exception handled at that time."""
+    handled = error.__context__ if with_context and not error.__suppress_context__ else None
+    cause = error.__cause__ or handled
     # asyncio.timeout() turns its own cancellation into a TimeoutError. It has no information.
     return None if isinstance(cause, asyncio.CancelledError) else cause
 
 
-def _members(group: BaseExceptionGroup[BaseException], deep: int) -> str:
-    members = "; ".join(_describe(each, deep - 1) for each in group.exceptions[:_MOST_OF_A_GROUP])
+def _members(group: BaseExceptionGroup[BaseException], deep: int, with_context: bool) -> str:
+    members = "; ".join(_describe(each, deep - 1, with_context) for each in group.exceptions[:_MOST_OF_A_GROUP])
     more = len(group.exceptions) - _MOST_OF_A_GROUP
     return f"{members}; and {more} more" if more > 0 else members

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
+import pendulum
 import pytest
 
 from modalflow import airflow_logging
@@ -218,6 +220,18 @@ def test_the_logging_of_the_host_stays_if_it_is_modalflows_own(monkeypatch: pyte
     monkeypatch.setattr(airflow_logging, "is_in_use", lambda: False)
     conf.set("logging", "logging_config_class", "acme_logging.CONFIG")
     assert values(host_settings(conf)) == {"[logging] logging_config_class": "acme_logging.CONFIG"}
+
+
+def test_the_time_zone_of_the_system_travels_as_its_name() -> None:
+    """In a container, the system's time zone is another one. A zone without a name is reported."""
+    conf = parser("[core]\ndefault_timezone = system\n")
+    with pendulum.test_local_timezone(pendulum.timezone("Asia/Tokyo")):
+        assert values(host_settings(conf)) == {"[core] default_timezone": "Asia/Tokyo"}
+    without_name: Any = pendulum.timezone(3600)
+    with pendulum.test_local_timezone(without_name):
+        settings = host_settings(conf)
+    assert values(settings) == {}
+    assert "the time zone of this host has no name" in str(settings.unreadable[0])
 
 
 def test_a_command_without_an_end_holds_up_no_scheduler(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -51,6 +51,13 @@ def test_any_report_can_be_shown(entries: list[str], snapshots: list[str], deplo
     json.loads(json.dumps(_wire(inventory, SITE), allow_nan=False))
 
 
+def test_an_end_is_not_called_a_success() -> None:
+    """A task that failed in Airflow has ended normally for its executor."""
+    snapshot = Snapshot("p", published_at=NOW, counts={"started": 2, "taken": 2, "success": 1, "failed": 1})
+    page = "\n".join(_page(Inventory(NOW, [snapshot], [], [], None), SITE, 40))
+    assert "so far 2 taken, 1 ended normally, 1 failed" in page
+
+
 def read(kind: Any, text: str) -> list[Any]:
     """What a text holds; nothing if it is malformed, which is the only way in which reading it may fail."""
     with contextlib.suppress(MalformedMessageError):

@@ -59,8 +59,9 @@ def test_what_is_known_before_a_deployment() -> None:
     assert "[core] xcom_backend is nothing.Backend, and containers cannot import it" in warnings
     assert "lacks the provider apache-airflow-providers-google" in warnings
     assert "[sdk] coordinators has jdk" in warnings
-    assert "secret settings travel encrypted, with a key that this deployment makes" in warnings
+    assert "1 secret setting travels encrypted, with a key that this deployment makes" in warnings
     assert "[core] parallelism" in lines
+    assert "They hold in containers: " in lines and "[core] xcom_backend" in lines.partition("stay here on purpose")[0]
     rows = {(row["section"], row["option"]): row for row in found.to_wire()["options"]}
     assert rows["core", "parallelism"]["reason"] and rows["core", "parallelism"]["host"] is None
     assert rows["smtp", "smtp_password"]["host"] == "***"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ from modalflow.airflow_compat.configuration import own_conf
 from modalflow.airflow_home.comparison import ComparedOption, Layers
 from modalflow.airflow_home.host_home import HostHome
 from modalflow.operations.doctor.findings import Finding
-from modalflow.operations.doctor.settings_side import addresses, examine, here
+from modalflow.operations.doctor.settings_side import addresses, examine, folders, here
 from modalflow.operations.host.host_configuration import HostConfiguration
+from modalflow.protocol.messages import Deployment
 from modalflow.protocol.probe import digest
 
 SALT = "s"
@@ -42,6 +44,7 @@ def test_all_holds() -> None:
     """One line with the counts; the table is for programs."""
     settings, plugins = findings([option("a"), option("b", travels=False)], options=[answer("a", "here")])
     assert settings.status == plugins.status == "ok"
+    assert plugins.detail == "modalflow imported in the container"
     assert settings.detail == "2 options set here: 1 the same in the container, 1 kept here on purpose"
     assert [(row["option"], row["verdict"]) for row in settings.rows] == [("a", "same"), ("b", "kept on the host")]
     assert settings.rows[1]["reason"] == "Only the scheduler reads it."
@@ -124,3 +127,21 @@ def test_an_address_of_this_machine_is_named() -> None:
     )
     assert "word" not in str(found)
     assert list(addresses(HostConfiguration((), HostHome({})))) == []
+
+
+@pytest.mark.parametrize("path", ["file:///srv/xcoms/a", "/srv/xcoms/a/"])
+def test_a_folder_of_this_machine_needs_a_mount_in_each_profile(path: str) -> None:
+    """Each container has another folder there, so that a task does not find the XComs of another one."""
+    host = HostConfiguration((), HostHome({"common.io": {"xcom_objectstorage_path": path}}))
+    mounted = {"volumes": {"/srv/xcoms": "bucket acme"}}
+    deployment = Deployment("", 1, "", "", ("default", "gpu"), {}, 0.0, facts={"gpu": mounted})
+    (found,) = folders(host, deployment)
+    assert found.status == "warn" and "[common.io] xcom_objectstorage_path is the folder /srv/xcoms/a" in found.detail
+    assert "(profiles without a mount there: default)" in found.detail and "`volumes`" in (found.advice or "")
+    assert list(folders(host, replace(deployment, profiles=("gpu",)))) == []
+
+
+def test_an_object_storage_needs_no_mount() -> None:
+    """It means the same place everywhere."""
+    host = HostConfiguration((), HostHome({"common.io": {"xcom_objectstorage_path": "s3://aws@acme/xcoms"}}))
+    assert list(folders(host, Deployment("", 1, "", "", ("default",), {}, 0.0))) == []

@@ -83,6 +83,7 @@ def _on_modal(
             yield obstacle
         if not is_local():
             yield from settings_side.addresses(host)
+        yield from settings_side.folders(host, deployment)
     yield from executor_side.examine(site, conf, env, settings_side.homes(home, deployment))
     relay = ""
     if site.settings.uses_relay:

@@ -17,8 +17,8 @@ from modal import exception
 
 from modalflow import __version__
 from modalflow.config.settings import Settings
-from modalflow.control_plane import CHECK_NETWORK, is_local, server_url
-from modalflow.errors import CredentialsError, ModalflowError
+from modalflow.control_plane import AS_FOR_SCHEDULER, CHECK_NETWORK, is_local, server_url
+from modalflow.errors import AirflowSettingError, CredentialsError, ModalflowError
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, timed, warn
@@ -40,6 +40,8 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
         return fail(
             "credentials", str(error), "Create a token with `modal token new`, and put it into the connection."
         ), None
+    except AirflowSettingError as error:
+        return fail("Airflow", str(error).removesuffix(AS_FOR_SCHEDULER).rstrip(), AS_FOR_SCHEDULER), None
     except ModalflowError as error:
         # For other commands, the error has the advice as well.
         what = str(error).removesuffix(check_the_way()).removesuffix(CHECK_NETWORK).rstrip()

@@ -22,6 +22,7 @@ from modalflow.operations.host.host_configuration import (
     host_configuration,
     publish,
 )
+from modalflow.operations.host.local_folders import ADVICE, unshared_folders
 from modalflow.operations.site import PATIENCE, Site, within
 from modalflow.protocol.messages import Deployment
 from modalflow.support.described import describe, words_of
@@ -83,6 +84,12 @@ def addresses(host: HostConfiguration) -> Iterator[Finding]:
             "Name a host within reach of containers. To give another value to tasks alone, set the variable in "
             "[modal_executor] worker_env.",
         )
+
+
+def folders(host: HostConfiguration, deployment: Deployment | None) -> Iterator[Finding]:
+    """Yield a warning about each folder of this machine that the tasks of some profile would not share."""
+    for problem in () if deployment is None else unshared_folders(host.home.settings, deployment):
+        yield warn("folders", problem, ADVICE)
 
 
 def homes(home: HomeSnapshot | None, deployment: Deployment | None) -> Callable[[str], HomeSnapshot | None]:
@@ -217,5 +224,7 @@ def _plugins(seen: object, deploy_command: str) -> Iterator[Finding]:
         )
     loaded, file = seen.get("loaded"), one_line(seen.get("local_settings") or "", LINE)
     if not errors and isinstance(loaded, list):
-        number = f"{len(loaded)} plugin{'' if len(loaded) == 1 else 's'}"
-        yield ok("plugins", f"{number} imported in the container{f'; local settings from {file}' if file else ''}")
+        names = ", ".join(one_line(name, ID) for name in loaded[:_LINES]) or "none"
+        more = f" and {len(loaded) - _LINES} more" if len(loaded) > _LINES else ""
+        settings = f"; local settings from {file}" if file else ""
+        yield ok("plugins", f"{names}{more} imported in the container{settings}")

@@ -15,6 +15,8 @@ from modalflow.airflow_home.classes import COORDINATORS, classes_of, coordinator
 from modalflow.airflow_home.comparison import ComparedOption
 from modalflow.errors import ModalflowError
 from modalflow.operations.host.host_configuration import HostConfiguration, host_configuration
+from modalflow.operations.host.local_folders import ADVICE, unshared_folders
+from modalflow.protocol.messages import Deployment
 from modalflow.protocol.probe import shown
 from modalflow.support.described import words_of
 from modalflow.support.packages import canonical
@@ -33,7 +35,7 @@ _LOG_PROVIDERS = {
     "stackdriver": f"{_PROVIDER}-google",
     "wasb": f"{_PROVIDER}-microsoft-azure",
 }
-#: Named options of those kept here. The others are counted.
+#: Named options and files of a list. The others are counted.
 _NAMED = 12
 
 
@@ -58,10 +60,12 @@ class Preview:
             f"Of this machine's Airflow, {len(travelling)} settings{encrypted} and {len(self.files)} files hold in "
             f"containers; {len(kept)} settings stay here."
         )
+        if travelling:
+            yield f"  They hold in containers: {_listed([option.name for option in travelling])}."
+        if self.files:
+            yield f"  Files: {_listed(self.files)}."
         if kept:
-            names = ", ".join(option.name for option in kept[:_NAMED])
-            more = f" and {len(kept) - _NAMED} more" if len(kept) > _NAMED else ""
-            yield f"  They stay here on purpose (--json has the reasons): {names}{more}."
+            yield f"  They stay here on purpose (--json has the reasons): {_listed([option.name for option in kept])}."
 
     def to_wire(self) -> dict[str, Any]:
         """Return it as JSON types, without secrets."""
@@ -70,8 +74,15 @@ class Preview:
         }
 
 
-def preview(conf: Any, packages: Collection[str], *, knows_image: bool, has_key: bool) -> Preview:
-    """Return the preview for a deployment with these packages.
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return f"{', '.join(names[:_NAMED])}{more}"
+
+
+def preview(
+    conf: Any, packages: Collection[str], *, knows_image: bool, has_key: bool, after: Deployment | None = None
+) -> Preview:
+    """Return the preview for a deployment with these packages. ``after`` is its record.
 
     Without ``knows_image``, every profile has an image of its own, with unknown packages. ``has_key`` says whether the
     app has a key for secret settings already.
@@ -87,10 +98,13 @@ def preview(conf: Any, packages: Collection[str], *, knows_image: bool, has_key:
     if knows_image:
         warnings += [*_classes(host, files, packages), *_log_handler(conf, packages)]
     warnings += _coordinators(host)
+    if after is not None:
+        warnings += [f"{problem}. {ADVICE}" for problem in unshared_folders(host.home.settings, after)]
     if host.home.secret and not has_key:
+        secret = len(host.home.left_out(""))
+        settings = "secret setting travels" if secret == 1 else "secret settings travel"
         warnings.append(
-            f"{len(host.home.left_out(''))} secret settings travel encrypted, with a key that this deployment makes: "
-            "restart the scheduler after it."
+            f"{secret} {settings} encrypted, with a key that this deployment makes: restart the scheduler after it."
         )
     return Preview(host.options, files, [one_line(warning, LINE) for warning in warnings])
 

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from traceback import extract_tb
 
-from modalflow.support.described import describe
+from modalflow.names import HOME_MODULES
+from modalflow.support.described import chain, describe
 from modalflow.worker.zygote.protocol import ImportReport
 from modalflow.worker.zygote.variables_read import VariablesRead
 
@@ -53,14 +54,12 @@ class Imported:
 
 def explain(error: BaseException, environ: os._Environ[str] | dict[str, str]) -> str:
     """Return why Airflow cannot be imported: the setting or the file, its error, and how to fix it."""
-    place = _place(error, environ.get("AIRFLOW_HOME", ""))
-    where = f" ({place})" if place else ""
-    return f"Airflow cannot be imported in the container{where}: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+    return _explained("Airflow cannot be imported in the container", error, environ.get("AIRFLOW_HOME", ""))
 
 
 def refused_setting(error: BaseException) -> str:
     """Return the reason of a failure because of a setting."""
-    return f"Airflow in the container does not accept a setting: {_masked(describe(error)).rstrip('.')}. {_FIX}"
+    return _explained("Airflow in the container does not accept a setting", error, os.environ.get("AIRFLOW_HOME", ""))
 
 
 def load_plugins(read: VariablesRead) -> Imported:
@@ -89,6 +88,26 @@ def load_plugins(read: VariablesRead) -> Imported:
     return Imported(report=ImportReport(notes), obstacle=obstacle)
 
 
+def _explained(what: str, error: BaseException, home: str) -> str:
+    place = _place(error, home)
+    where = f" ({place})" if place else ""
+    # Airflow raises an error with the setting's value, and only its context has the error of the class.
+    return f"{what}{where}: {_masked(describe(error, with_context=True))}. {_fix(error, place)}"
+
+
+def _fix(error: BaseException, place: str) -> str:
+    """Return how to fix it. A module of the host may lack another one that its source does not name."""
+    missing = next((each.name for each in chain(error) if isinstance(each, ModuleNotFoundError) and each.name), "")
+    file = place.partition(",")[0].removeprefix(f"{HOME_MODULES}/")
+    if not missing or not place.startswith(f"{HOME_MODULES}/"):
+        return _FIX
+    return (
+        f"If {missing} is a module of the Airflow host, as {file} is: an import must be visible in the source, so "
+        "write an `import` statement, or put both into a package. Then restart the scheduler. If it is a package, "
+        "add it to the worker's image and deploy: `modalflow deploy`."
+    )
+
+
 def _note(plugin: str, error: str) -> str:
     which = f"The plugin {plugin}" if plugin else "A plugin"
     again = "Each task tries again, and goes on without it if that fails."
@@ -97,6 +116,10 @@ def _note(plugin: str, error: str) -> str:
 
 def _place(error: BaseException, home: str) -> str:
     """Return the file of the home, and the line, of a failed import; empty if it is none of the home's."""
+    return next((place for each in chain(error) if (place := _place_of(each, home))), "")
+
+
+def _place_of(error: BaseException, home: str) -> str:
     folder = Path(home) if home else None
     found = ""
     for frame in extract_tb(error.__traceback__):

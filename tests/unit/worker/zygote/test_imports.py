@@ -47,3 +47,23 @@ def test_the_value_of_a_secret_setting_is_masked(option: str, value: str, shown:
     reason = refused_setting(error)
     assert f'"{option}" key in "core" section. Current value: "{shown}". ' in reason
     assert (value in reason) == (shown == value)
+
+
+def test_a_setting_of_a_class_that_fails_has_the_error_of_its_module(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's own error has the setting alone. For a module that travelled, the fix is the rule for such modules."""
+    from airflow.configuration import conf
+
+    modules = tmp_path / "modules"
+    modules.mkdir()
+    (modules / "acme_xcom.py").write_text("import importlib\n\nimportlib.import_module('acme_' + 'codec')\n")
+    monkeypatch.syspath_prepend(str(modules))
+    monkeypatch.setenv("AIRFLOW__CORE__XCOM_BACKEND", "acme_xcom.FolderXCom")
+    monkeypatch.setenv("AIRFLOW_HOME", str(tmp_path))
+    with pytest.raises(Exception, match=r"acme_xcom\.FolderXCom") as failed:
+        conf.getimport("core", "xcom_backend")
+    for reason in (explain(failed.value, {"AIRFLOW_HOME": str(tmp_path)}), refused_setting(failed.value)):
+        assert "(modules/acme_xcom.py, line 3): AirflowConfigException: " in reason
+        assert "ModuleNotFoundError: No module named 'acme_codec'). If acme_codec is a module of the Airflow" in reason
+        assert "an import must be visible in the source" in reason and "`modalflow deploy`" in reason

@@ -29,7 +29,7 @@ GOOD = {
 BAD = GOOD | {
     "AIRFLOW__CORE__DEFAULT_TIMEZONE": "Europe/Paris",
     "AIRFLOW__CORE__KILLED_TASK_CLEANUP_TIME": "soon",
-    "AIRFLOW__EMAIL__EMAIL_BACKEND": "nowhere.send",
+    "AIRFLOW__SENTRY__BEFORE_SEND": "nowhere.send",
 }
 
 
@@ -116,10 +116,10 @@ def test_a_machine_whose_settings_do_not_hold(clinic: Clinic, client: modal.Clie
         Path(home, "plugins/bad.py").unlink()
         reports.clear()
     failed = {name: finding for name, finding in findings.items() if finding["status"] == "fail"}
-    assert set(failed) == {"[core] killed_task_cleanup_time", "[email] email_backend"}
+    assert set(failed) == {"[core] killed_task_cleanup_time", "[sentry] before_send"}
     assert all(finding["advice"] == finding["mend"] != "" for finding in failed.values())
     assert "Failed to convert value to int" in failed["[core] killed_task_cleanup_time"]["detail"]
-    assert "No module named 'nowhere'" in failed["[email] email_backend"]["detail"]
+    assert "No module named 'nowhere'" in failed["[sentry] before_send"]["detail"]
     # Tasks run without it, as under LocalExecutor, and their logs name it.
     assert findings["plugins"]["status"] == "warn"
     detail = findings["plugins"]["detail"]

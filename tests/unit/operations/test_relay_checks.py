@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from modalflow.operations.inventory import Inventory
 from modalflow.operations.relay import checks
 from modalflow.protocol.relay_report import SIGN_OF_LIFE, RelayReport
+from modalflow.protocol.snapshot import Snapshot
 
 SITE: Any = SimpleNamespace()
 
@@ -23,7 +25,9 @@ def reports(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[list[RelayReport]]
     def read(_: object) -> list[RelayReport]:
         return readings.pop(0) if len(readings) > 1 else readings[0]
 
+    executor = Snapshot("p", "host", 7, version="1", published_at=time.time())
     monkeypatch.setattr(checks, "relays_of", read)
+    monkeypatch.setattr(checks, "take_inventory", lambda *_, **__: Inventory(time.time(), [executor], []))
     monkeypatch.setattr(time, "sleep", lambda _: None)
     yield readings
 
@@ -34,6 +38,16 @@ def test_a_relay_that_has_just_started_is_waited_for(reports: list[list[RelayRep
     reports += [[], [], [relay]]
     (finding,) = checks.relays(SITE)
     assert finding.status.name == "OK" and "host-1 sends requests to http://airflow/execution/" in finding.detail
+
+
+def test_without_an_executor_no_relay_is_waited_for(
+    reports: list[list[RelayReport]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """You may run the doctor before you start a scheduler."""
+    monkeypatch.setattr(checks, "take_inventory", lambda *_, **__: Inventory(time.time(), [], []))
+    reports += [[], [RelayReport("host-1", published_at=time.time())]]
+    (finding,) = checks.relays(SITE)
+    assert finding.status.name == "FAIL"
 
 
 def test_only_living_relays_count(reports: list[list[RelayReport]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from modalflow.errors import NotDeployedError
 from modalflow.operations.doctor.findings import Finding, fail, ok, warn
 from modalflow.operations.doctor.modal_side import FAILURES
-from modalflow.operations.inventory import relays_of
+from modalflow.operations.inventory import relays_of, take_inventory
 from modalflow.operations.site import Site, within
 from modalflow.protocol.relay_report import RelayReport
 from modalflow.relay import keys
@@ -53,7 +53,7 @@ def _works_without(site: Site, conf: Any) -> bool:
 def relays(site: Site) -> Iterator[Finding]:
     """Report the relays that are alive."""
     try:
-        living = _wait_for_relays(site, time.monotonic() + STARTING)
+        living = _living(site) or _wait_for_relays(site)
     except FAILURES as error:
         yield warn("relays", describe(error), "Try again.")
         return
@@ -63,13 +63,19 @@ def relays(site: Site) -> Iterator[Finding]:
         yield ok("relays", f"{relay.name} sends requests to {relay.url}")
 
 
-def _wait_for_relays(site: Site, until: float) -> list[RelayReport]:
-    while True:
-        found, now = list(relays_of(site)), time.time()
-        living = [relay for relay in found if not relay.is_silent(now)]
-        if living or time.monotonic() > until:
-            return living
+def _living(site: Site) -> list[RelayReport]:
+    found, now = list(relays_of(site)), time.time()
+    return [relay for relay in found if not relay.is_silent(now)]
+
+
+def _wait_for_relays(site: Site) -> list[RelayReport]:
+    """Wait for the relays of an executor that reports; none without one."""
+    if not take_inventory(site, profiles=False).living:
+        return []
+    until = time.monotonic() + STARTING
+    while not (living := _living(site)) and time.monotonic() < until:
         time.sleep(0.5)
+    return living
 
 
 def round_trips(seen: Any) -> Iterator[Finding]:

@@ -25,7 +25,6 @@ from typing import Any
 import modal
 
 from benchmarks import machine
-from benchmarks.execution_api import ExecutionApi, execution_api
 from benchmarks.worker_stage import times_of_inputs
 from modalflow import control_plane
 from modalflow.bundles.configured import LOCAL_BUNDLE
@@ -35,6 +34,7 @@ from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.protocol.messages import Kind, Submission
 from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.environment import BUNDLE_LIST
+from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 
 NAMES = Names("bench-sandboxes")
 DAGS = Path(__file__).parent / "sandbox_dags"
@@ -62,7 +62,7 @@ class Figures:
 class Sandbox:
     """A control plane with the deployed worker, one container, and the figures of its workloads."""
 
-    def __init__(self, local: LocalModal, api: ExecutionApi, home: str) -> None:
+    def __init__(self, local: LocalModal, api: StubExecutionApi, home: str) -> None:
         os.environ.update(local.env)
         control_plane._known.clear()
         deploy(NAMES, bundles={"bench": DAGS})
@@ -91,43 +91,23 @@ class Sandbox:
         return machine.cpu_seconds_with_ended(machine.below(self._local.pid)[1:])
 
     def _submission(self, kind: str) -> tuple[str, Submission]:
-        id, work_id = str(uuid.uuid4()), uuid.uuid4().hex
+        id, work_id = "", uuid.uuid4().hex
         values: dict[str, Any] = {"kind": Kind.COMMAND, "command": ("true",)}
         if kind != COMMAND:
             bundles = [{"name": "bench", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
             env = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self._api.url, BUNDLE_LIST: json.dumps(bundles)}
             env["HOME"] = self._home
-            values = {"kind": Kind.WORKLOAD, "workload": json.dumps(_workload(kind, id)), "env": env}
+            workload = task_workload(kind, bundle="bench", dag_file="d.py")
+            id = json.loads(workload)["ti"]["id"]
+            values = {"kind": Kind.WORKLOAD, "workload": workload, "env": env}
         return id, Submission(work_id=work_id, log_path=f"logs/{work_id}", partition=work_id, label=work_id, **values)
-
-
-def _workload(task_id: str, id: str) -> Mapping[str, Any]:
-    return {
-        "type": "ExecuteTask",
-        "token": "token",
-        "dag_rel_path": "d.py",
-        "bundle_info": {"name": "bench", "version": None},
-        "log_path": f"dag_id=d/run_id=r/task_id={task_id}/attempt=1.log",
-        "ti": {
-            "id": id,
-            "dag_version_id": str(uuid.uuid4()),
-            "task_id": task_id,
-            "dag_id": "d",
-            "run_id": "r",
-            "try_number": 1,
-            "map_index": -1,
-            "pool_slots": 1,
-            "queue": "default",
-            "priority_weight": 1,
-        },
-    }
 
 
 @contextmanager
 def sandboxes(runsc: Path | None) -> Iterator[Mapping[str, Sandbox]]:
     """Both sandboxes, each with a container that has run one of each workload."""
     with ExitStack() as stack:
-        api = stack.enter_context(execution_api())
+        api = stack.enter_context(stub_execution_api())
         home = stack.enter_context(tempfile.TemporaryDirectory())
         found = {}
         for name, options in (("Linux", Options()), ("gVisor", Options(isolation="gvisor", runsc=runsc))):

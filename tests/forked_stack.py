@@ -22,9 +22,12 @@ from typing import IO, Any
 
 from modalflow.demo.modal_stack import ModalStack
 from modalflow.demo.programs.program import Guard, Program
+from tests.airflows import AIRFLOW
 from tests.transport import SETTINGS
 
 _PROGRAM = Path(__file__).parent / "forking_guards.py"
+#: The first version of Airflow whose processes are forks. Those of 3.1 wait forever for its database.
+_FORKING = (3, 3)
 #: Seconds for a fork, the imports before it included, on a busy machine.
 _PATIENCE = 120.0
 #: What a process that has imported Airflow may have read for good,
@@ -59,13 +62,13 @@ class Forks:
 
     def make_program(self, name: str, command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path) -> Program:
         """A program that is a fork, unless its environment is another one when it starts."""
-        if self._process is None:
+        if self._process is None and AIRFLOW >= _FORKING:
             self._start(env, cwd)
         return _ForkedProgram(name, command, env, log, cwd, forks=self)
 
     def can_start(self, env: Mapping[str, str]) -> bool:
         """Whether the imports would have been the same with these variables."""
-        return _read_at_import(env) == _read_at_import(self._env)
+        return self._process is not None and _read_at_import(env) == _read_at_import(self._env)
 
     def fork(
         self, options: Sequence[str], command: Sequence[str], env: Mapping[str, str], cwd: Path, log: IO[bytes]

@@ -51,6 +51,8 @@ class StubExecutionApi:
 
     url: str = ""
     requests: list[tuple[str, str, Any]] = field(default_factory=list)
+    started: dict[str, float] = field(default_factory=dict)
+    """When each task instance asked to run, in seconds since the epoch."""
     refuse_run: tuple[int, dict[str, Any]] | None = None
     """Status and detail with which ``/run`` is refused."""
     run_takes: float = 0.0
@@ -103,6 +105,7 @@ class StubExecutionApi:
         if path.endswith("/run") and asked["unixname"] == "modalflow-doctor":
             return 404, {"detail": {"reason": "not_found", "message": "Task Instance not found"}}
         if path.endswith("/run"):
+            self.started[path.split("/")[-2]] = time.time()
             return self.refuse_run or (200, _RUN_CONTEXT)
         if not path.startswith("/execution/"):
             return 404, {"detail": "Not Found"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Iterable, Iterator
 
 import pytest
@@ -11,16 +10,13 @@ from aiohttp import web
 
 from modalflow.errors import MalformedMessageError
 from modalflow.relay.container import relay_client
-from modalflow.relay.encryption import Session
 from modalflow.relay.host import memory_limit, tunnels_to_containers
 from modalflow.relay.host import relay as relay_module
 from modalflow.relay.host.memory_limit import MemoryLimit, NoRoomError, cost
 from modalflow.relay.host.parts import KeptParts
-from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
-from modalflow.relay.messages import LARGEST, PART_SIZE, Direction, Header
-from modalflow.relay.tunnel import Wire
-from tests.unit.relay.conversation import conversation, key_pair, until
-from tests.unit.relay.memory_transport import MemoryTransport
+from modalflow.relay.messages import LARGEST, PART_SIZE
+from tests.unit.relay.conversation import conversation, until
+from tests.unit.relay.deaf_container import deaf_container
 
 LARGE = 5_000_000
 
@@ -192,18 +188,6 @@ async def test_a_container_that_does_not_read_a_large_answer_loses_its_connectio
 ) -> None:
     """Otherwise it would keep the room of others."""
     monkeypatch.setattr(tunnels_to_containers, "_PART_TIMEOUT", 0.2)
-    session, memory = Session(key_pair().public), MemoryTransport()
-    tunnels = TunnelsToContainers("r", memory.to_containers(), local=True)
-
-    async def container(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        Wire(reader, writer).write(os.urandom(32))
-        await reader.read(100)
-        await asyncio.sleep(60)
-
-    server = await asyncio.start_server(container, "127.0.0.1", 0)
-    header = Header(Direction.REQUEST, session.key_id, session.name, "1", 1, 1.0)
-    address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    assert (await tunnels.connect(header, session.keys, address)).status == 204
     made = 0
 
     def items() -> Iterator[bytes]:
@@ -212,12 +196,11 @@ async def test_a_container_that_does_not_read_a_large_answer_loses_its_connectio
             made += 1
             yield bytes(PART_SIZE)
 
-    with pytest.raises(ConnectionError, match="does not read"):
-        await tunnels.send(session.name, items())
+    async with deaf_container() as deaf:
+        with pytest.raises(ConnectionError, match="does not read"):
+            await deaf.tunnels.send(deaf.session, items())
     # Those that the kernel has taken, and one.
     assert made < 20
-    server.close()
-    await tunnels.end()
 
 
 def test_parts_of_large_requests_have_a_limit_for_all_containers() -> None:

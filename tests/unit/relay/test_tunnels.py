@@ -27,6 +27,7 @@ from modalflow.relay.host.tunnels_to_containers import TunnelsToContainers
 from modalflow.relay.messages import Direction, Header
 from modalflow.relay.tunnel import Address, Wire, prove_relay
 from tests.unit.relay.conversation import Conversation, conversation, detail, key_pair, until
+from tests.unit.relay.deaf_container import deaf_container
 from tests.unit.relay.memory_transport import MemoryTransport
 
 
@@ -304,26 +305,13 @@ async def test_heartbeats_pass_between_the_parts_of_a_large_message() -> None:
 async def test_a_container_that_reads_no_answers_holds_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its connection ends."""
     monkeypatch.setattr(tunnels_to_containers, "_MOST_ANSWERS", 1000)
-    session, memory = Session(key_pair().public), MemoryTransport()
-    tunnels = TunnelsToContainers("r", memory.to_containers(), local=True)
-
-    async def container(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        Wire(reader, writer).write(os.urandom(32))
-        await reader.read(100)
-        await asyncio.sleep(60)
-
-    server = await asyncio.start_server(container, "127.0.0.1", 0)
-    header = Header(Direction.REQUEST, session.key_id, session.name, "1", 1, 1.0)
-    address = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    assert (await tunnels.connect(header, session.keys, address)).status == 204
-    with pytest.raises(ConnectionError):
-        for _ in range(100):
-            await tunnels.send(session.name, [b"x" * 900_000])
-    await until(lambda: not tunnels.connections)
-    await tunnels.send(session.name, [b"later"])
-    assert memory.answers == [b"later"]
-    server.close()
-    await tunnels.end()
+    async with deaf_container() as deaf:
+        with pytest.raises(ConnectionError):
+            for _ in range(100):
+                await deaf.tunnels.send(deaf.session, [b"x" * 900_000])
+        await until(lambda: not deaf.tunnels.connections)
+        await deaf.tunnels.send(deaf.session, [b"later"])
+        assert deaf.memory.answers == [b"later"]
 
 
 async def test_a_relay_with_enough_connections_leaves_the_others_to_modal_queues() -> None:

@@ -157,7 +157,7 @@ class ModalApi:
         return str(await self._ask("FunctionMap", key, keys.PATIENCE + RPC_TIMEOUT))
 
     async def withdraw_relay(self, name: str) -> None:
-        """Remove the reports of relays whose names begin so."""
+        """Remove the reports of relays whose names begin with ``name``."""
         with plain_data_only():
             async with asyncio.timeout(RPC_TIMEOUT):
                 found = [str(key) async for key in self._relays.keys.aio()]

@@ -2,8 +2,9 @@
 
 Each pipe holds one write, and the next write waits until the pipe has been read. epoll reports pipes in the order in
 which they became readable. So the reader sees the order of the writes, however slow it is. A write of more than 4 KiB
-counts as several. gVisor, so Modal, has no such pipes. A pipe then holds some pages of text, and the order of the two
-streams is lost if a program changes between them faster than they are read. Smaller pipes would not keep it either.
+counts as several. gVisor, Modal's sandbox, has no such pipes. A pipe then holds some pages of text, and the order of
+the two streams is lost if a program changes between them faster than they are read. Smaller pipes would not
+keep it either.
 
 A line is logged when it ends. After a second without an end, its text is logged as unfinished, so that a prompt or a
 progress bar is visible. If carriage returns overwrite a line, only its last state is logged.

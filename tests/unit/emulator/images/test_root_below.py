@@ -30,8 +30,14 @@ def archive(files: dict[str, str]) -> bytes:
 
 
 LAYERS = (
-    archive({"usr/": "", "usr/old": "old", "etc/": "", "etc/kept": "kept", "var/": "", "var/a": "a", "var/b": "b"}),
-    archive({"usr/.wh.old": "", "usr/new": "new", "var/": "", "var/.wh..wh..opq": "", "var/c": "c"}),
+    archive(
+        {"usr/": "", "usr/old": "old", "etc/": "", "etc/kept": "kept", "var/": "", "var/a": "a", "var/b": "b"}
+        | {".hidden/": "", ".hidden/old": "old"}
+    ),
+    archive(
+        {"usr/.wh.old": "", "usr/new": "new", "var/": "", "var/.wh..wh..opq": "", "var/c": "c"}
+        | {"./.hidden/": "", "./.hidden/.wh.old": ""}
+    ),
 )
 SETTINGS = {"config": {"Env": ["PATH=/opt/bin:/usr/bin", "A=b=c"]}}
 

@@ -146,7 +146,7 @@ def _apply(layer: Path, root: Path) -> None:
         folder, _, name = entry.rstrip("/").rpartition("/")
         if not name.startswith(_REMOVED):
             continue
-        place = _inside(root, folder.lstrip("./"))
+        place = _inside(root, folder.removeprefix("./").lstrip("/"))
         for path in place.iterdir() if name == _OPAQUE and place.is_dir() else [place / name.removeprefix(_REMOVED)]:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)

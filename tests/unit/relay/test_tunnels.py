@@ -264,8 +264,12 @@ async def test_a_relay_that_stalls_is_left(monkeypatch: pytest.MonkeyPatch) -> N
             reader.cancel()
         monkeypatch.setattr(TunnelsToContainers, "_read", nothing)
         await until(lambda: not talk.tunnels[0].connected)
-        talk.tunnels[0].want()
-        await until(lambda: talk.tunnels[0].connected)
+
+        def connected_again() -> bool:
+            talk.tunnels[0].want()
+            return talk.tunnels[0].connected
+
+        await until(connected_again)
         assert await get(talk, server.url) == 200
         assert talk.tunnels[0].sent >= 1
 

@@ -36,6 +36,7 @@ from modalflow.support.text import clean
 from modalflow.worker.gvisor.copies import copy_own_memory, list_own_memory
 from modalflow.worker.gvisor.heap import in_one_piece
 from modalflow.worker.run.command import run_command
+from modalflow.worker.run.later_imports import without_libcst
 from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import Imported, explain, load_plugins
@@ -388,7 +389,7 @@ def main(arguments: list[str]) -> None:
     env = dict(os.environ)
     imported = Imported()
     if "--airflow" in arguments:
-        with in_one_piece():
+        with in_one_piece(), without_libcst():
             imported = _import_airflow(plugins=_WITHOUT_PLUGINS not in arguments)
     if imported.obstacle:
         _start_again_without_plugins(imported.obstacle, arguments, control, env)

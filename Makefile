@@ -17,7 +17,7 @@
 #   make bench    how fast the local control plane is here (BENCH="--runs 5")
 #   make bench-executor   what the executor costs, beside the naive design (BENCH=--quick)
 #   make bench-logs   how old the lines of a log are, and what a long one costs
-#   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3")
+#   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3", ISOLATION=gvisor)
 #   make bench-sandboxes   what a worker costs in gVisor, Modal's sandbox, beside Linux (BENCH="--runs 3")
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
@@ -171,7 +171,8 @@ bench-logs: $(STAMP)
 	@$(BIN)/python -m benchmarks.logs
 
 bench-worker: $(STAMP)
-	@$(BIN)/python -m benchmarks.worker $(BENCH)
+	@runsc=; [ '$(ISOLATION)' != gvisor ] || runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
+	$(BIN)/python -m benchmarks.worker $(if $(ISOLATION),--isolation $(ISOLATION)) $${runsc:+--runsc "$$runsc"} $(BENCH)
 
 bench-sandboxes: $(STAMP)
 	@runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import socket
 import threading
 import time
@@ -22,11 +24,12 @@ from sqlalchemy import Connection, create_engine, text
 from benchmarks import STOPWATCH_PORT, machine
 from modalflow.demo.calls import _environment
 from modalflow.demo.modal_stack import MODAL_EXECUTOR, ModalStack
+from modalflow.emulator.options import Options
 
 HERE = Path(__file__).parent
 SLOTS = 8
 POLL = 0.2
-PATIENCE = 180.0
+PATIENCE = 600.0
 
 #: Settings of both executors. Each has its 8 slots and its own queue before them, as LocalExecutor always has: the
 #: scheduler hands over more than the slots can take.
@@ -129,6 +132,17 @@ class Stage:
         cpu, cpu_of_all = self._cpu(kind) - cpu, machine.cpu_seconds_of_all() - cpu_of_all
         return Run(self._tasks(dag_id, run_id, kind), cpu, cpu_of_all, memory)
 
+    @contextlib.contextmanager
+    def at_rest(self) -> Iterator[None]:
+        """Stop Airflow's processes for the time of a ``with`` block: an idle scheduler needs much of a core."""
+        roots = [program.pid for program in self.stack.airflow.programs.values()]
+        stopped = [pid for root in roots for pid in (root, *machine.below(root))]
+        _signal(stopped, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            _signal(stopped, signal.SIGCONT)
+
     def _wait(self, dag_id: str, run_id: str, kind: str) -> float:
         deadline = time.monotonic() + PATIENCE
         measure_at = time.monotonic() + 4.0
@@ -177,6 +191,13 @@ class Stage:
         return machine.cpu_seconds_with_ended(self._processes(kind))
 
 
+def _signal(processes: Sequence[int], number: signal.Signals) -> None:
+    for pid in processes:
+        # A process may have ended since it was listed.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
 def times_of_inputs(client: Any, calls: Sequence[str]) -> dict[str, tuple[float, float]]:
     """Return the times of each call's input and output at Modal."""
 
@@ -195,8 +216,8 @@ def times_of_inputs(client: Any, calls: Sequence[str]) -> dict[str, tuple[float,
 
 
 @contextlib.contextmanager
-def stage() -> Iterator[Stage]:
-    """Both executors, ready to run."""
+def stage(modal_options: Options | None = None) -> Iterator[Stage]:
+    """Both executors, ready to run, on a control plane with these options."""
     with contextlib.ExitStack() as entered:
         stopwatch = Stopwatch()
         entered.callback(stopwatch.close)
@@ -209,7 +230,7 @@ def stage() -> Iterator[Stage]:
             "AIRFLOW__MODAL_EXECUTOR__WORKER_ENV": json.dumps(in_worker),
         }
         options = ("--concurrency", str(SLOTS), "--max-containers", "1")
-        stack = entered.enter_context(ModalStack(HERE / "dags", env=env, deploy=options))
+        stack = entered.enter_context(ModalStack(HERE / "dags", env=env, modal=modal_options, deploy=options))
         engine = create_engine(stack.airflow.env["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
         entered.callback(engine.dispose)
         connection = entered.enter_context(engine.connect())

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from typing import Any
 
+from airflow.providers.standard.operators.bash import BashOperator
 from airflow.sdk import DAG, task
 from airflow.sdk.bases.operator import chain
 
@@ -31,6 +33,10 @@ for kind, executor in EXECUTORS.items():
         nothing.override(executor=executor).expand(n=list(range(FLAT)))
     with load(f"row_{kind}"):
         chain(*(nothing.override(task_id=f"nothing_{n}", executor=executor)() for n in range(ROW)))
+    with load(f"bash_{kind}"):
+        # Without a HOME: bash reads ~/.bashrc if its standard input is a socket, as Airflow's is.
+        given: dict[str, Any] = {"executor": executor, "env": {"HOME": "/nonexistent"}, "append_env": True}
+        chain(*(BashOperator(task_id=f"bash_{n}", bash_command="true", **given) for n in range(ROW)))
     with load(f"sleep_{kind}"):
         sleep_a_second.override(executor=executor).expand(n=list(range(SLEEPERS)))
     with load(f"warm_{kind}"):

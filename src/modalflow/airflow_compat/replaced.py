@@ -48,6 +48,12 @@ PARSE: Final = ReplacedName(
     "Airflow logs that a DAG is missing on the worker, but not why.",
     _SUPERVISED,
 )
+REMOVE_TASK_DECORATOR: Final = ReplacedName(
+    "airflow.sdk.definitions._internal.decorators:remove_task_decorator",
+    "Its module imports libcst, 6 MB that every task would have and that only tasks in another Python need.",
+    "worker.run.later_imports",
+    since="3.1",
+)
 INIT_LOG_FILE: Final = ReplacedName(
     "airflow.sdk.log:init_log_file",
     "Airflow writes a task's log to one file, which every commit would upload and every reader download as a whole.",

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
 from modalflow.support import linux
-from modalflow.worker.zygote.prepared import copy_own_memory
+from modalflow.worker.gvisor.copies import copy_own_memory
 
 #: Runs a task in this process, and ends the process: the variables of the supervisor, and the numbers of the files of
 #: the task's channels.

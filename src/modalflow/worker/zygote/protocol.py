@@ -89,6 +89,12 @@ def request_from_wire(message: Mapping[str, Any]) -> ForkRequest:
     return ForkRequest(**values | {"kind": Kind(message["kind"])})
 
 
+def read_request(file: int) -> ForkRequest:
+    """Read a request from an open file to its end, and close the file."""
+    with open(file, "rb") as opened:
+        return request_from_wire(json.loads(opened.read()))
+
+
 def parse_outcome_line(data: bytes) -> Outcome | None:
     """Read the line in which a process reported its outcome; return None if there is no such line."""
     try:

@@ -33,11 +33,14 @@ from modalflow.protocol.messages import Kind, State
 from modalflow.support import linux
 from modalflow.support.described import describe
 from modalflow.support.text import clean
+from modalflow.worker.gvisor.copies import copy_own_memory, list_own_memory
+from modalflow.worker.gvisor.heap import in_one_piece
 from modalflow.worker.run.command import run_command
+from modalflow.worker.run.later_imports import without_libcst
 from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import Imported, explain, load_plugins
-from modalflow.worker.zygote.prepared import Order, PreparedFork, copy_own_memory
+from modalflow.worker.zygote.prepared import Order, PreparedFork
 from modalflow.worker.zygote.protocol import (
     ForkRequest,
     ForkResult,
@@ -46,8 +49,8 @@ from modalflow.worker.zygote.protocol import (
     ProcessUsage,
     encode,
     parse_outcome_line,
+    read_request,
     report_to_wire,
-    request_from_wire,
     result_to_wire,
 )
 from modalflow.worker.zygote.variables_read import VariablesRead
@@ -109,6 +112,7 @@ class ZygoteServer:
             while True:
                 events = self._selector.select(_IDLE if self._is_idle() else None)
                 if not events:
+                    list_own_memory()  # For the fork, which copies it.
                     self._prepared = self._fork(ahead=True)
                 for key, _ in events:
                     if key.fileobj is self._wake_read:
@@ -210,11 +214,11 @@ class ZygoteServer:
             order, request = Order.receive(orders)
             name = order.id
             if order.kind is Kind.WORKLOAD:
-                result = _supervise_workload(_read_request(request), task)
+                result = _supervise_workload(read_request(request), task)
             else:
                 if task is not None:
                     task.dismiss()
-                result = _HANDLERS[order.kind](_read_request(request))
+                result = _HANDLERS[order.kind](read_request(request))
             _write_outcome(outcome, result)
             code = 0
         except BaseException as error:  # A forked process must never return into the zygote's loop.
@@ -318,11 +322,6 @@ def _read_outcome(pipe: int) -> Outcome | None:
         os.close(pipe)
 
 
-def _read_request(connection: int) -> ForkRequest:
-    with open(connection, "rb") as file:
-        return request_from_wire(json.loads(file.read()))
-
-
 def _supervise_workload(request: ForkRequest, task: PreparedTask | None) -> Outcome:
     from modalflow.worker.run import supervised
 
@@ -390,7 +389,8 @@ def main(arguments: list[str]) -> None:
     env = dict(os.environ)
     imported = Imported()
     if "--airflow" in arguments:
-        imported = _import_airflow(plugins=_WITHOUT_PLUGINS not in arguments)
+        with in_one_piece(), without_libcst():
+            imported = _import_airflow(plugins=_WITHOUT_PLUGINS not in arguments)
     if imported.obstacle:
         _start_again_without_plugins(imported.obstacle, arguments, control, env)
     ZygoteServer(control, imported).serve()

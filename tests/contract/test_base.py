@@ -10,18 +10,19 @@ import modal
 import pytest
 
 from modalflow.emulator.local import LocalModal
+from modalflow.emulator.options import BASE_VARIABLE
 from modalflow.emulator.processes.container_spec import Isolation
 from tests.contract.deploying import load
 from tests.contract.isolated import problem_with
 from tests.contract.test_images import built, log_of
 from tests.sdk import client_of
 
-#: A root file system with a Python, or `oci:PATH`; debootstrap makes one in two minutes, too long for each run.
-BASE = os.environ.get("MODALFLOW_TEST_BASE", "")
+#: A root file system with a Python, or `oci:PATH`. `make test-gvisor BARE=1` makes one: too long for each run.
+BASE = os.environ.get(BASE_VARIABLE, "")
 
 pytestmark = [
     pytest.mark.local_only,
-    pytest.mark.skipif(not BASE, reason="MODALFLOW_TEST_BASE names no root file system"),
+    pytest.mark.skipif(not BASE, reason=f"{BASE_VARIABLE} names no root file system: `make test-gvisor BARE=1` does"),
     pytest.mark.skipif(bool(problem := problem_with(Isolation.ROOT)), reason=f"no isolation by root here: {problem}"),
 ]
 

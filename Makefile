@@ -101,6 +101,8 @@ GVISOR_TESTS ?= @tests/gvisor/$(if $(BARE),bare,$(if $(SHORT),short,long)).txt
 GVISOR_INSIDE ?= $(if $(filter %long.txt %short.txt,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
 # The root file system below all images: nothing, or a minimal Debian with this Python's minor version.
 BARE_DEBIAN = scripts/bare-debian '$(TOOLS)/debian' "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+# Each control plane installs some 170 packages anew, but they are fetched once.
+PIP_CACHE = $(abspath $(TOOLS))/pip-cache
 
 test-gvisor: $(STAMP)
 	status=0
@@ -111,7 +113,7 @@ test-gvisor: $(STAMP)
 	[ $$status = 0 ] || exit $$status
 	runsc=$$(realpath "$$runsc")
 	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$runsc" PATH="$$(dirname "$$runsc"):$$PATH"
-	[ -z "$$base" ] || export MODALFLOW_LOCAL_BASE="$$base" PIP_CACHE_DIR='$(abspath $(TOOLS))/pip-cache'
+	[ -z "$$base" ] || { mkdir -p '$(PIP_CACHE)'; export MODALFLOW_LOCAL_BASE="$$base" PIP_CACHE_DIR='$(PIP_CACHE)'; }
 	$(BIN)/pytest --integration --timeout 300 -n $(WORKERS) $(GVISOR_TESTS) $(TESTS)
 	[ -z '$(GVISOR_INSIDE)' ] || scripts/inside-gvisor "$$runsc" $(BIN)/pytest --integration $(GVISOR_INSIDE)
 
@@ -141,7 +143,8 @@ soak: $(STAMP)
 
 demo: $(STAMP)
 	@runsc=; [ '$(ISOLATION)' != gvisor ] || runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
-	[ -z '$(BARE)' ] || export MODALFLOW_LOCAL_BASE="$$($(BARE_DEBIAN))"
+	base=; [ -z '$(BARE)' ] || base=$$($(BARE_DEBIAN))
+	[ -z "$$base" ] || { mkdir -p '$(PIP_CACHE)'; export MODALFLOW_LOCAL_BASE="$$base" PIP_CACHE_DIR='$(PIP_CACHE)'; }
 	$(BIN)/modalflow demo $(if $(KEEP),--keep) $(if $(ISOLATION),--isolation $(ISOLATION)) $${runsc:+--runsc "$$runsc"} \
 		$(if $(BARE),--timeout 1200)
 

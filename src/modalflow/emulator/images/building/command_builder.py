@@ -71,7 +71,7 @@ class CommandBuilder:
         if below.files or below.python:
             raise StepError("the image below was made without running its commands; build it again, with force_build")
         is_made = self._layers.has(name)
-        layer = LayerInProgress(self._layers, name, below, self._root.path)
+        layer = LayerInProgress(self._layers, name, below, self._root.path, pip.users_own())
         try:
             for number, step in enumerate(recipe.steps):
                 build.log(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))

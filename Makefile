@@ -35,14 +35,17 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-VENV := .venv
+BARE ?=
+# Debian's Python is older than this one by some patch releases. So an environment whose packages are to be installed
+# over it has those for the first one.
+VENV := .venv$(if $(BARE),-bare)
+SERIES = "$$('$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 BIN := $(VENV)/bin
 TOOLS := .tools
 STAMP := $(VENV)/.setup-done
 OLDEST := .venv-oldest
 KEEP ?=
 SHORT ?=
-BARE ?=
 ISOLATION ?=
 KILLS ?= 300
 SOAK_TASKS ?= 2000
@@ -62,7 +65,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstrap-uv
 	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
 	[ -x $(BIN)/python ] || "$$uv" venv -q --python '$(PYTHON)' $(VENV)
-	"$$uv" pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode constraints/dev.txt
+	"$$uv" pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode constraints/dev.txt \
+		$(if $(BARE),--python-version $(SERIES).0)
 	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -100,7 +104,7 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 GVISOR_TESTS ?= @tests/gvisor/$(if $(BARE),bare,$(if $(SHORT),short,long)).txt
 GVISOR_INSIDE ?= $(if $(filter %long.txt %short.txt,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
 # The root file system below all images: nothing, or a minimal Debian with this Python's minor version.
-BARE_DEBIAN = scripts/bare-debian '$(TOOLS)/debian' "$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
+BARE_DEBIAN = scripts/bare-debian '$(TOOLS)/debian' $(SERIES)
 # Each control plane installs some 170 packages anew, but they are fetched once.
 PIP_CACHE = $(abspath $(TOOLS))/pip-cache
 
@@ -221,7 +225,7 @@ constraints:
 	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bare $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .ONESHELL:

@@ -1,11 +1,13 @@
 # Everything rests on `make setup`, which is a no-op where nothing changed.
 #
-#   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up)
+#   make demo     a real Airflow runs the example DAG on a local Modal control plane (KEEP=1 leaves it up,
+#                 ISOLATION=gvisor for Modal's sandbox, BARE=1 for images over a minimal Debian)
 #   make check    style, types, the direction of imports, the prose, sizes, and the documentation's links
 #   make prose    the prose beside its limits (LIST=docs for the places in some files)
 #   make test     every test, with real parts
 #   make test-oldest-sdk   the most telling contract tests with the oldest SDK that is supported
-#   make test-gvisor   tests in gVisor, Modal's sandbox (SHORT=1 for some, GVISOR_TESTS=tests/contract for others)
+#   make test-gvisor   tests in gVisor, Modal's sandbox (SHORT=1 for some, GVISOR_TESTS=tests/contract for others,
+#                 BARE=1 for those with images over a minimal Debian)
 #   make test-every-option   acceptance tests with another value than the default for every option that a task can read
 #   make matrix   the tests that depend on Airflow, on every Airflow that is supported (AIRFLOW="3.0 3.2" for some)
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
@@ -33,7 +35,11 @@ SHELL := /bin/bash
 MAKEFLAGS += --no-builtin-rules
 
 PYTHON ?= python3
-VENV := .venv
+BARE ?=
+# Debian's Python is older than this one by some patch releases. So an environment whose packages are to be installed
+# over it has those for the first one.
+VENV := .venv$(if $(BARE),-bare)
+SERIES = "$$('$(PYTHON)' -c 'import sys; print("%d.%d" % sys.version_info[:2])')"
 BIN := $(VENV)/bin
 TOOLS := .tools
 STAMP := $(VENV)/.setup-done
@@ -59,7 +65,8 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstrap-uv
 	uv=$$(scripts/bootstrap-uv '$(PYTHON)' '$(TOOLS)/uv')
 	[ -x $(BIN)/python ] || "$$uv" venv -q --python '$(PYTHON)' $(VENV)
-	"$$uv" pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode constraints/dev.txt
+	"$$uv" pip sync -q --python $(BIN)/python --require-hashes --compile-bytecode constraints/dev.txt \
+		$(if $(BARE),--python-version $(SERIES).0)
 	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
@@ -94,17 +101,23 @@ $(OLDEST)/.setup-done: pyproject.toml constraints/oldest-sdk.txt constraints/uv.
 
 # Without a test in gVisor, this succeeds only if this machine cannot fetch `runsc` and PATH has none, or if it does not
 # allow namespaces. Tests of the first list have containers in gVisor; those of the second one run in it themselves.
-GVISOR_TESTS ?= @tests/gvisor/$(if $(SHORT),short,long).txt
-GVISOR_INSIDE ?= $(if $(filter @%,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
+GVISOR_TESTS ?= @tests/gvisor/$(if $(BARE),bare,$(if $(SHORT),short,long)).txt
+GVISOR_INSIDE ?= $(if $(filter %long.txt %short.txt,$(GVISOR_TESTS)),tests/integration/test_zygote.py $(if $(SHORT),,tests/unit/worker tests/unit/support))
+# The root file system below all images: nothing, or a minimal Debian with this Python's minor version.
+BARE_DEBIAN = scripts/bare-debian '$(TOOLS)/debian' $(SERIES)
+# Each control plane installs some 170 packages anew, but they are fetched once.
+PIP_CACHE = $(abspath $(TOOLS))/pip-cache
 
 test-gvisor: $(STAMP)
 	status=0
 	runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)') || status=$$?
 	[ $$status != 0 ] || $(BIN)/python -m tests.gvisor || status=$$?
+	base=; [ $$status != 0 ] || [ -z '$(BARE)' ] || base=$$($(BARE_DEBIAN)) || status=$$?
 	if [ $$status = 3 ]; then echo "No test ran in gVisor: see the reason above."; exit 0; fi
 	[ $$status = 0 ] || exit $$status
 	runsc=$$(realpath "$$runsc")
 	export MODALFLOW_LOCAL_ISOLATION=gvisor MODALFLOW_LOCAL_RUNSC="$$runsc" PATH="$$(dirname "$$runsc"):$$PATH"
+	[ -z "$$base" ] || { mkdir -p '$(PIP_CACHE)'; export MODALFLOW_LOCAL_BASE="$$base" PIP_CACHE_DIR='$(PIP_CACHE)'; }
 	$(BIN)/pytest --integration --timeout 300 -n $(WORKERS) $(GVISOR_TESTS) $(TESTS)
 	[ -z '$(GVISOR_INSIDE)' ] || scripts/inside-gvisor "$$runsc" $(BIN)/pytest --integration $(GVISOR_INSIDE)
 
@@ -134,7 +147,10 @@ soak: $(STAMP)
 
 demo: $(STAMP)
 	@runsc=; [ '$(ISOLATION)' != gvisor ] || runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
-	$(BIN)/modalflow demo $(if $(KEEP),--keep) $(if $(ISOLATION),--isolation $(ISOLATION)) $${runsc:+--runsc "$$runsc"}
+	base=; [ -z '$(BARE)' ] || base=$$($(BARE_DEBIAN))
+	[ -z "$$base" ] || { mkdir -p '$(PIP_CACHE)'; export MODALFLOW_LOCAL_BASE="$$base" PIP_CACHE_DIR='$(PIP_CACHE)'; }
+	$(BIN)/modalflow demo $(if $(KEEP),--keep) $(if $(ISOLATION),--isolation $(ISOLATION)) $${runsc:+--runsc "$$runsc"} \
+		$(if $(BARE),--timeout 1200)
 
 # By the pinned build backend, from this checkout. One wheel is left, so that dist/modalflow-*.whl names it.
 wheel: $(STAMP)
@@ -210,7 +226,7 @@ constraints:
 	! grep -nE '://|^--|^-[a-z]' constraints/*.txt
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-bare $(OLDEST) .venv-airflow-* .matrix $(TOOLS) .cache build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests examples -name __pycache__ -prune -exec rm -rf {} +
 
 .ONESHELL:

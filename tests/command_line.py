@@ -110,9 +110,13 @@ class CommandLine:
         self._program.communicate(timeout=PATIENCE)
 
     def run(
-        self, *arguments: str, env: Mapping[str, str] | None = None, environ: Mapping[str, str] | None = None
+        self,
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+        environ: Mapping[str, str] | None = None,
+        patience: float = PATIENCE,
     ) -> subprocess.CompletedProcess[str]:
-        """Run it with these arguments to its end, however that is.
+        """Run it with these arguments to its end, however that is, within ``patience`` seconds.
 
         ``env`` are variables above those of this command line, ``environ`` is all that there are.
         """
@@ -123,7 +127,7 @@ class CommandLine:
             job = {"arguments": arguments, "env": whole, "stdout": str(stdout), "stderr": str(stderr)}
             self._program.stdin.write(json.dumps(job).encode() + b"\n")
             self._program.stdin.flush()
-            if not select.select([self._program.stdout], [], [], PATIENCE)[0]:
+            if not select.select([self._program.stdout], [], [], patience)[0]:
                 self._program.kill()
                 raise AssertionError(f"{' '.join(arguments)} did not end; it said:\n{stdout.read_text()}")
             code = int(self._program.stdout.readline())

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from modalflow.emulator.options import ISOLATION_VARIABLE
+from modalflow.emulator.options import BASE_VARIABLE, ISOLATION_VARIABLE
 from modalflow.support.linux import family
 from modalflow.support.linux import is_running as is_running
 
@@ -57,6 +57,11 @@ def descendants(pid: int | None = None) -> dict[int, str]:
 def in_gvisor() -> bool:
     """Return whether the control planes of the tests run containers in gVisor."""
     return os.environ.get(ISOLATION_VARIABLE) == "gvisor"
+
+
+def over_base() -> bool:
+    """Return whether the control planes of the tests build images over another root than this machine's."""
+    return bool(os.environ.get(BASE_VARIABLE))
 
 
 def shows(command: str, text: str) -> bool:

@@ -12,6 +12,10 @@ import modal
 from modal_proto import api_pb2
 
 from tests.sdk import rpc
+from tests.support import in_gvisor
+
+#: Seconds for a call; in gVisor, a cold container takes several times as long, and some calls need four of them.
+PATIENCE = 180.0 if in_gvisor() else 60.0
 
 APPS = Path(__file__).parent / "apps"
 
@@ -41,7 +45,7 @@ class Deployed:
     def function(self, tag: str) -> modal.Function[..., Any, Any]:
         return modal.Function.from_name(self.name, tag, client=self.client)
 
-    def call(self, tag: str, *args: Any, timeout: float = 60.0) -> Any:
+    def call(self, tag: str, *args: Any, timeout: float = PATIENCE) -> Any:
         """Spawn the function and wait for its result."""
         return self.function(tag).spawn(*args).get(timeout=timeout)
 

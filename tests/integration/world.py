@@ -25,15 +25,18 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE, Names
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.environment import BUNDLE_LIST
-from tests.command_line import CommandLine
+from tests.command_line import PATIENCE, CommandLine
 from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 from tests.sdk import client_of
-from tests.support import in_gvisor, wait_until
+from tests.support import in_gvisor, over_base, wait_until
 
 DAGS = Path(__file__).parent / "dags"
 
 #: Importing Airflow takes some seconds, more on a busy machine and in gVisor.
 COLD = 180.0 if in_gvisor() else 60.0
+
+#: Seconds for a deployment; over another root, it installs some 170 packages for each image.
+DEPLOYMENT = 1200.0 if over_base() else PATIENCE
 
 #: Seconds between two questions to the control plane: each costs it as much as the one who asks.
 POLL = 0.1
@@ -145,7 +148,10 @@ def deployed_worker(
     with LocalModal(modal_options) as local, stub_execution_api() as api, client_of(local.url, local.env) as client:
 
         def deploy(*arguments: str) -> World:
-            done = modalflow_cli.run("deploy", *arguments, "--dags-bundle", bundle, environ=os.environ | local.env)
+            environ = os.environ | local.env
+            done = modalflow_cli.run(
+                "deploy", *arguments, "--dags-bundle", bundle, environ=environ, patience=DEPLOYMENT
+            )
             assert done.returncode == 0, done.stdout + done.stderr
             names = Names(arguments[arguments.index("--app") + 1])
             return World(

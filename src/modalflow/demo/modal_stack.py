@@ -32,6 +32,8 @@ ON_MODAL: Final = {"AIRFLOW__LOGGING__LOGGING_CONFIG_CLASS": "modalflow.airflow_
 #: The same if containers share the network of this machine.
 WITH_NETWORK: Final = {"AIRFLOW__MODAL_EXECUTOR__EXECUTION_API": "direct"}
 DEPLOY_TIMEOUT: Final = 180.0
+#: The same over another root file system, if every package of the images has to be installed.
+BUILD_TIMEOUT: Final = 1200.0
 #: The form of a function call in the worker's log.
 _CALL_IN_LOG: Final = re.compile(rf"function_call_id=\"?({CALL}\w+)")
 
@@ -94,7 +96,7 @@ class ModalStack:
             entered.callback(deploy.stop)
             deploy.start()
             self.airflow.prepare()
-            deploy.wait(DEPLOY_TIMEOUT)
+            deploy.wait(BUILD_TIMEOUT if self._modal is not None and self._modal.base else DEPLOY_TIMEOUT)
             self._report("the worker app is deployed")
             self._before_start(self)
             self.airflow.start()

@@ -20,7 +20,7 @@ def _is_there(test: str) -> bool:
     return path.exists() and (not name or f"def {name.partition('[')[0]}(" in path.read_text())
 
 
-@pytest.mark.parametrize("name", ["short.txt", "long.txt"])
+@pytest.mark.parametrize("name", ["short.txt", "long.txt", "bare.txt"])
 def test_the_lists_name_tests(name: str) -> None:
     """A renamed test does not drop out of a list."""
     listed = (ROOT / "tests" / "gvisor" / name).read_text().splitlines()
@@ -32,10 +32,12 @@ def test_the_differences_name_tests() -> None:
     assert [test for test in (*WITH_CONTAINERS, *INSIDE) if not _is_there(test)] == []
 
 
-def test_a_machine_that_cannot_fetch_runsc_is_told_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("script", [["install-runsc"], ["bare-debian", "3.11"]])
+def test_a_machine_that_cannot_fetch_packages_is_told_apart(tmp_path: Path, script: list[str]) -> None:
     """Without Debian's tools, the script ends with 3, which `make test-gvisor` accepts, and names what is missing."""
+    name, *arguments = script
     done = subprocess.run(
-        ["/bin/bash", ROOT / "scripts" / "install-runsc", tmp_path / "tools"],
+        ["/bin/bash", ROOT / "scripts" / name, tmp_path / "tools", *arguments],
         env={"PATH": str(tmp_path), "LANG": "C"},
         capture_output=True,
         text=True,

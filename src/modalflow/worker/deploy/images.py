@@ -19,7 +19,8 @@ from modalflow.errors import DeployError
 from modalflow.support.described import words_of
 from modalflow.support.packages import canonical
 from modalflow.worker.deploy.constraints import ADVICE, CONSTRAINTS_PATH, Constraints
-from modalflow.worker.deploy.image_check import PackageConflictError, check_packages
+from modalflow.worker.deploy.in_image.bytecode import compile_packages
+from modalflow.worker.deploy.in_image.image_check import PackageConflictError, check_packages
 from modalflow.worker.deploy.mirror import Mirror, mirror_environment, pins
 from modalflow.worker.deploy.profile import Profile
 
@@ -79,7 +80,7 @@ def image_of(
     constraints: Constraints | None = None,
     file: Path | None = None,
 ) -> modal.Image:
-    """Return the image of a profile, with Airflow.
+    """Return the image of a profile, with Airflow, and with the bytecode of all packages.
 
     An image of the user's gets it under the constraints, whose text is in ``file``. If the image asks for other
     versions, the build fails with PackageConflictError.
@@ -87,11 +88,12 @@ def image_of(
     if profile.image is None:
         return default
     if profile.image_has_airflow or not mirror.airflow:
-        return profile.image
+        return profile.image.run_function(compile_packages)
     image = profile.image
     if constraints is not None:
         image = image.run_function(check_packages, args=(dict(constraints.versions), _preinstalled(constraints)))
-    return _constrained(image, file).uv_pip_install(*pins(mirror.airflow), extra_options=_with(file))
+    image = _constrained(image, file).uv_pip_install(*pins(mirror.airflow), extra_options=_with(file))
+    return image.run_function(compile_packages)
 
 
 def build_failure(error: BaseException, log: str = "", profiles: Sequence[Profile] = ()) -> str:

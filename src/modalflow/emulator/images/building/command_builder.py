@@ -71,7 +71,7 @@ class CommandBuilder:
         if below.files or below.python:
             raise StepError("the image below was made without running its commands; build it again, with force_build")
         is_made = self._layers.has(name)
-        layer = LayerInProgress(self._layers, name, below, self._root.path)
+        layer = LayerInProgress(self._layers, name, below, self._root.path, pip.users_own())
         try:
             for number, step in enumerate(recipe.steps):
                 build.log(f"=> Step {number}: {step.text}\n" + (f"   {step.note}\n" if step.note else ""))
@@ -149,7 +149,7 @@ class CommandBuilder:
             program = ("/bin/sh", "-c", *program[1:])
         spec = ContainerSpec(
             self._rootfs(layer, action.workdir, self._cache, *pip.users_own()),
-            self._variables(action.variables),
+            self._variables(action.variables, layer),
             program=program,
             user=user,
         )
@@ -206,10 +206,14 @@ class CommandBuilder:
         own = os.pathsep.join([str(python_envs.IN_IMAGE / "bin"), self._root.search_path])
         return recipe.settings.variables.get("PATH", own)
 
-    def _variables(self, given: Mapping[str, str]) -> dict[str, str]:
-        host = pip.host_variables()
-        path = os.pathsep.join([str(python_envs.IN_IMAGE / "bin"), self._root.search_path])
-        return {"PIP_CACHE_DIR": str(self._cache), **host, **_VARIABLES, "PATH": path, **given}
+    def _variables(self, given: Mapping[str, str], layer: LayerInProgress) -> dict[str, str]:
+        host, own = pip.host_variables(), str(python_envs.IN_IMAGE / "bin")
+        path = os.pathsep.join([own, self._root.search_path])
+        variables = {"PIP_CACHE_DIR": str(self._cache), **host, **_VARIABLES, "PATH": path}
+        if layer.has_environment and given.get("PATH", path).partition(os.pathsep)[0] == own:
+            # Without it, some installers take the Python below the environment for the image's.
+            variables["VIRTUAL_ENV"] = str(python_envs.IN_IMAGE)
+        return {**variables, **given}
 
     def _rootfs(self, layer: LayerInProgress, workdir: str, *shown: Path) -> Rootfs:
         self._cache.mkdir(exist_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import posixpath
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +25,12 @@ _NOT_KEPT = ("__modal", ".modalflow-host", "dev", "proc", "run", "sys")
 class LayerInProgress:
     """A layer being made: nothing is on disk until a step needs it."""
 
-    def __init__(self, layers: ImageLayers, name: str, below: BuildResult, root: Path) -> None:
+    def __init__(
+        self, layers: ImageLayers, name: str, below: BuildResult, root: Path, shown: Sequence[Path] = ()
+    ) -> None:
+        """Begin with nothing. ``shown`` are folders of this machine that commands see and no image has a part of."""
         self._layers, self._name, self._below = layers, name, below
+        self._foreign = (layers.hidden, *shown)
         self.below = tuple(layers.files(each) for each in reversed(below.layers))
         self._root = root
         self._draft: Draft | None = None
@@ -113,7 +118,8 @@ class LayerInProgress:
             return self._result(self._below.layers, path)
         for name in _NOT_KEPT:
             shutil.rmtree(self._draft.files / name, ignore_errors=True)
-        _remove_empty(self._draft.files / str(self._layers.hidden).lstrip("/"), self._draft.files)
+        for foreign in self._foreign:
+            _remove_empty(self._draft.files / str(foreign).lstrip("/"), self._draft.files)
         if not any(self._draft.files.iterdir()):
             self._draft.discard()
             return self._result(self._below.layers, path)

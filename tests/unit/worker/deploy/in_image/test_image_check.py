@@ -9,8 +9,8 @@ from typing import Any
 import modal
 import pytest
 
-from modalflow.worker.deploy.image_check import PackageConflictError, check_packages
 from modalflow.worker.deploy.images import build_failure
+from modalflow.worker.deploy.in_image.image_check import PackageConflictError, check_packages
 from modalflow.worker.deploy.profile import Profile
 from tests.unit.worker.deploy.packages import found, installed
 

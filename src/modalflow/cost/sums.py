@@ -48,7 +48,7 @@ class Sum:
     def add(self, record: Record, rates: Rates) -> None:
         self.calls += 1
         self.tries.add(_try_of(record))
-        self.lost += record.outcome == "lost"
+        self.lost += record.is_of_killed
         for name in ("queued", "starting", "running", "idle", "occupied", "core_seconds", "gib_seconds"):
             setattr(self, name, getattr(self, name) + exact(getattr(record, name)))
         self.cpu_used += exact(record.cpu_seconds)

@@ -27,6 +27,12 @@ _LARGEST = 253_402_300_799
 #: The outcome of work in a killed container. Another container recorded it, and knows only the times.
 LOST = "lost"
 
+#: The outcome of work in a container that was killed for its memory. The executor recorded it, and knows the times.
+OUT_OF_MEMORY = "out-of-memory"
+
+#: The outcomes in killed containers. Their records have the whole time of the container.
+_KILLED = (LOST, OUT_OF_MEMORY)
+
 
 @dataclass(frozen=True)
 class Reserved:
@@ -52,6 +58,17 @@ class Reserved:
             cloud=str(resources.get("cloud") or ""),
             nonpreemptible=bool(resources.get("nonpreemptible")),
         )
+
+
+def most_memory(resources: Mapping[str, Any]) -> float:
+    """Return the memory in MiB that the resources of a submission grant: the limit, or the request without one."""
+    asked = resources.get("memory")
+    return _amount(asked[-1:] if isinstance(asked, list | tuple) else asked, DEFAULT_MEMORY_MIB)
+
+
+def longest(resources: Mapping[str, Any]) -> float:
+    """Return the timeout in seconds that the resources of a submission grant; 0 if unknown."""
+    return _amount(resources.get("timeout"), 0.0)
 
 
 def _amount(asked: Any, default: float) -> float:
@@ -86,7 +103,7 @@ class Record:
     work_id: str = ""
     profile: str = ""
     outcome: str = ""
-    """Airflow's final state, if the supervisor reported it; otherwise the state of the work, or LOST."""
+    """Airflow's final state, if the supervisor reported it; otherwise the state of the work, LOST or OUT_OF_MEMORY."""
     reserved: Reserved | None = None
     """None if the submission did not have it."""
     queued: float = 0.0
@@ -105,10 +122,17 @@ class Record:
     """The largest memory of one of its processes; 0 if unknown."""
     worker_mib: float = 0.0
     """The largest memory of the container's main process."""
+    limit_mib: float = 0.0
+    """The memory that the container exceeded, if the outcome is OUT_OF_MEMORY and that is known."""
 
     @property
     def ended_at(self) -> float:
         return self.taken_at + self.starting + self.running
+
+    @property
+    def is_of_killed(self) -> bool:
+        """Whether the container was killed, so that another process wrote the record."""
+        return self.outcome in _KILLED
 
     @property
     def memory_mib(self) -> float:
@@ -193,7 +217,11 @@ def settled(records: Iterable[Record]) -> list[Record]:
     reported: dict[tuple[str, str], Record] = {}
     lost: dict[tuple[str, str], Record] = {}
     for record in records:
-        (lost if record.outcome == LOST else reported)[record.function_call_id, record.container_id] = record
+        key = record.function_call_id, record.container_id
+        if record.outcome == LOST:
+            lost.setdefault(key, record)
+        else:
+            (lost if record.is_of_killed else reported)[key] = record
     left = [record for key, record in lost.items() if key not in reported]
     return [*reported.values(), *_shared(left)]
 

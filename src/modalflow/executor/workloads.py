@@ -72,7 +72,7 @@ def request_of_workload(workload: Any, key: WorkloadKey, work_id: str | None, en
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return _submit_request(key, submission, queue, request)
 
 
 def request_of_command(
@@ -105,7 +105,19 @@ def request_of_command(
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return _submit_request(key, submission, queue, request)
+
+
+def _submit_request(key: WorkloadKey, submission: Submission, queue: str | None, request: TaskRequest) -> SubmitRequest:
+    return SubmitRequest(
+        key,
+        submission,
+        request.resources,
+        queue,
+        request.profile,
+        request.submit_attempts,
+        terms=request.terms,
+    )
 
 
 def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.airflow_home.store import HomeStore
 from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane, in_environment
+from modalflow.cost.history import History
 from modalflow.errors import (
     CredentialsError,
     IncompatibleWorkerError,
@@ -34,6 +35,7 @@ from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStat
 from modalflow.executor.modal_api.rate_limits import rate_limits_raised
 from modalflow.executor.submission.resources import Resources
 from modalflow.logs.log_volume import LogVolume
+from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
@@ -46,6 +48,9 @@ from modalflow.support.described import words_of
 RPC_TIMEOUT = 60.0
 #: Bytes a second of the slowest upload that is waited for.
 SLOWEST_UPLOAD = 200_000
+
+#: Seconds for one pass over the usage records.
+USAGE_TIMEOUT = 120.0
 
 #: Handles kept for distinct (profile, resources). The SDK itself keeps 32 bindings per Function.
 KEPT_HANDLES = 32
@@ -286,6 +291,21 @@ class ModalApi:
             return str(await bounded(self._ledger.pop.aio(CANCELLED_BY + work_id, None)) or "")
         except exception.DeserializationError:
             return ""
+
+    async def note(self, key: str) -> object:
+        """Return what the ledger has under a key other than a work id; None if there is nothing that can be read."""
+        try:
+            return await self._ask("DictGet", self._ledger.get.aio(key))
+        except exception.DeserializationError:
+            return None
+
+    async def put_note(self, key: str, text: str) -> None:
+        """Write a text to the ledger under a key other than a work id."""
+        await self._ask("DictUpdate", self._ledger.put.aio(key, text))
+
+    async def read_usage(self, files: UsageFiles, history: History) -> bool:
+        """Add the next usage records to a history; return whether there are more to read at once."""
+        return await bounded(in_daemon_thread(lambda: files.read(self.logs.volume, history.add)), USAGE_TIMEOUT)
 
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the previous one."""

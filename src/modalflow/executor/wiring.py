@@ -24,6 +24,7 @@ from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.lifecycle.sweeper import Sweeper
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
+from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.relays import RelayKey, RelayProcesses
@@ -66,19 +67,19 @@ class Wiring:
 
         # How calls end.
         self.claims = Claims(partition, connection, rpcs, removals)
-        failures = FailureReports(outbox, self.claims, queries)
+        routing = Routing(settings.queues, default_queue)
+        limits = InfrastructureRetries(settings.infrastructure_retries, database is not None, routing, connection)
+        failures = FailureReports(outbox, self.claims, queries, limits, notes, metrics)
         self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics)
 
         # How they get to Modal.
         self.submitter = submitter = Submitter(
             policy, calls, connection, outcomes, metrics, tasks, settings.submit_concurrency
         )
-        placement = Placement(
-            Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
-        )
+        placement = Placement(routing, OptionSets(settings.max_option_sets, time.monotonic))
         self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(
-            partition, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
+            partition, calls, connection, homes, placement, limits, submitter, outcomes, notes, metrics, rpcs
         )
         self.relay_key = relay_key = RelayKey(
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay

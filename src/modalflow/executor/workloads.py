@@ -72,7 +72,15 @@ def request_of_workload(workload: Any, key: WorkloadKey, work_id: str | None, en
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return SubmitRequest(
+        key,
+        submission,
+        request.resources,
+        queue,
+        request.profile,
+        request.submit_attempts,
+        request.infrastructure_retries,
+    )
 
 
 def request_of_command(

@@ -190,7 +190,8 @@ class Call:
         try:
             result = await zygote.fork(request)
         except asyncio.CancelledError:
-            stopped = await _uninterrupted(_stop(zygote, request.id))
+            notice = submission.executor_reports_stop and self._why_cancelled().cause is Cause.CONTAINER_STOPPED
+            stopped = await _uninterrupted(_stop(zygote, request.id, notice=notice))
             self.usage.processes = stopped.usage if stopped is not None else None
             raise
         except ZygoteEndedError as error:
@@ -199,6 +200,9 @@ class Call:
         return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
 
     def _died(self, error: ZygoteEndedError) -> Outcome:
+        if error.killed:
+            reason = self._explain(Cause.ZYGOTE_KILLED, str(error))
+            return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
         return Outcome(
             State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
         )
@@ -355,8 +359,8 @@ async def _wait_for_turn(submission: Submission, ready_at: float, call_log: Call
     await asyncio.sleep(wait)
 
 
-async def _stop(zygote: ZygoteClient, request_id: str) -> ForkResult | None:
-    await zygote.interrupt(request_id)
+async def _stop(zygote: ZygoteClient, request_id: str, *, notice: bool) -> ForkResult | None:
+    await zygote.interrupt(request_id, notice=notice)
     try:
         async with asyncio.timeout(TERM_GRACE):
             return await zygote.wait(request_id)

@@ -66,6 +66,7 @@ class TaskRequest:
     env: Mapping[str, str] | None = None
     profile: str | None = None
     submit_attempts: int | None = None
+    infrastructure_retries: int | None = None
     note: str = ""
     """A warning for the task's log."""
 
@@ -96,5 +97,6 @@ def read_executor_config(executor_config: object) -> TaskRequest:
         env=checked.get("env"),
         profile=checked.get("profile"),
         submit_attempts=checked.get("submit_attempts"),
+        infrastructure_retries=checked.get("infrastructure_retries"),
         note=note,
     )

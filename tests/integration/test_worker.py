@@ -230,6 +230,20 @@ def test_a_stopped_container_leaves_a_failure_to_the_executor(world: World, left
     assert ("a callback of the failure ran" in work.log()) is not left
 
 
+def test_a_container_of_one_task_knows_a_stop_from_a_cancellation(world: World) -> None:
+    """Modal's runtime cancels the same asyncio task for both there: only a stop may run a task again."""
+    alone = world.deploy("--app", "alone", "--concurrency", "1")
+    for cause in ("cancelled", "container-stopped"):
+        work = alone.command("echo it ran; sleep 606")
+        work.log_with("it ran")
+        container = work.running().container_id
+        if cause == "cancelled":
+            work.calls[0].cancel()
+        else:
+            world.faults.now("preempt", container=container)
+        assert work.ended().cause == cause
+
+
 def test_function_calls_share_a_container(world: World) -> None:
     """With a concurrency above 1, commands run in one container at the same time."""
     crowded = world.deploy("--app", "crowded", "--max-containers", "1", "--concurrency", "2")

@@ -37,7 +37,10 @@ def wait_in_log(stack: ModalStack, dag_id: str, run_id: str, words: str, try_num
     """Wait until the log of a try has these words; all of it then."""
 
     def log() -> list[str]:
-        lines = stack.airflow.api.log(dag_id, run_id, the_task(stack, dag_id, run_id), try_number)
+        instance = the_task(stack, dag_id, run_id)
+        if instance.try_number < try_number:
+            return []
+        lines = stack.airflow.api.log(dag_id, run_id, instance, try_number)
         return lines if any(words in line for line in lines) else []
 
     return wait_until(log, 90.0, f"{words!r} in the log of {dag_id}", interval=0.2)

@@ -14,6 +14,7 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
 
+from modalflow.airflow_compat import scheduler
 from modalflow.executor.airflow_database import AirflowDatabase
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.airflow_state import AirflowState, Loss, StateAnswer, StateQuery
@@ -229,6 +230,42 @@ def report_failed(key: TaskInstanceKey) -> None:
     executor.fail(key, "no heartbeat")
     with create_session() as session:
         SchedulerJobRunner.process_executor_events(executor, JOB_ID, DBDagBag(), session)
+
+
+@needs_airflow("3.3")
+def test_a_late_state_of_the_lost_try_is_refused(tables: AirflowTables) -> None:
+    """A container that still lives cannot end the next try."""
+    from airflow.api_fastapi.execution_api.datamodels.taskinstance import TITerminalStatePayload
+    from airflow.api_fastapi.execution_api.routes.task_instances import ti_update_state
+    from airflow.models.dagbag import DBDagBag
+    from fastapi import HTTPException
+
+    key = tables.add("twice", "w1")
+    lost_id = tables.task_instance(key).id
+    assert lose(key, "w1").queued_again
+    state = TITerminalStatePayload.model_validate({"state": "failed", "end_date": datetime.now(UTC)})
+    with create_session() as session, pytest.raises(HTTPException) as refused:
+        ti_update_state(lost_id, state, session, DBDagBag())
+    assert refused.value.status_code == 404
+    assert tables.task_instance(key).state is None
+
+
+def test_a_resumed_task_begins_again(tables: AirflowTables) -> None:
+    """As in a retry: what it had deferred to is over."""
+    key = tables.add("twice", "w1", next_method="resume", next_kwargs={})
+    assert lose(key, "w1").queued_again
+    after = tables.task_instance(key)
+    assert (after.next_method, after.next_kwargs) == (None, None)
+
+
+def test_what_another_transaction_has_changed_is_left_alone(tables: AirflowTables) -> None:
+    """Without locks of rows, it may change between the question and the change."""
+    key = tables.add("twice", "w1")
+    with create_session() as session:
+        read = scheduler.locked_task_instance(key, session)
+    tables.change(key, state="success")
+    with create_session() as session:
+        assert not scheduler.claim_task_instance(read, session)
 
 
 def test_a_lost_start_is_reported_as_such(tables: AirflowTables) -> None:

@@ -18,6 +18,8 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
 from airflow.utils.state import DagRunState, TaskInstanceState
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm.exc import StaleDataError
 
 from modalflow.airflow_compat import scheduler
 from modalflow.errors import WorkloadRejectedError
@@ -62,6 +64,10 @@ class Repeats:
                 continue
             try:
                 answers[query.work_id] = self._repeat(query, dags)
+            except (OperationalError, StaleDataError) as error:
+                # A deadlock, SQLite's only lock, or another id by now: the next attempt finds the row as it is then.
+                log.info("%s is not queued again yet: %s", query.key, describe(error))
+                answers[query.work_id] = _LOCKED
             except Exception as error:  # One task must not hold up the others; its loss is reported as a failure.
                 log.exception("%s could not be queued again", query.key)
                 problem = f"It could not run again without using a retry: {describe(error)}."

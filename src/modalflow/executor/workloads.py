@@ -118,6 +118,7 @@ def _submit_request(
         queue,
         request.profile,
         request.submit_attempts,
+        request.infrastructure_retries,
         terms=request.terms,
         task=task,
     )

@@ -104,8 +104,9 @@ def submit(wiring: Wiring, try_number: int = 1, config: dict[str, Any] | None = 
         request(work_id, Kind.COMMAND, profile=asked.profile or "default"),
         resources=asked.resources,
         terms=asked.terms,
-        task=task._replace(try_number=try_number),
     )
+    draft = dataclasses.replace(wanted.draft, task=task._replace(try_number=try_number))
+    wanted = dataclasses.replace(wanted, draft=draft)
     wiring.intake.accept([wanted])
     return work_id
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from modalflow.demo.airflow_api import TROUBLES, label
+from modalflow.executor.losses.repeats import EVENT
 from tests.chaos.stack import Chaos
 from tests.chaos.tally import Visit
 
@@ -17,6 +18,8 @@ from tests.chaos.tally import Visit
 PHASES: Final = {"deferred": ("execute", "resume"), "rescheduled": ("poke-0", "poke-1")}
 #: Lines of the schedulers' logs that are told of a run that went wrong.
 LOGGED: Final = 60
+#: The retries of a task that has any, in the matrix.
+RETRIES: Final = 2
 #: The task that fails by itself, without anybody's fault.
 FAILS: Final = "fails"
 
@@ -34,7 +37,9 @@ def problems_of_run(
     ``may_lose``: a try may be lost. ``often``: so many that no number of retries is enough.
     """
     done = Counter(visit.what for visit in visits)
+    beside = [visit for visit in visits if visit.beside]
     found = [f"executed {times} times: {what}" for what, times in done.items() if times > 1]
+    found += [f"executed while another try was: {visit.what}" for visit in beside]
     reasons = reasons_of_run(chaos, dag_id, run_id)
     instances = chaos.instances(dag_id, run_id)
     if not instances:
@@ -83,7 +88,31 @@ def _log_says_why(chaos: Chaos, dag_id: str, run_id: str, task_id: str, map_inde
 
 def retries_of(dag_id: str, task_id: str) -> bool:
     """Whether a task may lose a try."""
-    return not (task_id.startswith("once") or dag_id.startswith("chaos_phases_once"))
+    return not (task_id.startswith(("once", "stated")) or dag_id.startswith("chaos_phases_once"))
+
+
+def retries_used(chaos: Chaos, dag_id: str, run_id: str) -> list[str]:
+    """Which tasks used a retry, or failed, although they may run again without one after a loss."""
+    rows = chaos.query(
+        "select task_id, map_index, count(*) as number from log "
+        "where dag_id = :dag and run_id = :run and event = :event group by task_id, map_index",
+        dag=dag_id,
+        run=run_id,
+        event=EVENT,
+    )
+    again = {(row["task_id"], row["map_index"]): row["number"] for row in rows}
+    found = []
+    for instance in chaos.instances(dag_id, run_id):
+        task, index = instance["task_id"], instance["map_index"]
+        number = again.get((task, index), 0)
+        declared = RETRIES if retries_of(dag_id, task) else 0
+        if instance["max_tries"] != declared + number:
+            found.append(f"{label(task, index)} has max_tries {instance['max_tries']}, and ran again {number} times")
+        if not (declared or task == "stated"):
+            continue
+        if (instance["state"], instance["try_number"]) != ("success", 1 + number):
+            found.append(f"{label(task, index)} used a retry: {instance}, and ran again {number} times")
+    return found
 
 
 def reasons_of_run(chaos: Chaos, dag_id: str, run_id: str) -> list[str]:

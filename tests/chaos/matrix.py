@@ -24,18 +24,19 @@ MOMENTS: Final[Mapping[str, str]] = {
 
 #: ``=``: every task succeeds, and each of its phases is executed exactly once.
 #: ``~``: a try may be lost: retried, or where no retry is left failed with a reason; none is executed twice.
+#: ``+``: as ``~``, and a task that may run again uses no retry.
 #: ``*``: as ``~``, and retries may run out while the fault lasts: where no worker is deployed, each try fails at once.
 MATRIX: Final = """
                          before  waiting  claiming  running  deferring  ending  delivering
-container_killed           .        .        ~         ~         ~         =         =
+container_killed           .        .        +         +         +         =         =
 container_frozen           .        .        =         =         =         =         =
-container_preempted        .        .        ~         ~         ~         =         =
+container_preempted        .        .        +         +         +         =         =
 killed_at_start            =        =        .         .         .         .         .
 crash_at_start             =        =        .         .         .         .         .
-zygote_killed              .        .        ~         ~         ~         =         =
+zygote_killed              .        .        +         +         +         =         =
 supervisor_killed          .        .        ~         ~         ~         =         =
 task_killed                .        .        .         ~         .         .         .
-plane_killed               =        =        ~         ~         ~         =         =
+plane_killed               =        =        +         +         +         =         =
 plane_frozen               =        =        =         =         =         =         =
 world_frozen               =        =        =         =         =         =         =
 spawn_unavailable          =        .        .         .         =         .         .
@@ -86,6 +87,8 @@ class Cell:
     may_lose: bool
     often: bool = False
     """Whether it may lose so many tries that retries run out."""
+    costs_nothing: bool = False
+    """Whether what it loses runs again without using a retry."""
 
     @property
     def name(self) -> str:
@@ -110,9 +113,9 @@ def read(matrix: str = MATRIX) -> Sequence[Cell]:
     cells = []
     for fault, *marks in rows:
         assert len(marks) == len(header), f"the row of {fault} has {len(marks)} cells; expected {len(header)}"
-        assert set(marks) <= set("=~*."), f"the row of {fault} has marks other than = ~ * and ."
+        assert set(marks) <= set("=~+*."), f"the row of {fault} has marks other than = ~ + * and ."
         cells += [
-            Cell(fault, moment, mark != "=", mark == "*")
+            Cell(fault, moment, mark != "=", mark == "*", mark == "+")
             for moment, mark in zip(header, marks, strict=True)
             if mark != "."
         ]

@@ -48,7 +48,7 @@ PROCESSES: Final = {**SEPARATE, SCHEDULERS[1]: SEPARATE["scheduler"]}
 APP: Final = Names().app
 HOLDER: Final = "holder"
 #: How many tasks each DAG of dags/ has at the start; each is there with a GPU as well.
-TASKS: Final[Mapping[str, int]] = {"chaos_pair": 2, "chaos_mapped": 3, "chaos_phases": 2, "chaos_phases_once": 2}
+TASKS: Final[Mapping[str, int]] = {"chaos_pair": 3, "chaos_mapped": 3, "chaos_phases": 2, "chaos_phases_once": 2}
 DAGS: Final = tuple(f"{dag}{suffix}" for dag in TASKS for suffix in ("", "_gpu"))
 #: Those of the soak, and how many tasks each has.
 SOAK_DAGS: Final[Mapping[str, int]] = {"soak_mapped": 40, "soak_plain": 20, "soak_phases": 10}
@@ -119,7 +119,7 @@ class Chaos:
     def instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a DAG run as the database has them."""
         return self.query(
-            "select task_id, map_index, state, try_number, external_executor_id from task_instance "
+            "select task_id, map_index, state, try_number, max_tries, external_executor_id from task_instance "
             "where dag_id = :dag and run_id = :run",
             dag=dag_id,
             run=run_id,

@@ -35,6 +35,8 @@ class Visit:
     phase: str
     container: str
     pid: int
+    beside: bool = False
+    """Whether another try of the task instance was being executed."""
     at: float = field(default_factory=time.time)
 
     @property

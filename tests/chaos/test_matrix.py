@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos.invariants import problems_of_run, story
+from tests.chaos.invariants import problems_of_run, retries_used, story
 from tests.chaos.matrix import CELLS, Cell
 from tests.chaos.row import Row
 from tests.chaos.stack import Chaos
@@ -21,6 +21,8 @@ def test_cell(chaos: Chaos, row: Row, cell: Cell) -> None:
     run = row.runs[cell.moment]
     visits = chaos.tally.visits(run.cell)
     problems = problems_of_run(chaos, run.dag_id, run.run_id, visits, may_lose=cell.may_lose, often=cell.often)
+    if cell.costs_nothing:
+        problems += retries_used(chaos, run.dag_id, run.run_id)
     problems += row.left
     told = [*row.steps, story(chaos, run.dag_id, run.run_id, visits)]
     assert not problems, "\n".join([*problems, *told])

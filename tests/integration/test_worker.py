@@ -215,6 +215,35 @@ def test_a_preempted_container_fails_its_work_with_the_reason(world: World) -> N
     assert work.log().count("it ran") == 1
 
 
+@pytest.mark.parametrize("left", [False, True])
+def test_a_stopped_container_leaves_a_failure_to_the_executor(world: World, left: bool) -> None:
+    """If the executor says so, Airflow is not told of the failure of a task that was asked to end, and no callback of
+    one runs: the executor may run the task again."""
+    before = len(world.api.states())
+    work = world.task("docile", executor_reports_stop=left)
+    work.log_with("stubborn is running")
+    world.faults.now("preempt", container=work.running().container_id)
+    entry = work.ended()
+    assert (entry.state, entry.cause) == (State.FAILED, "container-stopped")
+    assert world.api.states()[before:] == ([] if left else ["failed"])
+    assert "on_kill was called" in work.log()
+    assert ("a callback of the failure ran" in work.log()) is not left
+
+
+def test_a_container_of_one_task_knows_a_stop_from_a_cancellation(world: World) -> None:
+    """Modal's runtime cancels the same asyncio task for both there: only a stop may run a task again."""
+    alone = world.deploy("--app", "alone", "--concurrency", "1")
+    for cause in ("cancelled", "container-stopped"):
+        work = alone.command("echo it ran; sleep 606")
+        work.log_with("it ran")
+        container = work.running().container_id
+        if cause == "cancelled":
+            work.calls[0].cancel()
+        else:
+            world.faults.now("preempt", container=container)
+        assert work.ended().cause == cause
+
+
 def test_function_calls_share_a_container(world: World) -> None:
     """With a concurrency above 1, commands run in one container at the same time."""
     crowded = world.deploy("--app", "crowded", "--max-containers", "1", "--concurrency", "2")
@@ -351,6 +380,7 @@ def test_a_dead_zygote_fails_what_it_ran_and_is_replaced(world: World) -> None:
         send_to(container, zygote, signal.SIGKILL)
     entry = work.ended()
     assert entry.state is State.FAILED and "SIGKILL" in (entry.reason or "")
+    assert entry.cause == "zygote-killed"
     assert world.task("hello").ended().state is State.SUCCESS
 
 

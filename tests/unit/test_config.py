@@ -42,6 +42,7 @@ def test_defaults_are_valid() -> None:
         ("task_timeout", "0", "seconds from 1"),
         ("submit_concurrency", "many", "a whole number from 1 to 1000"),
         ("submit_attempts", "2.5", "a whole number"),
+        ("infrastructure_retries", "-1", "a whole number from 0 to 100, e.g. 3"),
         ("lost_command_policy", "ignore", "one of fail, retry"),
         ("app_name", "my app", "letters, digits"),
         ("execution_api_url", "https:///execution/", "a URL with scheme and host"),

@@ -22,6 +22,11 @@ FINAL_STATE: Final = ReplacedName(
     "The supervisor reports the task's final state to Airflow's API, and does not return it to its caller.",
     _SUPERVISED,
 )
+HANDLE_REQUEST: Final = ReplacedName(
+    "airflow.sdk.execution_time.supervisor:ActivitySubprocess._handle_request",
+    "A task that fails while its container is being stopped reports that, although the executor may run it again.",
+    "worker.run.stop_notice",
+)
 TASK_START: Final = ReplacedName(
     "airflow.sdk.api.client:TaskInstanceOperations.start",
     "Whether the API server let a task start decides how a later error is explained.",

@@ -5,6 +5,7 @@ Cheap to import: functions import Airflow's own modules at their use.
 
 from __future__ import annotations
 
+import datetime
 import os
 import uuid
 from collections.abc import Iterator, Sequence
@@ -13,7 +14,12 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from modalflow.airflow_compat.configuration import own_conf
-from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS, AIRFLOW_V_3_4_PLUS
+from modalflow.airflow_compat.versions import (
+    AIRFLOW_V_3_1_PLUS,
+    AIRFLOW_V_3_2_PLUS,
+    AIRFLOW_V_3_3_PLUS,
+    AIRFLOW_V_3_4_PLUS,
+)
 
 if TYPE_CHECKING:
     from airflow.executors.base_executor import BaseExecutor as _Base
@@ -183,6 +189,73 @@ def report_failed(executor: _Base, key: Any, reason: str) -> None:
         cast(Any, executor).fail(key, info=reason, reason=reason)
     else:
         executor.fail(key, reason)
+
+
+def locked_task_instance(key: Any, session: Session) -> Any:
+    """Return the task instance of a key with its row locked; None if another transaction has the lock."""
+    from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.sqlalchemy import with_row_locks
+    from sqlalchemy import select
+
+    query: Any = select(TaskInstance).where(cast(Any, TaskInstance.filter_for_tis([key])))
+    return session.scalar(with_row_locks(query, of=TaskInstance, session=session, skip_locked=True))
+
+
+def claim_task_instance(ti: Any, session: Session) -> bool:
+    """Begin to change a task instance; return False if it has changed since it was read.
+
+    SQLite has no locks of rows, so a statement must compare and write at once.
+    """
+    from airflow.models.taskinstance import TaskInstance
+    from sqlalchemy import update
+
+    statement = (
+        update(TaskInstance)
+        .where(TaskInstance.id == ti.id, TaskInstance.state == ti.state, TaskInstance.try_number == ti.try_number)
+        .values(updated_at=ti.updated_at)
+        .execution_options(synchronize_session=False)
+    )
+    return bool(cast(Any, session.execute(statement)).rowcount)
+
+
+def queue_next_try(ti: Any, session: Session) -> None:
+    """Have Airflow schedule a task instance again, at once and with one try more than it had.
+
+    As after clearing the task: the lost try is in its history, and its id is no longer valid, so a container that still
+    runs it is refused by the API server. The scheduler raises ``try_number`` when it schedules the task.
+    """
+    ti.prepare_db_for_next_try(session)
+    ti.max_tries += 1
+    ti.state = None
+    ti.external_executor_id = None
+    ti.clear_next_method_args()
+
+
+def seconds_since(moment: Any) -> float | None:
+    """Return the seconds since a time in Airflow's database; None if there is none."""
+    if moment is None:
+        return None
+    seconds: float = (datetime.datetime.now(datetime.UTC) - moment).total_seconds()
+    return max(0.0, seconds)
+
+
+class SerializedDags:
+    """DAGs as the scheduler reads them from Airflow's database, each read once."""
+
+    def __init__(self) -> None:
+        if AIRFLOW_V_3_1_PLUS:
+            from airflow.models import dagbag
+
+            self._of_run: Any = cast(Any, dagbag).DBDagBag().get_dag_for_run
+        else:
+            from airflow.jobs import scheduler_job_runner
+
+            self._of_run = cast(Any, scheduler_job_runner).SchedulerDagBag().get_dag
+
+    def retries_of(self, ti: Any, session: Session) -> int:
+        """Return the ``retries`` of a task instance's task."""
+        dag = self._of_run(dag_run=ti.dag_run, session=session)
+        return int(dag.get_task(ti.task_id).retries or 0) if dag is not None else 0
 
 
 def release(executor: _Base, key: Any) -> None:

@@ -148,10 +148,13 @@ def _name(snapshot: Snapshot) -> str:
 _WORDS = {"success": "ended normally"}
 
 
+def _words(what: str) -> str:
+    name, _, cause = what.partition(".")
+    return f"run again ({cause})" if name == "run_again" else _WORDS.get(what, what)
+
+
 def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
-    counts = ", ".join(
-        f"{number:,} {_WORDS.get(what, what)}" for what, number in snapshot.counts.items() if what != "started"
-    )
+    counts = ", ".join(f"{number:,} {_words(what)}" for what, number in snapshot.counts.items() if what != "started")
     up = duration(now - snapshot.started_at)
     yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
     if snapshot.obstacle:

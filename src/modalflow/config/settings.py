@@ -210,6 +210,18 @@ OPTIONS: tuple[Option, ...] = (
         unit="submissions",
     ),
     Option(
+        "infrastructure_retries",
+        "integer",
+        "3",
+        "How often a task runs again, at once and without using one of its `retries`, if it loses its container "
+        "through no fault of its own: by preemption, a crash of the host, or a stopped app. It applies to tasks with "
+        "`retries`. A task without any needs this option in its profile or its `executor_config`. 0: never.",
+        "0",
+        _whole(0, 100, "3"),
+        unit="runs",
+        version_added="0.6.0",
+    ),
+    Option(
         "task_timeout",
         "float",
         str(LONGEST_TIMEOUT),
@@ -304,6 +316,7 @@ class Settings:
     relay_transport: str
     submit_concurrency: int
     submit_attempts: int
+    infrastructure_retries: int
     task_timeout: float
     lost_command_policy: str
     sweep_interval: float

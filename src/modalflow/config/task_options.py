@@ -103,6 +103,14 @@ KEYS: Mapping[str, Key] = {
         "submissions",
         is_option=False,
     ),
+    "infrastructure_retries": Key(
+        values.count(0, 100, "runs after a lost container", 3),
+        "5",
+        "How often this task runs again, without using one of its own `retries`, if it loses its container through no "
+        "fault of its own. Overrides its profile and `[modal_executor] infrastructure_retries`. 0: never.",
+        "runs",
+        is_option=False,
+    ),
     "env": Key(
         values.variables,
         '{"HF_HOME": "/tmp/hf"}',
@@ -123,7 +131,8 @@ _IN_PROFILE = " Set it in a profile for all its tasks, and select this profile w
 #: Advice for likely mistakes.
 _HINTS: Mapping[str, str] = {
     "image": " A task cannot change its image: deploy a profile with the image.",
-    "retries": " The task's own `retries` apply after its beginning; 'submit_attempts' applies before it.",
+    "retries": " The task's own `retries` apply after its beginning; 'submit_attempts' applies before it, "
+    "'infrastructure_retries' to lost containers.",
     **dict.fromkeys(("concurrency", "ephemeral_disk", "min_containers", "max_containers", "preload"), _IN_PROFILE),
 }
 
@@ -192,6 +201,7 @@ class ModalOptions(TypedDict, total=False):
     secrets: str | Sequence[str]
     volumes: Mapping[str, str]
     submit_attempts: int
+    infrastructure_retries: int
     env: Mapping[str, str]
     profile: str
 

@@ -1,4 +1,4 @@
-"""Airflow's database, as the engine asks it: reads only, in short sessions, on the engine's own threads.
+"""Airflow's database, as the engine asks it: in short sessions, on the engine's own threads.
 
 Never call this on the scheduler's thread: it would wait there, and its session would be the scheduler's own.
 """
@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import joinedload
 
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
+from modalflow.executor.losses.repeats import Repeats
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.workloads import stored_work_id
@@ -31,6 +32,8 @@ _STATES: Mapping[Any, AirflowState] = {
     TaskInstanceState.RUNNING: AirflowState.RUNNING,
     TaskInstanceState.RESTARTING: AirflowState.RUNNING,
 }
+
+_IN_PROGRESS = frozenset(_STATES.values())
 
 _COLUMNS = (
     TaskInstance.dag_id,
@@ -48,6 +51,7 @@ class AirflowDatabase:
 
     def __init__(self, request_of: Callable[[TaskInstance], SubmitRequest]) -> None:
         self._request_of = request_of
+        self._repeats = Repeats()
 
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         """Return the answers by work id, of task instances only."""
@@ -55,7 +59,8 @@ class AirflowDatabase:
         tasks = [query for query in queries if isinstance(query.key, TaskInstanceKey)]
         for start in range(0, len(tasks), CHUNK):
             answers |= self._answer(tasks[start : start + CHUNK])
-        return answers
+        lost = [query for query in tasks if query.loss is not None and answers[query.work_id].state in _IN_PROGRESS]
+        return {**answers, **self._repeats.answer(lost)} if lost else answers
 
     def _answer(self, queries: Sequence[StateQuery]) -> dict[str, StateAnswer]:
         with create_session() as session:

@@ -36,6 +36,8 @@ class SubmitRequest:
     """The profile that the task asked for; if None, the Airflow queue decides."""
     submit_attempts: int | None = None
     """How often the task wants to be submitted; if None, the setting decides."""
+    infrastructure_retries: int | None = None
+    """How often the task wants to run again after a loss; if None, its profile and the setting decide."""
     terms: Resources = NO_OPTIONS
     """How the task's size grows, and up to which limits (``submission.sizing``)."""
     made_at: float = field(default_factory=time.time, compare=False)

@@ -24,6 +24,7 @@ from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.lifecycle.sweeper import Sweeper
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
+from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.relays import RelayKey, RelayProcesses
@@ -69,7 +70,9 @@ class Wiring:
 
         # How calls end.
         self.claims = Claims(partition, connection, rpcs, removals)
-        failures = FailureReports(outbox, self.claims, queries)
+        routing = Routing(settings.queues, default_queue)
+        limits = InfrastructureRetries(settings.infrastructure_retries, database is not None, routing, connection)
+        failures = FailureReports(outbox, self.claims, queries, limits, notes, metrics)
         self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics)
 
         # How they get to Modal.
@@ -77,7 +80,7 @@ class Wiring:
             policy, calls, connection, outcomes, metrics, tasks, settings.submit_concurrency
         )
         placement = Placement(
-            Routing(settings.queues, default_queue),
+            routing,
             OptionSets(settings.max_option_sets, time.monotonic),
             settings.task_timeout,
         )
@@ -90,6 +93,7 @@ class Wiring:
             connection,
             homes,
             placement,
+            limits,
             submitter,
             outcomes,
             notes,

@@ -116,6 +116,7 @@ def _submit_request(key: WorkloadKey, submission: Submission, queue: str | None,
         queue,
         request.profile,
         request.submit_attempts,
+        request.infrastructure_retries,
         terms=request.terms,
     )
 

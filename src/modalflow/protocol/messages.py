@@ -96,6 +96,9 @@ class Submission:
     they go to the URL among the variables."""
     relay_transport: str = "queues"
     """How they travel to relays: as the option of this name. A worker treats an unknown value as ``queues``."""
+    executor_reports_stop: bool = False
+    """Whether the executor reports to Airflow that a task failed because its container was stopped. If not, the task's
+    supervisor does, in the container."""
 
     @property
     def task_try(self) -> TaskTry | None:

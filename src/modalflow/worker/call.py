@@ -101,8 +101,8 @@ class Call:
         )
         try:
             result, found = await self.container.ledger.claim(claim)
-        except asyncio.CancelledError:
-            reason = self._why_cancelled()
+        except asyncio.CancelledError as error:
+            reason = self._why_cancelled(submission, error)
             refused = dataclasses.replace(claim, reason=str(reason), cause=reason.cause.value)
             await _uninterrupted(self._refuse(refused, submission.log_path))
             raise
@@ -124,8 +124,8 @@ class Call:
         try:
             call_log = CallLog(self.container.log_root, submission.log_path, self.function_call_id)
             outcome = await self._execute_logged(submission, call_log)
-        except asyncio.CancelledError:
-            await _uninterrupted(self._finish(_ended(claim, self._cancelled())))
+        except asyncio.CancelledError as error:
+            await _uninterrupted(self._finish(_ended(claim, self._cancelled(submission, error))))
             raise
         except Exception as error:  # Nothing may be raised: see the module's docstring.
             log.exception("%s failed in the worker", submission.label)
@@ -157,8 +157,8 @@ class Call:
             with self.container.log_publisher.watching(call_log), self.container.execution_api.noting(call_log):
                 outcome = await self._execute_in_environment(submission, call_log)
             return outcome
-        except asyncio.CancelledError:
-            outcome = self._cancelled()
+        except asyncio.CancelledError as error:
+            outcome = self._cancelled(submission, error)
             raise
         finally:
             # Before the ledger: a reader who sees the end of the work must be able to read the whole log.
@@ -198,8 +198,10 @@ class Call:
             await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
             result = await zygote.fork(request)
-        except asyncio.CancelledError:
-            stopped = await _uninterrupted(_stop(zygote, request.id))
+        except asyncio.CancelledError as error:
+            is_stop = self._why_cancelled(submission, error).cause is Cause.CONTAINER_STOPPED
+            notice = is_stop and submission.executor_reports_stop
+            stopped = await _uninterrupted(_stop(zygote, request.id, notice=notice))
             self.usage.processes = stopped.usage if stopped is not None else None
             raise
         except ZygoteEndedError as error:
@@ -208,6 +210,9 @@ class Call:
         return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
 
     def _died(self, error: ZygoteEndedError) -> Outcome:
+        if error.killed:
+            reason = self._explain(Cause.ZYGOTE_KILLED, str(error))
+            return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
         return Outcome(
             State.FAILED, reason=f"The process that runs workloads in container {self.container.id} died: {error}"
         )
@@ -230,18 +235,21 @@ class Call:
     def _where(self) -> str:
         return f"container {self.container.id}, function call {self.function_call_id},"
 
-    def _why_cancelled(self) -> Reason:
+    def _why_cancelled(self, submission: Submission, error: asyncio.CancelledError) -> Reason:
         """Return whether this call alone was cancelled, or the container is being stopped.
 
         A stopped container gets SIGINT. Modal's runtime then cancels its task that fetches inputs, and with it those
-        of the inputs (modal/_runtime/user_code_event_loop.py). In a container that takes one input at a time, the two
-        cases look the same.
+        of the inputs (modal/_runtime/user_code_event_loop.py). In a container that takes one input at a time, both
+        cases cancel the same task, and only the cancellation of the input has a message.
         """
-        stopped = any(task.cancelling() for task in asyncio.all_tasks() if task not in _performing)
+        if self.container.granted(submission).get("concurrency") == 1:
+            stopped = not any(error.args)
+        else:
+            stopped = any(task.cancelling() for task in asyncio.all_tasks() if task not in _performing)
         return self._explain(Cause.CONTAINER_STOPPED if stopped else Cause.CANCELLED)
 
-    def _cancelled(self) -> Outcome:
-        reason = self._why_cancelled()
+    def _cancelled(self, submission: Submission, error: asyncio.CancelledError) -> Outcome:
+        reason = self._why_cancelled(submission, error)
         return Outcome(State.FAILED, reason=str(reason), cause=reason.cause.value)
 
     async def _close_log(self, submission: Submission, call_log: CallLog, outcome: Outcome | None) -> None:
@@ -364,8 +372,8 @@ async def _wait_for_turn(submission: Submission, ready_at: float, call_log: Call
     await asyncio.sleep(wait)
 
 
-async def _stop(zygote: ZygoteClient, request_id: str) -> ForkResult | None:
-    await zygote.interrupt(request_id)
+async def _stop(zygote: ZygoteClient, request_id: str, *, notice: bool) -> ForkResult | None:
+    await zygote.interrupt(request_id, notice=notice)
     try:
         async with asyncio.timeout(TERM_GRACE):
             return await zygote.wait(request_id)

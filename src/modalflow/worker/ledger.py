@@ -100,11 +100,17 @@ class Ledger:
         await self.send(entry)
 
     async def refuse(self, entry: Entry) -> None:
-        """Write the outcome of an unclaimed work id and send its event; do nothing if it has been claimed meanwhile."""
+        """Write the outcome of an unclaimed work id and send its event; do nothing if another run has claimed it.
+
+        The entry's owner may have claimed it without an answer.
+        """
         text = entry.to_json()
         created = await retried(
             lambda: self._entries.put.aio(entry.work_id, text, skip_if_exists=True), self._retry, "write the ledger"
         )
+        if not created and (found := await self._read(entry.work_id)) is not None and found.owner == entry.owner:
+            await self._write(entry)
+            created = True
         if created:
             await self.send(entry)
 

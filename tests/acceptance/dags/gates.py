@@ -25,6 +25,14 @@ def pass_gate() -> str:
     return os.environ.get("MODAL_TASK_ID", "")
 
 
-for dag_id, retries in (("gate_once", 0), ("gate_twice", 1)):
+#: Later than any test waits: what runs again by then uses no retry.
+FAR = timedelta(hours=1)
+
+for dag_id, retries, retry_delay, config in (
+    ("gate_once", 0, timedelta(seconds=1), {}),
+    ("gate_twice", 1, timedelta(seconds=1), {}),
+    ("lost_with_retry", 1, FAR, {}),
+    ("lost_with_option", 0, FAR, {"modal": {"infrastructure_retries": 1}}),
+):
     with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1), catchup=False):
-        task(task_id="pass_gate", retries=retries, retry_delay=timedelta(seconds=1))(pass_gate)()
+        task(task_id="pass_gate", retries=retries, retry_delay=retry_delay, executor_config=config)(pass_gate)()

@@ -5,10 +5,15 @@ Each is there twice: with a GPU that a test can keep occupied, so that its tasks
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
@@ -20,8 +25,26 @@ GPU = {"modal": {"gpu": "T4"}}
 RETRIES: dict[str, Any] = {"retries": 2, "retry_delay": timedelta(seconds=1)}
 
 
+@contextmanager
+def alone(ti: Any) -> Iterator[bool]:
+    """Hold a lock for the task instance, whatever its try; False if another process has it. A kill releases it."""
+    name = sha256(f"{ti.dag_id}/{ti.run_id}/{ti.task_id}/{ti.map_index}".encode()).hexdigest()
+    with (Path(os.environ["CHAOS_TALLY"]).parent / name).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
 def visit(context: Any, phase: str) -> str:
     """Tell the tally of this execution, and wait for what it answers. (tests/chaos/tally.py is its other end.)"""
+    with alone(context["ti"]) as is_alone:
+        return _visit(context, phase, beside=not is_alone)
+
+
+def _visit(context: Any, phase: str, *, beside: bool) -> str:
     ti = context["ti"]
     said = {
         "cell": (context["dag_run"].conf or {}).get("cell", ""),
@@ -33,6 +56,7 @@ def visit(context: Any, phase: str) -> str:
         "phase": phase,
         "container": os.environ.get("MODAL_TASK_ID", ""),
         "pid": os.getpid(),
+        "beside": beside,
     }
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(600.0)
@@ -80,6 +104,8 @@ class Looks(BaseSensorOperator):
 
 LOOKS: dict[str, Any] = {"poke_interval": 1.0, "mode": "reschedule", "timeout": 600.0}
 
+#: For a task without retries that may run again after a loss.
+STATED = {"infrastructure_retries": 3}
 PLACES: dict[str, dict[str, Any]] = {"": {}, "_gpu": {"executor_config": GPU}}
 
 for suffix, place in PLACES.items():
@@ -87,6 +113,9 @@ for suffix, place in PLACES.items():
     with DAG(f"chaos_pair{suffix}", **what):
         Visit(task_id="once", **place)
         Visit(task_id="again", **RETRIES, **place)
+        Visit(
+            task_id="stated", executor_config={"modal": {**STATED, **place.get("executor_config", {}).get("modal", {})}}
+        )
     with DAG(f"chaos_mapped{suffix}", **what):
         Visit.partial(task_id="mapped", **RETRIES, **place).expand(item=[1, 2, 3])
     with DAG(f"chaos_phases{suffix}", **what):

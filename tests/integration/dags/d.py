@@ -25,6 +25,18 @@ class Stubborn(BaseOperator):
         print("on_kill was called", flush=True)
 
 
+class Docile(Stubborn):
+    """Fails with an error of its own as soon as somebody ends it."""
+
+    def on_kill(self) -> None:
+        super().on_kill()
+        raise InterruptedError("ended as asked")
+
+
+def on_failure(context: Any) -> None:
+    print("a callback of the failure ran", flush=True)
+
+
 @task
 def hello() -> int:
     print("hello from the task,", os.environ.get("GREETING"))
@@ -88,6 +100,7 @@ def d() -> None:
         leaves_a_daemon(),
     )
     Stubborn(task_id="stubborn")
+    Docile(task_id="docile", on_failure_callback=on_failure)
 
 
 d()

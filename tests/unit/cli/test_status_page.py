@@ -58,6 +58,13 @@ def test_an_end_is_not_called_a_success() -> None:
     assert "so far 2 taken, 1 ended normally, 1 failed" in page
 
 
+def test_tasks_that_run_again_are_counted() -> None:
+    """With the cause of their loss."""
+    snapshot = Snapshot("p", published_at=NOW, counts={"taken": 2, "run_again.container-lost": 2})
+    page = "\n".join(_page(Inventory(NOW, [snapshot], [], [], None), SITE, 40))
+    assert "so far 2 taken, 2 run again (container-lost)" in page
+
+
 def read(kind: Any, text: str) -> list[Any]:
     """What a text holds; nothing if it is malformed, which is the only way in which reading it may fail."""
     with contextlib.suppress(MalformedMessageError):

@@ -228,7 +228,7 @@ class TestExecuteAsync:
         assert submission.kind is Kind.COMMAND
         assert submission.command == ("echo", "hello world")
         wire = stage.function.spawn.aio.call_args.args[0]
-        assert {type(value) for value in wire.values()} <= {str, int, float, list, dict, type(None)}
+        assert {type(value) for value in wire.values()} <= {str, int, float, bool, list, dict, type(None)}
 
     def test_string_command_is_serialized_for_the_shell(self, stage: Stage) -> None:
         """A text stays one text: the shell in the container splits it."""

@@ -177,6 +177,7 @@ def test_what_is_no_dict_is_rejected(config: Any) -> None:
         ({"cloud": "a" * 65}, "at most 64 characters"),
         ({"region": "us\0east"}, "a region or a list of regions"),
         ({"submit_attempts": 0}, "submissions from 1 to 100"),
+        ({"infrastructure_retries": -1}, "runs after a lost container from 0 to 100"),
         ({"retries": 3}, "'submit_attempts' applies before it"),
         ({"max_containers": 3}, "Set it in a profile for all its tasks"),
         ("T4", "a dict such as"),

@@ -171,3 +171,13 @@ async def test_a_ledger_that_hangs_is_given_up_in_the_end(ledger: Ledger, entrie
     entries.get.aio = hang  # type: ignore[method-assign]
     with pytest.raises(TimeoutError):
         await ledger.finish(ended(CLAIM))
+
+
+async def test_a_claim_without_an_answer_is_ended_by_its_owner(
+    ledger: Ledger, entries: Entries, events: Events
+) -> None:
+    """A container that is stopped while it claims says how it ended; otherwise nobody would know why."""
+    await ledger.claim(CLAIM)
+    await ledger.refuse(ended(CLAIM))
+    assert Entry.from_json(entries.entries[CLAIM.work_id]).state is State.FAILED
+    assert [entry.state for entry in events.sent] == [State.FAILED]

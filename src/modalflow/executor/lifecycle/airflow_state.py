@@ -14,9 +14,11 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
+from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import SubmitRequest, WorkloadKey
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.reporting.loggers import logger
+from modalflow.reasons import Cause
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -40,6 +42,18 @@ class AirflowState(Enum):
     """It has ended, waits to be scheduled, or is queued or running under another work id."""
     UNKNOWN = auto()
     """The database was not asked, or did not answer."""
+    LOCKED = auto()
+    """Another transaction changes the task instance right now, or its id is not stored yet: ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """The end of a try for which its task has no fault."""
+
+    cause: Cause
+    limits: InfrastructureRetries
+    awaits_id: bool
+    """Whether this executor has reported, or will report, the function call id for Airflow to store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,8 @@ class StateQuery:
     work_id: str
     with_request: bool = False
     """Whether to make its request again if it waits, because its scheduler is dead and took the request along."""
+    loss: Loss | None = None
+    """If set, and the task instance still waits or runs under this work id: queue it again, without using a retry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +75,9 @@ class StateAnswer:
     state: AirflowState
     request: SubmitRequest | None = None
     problem: str = ""
-    """Why there is no request, if one was asked for."""
+    """Why there is no request, if one was asked for; or why a lost task is not queued again."""
+    queued_again: str = ""
+    """The line for users about a lost task that is queued again; empty if it is not."""
 
 
 UNKNOWN = StateAnswer(AirflowState.UNKNOWN)

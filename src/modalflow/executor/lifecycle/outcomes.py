@@ -7,16 +7,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQueries, StateQuery
+from modalflow.executor.lifecycle.airflow_state import AirflowState, Loss, StateAnswer, StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.claims import Claims
+from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import Outbox, Update, UpdateKind, WorkloadKey
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import OUTCOME_LATENCY, SUBMIT_LATENCY, Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.protocol.messages import Entry, Kind, State
-from modalflow.reasons import Cause, Reason, explain
+from modalflow.reasons import EXPLANATIONS, Cause, Reason, cause_of, explain
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -26,7 +27,9 @@ FIRST_CHECK = 5.0
 #: After waiting for this long in vain, Airflow's own heartbeat timeout is left to end the task.
 LAST_CHECK = 80.0
 
-_KNOWN_CAUSES = frozenset(cause.value for cause in Cause)
+#: Seconds between two attempts to queue a lost task again, and their number. Then the loss is reported as a failure.
+LOCKED_PAUSE = 1.0
+LOCKED_ATTEMPTS = 20
 
 
 def internal_failure(error: Exception, doing: str) -> Reason:
@@ -42,17 +45,61 @@ class FailureReports:
     """Reports failures so that they count: not if Airflow has gone on, and again if Airflow did not act on it.
 
     Airflow takes a FAILED for whatever its task instance does now, and drops an event whose row is locked just then. So
-    Airflow's database is asked before a FAILED is reported, and again some seconds later.
+    Airflow's database is asked before a FAILED is reported, and again some seconds later. If the task has no fault, the
+    first question also queues it again.
     """
 
-    def __init__(self, outbox: Outbox, claims: Claims, queries: StateQueries) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        claims: Claims,
+        queries: StateQueries,
+        limits: InfrastructureRetries,
+        notes: TaskLogNotes,
+        metrics: Metrics,
+    ) -> None:
         self._outbox = outbox
         self._claims = claims
         self._queries = queries
+        self._limits = limits
+        self._notes = notes
+        self._metrics = metrics
 
-    def report(self, update: Update) -> None:
+    def report(self, update: Update, call: Call, cause: Cause) -> None:
         """Report that a task failed, if Airflow still waits for it under this work id."""
-        self._queries.ask(StateQuery(update.key, update.origin), lambda answer: self._report(update, answer))
+        if EXPLANATIONS[cause].lost_to:
+            loss = Loss(cause, self._limits, awaits_id=not call.submitted_elsewhere)
+            self._queue_again(update, loss, call.log_path, LOCKED_ATTEMPTS)
+        else:
+            self._queries.ask(StateQuery(update.key, update.origin), lambda answer: self._report(update, answer))
+
+    def _queue_again(self, update: Update, loss: Loss, log_path: str, attempts: int, after: float = 0.0) -> None:
+        query = StateQuery(update.key, update.origin, loss=loss)
+
+        def answered(answer: StateAnswer) -> None:
+            if answer.state is AirflowState.LOCKED and attempts > 1:
+                self._queue_again(update, loss, log_path, attempts - 1, LOCKED_PAUSE)
+            elif answer.queued_again:
+                self._queued_again(update, loss, log_path, answer.queued_again)
+            else:
+                self._report(self._explained(update, log_path, answer.problem), answer)
+
+        self._queries.ask(query, answered, after)
+
+    def _queued_again(self, update: Update, loss: Loss, log_path: str, line: str) -> None:
+        log.warning("%s: %s", update.key, line)
+        self._metrics.counts[f"run_again.{loss.cause.value}"] += 1
+        self._notes.add(log_path, line, "warning")
+        # Modal may start its input once more: it must find the outcome until then.
+        self._claims.hold(update.work_id)
+        self._check_later(update, FIRST_CHECK)
+        self._outbox.add(dataclasses.replace(update, kind=UpdateKind.OVER))
+
+    def _explained(self, update: Update, log_path: str, problem: str) -> Update:
+        if not problem:
+            return update
+        self._notes.add(log_path, problem, "error")
+        return dataclasses.replace(update, reason=f"{update.reason or ''} {problem}".strip())
 
     def _report(self, update: Update, answer: StateAnswer) -> None:
         if answer.state is AirflowState.GONE:
@@ -119,12 +166,13 @@ class Outcomes:
     def ended(self, call: Call, entry: Entry) -> None:
         """Settle a call with the outcome that the ledger has."""
         failed = entry.state is State.FAILED
+        cause = cause_of(entry.cause)
         self.settle(call, entry.function_call_id)
         if entry.finished_at is not None:
             self._metrics.time(OUTCOME_LATENCY, time.time() - entry.finished_at)
         if failed and entry.cause:
-            self._count_lost(Cause(entry.cause) if entry.cause in _KNOWN_CAUSES else Cause.OTHER)
-        self._report(UpdateKind.FAILED if failed else UpdateKind.SUCCESS, call, entry.reason, entry)
+            self._count_lost(cause)
+        self._report(UpdateKind.FAILED if failed else UpdateKind.SUCCESS, call, entry.reason, entry, cause)
 
     def fail(self, call: Call, reason: str, cause: Cause = Cause.OTHER) -> None:
         """Settle a call as failed for this reason, and keep it from beginning."""
@@ -137,7 +185,7 @@ class Outcomes:
         self.settle(call)
         self._claims.bar(call, reason)
         self._notes.add(call.log_path, reason, "error")
-        self._report(UpdateKind.FAILED, call, reason)
+        self._report(UpdateKind.FAILED, call, reason, cause=cause)
 
     def over(self, call: Call) -> None:
         """Settle a call that Airflow no longer waits for: report no outcome, and keep it from beginning."""
@@ -194,11 +242,18 @@ class Outcomes:
     def _count_lost(self, cause: Cause) -> None:
         self._metrics.counts[f"lost.{cause.value}"] += 1
 
-    def _report(self, kind: UpdateKind, call: Call, reason: str | None = None, entry: Entry | None = None) -> None:
+    def _report(
+        self,
+        kind: UpdateKind,
+        call: Call,
+        reason: str | None = None,
+        entry: Entry | None = None,
+        cause: Cause = Cause.OTHER,
+    ) -> None:
         self._metrics.counts[kind.name.lower()] += 1
         update = self._update(kind, call, reason, entry)
         if kind is UpdateKind.FAILED and call.kind is Kind.WORKLOAD:
-            self._failures.report(update)
+            self._failures.report(update, call, cause)
         else:
             self._outbox.add(update)
 

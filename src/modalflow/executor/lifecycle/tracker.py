@@ -167,7 +167,7 @@ class Tracker:
         status = PENDING
         try:
             api = self._connection.get()
-            if entry.cause == Cause.CANCELLED and (by := await api.cancelled_by(call.work_id)):
+            if by := await api.cancelled_by(call.work_id):
                 return explain(Cause.BY_HAND, detail=by, **where)
             while not status.ended and time.monotonic() < deadline:
                 status = await api.call_status(entry.function_call_id)
@@ -177,7 +177,7 @@ class Tracker:
             log.warning("Modal did not report the end of %s (%s)", call.label, describe(error))
         except Exception:  # Its outcome is known, and is delivered without Modal's reason.
             log.exception("Asking Modal about the end of %s failed", call.label)
-        has_words = status.reason and status.cause.value == entry.cause == Cause.CANCELLED.value
+        has_words = status.reason and status.cause is Cause.CANCELLED
         if status.ended and (status.cause in _REPORTED_BY_MODAL or has_words):
             return explain(status.cause, detail=status.reason, **where)
         return None

@@ -121,6 +121,13 @@ METRICS: tuple[Metric, ...] = (
         "cause",
         "the causes in [Lost work](lost-work.md), e.g. `out-of-memory`; `other` for unknown causes from a newer worker",
     ),
+    Metric(
+        "run_again",
+        "counter",
+        "Tasks that run again after the loss of their container, without using a retry, by cause.",
+        "cause",
+        'the causes with "without a retry" in [Lost work](lost-work.md), e.g. `container-lost`',
+    ),
     Metric("engine_restarts", "counter", "Restarts of the engine's thread after a failure."),
     Metric(
         RPC,

@@ -18,6 +18,7 @@ from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.loop_tasks import BoundedTasks
+from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
@@ -46,6 +47,7 @@ class Intake:
         connection: Connection,
         homes: HomePublisher,
         placement: Placement,
+        limits: InfrastructureRetries,
         submitter: Submitter,
         outcomes: Outcomes,
         notes: TaskLogNotes,
@@ -58,6 +60,7 @@ class Intake:
         self._connection = connection
         self._homes = homes
         self._placement = placement
+        self._limits = limits
         self._submitter = submitter
         self._outcomes = outcomes
         self._notes = notes
@@ -145,7 +148,10 @@ class Intake:
         # A raw command has nothing to do with Airflow.
         if submission.kind is Kind.WORKLOAD:
             env = self._homes.without_stored(submission)
-            submission = dataclasses.replace(submission, home=self._homes.id, env=env)
+            limit = self._limits.of(request.infrastructure_retries, request.profile, request.airflow_queue)
+            submission = dataclasses.replace(
+                submission, home=self._homes.id, env=env, executor_reports_stop=limit.times > 0
+            )
         call.placed(submission, place.options)
         self._submitter.put(call)
 

@@ -72,6 +72,7 @@ class TaskRequest:
     env: Mapping[str, str] | None = None
     profile: str | None = None
     submit_attempts: int | None = None
+    infrastructure_retries: int | None = None
     terms: Resources = NO_OPTIONS
     """How its size grows, and up to which limits."""
     note: str = ""
@@ -104,6 +105,7 @@ def read_executor_config(executor_config: object) -> TaskRequest:
         env=checked.get("env"),
         profile=checked.get("profile"),
         submit_attempts=checked.get("submit_attempts"),
+        infrastructure_retries=checked.get("infrastructure_retries"),
         terms=Resources.of({name: value for name, value in checked.items() if name in TERMS}),
         note=note,
     )

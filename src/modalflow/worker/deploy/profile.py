@@ -51,6 +51,7 @@ _CHECKS: Mapping[str, values.Check] = {
     "preload": values.modules,
     "memory_snapshot": values.flag,
     "nonpreemptible": values.flag,
+    "infrastructure_retries": _optional(values.count(0, 100, "runs after a lost container", 3)),
     "image_has_airflow": values.flag,
 }
 
@@ -125,6 +126,9 @@ class Profile:
     memory_snapshot: bool = False
     """Start containers from a snapshot of their memory."""
     nonpreemptible: bool = False
+    infrastructure_retries: int | None = None
+    """How often its tasks run again, without using a retry, after the loss of a container; 0: never. It also applies to
+    tasks without `retries`. None: the setting of this name, for tasks with `retries`."""
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str):
@@ -178,7 +182,10 @@ class Profile:
 
     def granted(self) -> dict[str, Any]:
         """Return what its tasks get, as JSON types: cpu, memory (MiB), gpu, timeout, region, cloud, concurrency."""
-        return {name: value for name in _GRANTED if (value := _plain(getattr(self, name)))}
+        granted = {name: value for name in _GRANTED if (value := _plain(getattr(self, name)))}
+        if self.infrastructure_retries is not None:
+            granted["infrastructure_retries"] = self.infrastructure_retries
+        return granted
 
     def facts(self) -> dict[str, Any]:
         """Return the fields whose changes `modalflow deploy` shows, as JSON types; a digest of each variable."""
@@ -187,6 +194,8 @@ class Profile:
             for f in dataclasses.fields(self)
             if f.name not in _NOT_IN_FACTS and (value := getattr(self, f.name)) not in (None, (), [], False)
         }
+        if self.infrastructure_retries is not None:
+            facts["infrastructure_retries"] = self.infrastructure_retries
         if self.image is not None:
             facts["image"] = "its own" if self.image_has_airflow else "its own, with Airflow"
         if self.secrets:

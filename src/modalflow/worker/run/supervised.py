@@ -33,6 +33,7 @@ from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
 from modalflow.worker.run.prepared_task import PreparedTask
+from modalflow.worker.run.stop_notice import StopNotice
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import refused_setting
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
@@ -137,7 +138,8 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
         supervisor.log_to(sys.stdout.buffer)
     final_states: list[str] = []
     starts: list[str] = []
-    _record_final_state(final_states)
+    _record_final_state(final_states, notice := StopNotice())
+    notice.listen()
     _record_start(starts)
     _notice_exit_promptly()
     _skip_first_heartbeat()
@@ -221,14 +223,18 @@ def _redirect_output(log_file: str) -> None:
     os.close(file)
 
 
-def _record_final_state(final_states: list[str]) -> None:
-    """Record the state that the supervisor reports to Airflow's API: it does not return it to its caller."""
+def _record_final_state(final_states: list[str], notice: StopNotice) -> None:
+    """Record the state that the supervisor reports to Airflow's API, unless the executor will report it.
+
+    The supervisor does not return it to its caller.
+    """
     original = rows.FINAL_STATE.original()
 
     def update_task_state_if_needed(self: ActivitySubprocess) -> None:
         state = self.final_state
         final_states.append(str(getattr(state, "value", state)))
-        original(self)
+        if not notice.withholds(state):
+            original(self)
 
     replace(rows.FINAL_STATE, update_task_state_if_needed)
 

@@ -36,7 +36,11 @@ _FULL_PAUSE = 0.01
 
 
 class ZygoteEndedError(Exception):
-    """The zygote ended while it had requests."""
+    """The zygote ended while it had requests. ``killed`` says that a signal ended it after it could fork."""
+
+    def __init__(self, message: str, *, killed: bool = False) -> None:
+        super().__init__(message)
+        self.killed = killed
 
 
 @dataclass(frozen=True)
@@ -175,9 +179,9 @@ class ZygoteClient:
         await asyncio.wait([pending.result])
         return None if pending.result.exception() else pending.result.result()
 
-    async def interrupt(self, request_id: str) -> None:
-        """Ask the process of a request to end (SIGTERM)."""
-        await self._send({"do": "interrupt", "id": request_id})
+    async def interrupt(self, request_id: str, *, notice: bool = False) -> None:
+        """Ask the process of a request to end (SIGTERM); ``notice`` lets it leave a failure to the executor."""
+        await self._send({"do": "stop" if notice else "interrupt", "id": request_id})
 
     async def kill(self, request_id: str) -> None:
         """Kill the process of a request and everything that it started."""
@@ -246,7 +250,8 @@ class ZygoteClient:
             # The zygote's children ended with it, but theirs may be left.
             linux.kill_family(pids)
         for pending in connection.pending.values():
-            error = ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)}.")
+            killed = code < 0 and bool(connection.ready_at)
+            error = ZygoteEndedError(f"The zygote ended with {linux.describe_exit(code)}.", killed=killed)
             pending.result.set_exception(error)
             pending.result.exception()  # The caller may have been cancelled; then no one else retrieves it.
         connection.pending.clear()

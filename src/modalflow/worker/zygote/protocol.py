@@ -7,11 +7,19 @@ They travel through sockets of their own, which the zygote passes on without rea
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from modalflow.protocol.messages import Kind, State
+
+#: Lets a supervisor leave a failure of its task to the executor to report.
+STOP_NOTICE = signal.SIGUSR1
+
+#: What asks the process of a request to end → the signals for it, in their order. Airflow's supervisor forwards SIGTERM
+#: to the task, whose ``on_kill()`` then runs; that of a command to the command.
+SIGNALS = {"interrupt": (signal.SIGTERM,), "stop": (STOP_NOTICE, signal.SIGTERM)}
 
 
 @dataclass(frozen=True)

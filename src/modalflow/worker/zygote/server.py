@@ -42,6 +42,7 @@ from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import Imported, explain, load_plugins
 from modalflow.worker.zygote.prepared import Order, PreparedFork
 from modalflow.worker.zygote.protocol import (
+    SIGNALS,
     ForkRequest,
     ForkResult,
     LineBuffer,
@@ -161,9 +162,8 @@ class ZygoteServer:
     def _stop(self, child: Child, how: str) -> None:
         if how == "kill":
             linux.kill_family([child.pid])
-        else:
-            # Airflow's supervisor forwards it to the task, whose on_kill() then runs; that of a command to the command.
-            linux.send(child.pid, signal.SIGTERM)
+        for number in SIGNALS.get(how, ()):
+            linux.send(child.pid, number)
 
     def _begin(self, order: Order) -> None:
         """Let a process execute the request whose file came first; fork it now if none is prepared."""

@@ -224,11 +224,15 @@ def queue_next_try(ti: Any, session: Session) -> None:
     As after clearing the task: the lost try is in its history, and its id is no longer valid, so a container that still
     runs it is refused by the API server. The scheduler raises ``try_number`` when it schedules the task.
     """
+    from airflow.utils.state import TaskInstanceState
+
+    if ti.state == TaskInstanceState.RUNNING:
+        # A deferred task that has resumed begins again. One that still waits to resume does so.
+        ti.clear_next_method_args()
     ti.prepare_db_for_next_try(session)
     ti.max_tries += 1
     ti.state = None
     ti.external_executor_id = None
-    ti.clear_next_method_args()
 
 
 def seconds_since(moment: Any) -> float | None:

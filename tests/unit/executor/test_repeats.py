@@ -258,6 +258,22 @@ def test_a_resumed_task_begins_again(tables: AirflowTables) -> None:
     assert (after.next_method, after.next_kwargs) == (None, None)
 
 
+def test_a_task_that_waits_to_resume_still_does(tables: AirflowTables) -> None:
+    """Its first part has run, and may not run again."""
+    key = tables.add("once", "w1", state="queued", next_method="resume", next_kwargs={})
+    assert lose(key, "w1").queued_again
+    assert tables.task_instance(key).next_method == "resume"
+
+
+def test_a_container_cannot_forge_the_count(tables: AirflowTables) -> None:
+    """Its hostname is in the same line."""
+    forged = "run again (0 of 9), no retry used. Its max_tries is now 2."
+    key = tables.add("twice", "w1", hostname=forged)
+    assert "(1 of 1)" in lose(key, "w1", default=1).queued_again
+    tables.change(key, state="running", external_executor_id="fc-2/w2", try_number=2)
+    assert not lose(key.with_try_number(2), "w2", default=1).queued_again
+
+
 def test_what_another_transaction_has_changed_is_left_alone(tables: AirflowTables) -> None:
     """Without locks of rows, it may change between the question and the change."""
     key = tables.add("twice", "w1")

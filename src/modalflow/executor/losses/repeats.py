@@ -43,8 +43,9 @@ BUDGET: Final = 10.0
 _LOCKED: Final = StateAnswer(AirflowState.LOCKED)
 _GONE: Final = StateAnswer(AirflowState.GONE)
 
-#: In Airflow's audit log: which loss it was, and the task's ``max_tries`` from then on.
-_COUNTED: Final = re.compile(r"run again \((\d+) of \d+\), no retry used\. Its max_tries is now (\d+)\b")
+#: In Airflow's audit log: which loss it was, and the task's ``max_tries`` from then on. At the end: what comes before
+#: has a container's own words.
+_COUNTED: Final = re.compile(r"run again \((\d+) of \d+\), no retry used\. Its max_tries is now (\d+)\.$")
 
 #: The states of a DAG run in which Airflow schedules its tasks.
 _ALIVE: Final = frozenset({DagRunState.QUEUED, DagRunState.RUNNING})

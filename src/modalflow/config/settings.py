@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
 from modalflow.config import variables
+from modalflow.config.budgets import Budget, read_budgets
 from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.errors import ConfigError, Described, a_known_name
@@ -55,6 +57,14 @@ class Option:
     def variable(self, team: str = "") -> str:
         """Return its environment variable, for one team if one is named."""
         return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
+
+
+def known_zone(name: str) -> str:
+    """Return the name of a time zone as this machine knows it; UTC if it does not."""
+    try:
+        return ZoneInfo("UTC" if name.lower() == "utc" else name).key
+    except (OSError, ValueError):
+        return "UTC"
 
 
 def where(name: str) -> str:
@@ -279,6 +289,17 @@ OPTIONS: tuple[Option, ...] = (
         version_added="0.5.0",
     ),
     Option(
+        "budgets",
+        "string",
+        "",
+        "Limits in dollars, as a JSON list of objects: `dag`, `profile` or `team` (a name, or `*` for each; none of "
+        "them: all work), `per` (`day` or `month`), `dollars`, and `action`: `warn`, `hold` (tasks wait for the next "
+        "period) or `refuse` (tasks fail before they start). See [Budgets](cost.md#budgets).",
+        '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]',
+        read_budgets,
+        version_added="0.5.0",
+    ),
+    Option(
         "worker_env",
         "string",
         "",
@@ -311,9 +332,12 @@ class Settings:
     status_interval: float
     queues: Mapping[str, str]
     max_option_sets: int
+    budgets: Sequence[Budget]
     worker_env: Mapping[str, str]
     works_without_relay: bool = False
     """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
+    time_zone: str = "UTC"
+    """The zone of the days and months of budgets: [core] default_timezone."""
 
     @property
     def names(self) -> Names:

@@ -91,6 +91,8 @@ class Record:
     label: str = ""
     work_id: str = ""
     profile: str = ""
+    team: str = ""
+    """The team of its executor; empty if it has none, or is older than 0.5."""
     outcome: str = ""
     """Airflow's final state, if the supervisor reported it; otherwise the state of the work, LOST or OUT_OF_MEMORY."""
     reserved: Reserved | None = None

@@ -7,6 +7,7 @@ of its own.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -44,58 +45,70 @@ class _Progress:
 class UsageFiles:
     """Reads the usage records of one worker app."""
 
-    def __init__(self, volume: Any, today: Callable[[], date] = lambda: datetime.now(UTC).date()) -> None:
-        self._volume = volume
+    def __init__(self, today: Callable[[], date] = lambda: datetime.now(UTC).date(), days: int = DAYS) -> None:
+        """``days`` is how many days before today are read."""
         self._today = today
+        self._number = days
         self._files: dict[str, dict[str, _Progress]] = {}
         self._complete: set[str] = set()
+        self._lock = threading.Lock()
 
-    def read(self) -> tuple[list[Record], bool]:
-        """Return the records that no earlier pass has returned, and whether there are more to read at once.
+    def read(self, volume: Any, keep: Callable[[list[Record]], object]) -> bool:
+        """Pass on the records that no earlier pass has passed on; return whether there are more to read at once.
 
-        Records of the newest days come first. Raises the SDK's errors; the next call then reads the same again.
+        ``keep`` is called with the records of each file, those of the newest days first. Does nothing while another
+        thread reads. Raises the SDK's errors; the next call then goes on.
         """
-        records: list[Record] = []
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            return self._read(volume, keep)
+        finally:
+            self._lock.release()
+
+    def _read(self, volume: Any, keep: Callable[[list[Record]], object]) -> bool:
         left, room = FILES, BYTES
-        for day in self._days():
+        for day in self._days(volume):
             known = self._files.setdefault(day, {})
-            changed = [each for each in self._listed(day) if known.get(each.path, _Progress()).size != each.size]
+            changed = [each for each in _listed(volume, day) if known.get(each.path, _Progress()).size != each.size]
             for entry in sorted(changed, key=lambda each: -each.mtime):
                 if left <= 0 or room <= 0:
-                    return records, True
+                    return True
                 progress = known.setdefault(entry.path, _Progress())
-                content = self._content(entry.path)
-                records += _records(content, progress)
+                content = _content(volume, entry.path)
+                keep(list(_records(content, progress)))
                 left, room = left - 1, room - len(content)
                 time.sleep(_BREATH)
             if day < str(self._today() - timedelta(days=1)):
                 # No container writes there any more.
                 self._complete.add(day)
                 del self._files[day]
-        return records, False
+        return False
 
-    def _days(self) -> list[str]:
+    def _days(self, volume: Any) -> list[str]:
         try:
-            found = [str(entry.path).rpartition("/")[2] for entry in self._volume.listdir(USAGE_FOLDER)]
+            found = [str(entry.path).rpartition("/")[2] for entry in volume.listdir(USAGE_FOLDER)]
         except _MISSING:
             return []
-        first = self._today() - timedelta(days=DAYS)
+        first = self._today() - timedelta(days=self._number)
         days = [day for day in found if (_date(day) or date.min) >= first]
         self._complete.intersection_update(days)
         return sorted(set(days) - self._complete, reverse=True)
 
-    def _listed(self, day: str) -> list[Any]:
-        try:
-            return [entry for entry in self._volume.listdir(f"{USAGE_FOLDER}/{day}") if entry.type.name == "FILE"]
-        except _MISSING:
-            return []
 
-    def _content(self, path: str) -> bytes:
-        try:
-            return b"".join(self._volume.read_file(path))
-        except _MISSING:
-            # Another process has just removed old records.
-            return b""
+def _listed(volume: Any, day: str) -> list[Any]:
+    try:
+        return [entry for entry in volume.listdir(f"{USAGE_FOLDER}/{day}") if entry.type.name == "FILE"]
+    except _MISSING:
+        return []
+
+
+def _content(volume: Any, path: str) -> bytes:
+    try:
+        return b"".join(volume.read_file(path))
+    except _MISSING:
+        # Another process has just removed old records.
+        return b""
 
 
 def _date(name: str) -> date | None:

@@ -94,6 +94,8 @@ class Submission:
     they go to the URL among the variables."""
     relay_transport: str = "queues"
     """How they travel to relays: as the option of this name. A worker treats an unknown value as ``queues``."""
+    team: str = ""
+    """The team of the executor, for the usage record."""
 
     @property
     def task_try(self) -> TaskTry | None:
@@ -340,6 +342,12 @@ def _counts(value: object) -> dict[str, int]:
     return {one_line(name, ID): _plain_int(number) for name, number in value.items()}
 
 
+def _listed(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
 def _or_none(read: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else read(value)
 
@@ -352,4 +360,5 @@ _PLAIN: Mapping[str, Callable[[object], Any]] = {
     "float": _plain_float,
     "float | None": _or_none(_plain_float),
     "Mapping[str, int]": _counts,
+    "tuple[str, ...]": lambda value: tuple(_plain_text(each) for each in _listed(value)),
 }

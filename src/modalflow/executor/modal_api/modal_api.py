@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
@@ -19,8 +20,10 @@ from modal import exception
 from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.airflow_home.store import HomeStore
+from modalflow.budgets.live_rates import live_rates
 from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane, in_environment
+from modalflow.cost.rates import Rates
 from modalflow.errors import (
     CredentialsError,
     IncompatibleWorkerError,
@@ -39,6 +42,7 @@ from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
 from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
+from modalflow.protocol.spending_report import COUNTS_FOR, SPENDING, SpendingReport
 from modalflow.relay import keys
 from modalflow.support.described import words_of
 
@@ -260,6 +264,17 @@ class ModalApi:
             raise MalformedMessageError(f"A ledger entry is no plain data: {error.__cause__ or error}") from error
         return None if text is None else Entry.from_json(text)
 
+    async def ledger(self) -> list[Entry]:
+        """Return all readable entries of the ledger, in one reading."""
+        with plain_data_only():
+            async with asyncio.timeout(RPC_TIMEOUT):
+                items = [item async for item in self._ledger.items.aio()]
+        entries = []
+        for _, text in items:
+            with contextlib.suppress(MalformedMessageError):
+                entries.append(Entry.from_json(text))
+        return entries
+
     async def claim(self, entry: Entry) -> bool:
         """Write an entry if there is none, so that no worker can begin this work id; return False if there is one."""
         return bool(
@@ -291,6 +306,25 @@ class ModalApi:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
+    async def spending_reports(self) -> list[SpendingReport]:
+        """Return the executors' reports of their running costs. Reports of killed executors are removed."""
+        with plain_data_only():
+            async with asyncio.timeout(RPC_TIMEOUT):
+                keys = [str(key) async for key in self._executors.keys.aio()]
+        reports = []
+        for key in keys:
+            if key.startswith(SPENDING):
+                with contextlib.suppress(MalformedMessageError):
+                    report = SpendingReport.from_json(await self._ask("DictGet", self._executors.get.aio(key)))
+                    reports.append(report)
+                    if not report.counts(time.time() - COUNTS_FOR):
+                        await self.withdraw(key)
+        return reports
+
+    def rates(self) -> Rates:
+        """Return Modal's current rates, or the dated table if they cannot be had. Blocks."""
+        return live_rates(self.control_plane.client)[0]
+
     async def publish_home(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str) -> None:
         """Write a home snapshot to the logs Volume. Large files may take longer than an RPC."""
         seconds = RPC_TIMEOUT + sum(map(len, contents.values())) / SLOWEST_UPLOAD
@@ -304,14 +338,14 @@ class ModalApi:
         """Remove an executor's snapshot."""
         await self._ask("DictPop", self._executors.pop.aio(partition, None))
 
-    async def withdraw_older_than(self, time: float) -> None:
-        """Remove the snapshots of executors that were killed before that time."""
+    async def withdraw_older_than(self, moment: float) -> None:
+        """Remove the snapshots of executors that were killed before that moment."""
         with plain_data_only():
             async with asyncio.timeout(RPC_TIMEOUT):
                 items = [item async for item in self._executors.items.aio()]
         for partition, text in items:
             with contextlib.suppress(MalformedMessageError):
-                if Snapshot.from_json(text).published_at < time:
+                if Snapshot.from_json(text).published_at < moment:
                     await self.withdraw(partition)
 
     async def call_status(self, function_call_id: str) -> CallStatus:

@@ -40,6 +40,7 @@ class Intake:
     def __init__(
         self,
         partition: str,
+        team: str,
         calls: Calls,
         connection: Connection,
         homes: HomePublisher,
@@ -51,6 +52,7 @@ class Intake:
         tasks: BoundedTasks,
     ) -> None:
         self._partition = partition
+        self._team = team
         self._calls = calls
         self._connection = connection
         self._homes = homes
@@ -122,7 +124,11 @@ class Intake:
         if place.warning:
             self._notes.add(call.log_path, place.warning, "warning")
         submission = dataclasses.replace(
-            request.draft, profile=place.profile, partition=self._partition, resources=place.granted
+            request.draft,
+            profile=place.profile,
+            partition=self._partition,
+            resources=place.granted,
+            team=self._team,
         )
         # A raw command has nothing to do with Airflow.
         if submission.kind is Kind.WORKLOAD:

@@ -15,7 +15,7 @@ from modalflow.config import values
 from modalflow.config.mounts import Reserved, conflict
 from modalflow.config.task_options import PLACE
 from modalflow.errors import WorkloadRejectedError
-from modalflow.executor.mailbox import SubmitRequest
+from modalflow.executor.mailbox import Adoption, SubmitRequest
 from modalflow.executor.submission.resources import Resources
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.protocol.messages import Deployment
@@ -67,7 +67,7 @@ class Placement:
         if deployment is not self._deployment:
             self._deployment = deployment
             self._known.clear()
-        profile = self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
+        profile = self._profile_of(request, deployment)
         key = (profile, request.resources)
         place = self._known.get(key)
         if place is None:
@@ -77,6 +77,16 @@ class Placement:
             self._known.clear()
         self._known[key] = place
         return place
+
+    def place_of_adopted(self, adoption: Adoption, deployment: Deployment | None) -> Place | None:
+        """Return where adopted work runs, if that can still be found out. It counts for no set of options."""
+        try:
+            return _place(self._profile_of(adoption, deployment), adoption.resources, deployment)
+        except WorkloadRejectedError:
+            return None
+
+    def _profile_of(self, request: SubmitRequest | Adoption, deployment: Deployment | None) -> str:
+        return self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
 
 
 def profiles_of(deployment: Deployment | None) -> Sequence[str]:

@@ -132,6 +132,11 @@ class TaskTry(NamedTuple):
         folder = task_log_folder(self.dag_id, self.task_id, self.run_id, self.map_index)
         return f"{folder}/{try_log(self.try_number)}"
 
+    @property
+    def instance(self) -> str:
+        """Return a key for its task instance: the same for all tries, and of a limited length."""
+        return short("\0".join((self.dag_id, self.task_id, self.run_id, str(self.map_index))))
+
     @classmethod
     def of_log(cls, log_path: str) -> TaskTry | None:
         """Return the try of a log path in that layout; None for another path, or one that can be read in two ways."""
@@ -250,6 +255,9 @@ def _replaced(name: str) -> str:
 
 #: Prefix of a work id: the ledger's key for the name of a cancelling user, for the executor's report.
 CANCELLED_BY = "cancelled-by/"
+
+#: Prefix of a task instance (``TaskTry.instance``): the ledger's key for the memory and time that its tries ran out of.
+SHORTAGE = "shortage/"
 
 
 @dataclass(frozen=True)

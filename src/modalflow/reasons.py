@@ -77,7 +77,8 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     ),
     Cause.OUT_OF_MEMORY: Explanation(
         "{container} ran out of memory while this ran as {call}",
-        f"Ask for more: {_MORE_MEMORY}, or let fewer tasks share a container (`modalflow deploy --concurrency`).",
+        f"Ask for more: {_MORE_MEMORY}, or let fewer tasks share a container (`modalflow deploy --concurrency`). With "
+        "memory_growth, the next try asks for more itself.",
         _SWEEP,
     ),
     Cause.CONTAINER_STOPPED: Explanation(

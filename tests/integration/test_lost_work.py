@@ -7,6 +7,7 @@ import dataclasses
 import importlib
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,11 +18,14 @@ from airflow.utils.state import TaskInstanceState
 from modal_proto import api_pb2
 
 from modalflow import control_plane
+from modalflow.cost.usage import OUT_OF_MEMORY
 from modalflow.emulator.local import LocalModal
 from modalflow.executor import workloads
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.modal_api.modal_api import ModalApi
 from modalflow.names import LOGS_MOUNT, Names
+from modalflow.operations.costs import read_usage
+from modalflow.operations.site import Site
 from modalflow.protocol.messages import PROTOCOL, Entry, Submission
 from modalflow.reasons import Cause
 from modalflow.worker.deploy.deployment import deploy
@@ -108,10 +112,26 @@ def test_container_preempted(driver: Driver, local: LocalModal) -> None:
 
 
 def test_out_of_memory(driver: Driver) -> None:
-    """The reason has both figures, and names the option that gives more."""
-    eat = f"{sys.executable} -c 'import time; x = bytearray(900 << 20); time.sleep(300)'"
-    key = driver.submit("memory", eat, memory=(128, 512))
+    """The reason has both figures, and names the option that gives more. With growth, the next try has enough: by
+    another scheduler, which knows the end from the ledger, and its log says from what to what."""
+    eat = f"{sys.executable} -c 'import time; x = bytearray(900 << 20); time.sleep(%d)'"
+    grows: dict[str, Any] = {"memory": (128, 512), "memory_growth": 4, "memory_limit": "1.5GiB"}
+    key = driver.submit("memory", eat % 300, **grows)
     driver.told(key, "ran out of memory", "the limit is 512 MiB", '{"modal": {"memory": 4096}}')
+    other = Driver.started()
+    try:
+        again = other.submit(key._replace(try_number=2), eat % 2, **grows)
+        state, info = other.outcome(again)
+        assert state is TaskInstanceState.SUCCESS, info
+        log = other.log_has(again, "This try may use 1.5 GiB of memory instead of 512 MiB")
+        assert "384 to 1536 MiB" in log
+    finally:
+        other.executor.end()
+    # What the killed container could not record.
+    site = Site(driver.executor.settings, driver.executor._control_plane())
+    records = read_usage(site, datetime.now(UTC) - timedelta(hours=1)).records
+    (dead,) = [record for record in records if record.outcome == OUT_OF_MEMORY]
+    assert (dead.run_id, dead.try_number, dead.limit_mib) == (key.run_id, 1, 512)
 
 
 def test_crash_loop_is_submitted_again(driver: Driver, local: LocalModal) -> None:

@@ -37,6 +37,7 @@ NUMBERS = st.integers(-1, 2**31 - 1)
         env=st.dictionaries(st.text(), st.text()),
         task=st.none() | st.builds(TaskTry, st.text(), st.text(), st.text(), NUMBERS, NUMBERS),
         start_after=st.floats(0.0, 60.0),
+        sized=st.dictionaries(st.sampled_from(["cpu", "memory"]), st.integers(0, 20)),
     )
 )
 def test_submission_survives_the_wire(submission: Submission) -> None:

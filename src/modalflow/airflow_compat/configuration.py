@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from modalflow.airflow_compat import versions  # It imports Airflow: see the module's docstring.
-from modalflow.config.settings import known_zone
+from modalflow.config.budgets import known_zone
 from modalflow.errors import CredentialsError
 
 

@@ -14,6 +14,7 @@ from datetime import time as clock_time
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from modalflow.errors import ConfigError, a_known_name
 
@@ -180,3 +181,11 @@ def shown_budgets(budgets: Sequence[Budget]) -> str:
 def start_of(day: date, zone: tzinfo) -> float:
     """Return the first second of a day in a time zone, in seconds since the epoch."""
     return datetime.combine(day, clock_time(), zone).timestamp()
+
+
+def known_zone(name: str) -> str:
+    """Return the name of a time zone as this machine knows it; UTC if it does not."""
+    try:
+        return ZoneInfo("UTC" if name.lower() == "utc" else name).key
+    except (OSError, ValueError):
+        return "UTC"

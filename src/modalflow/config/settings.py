@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
-from zoneinfo import ZoneInfo
 
 from modalflow.config import variables
 from modalflow.config.budgets import Budget, read_budgets
@@ -57,14 +56,6 @@ class Option:
     def variable(self, team: str = "") -> str:
         """Return its environment variable, for one team if one is named."""
         return f"AIRFLOW__{team}{'___' if team else ''}{SECTION}__{self.name}".upper()
-
-
-def known_zone(name: str) -> str:
-    """Return the name of a time zone as this machine knows it; UTC if it does not."""
-    try:
-        return ZoneInfo("UTC" if name.lower() == "utc" else name).key
-    except (OSError, ValueError):
-        return "UTC"
 
 
 def where(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 from modalflow.config import values
 from modalflow.errors import ConfigError, a_known_name, shown
@@ -38,17 +38,30 @@ class Key:
 
 KEYS: Mapping[str, Key] = {
     "cpu": Key(
-        values.cores,
+        values.or_auto(values.cores),
         "(1, 4)",
-        "Processor cores: the reservation, or a pair of reservation and limit.",
+        'Processor cores: the reservation, or a pair of reservation and limit. `"auto"`: by the task\'s last runs.',
         "cores",
     ),
     "memory": Key(
-        values.mebibytes,
+        values.or_auto(values.mebibytes),
         '"4GiB"',
         "Memory: the reservation, or a pair of reservation and limit. Modal kills the container at the limit. Each is "
-        "a number, or a text with its unit.",
+        'a number, or a text with its unit. `"auto"`: by the task\'s last runs.',
         "MiB",
+    ),
+    "memory_growth": Key(
+        values.growth,
+        "2",
+        "After a try that ran out of memory, the next one asks for this many times as much.",
+        is_option=False,
+    ),
+    "memory_limit": Key(
+        values.most_memory,
+        '"16GiB"',
+        'The most memory that `memory_growth` and `"auto"` ask for. Default: the most that Modal grants.',
+        "MiB",
+        is_option=False,
     ),
     "gpu": Key(values.gpu, '"H100:2"', "GPU model, with `:n` for several.", "GPUs"),
     "timeout": Key(
@@ -56,6 +69,19 @@ KEYS: Mapping[str, Key] = {
         "3600",
         "Longest run of the function call, from its beginning in a container.",
         "seconds",
+    ),
+    "timeout_growth": Key(
+        values.growth,
+        "2",
+        "After a try that Modal ended at its `timeout`, the next one may take this many times as long.",
+        is_option=False,
+    ),
+    "timeout_limit": Key(
+        values.seconds(),
+        "14400",
+        "The longest timeout that `timeout_growth` leads to. Default: Modal's longest, a day.",
+        "seconds",
+        is_option=False,
     ),
     "region": Key(values.regions, '["us-east", "us-west"]', "Region of the container, or a list of allowed regions."),
     "cloud": Key(values.cloud, '"aws"', "Cloud provider of the container."),
@@ -114,7 +140,9 @@ def check_options(wanted: object, place: str = PLACE) -> dict[str, Any]:
             )
     # A helper of the user may pass None for a missing key.
     given = {name: value for name, value in wanted.items() if value is not None}
-    return {name: KEYS[name].check(f"{place}[{name!r}]", value) for name, value in given.items()}
+    checked = {name: KEYS[name].check(f"{place}[{name!r}]", value) for name, value in given.items()}
+    values.check_limits(lambda name: f"{place}[{name!r}]", checked)
+    return checked
 
 
 #: Keys of other executors in ``executor_config`` → their equivalent on Modal.
@@ -151,10 +179,14 @@ def read_by_others(executor_config: Mapping[Any, Any]) -> str:
 class ModalOptions(TypedDict, total=False):
     """The keywords of ``modal_config``: see docs/configuration.md for each."""
 
-    cpu: float | Sequence[float]
+    cpu: float | Sequence[float] | Literal["auto"]
     memory: int | str | Sequence[int | str]
+    memory_growth: float
+    memory_limit: int | str
     gpu: str
     timeout: float
+    timeout_growth: float
+    timeout_limit: float
     region: str | Sequence[str]
     cloud: str
     secrets: str | Sequence[str]

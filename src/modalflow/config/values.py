@@ -23,6 +23,15 @@ LONGEST_TIMEOUT = 24 * 3600
 LEAST_MEMORY = 128
 MOST_INPUTS = 1000
 MOST_GPUS = 8
+#: The most memory of one container in MiB. Modal documents that it has such a bound, and not the figure: this one is
+#: from its users.
+MOST_MEMORY = 336 * 1024
+
+#: The value of ``cpu`` and ``memory`` for tasks that are sized by their last runs.
+AUTO = "auto"
+
+#: The largest factor of growth: a larger one is a mistake.
+_MOST_GROWTH = 10
 
 #: Modal's GPUs. Modal may know newer ones, too.
 KNOWN_GPUS = (
@@ -97,6 +106,47 @@ def mebibytes(place: str, value: Any) -> int | tuple[int, int]:
         f"MiB from {LEAST_MEMORY} up, a text such as '4GiB', or (reserved, limit), e.g. 1024 or (1024, 2048)",
     )
     return found
+
+
+def or_auto(check: Check) -> Check:
+    """Return a check that also accepts "auto"."""
+
+    def checked(place: str, value: Any) -> Any:
+        if isinstance(value, str) and value.strip().lower() == AUTO:
+            return AUTO
+        try:
+            return check(place, value)
+        except ConfigError as error:
+            near = isinstance(value, str) and difflib.get_close_matches(value.strip().lower(), [AUTO], cutoff=0.5)
+            hint = " (did you mean 'auto'?)" if near else ""
+            raise ConfigError(place, value, f"{error.expected}, or 'auto'{hint}") from None
+
+    return checked
+
+
+def most_memory(place: str, value: Any) -> int:
+    """MiB of one container at most, also written as "4GiB"."""
+    found = _mib(value)
+    if found is None or found > MOST_MEMORY:
+        expected = f"MiB from {LEAST_MEMORY} to {MOST_MEMORY}, which is the most that Modal grants, or a text such as"
+        raise ConfigError(place, value, f"{expected} '16GiB'")
+    return found
+
+
+def growth(place: str, value: Any) -> float:
+    """Return a factor of growth."""
+    if not _is_number(value) or not 1 < value <= _MOST_GROWTH:
+        raise ConfigError(place, value, f"a factor above 1, at most {_MOST_GROWTH}, e.g. 2")
+    return float(value)
+
+
+def check_limits(place: Callable[[str], str], options: Mapping[str, Any]) -> None:
+    """Check that no limit of growth is below its own amount. ``place`` names an option for the error."""
+    for name, unit in (("memory", "MiB"), ("timeout", "seconds")):
+        asked, limit = options.get(name), options.get(f"{name}_limit")
+        least = max(asked) if isinstance(asked, list | tuple) else asked
+        if limit is not None and isinstance(least, int | float) and limit < least:
+            raise ConfigError(place(f"{name}_limit"), limit, f"at least its {name}, {least:g} {unit}")
 
 
 def _mib(part: Any) -> int | None:

@@ -109,7 +109,8 @@ class History:
 
     def runs(self, dag_id: str, task_id: str) -> Sequence[Run]:
         """Return the last runs of a task and its mapped siblings, oldest first."""
-        return self._runs.get(TaskKey(dag_id, task_id), ())
+        # A copy: another thread may add to it.
+        return tuple(self._runs.get(TaskKey(dag_id, task_id), ()))
 
     @property
     def tasks(self) -> Mapping[TaskKey, Sequence[Run]]:

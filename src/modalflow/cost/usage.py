@@ -60,6 +60,17 @@ class Reserved:
         )
 
 
+def most_memory(resources: Mapping[str, Any]) -> float:
+    """Return the memory in MiB that the resources of a submission grant: the limit, or the request without one."""
+    asked = resources.get("memory")
+    return _amount(asked[-1:] if isinstance(asked, list | tuple) else asked, DEFAULT_MEMORY_MIB)
+
+
+def longest(resources: Mapping[str, Any]) -> float:
+    """Return the timeout in seconds that the resources of a submission grant; 0 if unknown."""
+    return _amount(resources.get("timeout"), 0.0)
+
+
 def _amount(asked: Any, default: float) -> float:
     request = asked[0] if isinstance(asked, list | tuple) and asked else asked
     return float(request) if _is_number(request) and request > 0 else default

@@ -200,6 +200,7 @@ class Engine:
             wiring.budgets.run,
             wiring.relays.run,
             wiring.relay_key.run,
+            wiring.history.run,
             self._send_metrics,
         )
         await asyncio.wait((stopping, wiring.tasks.broken), return_when=asyncio.FIRST_COMPLETED)

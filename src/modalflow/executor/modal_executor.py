@@ -50,8 +50,8 @@ UPDATES_AT_ONCE = 400
 END_POLL = 0.1
 
 #: What Airflow's event log calls the reason of a failure, and what is an entry there and no event of the executor.
-FAILED_EVENT = "modal executor"
-NOTED_EVENTS = {UpdateKind.WAITING: "waiting for modal", UpdateKind.OVER_BUDGET: "modal budget"}
+FAILED_EVENT, WAITING_EVENT, BUDGET_EVENT = "modal executor", "waiting for modal", "modal budget"
+NOTED_EVENTS = {UpdateKind.WAITING: WAITING_EVENT, UpdateKind.OVER_BUDGET: BUDGET_EVENT}
 
 
 class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):

@@ -40,6 +40,9 @@ from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.executor.reporting.wait_reasons import WaitReasons
 from modalflow.executor.submission.intake import Intake
 from modalflow.executor.submission.placement import OptionSets, Placement, Routing
+from modalflow.executor.submission.run_history import RunHistory
+from modalflow.executor.submission.shortages import Shortages
+from modalflow.executor.submission.sizes import Sizes
 from modalflow.executor.submission.submitter import Submitter
 
 
@@ -88,11 +91,26 @@ class Wiring:
             policy, calls, connection, outcomes, metrics, tasks, admission, settings.submit_concurrency
         )
         placement = Placement(
-            Routing(settings.queues, default_queue), OptionSets(settings.max_option_sets, time.monotonic)
+            Routing(settings.queues, default_queue),
+            OptionSets(settings.max_option_sets, time.monotonic),
+            settings.task_timeout,
         )
+        self.history = history = RunHistory(connection)
+        shortages = Shortages(connection, notes)
         self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(
-            partition, identity.team, calls, connection, homes, placement, submitter, outcomes, notes, metrics, rpcs
+            partition,
+            identity.team,
+            calls,
+            connection,
+            homes,
+            placement,
+            submitter,
+            outcomes,
+            notes,
+            metrics,
+            rpcs,
+            Sizes(history, shortages, BoundedTasks(claims.CONCURRENCY, tasks)),
         )
         self.relay_key = relay_key = RelayKey(
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay
@@ -103,10 +121,10 @@ class Wiring:
         # What becomes of them there.
         recovery = Recovery(policy, connection, queries, outcomes, intake, submitter, notes, metrics, rpcs)
         self.tracker = tracker = Tracker(
-            partition, policy, calls, connection, self.claims, outcomes, recovery, submitter, notes, rpcs
+            partition, policy, calls, connection, self.claims, outcomes, recovery, submitter, notes, rpcs, shortages
         )
         self.events = EventListener(partition, calls, connection, tracker, outcomes)
-        self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval)
+        self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval, shortages)
         self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, placement, costs, rpcs)
         recall = Recall(partition, connection, outcomes, recovery, tracker, rpcs)
         self.budgets = BudgetWatch(

@@ -72,7 +72,7 @@ def request_of_workload(workload: Any, key: WorkloadKey, work_id: str | None, en
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return _submit_request(key, submission, queue, request, task_try_of(named_by))
 
 
 def request_of_command(
@@ -105,7 +105,22 @@ def request_of_command(
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return SubmitRequest(key, submission, request.resources, queue, request.profile, request.submit_attempts)
+    return _submit_request(key, submission, queue, request, submission.task)
+
+
+def _submit_request(
+    key: WorkloadKey, submission: Submission, queue: str | None, request: TaskRequest, task: TaskTry | None
+) -> SubmitRequest:
+    return SubmitRequest(
+        key,
+        submission,
+        request.resources,
+        queue,
+        request.profile,
+        request.submit_attempts,
+        terms=request.terms,
+        task=task,
+    )
 
 
 def _env(env: Mapping[str, str], request: TaskRequest) -> dict[str, Any]:

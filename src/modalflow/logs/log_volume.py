@@ -47,10 +47,12 @@ _TRIGGER_SUFFIX = re.compile(r"\.trigger\.(?P<job>\d+)\.log$")
 
 @dataclass(frozen=True)
 class Line:
-    """A line in Airflow's structured log from the executor, in its own file."""
+    """A line in Airflow's structured log from the executor, or another small text, in its own file."""
 
     log_path: str
+    """The log of a line; empty for another text."""
     name: str
+    """The name of the file in the log's folder. For another text, its path on the Volume."""
     content: bytes
 
     @classmethod
@@ -58,6 +60,11 @@ class Line:
         """Return a line with the current time."""
         now = datetime.now(UTC)
         return cls(log_path, log_file(now, "executor"), log_line(level, text, "modalflow.executor", now))
+
+    @property
+    def path(self) -> str:
+        """The path on the Volume."""
+        return f"{stored_log_path(self.log_path)}/{self.name}" if self.log_path else self.name
 
 
 class _Kept:
@@ -158,10 +165,10 @@ class LogVolume:
             batch.put_file(io.BytesIO(content), f"/{stored_log_path(log_path)}/{name}")
 
     def add_lines(self, lines: Sequence[Line]) -> None:
-        """Add lines of the executor's, each to its log, with one upload."""
+        """Add texts of the executor's, each in a file, with one upload."""
         with self.volume.batch_upload(force=True) as batch:
             for line in lines:
-                batch.put_file(io.BytesIO(line.content), f"/{stored_log_path(line.log_path)}/{line.name}")
+                batch.put_file(io.BytesIO(line.content), f"/{line.path}")
 
     def add_local_file(self, relative_path: str, content: bytes, host: str) -> None:
         """Add the local log file of a process on the Airflow host: a triggerer, or another executor's task."""

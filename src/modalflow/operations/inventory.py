@@ -16,7 +16,7 @@ from modal import exception
 
 from modalflow.errors import MalformedMessageError, ModalflowError
 from modalflow.logs.log_volume import LogVolume
-from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, TaskTry
+from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, SHORTAGE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.protocol.messages import Deployment, Entry, State
 from modalflow.protocol.relay_report import RELAY, RelayReport
@@ -173,7 +173,7 @@ def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
 
 def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:
     for key, text in items:
-        if str(key).startswith(CANCELLED_BY):
+        if str(key).startswith((CANCELLED_BY, SHORTAGE)):
             continue
         try:
             yield Entry.from_json(text)

@@ -48,9 +48,10 @@ def embed(batch): ...
 
 `modalflow.modal_config(gpu="H100:2", …)` returns the same, and checks it when Airflow parses the DAG file.
 
-All keys are optional. Each distinct set of keys (without `env`, `profile` and `submit_attempts`) is a separate
-container pool on Modal. `max_option_sets` limits their number. If a key is unknown or has an invalid value, only this
-task fails. You find the reason in its log and in Airflow's event log. [Profiles](profiles.md) has the rules.
+All keys are optional. Each distinct set of keys (without `env`, `profile`, `submit_attempts`, growth and its limits)
+is a separate container pool on Modal. `max_option_sets` limits their number. If a key is unknown or has an invalid
+value, only this task fails. You find the reason in its log and in Airflow's event log. [Profiles](profiles.md) has the
+rules, and [sizes](sizes.md) those of growth and `"auto"`.
 
 | key | unit | example | meaning |
 |---|---|---|---|

@@ -82,6 +82,8 @@ class Submission:
 
     note: str = ""
     """A warning for the log. The worker writes it below its first line, so the executor needs no upload."""
+    sized: Mapping[str, int] = field(default_factory=dict)
+    """The resources that follow from the last runs of the task, cpu or memory → how many runs."""
     burst_began_at: float = 0.0
     """The submission of the first task of its burst, in seconds since the epoch."""
     start_after: float = 0.0
@@ -116,7 +118,7 @@ class Submission:
         wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
         wire["kind"] = self.kind.value
         wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
-        wire["resources"] = dict(self.resources)
+        wire["resources"], wire["sized"] = dict(self.resources), dict(self.sized)
         wire["task"] = None if self.task is None else list(self.task)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)
@@ -133,6 +135,7 @@ class Submission:
             values["kind"] = Kind(values["kind"])
             values["own_env"] = tuple(values.get("own_env") or ())
             values["task"] = TaskTry.read(values.get("task"))
+            values["sized"] = _counts(values.get("sized") or {})
             values |= _times(values, "burst_began_at", "start_after")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
@@ -176,6 +179,10 @@ class Entry:
     protocol: int = PROTOCOL
     task: TaskTry | None = None
     """The try of a task instance, if it is one and its worker is 0.5 or newer."""
+    memory_mib: float = 0.0
+    """The memory that its container may use, as far as it is granted; 0 if the worker does not report it."""
+    timeout: float = 0.0
+    """The seconds that its function call may take; 0 if the worker does not report it."""
 
     def to_json(self) -> str:
         wire = dataclasses.asdict(self)

@@ -18,6 +18,7 @@ from weakref import WeakSet
 
 from modalflow import __version__
 from modalflow.config import variables
+from modalflow.cost.usage import longest, most_memory
 from modalflow.errors import BundleError, HomeError, MalformedMessageError
 from modalflow.protocol.messages import PROTOCOL, Entry, Kind, State, Submission
 from modalflow.reasons import Cause, Reason, explain
@@ -90,7 +91,14 @@ class Call:
             # Without a log: the folder for logs is not the logs Volume, but a Volume of the user.
             failure = f"Nothing can run in container {self.container.id}: {self.container.problem}."
             return await self._refuse(dataclasses.replace(claim, reason=failure), "")
-        claim = dataclasses.replace(claim, state=State.RUNNING, task=submission.task_try)
+        granted = self.container.granted(submission)
+        claim = dataclasses.replace(
+            claim,
+            state=State.RUNNING,
+            task=submission.task_try,
+            memory_mib=most_memory(granted),
+            timeout=longest(granted),
+        )
         try:
             result, found = await self.container.ledger.claim(claim)
         except asyncio.CancelledError:
@@ -131,6 +139,7 @@ class Call:
             profile=submission.profile,
             resources=self.container.granted(submission),
             environ=self.container.variables,
+            sized=submission.sized,
         )
         call_log.open(
             text,

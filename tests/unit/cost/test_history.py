@@ -49,7 +49,7 @@ def test_a_history_has_the_last_runs_of_a_task_in_their_order() -> None:
     history.add([record(5, task="other"), record(6, outcome=LOST), Record("fc", "ta", 7.0, label="a command")])
     assert [run.memory_mib for run in history.runs("d", "t")] == [*range(10, 10 + LAST_RUNS)]
     assert len(history.runs("d", "other")) == 1
-    assert history.runs("d", "unknown") == ()
+    assert not history.runs("d", "unknown")
     assert len(history) == 2
 
 

@@ -34,11 +34,6 @@ WAIT = Decision(Action.WAIT)
 PRICE = float(DATED.hourly["cpu_hour_cost"]) * CORES / 3600
 
 
-class NoRecords:
-    def listdir(self, folder: str) -> list[Any]:
-        raise exception.NotFoundError("no such folder")
-
-
 class PlayedModal:
     """A Modal with so many containers, each for one call; calls end when the test says so."""
 
@@ -51,7 +46,7 @@ class PlayedModal:
         self.cancelled: set[str] = set()
         self.published: dict[str, str] = {}
         self.reports: list[SpendingReport] = []
-        self.logs = SimpleNamespace(volume=NoRecords(), add_lines=lambda lines: None)
+        self.logs = SimpleNamespace(add_lines=lambda lines: None)
         self.spawned = self.readings = 0
 
     async def spawn(self, profile: str, resources: object, wire: dict[str, Any]) -> str:
@@ -107,6 +102,9 @@ class PlayedModal:
 
     async def spending_reports(self) -> list[SpendingReport]:
         return self.reports
+
+    async def read_usage(self, files: Any, keep: Any) -> bool:
+        return False
 
     def rates(self) -> Rates:
         return DATED

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from modalflow.cost.history import Run
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.submission.placement import COUNTS_FOR, OptionSets, Place, Placement, Routing
 from modalflow.executor.submission.resources import read_executor_config
+from modalflow.executor.submission.sizing import Known
 from modalflow.protocol.messages import Deployment, Kind, Submission
+from modalflow.protocol.shortage import Shortage
 from tests.support import Clock
 
 DEPLOYMENT = Deployment(
@@ -37,7 +40,8 @@ def placed(queue: str | None = None, *, routing: Routing | None = None, most: in
 
 def request(queue: str | None = None, **wanted: Any) -> SubmitRequest:
     wanted_by_task = read_executor_config({"modal": wanted})
-    return SubmitRequest("key", SUBMISSION, wanted_by_task.resources, queue, wanted_by_task.profile)
+    terms = wanted_by_task.terms
+    return SubmitRequest("key", SUBMISSION, wanted_by_task.resources, queue, wanted_by_task.profile, terms=terms)
 
 
 @pytest.mark.parametrize(
@@ -145,3 +149,55 @@ def test_the_logs_volume_is_not_mounted_twice() -> None:
     deployed = dataclasses.replace(DEPLOYMENT, volumes={"/opt/modalflow/logs": "modalflow-logs"})
     with pytest.raises(WorkloadRejectedError, match="'modalflow-logs' is modalflow's own"):
         Placement(Routing(), OptionSets(0, Clock())).place(request(volumes={"/data": "modalflow-logs"}), deployed)
+
+
+AUTOMATIC = dataclasses.replace(DEPLOYMENT, granted={"default": {"concurrency": 4, "memory": "auto"}})
+
+
+def automatic(placement: Placement, used: float = 0.0, *, had: float = 0.0, **wanted: Any) -> Place:
+    """Place a task that sizes itself, whose one run has used so much memory."""
+    asked = request(**wanted)
+    terms = placement.terms(asked, AUTOMATIC)
+    assert terms is not None
+    runs = (Run(1.0, "success", 1.0, used, 0.0, None),) if used else ()
+    return placement.place(asked, AUTOMATIC, terms, Known(runs, Shortage(memory_mib=had)))
+
+
+def test_a_task_without_growth_has_no_terms() -> None:
+    """Most tasks: they are placed without another question."""
+    placement = Placement(Routing(), OptionSets(0, Clock()))
+    assert placement.terms(request("gpu", memory=512, timeout=60), DEPLOYMENT) is None
+    assert placement.terms(request(), None) is None
+    assert placement.terms(request("gpu", memory_growth=2), DEPLOYMENT) is not None
+    assert placement.terms(request(), AUTOMATIC) is not None
+
+
+def test_tasks_that_size_themselves_share_pools() -> None:
+    """Use that differs a little leads to one set of options. What their profile has is for the executor alone."""
+    placement = Placement(Routing(), OptionSets(1, Clock()))
+    places = [automatic(placement, used) for used in (500, 550, 600)]
+    assert {place.options.plain()["memory"] for place in places} == {768}
+    assert places[0].granted == {"concurrency": 1, "memory": 768}
+    assert automatic(placement).granted == {"concurrency": 4}
+
+
+def test_the_limit_on_sets_of_options_holds_for_tasks_that_size_themselves() -> None:
+    """One set too many: the next larger one in use, or the profile's own size and a warning. None is rejected."""
+    placement = Placement(Routing(), OptionSets(2, Clock()))
+    assert [automatic(placement, used).options.plain()["memory"] for used in (3000, 1500)] == [4096, 2048]
+    third = automatic(placement, 1000)
+    assert third.options.plain()["memory"] == 2048 and not third.warning and third.sized == {"memory": 1}
+    fourth = automatic(placement, 8000)
+    assert not fourth.options.options and "could not be sized by its last runs" in fourth.warning
+    assert "max_option_sets = 2" in fourth.warning
+
+
+def test_a_larger_set_is_the_same_in_all_else() -> None:
+    """Another GPU, or a lower limit of memory, is none that a task can have instead."""
+    placement = Placement(Routing(), OptionSets(3, Clock()))
+    placed_before: list[dict[str, Any]] = [{"memory": 8192, "gpu": "T4"}, {"memory": (128, 4096)}, {"cpu": 4}]
+    for wanted in placed_before:
+        placement.place(request(**wanted), AUTOMATIC)
+    assert not automatic(placement, 3000).options.options
+    with pytest.raises(WorkloadRejectedError, match="max_option_sets"):
+        automatic(placement, 3000, had=4096)

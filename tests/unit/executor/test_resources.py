@@ -64,6 +64,15 @@ def test_the_helper_checks_where_a_dag_is_parsed() -> None:
         modal_config(gpu="H10")
 
 
+def test_growth_is_no_option_of_modal() -> None:
+    """It decides the next try's options: as an option itself, it would make a container pool of its own."""
+    config = modal_config(memory="auto", cpu=" Auto ", memory_growth=2, memory_limit="4GiB", timeout_growth=1.5)  # type: ignore[arg-type]
+    request = read_executor_config(config)
+    assert request.resources.plain() == {"memory": "auto", "cpu": "auto"}
+    assert request.terms.plain() == {"memory_growth": 2.0, "memory_limit": 4096, "timeout_growth": 1.5}
+    assert not read_executor_config({"modal": {"memory": 512}}).terms.options
+
+
 def test_the_helper_imports_neither_modal_nor_airflow() -> None:
     """A DAG file is parsed again and again: the helper costs it milliseconds."""
     program = "import sys, modalflow; modalflow.modal_config(gpu='T4'); print({'modal', 'airflow'} & set(sys.modules))"
@@ -124,6 +133,21 @@ def test_what_is_no_dict_is_rejected(config: Any) -> None:
         ({"memory": 64}, "MiB from 128 up"),
         ({"memory": "4GB per task"}, "MiB from 128 up"),
         ({"memory": (2048, 1024)}, "a limit of at least the reservation"),
+        ({"memory": "atuo"}, r"'auto' \(did you mean 'auto'\?\)"),
+        ({"cpu": "automatic"}, r"a positive number of cores .*, or 'auto' \(did you mean 'auto'\?\)"),
+        ({"memory": ("auto", 2048)}, "MiB from 128 up"),
+        ({"memory_growth": 1}, r"\['memory_growth'\] is 1; expected a factor above 1, at most 10, e.g. 2"),
+        ({"memory_growth": 0.5}, "a factor above 1"),
+        ({"memory_growth": True}, "a factor above 1"),
+        ({"memory_growth": 100}, "a factor above 1, at most 10"),
+        ({"timeout_growth": float("inf")}, "a factor above 1"),
+        ({"timeout_growth": "2"}, "a factor above 1"),
+        ({"memory": 2048, "memory_limit": 1024}, "'memory_limit'.* is 1024; expected at least its memory, 2048 MiB"),
+        ({"memory": (128, "2GiB"), "memory_limit": "1GiB"}, "at least its memory, 2048 MiB"),
+        ({"memory_limit": "400GiB"}, "MiB from 128 to 344064, which is the most that Modal grants"),
+        ({"memory_limit": (1024, 2048)}, "MiB from 128 to 344064"),
+        ({"timeout": 3600, "timeout_limit": 60}, "at least its timeout, 3600 seconds"),
+        ({"timeout_limit": 90_000}, "seconds from 1 to 86400"),
         ({"cpu": -1}, "a positive number of cores"),
         ({"cpu": (1, 2, 3)}, "a positive number of cores"),
         ({"timeout": 0}, "seconds from 1 to 86400"),

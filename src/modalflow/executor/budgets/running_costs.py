@@ -22,7 +22,7 @@ from modalflow.protocol.messages import Entry
 _NOTHING = Decimal(0)
 
 
-class Terms(NamedTuple):
+class Grant(NamedTuple):
     """Where a call runs, and what it is granted there."""
 
     profile: str
@@ -39,7 +39,7 @@ class RunningCosts:
         self._prices: dict[Reserved, Decimal] = {}
         self._not_begun: dict[str, float] = {}
         """Submitted work ids → when no container had begun them, as far as is known: seconds since the epoch."""
-        self._adopted: dict[str, Terms] = {}
+        self._adopted: dict[str, Grant] = {}
         """Work ids of adopted calls, which have no submission here."""
         self._rate_of: dict[Spender, Decimal] = {}
         self._sharing: Mapping[str, int] = {}
@@ -62,16 +62,16 @@ class RunningCosts:
     def spender(self, call: Call) -> Spender:
         """Return what a call spends for."""
         task = task_try_of(call.key)
-        terms = self._terms(call)
-        return Spender(task.dag_id if task is not None else "", terms.profile if terms else "", self._team)
+        grant = self._grant(call)
+        return Spender(task.dag_id if task is not None else "", grant.profile if grant else "", self._team)
 
     def rate(self, spender: Spender) -> float:
         """Return the dollars a second of its running calls."""
         return float(self._rate_of.get(spender, _NOTHING))
 
-    def adopted(self, work_id: str, terms: Terms) -> None:
-        """Note the terms of a call that another scheduler submitted."""
-        self._adopted[work_id] = terms
+    def adopted(self, work_id: str, grant: Grant) -> None:
+        """Note the grant of a call that another scheduler submitted."""
+        self._adopted[work_id] = grant
 
     def not_begun(self, work_ids: Iterable[str], now: float) -> None:
         """Note that no container has begun these calls before now: they are submitted now, or not in the ledger."""
@@ -81,7 +81,7 @@ class RunningCosts:
         """Note the end of a call; ``entry`` is its outcome in the ledger, if there is one."""
         self._not_begun.pop(call.work_id, None)
         began_at = entry.started_at if entry is not None else call.started_at
-        if began_at and self._terms(call) is not None:
+        if began_at and self._grant(call) is not None:
             ended_at = (entry.finished_at if entry is not None else None) or now
             container = entry.container_id if entry is not None else call.container_id
             dollars = _seconds(ended_at - began_at) * self._price(call) / self._sharing.get(container, 1)
@@ -101,7 +101,7 @@ class RunningCosts:
         """Return the dollars by spender. ``now`` is in seconds since the epoch."""
         today = local_day(now, self._zone)
         day, month = (start_of(per.first(today), self._zone) for per in (Per.DAY, Per.MONTH))
-        calls = [call for call in calls if self._terms(call) is not None]
+        calls = [call for call in calls if self._grant(call) is not None]
         self._rate_of = defaultdict(Decimal)
         self._sharing = Counter(call.container_id for call in calls if call.container_id)
         found: dict[Spender, Running] = self._without_record(now)
@@ -134,15 +134,15 @@ class RunningCosts:
                 found[spender] = found[spender] + each if spender in found else each
         return found
 
-    def _terms(self, call: Call) -> Terms | None:
+    def _grant(self, call: Call) -> Grant | None:
         if call.submission is not None:
-            return Terms(call.submission.profile, call.submission.resources)
+            return Grant(call.submission.profile, call.submission.resources)
         return self._adopted.get(call.work_id)
 
     def _price(self, call: Call) -> Decimal:
         """Return the dollars a second; 0 without a rate, as in `modalflow cost`."""
-        terms = self._terms(call)
-        reserved = Reserved.read(terms.granted if terms is not None else {})
+        grant = self._grant(call)
+        reserved = Reserved.read(grant.granted if grant is not None else {})
         price = self._prices.get(reserved)
         if price is None:
             try:

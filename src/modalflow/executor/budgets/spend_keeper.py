@@ -95,7 +95,7 @@ class SpendKeeper:
         self._costs.reading_begins()
         more = True
         while more:
-            more = await in_daemon_thread(lambda: self._files.read(api.logs.volume, self._keep))
+            more = await api.read_usage(self._files, self._keep)
         self._costs.reading_done()
         self._summed_on = None
         self._others = [each for each in await api.spending_reports() if each.partition != self._partition]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from modalflow.errors import MalformedMessageError
-from modalflow.executor.budgets.running_costs import RunningCosts, Terms
+from modalflow.executor.budgets.running_costs import Grant, RunningCosts
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.lifecycle.calls import Calls
@@ -67,7 +67,7 @@ class Adopter:
             call = Call.adopted(adoption, time.time())
             self._calls.add(call)
             if (place := self._placement.place_of_adopted(adoption, self._connection.deployment)) is not None:
-                self._costs.adopted(call.work_id, Terms(place.profile, place.granted))
+                self._costs.adopted(call.work_id, Grant(place.profile, place.granted))
             self._metrics.counts["adopted"] += 1
             if self._connection.api is not None:
                 self._tasks.spawn(self._look_up(call))

@@ -16,6 +16,7 @@ from modalflow.executor.modal_api.call_status import PENDING
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.submission.shortages import Shortages
 from modalflow.protocol.messages import Entry, State
 from modalflow.support.described import describe
 
@@ -41,6 +42,7 @@ class Sweeper:
         tracker: Tracker,
         outcomes: Outcomes,
         interval: float,
+        shortages: Shortages,
     ) -> None:
         self._policy = policy
         self._calls = calls
@@ -48,6 +50,7 @@ class Sweeper:
         self._tracker = tracker
         self._outcomes = outcomes
         self._interval = interval
+        self._shortages = shortages
         self._bound = asyncio.Semaphore(CONCURRENCY)
         self._under_way: set[str] = set()
         self._failed = DedupLogger(log)
@@ -99,6 +102,9 @@ class Sweeper:
             log.exception("The look-up of %s failed; it is looked up again", call.label)
             return
         call.looked_up(time.monotonic())
+        if decision.action is not Action.DELIVER:
+            # Before the end is reported: the next try may be submitted right after.
+            await self._shortages.note(call, decision.cause, entry)
         # A decision is out of date if the call has changed its phase meanwhile; an outcome is not.
         if not call.settled and (call.phase is phase or decision.action is Action.DELIVER):
             self._tracker.found(call, decision, entry)

@@ -22,6 +22,7 @@ from modalflow.executor.modal_api.call_status import PENDING
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
+from modalflow.executor.submission.shortages import Shortages
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Entry, Kind, State
 from modalflow.reasons import Cause, Reason, explain
@@ -53,6 +54,7 @@ class Tracker:
         submitter: Submitter,
         notes: TaskLogNotes,
         tasks: BoundedTasks,
+        shortages: Shortages,
     ) -> None:
         self._partition = partition
         self._policy = policy
@@ -64,6 +66,7 @@ class Tracker:
         self._submitter = submitter
         self._notes = notes
         self._tasks = tasks
+        self._shortages = shortages
 
     def on_event(self, entry: Entry, partition: str) -> None:
         """Act on an event that came on a partition: the ledger has this entry, or had it."""
@@ -154,6 +157,7 @@ class Tracker:
                 entry = dataclasses.replace(entry, reason=reason, cause=reason.cause.value)
                 if reason.cause is not Cause.BY_HAND:
                     self._notes.add(call.log_path, reason, "error")
+                await self._shortages.note(call, reason.cause, entry)
             self.deliver(call, entry)
 
     async def _reason_of_end(self, call: Call, entry: Entry) -> Reason | None:

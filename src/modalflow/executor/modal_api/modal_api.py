@@ -10,7 +10,7 @@ import contextlib
 import queue
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -24,6 +24,7 @@ from modalflow.budgets.live_rates import live_rates
 from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane, in_environment
 from modalflow.cost.rates import Rates
+from modalflow.cost.usage import Record
 from modalflow.errors import (
     CredentialsError,
     IncompatibleWorkerError,
@@ -37,6 +38,7 @@ from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStat
 from modalflow.executor.modal_api.rate_limits import rate_limits_raised
 from modalflow.executor.submission.resources import Resources
 from modalflow.logs.log_volume import LogVolume
+from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
@@ -50,6 +52,9 @@ from modalflow.support.described import words_of
 RPC_TIMEOUT = 60.0
 #: Bytes a second of the slowest upload that is waited for.
 SLOWEST_UPLOAD = 200_000
+
+#: Seconds for one pass over the usage records.
+USAGE_TIMEOUT = 120.0
 
 #: Handles kept for distinct (profile, resources). The SDK itself keeps 32 bindings per Function.
 KEPT_HANDLES = 32
@@ -66,6 +71,13 @@ async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
     with plain_data_only(), rate_limits_raised():
         async with asyncio.timeout(seconds):
             return await call
+
+
+async def listed(iterator: AsyncIterator[_T]) -> list[_T]:
+    """Return all that the SDK iterates over, within a time limit, and unpickle plain data only."""
+    with plain_data_only():
+        async with asyncio.timeout(RPC_TIMEOUT):
+            return [each async for each in iterator]
 
 
 def _minor(version: str) -> str:
@@ -162,10 +174,7 @@ class ModalApi:
 
     async def withdraw_relay(self, name: str) -> None:
         """Remove the reports of relays whose names begin with ``name``."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                found = [str(key) async for key in self._relays.keys.aio()]
-        for key in found:
+        for key in map(str, await listed(self._relays.keys.aio())):
             if key.startswith(RELAY + name):
                 await self._ask("DictPop", self._relays.pop.aio(key, None))
 
@@ -266,11 +275,8 @@ class ModalApi:
 
     async def ledger(self) -> list[Entry]:
         """Return all readable entries of the ledger, in one reading."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                items = [item async for item in self._ledger.items.aio()]
         entries = []
-        for _, text in items:
+        for _, text in await listed(self._ledger.items.aio()):
             with contextlib.suppress(MalformedMessageError):
                 entries.append(Entry.from_json(text))
         return entries
@@ -302,17 +308,29 @@ class ModalApi:
         except exception.DeserializationError:
             return ""
 
+    async def note(self, key: str) -> object:
+        """Return what the ledger has under a key other than a work id; None if there is nothing that can be read."""
+        try:
+            return await self._ask("DictGet", self._ledger.get.aio(key))
+        except exception.DeserializationError:
+            return None
+
+    async def put_note(self, key: str, text: str) -> None:
+        """Write a text to the ledger under a key other than a work id."""
+        await self._ask("DictUpdate", self._ledger.put.aio(key, text))
+
+    async def read_usage(self, files: UsageFiles, keep: Callable[[list[Record]], object]) -> bool:
+        """Pass the next usage records on, on another thread; return whether there are more to read at once."""
+        return await bounded(in_daemon_thread(lambda: files.read(self.logs.volume, keep)), USAGE_TIMEOUT)
+
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
     async def spending_reports(self) -> list[SpendingReport]:
         """Return the executors' reports of their running costs. Reports of killed executors are removed."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                keys = [str(key) async for key in self._executors.keys.aio()]
         reports = []
-        for key in keys:
+        for key in map(str, await listed(self._executors.keys.aio())):
             if key.startswith(SPENDING):
                 with contextlib.suppress(MalformedMessageError):
                     report = SpendingReport.from_json(await self._ask("DictGet", self._executors.get.aio(key)))
@@ -340,10 +358,7 @@ class ModalApi:
 
     async def withdraw_older_than(self, moment: float) -> None:
         """Remove the snapshots of executors that were killed before that moment."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                items = [item async for item in self._executors.items.aio()]
-        for partition, text in items:
+        for partition, text in await listed(self._executors.items.aio()):
             with contextlib.suppress(MalformedMessageError):
                 if Snapshot.from_json(text).published_at < moment:
                     await self.withdraw(partition)

@@ -41,7 +41,14 @@ class TaskLogNotes:
 
     def add(self, log_path: str, text: str, level: str) -> None:
         """Add a line to a log, soon."""
-        self._waiting.append(Line.now(log_path, text, level))
+        self._append(Line.now(log_path, text, level))
+
+    def add_file(self, path: str, content: bytes) -> None:
+        """Write a small file to the logs Volume, soon, over one of the same path."""
+        self._append(Line("", path, content))
+
+    def _append(self, line: Line) -> None:
+        self._waiting.append(line)
         self._idle.clear()
         self._added.set()
 

@@ -22,6 +22,8 @@ from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.executor.submission.placement import Placement, UnknownProfileError
+from modalflow.executor.submission.sizes import Sizes
+from modalflow.executor.submission.sizing import NOTHING_KNOWN
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Kind
 from modalflow.reasons import Cause, explain
@@ -50,6 +52,7 @@ class Intake:
         notes: TaskLogNotes,
         metrics: Metrics,
         tasks: BoundedTasks,
+        sizes: Sizes,
     ) -> None:
         self._partition = partition
         self._team = team
@@ -62,6 +65,7 @@ class Intake:
         self._notes = notes
         self._metrics = metrics
         self._tasks = tasks
+        self._sizes = sizes
         self._refreshing = False
         self._accepted_before = 0
 
@@ -80,6 +84,8 @@ class Intake:
 
     def place_all(self) -> None:
         """Place all waiting calls; reject those for an undeployed profile."""
+        # The thread that looked something up for them may have ended.
+        self._sizes.restart()
         self._place_or_reject(self._unplaced())
 
     async def run(self) -> None:
@@ -114,8 +120,17 @@ class Intake:
     def _place(self, call: Call) -> None:
         request = call.request
         assert request is not None, "what is UNPLACED has a request"
+        deployment = self._connection.deployment
         try:
-            place = self._placement.place(request, self._connection.deployment)
+            terms = self._placement.terms(request, deployment)
+            known = NOTHING_KNOWN
+            if terms is not None:
+                found = self._sizes.known(call, terms, lambda: self._submit(call))
+                if found is None:
+                    # It is placed once that is known.
+                    return
+                known = found
+            place = self._placement.place(request, deployment, terms, known)
         except UnknownProfileError:
             raise
         except WorkloadRejectedError as error:
@@ -130,6 +145,9 @@ class Intake:
             resources=place.granted,
             team=self._team,
         )
+        if terms is not None:
+            note = " ".join(filter(None, (submission.note, place.note)))
+            submission = dataclasses.replace(submission, note=note, sized=place.sized)
         # A raw command has nothing to do with Airflow.
         if submission.kind is Kind.WORKLOAD:
             env = self._homes.without_stored(submission)
@@ -141,7 +159,7 @@ class Intake:
         self._outcomes.fail(call, explain(Cause.REJECTED, detail=str(error)), Cause.REJECTED)
 
     def _unplaced(self) -> list[Call]:
-        return self._calls.in_phase(Phase.UNPLACED)
+        return [call for call in self._calls.in_phase(Phase.UNPLACED) if not self._sizes.is_looking_up(call)]
 
     def _refresh_for_unknown_profiles(self) -> None:
         if not self._refreshing:

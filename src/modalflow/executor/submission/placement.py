@@ -6,10 +6,11 @@ and a mistyped profile would go unnoticed.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
 
 from modalflow.config import values
 from modalflow.config.mounts import Reserved, conflict
@@ -17,6 +18,17 @@ from modalflow.config.task_options import PLACE
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.mailbox import Adoption, SubmitRequest
 from modalflow.executor.submission.resources import Resources
+from modalflow.executor.submission.sizing import (
+    NOTHING_KNOWN,
+    Known,
+    Sized,
+    Terms,
+    fallback,
+    has_terms,
+    sized,
+    terms_of,
+    without_terms,
+)
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.protocol.messages import Deployment
 
@@ -36,6 +48,10 @@ _NOT_GRANTED = frozenset({"secrets", "volumes"})
 _KEPT = 1000
 
 
+class TooManySetsError(WorkloadRejectedError):
+    """A task asks for one set of options more than its profile may have."""
+
+
 class UnknownProfileError(WorkloadRejectedError):
     """A task asks for a profile that is not deployed, as far as is known."""
 
@@ -51,27 +67,64 @@ class Place:
     """As in ``Submission.resources``."""
     warning: str = ""
     """A doubt that the user should know of."""
+    note: str = ""
+    """What has grown since an earlier try, for the task's log."""
+    sized: Mapping[str, int] = field(default_factory=dict)
+    """As in ``Submission.sized``."""
 
 
 class Placement:
     """Places requests on what is deployed."""
 
-    def __init__(self, routing: Routing, option_sets: OptionSets) -> None:
+    def __init__(self, routing: Routing, option_sets: OptionSets, task_timeout: float = values.LONGEST_TIMEOUT) -> None:
         self._routing = routing
         self._option_sets = option_sets
+        self._task_timeout = task_timeout
         self._known: dict[tuple[str, Resources], Place] = {}
         self._deployment: Deployment | None = None
 
-    def place(self, request: SubmitRequest, deployment: Deployment | None) -> Place:
-        """Return the place of a request; raise WorkloadRejectedError if there is none."""
+    def terms(self, request: SubmitRequest, deployment: Deployment | None) -> Terms | None:
+        """Return how the size of a request is decided; None if it has a fixed size.
+
+        Raises WorkloadRejectedError if it has no profile, or contradicts its profile.
+        """
+        profile = self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
+        of_profile = deployment.granted.get(profile, {}) if deployment is not None else {}
+        if not (request.terms.options or request.resources.options or of_profile):
+            return None
+        if not (request.terms.options or has_terms(dict(request.resources.options)) or has_terms(of_profile)):
+            return None
+        return terms_of(of_profile, request.resources, request.terms, self._task_timeout)
+
+    def place(
+        self,
+        request: SubmitRequest,
+        deployment: Deployment | None,
+        terms: Terms | None = None,
+        known: Known = NOTHING_KNOWN,
+    ) -> Place:
+        """Return the place of a request; raise WorkloadRejectedError if there is none.
+
+        ``terms`` are those of ``terms``, and ``known`` is what they need.
+        """
         if deployment is not self._deployment:
             self._deployment = deployment
             self._known.clear()
         profile = self._profile_of(request, deployment)
-        key = (profile, request.resources)
+        if terms is None:
+            return self._admitted(profile, request.resources, deployment)
+        size = sized(terms, request.resources, known)
+        try:
+            place = self._admitted(profile, size.resources, deployment)
+        except TooManySetsError as error:
+            return self._admitted_otherwise(profile, terms, request.resources, size, deployment, error)
+        return replace(place, note=size.note, sized=size.runs)
+
+    def _admitted(self, profile: str, resources: Resources, deployment: Deployment | None) -> Place:
+        key = (profile, resources)
         place = self._known.get(key)
         if place is None:
-            place = _place(profile, request.resources, deployment)
+            place = _place(profile, resources, deployment)
         self._option_sets.admit(profile, place.options)
         if len(self._known) > _KEPT:
             self._known.clear()
@@ -88,6 +141,28 @@ class Placement:
     def _profile_of(self, request: SubmitRequest | Adoption, deployment: Deployment | None) -> str:
         return self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
 
+    def _admitted_otherwise(
+        self,
+        profile: str,
+        terms: Terms,
+        wanted: Resources,
+        size: Sized,
+        deployment: Deployment | None,
+        error: TooManySetsError,
+    ) -> Place:
+        """Return the place of a task whose own size would be one set of options too many: a larger set of others.
+
+        Without one, a task that sizes itself has the size of its profile, and another one is rejected.
+        """
+        place = _place(profile, size.resources, deployment)
+        if (larger := self._option_sets.larger(profile, place.options)) is not None:
+            return replace(self._admitted(profile, larger, deployment), note=size.note, sized=size.runs)
+        if size.note or not terms.needs_history:
+            raise error
+        place = self._admitted(profile, fallback(terms, wanted), deployment)
+        doubt = f"The task could not be sized by its last runs, and has the size of its profile. {error}"
+        return replace(place, warning=" ".join(filter(None, (place.warning, doubt))))
+
 
 def profiles_of(deployment: Deployment | None) -> Sequence[str]:
     """Return the profiles of a deployment."""
@@ -95,7 +170,7 @@ def profiles_of(deployment: Deployment | None) -> Sequence[str]:
 
 
 def _place(profile: str, wanted: Resources, deployment: Deployment | None) -> Place:
-    of_profile = dict(deployment.granted.get(profile, {})) if deployment is not None else {}
+    of_profile = without_terms(deployment.granted.get(profile, {})) if deployment is not None else {}
     options = wanted.beyond(of_profile)
     if deployment is not None:
         _check_volumes(options.plain().get("volumes") or {}, deployment)
@@ -166,6 +241,23 @@ def _list(deployed: Collection[str]) -> str:
     return f"deployed profiles: {', '.join(deployed)}"
 
 
+_Amounts: TypeAlias = dict[str, tuple[float, float]]
+
+
+def _amounts(options: Resources) -> tuple[_Amounts, dict[str, Hashable]]:
+    """Return the requests and limits of memory and cores in a set of options, and the other options."""
+    others: dict[str, Any] = dict(options.options)
+    found = {name: others.pop(name) for name in ("memory", "cpu") if name in others}
+    return {name: value if isinstance(value, tuple) else (value, math.inf) for name, value in found.items()}, others
+
+
+def _fits(candidate: Resources, asked: _Amounts, others: dict[str, Hashable]) -> bool:
+    has, rest = _amounts(candidate)
+    if rest != others or has.keys() != asked.keys():
+        return False
+    return all(mine >= wanted for name in has for mine, wanted in zip(has[name], asked[name], strict=True))
+
+
 @dataclass
 class _Use:
     times: int
@@ -198,8 +290,14 @@ class OptionSets:
             for old in [each for each, use in uses.items() if now - use.last_at > COUNTS_FOR]:
                 del uses[old]
         if len(uses) >= self._limit:
-            raise WorkloadRejectedError(self._reason(profile, options, uses))
+            raise TooManySetsError(self._reason(profile, options, uses))
         uses[options] = _Use(1, now)
+
+    def larger(self, profile: str, options: Resources) -> Resources | None:
+        """Return the smallest set in use with at least this memory and these cores, and otherwise the same."""
+        asked, others = _amounts(options)
+        fitting = [each for each in self._uses[profile] if _fits(each, asked, others)]
+        return min(fitting, key=lambda each: list(_amounts(each)[0].values()), default=None)
 
     def _reason(self, profile: str, options: Resources, uses: dict[Resources, _Use]) -> str:
         most_used = sorted(uses.items(), key=lambda item: -item[1].times)[:_NAMED]

@@ -12,6 +12,9 @@ from typing import Any
 from modalflow.config.task_options import KEYS, check_options, read_by_others
 from modalflow.errors import ConfigError, WorkloadRejectedError
 
+#: The keys that say how the size of a task grows (``sizing``).
+TERMS = ("memory_growth", "memory_limit", "timeout_growth", "timeout_limit")
+
 #: With any of these options, a task gets a container to itself, so it does not share its resources.
 _UNSHARED = frozenset({"cpu", "memory", "gpu"})
 
@@ -45,6 +48,9 @@ class Resources:
         return ", ".join(f"{name}={_thawed(name, value)!r}" for name, value in self.options) or "the profile's own"
 
 
+NO_OPTIONS = Resources()
+
+
 def _frozen(value: Any) -> Hashable:
     if isinstance(value, Mapping):
         return tuple(sorted(value.items()))
@@ -66,6 +72,8 @@ class TaskRequest:
     env: Mapping[str, str] | None = None
     profile: str | None = None
     submit_attempts: int | None = None
+    terms: Resources = NO_OPTIONS
+    """How its size grows, and up to which limits."""
     note: str = ""
     """A warning for the task's log."""
 
@@ -96,5 +104,6 @@ def read_executor_config(executor_config: object) -> TaskRequest:
         env=checked.get("env"),
         profile=checked.get("profile"),
         submit_attempts=checked.get("submit_attempts"),
+        terms=Resources.of({name: value for name, value in checked.items() if name in TERMS}),
         note=note,
     )

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import modal
 
@@ -30,10 +30,14 @@ _containers = _optional(values.count(0, None, "containers", 1))
 
 _CHECKS: Mapping[str, values.Check] = {
     "name": values.object_name("a profile", "gpu"),
-    "cpu": _optional(values.cores),
-    "memory": _optional(values.mebibytes),
+    "cpu": _optional(values.or_auto(values.cores)),
+    "memory": _optional(values.or_auto(values.mebibytes)),
+    "memory_growth": _optional(values.growth),
+    "memory_limit": _optional(values.most_memory),
     "gpu": _optional(values.gpus),
     "timeout": values.seconds(),
+    "timeout_growth": _optional(values.growth),
+    "timeout_limit": _optional(values.seconds()),
     "startup_timeout": _optional(values.seconds()),
     "region": _optional(values.regions),
     "cloud": _optional(values.cloud),
@@ -51,7 +55,10 @@ _CHECKS: Mapping[str, values.Check] = {
 }
 
 #: The fields that a container and the executor need to know.
-_GRANTED = ("cpu", "memory", "gpu", "timeout", "region", "cloud", "concurrency", "nonpreemptible")
+_GRANTED = (
+    *("cpu", "memory", "gpu", "timeout", "region", "cloud", "concurrency", "nonpreemptible"),
+    *("memory_growth", "memory_limit", "timeout_growth", "timeout_limit"),
+)
 _PASSED_ON = (
     "cpu",
     "memory",
@@ -79,14 +86,22 @@ class Profile:
     """The image of its containers; None: that of the Worker. Airflow is added unless ``image_has_airflow``."""
     image_has_airflow: bool = False
     """Use ``image`` unchanged: it has the scheduler's minor version of Airflow."""
-    cpu: float | Sequence[float] | None = None
-    """Cores, or (reserved, limit)."""
+    cpu: float | Sequence[float] | Literal["auto"] | None = None
+    """Cores, or (reserved, limit). "auto": by the last runs of each task."""
     memory: int | str | Sequence[int | str] | None = None
-    """MiB, a text such as "4GiB", or (reserved, limit)."""
+    """MiB, a text such as "4GiB", or (reserved, limit). "auto": by the last runs of each task."""
+    memory_growth: float | None = None
+    """After a try that ran out of memory, its next one asks for this many times as much."""
+    memory_limit: int | str | None = None
+    """The most memory that ``memory_growth`` and "auto" ask for, in MiB or as a text. None: the most of Modal's."""
     gpu: str | Sequence[str] | None = None
     """A GPU, such as "H100:2", or several in the order of preference."""
     timeout: int = LONGEST_TIMEOUT
     """Seconds that a function call may take."""
+    timeout_growth: float | None = None
+    """After a try that ended at its timeout, its next one may take this many times as long."""
+    timeout_limit: int | None = None
+    """Seconds that ``timeout_growth`` leads to at most. None: the longest of Modal's."""
     startup_timeout: int | None = None
     """Seconds that a container may take to start."""
     region: str | Sequence[str] | None = None
@@ -118,6 +133,7 @@ class Profile:
             self._set(name, check(self._place(name), getattr(self, name)))
         if self.concurrency is None:
             self._set("concurrency", 1 if self.gpu else USUAL_CONCURRENCY)
+        values.check_limits(self._place, vars(self))
         self._check_objects()
         self._check_containers()
 
@@ -153,7 +169,7 @@ class Profile:
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of ``App.function``, except name, image, volumes and concurrency."""
-        passed = {name: getattr(self, name) for name in _PASSED_ON}
+        passed = {name: None if (value := getattr(self, name)) == values.AUTO else value for name in _PASSED_ON}
         return passed | {
             "gpu": list(self.gpu) if isinstance(self.gpu, tuple) else self.gpu,
             "secrets": list(self.secrets),

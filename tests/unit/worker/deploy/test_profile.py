@@ -60,12 +60,29 @@ def test_a_gpu_is_not_shared_unless_somebody_says_so() -> None:
         ({"preload": ["tor ch"]}, "a list of modules' names"),
         ({"gpu": "T4", "nonpreemptible": True}, "Modal has no such containers"),
         ({"memory_snapshot": "yes"}, "True or False"),
+        ({"memory": "atuo"}, r"memory of modalflow.Profile.* is 'atuo'; .*or 'auto' \(did you mean 'auto'\?\)"),
+        ({"memory_growth": 1}, "memory_growth of .* is 1; expected a factor above 1"),
+        ({"memory": "8GiB", "memory_limit": "4GiB"}, "memory_limit of .* is 4096; expected at least its memory, 8192"),
+        ({"memory_limit": 400_000}, "the most that Modal grants"),
+        ({"timeout": 600, "timeout_limit": 60}, "timeout_limit of .* is 60; expected at least its timeout, 600"),
     ],
 )
 def test_a_mistake_names_field_value_and_what_was_expected(wrong: dict[str, Any], message: str) -> None:
     """Raised by the line of the user's file that is wrong, before anything is built."""
     with pytest.raises(ConfigError, match=message):
         Profile(**wrong)
+
+
+def test_growth_and_auto_are_for_the_executor() -> None:
+    """The deployed Function has Modal's own size in place of "auto", and the executor knows how tasks are sized."""
+    profile = Profile(cpu="auto", memory="auto", memory_growth=2, memory_limit="8GiB", timeout=60, timeout_growth=1.5)
+    passed = profile.arguments()
+    assert (passed["cpu"], passed["memory"]) == (None, None)
+    assert not {"memory_growth", "memory_limit"} & passed.keys()
+    granted = profile.granted()
+    assert (granted["cpu"], granted["memory"]) == ("auto", "auto")
+    assert (granted["memory_growth"], granted["memory_limit"], granted["timeout_growth"]) == (2.0, 8192, 1.5)
+    assert profile.facts()["memory_growth"] == 2.0
 
 
 def test_everything_about_a_profile_is_recorded_but_no_value_of_a_variable() -> None:

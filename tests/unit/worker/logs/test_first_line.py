@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from modalflow.worker.logs.first_line import first_line
 
 
@@ -38,3 +40,17 @@ def test_what_modal_does_not_tell_is_left_out() -> None:
     text, fields = first_line(function_call_id="fc-1", profile="default", resources={"cpu": 0.5}, environ={})
     assert text == "Started on Modal, profile default: 0.5 cores. https://modal.com/id/fc-1"
     assert fields == {"cpu": 0.5, "dashboard": "https://modal.com/id/fc-1"}
+
+
+def test_it_says_from_how_many_runs_a_size_follows() -> None:
+    """A task that sizes itself; one without a history has what its profile has, and that needs no more words."""
+    sized = {"memory": 14, "cpu": 1}
+    resources: dict[str, Any] = {"cpu": 2.0, "memory": 2048}
+    text, fields = first_line(function_call_id="fc-1", profile="p", resources=resources, environ={}, sized=sized)
+    assert text.startswith("Started on Modal, profile p: 2 cores, from 1 run, 2 GiB, from 14 runs. ")
+    assert fields["memory"] == 2048
+    resources |= {"memory": [512, 2048]}
+    text, _ = first_line(function_call_id="fc-1", profile="p", resources=resources, environ={}, sized={"memory": 2})
+    assert "2 cores, 512 to 2048 MiB, from 2 runs." in text
+    text, _ = first_line(function_call_id="fc-1", profile="p", resources=resources, environ={}, sized={"memory": 0})
+    assert "512 to 2048 MiB. " in text

@@ -66,6 +66,15 @@ def default_timezone(conf: Any) -> str:
     return known_zone(name)
 
 
+def queued_timeout(conf: Any) -> float:
+    """Return the seconds after which Airflow gives up a queued task."""
+    try:
+        return float(_global_setting(conf, "scheduler", "task_queued_timeout") or 600.0)
+    except ValueError:
+        # Airflow itself refuses to start with it.
+        return 600.0
+
+
 def execution_api_server_url(conf: Any) -> str:
     """Return the Execution API's URL as Airflow itself resolves it."""
     base_url = _global_setting(conf, "api", "base_url") or "/"

@@ -329,6 +329,8 @@ class Settings:
     """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
     time_zone: str = "UTC"
     """The zone of the days and months of budgets: [core] default_timezone."""
+    queued_timeout: float = 600.0
+    """[scheduler] task_queued_timeout, in seconds."""
 
     @property
     def names(self) -> Names:

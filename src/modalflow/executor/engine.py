@@ -198,6 +198,7 @@ class Engine:
             wiring.queries.run,
             wiring.keeper.run,
             wiring.budgets.run,
+            wiring.held_tasks.run,
             wiring.relays.run,
             wiring.relay_key.run,
             wiring.history.run,

@@ -14,6 +14,7 @@ from modalflow.config.settings import Settings
 from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.budgets.budget_watch import BudgetWatch
 from modalflow.executor.budgets.gate import BudgetGate
+from modalflow.executor.budgets.held_tasks import HeldTasks
 from modalflow.executor.budgets.recall import Recall
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.budgets.spend_keeper import SpendKeeper
@@ -127,8 +128,9 @@ class Wiring:
         self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval, shortages)
         self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, placement, costs, rpcs)
         recall = Recall(partition, connection, outcomes, recovery, tracker, rpcs)
+        self.held_tasks = held = HeldTasks(settings.queued_timeout, admission, queries, recovery, submitter)
         self.budgets = BudgetWatch(
-            zone, calls, connection, costs, keeper, gate, admission, recall, submitter, tracker, outcomes, metrics
+            zone, calls, connection, costs, keeper, gate, admission, recall, held, tracker, outcomes, metrics
         )
 
         # What users and operators see.

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +19,7 @@ from modal import exception
 from modalflow.config.budgets import read_budgets
 from modalflow.cost.rates import DATED, Rates
 from modalflow.executor.budgets import budget_watch
+from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
 from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.mailbox import Adoption, SubmitRequest, UpdateKind
@@ -247,7 +248,7 @@ async def test_nothing_is_submitted_before_the_spend_is_known() -> None:
     stage.submit("limited")
     stage.submit("free", dag="other")
     await stage.until(lambda: stage.modal.begun == ["free"])
-    [call] = stage.wiring.admission.held
+    [call] = [held.call for held in stage.wiring.admission.held]
     reason = "the budget of DAG etl, $5.00 a day cannot be checked: the records of the costs so far are not read yet"
     assert stage.wiring.admission.reason(call) == reason
     await stage.wiring.keeper.read()
@@ -310,3 +311,43 @@ async def test_a_lost_answer_to_a_recall_loses_no_task(monkeypatch: pytest.Monke
     assert claims == 2
     assert stage.modal.begun == ["runs"]
     assert set(stage.modal.entries) == {"runs"}
+
+
+class PlayedAirflow:
+    """A database that has every task as queued."""
+
+    def __init__(self) -> None:
+        self.renewed: list[str] = []
+        self.requests = 0
+
+    def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        self.requests += sum(query.with_request for query in queries)
+        return {
+            query.work_id: StateAnswer(AirflowState.WAITING, task(query.work_id) if query.with_request else None)
+            for query in queries
+        }
+
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None:
+        self.renewed += [query.work_id for query in queries]
+
+
+async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
+    """Its time in the queue begins again and again. When it is released, its request is made again with a new token."""
+    airflow = PlayedAirflow()
+    stage = Stage(budget("hold", 0.01), database=airflow, queued_timeout=0.2)
+    asking = asyncio.create_task(stage.wiring.queries.run())
+    await stage.known()
+    stage.submit("first")
+    await stage.until(lambda: bool(stage.wiring.gate.used_up))
+    stage.submit("held")
+    await stage.wiring.held_tasks.renew()
+    assert airflow.renewed == []
+    await asyncio.sleep(0.1)
+    await stage.wiring.held_tasks.renew()
+    assert airflow.renewed == ["held"]
+    stage.end("first")
+    stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
+    await stage.known()
+    await stage.until(lambda: "held" in stage.modal.begun)
+    assert airflow.requests == 1
+    asking.cancel()

@@ -15,6 +15,7 @@ from modalflow.budgets.spending import Balance, balances, local_day, summed_runn
 from modalflow.config.budgets import BudgetAction, Per, start_of
 from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.budgets.gate import BudgetGate, is_limited
+from modalflow.executor.budgets.held_tasks import HeldTasks
 from modalflow.executor.budgets.recall import Recall
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.budgets.spend_keeper import SpendKeeper
@@ -27,7 +28,6 @@ from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
-from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 
@@ -51,7 +51,7 @@ class BudgetWatch:
         gate: BudgetGate,
         admission: Admission,
         recall: Recall,
-        submitter: Submitter,
+        held_tasks: HeldTasks,
         tracker: Tracker,
         outcomes: Outcomes,
         metrics: Metrics,
@@ -64,7 +64,7 @@ class BudgetWatch:
         self._gate = gate
         self._admission = admission
         self._recall = recall
-        self._submitter = submitter
+        self._held_tasks = held_tasks
         self._tracker = tracker
         self._outcomes = outcomes
         self._metrics = metrics
@@ -97,8 +97,8 @@ class BudgetWatch:
             self._recall_what_has_not_begun()
         self._report()
         if self._has_changed() or self._admission.waits_for_a_check:
-            for call in self._admission.freed():
-                self._submitter.put(call)
+            for held in self._admission.freed():
+                self._held_tasks.release(held)
 
     def _renew(self) -> None:
         now = time.time()

@@ -90,7 +90,8 @@ class Budget:
 
     def label(self, subject: str = "") -> str:
         """Return its words for users, such as ``DAG etl, $20.00 a day``."""
-        return f"{self.of(subject)}, ${self.dollars:,.2f} a {self.per}"
+        exact = self.dollars == round(self.dollars, 2)
+        return f"{self.of(subject)}, ${self.dollars:{',.2f' if exact else ',f'}} a {self.per}"
 
     def of(self, subject: str = "") -> str:
         """Return the words for what it limits, such as ``DAG etl``."""

@@ -210,6 +210,7 @@ class Engine:
         wiring.submitter.stop()
         await self._settle()
         await wiring.notes.written(SETTLE / 2)
+        await wiring.keeper.publish_last()
         await wiring.publisher.withdraw()
 
     async def _start_submitting(self) -> None:

@@ -237,7 +237,7 @@ async def test_a_warning_stops_nothing(caplog: pytest.LogCaptureFixture) -> None
     [text] = stage.reasons(UpdateKind.OVER_BUDGET)
     assert [text] == caplog.messages
     assert text.startswith("The budget of all work, $0.01 a day is used up: $")
-    assert text.endswith("Its tasks go on, as `[modal_executor] budgets` has it.")
+    assert text.endswith("Its tasks go on, as set in `[modal_executor] budgets`.")
     assert stage.wiring.metrics.counts["over_budget.warn"] == 1
     assert stage.wiring.gate.shares_used()["all.day"] > 1
 
@@ -270,7 +270,7 @@ async def test_the_work_of_another_scheduler_counts() -> None:
     call = stage.wiring.calls.get("held")
     assert call is not None
     stage.wiring.tracker.found(call, WAIT, stage.modal.entries["held"])
-    await stage.until(lambda: any(running.month for running in stage.wiring.keeper._own.values()))
+    await stage.until(lambda: any(running.month for running in stage.wiring.keeper._costs.of_calls.values()))
     await stage.wiring.keeper._report()
     [row] = SpendingReport.from_json(stage.modal.published[SPENDING + stage.wiring.partition]).rows
     assert (row.dag, row.profile) == ("etl", "default")

@@ -103,7 +103,7 @@ class BudgetWatch:
     def _renew(self) -> None:
         now = time.time()
         own = self._costs.running(self._calls, now)
-        self._keeper.publish_soon(own)
+        self._keeper.runs_work_of({call.partition for call in self._calls if call.partition})
         running = summed_running([own, self._keeper.others(now)])
         self._gate.update(balances(self._gate.budgets, self._keeper.spent(now), running), self._next_periods(now))
 
@@ -167,7 +167,7 @@ class BudgetWatch:
             BudgetAction.HOLD: "Its tasks wait until then",
             BudgetAction.REFUSE: "Its tasks fail before they start",
         }[balance.budget.action]
-        return f"{reason[:1].upper()}{reason[1:]}. {then}, as `[modal_executor] budgets` has it."
+        return f"{reason[:1].upper()}{reason[1:]}. {then}, as set in `[modal_executor] budgets`."
 
     def _audit(self, balance: Balance) -> bool:
         """Note it at one task of the budget; return False if there is none at present."""

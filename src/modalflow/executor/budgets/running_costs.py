@@ -11,7 +11,7 @@ from datetime import tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from modalflow.budgets.spending import Running, Spending, local_day
+from modalflow.budgets.spending import Running, Spending, local_day, summed_running
 from modalflow.config.budgets import Per, Spender, start_of
 from modalflow.cost.rates import DATED, Rates, UnknownRateError
 from modalflow.cost.usage import Record, Reserved
@@ -44,6 +44,8 @@ class RunningCosts:
         self._rate_of: dict[Spender, Decimal] = {}
         self._sharing: Mapping[str, int] = {}
         """Container → how many calls it runs."""
+        self.of_calls: Mapping[Spender, Running] = {}
+        """The dollars of running work alone, as of the last sum."""
         self._ended = Spending(zone)
         """Work that has ended since the last reading of records began."""
         self._being_read = Spending(zone)
@@ -104,13 +106,14 @@ class RunningCosts:
         calls = [call for call in calls if self._grant(call) is not None]
         self._rate_of = defaultdict(Decimal)
         self._sharing = Counter(call.container_id for call in calls if call.container_id)
-        found: dict[Spender, Running] = self._without_record(now)
+        found: dict[Spender, Running] = {}
         for call in calls:
             each = self._running(call, (day, month), now)
             if each is not None:
                 spender = self.spender(call)
                 found[spender] = found[spender] + each if spender in found else each
-        return found
+        self.of_calls = found
+        return summed_running([found, self._without_record(now)])
 
     def _running(self, call: Call, starts: tuple[float, float], now: float) -> Running | None:
         if call.started_at:

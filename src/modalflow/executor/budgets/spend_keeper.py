@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, tzinfo
 from decimal import Decimal
 
@@ -33,6 +33,8 @@ REST = 9.0
 #: Seconds between two reports of this executor, and a reading of Modal's rates.
 REPORT_INTERVAL = 10.0
 RATES_INTERVAL = 3600.0
+#: Seconds that a clean stop waits for the last report.
+LAST_TIMEOUT = 3.0
 #: Days of records that can belong to a month: in another time zone, it begins a day earlier or later.
 DAYS = 32
 
@@ -58,7 +60,7 @@ class SpendKeeper:
         self._sums: Mapping[Per, Mapping[Spender, Decimal]] = {per: {} for per in Per}
         self._summed_on: date | None = None
         self._others: list[SpendingReport] = []
-        self._own: Mapping[Spender, Running] = {}
+        self._adopted_of: Collection[str] = ()
         self._rates: Mapping[Spender, float] = {}
         self._published: SpendingReport | None = None
         self._rates_read_at = -RATES_INTERVAL
@@ -84,9 +86,18 @@ class SpendKeeper:
         """Return the running costs that other executors have reported, extrapolated to now."""
         return running_of(self._others, self._zone, now)
 
-    def publish_soon(self, own: Mapping[Spender, Running]) -> None:
-        """Report these running costs at the next occasion."""
-        self._own = own
+    def runs_work_of(self, partitions: Collection[str]) -> None:
+        """Note the other executors from which this one has work."""
+        self._adopted_of = partitions
+
+    async def publish_last(self) -> None:
+        """Report what goes on while this executor is stopped; another one adopts it."""
+        if self._budgets and self._connection.api is not None:
+            try:
+                async with asyncio.timeout(LAST_TIMEOUT):
+                    await self._report()
+            except FAILURES as error:
+                log.info("The last report of running costs could not be published: %s", describe(error))
 
     async def read(self) -> None:
         """Read all that is new. Raises FAILURES, and reads the same again the next time."""
@@ -99,7 +110,15 @@ class SpendKeeper:
         self._costs.reading_done()
         self._summed_on = None
         self._others = [each for each in await api.spending_reports() if each.partition != self._partition]
+        await self._withdraw_replaced()
         self.is_known, self.problem = True, ""
+
+    async def _withdraw_replaced(self) -> None:
+        """Remove the reports of executors whose work this one has adopted: it would count twice."""
+        old = time.time() - 2 * REPORT_INTERVAL
+        for report in [each for each in self._others if each.partition in self._adopted_of and each.published_at < old]:
+            self._others.remove(report)
+            await self._connection.get().withdraw(SPENDING + report.partition)
 
     def _keep(self, records: Sequence[Record]) -> None:
         self._spent.add(records, self._costs.rates)
@@ -130,7 +149,7 @@ class SpendKeeper:
     async def _report(self) -> None:
         rows = tuple(
             SpendingRow(*_names(spender), float(running.day), float(running.month), self._costs.rate(spender))
-            for spender, running in self._own.items()
+            for spender, running in self._costs.of_calls.items()
             if running.month
         )
         if rows or (self._published is not None and self._published.rows):

@@ -46,7 +46,7 @@ _NOTES = (
 )
 
 
-def _moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
+def moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
     """Read ``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC by default)."""
     if (ago := re.fullmatch(r"(\d{1,5})([mhdw])", value.strip())) is not None:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -63,7 +63,7 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option(
     "--since",
     metavar="WHEN",
-    callback=_moment,
+    callback=moment,
     default="7d",
     help="Earliest end of the work: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
 )

@@ -8,7 +8,16 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from modalflow.cost.history import LAST_RUNS, Run, cpu_need, memory_need, percentile
+from modalflow.cost.history import (
+    LAST_RUNS,
+    MEMORY_SIZES,
+    NEEDS_AFTER_OOM,
+    Run,
+    cpu_need,
+    memory_need,
+    percentile,
+    size_for,
+)
 from modalflow.cost.rates import Rates, UnknownRateError
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved, longest, memory_limit
 
@@ -19,6 +28,8 @@ _LEAST_WINDOW = 86_400.0
 
 #: A run that used this part of its memory limit or its timeout nearly ran out of it.
 NEARLY = 0.9
+#: Modal's longest timeout, in seconds.
+LONGEST_TIMEOUT = 86_400.0
 #: Savings below this many dollars a month are no advice.
 _LEAST_DOLLARS = Decimal("0.01")
 #: A container that idles for this part of its time is worth a line.
@@ -51,6 +62,10 @@ class TaskAdvice:
     saves: Decimal
     """A month, if it asked for what it needs."""
     risks: Sequence[str] = ()
+    limit_mib: float = 0.0
+    """The memory limit for the next try, if it was nearly or entirely used; otherwise 0."""
+    timeout: float = 0.0
+    """The timeout in seconds for the next try, if it was nearly or entirely used; otherwise 0."""
     prevents: Decimal = _NOTHING
     """Dollars a month of runs that ended for want of memory or time."""
 
@@ -87,8 +102,8 @@ class ColdAdvice:
     starting: float
     """Mean seconds of a start."""
     tasks: Sequence[str]
-    larger: Reserved | None
-    """Another set of the same profile that has enough for these tasks, and is used more."""
+    larger: Reserved
+    """Another set of the same profile that has enough for these tasks, and warm containers."""
 
 
 @dataclass(frozen=True)
@@ -186,6 +201,8 @@ def _task(group: _Group, rates: Rates, granted: Mapping[str, Mapping[str, Any]],
         dollars=_sum(records, rates) * factor,
         saves=max(_NOTHING, _sum(today, rates) - _sum(resized, rates)) * factor,
         risks=tuple(_risks(records, of_profile)),
+        limit_mib=_next_limit(records, of_profile),
+        timeout=_next_timeout(records, of_profile),
         prevents=_sum(lost, rates) * factor,
     )
 
@@ -209,14 +226,37 @@ def _ran_out(record: Record, of_profile: Mapping[str, Any]) -> bool:
 
 
 def _risks(records: Sequence[Record], of_profile: Mapping[str, Any]) -> Iterable[str]:
+    memory, time = _used_of_limits(records, of_profile)
     if out := sum(record.outcome == OUT_OF_MEMORY for record in records):
         yield f"ran out of memory in {out} of {len(records)} runs"
-    memory = [record.memory_mib / limit for record in records if (limit := _limits(record, of_profile)[0])]
-    if not out and memory and max(memory) >= NEARLY:
-        yield f"used up to {max(memory):.0%} of its memory limit"
-    time = [record.running / timeout for record in records if (timeout := _limits(record, of_profile)[1])]
-    if time and max(time) >= NEARLY:
-        yield f"took up to {max(time):.0%} of its timeout"
+    elif memory >= NEARLY:
+        yield f"used up to {memory:.0%} of its memory limit"
+    if time >= NEARLY:
+        yield f"took up to {time:.0%} of its timeout"
+
+
+def _used_of_limits(records: Sequence[Record], of_profile: Mapping[str, Any]) -> tuple[float, float]:
+    """Return the largest used parts of the memory limit and of the timeout; 0 without them."""
+    limits = [(record, *_limits(record, of_profile)) for record in records]
+    memory = max((record.memory_mib / limit for record, limit, _ in limits if limit), default=0.0)
+    time = max((record.running / timeout for record, _, timeout in limits if timeout), default=0.0)
+    return memory, time
+
+
+def _next_limit(records: Sequence[Record], of_profile: Mapping[str, Any]) -> float:
+    out = [record for record in records if record.outcome == OUT_OF_MEMORY]
+    memory, _ = _used_of_limits(records, of_profile)
+    if not out and memory < NEARLY:
+        return 0.0
+    had = [_limits(record, of_profile)[0] or record.limit_mib for record in out or records]
+    asked = max(record.reserved.memory_mib for record in records if record.reserved is not None)
+    return size_for(NEEDS_AFTER_OOM * (max(had) or asked), MEMORY_SIZES)
+
+
+def _next_timeout(records: Sequence[Record], of_profile: Mapping[str, Any]) -> float:
+    _, time = _used_of_limits(records, of_profile)
+    longest_now = max(_limits(record, of_profile)[1] for record in records)
+    return min(LONGEST_TIMEOUT, 2 * longest_now) if time >= NEARLY else 0.0
 
 
 def _idle(records: Sequence[Record], rates: Rates, factor: Decimal) -> list[IdleAdvice]:
@@ -240,11 +280,11 @@ def _cold(records: Sequence[Record], factor: Decimal) -> list[ColdAdvice]:
     for (profile, asks), of_pool in pools.items():
         containers = len({record.container_id for record in of_pool})
         others = [
-            (len(other), reserved)
+            reserved
             for (name, reserved), other in pools.items()
-            if name == profile and reserved != asks and len(other) > len(of_pool) and _has_enough(reserved, asks)
+            if name == profile and _calls_a_container(other) >= _COLD and _has_enough(reserved, asks)
         ]
-        if len(of_pool) < _LEAST_CALLS or len(of_pool) / containers >= _COLD or not others:
+        if len(of_pool) < _LEAST_CALLS or _calls_a_container(of_pool) >= _COLD or not others:
             continue
         starts = sorted((record.starting for record in of_pool), reverse=True)[:containers]
         found.append(
@@ -252,13 +292,17 @@ def _cold(records: Sequence[Record], factor: Decimal) -> list[ColdAdvice]:
                 profile=profile,
                 asks=asks,
                 calls_a_month=len(of_pool) * float(factor),
-                calls_a_container=len(of_pool) / containers,
+                calls_a_container=_calls_a_container(of_pool),
                 starting=sum(starts) / len(starts),
                 tasks=sorted({f"{record.dag_id}.{record.task_id}" for record in of_pool}),
-                larger=min(others, key=lambda each: (each[1].memory_mib, each[1].cpu))[1],
+                larger=min(others, key=lambda each: (each.memory_mib, each.cpu)),
             )
         )
     return sorted(found, key=lambda each: -each.calls_a_month * each.starting)
+
+
+def _calls_a_container(records: Sequence[Record]) -> float:
+    return len(records) / len({record.container_id for record in records})
 
 
 def _has_enough(reserved: Reserved, wanted: Reserved) -> bool:

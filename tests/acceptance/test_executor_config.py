@@ -50,8 +50,19 @@ def test_an_unknown_key_is_in_airflows_event_log(stack: ModalStack, run_id: str)
     """The same reason is among the events of the DAG run."""
     events = stack.airflow.api.events("asks", run_id)
     told = [event for event in events if event.startswith("modal executor: ")]
-    assert len(told) == 2
+    assert len(told) == 3
     assert all(any(all(part in event for part in reason) for event in told) for reason in (REASON, NO_PROFILE)), told
+
+
+def test_a_try_after_one_that_ran_out_of_memory_fits(stack: ModalStack, run_id: str) -> None:
+    """It dies in its first try and succeeds in its second, whose log in Airflow's API says from what to what."""
+    instance = instance_of(stack, run_id, "ask_for_too_little")
+    assert (instance.state, instance.try_number) == ("success", 2)
+    log = stack.airflow.api.log("asks", run_id, instance)
+    assert any("This try may use 2 GiB of memory instead of 512 MiB" in line for line in log), "\n".join(log)
+    assert any("profile default: 512 to 2048 MiB" in line for line in log)
+    events = stack.airflow.api.events("asks", run_id)
+    assert any("ran out of memory" in event and "the limit is 512 MiB" in event for event in events)
 
 
 def test_the_queue_picks_the_profile(stack: ModalStack, run_id: str) -> None:

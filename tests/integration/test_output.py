@@ -66,6 +66,8 @@ def test_a_log_begins_with_what_runs_it(world: World) -> None:
     assert first["event"] == ("Started on Modal, profile default: 0.5 cores, 64 to 512 MiB, on a local control plane")
     assert (first["function_call_id"], first["container_id"]) == (entry.function_call_id, entry.container_id)
     assert (first["profile"], first["cpu"], first["memory"]) == ("default", 0.5, [64, 512])
+    # For an executor that adopts it: what a next try needs more than.
+    assert (entry.memory_mib, entry.timeout) == (512, 86_400)
 
 
 def test_any_bytes_of_a_command_can_be_read(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -145,6 +146,23 @@ def test_a_volume_at_vol_is_the_users_alone(driver: Driver, config: dict[str, An
     assert told(driver, f"$({write}) $(cat /vol/name) $({look})", queue="etl", **config) == (
         f"( {name} /vol/logs/train.txt /vol/name)"
     )
+
+
+def test_a_task_sizes_itself_from_its_last_runs(driver: Driver) -> None:
+    """The first run has what its profile has. Another scheduler gives the next one what the first has used, with a
+    margin, and its log begins with that."""
+    eat = f"{sys.executable} -c 'x = bytearray(300 << 20)'"
+    key = driver.submit("sized", eat, memory="auto")
+    assert driver.outcome(key)[0] == "success"
+    assert "profile default, on a local" in driver.log(key)
+    other = Driver.started()
+    try:
+        again = other.submit("sized", eat, memory="auto")
+        assert other.outcome(again)[0] == "success"
+        found = re.search(r"profile default: (\d+) MiB, from 1 run, on a local", other.log(again))
+        assert found and int(found[1]) in (384, 512, 768)
+    finally:
+        other.executor.end()
 
 
 @pytest.mark.parametrize("options", [{"secrets": ["no-such-one"]}, {"volumes": {"/data": "no-such-one"}}], ids=str)

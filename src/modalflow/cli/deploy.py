@@ -91,7 +91,7 @@ _MARKS = {"added": ("+", "green"), "removed": ("-", "red"), "changed": ("~", "ye
 )
 @click.option("--max-containers", type=click.IntRange(1), help="Largest number of containers. Default: Modal's limit.")
 @click.option("--cpu", type=click.FloatRange(0, min_open=True), help="Cores of a container. Default: Modal's.")
-@click.option("--memory", help="Memory of a container: MiB, or e.g. 4GiB. Default: Modal's.")
+@click.option("--memory", help="Memory of a container: MiB, e.g. 4GiB, or auto. Default: Modal's.")
 @click.option("--gpu", help="GPU of a container, e.g. T4 or H100:2. Default: none.")
 @click.option("--any-gpu", is_flag=True, help="Deploy a GPU even if this modalflow does not know it.")
 @click.option("--dry-run", is_flag=True, help="Show the changes, and make none.")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import datetime
+import time
+from datetime import datetime, timedelta
 
 from airflow.sdk import DAG, task
 
@@ -33,8 +34,22 @@ def ask_nowhere() -> None:
     """Never runs: no profile has that name."""
 
 
+@task(
+    retries=1,
+    retry_delay=timedelta(0),
+    executor_config=modal_config(memory=(128, 512), memory_growth=4, memory_limit="2GiB"),
+)
+def ask_for_too_little() -> int:
+    """Runs out of memory, and has enough in its second try."""
+    eaten = bytearray(900 << 20)
+    # Until the control plane notices.
+    time.sleep(2)
+    return len(eaten)
+
+
 with DAG("asks", schedule=None, start_date=datetime(2026, 1, 1), catchup=False):
     ask_well()
     ask_badly()
     ask_elsewhere()
     ask_nowhere()
+    ask_for_too_little()

@@ -251,7 +251,10 @@ async def test_a_write_that_fails_delays_no_end(api: PlayedApi) -> None:
     assert (await spawned(api, 2))[0]["memory"] == 2048
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"memory_mib": "much"}', '{"memory_mib": NaN}', "null"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[]", '{"memory_mib": "much"}', '{"memory_mib": NaN}', "null", '{"memory_mib": -5, "timeout": -5}'],
+)
 async def test_a_note_that_cannot_be_read_is_none(api: PlayedApi, text: str) -> None:
     """Anyone with the Dict can write there."""
     api.ledger[SHORTAGE + TASK.instance] = text

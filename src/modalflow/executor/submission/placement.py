@@ -82,6 +82,7 @@ class Placement:
         self._task_timeout = task_timeout
         self._known: dict[tuple[str, Resources], Place] = {}
         self._deployment: Deployment | None = None
+        self._with_terms: frozenset[str] = frozenset()
 
     def terms(self, request: SubmitRequest, deployment: Deployment | None) -> Terms | None:
         """Return how the size of a request is decided; None if it has a fixed size.
@@ -89,11 +90,11 @@ class Placement:
         Raises WorkloadRejectedError if it has no profile, or contradicts its profile.
         """
         profile = self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
+        self._follow(deployment)
+        wanted = request.resources.options
+        if not (request.terms.options or profile in self._with_terms or (wanted and has_terms(dict(wanted)))):
+            return None
         of_profile = deployment.granted.get(profile, {}) if deployment is not None else {}
-        if not (request.terms.options or request.resources.options or of_profile):
-            return None
-        if not (request.terms.options or has_terms(dict(request.resources.options)) or has_terms(of_profile)):
-            return None
         return terms_of(of_profile, request.resources, request.terms, self._task_timeout)
 
     def place(
@@ -107,9 +108,7 @@ class Placement:
 
         ``terms`` are those of ``terms``, and ``known`` is what they need.
         """
-        if deployment is not self._deployment:
-            self._deployment = deployment
-            self._known.clear()
+        self._follow(deployment)
         profile = self._profile_of(request, deployment)
         if terms is None:
             return self._admitted(profile, request.resources, deployment)
@@ -119,6 +118,15 @@ class Placement:
         except TooManySetsError as error:
             return self._admitted_otherwise(profile, terms, request.resources, size, deployment, error)
         return replace(place, note=size.note, sized=size.runs)
+
+    def _follow(self, deployment: Deployment | None) -> None:
+        """Forget what was known of another deployment."""
+        if deployment is self._deployment:
+            return
+        self._deployment = deployment
+        self._known.clear()
+        granted = deployment.granted if deployment is not None else {}
+        self._with_terms = frozenset(profile for profile, options in granted.items() if has_terms(options))
 
     def _admitted(self, profile: str, resources: Resources, deployment: Deployment | None) -> Place:
         key = (profile, resources)

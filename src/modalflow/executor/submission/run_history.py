@@ -1,6 +1,6 @@
 """The history of runs for tasks that size themselves: read from the logs Volume, only while such tasks come.
 
-One pass a minute at most, for any number of tasks, in a thread of its own. Without such tasks there is none.
+Three passes a minute at most, for any number of tasks, in a thread of its own. Without such tasks there is none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from modalflow.support.described import describe
 log = logger(__name__)
 
 #: Seconds between two passes, and between two of which the first had more to read.
-INTERVAL = 60.0
+INTERVAL = 20.0
 PAUSE = 2.0
 #: Seconds for which the history counts as recent after a pass. After an idle time, a task waits for a new pass.
 FRESH = 2 * INTERVAL
@@ -46,7 +46,7 @@ class RunHistory:
         return self._history.runs(task.dag_id, task.task_id) if task is not None else ()
 
     def want(self) -> bool:
-        """Have it read again if a minute has passed; return whether it is recent."""
+        """Have it read again soon; return whether it is recent."""
         self._wanted.set()
         return time.monotonic() < self._fresh_until
 

@@ -138,7 +138,7 @@ def _automatic(need: Need | None, of_profile: Any, most: float, *, whole: bool =
 
 def _grow_memory(terms: Terms, options: dict[str, Any], had: float) -> str:
     growth = terms.growth_of_memory
-    if not had or growth is None:
+    if had <= 0 or growth is None:
         return ""
     now = options.get("memory") or terms.profile_memory or DEFAULT_MEMORY_MIB
     most = now[1] if isinstance(now, list | tuple) else now
@@ -158,7 +158,7 @@ def _grow_memory(terms: Terms, options: dict[str, Any], had: float) -> str:
 
 
 def _grow_timeout(terms: Terms, options: dict[str, Any], had: float) -> str:
-    if not had or terms.timeout_growth is None:
+    if had <= 0 or terms.timeout_growth is None:
         return ""
     now = options.get("timeout") or terms.timeout or LONGEST_TIMEOUT
     grown = max(now, min(math.ceil(had * terms.timeout_growth), int(terms.timeout_limit)))

@@ -47,11 +47,11 @@ def local() -> Iterator[LocalModal]:
 
 def test_a_budget_that_is_used_up(local: LocalModal, modalflow_cli: CommandLine) -> None:
     """The task that runs goes on to its end. Those in Modal's queue come back, with the reason wherever users see why a
-    task waits, and do not begin though a container is free. The next scheduler knows from the records what was spent.
-    """
+    task waits, and do not begin though a container is free. A second scheduler knows what the first one's task costs,
+    and the next one after both knows from the records what was spent."""
     driver = Driver.started()
     try:
-        runs = driver.submit("runs", ["sleep", "9"])
+        runs = driver.submit("runs", ["sleep", "14"])
         driver.stored_id(runs)
         others = [driver.submit(f"waits-{n}", ["true"]) for n in range(5)]
         engine = driver.executor._engine
@@ -59,6 +59,13 @@ def test_a_budget_that_is_used_up(local: LocalModal, modalflow_cli: CommandLine)
         driver.until(lambda: len(engine.wiring.admission) == 5)
         [warning] = [text for _, event, text in driver.task_events if event == BUDGET_EVENT and "all work" in text]
         assert "The budget of all work, $0.000001 a month is used up: $0.000" in warning
+        second = Driver.started()
+        try:
+            key = second.submit("second", ["true"])
+            log = second.log_has(key, "Not submitted to Modal yet, after ")
+            assert "$0.000008 a month is used up: $0.00" in log and "of it by running tasks" in log
+        finally:
+            second.executor.terminate()
         assert driver.outcome(runs)[0] == "success"
         for key in others:
             log = driver.log_has(

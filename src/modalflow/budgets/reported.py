@@ -7,7 +7,7 @@ from datetime import tzinfo
 from decimal import Decimal
 
 from modalflow.budgets.spending import Running, local_day
-from modalflow.config.budgets import Per, Spender
+from modalflow.config.budgets import Per, Spender, start_of
 from modalflow.protocol.spending_report import SpendingReport
 
 
@@ -15,16 +15,17 @@ def running_of(reports: Iterable[SpendingReport], zone: tzinfo, now: float) -> d
     """Return the dollars of running work by spender. Reports that are too old do not count."""
     found: dict[Spender, Running] = {}
     today = local_day(now, zone)
+    of_today = now - start_of(today, zone)
     for report in reports:
         if not report.counts(now):
             continue
         reported_on, since = local_day(report.published_at, zone), max(0.0, now - report.published_at)
         same_month = Per.MONTH.first(reported_on) == Per.MONTH.first(today)
         for row in report.rows:
-            day = row.day if reported_on == today else 0.0
-            month = row.month if same_month else 0.0
+            day = row.day + row.rate * since if reported_on == today else row.rate * min(since, of_today)
+            month = row.month + row.rate * since if same_month else row.rate * min(since, of_today)
             spender = Spender(row.dag, row.profile, row.team)
-            each = Running(_decimal(day + row.rate * since), _decimal(month + row.rate * since))
+            each = Running(_decimal(day), _decimal(month))
             found[spender] = found[spender] + each if spender in found else each
     return found
 

@@ -145,7 +145,13 @@ def _name(snapshot: Snapshot) -> str:
 
 
 #: A count's name → its words. A task that failed in Airflow has ended normally for its executor.
-_WORDS = {"success": "ended normally"}
+_WORDS = {
+    "success": "ended normally",
+    "over_budget.warn": "budgets used up (warn)",
+    "over_budget.hold": "budgets used up (hold)",
+    "over_budget.refuse": "budgets used up (refuse)",
+    "refused_by_budget": "refused by a budget",
+}
 
 
 def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:

@@ -53,7 +53,8 @@ class SpendingReport:
 
     def to_json(self) -> str:
         rows = [[row.dag, row.profile, row.team, row.day, row.month, row.rate] for row in self.rows]
-        wire = {"partition": self.partition, "published_at": self.published_at, "rows": rows}
+        # Not "rows", by which a reader of snapshots takes a text for a snapshot.
+        wire = {"partition": self.partition, "published_at": self.published_at, "spending": rows}
         return json.dumps(wire, separators=(",", ":"))
 
     @classmethod
@@ -61,7 +62,7 @@ class SpendingReport:
         """Read the result of ``to_json``. Raises MalformedMessageError for anything else."""
         try:
             wire = from_json(str(text))
-            rows = tuple(_row(row) for row in wire["rows"])
+            rows = tuple(_row(row) for row in wire["spending"])
             return cls(one_line(wire["partition"], LINE), float(wire["published_at"]), rows)
         except (IndexError, KeyError, OverflowError, TypeError, ValueError) as error:
             shown = one_line(describe(error))

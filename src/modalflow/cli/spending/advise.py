@@ -71,8 +71,9 @@ def _page(site: Site, advice: Advice, since: datetime, rates: Rates, limit: int)
     if not advice.days:
         yield "  No records: no matching task ended in this time, or the worker is too old to write records."
         return
+    days = f"{advice.days:.1f} days of records" if advice.days >= 1 else "Less than a day of records, counted as a day"
     yield (
-        f"{figure(advice.days)} days of records; at this rate, a month of 30 days costs about {money(advice.dollars)} "
+        f"{days}; at this rate, a month of 30 days costs about {money(advice.dollars)} "
         f"with {rates.source} (an estimate)."
     )
     parts = [_too_large(advice, limit), _at_risk(advice, limit), _idle(advice, limit), _cold(advice, limit)]

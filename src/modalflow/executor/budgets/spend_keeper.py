@@ -30,8 +30,10 @@ log = logger(__name__)
 #: Seconds between the end of a reading and the next one, and how many times as long as the reading it is at least.
 INTERVAL = 20.0
 REST = 9.0
-#: Seconds between two reports of this executor, and a reading of Modal's rates.
-REPORT_INTERVAL = 10.0
+#: Seconds between two reports of this executor if other work runs, and if not: readers extrapolate. Seconds between
+#: two readings of Modal's rates.
+REPORT_INTERVAL = 3.0
+UNCHANGED_INTERVAL = 30.0
 RATES_INTERVAL = 3600.0
 #: Seconds that a clean stop waits for the last report.
 LAST_TIMEOUT = 3.0
@@ -115,7 +117,7 @@ class SpendKeeper:
 
     async def _withdraw_replaced(self) -> None:
         """Remove the reports of executors whose work this one has adopted: it would count twice."""
-        old = time.time() - 2 * REPORT_INTERVAL
+        old = time.time() - 2 * UNCHANGED_INTERVAL
         for report in [each for each in self._others if each.partition in self._adopted_of and each.published_at < old]:
             self._others.remove(report)
             await self._connection.get().withdraw(SPENDING + report.partition)
@@ -152,9 +154,20 @@ class SpendKeeper:
             for spender, running in self._costs.of_calls.items()
             if running.month
         )
-        if rows or (self._published is not None and self._published.rows):
+        if self._is_news(rows):
             self._published = SpendingReport(self._partition, time.time(), rows)
             await self._connection.get().publish(SPENDING + self._partition, self._published.to_json())
+
+    def _is_news(self, rows: Sequence[SpendingRow]) -> bool:
+        last = self._published
+        if last is None or not last.rows or not rows:
+            return bool(rows) or (last is not None and bool(last.rows))
+        changed = {_rate_of(row) for row in rows} != {_rate_of(row) for row in last.rows}
+        return changed or time.time() - last.published_at >= UNCHANGED_INTERVAL
+
+
+def _rate_of(row: SpendingRow) -> tuple[str, str, str, float]:
+    return row.dag, row.profile, row.team, row.rate
 
 
 def _names(spender: Spender) -> tuple[str, str, str]:

@@ -77,7 +77,7 @@ class Wiring:
 
         # What work costs.
         zone = ZoneInfo(settings.time_zone)
-        costs = RunningCosts(identity.team, zone)
+        costs = RunningCosts(identity.team, zone, wanted=bool(settings.budgets))
         self.gate = gate = BudgetGate(settings.budgets, costs)
         self.keeper = keeper = SpendKeeper(settings.budgets, zone, partition, connection, costs)
 

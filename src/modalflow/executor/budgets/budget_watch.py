@@ -35,6 +35,8 @@ log = logger(__name__)
 
 #: Seconds between two rounds, and between two readings of the ledger.
 INTERVAL = 1.0
+#: How many times as long as the processor time of a round the pause after it is at least.
+REST = 20.0
 LEDGER_INTERVAL = 5.0
 
 
@@ -78,11 +80,12 @@ class BudgetWatch:
         if not self._gate.budgets:
             return await asyncio.Event().wait() and None
         while True:
+            began = time.thread_time()
             try:
                 await self.round()
             except Exception:
                 log.exception("Checking the budgets failed; the next check goes on")
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(max(INTERVAL, REST * (time.thread_time() - began)))
 
     async def round(self) -> None:
         """Renew the balances, and act on them."""

@@ -32,7 +32,9 @@ class Grant(NamedTuple):
 class RunningCosts:
     """The dollars of running and just ended work, by spender."""
 
-    def __init__(self, team: str, zone: tzinfo) -> None:
+    def __init__(self, team: str, zone: tzinfo, *, wanted: bool) -> None:
+        """Without ``wanted``, nothing is counted: there is no budget."""
+        self._wanted = wanted
         self._team = team
         self._zone = zone
         self._rates = DATED
@@ -41,7 +43,9 @@ class RunningCosts:
         """Submitted work ids → when no container had begun them, as far as is known: seconds since the epoch."""
         self._adopted: dict[str, Grant] = {}
         """Work ids of adopted calls, which have no submission here."""
-        self._rate_of: dict[Spender, Decimal] = {}
+        self._terms_of: dict[str, tuple[Spender, float]] = {}
+        """Work id → what it spends for, and the dollars a second."""
+        self._rate_of: Mapping[Spender, float] = {}
         self._sharing: Mapping[str, int] = {}
         """Container → how many calls it runs."""
         self.of_calls: Mapping[Spender, Running] = {}
@@ -60,6 +64,7 @@ class RunningCosts:
         """Use other rates from now on."""
         self._rates = rates
         self._prices.clear()
+        self._terms_of.clear()
 
     def spender(self, call: Call) -> Spender:
         """Return what a call spends for."""
@@ -69,21 +74,26 @@ class RunningCosts:
 
     def rate(self, spender: Spender) -> float:
         """Return the dollars a second of its running calls."""
-        return float(self._rate_of.get(spender, _NOTHING))
+        return self._rate_of.get(spender, 0.0)
 
     def adopted(self, work_id: str, grant: Grant) -> None:
         """Note the grant of a call that another scheduler submitted."""
-        self._adopted[work_id] = grant
+        if self._wanted:
+            self._adopted[work_id] = grant
 
     def not_begun(self, work_ids: Iterable[str], now: float) -> None:
         """Note that no container has begun these calls before now: they are submitted now, or not in the ledger."""
-        self._not_begun |= dict.fromkeys(work_ids, now)
+        for work_id in work_ids:
+            self._not_begun[work_id] = now
+            # It may have been placed anew.
+            self._terms_of.pop(work_id, None)
 
     def ended(self, call: Call, entry: Entry | None, now: float) -> None:
         """Note the end of a call; ``entry`` is its outcome in the ledger, if there is one."""
         self._not_begun.pop(call.work_id, None)
+        self._terms_of.pop(call.work_id, None)
         began_at = entry.started_at if entry is not None else call.started_at
-        if began_at and self._grant(call) is not None:
+        if self._wanted and began_at and self._grant(call) is not None:
             ended_at = (entry.finished_at if entry is not None else None) or now
             container = entry.container_id if entry is not None else call.container_id
             dollars = _seconds(ended_at - began_at) * self._price(call) / self._sharing.get(container, 1)
@@ -103,28 +113,32 @@ class RunningCosts:
         """Return the dollars by spender. ``now`` is in seconds since the epoch."""
         today = local_day(now, self._zone)
         day, month = (start_of(per.first(today), self._zone) for per in (Per.DAY, Per.MONTH))
-        calls = [call for call in calls if self._grant(call) is not None]
-        self._rate_of = defaultdict(Decimal)
+        calls = list(calls)
         self._sharing = Counter(call.container_id for call in calls if call.container_id)
-        found: dict[Spender, Running] = {}
+        # Ten thousand calls are summed every second: floats, and exact amounts of the sums alone.
+        sums: dict[Spender, list[float]] = defaultdict(lambda: [0.0, 0.0, 0.0, 0.0])
         for call in calls:
-            each = self._running(call, (day, month), now)
-            if each is not None:
-                spender = self.spender(call)
-                found[spender] = found[spender] + each if spender in found else each
-        self.of_calls = found
-        return summed_running([found, self._without_record(now)])
+            spender, price = self._terms(call)
+            if call.started_at:
+                price /= self._sharing.get(call.container_id, 1)
+                sums[spender][0] += max(0.0, now - max(call.started_at, day)) * price
+                sums[spender][1] += max(0.0, now - max(call.started_at, month)) * price
+                sums[spender][3] += price
+            elif call.phase is Phase.WAITING:
+                since = self._not_begun.get(call.work_id, call.accepted_at)
+                sums[spender][2] += max(0.0, now - since) * price
+        self.of_calls = {spender: Running(*map(_dollars, each[:3])) for spender, each in sums.items()}
+        self._rate_of = {spender: each[3] for spender, each in sums.items()}
+        return summed_running([self.of_calls, self._without_record(now)])
 
-    def _running(self, call: Call, starts: tuple[float, float], now: float) -> Running | None:
-        if call.started_at:
-            price = self._price(call) / self._sharing.get(call.container_id, 1)
-            self._rate_of[self.spender(call)] += price
-            day, month = (_seconds(now - max(call.started_at, start)) * price for start in starts)
-            return Running(day, month)
-        if call.phase is Phase.WAITING:
-            since = self._not_begun.get(call.work_id, call.accepted_at)
-            return Running(unsure=_seconds(now - since) * self._price(call))
-        return None
+    def _terms(self, call: Call) -> tuple[Spender, float]:
+        """Return what a call spends for, and the dollars a second; 0 if it is not placed."""
+        terms = self._terms_of.get(call.work_id)
+        if terms is None:
+            terms = (self.spender(call), float(self._price(call)))
+            if self._grant(call) is not None:
+                self._terms_of[call.work_id] = terms
+        return terms
 
     def _without_record(self, now: float) -> dict[Spender, Running]:
         today = local_day(now, self._zone)
@@ -143,9 +157,11 @@ class RunningCosts:
         return self._adopted.get(call.work_id)
 
     def _price(self, call: Call) -> Decimal:
-        """Return the dollars a second; 0 without a rate, as in `modalflow cost`."""
+        """Return the dollars a second; 0 without a rate, as in `modalflow cost`, and before it is placed."""
         grant = self._grant(call)
-        reserved = Reserved.read(grant.granted if grant is not None else {})
+        if grant is None:
+            return _NOTHING
+        reserved = Reserved.read(grant.granted)
         price = self._prices.get(reserved)
         if price is None:
             try:
@@ -158,3 +174,7 @@ class RunningCosts:
 
 def _seconds(seconds: float) -> Decimal:
     return Decimal(str(round(max(0.0, seconds), 3)))
+
+
+def _dollars(dollars: float) -> Decimal:
+    return Decimal(str(round(dollars, 9)))

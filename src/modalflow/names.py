@@ -52,6 +52,9 @@ APP_VARIABLE = "MODALFLOW_APP"
 BUNDLES_VARIABLE = "MODALFLOW_BUNDLES"
 SYNCED_VARIABLE = "MODALFLOW_SYNCED_BUNDLES"
 
+#: Tags of the deployed app, by which Modal's billing report can group.
+APP_TAG, VERSION_TAG = "modalflow_app", "modalflow_version"
+
 #: The deployed Function that hands relay keys over to relays. No profile has this name: theirs begin with ``run-``.
 RELAY_KEY_FUNCTION = "relay-key"
 #: The variables of the Secret with relay keys have this prefix, then the key's id.

@@ -38,6 +38,7 @@ class Cause(StrEnum):
     NOT_DEPLOYED = "not-deployed"
     REFUSED = "refused"
     REJECTED = "rejected"
+    OVER_BUDGET = "over-budget"
     INCOMPATIBLE = "incompatible"
     MODAL_FAILURE = "modal-failure"
     NO_OUTCOME = "no-outcome"
@@ -146,6 +147,12 @@ EXPLANATIONS: dict[Cause, Explanation] = {
     Cause.REJECTED: Explanation(
         "The executor rejected this task before submission",
         "Fix the problem, then clear the task.",
+        "before any request",
+    ),
+    Cause.OVER_BUDGET: Explanation(
+        "Not started: a budget refuses this task",
+        "Raise the budget in [modal_executor] budgets and restart the scheduler, or wait for the next period. Then "
+        "clear the task. `modalflow cost` shows the budgets.",
         "before any request",
     ),
     Cause.INCOMPATIBLE: Explanation(

@@ -7,8 +7,10 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 
+import modal
 import pytest
 
+from modalflow import __version__
 from modalflow.config.settings import Settings, Variables
 from modalflow.cost.usage import LOST, Record
 from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
@@ -61,6 +63,12 @@ def record_of(site: Site, work: Work) -> Record:
     work.ended()
     [record] = [each for each in records(site) if each.work_id == work.work_id]
     return record
+
+
+def test_the_app_has_tags_for_modals_billing_report(world: World, site: Site) -> None:
+    """Modal's own report of costs can be grouped by the worker app and its version."""
+    app = modal.App.lookup("costed", client=site.control_plane.client)
+    assert app.get_tags() == {"modalflow_app": "costed", "modalflow_version": __version__.replace("+", "-")}
 
 
 def test_a_command_is_recorded_with_what_it_and_its_children_used(world: World, site: Site) -> None:

@@ -58,10 +58,11 @@ ARGUMENTS = {
     "doctor": ("--app", "nobody"),
     "status": (),
     "cost": (),
+    "advise": (),
     "logs": ("dag", "task"),
     "cancel": ("dag", "task", "run", "--yes"),
 }
-WITH_JSON = ("deploy", "sync", "doctor", "status", "cost")
+WITH_JSON = ("deploy", "sync", "doctor", "status", "cost", "advise")
 #: What starts other programs, and a service, whose output is its log.
 OTHERS = {"demo", "local", "relay"}
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from modalflow.airflow_compat import versions  # It imports Airflow: see the module's docstring.
+from modalflow.config.budgets import known_zone
 from modalflow.errors import CredentialsError
 
 
@@ -52,6 +53,26 @@ def _load_provider_options() -> None:
 def default_queue(conf: Any) -> str:
     """Return the default queue of tasks."""
     return _global_setting(conf, "operators", "default_queue") or "default"
+
+
+def default_timezone(conf: Any) -> str:
+    """Return the name of Airflow's default time zone; UTC if this machine does not know it."""
+    name = _global_setting(conf, "core", "default_timezone") or "UTC"
+    if name == "system":
+        # It imports more of Airflow.
+        from modalflow.airflow_compat.host_options import host_timezone
+
+        name = host_timezone() or "UTC"
+    return known_zone(name)
+
+
+def queued_timeout(conf: Any) -> float:
+    """Return the seconds after which Airflow gives up a queued task."""
+    try:
+        return float(_global_setting(conf, "scheduler", "task_queued_timeout") or 600.0)
+    except ValueError:
+        # Airflow itself refuses to start with it.
+        return 600.0
 
 
 def execution_api_server_url(conf: Any) -> str:

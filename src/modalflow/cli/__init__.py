@@ -20,6 +20,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("modalflow.cli.status:status", "Show the running and waiting tasks on Modal."),
     "logs": ("modalflow.cli.logs:logs", "Print a task's log, during the task or after it."),
     "cost": ("modalflow.cli.cost:cost", "Show the resources of tasks on Modal, and their estimated cost."),
+    "advise": (
+        "modalflow.cli.spending.advise:advise",
+        "Show what tasks could save, and which nearly ran out of memory or time.",
+    ),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
     "relay": ("modalflow.cli.relay:relay", "Answer requests of containers to Airflow, which needs no open port."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),

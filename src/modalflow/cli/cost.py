@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from modalflow.cli.spending.budgets_part import budgets_page, budgets_wire
 from modalflow.cli.terminal.common import (
     answer,
     app_option,
@@ -44,7 +46,7 @@ _NOTES = (
 )
 
 
-def _moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
+def moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
     """Read ``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC by default)."""
     if (ago := re.fullmatch(r"(\d{1,5})([mhdw])", value.strip())) is not None:
         return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
@@ -61,7 +63,7 @@ def _moment(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option(
     "--since",
     metavar="WHEN",
-    callback=_moment,
+    callback=moment,
     default="7d",
     help="Earliest end of the work: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
 )
@@ -73,21 +75,29 @@ def cost(dag: str, run: str, since: datetime, by: str, app: str, environment: st
     """Show the resources of tasks on Modal, and their estimated cost.
 
     The worker records the resources of each task on the logs Volume. This command sums them, by DAG run unless you set
-    --by, and applies Modal's rates. The cost is an estimate: Modal bills containers, not tasks.
+    --by, and applies Modal's rates. The cost is an estimate: Modal bills containers, not tasks. If there are budgets,
+    it shows what is spent and left of each.
     """
     # Imports Modal, and Airflow's configuration.
     from modalflow.operations.costs import current_rates, read_usage
     from modalflow.operations.site import open_site, read_settings
+    from modalflow.operations.spending.balances import balances_of, period_began
 
     with errors_in_a_line():
-        site = open_site(read_settings(app, environment))
-        usage = read_usage(site, since)
+        site, now = open_site(read_settings(app, environment)), time.time()
+        limited = bool(site.settings.budgets)
+        usage = read_usage(site, min(since, period_began(site, now)) if limited else since)
         rates, why_dated = current_rates(site)
-    usage.records = [r for r in usage.records if dag in ("", r.dag_id) and run in ("", r.run_id)]
+        budgets = balances_of(site, usage.records, rates, now) if limited else []
+    usage.records = [
+        r for r in usage.records if dag in ("", r.dag_id) and run in ("", r.run_id) and r.ended_at >= since.timestamp()
+    ]
     if as_json:
-        answer(json.dumps(_wire(site, usage, since, by, rates, why_dated), indent=1))
+        wire = _wire(site, usage, since, by, rates, why_dated) | budgets_wire(budgets, site.settings.time_zone)
+        answer(json.dumps(wire, indent=1))
     else:
-        show("\n".join(_page(site, usage, since, by, rates, why_dated)))
+        page = [*_page(site, usage, since, by, rates, why_dated), *budgets_page(budgets, site.settings.time_zone)]
+        show("\n".join(page))
 
 
 def _wire(site: Site, usage: Usage, since: datetime, by: str, rates: Rates, why_dated: str) -> dict[str, Any]:

@@ -145,7 +145,13 @@ def _name(snapshot: Snapshot) -> str:
 
 
 #: A count's name → its words. A task that failed in Airflow has ended normally for its executor.
-_WORDS = {"success": "ended normally"}
+_WORDS = {
+    "success": "ended normally",
+    "over_budget.warn": "budgets used up (warn)",
+    "over_budget.hold": "budgets used up (hold)",
+    "over_budget.refuse": "budgets used up (refuse)",
+    "refused_by_budget": "refused by a budget",
+}
 
 
 def _words(what: str) -> str:
@@ -159,6 +165,11 @@ def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
     yield f"  {_name(snapshot)}, up {up}: {snapshot.in_flight:,} in flight{'; so far ' + counts if counts else ''}"
     if snapshot.obstacle:
         yield click.style(f"    Modal accepts no work: {snapshot.obstacle}", fg="red")
+    for text in snapshot.budgets:
+        yield click.style(f"    budget, {text}", fg="yellow")
+    if snapshot.held:
+        held = counted(snapshot.held, "task")
+        yield click.style(f"    {held} held by budgets: `modalflow cost` shows the budgets", fg="yellow")
     if snapshot.trouble:
         ago = duration(now - snapshot.trouble_at)
         yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
@@ -221,7 +232,7 @@ def _work(inventory: Inventory, limit: int) -> Iterable[str]:
 
 
 def _row(work: Work, now: float) -> list[str]:
-    where = " ".join(part for part in (work.container_id, work.function_call_id) if part)
+    where = " ".join(part for part in (work.container_id, work.function_call_id, work.reason) if part)
     if work.submissions > 1:
         where += f" (submitted {work.submissions} times)"
     mark = "" if work.executor else " *"

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from modalflow.config import variables
+from modalflow.config.budgets import Budget, read_budgets
 from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.errors import ConfigError, Described, a_known_name
@@ -291,6 +292,17 @@ OPTIONS: tuple[Option, ...] = (
         version_added="0.5.0",
     ),
     Option(
+        "budgets",
+        "string",
+        "",
+        "Limits in dollars, as a JSON list of objects: `dag`, `profile` or `team` (a name, or `*` for each; none of "
+        "them: all work), `per` (`day` or `month`), `dollars`, and `action`: `warn`, `hold` (tasks wait for the next "
+        "period) or `refuse` (tasks fail before they start). See [Budgets](cost.md#budgets).",
+        '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]',
+        read_budgets,
+        version_added="0.5.0",
+    ),
+    Option(
         "worker_env",
         "string",
         "",
@@ -324,9 +336,14 @@ class Settings:
     status_interval: float
     queues: Mapping[str, str]
     max_option_sets: int
+    budgets: Sequence[Budget]
     worker_env: Mapping[str, str]
     works_without_relay: bool = False
     """Whether containers may go directly to the host's URL as long as the deployed worker has no relay key."""
+    time_zone: str = "UTC"
+    """The zone of the days and months of budgets: [core] default_timezone."""
+    queued_timeout: float = 600.0
+    """[scheduler] task_queued_timeout, in seconds."""
 
     @property
     def names(self) -> Names:

@@ -45,6 +45,10 @@ class Reserved:
     regions: tuple[str, ...] = ()
     cloud: str = ""
     nonpreemptible: bool = False
+    limit_mib: float = 0.0
+    """The memory at which Modal kills the container; 0 without such a limit, or if an older worker wrote the record."""
+    timeout: float = 0.0
+    """Seconds that the function call may take; 0 if unknown."""
 
     @classmethod
     def read(cls, resources: Mapping[str, Any]) -> Reserved:
@@ -57,6 +61,8 @@ class Reserved:
             regions=(region,) if isinstance(region, str) else tuple(str(each) for each in region),
             cloud=str(resources.get("cloud") or ""),
             nonpreemptible=bool(resources.get("nonpreemptible")),
+            limit_mib=memory_limit(resources),
+            timeout=longest(resources),
         )
 
 
@@ -64,6 +70,12 @@ def most_memory(resources: Mapping[str, Any]) -> float:
     """Return the memory in MiB that the resources of a submission grant: the limit, or the request without one."""
     asked = resources.get("memory")
     return _amount(asked[-1:] if isinstance(asked, list | tuple) else asked, DEFAULT_MEMORY_MIB)
+
+
+def memory_limit(resources: Mapping[str, Any]) -> float:
+    """Return the memory in MiB at which Modal kills a container with these resources; 0 if there is no limit."""
+    asked = resources.get("memory")
+    return _amount(asked[1:2], 0.0) if isinstance(asked, list | tuple) else 0.0
 
 
 def longest(resources: Mapping[str, Any]) -> float:
@@ -102,6 +114,8 @@ class Record:
     label: str = ""
     work_id: str = ""
     profile: str = ""
+    team: str = ""
+    """The team of its executor; empty if it has none, or is older than 0.5."""
     outcome: str = ""
     """Airflow's final state, if the supervisor reported it; otherwise the state of the work, LOST or OUT_OF_MEMORY."""
     reserved: Reserved | None = None
@@ -188,12 +202,13 @@ def _read_reserved(wire: object) -> Reserved | None:
         values = dict(wire)  # type: ignore[call-overload]  # Anything that cannot be read so is malformed.
         cpu, memory = float(values["cpu"]), float(values["memory_mib"])
         regions = tuple(one_line(region, ID) for region in values.get("regions") or ())
-        if not (0 <= cpu < math.inf and 0 <= memory < math.inf):
+        limit, timeout = (float(values.get(name) or 0.0) for name in ("limit_mib", "timeout"))
+        if not all(0 <= amount < math.inf for amount in (cpu, memory, limit, timeout)):
             raise ValueError("amounts that are none")
     except (KeyError, OverflowError, TypeError, ValueError) as error:
         raise MalformedMessageError(f"A usage record's reserved is {one_line(repr(wire), LINE)}") from error
     gpu, cloud = (one_line(values.get(name) or "", ID) for name in ("gpu", "cloud"))
-    return Reserved(cpu, memory, gpu, regions, cloud, bool(values.get("nonpreemptible")))
+    return Reserved(cpu, memory, gpu, regions, cloud, bool(values.get("nonpreemptible")), limit, timeout)
 
 
 _CHECKS: Mapping[str, Callable[[object], bool]] = {

@@ -6,13 +6,15 @@ Never call this on the scheduler's thread: it would wait there, and its session 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
+from airflow.utils.sqlalchemy import with_row_locks
 from airflow.utils.state import TaskInstanceState
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import joinedload
 
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
@@ -61,6 +63,36 @@ class AirflowDatabase:
             answers |= self._answer(tasks[start : start + CHUNK])
         lost = [query for query in tasks if query.loss is not None and answers[query.work_id].state in _IN_PROGRESS]
         return {**answers, **self._repeats.answer(lost)} if lost else answers
+
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None:
+        """Let the time in the queue begin again for tasks that are queued under these work ids.
+
+        Rows that another session has locked are left out, so that no scheduler waits for this one and this one waits
+        for none.
+        """
+        tasks = [query for query in queries if isinstance(query.key, TaskInstanceKey)]
+        for start in range(0, len(tasks), CHUNK):
+            self._renew_queued(tasks[start : start + CHUNK])
+
+    @staticmethod
+    def _renew_queued(queries: Sequence[StateQuery]) -> None:
+        wanted = {_key(query).primary: query for query in queries}
+        query = select(TaskInstance.id, *_COLUMNS).where(
+            _among([_key(query) for query in queries]), TaskInstance.state == TaskInstanceState.QUEUED
+        )
+        with create_session() as session:
+            rows = session.execute(with_row_locks(query, session, of=TaskInstance, skip_locked=True))
+            ids = [
+                row.id
+                for row in rows
+                if _state(wanted[row.dag_id, row.task_id, row.run_id, row.map_index], row) is AirflowState.WAITING
+            ]
+            session.execute(
+                update(TaskInstance)
+                .where(TaskInstance.id.in_(ids))
+                .values(queued_dttm=datetime.now(UTC))
+                .execution_options(synchronize_session=False)
+            )
 
     def _answer(self, queries: Sequence[StateQuery]) -> dict[str, StateAnswer]:
         with create_session() as session:

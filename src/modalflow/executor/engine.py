@@ -23,7 +23,14 @@ from modalflow.executor.lifecycle.airflow_state import StateDatabase
 from modalflow.executor.mailbox import ENDS, Adoption, Inbox, SubmitRequest, Update, WorkloadKey
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
 from modalflow.executor.reporting.loggers import logger
-from modalflow.executor.reporting.metrics import DELIVERY_LATENCY, IN_FLIGHT, UNDELIVERED, WAITING
+from modalflow.executor.reporting.metrics import (
+    BUDGET_USED,
+    DELIVERY_LATENCY,
+    HELD,
+    IN_FLIGHT,
+    UNDELIVERED,
+    WAITING,
+)
 from modalflow.executor.reporting.publisher import Identity
 from modalflow.executor.wiring import Wiring
 
@@ -189,6 +196,9 @@ class Engine:
             wiring.sweeper.run,
             wiring.publisher.run,
             wiring.queries.run,
+            wiring.keeper.run,
+            wiring.budgets.run,
+            wiring.held_tasks.run,
             wiring.relays.run,
             wiring.relay_key.run,
             wiring.history.run,
@@ -200,6 +210,7 @@ class Engine:
         wiring.submitter.stop()
         await self._settle()
         await wiring.notes.written(SETTLE / 2)
+        await wiring.keeper.publish_last()
         await wiring.publisher.withdraw()
 
     async def _start_submitting(self) -> None:
@@ -227,6 +238,8 @@ class Engine:
             IN_FLIGHT: self.in_flight,
             WAITING: self.wiring.submitter.waiting,
             UNDELIVERED: len(self.wiring.outbox),
+            HELD: len(self.wiring.admission),
+            **{f"{BUDGET_USED}.{name}": share for name, share in self.wiring.gate.shares_used().items()},
         }
 
 

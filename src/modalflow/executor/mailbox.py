@@ -53,6 +53,11 @@ class Adoption:
     function_call_id: str | None
     log_path: str
     label: str
+    resources: Resources = field(default_factory=Resources)
+    """What the task asks for, as far as its options can be read."""
+    airflow_queue: str | None = None
+    profile: str | None = None
+    """As in ``SubmitRequest``."""
 
 
 class UpdateKind(Enum):
@@ -64,6 +69,8 @@ class UpdateKind(Enum):
     FAILED = auto()
     WAITING = auto()
     """It still waits, for the reason given. This is an entry in Airflow's event log, and no event of the executor."""
+    OVER_BUDGET = auto()
+    """A budget of it is used up. This, too, is an entry in Airflow's event log alone."""
     OVER = auto()
     """It has ended, and Airflow no longer wants to know."""
 

@@ -49,9 +49,9 @@ UPDATES_AT_ONCE = 400
 #: Seconds between two checks of an executor that waits for its workloads to end.
 END_POLL = 0.1
 
-#: What Airflow's event log calls the reason of a failure, and of a wait.
-FAILED_EVENT = "modal executor"
-WAITING_EVENT = "waiting for modal"
+#: What Airflow's event log calls the reason of a failure, and what is an entry there and no event of the executor.
+FAILED_EVENT, WAITING_EVENT, BUDGET_EVENT = "modal executor", "waiting for modal", "modal budget"
+NOTED_EVENTS = {UpdateKind.WAITING: WAITING_EVENT, UpdateKind.OVER_BUDGET: BUDGET_EVENT}
 
 
 class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
@@ -258,9 +258,9 @@ class ModalExecutor(scheduler.ExecutorCompat, BaseExecutor):
             self._fail_again(update)
             return False
         current = self._origins.get(update.key) == update.origin
-        if update.kind is UpdateKind.WAITING:
+        if (event := NOTED_EVENTS.get(update.kind)) is not None:
             if current:
-                self.log_task_event(event=WAITING_EVENT, extra=update.reason or "", ti_key=cast(Any, update.key))
+                self.log_task_event(event=event, extra=update.reason or "", ti_key=cast(Any, update.key))
             return False
         if update.kind is UpdateKind.STARTED:
             begun.add(update.key)

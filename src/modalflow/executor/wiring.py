@@ -6,10 +6,18 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
+from zoneinfo import ZoneInfo
 
 from modalflow.airflow_compat import scheduler
 from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
+from modalflow.executor.budgets.admission import Admission
+from modalflow.executor.budgets.budget_watch import BudgetWatch
+from modalflow.executor.budgets.gate import BudgetGate
+from modalflow.executor.budgets.held_tasks import HeldTasks
+from modalflow.executor.budgets.recall import Recall
+from modalflow.executor.budgets.running_costs import RunningCosts
+from modalflow.executor.budgets.spend_keeper import SpendKeeper
 from modalflow.executor.connection import Connection, Connector
 from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle import claims
@@ -68,16 +76,23 @@ class Wiring:
         self.notes = notes = TaskLogNotes(connection)
         self.queries = queries = StateQueries(database)
 
+        # What work costs.
+        zone = ZoneInfo(settings.time_zone)
+        costs = RunningCosts(identity.team, zone, wanted=bool(settings.budgets))
+        self.gate = gate = BudgetGate(settings.budgets, costs)
+        self.keeper = keeper = SpendKeeper(settings.budgets, zone, partition, connection, costs)
+
         # How calls end.
         self.claims = Claims(partition, connection, rpcs, removals)
         routing = Routing(settings.queues, default_queue)
         limits = InfrastructureRetries(settings.infrastructure_retries, database is not None, routing, connection)
         failures = FailureReports(outbox, self.claims, queries, limits, notes, metrics)
-        self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics)
+        self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics, costs)
 
         # How they get to Modal.
+        self.admission = admission = Admission(gate, costs, outcomes, metrics)
         self.submitter = submitter = Submitter(
-            policy, calls, connection, outcomes, metrics, tasks, settings.submit_concurrency
+            policy, calls, connection, outcomes, metrics, tasks, admission, settings.submit_concurrency
         )
         placement = Placement(
             routing,
@@ -89,6 +104,7 @@ class Wiring:
         self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(
             partition,
+            identity.team,
             calls,
             connection,
             homes,
@@ -114,8 +130,15 @@ class Wiring:
         )
         self.events = EventListener(partition, calls, connection, tracker, outcomes)
         self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval, shortages)
-        self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, rpcs)
+        self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, placement, costs, rpcs)
+        recall = Recall(partition, connection, outcomes, recovery, tracker, rpcs)
+        self.held_tasks = held = HeldTasks(settings.queued_timeout, admission, queries, recovery, submitter)
+        self.budgets = BudgetWatch(
+            zone, calls, connection, costs, keeper, gate, admission, recall, held, tracker, outcomes, metrics
+        )
 
         # What users and operators see.
-        self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, interval)
-        self.publisher = Publisher(partition, identity, calls, connection, metrics, homes, settings.status_interval)
+        self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, admission, interval)
+        self.publisher = Publisher(
+            partition, identity, calls, connection, metrics, homes, gate, admission, settings.status_interval
+        )

@@ -74,7 +74,13 @@ def workload_env(settings: Settings, conf: Any) -> Mapping[str, str]:
 
 
 def resolved(settings: Settings, conf: Any) -> Settings:
-    """Return the settings, with the way to the Execution API for which `auto` stands, and its URL on this host."""
+    """Return the settings, with the way to the Execution API for which `auto` stands, its URL on this host, and
+    what else of Airflow's settings the engine needs."""
+    settings = dataclasses.replace(
+        settings,
+        time_zone=configuration.default_timezone(conf),
+        queued_timeout=configuration.queued_timeout(conf),
+    )
     if not settings.uses_relay:
         return dataclasses.replace(settings, execution_api="direct")
     return dataclasses.replace(

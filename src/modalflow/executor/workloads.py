@@ -152,12 +152,20 @@ def adoption_of(ti: Any) -> Adoption | None:
     if not stored:
         return None
     function_call_id = str(stored).rpartition("/")[0]
+    try:
+        request = read_executor_config(getattr(ti, "executor_config", None))
+    except WorkloadRejectedError:
+        # Its scheduler accepted it. Only the estimate of its cost needs this.
+        request = TaskRequest()
     return Adoption(
         key=ti.key,
         work_id=stored_work_id(stored),
         function_call_id=function_call_id or None,
         log_path=log_path_of_key(ti.key),
         label=label_of(ti.key),
+        resources=request.resources,
+        airflow_queue=getattr(ti, "queue", None),
+        profile=request.profile,
     )
 
 

@@ -45,8 +45,10 @@ class _Progress:
 class UsageFiles:
     """Reads the usage records of one worker app."""
 
-    def __init__(self, today: Callable[[], date] = lambda: datetime.now(UTC).date()) -> None:
+    def __init__(self, today: Callable[[], date] = lambda: datetime.now(UTC).date(), days: int = DAYS) -> None:
+        """``days`` is how many days before today are read."""
         self._today = today
+        self._number = days
         self._files: dict[str, dict[str, _Progress]] = {}
         self._complete: set[str] = set()
         self._lock = threading.Lock()
@@ -88,7 +90,7 @@ class UsageFiles:
             found = [str(entry.path).rpartition("/")[2] for entry in volume.listdir(USAGE_FOLDER)]
         except _MISSING:
             return []
-        first = self._today() - timedelta(days=DAYS)
+        first = self._today() - timedelta(days=self._number)
         days = [day for day in found if (_date(day) or date.min) >= first]
         self._complete.intersection_update(days)
         return sorted(set(days) - self._complete, reverse=True)

@@ -15,12 +15,12 @@ from typing import Any
 import modal
 from modal import exception
 
-from modalflow.cost.rates import DATED, Rates
+from modalflow.budgets.live_rates import live_rates
+from modalflow.cost.rates import Rates
 from modalflow.cost.usage import Record
 from modalflow.errors import MalformedMessageError
 from modalflow.names import USAGE_FOLDER
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
-from modalflow.support.described import words_of
 
 #: Files to read in parallel.
 _READERS = 16
@@ -95,11 +95,4 @@ def _parsed(text: str, usage: Usage) -> Iterator[Record]:
 
 def current_rates(site: Site) -> tuple[Rates, str]:
     """Return Modal's current rates. If they are unavailable, return the dated table and the reason."""
-    try:
-        workspace: Any = modal.Workspace.from_context(client=site.control_plane.client)
-        answer = within(PATIENCE, lambda: dict(workspace.billing.rates()))
-        return Rates.from_answer(answer, f"Modal's rates of {datetime.now(UTC):%Y-%m-%d}"), ""
-    except AttributeError:
-        return DATED, f"modal {modal.__version__} cannot read them; 1.5.4 and newer can"
-    except (exception.Error, NotImplementedError, TimeoutError, ValueError) as error:
-        return DATED, f"Modal did not report its own: {words_of(error)}"
+    return live_rates(site.control_plane.client)

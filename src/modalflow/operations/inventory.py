@@ -47,6 +47,8 @@ class Work:
     submissions: int = 0
     task: TaskTry | None = None
     """The try of a task instance. None for other work, and for work named only by modalflow 0.4."""
+    reason: str = ""
+    """Why the executor keeps it from Modal, if it does."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,7 @@ def _work_of(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
         executor=where[snapshot.partition],
         submissions=call.submissions,
         task=call.task,
+        reason=call.reason,
     )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from modalflow.config.budgets import known_zone
 from modalflow.config.settings import SECTION, ConfigSource, Settings, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
@@ -87,7 +88,18 @@ def check_the_way() -> str:
 
 def read_settings(app: str = "", environment: str = "") -> Settings:
     """Return this machine's executor settings, with a command line's on top. Raises ConfigError for a mistake."""
-    return override(Settings.read(config_source()), app, environment)
+    conf = airflow_conf()
+    settings = Settings.read(conf or Variables(os.environ))
+    return override(dataclasses.replace(settings, time_zone=time_zone_of(conf)), app, environment)
+
+
+def time_zone_of(conf: Any | None) -> str:
+    """Return the zone of the days and months of budgets, from this machine's Airflow or its variables."""
+    if conf is None:
+        return known_zone(os.environ.get("AIRFLOW__CORE__DEFAULT_TIMEZONE", "UTC"))
+    from modalflow.airflow_compat.configuration import default_timezone
+
+    return default_timezone(conf)
 
 
 def override(settings: Settings, app: str, environment: str) -> Settings:

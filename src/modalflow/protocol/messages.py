@@ -99,6 +99,8 @@ class Submission:
     executor_reports_stop: bool = False
     """Whether the executor reports to Airflow that a task failed because its container was stopped. If not, the task's
     supervisor does, in the container."""
+    team: str = ""
+    """The team of the executor, for the usage record."""
 
     @property
     def task_try(self) -> TaskTry | None:
@@ -350,6 +352,12 @@ def _counts(value: object) -> dict[str, int]:
     return {one_line(name, ID): _plain_int(number) for name, number in value.items()}
 
 
+def _listed(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError
+    return value
+
+
 def _or_none(read: Callable[[object], Any]) -> Callable[[object], Any]:
     return lambda value: None if value is None else read(value)
 
@@ -362,4 +370,5 @@ _PLAIN: Mapping[str, Callable[[object], Any]] = {
     "float": _plain_float,
     "float | None": _or_none(_plain_float),
     "Mapping[str, int]": _counts,
+    "tuple[str, ...]": lambda value: tuple(_plain_text(each) for each in _listed(value)),
 }

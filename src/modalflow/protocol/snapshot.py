@@ -45,6 +45,8 @@ class InFlight:
     submissions: int = 0
     task: TaskTry | None = None
     """The try of a task instance, if it is one."""
+    reason: str = ""
+    """Why it waits, in a few words, if the executor keeps it from Modal."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
@@ -79,6 +81,10 @@ class Snapshot:
     """Settings that the doctor compares with its own machine's; see ``airflow_compat.tokens.settings_to_compare``."""
     home: str = ""
     """The id of the Airflow home that it published for its tasks; empty if there is none."""
+    budgets: tuple[str, ...] = ()
+    """The budgets that are used up, and what follows, for users."""
+    held: int = 0
+    """How many calls wait because of budgets."""
     calls: Sequence[InFlight] = ()
     more: int = 0
     """Number of calls in flight outside the list."""

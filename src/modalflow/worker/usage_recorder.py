@@ -165,6 +165,7 @@ def _work_fields(submission: Submission, granted: Granted) -> dict[str, Any]:
         "label": submission.label,
         "work_id": submission.work_id,
         "profile": submission.profile,
+        "team": submission.team,
         "reserved": Reserved.read(granted(submission)),
         **_task_fields(submission),
     }

@@ -71,7 +71,7 @@ def test_nothing_else_is_raised(value: object) -> None:
     [
         ({}, Reserved(0.125, 128)),
         ({"cpu": None, "memory": None, "gpu": None, "region": None}, Reserved(0.125, 128)),
-        ({"cpu": [2, 4], "memory": (1024, 2048)}, Reserved(2, 1024)),
+        ({"cpu": [2, 4], "memory": (1024, 2048), "timeout": 60}, Reserved(2, 1024, limit_mib=2048, timeout=60)),
         ({"cpu": 1, "gpu": "H100:2", "region": "us"}, Reserved(1, 128, "H100:2", ("us",))),
         (
             {"region": ["eu", "us-east"], "nonpreemptible": True},

@@ -39,6 +39,7 @@ EVENTS: dict[str, Callable[[Call], None]] = {
     "still_adopted": lambda call: call.still_adopted(),
     "still_submitted": lambda call: call.still_submitted(),
     "start_again": lambda call: call.start_again(ENTRY, 1.0),
+    "recalled": lambda call: call.recalled(1.0),
     "claim_removed": lambda call: call.claim_removed(),
     "claimed_elsewhere": lambda call: call.claimed_elsewhere(ENTRY, 1.0),
     "explaining": lambda call: call.explaining(ENTRY),

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from modal import exception
 
-from modalflow.cost.history import History
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved
 from modalflow.executor.mailbox import UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING, CallStatus
@@ -59,10 +58,10 @@ class PlayedApi:
         self._ask("put_note")
         self.ledger[key] = text
 
-    async def read_usage(self, files: UsageFiles, history: History) -> bool:
+    async def read_usage(self, files: UsageFiles, keep: Callable[[list[Record]], object]) -> bool:
         self._ask("read_usage")
         records, self.records = self.records, []
-        history.add(records)
+        keep(records)
         return False
 
     async def spawn(self, profile: str, resources: Resources, wire: dict[str, Any]) -> str:

@@ -120,6 +120,8 @@ class PlayedAirflow:
         self.states: dict[str, AirflowState] = {}
         self.away = False
 
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None: ...
+
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         if self.away:
             raise OSError("no database")

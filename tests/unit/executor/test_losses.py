@@ -34,6 +34,8 @@ class Airflow:
         self.queries += queries
         return {query.work_id: self._next(query) for query in queries}
 
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None: ...
+
     def _next(self, query: StateQuery) -> StateAnswer:
         if query.loss is None:
             return RUNS

@@ -24,6 +24,8 @@ class Airflow:
 
     state: AirflowState
 
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None: ...
+
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         return {query.work_id: StateAnswer(self.state) for query in queries}
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from modalflow.errors import MalformedMessageError
+from modalflow.executor.budgets.running_costs import Grant, RunningCosts
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.lifecycle.calls import Calls
@@ -20,6 +21,7 @@ from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
+from modalflow.executor.submission.placement import Placement
 from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 
@@ -40,6 +42,8 @@ class Adopter:
         sweeper: Sweeper,
         outcomes: Outcomes,
         metrics: Metrics,
+        placement: Placement,
+        costs: RunningCosts,
         tasks: BoundedTasks,
     ) -> None:
         self._calls = calls
@@ -48,6 +52,8 @@ class Adopter:
         self._sweeper = sweeper
         self._outcomes = outcomes
         self._metrics = metrics
+        self._placement = placement
+        self._costs = costs
         self._tasks = tasks
         self._bound = asyncio.Semaphore(CONCURRENCY)
         self._failed = DedupLogger(log)
@@ -60,6 +66,8 @@ class Adopter:
                 continue
             call = Call.adopted(adoption, time.time())
             self._calls.add(call)
+            if (place := self._placement.place_of_adopted(adoption, self._connection.deployment)) is not None:
+                self._costs.adopted(call.work_id, Grant(place.profile, place.granted))
             self._metrics.counts["adopted"] += 1
             if self._connection.api is not None:
                 self._tasks.spawn(self._look_up(call))

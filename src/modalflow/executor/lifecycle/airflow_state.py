@@ -89,6 +89,9 @@ class StateDatabase(Protocol):
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         """Return the answers by work id; a work id that is left out is unknown."""
 
+    def renew_queued(self, queries: Sequence[StateQuery]) -> None:
+        """Let the time in the queue begin again for tasks that are queued under these work ids."""
+
 
 @dataclass(order=True)
 class _Pending:
@@ -121,6 +124,17 @@ class StateQueries:
         self._count += 1
         heapq.heappush(self._pending, _Pending(self._clock() + after, self._count, query, then))
         self._added.set()
+
+    async def renew_queued(self, queries: Sequence[StateQuery]) -> None:
+        """Let the time in the queue begin again for these tasks. A failure is logged."""
+        database = self._database
+        if database is None:
+            return
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await in_daemon_thread(lambda: database.renew_queued(queries))
+        except Exception as error:  # noqa: BLE001  Whatever a driver raises, the next time it is tried again.
+            log.warning("The time in the queue of %s tasks was not renewed (%s)", len(queries), describe(error))
 
     async def run(self) -> None:
         """Ask the database until cancelled."""

@@ -73,6 +73,7 @@ TRANSITIONS: Final[Mapping[str, Mapping[Phase, Phase]]] = {
     "still_adopted": _to(_P.ADOPTED, _P.CHECKING),
     "still_submitted": _to(_P.WAITING, _P.CHECKING),
     "start_again": _to(_P.RETRYING, _P.CHECKING),
+    "recalled": _to(_P.RETRYING, _P.WAITING),
     "claim_removed": _to(_P.QUEUED, _P.RETRYING),
     "claimed_elsewhere": _to(_P.WAITING, _P.RETRYING),
     "explaining": _to(_P.EXPLAINING, *_UNCLAIMED, _P.RUNNING, _P.CHECKING),
@@ -125,6 +126,8 @@ class Call:
     """The partition of another executor on which its events arrive; empty if they arrive here."""
     container_id: str = ""
     """Where it runs, once the ledger has shown that."""
+    started_at: float = 0.0
+    """When that container claimed it, in seconds since the epoch; 0 if it is not known to run."""
     due_at: float = math.inf
     """When it will have run for longer than it may, by the engine's monotonic clock."""
     running_unseen: bool = False
@@ -269,6 +272,7 @@ class Call:
         if self._move("claimed") is Phase.RUNNING:
             self.function_call_id = entry.function_call_id or self.function_call_id
             self.container_id, self.due_at, self.partition = entry.container_id, due_at, partition
+            self.started_at = entry.started_at
         self.updated_at = now
 
     def lost(self, now: float) -> None:
@@ -307,8 +311,14 @@ class Call:
         self.retired_call_id = entry.function_call_id
         self._unsubmitted(retry_at)
 
+    def recalled(self, now: float) -> None:
+        """Retire the function call that no container has begun; the work is submitted again later."""
+        self._move("recalled")
+        self.retired_call_id = self.function_call_id or ""
+        self._unsubmitted(now)
+
     def claim_removed(self) -> None:
-        """Queue it again after ``start_again``: the ledger is free for another claim."""
+        """Queue it again after ``start_again`` or ``recalled``: the ledger is free for another claim."""
         self._move("claim_removed")
         # The retired function call has ended in order, so it is none that may still begin.
         self.attempts = max(self.attempts - 1, 0)
@@ -340,7 +350,7 @@ class Call:
 
     def _unsubmitted(self, now: float) -> None:
         self.function_call_id, self.container_id, self.partition = None, "", ""
-        self.checks, self.due_at, self.updated_at = 0, math.inf, now
+        self.checks, self.due_at, self.updated_at, self.started_at = 0, math.inf, now, 0.0
 
     # What changes within a phase.
 

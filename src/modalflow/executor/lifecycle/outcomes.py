@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.lifecycle.airflow_state import AirflowState, Loss, StateAnswer, StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.lifecycle.calls import Calls
@@ -141,6 +142,7 @@ class Outcomes:
         failures: FailureReports,
         notes: TaskLogNotes,
         metrics: Metrics,
+        costs: RunningCosts,
     ) -> None:
         self._calls = calls
         self._claims = claims
@@ -148,6 +150,7 @@ class Outcomes:
         self._failures = failures
         self._notes = notes
         self._metrics = metrics
+        self._costs = costs
 
     def started(self, call: Call) -> None:
         """Report that Modal has accepted a call."""
@@ -163,11 +166,16 @@ class Outcomes:
         self._notes.add(call.log_path, reason, "info")
         self._outbox.add(self._update(UpdateKind.WAITING, call, reason))
 
+    def over_budget(self, call: Call, text: str) -> None:
+        """Report at a call, for its user and in Airflow's event log, that a budget is used up."""
+        self._notes.add(call.log_path, text, "warning")
+        self._outbox.add(self._update(UpdateKind.OVER_BUDGET, call, text))
+
     def ended(self, call: Call, entry: Entry) -> None:
         """Settle a call with the outcome that the ledger has."""
         failed = entry.state is State.FAILED
         cause = cause_of(entry.cause)
-        self.settle(call, entry.function_call_id)
+        self.settle(call, entry.function_call_id, entry)
         if entry.finished_at is not None:
             self._metrics.time(OUTCOME_LATENCY, time.time() - entry.finished_at)
         if failed and entry.cause:
@@ -207,8 +215,9 @@ class Outcomes:
             self._claims.cancel(call)
             self._claims.bar(call, reason)
 
-    def settle(self, call: Call, function_call_id: str = "") -> None:
-        """Settle a call without a report."""
+    def settle(self, call: Call, function_call_id: str = "", entry: Entry | None = None) -> None:
+        """Settle a call without a report; ``entry`` is its outcome in the ledger, if there is one."""
+        self._costs.ended(call, entry, time.time())
         call.settle(function_call_id)
         if call.may_start_again:
             self._claims.keep(call.work_id)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import queue
+import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -19,9 +20,11 @@ from modal import exception
 from modalflow.airflow_compat.versions import AIRFLOW_VERSION
 from modalflow.airflow_home.snapshot import HomeSnapshot
 from modalflow.airflow_home.store import HomeStore
+from modalflow.budgets.live_rates import live_rates
 from modalflow.bundles.files import VolumeFiles
 from modalflow.control_plane import ControlPlane, in_environment
-from modalflow.cost.history import History
+from modalflow.cost.rates import Rates
+from modalflow.cost.usage import Record
 from modalflow.errors import (
     CredentialsError,
     IncompatibleWorkerError,
@@ -41,6 +44,7 @@ from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
 from modalflow.protocol.plain_data import plain_data_only
 from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
+from modalflow.protocol.spending_report import COUNTS_FOR, SPENDING, SpendingReport
 from modalflow.relay import keys
 from modalflow.support.described import words_of
 
@@ -67,6 +71,13 @@ async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
     with plain_data_only(), rate_limits_raised():
         async with asyncio.timeout(seconds):
             return await call
+
+
+async def listed(iterator: AsyncIterator[_T]) -> list[_T]:
+    """Return all that the SDK iterates over, within a time limit, and unpickle plain data only."""
+    with plain_data_only():
+        async with asyncio.timeout(RPC_TIMEOUT):
+            return [each async for each in iterator]
 
 
 def _minor(version: str) -> str:
@@ -163,10 +174,7 @@ class ModalApi:
 
     async def withdraw_relay(self, name: str) -> None:
         """Remove the reports of relays whose names begin with ``name``."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                found = [str(key) async for key in self._relays.keys.aio()]
-        for key in found:
+        for key in map(str, await listed(self._relays.keys.aio())):
             if key.startswith(RELAY + name):
                 await self._ask("DictPop", self._relays.pop.aio(key, None))
 
@@ -265,6 +273,14 @@ class ModalApi:
             raise MalformedMessageError(f"A ledger entry is no plain data: {error.__cause__ or error}") from error
         return None if text is None else Entry.from_json(text)
 
+    async def ledger(self) -> list[Entry]:
+        """Return all readable entries of the ledger, in one reading."""
+        entries = []
+        for _, text in await listed(self._ledger.items.aio()):
+            with contextlib.suppress(MalformedMessageError):
+                entries.append(Entry.from_json(text))
+        return entries
+
     async def claim(self, entry: Entry) -> bool:
         """Write an entry if there is none, so that no worker can begin this work id; return False if there is one."""
         return bool(
@@ -303,13 +319,29 @@ class ModalApi:
         """Write a text to the ledger under a key other than a work id."""
         await self._ask("DictUpdate", self._ledger.put.aio(key, text))
 
-    async def read_usage(self, files: UsageFiles, history: History) -> bool:
-        """Add the next usage records to a history; return whether there are more to read at once."""
-        return await bounded(in_daemon_thread(lambda: files.read(self.logs.volume, history.add)), USAGE_TIMEOUT)
+    async def read_usage(self, files: UsageFiles, keep: Callable[[list[Record]], object]) -> bool:
+        """Pass the next usage records on, on another thread; return whether there are more to read at once."""
+        return await bounded(in_daemon_thread(lambda: files.read(self.logs.volume, keep)), USAGE_TIMEOUT)
 
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
+
+    async def spending_reports(self) -> list[SpendingReport]:
+        """Return the executors' reports of their running costs. Reports of killed executors are removed."""
+        reports = []
+        for key in map(str, await listed(self._executors.keys.aio())):
+            if key.startswith(SPENDING):
+                with contextlib.suppress(MalformedMessageError):
+                    report = SpendingReport.from_json(await self._ask("DictGet", self._executors.get.aio(key)))
+                    reports.append(report)
+                    if not report.counts(time.time() - COUNTS_FOR):
+                        await self.withdraw(key)
+        return reports
+
+    def rates(self) -> Rates:
+        """Return Modal's current rates, or the dated table if they cannot be had. Blocks."""
+        return live_rates(self.control_plane.client)[0]
 
     async def publish_home(self, snapshot: HomeSnapshot, contents: Mapping[str, bytes], team: str) -> None:
         """Write a home snapshot to the logs Volume. Large files may take longer than an RPC."""
@@ -324,14 +356,11 @@ class ModalApi:
         """Remove an executor's snapshot."""
         await self._ask("DictPop", self._executors.pop.aio(partition, None))
 
-    async def withdraw_older_than(self, time: float) -> None:
-        """Remove the snapshots of executors that were killed before that time."""
-        with plain_data_only():
-            async with asyncio.timeout(RPC_TIMEOUT):
-                items = [item async for item in self._executors.items.aio()]
-        for partition, text in items:
+    async def withdraw_older_than(self, moment: float) -> None:
+        """Remove the snapshots of executors that were killed before that moment."""
+        for partition, text in await listed(self._executors.items.aio()):
             with contextlib.suppress(MalformedMessageError):
-                if Snapshot.from_json(text).published_at < time:
+                if Snapshot.from_json(text).published_at < moment:
                     await self.withdraw(partition)
 
     async def call_status(self, function_call_id: str) -> CallStatus:

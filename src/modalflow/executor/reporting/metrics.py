@@ -86,6 +86,8 @@ DELIVERY_LATENCY = "delivery_latency"
 IN_FLIGHT = "in_flight"
 WAITING = "waiting"
 UNDELIVERED = "undelivered"
+HELD = "held"
+BUDGET_USED = "budget_used"
 RPC = "rpc"
 
 _RESULTS = f"`{Result.OK.value}`, " + ", ".join(f"`{result.value}` ({what})" for _, result, what in RESULTS)
@@ -105,6 +107,13 @@ METRICS: tuple[Metric, ...] = (
     Metric(IN_FLIGHT, "gauge", "Workloads without an outcome."),
     Metric(WAITING, "gauge", "Workloads not yet accepted by Modal."),
     Metric(UNDELIVERED, "gauge", "Outcomes not yet reported to Airflow."),
+    Metric(HELD, "gauge", "Workloads held by a budget. They also count as waiting."),
+    Metric(
+        f"{BUDGET_USED}.<budget>",
+        "gauge",
+        "Used share of a budget, 1 if it is used up; of a budget of each DAG, profile or team, the largest share. "
+        "`<budget>` is for example `dag.etl.day`, `profile.each.day` or `all.month`.",
+    ),
     Metric("taken", "counter", "Workloads received from the scheduler."),
     Metric("started", "counter", "Workloads accepted by Modal, with a function call."),
     Metric("success", "counter", "Workloads with a normal end of their supervisor, for any state of the task."),
@@ -128,6 +137,14 @@ METRICS: tuple[Metric, ...] = (
         "cause",
         'the causes with "without a retry" in [Lost work](lost-work.md), e.g. `container-lost`',
     ),
+    Metric(
+        "over_budget",
+        "counter",
+        "Budgets that were used up, each once in its period, by action.",
+        "action",
+        "`warn`, `hold`, `refuse`",
+    ),
+    Metric("refused_by_budget", "counter", "Workloads that failed because a budget refuses them."),
     Metric("engine_restarts", "counter", "Restarts of the engine's thread after a failure."),
     Metric(
         RPC,
@@ -138,7 +155,7 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 
-_COUNTERS = {metric.name for metric in METRICS if metric.kind == "counter"}
+_COUNTERS = {metric.name: metric.tag for metric in METRICS if metric.kind == "counter"}
 
 
 @dataclass
@@ -189,9 +206,9 @@ class Metrics:
             stats.gauge(f"{PREFIX}.{name}", value, tags=tags)
         for key, total in list(self.counts.items()):
             new, self._sent[key] = total - self._sent[key], total
-            name, _, cause = key.partition(".")
+            name, _, kind = key.partition(".")
             if new and name in _COUNTERS:
-                self._incr(stats, name, new, tags, {"cause": cause} if cause else {})
+                self._incr(stats, name, new, tags, {_COUNTERS[name]: kind} if kind else {})
         for (rpc, result), total in list(self.rpcs.items()):
             new, self._rpcs_sent[rpc, result] = total - self._rpcs_sent[rpc, result], total
             if new:

@@ -19,6 +19,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modalflow import __version__
+from modalflow.executor.budgets.admission import Admission
+from modalflow.executor.budgets.gate import BudgetGate
 from modalflow.executor.connection import Connection
 from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle.call import Call
@@ -38,6 +40,9 @@ REMOVED_AFTER = 24 * 3600
 
 #: Characters of what keeps an executor from submitting.
 _TROUBLE = 500
+
+#: Budgets that are used up, in one snapshot.
+_BUDGETS = 20
 
 #: Seconds that a clean stop waits for its snapshot to be removed.
 WITHDRAW_TIMEOUT = 3.0
@@ -66,6 +71,8 @@ class Publisher:
         connection: Connection,
         metrics: Metrics,
         homes: HomePublisher,
+        gate: BudgetGate,
+        admission: Admission,
         interval: float,
     ) -> None:
         self._partition = partition
@@ -74,6 +81,8 @@ class Publisher:
         self._connection = connection
         self._metrics = metrics
         self._homes = homes
+        self._gate = gate
+        self._admission = admission
         self._interval = interval
         self._started_at = time.time()
         self._last: Snapshot | None = None
@@ -136,16 +145,24 @@ class Publisher:
             installation=self._identity.installation,
             settings=self._identity.settings,
             home=self._homes.id,
-            calls=tuple(_in_flight(call) for call in calls[:LISTED_CALLS]),
+            budgets=tuple(one_line(text, _TROUBLE) for text in self._budgets()),
+            held=len(self._admission),
+            calls=tuple(_in_flight(call, self._admission) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
         )
+
+    def _budgets(self) -> list[str]:
+        if self._gate.unknown:
+            return [f"The budgets cannot be checked yet: {self._gate.unknown}"]
+        used_up = self._gate.used_up[:_BUDGETS]
+        return [f"{balance.budget.action}: {self._gate.reason(balance)}" for balance in used_up]
 
 
 def _state(call: Call) -> str:
     return SUBMITTED if call.function_call_id else WAITING
 
 
-def _in_flight(call: Call) -> InFlight:
+def _in_flight(call: Call, admission: Admission) -> InFlight:
     return InFlight(
         work_id=call.work_id,
         label=call.label,
@@ -155,6 +172,7 @@ def _in_flight(call: Call) -> InFlight:
         profile=call.submission.profile if call.submission is not None else "",
         submissions=call.attempts,
         task=task_try_of(call.key),
+        reason=admission.short_reason(call),
     )
 
 

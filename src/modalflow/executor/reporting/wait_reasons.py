@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from modalflow.control_plane import server_url
+from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Call, Phase
@@ -46,6 +47,7 @@ class WaitReasons:
         queries: StateQueries,
         outcomes: Outcomes,
         sweeper: Sweeper,
+        admission: Admission,
         interval: float,
     ) -> None:
         self._calls = calls
@@ -53,6 +55,7 @@ class WaitReasons:
         self._queries = queries
         self._outcomes = outcomes
         self._sweeper = sweeper
+        self._admission = admission
         self._first = FIRST * interval
         self._asked: set[str] = set()
         """Work ids about which Airflow's database has not answered yet."""
@@ -154,6 +157,8 @@ class WaitReasons:
         """Return why a call is not submitted yet."""
         if self._connection.obstacle:
             return self._connection.obstacle
+        if reason := self._admission.reason(call):
+            return reason
         if self._connection.api is None:
             return f"{server_url()} has not answered yet"
         if call.attempts:

@@ -43,6 +43,7 @@ class Intake:
     def __init__(
         self,
         partition: str,
+        team: str,
         calls: Calls,
         connection: Connection,
         homes: HomePublisher,
@@ -56,6 +57,7 @@ class Intake:
         sizes: Sizes,
     ) -> None:
         self._partition = partition
+        self._team = team
         self._calls = calls
         self._connection = connection
         self._homes = homes
@@ -140,7 +142,11 @@ class Intake:
         if place.warning:
             self._notes.add(call.log_path, place.warning, "warning")
         submission = dataclasses.replace(
-            request.draft, profile=place.profile, partition=self._partition, resources=place.granted
+            request.draft,
+            profile=place.profile,
+            partition=self._partition,
+            resources=place.granted,
+            team=self._team,
         )
         if terms is not None:
             note = " ".join(filter(None, (submission.note, place.note)))

@@ -16,7 +16,7 @@ from modalflow.config import values
 from modalflow.config.mounts import Reserved, conflict
 from modalflow.config.task_options import PLACE
 from modalflow.errors import WorkloadRejectedError
-from modalflow.executor.mailbox import SubmitRequest
+from modalflow.executor.mailbox import Adoption, SubmitRequest
 from modalflow.executor.submission.resources import Resources
 from modalflow.executor.submission.sizing import (
     NOTHING_KNOWN,
@@ -109,7 +109,7 @@ class Placement:
         ``terms`` are those of ``terms``, and ``known`` is what they need.
         """
         self._follow(deployment)
-        profile = self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
+        profile = self._profile_of(request, deployment)
         if terms is None:
             return self._admitted(profile, request.resources, deployment)
         size = sized(terms, request.resources, known)
@@ -138,6 +138,16 @@ class Placement:
             self._known.clear()
         self._known[key] = place
         return place
+
+    def place_of_adopted(self, adoption: Adoption, deployment: Deployment | None) -> Place | None:
+        """Return where adopted work runs, if that can still be found out. It counts for no set of options."""
+        try:
+            return _place(self._profile_of(adoption, deployment), adoption.resources, deployment)
+        except WorkloadRejectedError:
+            return None
+
+    def _profile_of(self, request: SubmitRequest | Adoption, deployment: Deployment | None) -> str:
+        return self._routing.profile_of(request.profile, request.airflow_queue, profiles_of(deployment))
 
     def _admitted_otherwise(
         self,

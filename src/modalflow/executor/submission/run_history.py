@@ -69,7 +69,7 @@ class RunHistory:
             self._wanted.clear()
             more = False
             try:
-                more = await self._connection.get().read_usage(self._files, self._history)
+                more = await self._connection.get().read_usage(self._files, self._history.add)
                 self._fresh_until = time.monotonic() + FRESH
             except FAILURES as error:
                 failures.warn(type(error).__name__, "The usage of earlier runs could not be read (%s)", describe(error))

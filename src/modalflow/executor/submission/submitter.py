@@ -12,6 +12,7 @@ import time
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
+from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
@@ -65,6 +66,7 @@ class Submitter:
         outcomes: Outcomes,
         metrics: Metrics,
         tasks: LoopTasks,
+        admission: Admission,
         concurrency: int,
     ) -> None:
         self._policy = policy
@@ -73,6 +75,7 @@ class Submitter:
         self._outcomes = outcomes
         self._metrics = metrics
         self._tasks = tasks
+        self._admission = admission
         self._queue = SubmissionQueue(concurrency, time.monotonic)
         self._backoffs: dict[str, Backoff] = {}
         self._wakes_at = 0.0
@@ -94,6 +97,7 @@ class Submitter:
         """Begin to spawn, with all QUEUED calls. Resume the work of an ended thread."""
         self._queue.clear()
         self._backoffs.clear()
+        self._admission.clear()
         self._wakes_at = 0.0
         self._running = True
         for call in self._calls:
@@ -135,11 +139,21 @@ class Submitter:
         if not self._running:
             return
         while (found := self._queue.pop()) is not None:
-            self._tasks.spawn(self._submit(*found))
+            if self._is_admitted(*found):
+                self._tasks.spawn(self._submit(*found))
         pause, now = self._queue.seconds_to_wait(), time.monotonic()
         if pause is not None and not now < self._wakes_at <= now + pause:
             self._wakes_at = now + pause
             self._tasks.later(pause, self._fill)
+
+    def _is_admitted(self, function: FunctionQueue, call: Call) -> bool:
+        """Return whether budgets permit a call. A held call keeps its place in the order."""
+        if call.phase is not Phase.QUEUED or self._admission.admits(call):
+            return True
+        function.released()
+        if call.settled:
+            self._done(call)
+        return False
 
     def _done(self, call: Call) -> None:
         self._queue.remove(call)

@@ -5,6 +5,7 @@ Owns the order of the checks, and the checks to skip after a failure. Each step 
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,7 +25,7 @@ from modalflow.operations.doctor import (
 from modalflow.operations.doctor.findings import Finding, skip
 from modalflow.operations.host.host_configuration import HostConfiguration
 from modalflow.operations.relay import checks as relay_checks
-from modalflow.operations.site import airflow_conf, config_source, override
+from modalflow.operations.site import airflow_conf, config_source, override, time_zone_of
 from modalflow.support.packages import installed_packages
 
 
@@ -34,7 +35,7 @@ def examine(
     """Yield findings in the order of their fixes. ``profiles`` are checked in a container."""
     source, conf = config_source(), airflow_conf()
     settings, mistakes = Settings.examine(source)
-    settings = override(settings, app, environment)
+    settings = dataclasses.replace(override(settings, app, environment), time_zone=time_zone_of(conf))
     yield installation_side.here()
     yield from airflow_side.settings(source, mistakes)
     yield from airflow_side.airflow(conf)

@@ -16,6 +16,7 @@ import modal
 from modal import exception
 
 from modalflow import __version__
+from modalflow.config.budgets import EACH, Scope, shown_budgets
 from modalflow.config.settings import Settings
 from modalflow.control_plane import AS_FOR_SCHEDULER, CHECK_NETWORK, is_local, server_url
 from modalflow.errors import AirflowSettingError, CredentialsError, ModalflowError
@@ -97,7 +98,7 @@ def worker(site: Site) -> tuple[list[Finding], Deployment | None, bool]:
         missing = "the logs Volume has no record of the deployment, so versions cannot be compared"
         return [*findings, warn("worker version", missing, f"Deploy it with `{site.deploy_command}`.")], None, True
     findings += [_version(site, record), *_versions_beneath(site, record)]
-    findings += [*_profiles(site, record), *_queues(site, record)]
+    findings += [*_profiles(site, record), *_queues(site, record), *_budgets(site, record)]
     return findings, record, record.protocol == PROTOCOL
 
 
@@ -162,6 +163,23 @@ def _queues(site: Site, record: Deployment) -> Iterator[Finding]:
         )
     elif queues:
         yield ok("queues", ", ".join(f"{queue} → {profile}" for queue, profile in queues.items()))
+
+
+def _budgets(site: Site, record: Deployment) -> Iterator[Finding]:
+    """Check the profiles of ``[modal_executor] budgets``, and show what they limit."""
+    budgets = site.settings.budgets
+    if not budgets:
+        return
+    named = {budget.name for budget in budgets if budget.scope is Scope.PROFILE and budget.name != EACH}
+    if lost := sorted(named - {*record.profiles}):
+        yield warn(
+            "budgets",
+            f"they name undeployed profiles, which spend nothing: {', '.join(lost)}; deployed: "
+            f"{', '.join(record.profiles)}",
+            "Fix the names in [modal_executor] budgets, and restart the scheduler.",
+        )
+    else:
+        yield ok("budgets", f"{shown_budgets(budgets)}; days and months of time zone {site.settings.time_zone}")
 
 
 def shared(site: Site) -> Iterator[Finding]:

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING
 
 import modal
 
+from modalflow import __version__
 from modalflow.config.variables import check
 from modalflow.names import (
+    APP_TAG,
     APP_VARIABLE,
     LOGS_MOUNT,
     PRELOAD_VARIABLE,
     PROFILE_ENV_VARIABLE,
     PROFILE_VARIABLE,
     RELAY_KEY_FUNCTION,
+    VERSION_TAG,
     Names,
 )
 from modalflow.relay.key_function import hand_over
@@ -45,7 +48,9 @@ def build_app(
     a Secret with the key to the host's secret settings. ``relay_keys`` is the Secret with the relay's keys; without it,
     the app has no Function that hands them over.
     """
-    app = modal.App(names.app, include_source=False)
+    # For Modal's billing report, which can group by tags.
+    tags = {APP_TAG: names.app, VERSION_TAG: __version__.replace("+", "-")}
+    app = modal.App(names.app, include_source=False, tags=tags)
     logs = modal.Volume.from_name(names.logs, create_if_missing=True, version=2)
     own_secrets = [modal.Secret.from_name(names.home_key)] if home_key else []
     for profile in profiles:

@@ -1,0 +1,1 @@
+"""Money spent on Modal, as budgets count it: by day and by DAG, profile and team."""

@@ -1,0 +1,133 @@
+"""Which calls may be submitted now: all, but those for which a budget is used up. No I/O and no clock.
+
+Owns the last balances. ``BudgetWatch`` renews them every second or two, so an answer here costs a look-up per budget.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from modalflow.budgets.spending import Balance
+from modalflow.config.budgets import Budget, BudgetAction, Scope
+from modalflow.cost.rates import money
+from modalflow.executor.budgets.running_costs import RunningCosts
+from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.workloads import task_try_of
+from modalflow.protocol.messages import Kind
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the budgets say about a call."""
+
+    action: BudgetAction
+    reason: str
+    balance: Balance
+    passes: bool = False
+    """Whether the reason may be gone within seconds, because the spend is being read."""
+
+
+class BudgetGate:
+    """Answers for each call whether it may be submitted."""
+
+    def __init__(self, budgets: Sequence[Budget], costs: RunningCosts) -> None:
+        self._budgets = budgets
+        self._costs = costs
+        self._balances: Mapping[tuple[int, str], Balance] = {}
+        self._periods: Mapping[str, str] = {}
+        self.unknown = "the records of the costs so far are not read yet" if budgets else ""
+        """Why the spend is not known; empty if it is."""
+
+    @property
+    def budgets(self) -> Sequence[Budget]:
+        return self._budgets
+
+    def update(self, balances: Sequence[Balance], next_periods: Mapping[str, str]) -> None:
+        """Use these balances from now on. ``next_periods`` has when the next day and month begin, for users."""
+        numbers = {id(budget): number for number, budget in enumerate(self._budgets)}
+        self._balances = {(numbers[id(each.budget)], each.subject): each for each in balances}
+        self._periods = next_periods
+        self.unknown = ""
+
+    def verdict(self, call: Call) -> Verdict | None:
+        """Return what holds up or refuses a call; None if nothing does. Refusals go before holds."""
+        if not self._budgets or not is_limited(call):
+            return None
+        verdicts = [each for each in self.verdicts(call) if each.action is not BudgetAction.WARN]
+        return min(verdicts, key=lambda each: (each.passes, each.action is BudgetAction.HOLD), default=None)
+
+    def verdicts(self, call: Call) -> list[Verdict]:
+        """Return what each used up budget says about a call."""
+        found = []
+        spender = self._costs.spender(call)
+        for number, budget in enumerate(self._budgets):
+            subject = budget.subject(spender)
+            if subject is None:
+                continue
+            balance = self._balances.get((number, subject)) or Balance(budget, subject)
+            if self.unknown:
+                if budget.action is not BudgetAction.WARN:
+                    reason = f"the budget of {budget.label(subject)} cannot be checked: {self.unknown}"
+                    found.append(Verdict(BudgetAction.HOLD, reason, balance, passes=True))
+            elif balance.is_used_up:
+                found.append(Verdict(budget.action, self.reason(balance), balance))
+            elif balance.may_be_used_up and budget.action is not BudgetAction.WARN:
+                reason = (
+                    f"the budget of {budget.label(subject)} may be used up by submitted tasks; the executor checks "
+                    "which of them run"
+                )
+                found.append(Verdict(BudgetAction.HOLD, reason, balance, passes=True))
+        return found
+
+    def reason(self, balance: Balance) -> str:
+        """Return the words for a budget that is used up."""
+        budget = balance.budget
+        running = f", {money(balance.running)} of it by running tasks" if balance.running else ""
+        begins = self._periods.get(budget.per.value, "")
+        return (
+            f"the budget of {budget.label(balance.subject)} is used up: {money(balance.used)} spent{running} "
+            f"(an estimate). The next {budget.per} begins at {begins}"
+        )
+
+    @property
+    def used_up(self) -> list[Balance]:
+        """The balances of budgets that are used up."""
+        return [each for each in self._balances.values() if each.is_used_up]
+
+    @property
+    def used_up_or_in_doubt(self) -> list[Balance]:
+        """The balances of budgets that are used up, or may be."""
+        return [each for each in self._balances.values() if each.may_be_used_up]
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it matters which submitted calls have begun: a budget may be used up by them, or it holds or refuses
+        and is used up, so that they are to be recalled."""
+        return any(
+            each.may_be_used_up and each.unsure and not (each.is_used_up and each.budget.action is BudgetAction.WARN)
+            for each in self._balances.values()
+        )
+
+    def shares_used(self) -> dict[str, float]:
+        """Return the used share of each budget, by a name for metrics; of several subjects, the largest."""
+        found: dict[str, float] = {}
+        for balance in self._balances.values():
+            limit = balance.budget.dollars
+            share = float(balance.used / limit) if limit else 1.0
+            name = metric_name(balance.budget)
+            found[name] = max(found.get(name, 0.0), share)
+        return found
+
+
+def metric_name(budget: Budget) -> str:
+    """Return a budget's name in metrics, such as ``dag.etl.day``."""
+    name = "each" if budget.name == "*" else "".join(c if c.isalnum() or c in "_-" else "_" for c in budget.name)
+    parts = [budget.scope.value, name, budget.per.value] if budget.scope is not Scope.ALL else ["all", budget.per.value]
+    return ".".join(parts)
+
+
+def is_limited(call: Call) -> bool:
+    """Return whether budgets apply to a call: to tasks and commands, not to callbacks and connection tests, which are
+    short, and report what happened to tasks."""
+    return call.kind is Kind.COMMAND or task_try_of(call.key) is not None

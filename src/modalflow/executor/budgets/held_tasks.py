@@ -1,0 +1,66 @@
+"""What Airflow must not do to held tasks: give them up as stuck in the queue, or let their tokens expire.
+
+Airflow fails a task after some times of ``[scheduler] task_queued_timeout`` in the queue, and its token is valid for as
+long. So the time at which it was queued is renewed, and a released task gets another token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from modalflow.executor.budgets.admission import Admission, Held
+from modalflow.executor.lifecycle.airflow_state import StateQueries, StateQuery
+from modalflow.executor.lifecycle.recovery import Recovery
+from modalflow.executor.reporting.loggers import logger
+from modalflow.executor.submission.submitter import Submitter
+from modalflow.protocol.messages import Kind
+
+log = logger(__name__)
+
+#: The part of the timeout after which a time in the queue is renewed, and a token no longer used.
+_PART = 0.25
+_LONGEST = 150.0
+
+
+class HeldTasks:
+    """Keeps held tasks alive in Airflow, and releases them."""
+
+    def __init__(
+        self,
+        queued_timeout: float,
+        admission: Admission,
+        queries: StateQueries,
+        recovery: Recovery,
+        submitter: Submitter,
+    ) -> None:
+        """``queued_timeout`` is ``[scheduler] task_queued_timeout`` in seconds."""
+        self._interval = min(_LONGEST, queued_timeout * _PART)
+        self._admission = admission
+        self._queries = queries
+        self._recovery = recovery
+        self._submitter = submitter
+
+    async def run(self) -> None:
+        """Renew the times of held tasks until cancelled."""
+        while True:
+            await asyncio.sleep(self._interval / 2)
+            await self.renew()
+
+    async def renew(self) -> None:
+        """Renew the times of tasks that are held for long."""
+        old = [StateQuery(held.call.key, held.call.origin) for held in self._admission.held if self._is_old(held)]
+        if old:
+            await self._queries.renew_queued(old)
+
+    def release(self, held: Held) -> None:
+        """Submit a call that is not held any more; if its token may expire soon, with another one."""
+        if held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
+            self._recovery.ask_airflow(held.call, "its budget has money again.")
+        else:
+            self._submitter.put(held.call)
+
+    def _is_old(self, held: Held) -> bool:
+        """Return whether a call was accepted or held long ago."""
+        waited = max(time.monotonic() - held.since, time.time() - held.call.accepted_at)
+        return waited > self._interval

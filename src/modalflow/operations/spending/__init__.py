@@ -1,0 +1,1 @@
+"""What is spent of budgets, and what tasks could save."""

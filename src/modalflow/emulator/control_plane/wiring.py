@@ -22,6 +22,7 @@ from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.launch.launcher import Launcher, common_variables
 from modalflow.emulator.containers.launch.memory_watch import MemoryWatch
+from modalflow.emulator.containers.launch.snapshots import Snapshots
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
@@ -77,6 +78,7 @@ class Base:
 
     state: StateDir
     sockets: ContainerSockets
+    snapshots: Snapshots
     credentials: Credentials
     environments: Environments
     addresses: Addresses
@@ -183,6 +185,7 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
     return Base(
         state=state,
         sockets=sockets,
+        snapshots=Snapshots(state, sockets),
         credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
         environments=Environments(state.journal),
         addresses=addresses,
@@ -242,6 +245,7 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         base.networks,
         base.tunnels,
         base.clients,
+        base.snapshots,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
     pools = Pools(
@@ -292,7 +296,7 @@ def _services(base: Base, storage: Storage, execution: Execution, images: Images
         functions,
         execution.layouts,
         execution.calls,
-        Runtime(environments, functions, execution.pools, storage.volumes),
+        Runtime(environments, functions, execution.pools, storage.volumes, base.snapshots),
         execution.logs,
         images,
         ImageNames(base.state, environments, storage.images),

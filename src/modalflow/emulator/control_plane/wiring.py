@@ -185,7 +185,7 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
     return Base(
         state=state,
         sockets=sockets,
-        snapshots=Snapshots(state, sockets),
+        snapshots=Snapshots(state, sockets, networks),
         credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
         environments=Environments(state.journal),
         addresses=addresses,

@@ -16,12 +16,9 @@ from typing import Any
 #: The runtime's folder of Volumes; mount paths are symlinks to here, as on Modal.
 VOLUMES = "/__modal/volumes"
 
-#: The name of the mount through which a restored container gets its identity, and its file for Modal's runtime.
+#: The name of the mount through which a container with a memory snapshot gets its identity and its gateway.
 RESTORE_MOUNT = "restored"
-RESTORE_STATE = f"{VOLUMES}/{RESTORE_MOUNT}/state.json"
-
-#: That file until the checkpoint has been taken: the runtime goes on once it has its name.
-PENDING_STATE = f"{RESTORE_STATE}.pending"
+RESTORE_FOLDER = f"{VOLUMES}/{RESTORE_MOUNT}"
 
 #: The variable with which Modal's runtime stops at the place of the snapshot.
 SNAPSHOT_VARIABLE = "MODAL_ENABLE_SNAP_RESTORE"
@@ -95,6 +92,8 @@ class Snapshot:
 
     folder: Path
     """The host folder of the snapshot; ``rootfs.shown`` must list it."""
+    network: str
+    """What the container's gateway reaches; a word of ``sandboxes/inside``."""
     exists: bool = False
     """Whether the container is restored from it."""
 
@@ -151,7 +150,7 @@ class ContainerSpec:
                 "program": tuple(fields["program"]),
                 "user": (int(fields["user"][0]), int(fields["user"][1])),
                 "own_network": None if own_network is None else (str(own_network[0]), int(own_network[1])),
-                "snapshot": None if snapshot is None else Snapshot(Path(snapshot["folder"]), snapshot["exists"]),
+                "snapshot": None if snapshot is None else Snapshot(**{**snapshot, "folder": Path(snapshot["folder"])}),
             }
         )
 

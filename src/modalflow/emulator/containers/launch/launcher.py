@@ -233,7 +233,7 @@ class Launcher:
         }
         container.last_heard = time.monotonic()
         arguments = self._arguments(container)
-        plan = self._snapshots.plan(container, arguments, variables, folder)
+        plan = await self._snapshots.plan(container, arguments, variables, folder)
         if plan is not None:
             rootfs = replace(rootfs, shown=(*rootfs.shown, plan.snapshot.folder), volumes=(*rootfs.volumes, plan.view))
             variables |= plan.variables

@@ -11,7 +11,6 @@ import asyncio
 import hashlib
 import json
 import shutil
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,14 +19,16 @@ from modal_proto import api_pb2
 
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.ids import new_id
+from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.processes.container_spec import (
-    PENDING_STATE,
+    RESTORE_FOLDER,
     RESTORE_MOUNT,
-    RESTORE_STATE,
     SNAPSHOT_VARIABLE,
     Snapshot,
     VolumeView,
 )
+from modalflow.emulator.processes.sandboxes import inside
+from modalflow.emulator.processes.sandboxes.inside import PENDING_STATE, RESTORED, STATE
 from modalflow.emulator.processes.sandboxes.supervision import FAILED, FINISHED
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.state.state_dir import StateDir
@@ -60,21 +61,21 @@ class Plan:
 
     @property
     def variables(self) -> dict[str, str]:
-        return {SNAPSHOT_VARIABLE: "1", _STATE_VARIABLE: RESTORE_STATE}
+        return {SNAPSHOT_VARIABLE: "1", _STATE_VARIABLE: f"{RESTORE_FOLDER}/{STATE}"}
 
 
 class Snapshots:
     """The snapshots of all functions."""
 
-    def __init__(self, state: StateDir, sockets: ContainerSockets) -> None:
+    def __init__(self, state: StateDir, sockets: ContainerSockets, networks: Networks) -> None:
         self._folder = state.folder("snapshots")
-        self._sockets = sockets
+        self._sockets, self._networks = sockets, networks
         self._taken_of: dict[str, str] = {}
         """Content of a snapshot → the container that it is taken of."""
         self._plans: dict[str, Plan] = {}
         self._requested: dict[str, asyncio.Task[None]] = {}
 
-    def plan(
+    async def plan(
         self, container: Container, arguments: api_pb2.ContainerArguments, variables: Mapping[str, str], folder: Path
     ) -> Plan | None:
         """Return the plan for a container in gVisor with these arguments and variables; None if it has no snapshot.
@@ -95,12 +96,12 @@ class Snapshots:
             place.mkdir(mode=0o700)
             self._taken_of[key] = container.container_id
             arguments.checkpoint_id = new_id("ch")
-        state = folder / "restored"
-        state.mkdir()
+        state = folder / RESTORE_MOUNT
+        shutil.copytree(Path(inside.__file__).parent, state / "inside")
         identity = {name.removeprefix("MODAL_").lower(): variables[name] for name in _IDENTITY}
-        name = Path(RESTORE_STATE if exists else PENDING_STATE).name
-        (state / name).write_text(json.dumps(identity))
-        plan = self._plans[container.container_id] = Plan(Snapshot(place, exists), state)
+        (state / PENDING_STATE).write_text(json.dumps(identity))
+        reach = await self._networks.gateway(container.container_id, state)
+        plan = self._plans[container.container_id] = Plan(Snapshot(place, reach, exists), state)
         return plan
 
     def request(self, container: Container) -> None:
@@ -111,14 +112,16 @@ class Snapshots:
         self._requested[container.container_id] = asyncio.create_task(self._take(container, plan))
 
     async def _take(self, container: Container, plan: Plan) -> None:
-        deadline = time.monotonic() + CLOSING_PATIENCE
-        while self._sockets.is_connected(container.container_id):
-            if time.monotonic() > deadline:
-                # gVisor would end the container instead.
-                (plan.snapshot.folder / FAILED).touch()
-                (plan.state / Path(PENDING_STATE).name).rename(plan.state / Path(RESTORE_STATE).name)
-                return
-            await asyncio.sleep(_STEP)
+        try:
+            async with asyncio.timeout(CLOSING_PATIENCE):
+                await self._networks.pause(container.container_id)
+                while self._sockets.is_connected(container.container_id):
+                    await asyncio.sleep(_STEP)
+        except TimeoutError:
+            # gVisor would end the container instead.
+            (plan.snapshot.folder / FAILED).touch()
+            (plan.state / RESTORED).touch()
+            return
         if container.process is not None:
             container.process.checkpoint()
 

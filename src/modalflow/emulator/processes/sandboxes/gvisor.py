@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.emulator.processes import mountinfo, syscalls
-from modalflow.emulator.processes.container_spec import SNAPSHOT_VARIABLE, VOLUMES, ContainerSpec
+from modalflow.emulator.processes.container_spec import RESTORE_FOLDER, SNAPSHOT_VARIABLE, VOLUMES, ContainerSpec
 from modalflow.emulator.processes.exec_runtime import RUNTIME
 from modalflow.emulator.processes.sandboxes.supervision import AWAITED, Start, Supervision
 
@@ -54,7 +54,13 @@ _MEMORY_FILE = "/memfd:runsc-memory (deleted)"
 
 #: The options that differ in a container with a memory snapshot. gVisor cannot write connections to this machine's
 #: network to a file. The container's own files are part of the snapshot only if gVisor keeps them.
-_FOR_SNAPSHOTS = ("--network=none", "--overlay2=root:memory")
+#: The gateway needs raw sockets for that network.
+_FOR_SNAPSHOTS = ("--network=none", "--net-raw", "--overlay2=root:memory")
+
+#: The capabilities of the gateway, which the container's program does not get.
+_OF_GATEWAY = ("CAP_NET_ADMIN", "CAP_NET_RAW")
+
+_GATEWAY = "import sys; sys.path.append(sys.argv[2]); from inside.gateway import main; main(*sys.argv[1:])"
 
 #: The folder of the snapshot in the container's room.
 _IMAGE = _FOLDER / "image"
@@ -131,13 +137,13 @@ class GVisor:
         return [*(option for option in self.options if _name(option) not in replaced), *_FOR_SNAPSHOTS]
 
     def _configuration(self, spec: ContainerSpec, start: Start) -> dict[str, Any]:
-        rights = list(syscalls.KEPT_CAPABILITIES)
+        rights = [*syscalls.KEPT_CAPABILITIES, *(() if start is Start.PLAIN else _OF_GATEWAY)]
         return {
             "ociVersion": "1.0.2",
             "hostname": HOSTNAME,
             "root": {"path": "/"},
             "process": {
-                "args": _command(spec),
+                "args": _command(spec) if start is Start.PLAIN else _with_gateway(spec),
                 "cwd": str(Path.cwd()),
                 "env": [f"{name}={value}" for name, value in _variables(spec, start).items()],
                 "user": dict(zip(("uid", "gid"), spec.user, strict=True)),
@@ -171,7 +177,17 @@ def memory_kib(processes: Iterable[int]) -> int:
 
 
 def _command(spec: ContainerSpec) -> list[str]:
-    return list(spec.program) or [str(spec.python or sys.executable), "-m", RUNTIME]
+    return list(spec.program) or [_python(spec), "-m", RUNTIME]
+
+
+def _with_gateway(spec: ContainerSpec) -> list[str]:
+    """Return the command that starts a gateway, and then the command of the container in the same process."""
+    assert spec.snapshot is not None
+    return [_python(spec), "-I", "-S", "-c", _GATEWAY, spec.snapshot.network, RESTORE_FOLDER, *_command(spec)]
+
+
+def _python(spec: ContainerSpec) -> str:
+    return str(spec.python or sys.executable)
 
 
 def _shared(spec: ContainerSpec) -> list[str]:

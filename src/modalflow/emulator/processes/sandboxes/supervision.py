@@ -15,7 +15,8 @@ from enum import Enum
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from modalflow.emulator.processes.container_spec import PENDING_STATE, RESTORE_STATE, Snapshot
+from modalflow.emulator.processes.container_spec import RESTORE_FOLDER, Snapshot
+from modalflow.emulator.processes.sandboxes.inside import RESTORED
 from modalflow.support import linux
 
 #: The signal that asks for the checkpoint of a container.
@@ -80,6 +81,7 @@ class Supervision:
         self._start, self._ended = start, False
         bundle = f"--bundle={self._bundle}"
         if start is Start.RESTORED:
+            Path(RESTORE_FOLDER, RESTORED).touch()
             image = f"--image-path={self._image / FINISHED}"
             self._child = self._runsc(start, "restore", image, bundle, self._name, log=self._log)
         else:
@@ -120,7 +122,6 @@ class Supervision:
             self._without(f"a memory snapshot cannot be taken ({self._error() or 'no reason is known'})")
             return
         (self._image / IN_PROGRESS).rename(self._image / FINISHED)
-        Path(PENDING_STATE).rename(RESTORE_STATE)
         self._begin(Start.RESTORED)
 
     def _without(self, reason: str) -> None:

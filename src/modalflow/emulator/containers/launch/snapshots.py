@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import json
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from pathlib import Path
 from modal_proto import api_pb2
 
 from modalflow.emulator.containers.container import Container
+from modalflow.emulator.containers.placement import FunctionLog
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.network.networks import Networks
 from modalflow.emulator.processes.container_spec import (
@@ -40,7 +42,7 @@ _IDENTITY = ("MODAL_TASK_ID", "MODAL_SERVER_URL", "MODAL_CONTAINER_ARGUMENTS_PAT
 _STATE_VARIABLE = "MODAL_RESTORE_STATE_PATH"
 
 #: Seconds for a container to close its connections before the snapshot.
-CLOSING_PATIENCE = 10.0
+CLOSING_PATIENCE = 5.0
 
 #: Seconds between two checks of its connections.
 _STEP = 0.01
@@ -67,9 +69,9 @@ class Plan:
 class Snapshots:
     """The snapshots of all functions."""
 
-    def __init__(self, state: StateDir, sockets: ContainerSockets, networks: Networks) -> None:
+    def __init__(self, state: StateDir, sockets: ContainerSockets, networks: Networks, log: FunctionLog) -> None:
         self._folder = state.folder("snapshots")
-        self._sockets, self._networks = sockets, networks
+        self._sockets, self._networks, self._function_log = sockets, networks, log
         self._taken_of: dict[str, str] = {}
         """Content of a snapshot → the container that it is taken of."""
         self._plans: dict[str, Plan] = {}
@@ -121,9 +123,21 @@ class Snapshots:
             # gVisor would end the container instead.
             (plan.snapshot.folder / FAILED).touch()
             (plan.state / RESTORED).touch()
+            self._note(container, "a memory snapshot cannot be taken: the container keeps a connection open")
             return
-        if container.process is not None:
-            container.process.checkpoint()
+        if container.process is None:
+            return
+        began = time.monotonic()
+        container.process.checkpoint()
+        finished = plan.snapshot.folder / FINISHED
+        while not (finished.exists() or (plan.snapshot.folder / FAILED).exists()):
+            await asyncio.sleep(_STEP)
+        if finished.exists():
+            size = sum(path.stat().st_size for path in finished.iterdir()) >> 20
+            self._note(container, f"a memory snapshot of {size} MiB was taken in {time.monotonic() - began:.1f} s")
+
+    def _note(self, container: Container, text: str) -> None:
+        self._function_log.note(container.function, f"{container.function.tag}: {text}")
 
     def ended(self, container_id: str) -> None:
         """Forget an ended container. Harmless for one without a snapshot."""

@@ -10,8 +10,8 @@ import os
 import socket
 import struct
 
-#: An address of a network without a host in it, and its prefix: all addresses are in that network, which is the
-#: loopback's. gVisor's loopback accepts all addresses of its networks.
+#: An address for the loopback, and its prefix: all addresses are in that network. gVisor's loopback accepts all
+#: addresses of its networks.
 _ADDRESS, _PREFIX = "169.254.100.1", 0
 
 #: rtnetlink(7): the message that adds an address, its flags (a request, with an answer, of a new one), its attributes.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import os
 import socket
@@ -75,7 +76,8 @@ class Gateway:
     async def pause(self) -> None:
         """Let the gateway close its connections, and wait until it has; it comes back after a restoration."""
         if self._control is not None:
-            self._control.write_eof()
+            with contextlib.suppress(OSError):
+                self._control.write_eof()
         await asyncio.gather(*self._controlled, return_exceptions=True)
 
     async def connect(self, port: int) -> Connection:
@@ -110,12 +112,14 @@ class Gateway:
 
     async def _answer(self, request: object, there: Connection) -> None:
         match request:
-            case ["answer", str(id)] if id in self._answers:
+            case ["answer", str(id)] if (answer := self._answers.pop(id, None)) is not None:
                 # The other side has a connection, or it ends this one.
-                if await there[0].read(1) == _CONNECTED:
-                    self._answers[id].set_result(there)
+                connected = await there[0].read(1) == _CONNECTED
+                if connected and not answer.done():
+                    answer.set_result(there)
                     return
-                self._answers[id].set_exception(ConnectionRefusedError("nothing listens at the port"))
+                if not answer.done():
+                    answer.set_exception(ConnectionRefusedError("nothing listens at the port"))
         with contextlib.closing(there[1]):
             match request:
                 case ["control"]:
@@ -124,11 +128,13 @@ class Gateway:
                     way = await asyncio.open_connection(host, port)
                     there[1].write(_CONNECTED)
                     await connect_both(there, way)
-                case ["ask", str(host), int(port)] if self._reaches_all:
+                case ["ask", str(host), int(port)] if self._reaches_all and self._may_reach(host, port):
                     await _ask(there, host, port)
 
     def _may_reach(self, host: str, port: int) -> bool:
-        return self._reaches_all or (host == "127.0.0.1" and port in set(self._ports()))
+        # A name would be looked up on the event loop. AddressValueError is a ValueError.
+        is_loopback = ipaddress.IPv4Address(host).is_loopback
+        return self._reaches_all or (is_loopback and port in set(self._ports()))
 
     async def _serve_control(self, control: Connection) -> None:
         self._control = control[1]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -122,7 +123,8 @@ class Snapshots:
         except TimeoutError:
             # gVisor would end the container instead.
             (plan.snapshot.folder / FAILED).touch()
-            (plan.state / RESTORED).touch()
+            # The container could put a symlink there.
+            os.close(os.open(plan.state / RESTORED, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
             self._note(container, "a memory snapshot cannot be taken: the container keeps a connection open")
             return
         if container.process is None:

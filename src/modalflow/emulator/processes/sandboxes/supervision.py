@@ -7,6 +7,7 @@ module for all containers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -91,9 +92,7 @@ class Supervision:
         """Write the sandbox to a file, which ends it."""
         if self._start is not Start.BEFORE_CHECKPOINT or self._checkpoint:
             return
-        incoming = self._image / IN_PROGRESS
-        incoming.mkdir()
-        image = f"--image-path={incoming}"
+        image = f"--image-path={self._image / IN_PROGRESS}"
         self._checkpoint = self._runsc(self._start, "checkpoint", image, self._name, log=self._log)
 
     def _on_end(self, pid: int, code: int) -> None:
@@ -110,7 +109,6 @@ class Supervision:
             succeeded, self._checkpoint = self._checkpointed == 0, 0
             self._go_on(succeeded)
         elif self._start is Start.RESTORED and (reason := self._error()):
-            (self._image / FAILED).touch()
             self._without(f"a container cannot be restored from its memory snapshot ({reason})")
         else:
             os._exit(code)
@@ -118,13 +116,15 @@ class Supervision:
     def _go_on(self, succeeded: bool) -> None:
         """Go on after a checkpoint: restored from it, as any later container."""
         if not succeeded:
-            (self._image / FAILED).touch()
             self._without(f"a memory snapshot cannot be taken ({self._error() or 'no reason is known'})")
             return
         (self._image / IN_PROGRESS).rename(self._image / FINISHED)
         self._begin(Start.RESTORED)
 
     def _without(self, reason: str) -> None:
+        with contextlib.suppress(OSError):
+            # The disk may be full, or the function has another snapshot meanwhile.
+            (self._image / FAILED).touch()
         os.write(sys.stderr.fileno(), f"modalflow: {reason}; this container starts without one\n".encode())
         self._begin(Start.PLAIN)
 

@@ -56,7 +56,7 @@ def asked(container: str, function: Callable[P, T], *arguments: P.args, **none: 
 
 def _room_of(container: str) -> int:
     for pid, command in descendants().items():
-        if " run --bundle=" in command and command.endswith(container):
+        if " --bundle=" in command and command.endswith(f" {container}"):
             return pid
     raise LookupError(f"container {container} has no sandbox")
 
@@ -71,7 +71,7 @@ def processes_in(container: str, command: str) -> list[int]:
 
 def zygotes_in(container: str) -> list[int]:
     """Return those that have imported Airflow, without their forks that have no other title yet."""
-    return asked(container, _zygotes, container)
+    return asked(container, zygotes_of, container)
 
 
 def send_to(container: str, pid: int, number: int) -> None:
@@ -95,6 +95,7 @@ def _started_in(container: str, command: str) -> list[int]:
     return found
 
 
-def _zygotes(container: str) -> list[int]:
+def zygotes_of(container: str) -> list[int]:
+    """Return the zygotes that are seen from here and were started in a container."""
     found = _started_in(container, "--airflow")
     return [pid for pid in found if parent_of(pid) not in found]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from grpclib import GRPCError, Status
 
-from modalflow.emulator.rpc.container_sockets import LONGEST_PATH, ContainerSockets
+from modalflow.emulator.rpc.container_sockets import LONGEST_PATH, Connection, ContainerSockets
 from modalflow.emulator.rpc.credentials import Credentials
 from modalflow.emulator.state.state_dir import StateDir
 
@@ -25,7 +25,7 @@ async def connect(path: Path) -> None:
 async def test_the_caller_behind_a_socket_is_its_container(tmp_path: Path) -> None:
     """Each container has a socket of its own. Once it is closed, no connection is accepted."""
     sockets = ContainerSockets(StateDir(tmp_path))
-    sockets.serve(asyncio.Protocol)
+    sockets.serve(Connection)
     credentials = Credentials("ak-right", "as-right", sockets)
     first, second = await sockets.open("ta-first"), await sockets.open("ta-second")
     try:
@@ -46,7 +46,7 @@ async def test_the_caller_behind_a_socket_is_its_container(tmp_path: Path) -> No
 async def test_a_token_that_is_sent_through_a_socket_is_checked(tmp_path: Path) -> None:
     """User code in a container may be a client by its token; a wrong token is refused although the socket is right."""
     sockets = ContainerSockets(StateDir(tmp_path))
-    sockets.serve(asyncio.Protocol)
+    sockets.serve(Connection)
     credentials = Credentials("ak-right", "as-right", sockets)
     path = str(await sockets.open("ta-first"))
     try:
@@ -66,7 +66,7 @@ async def test_sockets_of_a_deep_state_folder_have_short_paths(
         (tmp_path / temporary).mkdir()
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / temporary))
     sockets = ContainerSockets(StateDir(tmp_path / ("deep" * 30)))
-    sockets.serve(asyncio.Protocol)
+    sockets.serve(Connection)
     try:
         path = await sockets.open("ta-first")
         assert len(str(path)) <= LONGEST_PATH

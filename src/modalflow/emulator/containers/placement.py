@@ -44,8 +44,16 @@ class Wait:
 class Placement:
     """The placement of containers within a capacity."""
 
-    def __init__(self, capacity: Capacity, log: FunctionLog, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self.capacity, self._function_log = capacity, log
+    def __init__(
+        self,
+        capacity: Capacity,
+        log: FunctionLog,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        in_gvisor: bool = False,
+    ) -> None:
+        """``in_gvisor``: containers run in gVisor, which gives some options their effect."""
+        self.capacity, self._function_log, self._in_gvisor = capacity, log, in_gvisor
         self._clock = clock
         self._waits: dict[str, Wait] = {}
         self._noted: set[tuple[str, str]] = set()
@@ -75,7 +83,8 @@ class Placement:
     def assign(self, container: Container, need: Need) -> None:
         function = container.function
         self.capacity.assign(container.container_id, need, function.tag)
-        for note in (*self.capacity.notes(need), *lines_without_effect(function.spec)):
+        ignored = lines_without_effect(function.spec, in_gvisor=self._in_gvisor)
+        for note in (*self.capacity.notes(need), *ignored):
             if (function.object_id, note) not in self._noted:
                 self._noted.add((function.object_id, note))
                 self._function_log.note(function, f"{function.tag} {note}")

@@ -16,6 +16,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.container import Container, State
 from modalflow.emulator.containers.launch import hints
+from modalflow.emulator.containers.launch.snapshots import Snapshots
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.definitions.definition_check import refuse_unsupported
 from modalflow.emulator.functions.functions import Functions
@@ -47,8 +48,11 @@ def _is_large_result(request: api_pb2.FunctionPutOutputsRequest) -> bool:
 class Runtime(Service):
     """The RPCs for containers."""
 
-    def __init__(self, environments: Environments, functions: Functions, pools: Pools, volumes: Volumes) -> None:
+    def __init__(
+        self, environments: Environments, functions: Functions, pools: Pools, volumes: Volumes, snapshots: Snapshots
+    ) -> None:
         self._environments, self._functions, self._pools, self._volumes = environments, functions, pools, volumes
+        self._snapshots = snapshots
 
     def _container(self, caller: Caller) -> Container:
         container = self._pools.container(caller.container_id)
@@ -61,6 +65,17 @@ class Runtime(Service):
         container = self._container(caller)
         container.last_heard = time.monotonic()
         container.on_hello()
+        return Empty()
+
+    @rpc(
+        repeat=READ,
+        inferred=(
+            "gVisor writes the container to a file once its connections are closed, and restores it from there. If "
+            "that fails, the container starts again without a snapshot."
+        ),
+    )
+    async def ContainerCheckpoint(self, request: api_pb2.ContainerCheckpointRequest, caller: Caller) -> Empty:
+        self._snapshots.request(self._container(caller))
         return Empty()
 
     @rpc(

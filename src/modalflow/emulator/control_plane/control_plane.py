@@ -125,6 +125,7 @@ class ControlPlane:
     def release(self) -> None:
         """Release the sockets and the state folder of a control plane that was closed, or never started."""
         self.parts.base.sockets.close()
+        self.parts.execution.snapshots.close()
         self.state.close()
 
 

@@ -22,6 +22,7 @@ from modalflow.emulator.calls.function_call import Input
 from modalflow.emulator.containers.containers import Containers
 from modalflow.emulator.containers.launch.launcher import Launcher, common_variables
 from modalflow.emulator.containers.launch.memory_watch import MemoryWatch
+from modalflow.emulator.containers.launch.snapshots import Snapshots
 from modalflow.emulator.containers.placement import Placement
 from modalflow.emulator.containers.pools import Pools
 from modalflow.emulator.containers.runtime import Runtime
@@ -77,6 +78,7 @@ class Base:
 
     state: StateDir
     sockets: ContainerSockets
+    in_gvisor: bool
     credentials: Credentials
     environments: Environments
     addresses: Addresses
@@ -116,6 +118,7 @@ class Execution:
     pools: Pools
     calls: Calls
     lifecycle: AppLifecycle
+    snapshots: Snapshots
     unfinished: tuple[Input, ...]
     """The inputs that an earlier control plane left to run, oldest first."""
 
@@ -171,9 +174,10 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
     rules = Rules(options.fault_seed)
     addresses = Addresses(state)
     has_own_network = options.network == "none"
+    chosen = isolation or (Isolation(options.isolation) if options.isolation else None)
     fork_server = ForkServer(
         common_variables(state),
-        isolation=isolation or (Isolation(options.isolation) if options.isolation else None),
+        isolation=chosen,
         runsc=options.runsc,
         preload=options.fork_server,
         own_network=has_own_network,
@@ -183,6 +187,7 @@ def _base(options: Options, state: StateDir, isolation: Isolation | None) -> Bas
     return Base(
         state=state,
         sockets=sockets,
+        in_gvisor=chosen is Isolation.GVISOR,
         credentials=Credentials(*state.token(options.token_id, options.token_secret), sockets),
         environments=Environments(state.journal),
         addresses=addresses,
@@ -224,9 +229,10 @@ def _storage(base: Base) -> Storage:
 def _execution(options: Options, base: Base, storage: Storage) -> Execution:
     journal, capacity = base.state.journal, options.capacity()
     apps = Apps(base.environments, journal)
-    functions = Functions(apps, journal)
+    functions = Functions(apps, journal, in_gvisor=base.in_gvisor)
     layouts = Layouts(apps, functions, storage.volumes)
     logs = Logs(apps, storage.images, base.containers, journal)
+    snapshots = Snapshots(base.state, base.sockets, base.networks, logs)
     launcher = Launcher(
         base.state,
         base.sockets,
@@ -242,17 +248,17 @@ def _execution(options: Options, base: Base, storage: Storage) -> Execution:
         base.networks,
         base.tunnels,
         base.clients,
+        snapshots,
     )
     container_faults = ContainerFaults(base.rules, base.containers, launcher)
-    pools = Pools(
-        base.containers, Placement(capacity, logs), container_faults, scaledown_window=options.scaledown_window
-    )
+    placement = Placement(capacity, logs, in_gvisor=base.in_gvisor)
+    pools = Pools(base.containers, placement, container_faults, scaledown_window=options.scaledown_window)
     records = CallRecords(journal)
     restored = records.load(functions)
     calls = Calls(functions, pools, records, restored.calls, rate_limits=options.rate_limits)
     lifecycle = AppLifecycle(base.environments, apps, functions, calls, pools, logs)
     unfinished = tuple(restored.waiting)
-    return Execution(apps, functions, layouts, logs, container_faults, pools, calls, lifecycle, unfinished)
+    return Execution(apps, functions, layouts, logs, container_faults, pools, calls, lifecycle, snapshots, unfinished)
 
 
 def _front(options: Options, base: Base, storage: Storage, execution: Execution) -> Front:
@@ -292,7 +298,7 @@ def _services(base: Base, storage: Storage, execution: Execution, images: Images
         functions,
         execution.layouts,
         execution.calls,
-        Runtime(environments, functions, execution.pools, storage.volumes),
+        Runtime(environments, functions, execution.pools, storage.volumes, execution.snapshots),
         execution.logs,
         images,
         ImageNames(base.state, environments, storage.images),

@@ -43,12 +43,15 @@ def refuse_unsupported(definition: Message) -> None:
             raise GRPCError(Status.UNIMPLEMENTED, f"The local control plane does not have {found.effect.what}")
 
 
-def lines_without_effect(definition: Message) -> list[str]:
-    """Return a line for each option of the definition that has no effect here, without the function's name."""
-    return list(dict.fromkeys(_lines(definition)))
+def lines_without_effect(definition: Message, *, in_gvisor: bool = False) -> list[str]:
+    """Return a line for each option of the definition that has no effect here, without the function's name.
+
+    ``in_gvisor``: containers run in gVisor, which gives some options their effect.
+    """
+    return list(dict.fromkeys(_lines(definition, in_gvisor=in_gvisor)))
 
 
-def warnings_of(name: str, definition: Message) -> list[api_pb2.Warning]:
+def warnings_of(name: str, definition: Message, *, in_gvisor: bool = False) -> list[api_pb2.Warning]:
     """Return the lines as warnings, which the SDK shows at deployment below the function of that name."""
     return [
         message(
@@ -56,15 +59,15 @@ def warnings_of(name: str, definition: Message) -> list[api_pb2.Warning]:
             type=api_pb2.Warning.WARNING_TYPE_FUNCTION_CONFIGURATION,
             message=f"{name} {line}",
         )
-        for line in lines_without_effect(definition)
+        for line in lines_without_effect(definition, in_gvisor=in_gvisor)
     ]
 
 
-def _lines(definition: Message) -> Iterator[str]:
+def _lines(definition: Message, *, in_gvisor: bool) -> Iterator[str]:
     for found in _set_fields(definition):
         if found.effect is None:
             yield f"sets {found.field.name}, which is newer than this modalflow: it may have no effect"
-        elif isinstance(found.effect, WithoutEffect):
+        elif isinstance(found.effect, WithoutEffect) and not (in_gvisor and found.effect.has_effect_in_gvisor):
             usual = found.effect.usual
             yield from (found.effect.line.format(each) for each in _shown(found) if each not in usual)
     if _has_unknown_fields(definition):

@@ -58,6 +58,8 @@ class WithoutEffect:
     """The line, after the name of the function. ``{}`` is the value."""
     usual: tuple[str, ...] = ()
     """Values that the SDK sends for every definition. They need no line."""
+    has_effect_in_gvisor: bool = False
+    """Whether the field has its effect, and no line, if containers run in gVisor."""
 
 
 @dataclass(frozen=True)

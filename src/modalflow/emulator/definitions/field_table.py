@@ -63,6 +63,7 @@ _BY_MODAL: Final = "Modal's server sets it in its answers; no client does"
 _SNAPSHOT: Final = WithoutEffect(
     "enable_memory_snapshot",
     "asks for memory snapshots and starts without them: each container imports its modules again",
+    has_effect_in_gvisor=True,
 )
 _GPU_SNAPSHOT: Final = WithoutEffect(
     "enable_gpu_snapshot", "asks for snapshots of GPU memory and starts without them: none are taken here"
@@ -147,7 +148,7 @@ FIELDS: Final[Mapping[str, Mapping[str, Effect]]] = {
             "MODAL_RUNTIME_PERF_RECORD", "asks for a profile of Modal's runtime and runs without it"
         ),
         "snapshot_debug": WithoutEffect(
-            "MODAL_SNAPSHOT_DEBUG", "asks for the debugging of memory snapshots, and none are taken here"
+            "MODAL_SNAPSHOT_DEBUG", "asks for the debugging of memory snapshots and runs without it"
         ),
         **internal(
             _BY_MODAL,

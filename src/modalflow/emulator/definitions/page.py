@@ -71,7 +71,7 @@ def page() -> str:
 
 def _line(row: WithoutEffect) -> str:
     usual = f" (not for {', '.join(row.usual)})" if row.usual else ""
-    return row.line.format("…") + usual
+    return row.line.format("…") + usual + (" (not in gVisor)" if row.has_effect_in_gvisor else "")
 
 
 def _grouped(kind: type[Kind]) -> list[tuple[Kind, str]]:

@@ -45,8 +45,9 @@ def _encode(function: Function) -> dict[str, Any]:
 class Functions(Service):
     """The RPCs about the definitions of functions and classes."""
 
-    def __init__(self, apps: Apps, journal: Journal) -> None:
-        self._apps = apps
+    def __init__(self, apps: Apps, journal: Journal, *, in_gvisor: bool = False) -> None:
+        """``in_gvisor``: containers run in gVisor, which gives some options their effect."""
+        self._apps, self._in_gvisor = apps, in_gvisor
         self._by_id: dict[str, Function] = {}
         self._classes: dict[str, Class] = {}
         self._variants: dict[tuple[str, bytes, bytes], Function] = {}
@@ -233,7 +234,7 @@ class Functions(Service):
             function=definition,
             function_data=function.data(definition),
             handle_metadata=function.handle_metadata(definition),
-            server_warnings=warnings_of(function.tag, request),
+            server_warnings=warnings_of(function.tag, request, in_gvisor=self._in_gvisor),
         )
 
     @rpc(repeat=READ)

@@ -68,14 +68,23 @@ async def _pass_on(ours: Connection, connect: Connect, delay: Delay | None) -> N
             await asyncio.sleep(delay() + delay())
         theirs = await connect()
         with contextlib.closing(theirs[1]):
-            there, back = (ours[0], theirs[1]), (theirs[0], ours[1])
-            ways = [_copy(*way) if delay is None else _copy_late(*way, delay) for way in (there, back)]
-            copies = [asyncio.ensure_future(way) for way in ways]
-            try:
-                await asyncio.gather(*copies)
-            finally:
-                for copy in copies:
-                    copy.cancel()
+            await _copy_both(ours, theirs, delay)
+
+
+async def connect_both(one: Connection, other: Connection) -> None:
+    """Copy data in both directions until both have ended, and close ``other``; OSError if a connection fails."""
+    with contextlib.closing(other[1]):
+        await _copy_both(one, other, None)
+
+
+async def _copy_both(one: Connection, other: Connection, delay: Delay | None) -> None:
+    ways = [(one[0], other[1]), (other[0], one[1])]
+    copies = [asyncio.ensure_future(_copy(*way) if delay is None else _copy_late(*way, delay)) for way in ways]
+    try:
+        await asyncio.gather(*copies)
+    finally:
+        for copy in copies:
+            copy.cancel()
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

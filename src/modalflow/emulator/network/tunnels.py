@@ -44,7 +44,9 @@ class OpenTunnels:
         self._open[key] = None
         try:
             listener = socket.create_server((self._host, 0), family=_family(self._host))
-            tunnel = await Forwarding.start(listener, partial(self._networks.connect, process, port), self._delay)
+            tunnel = await Forwarding.start(
+                listener, partial(self._networks.connect, container_id, process, port), self._delay
+            )
         except BaseException:
             self._open.pop(key, None)
             raise

@@ -16,6 +16,13 @@ from typing import Any
 #: The runtime's folder of Volumes; mount paths are symlinks to here, as on Modal.
 VOLUMES = "/__modal/volumes"
 
+#: The name of the mount through which a container with a memory snapshot gets its identity and its gateway.
+RESTORE_MOUNT = "restored"
+RESTORE_FOLDER = f"{VOLUMES}/{RESTORE_MOUNT}"
+
+#: The variable with which Modal's runtime stops at the place of the snapshot.
+SNAPSHOT_VARIABLE = "MODAL_ENABLE_SNAP_RESTORE"
+
 
 class Isolation(enum.Enum):
     """How containers are isolated from each other."""
@@ -80,6 +87,18 @@ class Rootfs:
 
 
 @dataclass(frozen=True)
+class Snapshot:
+    """The memory snapshot of a container in gVisor: to be taken of it, or to restore it from."""
+
+    folder: Path
+    """The host folder of the snapshot; ``rootfs.shown`` must list it."""
+    network: str
+    """What the container's gateway reaches; a word of ``sandboxes/inside``."""
+    exists: bool = False
+    """Whether the container is restored from it."""
+
+
+@dataclass(frozen=True)
 class ContainerSpec:
     """One container to start.
 
@@ -111,6 +130,7 @@ class ContainerSpec:
     own_network: tuple[str, int] | None = None
     """If set, the container has a network of its own with a loopback alone, and a socket that listens at this address
     of it. The request then comes with a connected unix socket that receives the listening one."""
+    snapshot: Snapshot | None = None
 
     def dumps(self) -> bytes:
         return json.dumps(dataclasses.asdict(self), default=str).encode()
@@ -120,6 +140,7 @@ class ContainerSpec:
         fields = json.loads(data)
         python = fields.pop("python")
         own_network = fields.pop("own_network")
+        snapshot = fields.pop("snapshot")
         return cls(
             **{
                 **fields,
@@ -129,6 +150,7 @@ class ContainerSpec:
                 "program": tuple(fields["program"]),
                 "user": (int(fields["user"][0]), int(fields["user"][1])),
                 "own_network": None if own_network is None else (str(own_network[0]), int(own_network[1])),
+                "snapshot": None if snapshot is None else Snapshot(**{**snapshot, "folder": Path(snapshot["folder"])}),
             }
         )
 

@@ -17,9 +17,10 @@ from modalflow.emulator.images.layer_capture import LayerCapture
 from modalflow.emulator.processes import syscalls
 from modalflow.emulator.processes.container_spec import Isolation, Rootfs
 from modalflow.emulator.processes.rootfs import enter
+from modalflow.emulator.processes.sandboxes.supervision import CHECKPOINT
 from modalflow.support import linux
 
-FORWARDED = (signal.SIGINT, signal.SIGTERM)
+FORWARDED = (signal.SIGINT, signal.SIGTERM, CHECKPOINT)
 _AWAITED = frozenset((*FORWARDED, signal.SIGCHLD))
 
 #: The exit code if the root cannot be prepared, as in a shell that cannot run a program.

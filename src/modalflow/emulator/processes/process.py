@@ -14,6 +14,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from modalflow.emulator.processes.output import Lines
+from modalflow.emulator.processes.sandboxes.supervision import CHECKPOINT
 from modalflow.support.linux import children
 
 #: Seconds before an incomplete line is delivered. A person expects a prompt within a second; a program that writes byte
@@ -132,6 +133,10 @@ class Process:
     def interrupt(self) -> None:
         """Ask the process to exit, as Modal does: on SIGINT the runtime runs exit handlers and commits Volumes."""
         self._signal(signal.SIGINT)
+
+    def checkpoint(self) -> None:
+        """Take the memory snapshot of a container that started with one to be taken."""
+        self._signal(CHECKPOINT)
 
     def kill(self) -> None:
         """Kill the process and its descendants."""

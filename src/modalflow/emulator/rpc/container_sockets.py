@@ -13,7 +13,9 @@ import contextlib
 import os
 import socket
 import tempfile
+import weakref
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from modalflow.emulator.ids import new_id
@@ -30,6 +32,13 @@ _PREFIX = "modalflow-doors-"
 _SHORT = Path("/tmp")
 
 
+class Connection(asyncio.Protocol):
+    """The protocol of one connection."""
+
+    is_open = False
+    """Whether it has been made, and neither side has closed it."""
+
+
 class ContainerSockets:
     """Opens and closes the sockets. Call ``serve`` before the first one is opened, ``close`` at the end."""
 
@@ -42,8 +51,9 @@ class ContainerSockets:
             inside = Path(tempfile.gettempdir()).resolve()
             self._scratch = Scratch(_PREFIX, _SHORT if _is_too_long(inside / f"{_PREFIX}{'x' * 8}") else inside)
             self._folder = self._scratch.path
-        self._protocol: Callable[[], asyncio.Protocol] | None = None
+        self._protocol: Callable[[], Connection] | None = None
         self._open: dict[str, tuple[str, asyncio.Server]] = {}
+        self._connections: dict[str, weakref.WeakSet[Connection]] = {}
 
     @property
     def folder(self) -> Path:
@@ -55,7 +65,7 @@ class ContainerSockets:
         """The folder of the sockets if it is outside the state folder."""
         return () if self._scratch is None else (self._folder,)
 
-    def serve(self, protocol: Callable[[], asyncio.Protocol]) -> None:
+    def serve(self, protocol: Callable[[], Connection]) -> None:
         """Serve each connection through a socket with a protocol of its own, from now on."""
         self._protocol = protocol
 
@@ -69,15 +79,27 @@ class ContainerSockets:
         try:
             listening.bind(str(path))
             path.chmod(0o600)
-            server = await asyncio.get_running_loop().create_unix_server(self._protocol, sock=listening)
+            server = await asyncio.get_running_loop().create_unix_server(
+                partial(self._connection, container_id, self._protocol), sock=listening
+            )
         except BaseException:
             listening.close()
             raise
         self._open[str(path)] = (container_id, server)
         return path
 
+    def _connection(self, container_id: str, protocol: Callable[[], Connection]) -> Connection:
+        made = protocol()
+        self._connections.setdefault(container_id, weakref.WeakSet()).add(made)
+        return made
+
+    def is_connected(self, container_id: str) -> bool:
+        """Return whether a container has a connection open."""
+        return any(connection.is_open for connection in self._connections.get(container_id, ()))
+
     def close_socket(self, container_id: str) -> None:
         """Close the socket of a container: calls over existing connections are refused too."""
+        self._connections.pop(container_id, None)
         path = str(self._folder / container_id)
         known = self._open.pop(path, None)
         if known is not None:

@@ -12,6 +12,8 @@ from typing import Any
 from grpclib.protocol import H2Protocol
 from grpclib.server import Server
 
+from modalflow.emulator.rpc.container_sockets import Connection
+
 
 class GatheringTransport:
     """A transport that sends everything written in one turn of the event loop at once.
@@ -43,12 +45,17 @@ class GatheringTransport:
             self._transport.write(b"".join(written))
 
 
-class GatheringProtocol(H2Protocol):
+class GatheringProtocol(H2Protocol, Connection):
     """The protocol of one connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         gathering: Any = GatheringTransport(transport)  # type: ignore[arg-type]
         super().connection_made(gathering)
+        self.is_open = True
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.is_open = False
+        super().connection_lost(exc)
 
 
 class ClosingServer(Server):
@@ -62,7 +69,7 @@ class ClosingServer(Server):
         super().__init__(*args, **how)
         self._protocols: weakref.WeakSet[H2Protocol] = weakref.WeakSet()
 
-    def protocol(self) -> H2Protocol:
+    def protocol(self) -> GatheringProtocol:
         """Return a protocol for one connection, through any socket."""
         made = super()._protocol_factory()
         protocol = GatheringProtocol(made.handler, made.config, made.h2_config)

@@ -25,7 +25,6 @@ ACTIONS: Mapping[str, str] = {
     "AuditLog": "Reading audit logs",
     "CliCommandSuggest": "Suggesting a command for a mistyped one",
     "Cluster": "A clustered function (modal.experimental.clustered)",
-    "ContainerCheckpoint": "Taking a snapshot of a container's memory",
     "ContainerExec": "`modal container exec`",
     "ContainerFilesystemExec": "Reading or writing the files of a container from outside",
     "ContainerLog": _OTHER_SDK,

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 ORPHAN_SECONDS = 3600.0
 
 #: The folders with files of the running process: those of a killed one are removed.
-TEMPORARY = ("views", "trees", "containers", "doors")
+TEMPORARY = ("views", "trees", "containers", "doors", "snapshots")
 
 #: The possible folders of a state folder without a file of records, as modalflow 0.4 left it.
 _BEFORE_RECORDS = {*TEMPORARY, "trash", "files", "blocks", "blobs", "layers", "bytecode", "state.lock"}

@@ -16,6 +16,7 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from modal_proto import api_pb2
@@ -23,6 +24,7 @@ from modal_proto import api_pb2
 from modalflow.emulator.containers.capacity import Capacity
 from modalflow.emulator.containers.container import Container
 from modalflow.emulator.containers.launch import hints
+from modalflow.emulator.containers.launch.snapshots import Snapshots
 from modalflow.emulator.definitions.isolation_lines import lines_of
 from modalflow.emulator.functions.layouts import Layouts
 from modalflow.emulator.images import python_envs
@@ -79,6 +81,7 @@ class Launcher:
         networks: Networks,
         tunnels: OpenTunnels,
         clients: ClientPackages,
+        snapshots: Snapshots,
     ) -> None:
         self._state = state
         self._sockets = sockets
@@ -87,7 +90,7 @@ class Launcher:
         self._fork_server = fork_server
         self._capacity = capacity
         self._networks, self._tunnels = networks, tunnels
-        self._clients = clients
+        self._clients, self._snapshots = clients, snapshots
         self._hinted: set[tuple[str, str]] = set()
 
     async def run(self, container: Container) -> int:
@@ -113,6 +116,7 @@ class Launcher:
             clearing.callback(self._close_socket, container)
             clearing.callback(self._networks.leave, container.container_id)
             clearing.callback(self._tunnels.leave, container.container_id)
+            clearing.callback(self._snapshots.ended, container.container_id)
             folder.mkdir()
             isolation = await self._fork_server.isolation()
             container.is_plain = isolation is Isolation.PLAIN
@@ -182,8 +186,7 @@ class Launcher:
         own_python = image.made.program if image else ""
         if image is not None:
             self._log_unexecuted(container, image.settings.missing)
-        arguments = folder / "arguments.bin"
-        arguments.write_bytes(self._arguments(container).SerializeToString())
+        arguments_file = folder / "arguments.bin"
         building = container.function.building
         layer = self._mounts.tree(
             ((mount_id, "/") for mount_id in spec.mount_ids), self._images.files(image) if image else None
@@ -196,7 +199,7 @@ class Launcher:
             layer=layer,
             hidden=self._state.root,
             also_hidden=self._sockets.outside_state,
-            shown=(arguments, socket, *bytecode_folders(self._state)),
+            shown=(arguments_file, socket, *bytecode_folders(self._state)),
             lent=self._lent(image),
             volumes=views,
             cwd=(image.workdir if image else "") or "/root",
@@ -218,7 +221,7 @@ class Launcher:
             variables |= self._secrets.values(secret_id)
         variables |= {
             "MODAL_SERVER_URL": f"unix://{socket}",
-            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments),
+            "MODAL_CONTAINER_ARGUMENTS_PATH": str(arguments_file),
             "MODAL_TASK_ID": container.container_id,
             "MODAL_IMAGE_ID": spec.image_id,
             "MODAL_ENVIRONMENT": container.function.app.environment,
@@ -229,6 +232,12 @@ class Launcher:
             **self._devices(container),
         }
         container.last_heard = time.monotonic()
+        arguments = self._arguments(container)
+        plan = await self._snapshots.plan(container, arguments, variables, folder)
+        if plan is not None:
+            rootfs = replace(rootfs, shown=(*rootfs.shown, plan.snapshot.folder), volumes=(*rootfs.volumes, plan.view))
+            variables |= plan.variables
+        arguments_file.write_bytes(arguments.SerializeToString())
         return await self._fork_server.launch(
             ContainerSpec(
                 rootfs,
@@ -237,6 +246,7 @@ class Launcher:
                 site=() if packages is None or own_python else tuple(python_envs.packages(packages)),
                 own_network=self._networks.own_network,
                 fresh=bool(own_python) or not root.is_host or changes_host_packages(layers),
+                snapshot=None if plan is None else plan.snapshot,
             ),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDOUT),
             lambda line: self._printed(container, line, api_pb2.FILE_DESCRIPTOR_STDERR),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import shutil
@@ -20,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.emulator.processes import mountinfo, syscalls
-from modalflow.emulator.processes.container_spec import VOLUMES, ContainerSpec
+from modalflow.emulator.processes.container_spec import RESTORE_FOLDER, SNAPSHOT_VARIABLE, VOLUMES, ContainerSpec
 from modalflow.emulator.processes.exec_runtime import RUNTIME
-from modalflow.support import linux
+from modalflow.emulator.processes.sandboxes.supervision import AWAITED, Start, Supervision
 
 PROGRAM = "runsc"
 
@@ -51,7 +52,18 @@ _LOWEST_DESCRIPTOR = 100
 #: The file in memory with the pages of all programs of a sandbox, as /proc shows it.
 _MEMORY_FILE = "/memfd:runsc-memory (deleted)"
 
-_AWAITED = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGCHLD))
+#: The options that differ in a container with a memory snapshot. gVisor cannot write connections to this machine's
+#: network to a file. The container's own files are part of the snapshot only if gVisor keeps them.
+#: The gateway needs raw sockets for that network.
+_FOR_SNAPSHOTS = ("--network=none", "--net-raw", "--overlay2=root:memory")
+
+#: The capabilities of the gateway, which the container's program does not get.
+_OF_GATEWAY = ("CAP_NET_ADMIN", "CAP_NET_RAW")
+
+_GATEWAY = "import sys; sys.path.append(sys.argv[2]); from inside.gateway import main; main(*sys.argv[1:])"
+
+#: The folder of the snapshot in the container's room.
+_IMAGE = _FOLDER / "image"
 
 #: The options of mounts. With a cache, gVisor keeps files of a Volume open after the container has closed them.
 _SHARED = ["rbind", "dcache=0"]
@@ -98,40 +110,42 @@ class GVisor:
     def run(self, spec: ContainerSpec) -> None:
         """Run the container, pass signals on to it, and end this process with its exit code."""
         _FOLDER.mkdir(mode=0o700)
-        configuration = self._configuration(spec)
-        (_FOLDER / "config.json").write_text(json.dumps(configuration))
-        name = _container_id(spec.variables)
-        signal.pthread_sigmask(signal.SIG_BLOCK, _AWAITED)
-        child = self._start("run", f"--bundle={_FOLDER}", name)
-        while True:
-            number = signal.sigwait(_AWAITED)
-            if number != signal.SIGCHLD:
-                # `runsc run` would end, and not pass it on.
-                self._start("kill", name, str(int(number)))
-                continue
-            for ended in linux.reaped():
-                if ended.pid == child:
-                    os._exit(128 - ended.code if ended.code < 0 else ended.code)
+        if spec.snapshot is not None:
+            _IMAGE.mkdir()
+            # Out of the sight of the container.
+            syscalls.bind(str(spec.snapshot.folder), str(_IMAGE))
+            syscalls.unmount(str(spec.snapshot.folder))
+        signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        start = functools.partial(self._start, spec)
+        Supervision(start, _container_id(spec.variables), _FOLDER, _IMAGE, spec.snapshot).run()
 
-    def _start(self, *command: str) -> int:
-        """Start runsc with a command; return the process id."""
+    def _start(self, spec: ContainerSpec, start: Start, *command: str, log: Path | None = None) -> int:
+        """Start runsc with a command; return the process id. It writes its errors to the ``log``."""
+        (_FOLDER / "config.json").write_text(json.dumps(self._configuration(spec, start)))
         pid = os.fork()
         if pid == 0:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _AWAITED)
-            arguments = [PROGRAM, f"--root={_FOLDER / 'state'}", *self.options, *command]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)
+            logged = [] if log is None else [f"--log={log}", "--log-format=json"]
+            arguments = [PROGRAM, f"--root={_FOLDER / 'state'}", *self._options_of(start), *logged, *command]
             os.execve(self._descriptor, arguments, _own_variables())
         return pid
 
-    def _configuration(self, spec: ContainerSpec) -> dict[str, Any]:
-        rights = list(syscalls.KEPT_CAPABILITIES)
+    def _options_of(self, start: Start) -> list[str]:
+        if start is Start.PLAIN:
+            return list(self.options)
+        replaced = {_name(option) for option in _FOR_SNAPSHOTS}
+        return [*(option for option in self.options if _name(option) not in replaced), *_FOR_SNAPSHOTS]
+
+    def _configuration(self, spec: ContainerSpec, start: Start) -> dict[str, Any]:
+        rights = [*syscalls.KEPT_CAPABILITIES, *(() if start is Start.PLAIN else _OF_GATEWAY)]
         return {
             "ociVersion": "1.0.2",
             "hostname": HOSTNAME,
             "root": {"path": "/"},
             "process": {
-                "args": _command(spec),
+                "args": _command(spec) if start is Start.PLAIN else _with_gateway(spec),
                 "cwd": str(Path.cwd()),
-                "env": [f"{name}={value}" for name, value in spec.variables.items()],
+                "env": [f"{name}={value}" for name, value in _variables(spec, start).items()],
                 "user": dict(zip(("uid", "gid"), spec.user, strict=True)),
                 "capabilities": {kind: rights for kind in ("bounding", "effective", "permitted")},
                 "rlimits": [{"type": name, "soft": value, "hard": value} for name, value in spec.limits.items()],
@@ -163,7 +177,17 @@ def memory_kib(processes: Iterable[int]) -> int:
 
 
 def _command(spec: ContainerSpec) -> list[str]:
-    return list(spec.program) or [str(spec.python or sys.executable), "-m", RUNTIME]
+    return list(spec.program) or [_python(spec), "-m", RUNTIME]
+
+
+def _with_gateway(spec: ContainerSpec) -> list[str]:
+    """Return the command that starts a gateway, and then the command of the container in the same process."""
+    assert spec.snapshot is not None
+    return [_python(spec), "-I", "-S", "-c", _GATEWAY, spec.snapshot.network, RESTORE_FOLDER, *_command(spec)]
+
+
+def _python(spec: ContainerSpec) -> str:
+    return str(spec.python or sys.executable)
 
 
 def _shared(spec: ContainerSpec) -> list[str]:
@@ -174,9 +198,19 @@ def _shared(spec: ContainerSpec) -> list[str]:
     mounts = mountinfo.mounts()
     devices = {mounted.device for mounted in mounts if mounted.point.startswith(f"{VOLUMES}/")}
     points = {m.point for m in mounts if m.point.startswith(f"{VOLUMES}/") or (devices and m.device in devices)}
-    points.update(str(path) for path in spec.rootfs.shown if path.is_dir())
+    for path in spec.rootfs.shown:
+        # A file has another path in each container, and no one changes it.
+        (points.add if path.is_dir() else points.discard)(str(path))
     points.discard("/")
+    if spec.snapshot is not None:
+        points.discard(str(spec.snapshot.folder))
     return sorted(points, key=lambda point: point.count("/"))
+
+
+def _variables(spec: ContainerSpec, start: Start) -> dict[str, str]:
+    if start is not Start.PLAIN:
+        return spec.variables
+    return {name: value for name, value in spec.variables.items() if name != SNAPSHOT_VARIABLE}
 
 
 def _container_id(variables: Mapping[str, str]) -> str:

@@ -1,0 +1,162 @@
+"""``make bench-cold-starts``: a cold start in gVisor, Modal's sandbox, with and without a memory snapshot.
+
+Prints a table in Markdown. One local control plane has a function and the worker's default profile, each with and
+without snapshots, and they take turns. Every call has a container of its own. The Execution API answers at once: no
+Airflow runs beside the containers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import modal
+
+import modalflow
+from benchmarks import machine, snapshot_app
+from modalflow import control_plane
+from modalflow.bundles.configured import LOCAL_BUNDLE
+from modalflow.emulator.local import LocalModal
+from modalflow.emulator.options import Options
+from modalflow.names import Names
+from modalflow.protocol.messages import Kind, Submission
+from modalflow.worker.deploy.deployment import deploy
+from modalflow.worker.environment import BUNDLE_LIST
+from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
+
+NAMES = Names("bench-cold-starts")
+DAGS = Path(__file__).parent / "sandbox_dags"
+
+#: Seconds that an idle container is kept, the least that Modal allows.
+SCALEDOWN = 2
+PATIENCE = 300.0
+STEP = 0.1
+
+WITHOUT, WITH = "without", "with"
+FUNCTION, TASK = "function that returns at once", "no-op task of Airflow"
+PROFILES = {WITHOUT: "default", WITH: "snapshot"}
+
+
+@dataclass
+class Figures:
+    """The figures of one kind of call, in seconds."""
+
+    starts: list[float] = field(default_factory=list)
+    """From the call to the function's code, or to the task's request to run."""
+    cpu: list[float] = field(default_factory=list)
+    """Of the container, to the end of the call."""
+
+
+class Stage:
+    """A control plane with what is called, and the figures."""
+
+    def __init__(self, local: LocalModal, api: StubExecutionApi, home: str) -> None:
+        os.environ.update(local.env)
+        control_plane._known.clear()
+        profiles = [
+            modalflow.Profile(PROFILES[WITHOUT], scaledown_window=SCALEDOWN),
+            modalflow.Profile(PROFILES[WITH], scaledown_window=SCALEDOWN, memory_snapshot=True),
+        ]
+        deploy(NAMES, bundles={"bench": DAGS}, worker=modalflow.Worker(profiles=profiles))
+        self._local, self._api, self._home = local, api, home
+        self._client = control_plane.connect().client
+        snapshot_app.app.deploy(client=self._client)
+        self.figures: dict[tuple[str, str], Figures] = defaultdict(Figures)
+
+    def call(self, kind: str, how: str) -> None:
+        """Make one call in a new container, and wait until that has ended."""
+        used, began = self._cpu(), time.time()
+        started = self._call_function(how) if kind == FUNCTION else self._run_task(how)
+        figures = self.figures[kind, how]
+        figures.starts.append(started - began)
+        figures.cpu.append(self._cpu() - used)
+        deadline = time.monotonic() + PATIENCE
+        while self._containers():
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"the container of the {kind} {how} a snapshot does not end")
+            time.sleep(STEP)
+
+    def _call_function(self, how: str) -> float:
+        tag = "begins" if how == WITHOUT else "begins_restored"
+        function = modal.Function.from_name(snapshot_app.app.name or "", tag, client=self._client)
+        return float(function.remote())
+
+    def _run_task(self, how: str) -> float:
+        bundles = [{"name": "bench", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
+        env = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self._api.url, BUNDLE_LIST: json.dumps(bundles)}
+        workload, work_id = task_workload("nothing", bundle="bench", dag_file="d.py"), uuid.uuid4().hex
+        submission = Submission(
+            work_id=work_id,
+            log_path=f"logs/{work_id}",
+            partition=work_id,
+            label=work_id,
+            kind=Kind.WORKLOAD,
+            workload=workload,
+            env=env | {"HOME": self._home},
+            profile=PROFILES[how],
+        )
+        function: Any = modal.Function.from_name(NAMES.app, NAMES.function(PROFILES[how]), client=self._client)
+        outcome = function.spawn(submission.to_wire()).get(timeout=PATIENCE)
+        if outcome["state"] != "success":
+            raise RuntimeError(f"the task failed {how} a snapshot: {outcome}")
+        return self._api.started[json.loads(workload)["ti"]["id"]]
+
+    def _cpu(self) -> float:
+        return machine.cpu_seconds_with_ended(machine.below(self._local.pid))
+
+    def _containers(self) -> Sequence[int]:
+        """Return the processes below the one that starts containers."""
+        return machine.below(self._local.pid)[1:]
+
+
+@contextmanager
+def a_stage(runsc: Path | None) -> Iterator[Stage]:
+    """The stage, after one call of each kind: the first of those with a snapshot takes it."""
+    with ExitStack() as stack:
+        api = stack.enter_context(stub_execution_api())
+        home = stack.enter_context(tempfile.TemporaryDirectory())
+        local = stack.enter_context(LocalModal(Options(isolation="gvisor", runsc=runsc)))
+        yield Stage(local, api, home)
+
+
+def rows(figures: dict[tuple[str, str], Figures]) -> Iterator[str]:
+    """Yield the lines of the table: medians, and the first call with a snapshot, which takes it."""
+    yield "| | without | with a snapshot | ratio | the first, which takes it |"
+    yield "|---|---:|---:|---:|---:|"
+    for kind in (FUNCTION, TASK):
+        for figure, text in (("starts", "called to started (s)"), ("cpu", "processor seconds of the container")):
+            without, (first, *later) = (getattr(figures[kind, how], figure) for how in (WITHOUT, WITH))
+            before, after = statistics.median(without[1:]), statistics.median(later)
+            yield f"| {kind}: {text} | {before:.2f} | {after:.2f} | {after / before:.2f} | {first:.2f} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, default=10, help="Number of measured calls of each kind.")
+    parser.add_argument("--runsc", type=Path, help="gVisor's program. Default: `runsc` on PATH.")
+    arguments = parser.parse_args()
+    before = machine.load()
+    with a_stage(arguments.runsc) as stage:
+        for number in range(arguments.runs + 1):
+            sys.stderr.write(f"run {number} of {arguments.runs}\n")
+            for kind in (FUNCTION, TASK):
+                for how in (WITHOUT, WITH):
+                    stage.call(kind, how)
+        print(f"{machine.describe()}; load before {before:.1f}, after {machine.load():.1f}; {arguments.runs} runs\n")
+        print("\n".join(rows(stage.figures)))
+
+
+if __name__ == "__main__":
+    main()

@@ -6,22 +6,18 @@ nothing of Airflow: it reads from any object with ``get`` and ``getsection`` as 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from modalflow.config import variables
 from modalflow.config.budgets import Budget, read_budgets
+from modalflow.config.option_parsers import app_name, one_of, queues, seconds, text, variables_of, whole
 from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
-from modalflow.errors import ConfigError, Described, a_known_name
+from modalflow.errors import ConfigError, a_known_name
 from modalflow.names import DEFAULT_APP, Names
 
 SECTION = "modal_executor"
-
-_N = TypeVar("_N", int, float)
 
 
 class ConfigSource(Protocol):
@@ -63,69 +59,6 @@ def where(name: str) -> str:
     return f"[{SECTION}] {name}"
 
 
-def _text(place: str, raw: str) -> str:
-    return raw.strip()
-
-
-def app_name(place: str, raw: str) -> str:
-    """Check the name of a worker app."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,49}", raw.strip()):
-        raise ConfigError(place, raw, "letters, digits, '.', '-' and '_', at most 50, e.g. modalflow-prod")
-    return raw.strip()
-
-
-def _number(kind: type[_N], what: str, low: _N, high: _N, example: str) -> Callable[[str, str], _N]:
-    def parse(place: str, raw: str) -> _N:
-        try:
-            value: _N | None = kind(raw)
-        except ValueError:
-            value = None
-        if value is None or not low <= value <= high:
-            raise ConfigError(place, raw, f"{what} from {low:g} to {high:g}, e.g. {example}")
-        return value
-
-    return parse
-
-
-def _whole(low: int, high: int, example: str) -> Callable[[str, str], int]:
-    return _number(int, "a whole number", low, high, example)
-
-
-def _seconds(low: float, high: float, example: str) -> Callable[[str, str], float]:
-    return _number(float, "seconds", low, high, example)
-
-
-def _one_of(*choices: str) -> Callable[[str, str], str]:
-    def parse(place: str, raw: str) -> str:
-        if raw.strip().lower() not in choices:
-            raise ConfigError(place, raw, "one of " + ", ".join(choices))
-        return raw.strip().lower()
-
-    return parse
-
-
-def _variables(place: str, raw: str) -> Mapping[str, str]:
-    try:
-        value = json.loads(raw or "{}")
-    except ValueError as error:
-        # Not the text: it may hold secrets.
-        expected = 'a JSON object of environment variables, e.g. {"TZ": "UTC"}'
-        raise ConfigError(place, Described("not JSON"), expected) from error
-    found = variables.texts(place, value)
-    variables.check(place, found)
-    return found
-
-
-def _queues(place: str, raw: str) -> Mapping[str, str]:
-    try:
-        value = json.loads(raw or "{}")
-    except ValueError:
-        value = None
-    if not isinstance(value, dict) or not all(isinstance(v, str) and v for v in value.values()):
-        raise ConfigError(place, raw, 'a JSON object of queues and profiles, e.g. {"gpu-queue": "gpu", "*": "default"}')
-    return value
-
-
 OPTIONS: tuple[Option, ...] = (
     Option(
         "app_name",
@@ -142,7 +75,7 @@ OPTIONS: tuple[Option, ...] = (
         "Airflow connection of type `modal` with the credentials. If the default one does not exist, the executor uses "
         "the environment variables MODAL_TOKEN_ID and MODAL_TOKEN_SECRET, then ~/.modal.toml.",
         "modal_default",
-        _text,
+        text,
     ),
     Option(
         "environment",
@@ -151,7 +84,7 @@ OPTIONS: tuple[Option, ...] = (
         "Modal environment of the worker app. If empty: the environment of the connection, otherwise the default of "
         "the credentials.",
         "main",
-        _text,
+        text,
     ),
     Option(
         "execution_api_url",
@@ -168,7 +101,7 @@ OPTIONS: tuple[Option, ...] = (
         "How containers reach Airflow's Execution API. `direct`: at its URL. `relay`: over Modal, with no open port. "
         "`auto`: directly if `execution_api_url` is set, otherwise by the relay.",
         "relay",
-        _one_of("auto", "relay", "direct"),
+        one_of("auto", "relay", "direct"),
         version_added="0.5.0",
     ),
     Option(
@@ -177,7 +110,7 @@ OPTIONS: tuple[Option, ...] = (
         "1",
         "How many relays the scheduler runs, if containers use them. 0: you run `modalflow relay` as a service.",
         "0",
-        _whole(0, 32, "1"),
+        whole(0, 32, "1"),
         unit="processes",
         version_added="0.5.0",
     ),
@@ -188,7 +121,7 @@ OPTIONS: tuple[Option, ...] = (
         "How requests travel to relays. `queues`: over a Modal Queue. `tunnel`: each container listens behind a Modal "
         "tunnel, and a relay holds a connection to it; without one, over the Modal Queue. Set it for relays, too.",
         "tunnel",
-        _one_of("queues", "tunnel"),
+        one_of("queues", "tunnel"),
         version_added="0.5.0",
     ),
     Option(
@@ -198,7 +131,7 @@ OPTIONS: tuple[Option, ...] = (
         "How many spawns run at once. If Modal answers within 0.1 s, 128 allow 1,280 spawns a second. Modal accepts "
         "1,500 a second.",
         "128",
-        _whole(1, 1000, "128"),
+        whole(1, 1000, "128"),
         unit="spawns",
     ),
     Option(
@@ -207,7 +140,7 @@ OPTIONS: tuple[Option, ...] = (
         "3",
         "How many times the executor submits a workload before it gives up, as long as no container has begun it.",
         "3",
-        _whole(1, 100, "3"),
+        whole(1, 100, "3"),
         unit="submissions",
     ),
     Option(
@@ -218,9 +151,9 @@ OPTIONS: tuple[Option, ...] = (
         "through no fault of its own: by preemption, a crash of the host, or a stopped app. It applies to tasks with "
         "`retries`. A task without any needs this option in its profile or its `executor_config`. 0: never.",
         "0",
-        _whole(0, 100, "3"),
+        whole(0, 100, "3"),
         unit="runs",
-        version_added="0.6.0",
+        version_added="0.5.0",
     ),
     Option(
         "task_timeout",
@@ -228,7 +161,7 @@ OPTIONS: tuple[Option, ...] = (
         str(LONGEST_TIMEOUT),
         "After this time in a container, the executor cancels a workload. The wait for a container does not count.",
         "3600",
-        _seconds(1, LONGEST_TIMEOUT, "3600"),
+        seconds(1, LONGEST_TIMEOUT, "3600"),
         unit="seconds",
     ),
     Option(
@@ -238,7 +171,7 @@ OPTIONS: tuple[Option, ...] = (
         "If a raw command times out or loses its container: fail it, or retry it (the executor submits it again, so it "
         "must tolerate running twice). Airflow's own workloads use the task's retries.",
         "fail",
-        _one_of("fail", "retry"),
+        one_of("fail", "retry"),
     ),
     Option(
         "sweep_interval",
@@ -247,7 +180,7 @@ OPTIONS: tuple[Option, ...] = (
         "If the executor has no news of a workload for this time, it checks the workload. It checks long tasks less "
         "often.",
         "10",
-        _seconds(0.1, 3600, "10"),
+        seconds(0.1, 3600, "10"),
         unit="seconds",
     ),
     Option(
@@ -256,7 +189,7 @@ OPTIONS: tuple[Option, ...] = (
         "30",
         "How long the executor waits for Modal at its start.",
         "30",
-        _seconds(1, 600, "30"),
+        seconds(1, 600, "30"),
         unit="seconds",
     ),
     Option(
@@ -266,7 +199,7 @@ OPTIONS: tuple[Option, ...] = (
         "How often the executor reports its work for `modalflow status`, if it has changed. Each report is one RPC, "
         "for any number of tasks. 0: never.",
         "10",
-        _seconds(0, 3600, "10"),
+        seconds(0, 3600, "10"),
         unit="seconds",
     ),
     Option(
@@ -277,7 +210,7 @@ OPTIONS: tuple[Option, ...] = (
         "other queue without a profile. Airflow's default queue uses `default`. If another queue has no profile, the "
         "executor rejects its tasks.",
         '{"gpu-queue": "gpu", "*": "default"}',
-        _queues,
+        queues,
         version_added="0.5.0",
     ),
     Option(
@@ -287,7 +220,7 @@ OPTIONS: tuple[Option, ...] = (
         "How many different sets of options the tasks of a profile may use in their `executor_config` within an hour. "
         "Each set is a separate container pool. Beyond the limit, the executor rejects a task. 0: no limit.",
         "32",
-        _whole(0, 10_000, "32"),
+        whole(0, 10_000, "32"),
         unit="sets",
         version_added="0.5.0",
     ),
@@ -310,7 +243,7 @@ OPTIONS: tuple[Option, ...] = (
         "the task override them. Airflow replaces `$NAME` in every option by that variable of the Airflow host: write "
         "`\\u0024NAME` to keep it.",
         '{"TZ": "UTC"}',
-        _variables,
+        variables_of,
     ),
 )
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from modalflow.config import values, variables
-from modalflow.config.settings import app_name
+from modalflow.config.option_parsers import app_name
 from modalflow.errors import ConfigError, DeployError, ModalflowError
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.support.described import describe

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from modalflow.emulator.images.layer_capture import LayerCapture
@@ -255,13 +255,21 @@ def _many_overlays(rootfs: Rootfs, scratch: Path) -> None:
             _overlay(str(host), upper, work, there, ",userxattr")
         elif any(n.is_relative_to(host) for n in needed) and host not in mounted:
             os.makedirs(there, exist_ok=True)
-            for child in sorted(host.iterdir()):
-                place(child)
+            place_all(sorted(host.iterdir()), place)
         else:
             _show_host(rootfs, scratch, host, ",userxattr")
 
-    for top in tops:
-        place(top)
+    place_all(tops, place)
+
+
+def place_all(paths: Iterable[Path], place: Callable[[Path], None]) -> None:
+    """Place each of these files of the host, except for those removed meanwhile, as in a folder for temporary files."""
+    for path in paths:
+        try:
+            place(path)
+        except FileNotFoundError:
+            if os.path.lexists(path):
+                raise
 
 
 def _overlay(lower: str, upper: str, work: str, target: str, extra: str = "") -> None:

@@ -30,8 +30,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 
 
-class Sizes:
-    """Finds out what is known about the sizes of tasks."""
+class SizeLookups:
+    """Look-ups for the sizes of tasks."""
 
     def __init__(self, history: RunHistory, shortages: Shortages, tasks: BoundedTasks) -> None:
         self._history = history

@@ -12,7 +12,7 @@ import pytest
 
 from modalflow.executor.lifecycle import outcomes
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
-from modalflow.executor.mailbox import UpdateKind
+from modalflow.executor.mailbox import Update, UpdateKind
 from modalflow.executor.wiring import Wiring
 from modalflow.protocol.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import EXPLANATIONS, Cause
@@ -74,6 +74,18 @@ async def test_what_runs_again_is_no_failure() -> None:
     assert kinds(wiring) == [UpdateKind.OVER]
     assert notes(wiring) == [("w", "Lost, run again.")]
     assert wiring.metrics.counts["run_again.container-lost"] == 1
+
+
+async def test_a_start_that_airflow_has_not_heard_of_is_withdrawn() -> None:
+    """Airflow would store its function call id for the next try."""
+    async with lost(Airflow([AGAIN]), Cause.CONTAINER_LOST) as wiring:
+        wiring.outbox.add(Update(UpdateKind.STARTED, "w", "w", "w", "fc-1"))
+        wiring.outbox.add(Update(UpdateKind.STARTED, "w", "other", "other", "fc-2"))
+        await until(lambda: UpdateKind.OVER in kinds(wiring))
+    assert [(update.kind, update.origin) for update in wiring.outbox.updates] == [
+        (UpdateKind.STARTED, "other"),
+        (UpdateKind.OVER, "w"),
+    ]
 
 
 async def test_a_locked_row_is_asked_for_again() -> None:

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from modalflow.config.settings import Settings, Variables
+from modalflow.config.settings import Settings
+from modalflow.config.source import Variables
 from modalflow.cost.usage import LOST, Record
 from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
 from modalflow.operations.costs import current_rates, read_usage

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from modalflow.config.settings import SECTION, ConfigSource, Settings, Variables
+from modalflow.config.settings import SECTION, Settings
+from modalflow.config.source import ConfigSource, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names

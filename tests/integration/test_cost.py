@@ -11,7 +11,8 @@ import modal
 import pytest
 
 from modalflow import __version__
-from modalflow.config.settings import Settings, Variables
+from modalflow.config.settings import Settings
+from modalflow.config.source import Variables
 from modalflow.cost.usage import LOST, Record
 from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
 from modalflow.operations.costs import current_rates, read_usage

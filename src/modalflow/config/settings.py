@@ -8,24 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from modalflow.config.budgets import Budget, read_budgets
 from modalflow.config.option_parsers import app_name, one_of, queues, seconds, text, variables_of, whole
+from modalflow.config.source import ConfigSource
 from modalflow.config.urls import execution_api_url
 from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.errors import ConfigError, a_known_name
 from modalflow.names import DEFAULT_APP, Names
 
 SECTION = "modal_executor"
-
-
-class ConfigSource(Protocol):
-    """A source of settings: Airflow's ``conf``, or an executor's team-aware ``self.conf``."""
-
-    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None: ...
-
-    def getsection(self, section: str) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True)
@@ -320,21 +313,6 @@ class Settings:
         """Return the defaults with some changed values, for programs without an Airflow configuration."""
         values = {option.name: option.parse(where(option.name), option.default) for option in OPTIONS}
         return cls(**(values | changes))
-
-
-@dataclass(frozen=True)
-class Variables:
-    """The options where Airflow is not installed: its environment variables alone."""
-
-    env: Mapping[str, str]
-
-    def get(self, section: str, key: str, *, fallback: Any = None) -> str | None:
-        value: str | None = self.env.get(f"AIRFLOW__{section}__{key}".upper(), fallback)
-        return value
-
-    def getsection(self, section: str) -> Mapping[str, Any] | None:
-        prefix = f"AIRFLOW__{section}__".upper()
-        return {name.removeprefix(prefix).lower(): value for name, value in self.env.items() if name.startswith(prefix)}
 
 
 def _raw(source: ConfigSource, option: Option) -> str:

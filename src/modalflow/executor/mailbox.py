@@ -122,6 +122,17 @@ class Outbox:
         """Report an update at one of the next heartbeats."""
         self.updates.append(update)
 
+    def withdraw_start(self, origin: str) -> None:
+        """Remove the start of a submission that Airflow has gone on from, if it is not fetched yet.
+
+        Airflow would store the function call id for the next try.
+        """
+        for update in list(self.updates):
+            if update.kind is UpdateKind.STARTED and update.origin == origin:
+                # The scheduler's thread may fetch it at this moment.
+                with contextlib.suppress(ValueError):
+                    self.updates.remove(update)
+
     def take(self, limit: int) -> Iterator[Update]:
         """Remove and yield the oldest updates, at most ``limit`` of them."""
         for _ in range(min(limit, len(self.updates))):

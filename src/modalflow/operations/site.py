@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from modalflow.config.budgets import known_zone
-from modalflow.config.settings import SECTION, ConfigSource, Settings, Variables
+from modalflow.config.settings import SECTION, Settings
+from modalflow.config.source import ConfigSource, Variables
 from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names

@@ -12,7 +12,8 @@ import pytest
 
 from modalflow.executor.lifecycle import outcomes
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
-from modalflow.executor.mailbox import UpdateKind
+from modalflow.executor.mailbox import Update, UpdateKind
+from modalflow.executor.modal_api.call_status import RETURNED, CallStatus
 from modalflow.executor.wiring import Wiring
 from modalflow.protocol.messages import Deployment, Entry, Kind, State
 from modalflow.reasons import EXPLANATIONS, Cause
@@ -78,6 +79,18 @@ async def test_what_runs_again_is_no_failure() -> None:
     assert wiring.metrics.counts["run_again.container-lost"] == 1
 
 
+async def test_a_start_that_airflow_has_not_heard_of_is_withdrawn() -> None:
+    """Airflow would store its function call id for the next try."""
+    async with lost(Airflow([AGAIN]), Cause.CONTAINER_LOST) as wiring:
+        wiring.outbox.add(Update(UpdateKind.STARTED, "w", "w", "w", "fc-1"))
+        wiring.outbox.add(Update(UpdateKind.STARTED, "w", "other", "other", "fc-2"))
+        await until(lambda: UpdateKind.OVER in kinds(wiring))
+    assert [(update.kind, update.origin) for update in wiring.outbox.updates] == [
+        (UpdateKind.STARTED, "other"),
+        (UpdateKind.OVER, "w"),
+    ]
+
+
 async def test_a_locked_row_is_asked_for_again() -> None:
     """The scheduler or the API server changes it, or the function call id is not stored yet."""
     async with lost(Airflow([LOCKED, LOCKED, AGAIN]), Cause.CONTAINER_STOPPED) as wiring:
@@ -113,6 +126,46 @@ async def test_what_a_task_did_itself_is_a_failure(cause: Cause) -> None:
         await until(lambda: kinds(wiring))
     assert kinds(wiring) == [UpdateKind.FAILED]
     assert not any(query.loss for query in airflow.queries)
+
+
+@dataclass
+class PlayedApi:
+    """What Modal and the ledger have about the end of a call."""
+
+    by: str = ""
+    status: CallStatus = RETURNED
+
+    async def cancelled_by(self, work_id: str) -> str:
+        return self.by
+
+    async def call_status(self, function_call_id: str) -> CallStatus:
+        return self.status
+
+
+@pytest.mark.parametrize(
+    ("api", "again"),
+    [
+        (PlayedApi(), True),
+        (PlayedApi(status=CallStatus(True, "", Cause.CANCELLED)), True),
+        (PlayedApi(by="alice"), False),
+        (PlayedApi(status=CallStatus(True, "a user cancelled input in-1", Cause.CANCELLED)), False),
+        (PlayedApi(status=CallStatus(True, "ran for 2 s", Cause.FUNCTION_TIMEOUT)), False),
+    ],
+)
+async def test_a_container_that_is_stopped_for_a_task_is_no_loss(api: PlayedApi, again: bool) -> None:
+    """By a user or for its timeout: Modal knows what the container does not."""
+    wiring = wired(api, database=Airflow([AGAIN]))
+    submitted(wiring, "w", "fc-1")
+    loop = asyncio.create_task(wiring.queries.run())
+    try:
+        cause = Cause.CONTAINER_STOPPED.value
+        entry = Entry("w", State.FAILED, "fc-1", "ta-1", "o", "w", wiring.partition, reason="Away.", cause=cause)
+        wiring.tracker.on_event(entry, wiring.partition)
+        await until(lambda: kinds(wiring))
+    finally:
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+    assert kinds(wiring) == [UpdateKind.OVER if again else UpdateKind.FAILED]
 
 
 def test_the_causes_outside_of_a_tasks_fault() -> None:

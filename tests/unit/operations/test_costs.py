@@ -12,7 +12,8 @@ import modal
 import pytest
 from modal import exception
 
-from modalflow.config.settings import Settings, Variables
+from modalflow.config.settings import Settings
+from modalflow.config.source import Variables
 from modalflow.control_plane import ControlPlane
 from modalflow.cost.usage import Record
 from modalflow.errors import NotDeployedError

@@ -94,6 +94,7 @@ class FailureReports:
         # Modal may start its input once more: it must find the outcome until then.
         self._claims.hold(update.work_id)
         self._check_later(update, FIRST_CHECK)
+        self._outbox.withdraw_start(update.origin)
         self._outbox.add(dataclasses.replace(update, kind=UpdateKind.OVER))
 
     def _explained(self, update: Update, log_path: str, problem: str) -> Update:

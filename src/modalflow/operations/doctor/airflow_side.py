@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modalflow import control_plane
-from modalflow.config.settings import OPTIONS, SECTION, ConfigSource, Settings
+from modalflow.config.settings import OPTIONS, SECTION, Settings
+from modalflow.config.source import ConfigSource
 from modalflow.config.urls import without_user
 from modalflow.errors import ConfigError
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, warn

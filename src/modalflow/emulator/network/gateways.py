@@ -104,11 +104,10 @@ class Gateway:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        with contextlib.suppress(
-            OSError, ValueError, LookupError, TypeError, asyncio.IncompleteReadError, asyncio.CancelledError
-        ):
+        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
             request = json.loads(await reader.readline())
-            tasks = self._controlled if request[0] == "control" else self._tasks
+            is_control = isinstance(request, list) and request[:1] == ["control"]
+            tasks = self._controlled if is_control else self._tasks
             tasks.add(task)
             try:
                 await self._answer(request, (reader, writer))

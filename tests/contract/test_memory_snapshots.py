@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import socket
 import threading
 import time
@@ -113,7 +114,7 @@ def test_later_containers_are_restored_from_the_first(world: World) -> None:
     assert first["python's random"] == second["python's random"]
     for seen in (first, second):
         assert (seen["host name"], seen["threads go on"]) == ("modal", True)
-        assert seen["process"] == "AN ANSWER"
+        assert (seen["process"], seen["raw socket"]) == ("AN ANSWER", "PermissionError")
         assert (seen["server"], seen["other server"], seen["nothing there"]) == (
             "hello from 127.0.0.1",
             f"hello from {address}",
@@ -156,6 +157,22 @@ def test_a_container_that_cannot_be_written_runs_without_a_snapshot(
     seen = [keeps.containers.remote() for _ in range(2)]
     assert all(before == after for before, after in seen) and seen[0] != seen[1]
     assert "a memory snapshot cannot be taken" in world.log()
+
+
+def test_a_container_without_a_gateway_runs_without_a_snapshot(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It starts again, in the network of the machine."""
+    shutil.copytree(snapshots.PROGRAMS, tmp_path / "inside")
+    broken = "\n\ndef accept_all_addresses() -> None:\n    raise OSError('not in this version')\n"
+    with (tmp_path / "inside" / "netstack.py").open("a") as file:
+        file.write(broken)
+    monkeypatch.setattr(snapshots, "PROGRAMS", tmp_path / "inside")
+    hooks = modal.Cls.from_name(world.app.name, "Hooks", client=world.client)(name="c")
+    first, second = hooks.so_far.remote()
+    assert first == second.replace("enter", "snap")
+    assert "a memory snapshot cannot be taken (its container has no network)" in world.log()
+    assert "modalflow: not in this version" in world.log()
 
 
 def test_a_damaged_snapshot_is_not_used(world: World) -> None:

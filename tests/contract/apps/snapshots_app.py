@@ -61,6 +61,15 @@ def exchanged(address: tuple[str, int]) -> str:
         return type(error).__name__
 
 
+def raw_socket() -> str:
+    """What a program gets that asks for the rights of the network's gateway."""
+    try:
+        socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW).close()
+    except OSError as error:
+        return type(error).__name__
+    return "a raw socket"
+
+
 @app.function(enable_memory_snapshot=True, single_use_containers=True)
 def restored(server: tuple[str, int], other_server: tuple[str, int], content: bytes) -> tuple[dict[str, object], bytes]:
     assert background is not None
@@ -77,6 +86,7 @@ def restored(server: tuple[str, int], other_server: tuple[str, int], content: by
         "threads go on": background.goes_on(),
         "server": exchanged(server),
         "other server": exchanged(other_server),
+        "raw socket": raw_socket(),
         "nothing there": exchanged(("127.0.0.1", 1)),
     }
     return seen, content

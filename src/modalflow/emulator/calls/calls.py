@@ -23,7 +23,7 @@ from modalflow.emulator.functions.function import Function
 from modalflow.emulator.functions.functions import Functions
 from modalflow.emulator.rpc.idempotency import CHANGE, READ, Delivery
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.rpc.wire import message, optional
+from modalflow.emulator.rpc.wire import message, optional, seconds
 
 #: As on Modal: a result can be fetched for a week (Modal's guide, "Job processing"). Counted, inferred, from the last
 #: result of the call.
@@ -204,8 +204,8 @@ class Calls(Service):
         after = _place(request.last_entry_id)
         first = optional(request, "start_idx")
         awaited = OutputWait(call, after, first, optional(request, "end_idx"))
-        deadline = asyncio.get_running_loop().time() + request.timeout
-        if await call.changed.until(awaited.is_over, request.timeout) and first is None:
+        deadline = asyncio.get_running_loop().time() + seconds(request.timeout)
+        if await call.changed.until(awaited.is_over, seconds(request.timeout)) and first is None:
             await _gather(call, deadline)
         places = awaited.places()[: request.max_values or None]
         answer = message(

@@ -51,7 +51,7 @@ from modalflow.emulator.logs.log_messages import item
 from modalflow.emulator.rpc.failures import described
 from modalflow.emulator.rpc.idempotency import CHANGE, READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.rpc.wire import message, seconds
 from modalflow.emulator.services.environments import IMAGE_BUILDER_VERSION
 from modalflow.emulator.services.mounts import Mounts
 from modalflow.emulator.services.secrets import Secrets
@@ -126,7 +126,7 @@ class Images(Service):
         sent = int(number) if number.isdecimal() else 0
         unfinished = Unfinished()
         terminal = Terminal(build.entries(unfinished, 0, sent))
-        deadline = asyncio.get_running_loop().time() + request.timeout
+        deadline = asyncio.get_running_loop().time() + seconds(request.timeout)
         while True:
             over = build.result is not None
             left = deadline - asyncio.get_running_loop().time()

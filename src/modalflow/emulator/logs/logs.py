@@ -27,7 +27,7 @@ from modalflow.emulator.logs.log_messages import NANOSECONDS, batches
 from modalflow.emulator.logs.log_records import LogEntry, LogRecords
 from modalflow.emulator.rpc.idempotency import READ
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.rpc.wire import message, seconds
 from modalflow.emulator.state.journal import Journal
 
 #: Seconds for which entries are kept: between the 1 day of Modal's Starter plan and the 30 days of its Team plan.
@@ -94,7 +94,7 @@ class Logs(Service):
         terminal: Terminal | None = None
         if not wanted.function_call_id:
             terminal = Terminal(filter(wanted.match, log.before(last, LOOK_BACK)) if last else ())
-        deadline = time.monotonic() + request.timeout
+        deadline = time.monotonic() + seconds(request.timeout)
 
         while True:
             # Before the entries: a container that is being stopped prints its last lines before its app is over.

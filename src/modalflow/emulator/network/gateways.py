@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import ipaddress
 import json
+import logging
 import os
 import socket
 import struct
@@ -19,6 +20,8 @@ from pathlib import Path
 from modalflow.emulator.ids import new_id
 from modalflow.emulator.network.forwarding import Connection, connect_both
 from modalflow.emulator.processes.sandboxes.inside import SOCKET
+
+log = logging.getLogger(__name__)
 
 _CONNECTED = b"+"
 
@@ -103,7 +106,8 @@ class Gateway:
         assert task is not None
         with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
             request = json.loads(await reader.readline())
-            tasks = self._controlled if request == ["control"] else self._tasks
+            is_control = isinstance(request, list) and request[:1] == ["control"]
+            tasks = self._controlled if is_control else self._tasks
             tasks.add(task)
             try:
                 await self._answer(request, (reader, writer))
@@ -122,7 +126,9 @@ class Gateway:
                     answer.set_exception(ConnectionRefusedError("nothing listens at the port"))
         with contextlib.closing(there[1]):
             match request:
-                case ["control"]:
+                case ["control", str(problem)]:
+                    if problem:
+                        log.warning("a restored container has no network: %s", problem)
                     await self._serve_control(there)
                 case ["connect", str(host), int(port)] if self._may_reach(host, port):
                     way = await asyncio.open_connection(host, port)

@@ -20,7 +20,7 @@ from modalflow.emulator.queues.partition import MAX_ITEMS, Partition, PartitionF
 from modalflow.emulator.queues.queue_records import QueueRecords
 from modalflow.emulator.rpc.idempotency import CHANGE, HEARTBEAT, READ, Anew
 from modalflow.emulator.rpc.service import Caller, Service, rpc
-from modalflow.emulator.rpc.wire import message
+from modalflow.emulator.rpc.wire import message, seconds
 from modalflow.emulator.services.environments import Environments
 from modalflow.emulator.state.journal import Journal
 from modalflow.emulator.state.registry import Registry, StoredObject
@@ -193,7 +193,7 @@ class Queues(Service):
         if request.n_values < 0:
             raise GRPCError(Status.INVALID_ARGUMENT, f"n_values is {request.n_values}; expected at least 1")
         partition = self._partition(queue, request.partition_key)
-        taken = await partition.take_within(request.n_values or 1, min(request.timeout, MAX_WAIT_SECONDS))
+        taken = await partition.take_within(request.n_values or 1, min(seconds(request.timeout), MAX_WAIT_SECONDS))
         _drop_if_idle(queue, request.partition_key)
         values = [item.value for item in taken]
         # Not at the assignment to this caller: a kill between the two would lose the items for a repeated call.
@@ -210,7 +210,7 @@ class Queues(Service):
         if not last.isdecimal():
             raise GRPCError(Status.INVALID_ARGUMENT, f"last_entry_id is {last!r}; expected the one of an item")
         partition = self._partition(queue, request.partition_key)
-        wait = min(request.item_poll_timeout, MAX_WAIT_SECONDS)
+        wait = min(seconds(request.item_poll_timeout), MAX_WAIT_SECONDS)
         items = await partition.after(int(last), ITEMS_PER_ANSWER, wait)
         _drop_if_idle(queue, request.partition_key)
         return api_pb2.QueueNextItemsResponse(items=[_entry(item) for item in items])

@@ -6,6 +6,7 @@ request. A misspelt field would vanish as silently: use only names that a suppor
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -29,6 +30,11 @@ def message(kind: type[M], **fields: Any) -> M:
 def sendable(text: str) -> str:
     """Return the text with surrogates escaped: names of files may have them, and messages cannot hold them."""
     return text.encode(errors="backslashreplace").decode()
+
+
+def seconds(value: float) -> float:
+    """Return a wait that a request asks for; 0 if it is not a number, which would stop all timers of an event loop."""
+    return 0.0 if math.isnan(value) else value
 
 
 def optional(request: Message, name: str) -> Any:

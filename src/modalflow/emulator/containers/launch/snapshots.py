@@ -42,6 +42,9 @@ _IDENTITY = ("MODAL_TASK_ID", "MODAL_SERVER_URL", "MODAL_CONTAINER_ARGUMENTS_PAT
 #: Where Modal's runtime waits for the identity of a restored container, by the variable that names the file.
 _STATE_VARIABLE = "MODAL_RESTORE_STATE_PATH"
 
+#: The folder with the programs that run inside.
+PROGRAMS = Path(inside.__file__).parent
+
 #: Seconds for a container to close its connections before the snapshot.
 CLOSING_PATIENCE = 5.0
 
@@ -100,7 +103,7 @@ class Snapshots:
             self._taken_of[key] = container.container_id
             arguments.checkpoint_id = new_id("ch")
         state = folder / RESTORE_MOUNT
-        shutil.copytree(Path(inside.__file__).parent, state / "inside")
+        shutil.copytree(PROGRAMS, state / "inside")
         identity = {name.removeprefix("MODAL_").lower(): variables[name] for name in _IDENTITY}
         (state / PENDING_STATE).write_text(json.dumps(identity))
         reach = await self._networks.gateway(container.container_id, state)

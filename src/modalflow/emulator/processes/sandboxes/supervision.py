@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NoReturn, Protocol
 
 from modalflow.emulator.processes.container_spec import RESTORE_FOLDER, Snapshot
-from modalflow.emulator.processes.sandboxes.inside import RESTORED
+from modalflow.emulator.processes.sandboxes.inside import NO_GATEWAY, RESTORED
 from modalflow.support import linux
 
 #: The signal that asks for the checkpoint of a container.
@@ -110,6 +110,8 @@ class Supervision:
             self._go_on(succeeded)
         elif self._start is Start.RESTORED and (reason := self._error()):
             self._without(f"a container cannot be restored from its memory snapshot ({reason})")
+        elif self._start is Start.BEFORE_CHECKPOINT and code == NO_GATEWAY:
+            self._without("a memory snapshot cannot be taken (its container has no network)")
         else:
             os._exit(code)
 

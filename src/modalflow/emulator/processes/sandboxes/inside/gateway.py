@@ -17,7 +17,7 @@ import signal
 import socket
 import time
 
-from . import ALL, PENDING_STATE, RESTORED, SOCKET, STATE, netstack
+from . import ALL, NO_GATEWAY, PENDING_STATE, RESTORED, SOCKET, STATE, netstack
 from .ways import Ways, in_thread
 
 _LOOPBACK = "127.0.0.1"
@@ -36,7 +36,11 @@ _PR_CAPBSET_DROP = 24
 def main(reach: str, folder: str, *command: str) -> None:
     """Start the gateway, and run the command in this process without the gateway's rights."""
     gateway = Gateway(reach, folder)
-    gateway.open()
+    try:
+        gateway.open()
+    except OSError as error:
+        os.write(2, f"modalflow: {error}\n".encode())
+        os._exit(NO_GATEWAY)
     if os.fork() == 0:
         _become_daemon()
         gateway.serve()
@@ -103,12 +107,17 @@ class Gateway:
             self._control.close()
             while not os.path.exists(os.path.join(self._folder, RESTORED)):
                 time.sleep(_STEP)
-        self.open()
-        self._serve_until_closed()
+        try:
+            self.open()
+        except OSError as error:
+            # The container goes on without a network.
+            self._serve_until_closed(str(error))
+        else:
+            self._serve_until_closed()
 
-    def _serve_until_closed(self) -> None:
-        """Serve until the control plane ends its direction of the control connection."""
-        control = self._control = self._ways.connected("control")
+    def _serve_until_closed(self, problem: str = "") -> None:
+        """Serve until the control plane ends its direction of the control connection, and report a problem to it."""
+        control = self._control = self._ways.connected("control", problem)
         lines = b""
         for each in (control, *self._fixed):
             self._selector.register(each, selectors.EVENT_READ)

@@ -26,13 +26,13 @@ MONTH = 30 * 86_400.0
 #: The least seconds from which a month is extrapolated.
 _LEAST_WINDOW = 86_400.0
 
-#: A run that used this part of its memory limit or its timeout nearly ran out of it.
+#: If a run used this part of its memory limit or its timeout, it nearly ran out of it.
 NEARLY = 0.9
 #: Modal's longest timeout, in seconds.
 LONGEST_TIMEOUT = 86_400.0
 #: Savings below this many dollars a month are no advice.
 _LEAST_DOLLARS = Decimal("0.01")
-#: A container that idles for this part of its time is worth a line.
+#: If a container idles for this part of its time, it is worth a line.
 _IDLE = 0.25
 #: A set of options with fewer function calls for each container has a cold pool.
 _COLD = 2.0
@@ -43,7 +43,7 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True)
 class TaskAdvice:
-    """One task, or all tasks that share the containers of a profile, and what would fit."""
+    """One task, or all tasks with the containers of a profile, and a fitting size."""
 
     profile: str
     dag_id: str
@@ -60,14 +60,14 @@ class TaskAdvice:
     dollars: Decimal
     """A month, at the current rate of runs."""
     saves: Decimal
-    """A month, if it asked for what it needs."""
+    """A month, at the needed size."""
     risks: Sequence[str] = ()
     limit_mib: float = 0.0
     """The memory limit for the next try, if it was nearly or entirely used; otherwise 0."""
     timeout: float = 0.0
     """The timeout in seconds for the next try, if it was nearly or entirely used; otherwise 0."""
     prevents: Decimal = _NOTHING
-    """Dollars a month of runs that ended for want of memory or time."""
+    """Dollars a month of runs without enough memory or time."""
 
     @property
     def is_of_profile(self) -> bool:
@@ -75,7 +75,7 @@ class TaskAdvice:
 
     @property
     def worth(self) -> Decimal:
-        """Dollars a month that the change saves or prevents."""
+        """Dollars a month saved or prevented by the change."""
         return self.saves + self.prevents
 
 
@@ -103,7 +103,7 @@ class ColdAdvice:
     """Mean seconds of a start."""
     tasks: Sequence[str]
     larger: Reserved
-    """Another set of the same profile that has enough for these tasks, and warm containers."""
+    """Another set of the same profile, with enough for these tasks and warm containers."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Advice:
     """All advice for one app."""
 
     days: float
-    """The time that the figures are from."""
+    """The time of the figures."""
     dollars: Decimal
     """Of all work, a month."""
     tasks: Sequence[TaskAdvice] = ()

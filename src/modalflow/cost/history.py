@@ -19,13 +19,13 @@ from modalflow.cost.usage import LOST, OUT_OF_MEMORY, Record, Reserved
 LAST_RUNS = 20
 KEPT_TASKS = 5_000
 
-#: The share of runs that a size covers with a margin. The largest of them is covered in any case.
+#: The share of runs covered by a size with a margin. The largest of them is covered in any case.
 PERCENTILE = 0.95
 MARGIN = 1.2
 #: The margin below which a size is changed.
 LEAST_MARGIN = 1.1
 
-#: A run that was out of memory needs so many times as much as it had, as far as is known.
+#: After an out-of-memory end, a run needs so many times as much as it had, as far as is known.
 NEEDS_AFTER_OOM = 2.0
 
 #: The sizes of memory in MiB, and of processors in cores. There are few of them, since each is a container pool. The
@@ -60,9 +60,9 @@ class Run:
     seconds: float
     """Lifetime of its process."""
     memory_mib: float
-    """The largest memory that it used, with the worker's; 0 if unknown."""
+    """The largest memory in use, with the worker's; 0 if unknown."""
     cores: float
-    """Mean of the cores that it used; 0 if unknown."""
+    """Mean of the cores in use; 0 if unknown."""
     reserved: Reserved | None
     """What it asked for; None if unknown."""
     limit_mib: float = 0.0
@@ -129,7 +129,7 @@ class History:
 
 @dataclass(frozen=True)
 class Need:
-    """What a task's next run should ask for."""
+    """The amounts for a task's next run."""
 
     size: float
     """MiB or cores: one of the sizes."""
@@ -166,7 +166,7 @@ def _need(
         return None
     amounts = [amount for _, amount in used]
     worst = max((*amounts, *exceeded))
-    # A run that failed early shows nothing usual.
+    # An early failure shows nothing usual.
     usual = [amount for run, amount in used if not run.failed] or amounts
     most = percentile(usual) if usual else 0.0
     size = size_for(max(most * MARGIN, worst), sizes)

@@ -27,7 +27,7 @@ _LARGEST = 253_402_300_799
 #: The outcome of work in a killed container. Another container recorded it, and knows only the times.
 LOST = "lost"
 
-#: The outcome of work in a container that was killed for its memory. The executor recorded it, and knows the times.
+#: The outcome of work in a container killed for its memory. The executor recorded it, and knows the times.
 OUT_OF_MEMORY = "out-of-memory"
 
 #: The outcomes in killed containers. Their records have the whole time of the container.
@@ -48,7 +48,7 @@ class Reserved:
     limit_mib: float = 0.0
     """The memory at which Modal kills the container; 0 without such a limit, or if an older worker wrote the record."""
     timeout: float = 0.0
-    """Seconds that the function call may take; 0 if unknown."""
+    """The time limit of the function call in seconds; 0 if unknown."""
 
     @classmethod
     def read(cls, resources: Mapping[str, Any]) -> Reserved:
@@ -67,7 +67,7 @@ class Reserved:
 
 
 def most_memory(resources: Mapping[str, Any]) -> float:
-    """Return the memory in MiB that the resources of a submission grant: the limit, or the request without one."""
+    """Return the memory in MiB granted by the resources of a submission: the limit, or the request without one."""
     asked = resources.get("memory")
     return _amount(asked[-1:] if isinstance(asked, list | tuple) else asked, DEFAULT_MEMORY_MIB)
 
@@ -79,7 +79,7 @@ def memory_limit(resources: Mapping[str, Any]) -> float:
 
 
 def longest(resources: Mapping[str, Any]) -> float:
-    """Return the timeout in seconds that the resources of a submission grant; 0 if unknown."""
+    """Return the timeout in seconds granted by the resources of a submission; 0 if unknown."""
     return _amount(resources.get("timeout"), 0.0)
 
 

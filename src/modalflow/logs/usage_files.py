@@ -20,7 +20,7 @@ from modalflow.cost.usage import Record
 from modalflow.errors import MalformedMessageError
 from modalflow.names import USAGE_FOLDER
 
-#: Days that are read, the newest first.
+#: Days to read, the newest first.
 DAYS = 30
 
 #: Files and bytes of one pass. Reading a record takes 25 µs of the processor that the scheduler also uses.
@@ -119,7 +119,7 @@ def _date(name: str) -> date | None:
 
 
 def _records(content: bytes, progress: _Progress) -> Iterator[Record]:
-    """Return the records of the complete lines that are new, and note the progress."""
+    """Return the records of the new complete lines, and note the progress."""
     end = content.rfind(b"\n") + 1
     lines = content[progress.consumed : end].decode("utf-8", "replace").splitlines()
     progress.size, progress.consumed = len(content), max(end, progress.consumed)

@@ -151,7 +151,7 @@ class BudgetWatch:
         return changed
 
     def _report(self) -> None:
-        """Log each budget that is used up, and note it in Airflow's audit log, once in its period."""
+        """Log each used up budget, and note it in Airflow's audit log, once in its period."""
         today = local_day(time.time(), self._zone)
         self._reported = {key for key in self._reported if key[2] >= today - timedelta(days=31)}  # type: ignore[index]
         for balance in self._gate.used_up:

@@ -19,7 +19,7 @@ from modalflow.protocol.messages import Kind
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the budgets say about a call."""
+    """The answer of the budgets for a call."""
 
     action: BudgetAction
     reason: str
@@ -51,7 +51,7 @@ class BudgetGate:
         self.unknown = ""
 
     def verdict(self, call: Call) -> Verdict | None:
-        """Return what holds up or refuses a call; None if nothing does. Refusals go before holds."""
+        """Return the budgets' hold or refusal of a call; None without one. Refusals go before holds."""
         if not self._budgets or not is_limited(call):
             return None
         verdicts = [each for each in self.verdicts(call) if each.action is not BudgetAction.WARN]
@@ -81,7 +81,7 @@ class BudgetGate:
         return found
 
     def reason(self, balance: Balance) -> str:
-        """Return the words for a budget that is used up."""
+        """Return the words for a used up budget."""
         budget = balance.budget
         running = f", {money(balance.running)} of it by running tasks" if balance.running else ""
         begins = self._periods.get(budget.per.value, "")
@@ -92,12 +92,12 @@ class BudgetGate:
 
     @property
     def used_up(self) -> list[Balance]:
-        """The balances of budgets that are used up."""
+        """The balances of used up budgets."""
         return [each for each in self._balances.values() if each.is_used_up]
 
     @property
     def used_up_or_in_doubt(self) -> list[Balance]:
-        """The balances of budgets that are used up, or may be."""
+        """The balances of budgets used up for certain or perhaps."""
         return [each for each in self._balances.values() if each.may_be_used_up]
 
     @property

@@ -48,13 +48,13 @@ class HeldTasks:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew the times of tasks that are held for long."""
+        """Renew the times of tasks held for long."""
         old = [StateQuery(held.call.key, held.call.origin) for held in self._admission.held if self._is_old(held)]
         if old:
             await self._queries.renew_queued(old)
 
     def release(self, held: Held) -> None:
-        """Submit a call that is not held any more; if its token may expire soon, with another one."""
+        """Submit a call not held any more; if its token may expire soon, with another one."""
         if held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
             self._recovery.ask_airflow(held.call, "its budget has money again.")
         else:

@@ -23,7 +23,7 @@ _NOTHING = Decimal(0)
 
 
 class Grant(NamedTuple):
-    """Where a call runs, and what it is granted there."""
+    """The place of a call, and its grant there."""
 
     profile: str
     granted: Mapping[str, Any]
@@ -44,14 +44,14 @@ class RunningCosts:
         self._adopted: dict[str, Grant] = {}
         """Work ids of adopted calls, which have no submission here."""
         self._terms_of: dict[str, tuple[Spender, float]] = {}
-        """Work id → what it spends for, and the dollars a second."""
+        """Work id → its spending key, and the dollars a second."""
         self._rate_of: Mapping[Spender, float] = {}
         self._sharing: Mapping[str, int] = {}
         """Container → how many calls it runs."""
         self.of_calls: Mapping[Spender, Running] = {}
         """The dollars of running work alone, as of the last sum."""
         self._ended = Spending(zone)
-        """Work that has ended since the last reading of records began."""
+        """Work ended since the last reading of records began."""
         self._being_read = Spending(zone)
         """Work that ended before that: its records are in that reading."""
 
@@ -77,7 +77,7 @@ class RunningCosts:
         return self._rate_of.get(spender, 0.0)
 
     def adopted(self, work_id: str, grant: Grant) -> None:
-        """Note the grant of a call that another scheduler submitted."""
+        """Note the grant of another scheduler's call."""
         if self._wanted:
             self._adopted[work_id] = grant
 

@@ -35,7 +35,7 @@ REST = 9.0
 REPORT_INTERVAL = 3.0
 UNCHANGED_INTERVAL = 30.0
 RATES_INTERVAL = 3600.0
-#: Seconds that a clean stop waits for the last report.
+#: Longest wait of a clean stop for the last report, in seconds.
 LAST_TIMEOUT = 3.0
 #: Days of records that can belong to a month: in another time zone, it begins a day earlier or later.
 DAYS = 32
@@ -85,7 +85,7 @@ class SpendKeeper:
         return self._sums
 
     def others(self, now: float) -> dict[Spender, Running]:
-        """Return the running costs that other executors have reported, extrapolated to now."""
+        """Return the running costs reported by other executors, extrapolated to now."""
         return running_of(self._others, self._zone, now)
 
     def runs_work_of(self, partitions: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""The history of runs for tasks that size themselves: read from the logs Volume, only while such tasks come.
+"""The history of runs for tasks with "auto": read from the logs Volume, only while such tasks come.
 
 Three passes a minute at most, for any number of tasks, in a thread of its own. Without such tasks there is none.
 """

@@ -27,10 +27,10 @@ from modalflow.support.described import describe
 
 log = logger(__name__)
 
-#: Seconds that the end of a try waits for its shortage to be written.
+#: Longest wait of a try's end for the write of its shortage, in seconds.
 PATIENCE = 10.0
 
-#: Shortages that could not be written, and are kept here instead.
+#: Unwritten shortages, kept here instead.
 KEPT = 1_000
 
 #: The ends that more would have prevented.

@@ -53,13 +53,13 @@ class Terms:
 
 @dataclass(frozen=True)
 class Sized:
-    """What a try asks for."""
+    """The options of a try."""
 
     resources: Resources
     note: str = ""
-    """What has grown, for the task's log."""
+    """Growth, for the task's log."""
     runs: Mapping[str, int] = field(default_factory=dict)
-    """What follows from the last runs, cpu or memory → their number."""
+    """Sizes from the last runs, cpu or memory → the number of runs."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def terms_of(of_profile: Mapping[str, Any], wanted: Resources, own: Resources, t
 
 
 def sized(terms: Terms, wanted: Resources, known: Known) -> Sized:
-    """Return what a try asks for."""
+    """Return the options of a try."""
     options, counts = dict(wanted.plain()), {}
     if terms.memory == AUTO:
         need = memory_need(known.runs, terms.growth_of_memory or NEEDS_AFTER_OOM)

@@ -1,4 +1,4 @@
-"""The records and the deployment that advice follows from. Only reads."""
+"""The records and the deployment behind advice. Only reads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is spent and left of the budgets: usage records, and the executors' reports of running work. Only reads."""
+"""The spent and the remaining dollars of budgets, from usage records and executors' reports. Only reads."""
 
 from __future__ import annotations
 

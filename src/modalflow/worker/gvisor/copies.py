@@ -1,4 +1,4 @@
-"""The copy of its memory that a fork makes ahead in gVisor, before it has anything to do.
+"""A fork's copy of its own memory in gVisor, made before it has anything to do.
 
 gVisor copies 2 MB at the first write to a part of that size, and Linux a page. Must not import Airflow.
 """
@@ -44,7 +44,7 @@ def copy_own_memory(until: socket.socket) -> None:
 
 @cache
 def list_own_memory() -> Sequence[int]:
-    """Return an address in each part of private writable memory that gVisor copies at once.
+    """Return an address in each part of private writable memory, of the size of one copy of gVisor.
 
     Listed once, for the forks of this process too: in gVisor, the list itself takes milliseconds.
     """
@@ -70,7 +70,7 @@ def _write_back(addresses: Sequence[int], pid: int) -> None:
 
 
 def _addresses() -> Iterator[int]:
-    """Yield an address in each part of private writable memory that gVisor copies at once."""
+    """Yield an address in each part of private writable memory, of the size of one copy of gVisor."""
     for line in Path("/proc/self/maps").read_bytes().splitlines():
         span, rights, *_ = line.split(maxsplit=2)
         if not rights.startswith(b"rw") or b"p" not in rights:

@@ -43,7 +43,7 @@ def variables() -> Mapping[str, str]:
 
 @contextlib.contextmanager
 def in_one_piece() -> Iterator[None]:
-    """Place everything that is allocated within this context in the C library's heap, which grows in large steps.
+    """Place all allocations within this context in the C library's heap, which grows in large steps.
 
     Python takes its later memory as usual. Outside gVisor, and with a C library without the means, nothing changes.
     """

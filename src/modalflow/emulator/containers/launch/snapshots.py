@@ -1,4 +1,4 @@
-"""Memory snapshots: which container one is taken of, and which ones are restored from it.
+"""Memory snapshots: the containers they are taken of, and those restored from them.
 
 Owns the decision and the files. gVisor takes a snapshot and restores it (``processes/sandboxes``), so containers with
 another isolation have none. The first container of a function's definition stops at the place of the snapshot, as
@@ -77,7 +77,7 @@ class Snapshots:
         self._folder = state.folder("snapshots")
         self._sockets, self._networks, self._function_log = sockets, networks, log
         self._taken_of: dict[str, str] = {}
-        """Content of a snapshot → the container that it is taken of."""
+        """Content of a snapshot → its container."""
         self._plans: dict[str, Plan] = {}
         self._requested: dict[str, asyncio.Task[None]] = {}
 
@@ -111,7 +111,7 @@ class Snapshots:
         return plan
 
     def request(self, container: Container) -> None:
-        """Take the snapshot of a container that has reached its place, once its connections are closed."""
+        """Take the snapshot of a container at its place, once its connections are closed."""
         plan = self._plans.get(container.container_id)
         if plan is None or plan.snapshot.exists or container.container_id in self._requested:
             return

@@ -170,7 +170,9 @@ def test_an_executor_of_another_protocol_is_told_what_to_do(world: World) -> Non
     """A submission of another protocol version fails at once, naming both versions and the command."""
     work = world.submission(kind=Kind.COMMAND, command=("true",), protocol=PROTOCOL + 1, executor_version="9.9")
     work.spawn()
-    reason = work.event().reason or ""
+    event = work.event()
+    reason = event.reason or ""
+    assert event.cause == "incompatible"
     assert "9.9" in reason and f"protocol {PROTOCOL + 1}" in reason and "modalflow deploy" in reason
     assert work.result()["state"] == "failed"
     assert reason in work.log()

@@ -286,7 +286,7 @@ class Call:
 
     async def _refuse(self, claim: Entry, log_path: str) -> dict[str, Any]:
         """Record the failure of work that was not claimed."""
-        ended = _ended(claim, Outcome(State.FAILED, reason=claim.reason))
+        ended = _ended(claim, Outcome(State.FAILED, reason=claim.reason, cause=claim.cause))
         try:
             if log_path and claim.reason:
                 CallLog(self.container.log_root, log_path, self.function_call_id).error(claim.reason)

@@ -93,7 +93,10 @@ class Supervision:
         if self._start is not Start.BEFORE_CHECKPOINT or self._checkpoint:
             return
         image = f"--image-path={self._image / IN_PROGRESS}"
-        self._checkpoint = self._runsc(self._start, "checkpoint", image, self._name, log=self._log)
+        # Each restoration would have to decompress it, which costs more than to read a larger file.
+        self._checkpoint = self._runsc(
+            self._start, "checkpoint", "--compression=none", image, self._name, log=self._log
+        )
 
     def _on_end(self, pid: int, code: int) -> None:
         if pid == self._checkpoint:

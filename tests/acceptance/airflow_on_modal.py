@@ -71,7 +71,11 @@ def finish_run(stack: ModalStack, dag_id: str, run_id: str, timeout: float = 120
         now = stack.airflow.api.run_state(dag_id, run_id)
         return now if now in ENDED else None
 
-    return wait_until(state, timeout, f"the end of {dag_id}", interval=0.2) or ""
+    try:
+        return wait_until(state, timeout, f"the end of {dag_id}", interval=0.2) or ""
+    except AssertionError as error:
+        left = {each.label: each.state for each in stack.airflow.api.task_instances(dag_id, run_id)}
+        raise AssertionError("\n".join([str(error), str(left), *scheduler_log(stack)[-20:]])) from error
 
 
 def the_task(stack: ModalStack, dag_id: str, run_id: str) -> TaskInstance:

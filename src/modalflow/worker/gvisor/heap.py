@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from modalflow.worker.gvisor.sandbox import is_in_gvisor
 
@@ -34,6 +34,11 @@ class _Allocator(ctypes.Structure):
     """Python's ``PyMemAllocatorEx``."""
 
     _fields_ = tuple((name, ctypes.c_void_p) for name in ("context", "malloc", "calloc", "realloc", "free"))
+
+
+def variables() -> Mapping[str, str]:
+    """Return the variables with which a new process has a heap that grows in large steps from its start on."""
+    return {"MALLOC_TOP_PAD_": str(_GROWTH)} if is_in_gvisor() else {}
 
 
 @contextlib.contextmanager

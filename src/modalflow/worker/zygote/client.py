@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 
 from modalflow.support import linux
+from modalflow.worker.gvisor import heap
 from modalflow.worker.zygote.protocol import (
     ForkRequest,
     ForkResult,
@@ -60,7 +61,7 @@ class ZygoteProcess:
                     *(["--airflow"] if airflow else []),
                 ],
                 stdin=subprocess.DEVNULL,
-                env=dict(env),
+                env={**(heap.variables() if airflow else {}), **env},
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
             )

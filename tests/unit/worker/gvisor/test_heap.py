@@ -5,6 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
+from modalflow.worker.gvisor import heap
+
 PROGRAM = """
 import os
 os.environ["MODAL_FUNCTION_RUNTIME"] = "gvisor"
@@ -47,3 +51,11 @@ def test_objects_of_the_context_are_in_one_mapping_and_later_ones_are_not() -> N
     assert inside > 0.8
     assert later < 0.5
     assert count == "50000"
+
+
+def test_outside_gvisor_a_process_gets_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only there they help."""
+    monkeypatch.setattr(heap, "is_in_gvisor", lambda: False)
+    assert heap.variables() == {}
+    monkeypatch.setattr(heap, "is_in_gvisor", lambda: True)
+    assert heap.variables()

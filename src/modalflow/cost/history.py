@@ -1,7 +1,8 @@
 """The last runs of each task, from usage records, and what the next run needs. No I/O and no clock.
 
 A task's runs are those of all its mapped siblings, in all DAG runs. A history is small: `KEPT_TASKS` tasks with
-`LAST_RUNS` runs each.
+`LAST_RUNS` runs each, and as many that failed. Failures take no place of others: a task that fails early for days, such
+as in an outage, still needs what it needed before.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ MEMORY_SIZES: Sequence[float] = tuple(
     sorted([128 * 2.0**n for n in range(12)] + [192 * 2.0**n for n in range(11)] + [336 * 1024.0])
 )
 CPU_SIZES: Sequence[float] = tuple(0.125 * 2.0**n for n in range(10))
+
+#: Final states of runs that failed.
+_FAILED = ("failed", "up_for_retry")
 
 #: The shortest time for a figure of cores. A shorter run is mostly its start.
 _LEAST_SECONDS = 1.0
@@ -68,6 +72,11 @@ class Run:
     def out_of_memory(self) -> bool:
         return self.outcome == OUT_OF_MEMORY
 
+    @property
+    def failed(self) -> bool:
+        """Whether it failed for a reason of its own, perhaps early."""
+        return self.outcome in _FAILED
+
     @classmethod
     def of(cls, record: Record) -> Run:
         """Return the run of a record."""
@@ -102,10 +111,10 @@ class History:
 
     def _add(self, key: TaskKey, run: Run) -> None:
         runs = self._runs.setdefault(key, [])
-        if len(runs) >= LAST_RUNS and run.ended_at <= runs[0].ended_at:
-            return
         bisect.insort(runs, run, key=lambda each: each.ended_at)
-        del runs[:-LAST_RUNS]
+        same = [each for each in runs if each.failed is run.failed]
+        if len(same) > LAST_RUNS:
+            runs.remove(same[0])
 
     def runs(self, dag_id: str, task_id: str) -> Sequence[Run]:
         """Return the last runs of a task and its mapped siblings, oldest first."""
@@ -133,7 +142,7 @@ def memory_need(runs: Sequence[Run], growth: float = NEEDS_AFTER_OOM) -> Need | 
 
     ``growth`` is how many times as much a run needs as it had when it ran out of memory.
     """
-    used = [run.memory_mib for run in runs if run.memory_mib and not run.out_of_memory]
+    used = [(run, run.memory_mib) for run in runs if run.memory_mib and not run.out_of_memory]
     exceeded = [had * growth for run in runs if run.out_of_memory and (had := _had(run))]
     asked = [0.0 if run.out_of_memory or run.reserved is None else run.reserved.memory_mib for run in runs[-1:]]
     return _need(used, exceeded, asked, MEMORY_SIZES)
@@ -141,7 +150,7 @@ def memory_need(runs: Sequence[Run], growth: float = NEEDS_AFTER_OOM) -> Need | 
 
 def cpu_need(runs: Sequence[Run]) -> Need | None:
     """Return the cores for the next run; None if no run shows its use."""
-    used = [run.cores for run in runs if run.cores and not run.out_of_memory]
+    used = [(run, run.cores) for run in runs if run.cores and not run.out_of_memory]
     asked = [0.0 if run.reserved is None else run.reserved.cpu for run in runs[-1:]]
     return _need(used, [], asked, CPU_SIZES)
 
@@ -151,17 +160,20 @@ def _had(run: Run) -> float:
 
 
 def _need(
-    used: Sequence[float], exceeded: Sequence[float], asked: Sequence[float], sizes: Sequence[float]
+    used: Sequence[tuple[Run, float]], exceeded: Sequence[float], asked: Sequence[float], sizes: Sequence[float]
 ) -> Need | None:
     if not used and not exceeded:
         return None
-    worst = max((*used, *exceeded))
-    usual = percentile(used) if used else 0.0
-    size = size_for(max(usual * MARGIN, worst), sizes)
+    amounts = [amount for _, amount in used]
+    worst = max((*amounts, *exceeded))
+    # A run that failed early shows nothing usual.
+    usual = [amount for run, amount in used if not run.failed] or amounts
+    most = percentile(usual) if usual else 0.0
+    size = size_for(max(most * MARGIN, worst), sizes)
     for last in asked:
         # Each change starts a cold container pool, so a size stays if it is one step too large, or has some room left.
         one_above = sizes[min(sizes.index(size) + 1, len(sizes) - 1)]
-        if last in sizes and max(usual * LEAST_MARGIN, worst) <= last <= one_above:
+        if last in sizes and max(most * LEAST_MARGIN, worst) <= last <= one_above:
             size = last
     return Need(size, len(used) + len(exceeded))
 

@@ -15,7 +15,6 @@ from queue import SimpleQueue
 from typing import Any, TypeAlias
 
 from modalflow.executor.submission.resources import NO_OPTIONS, Resources
-from modalflow.names import TaskTry
 from modalflow.protocol.messages import Entry, Submission
 from modalflow.reasons import Cause
 
@@ -39,8 +38,6 @@ class SubmitRequest:
     """How often the task wants to be submitted; if None, the setting decides."""
     terms: Resources = NO_OPTIONS
     """How the task's size grows, and up to which limits (``submission.sizing``)."""
-    task: TaskTry | None = None
-    """The try of a task instance; None for other work."""
     made_at: float = field(default_factory=time.time, compare=False)
     """When the scheduler's thread posted it, in seconds since the epoch."""
 

@@ -43,7 +43,7 @@ from modalflow.executor.submission.intake import Intake
 from modalflow.executor.submission.placement import OptionSets, Placement, Routing
 from modalflow.executor.submission.run_history import RunHistory
 from modalflow.executor.submission.shortages import Shortages
-from modalflow.executor.submission.sizes import Sizes
+from modalflow.executor.submission.size_lookups import SizeLookups
 from modalflow.executor.submission.submitter import Submitter
 
 
@@ -111,7 +111,7 @@ class Wiring:
             notes,
             metrics,
             rpcs,
-            Sizes(history, shortages, BoundedTasks(claims.CONCURRENCY, tasks)),
+            SizeLookups(history, shortages, BoundedTasks(claims.CONCURRENCY, tasks)),
         )
         self.relay_key = relay_key = RelayKey(
             connection, wanted=settings.execution_api == "relay", optional=settings.works_without_relay

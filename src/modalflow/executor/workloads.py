@@ -72,7 +72,7 @@ def request_of_workload(workload: Any, key: WorkloadKey, work_id: str | None, en
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return _submit_request(key, submission, queue, request, task_try_of(named_by))
+    return _submit_request(key, submission, queue, request)
 
 
 def request_of_command(
@@ -105,12 +105,10 @@ def request_of_command(
         submitted_at=time.time(),
         executor_version=__version__,
     )
-    return _submit_request(key, submission, queue, request, submission.task)
+    return _submit_request(key, submission, queue, request)
 
 
-def _submit_request(
-    key: WorkloadKey, submission: Submission, queue: str | None, request: TaskRequest, task: TaskTry | None
-) -> SubmitRequest:
+def _submit_request(key: WorkloadKey, submission: Submission, queue: str | None, request: TaskRequest) -> SubmitRequest:
     return SubmitRequest(
         key,
         submission,
@@ -119,7 +117,6 @@ def _submit_request(
         request.profile,
         request.submit_attempts,
         terms=request.terms,
-        task=task,
     )
 
 

@@ -136,6 +136,20 @@ def test_the_size_settles_within_five_runs_although_the_first_are_killed(times: 
     assert min(asked[4:]) >= first * times
 
 
+def test_failures_take_no_place_of_other_runs() -> None:
+    """A task that fails early for days needs what it needed before. A failure that used more than all counts."""
+    well = [record(at, 1000) for at in range(LAST_RUNS)]
+    failed = [record(100 + at, 100, outcome="up_for_retry") for at in range(3 * LAST_RUNS)]
+    last = runs(*well, *failed)
+    assert len(last) == 2 * LAST_RUNS
+    need = memory_need(last)
+    assert need is not None and need.size == 1536
+    worse = memory_need(runs(*well, *failed, record(500, 3000, outcome="failed")))
+    assert worse is not None and worse.size == 3072
+    alone = memory_need(runs(*failed))
+    assert alone is not None and alone.size == 128
+
+
 def test_a_size_stays_if_a_change_would_hardly_help() -> None:
     """A size that is one step too large stays: another one would be another container pool, which starts cold."""
     kept = memory_need(runs(record(1, 600, asked=1024)))

@@ -17,7 +17,7 @@ from modal import exception
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved
 from modalflow.executor.mailbox import UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING, CallStatus
-from modalflow.executor.submission import run_history, sizes
+from modalflow.executor.submission import run_history, size_lookups
 from modalflow.executor.submission.resources import Resources, read_executor_config
 from modalflow.executor.wiring import Wiring
 from modalflow.logs.usage_files import UsageFiles
@@ -103,8 +103,9 @@ def submit(wiring: Wiring, try_number: int = 1, config: dict[str, Any] | None = 
         request(work_id, Kind.COMMAND, profile=asked.profile or "default"),
         resources=asked.resources,
         terms=asked.terms,
-        task=task._replace(try_number=try_number),
     )
+    draft = dataclasses.replace(wanted.draft, task=task._replace(try_number=try_number))
+    wanted = dataclasses.replace(wanted, draft=draft)
     wiring.intake.accept([wanted])
     return work_id
 
@@ -232,7 +233,7 @@ async def test_a_next_try_costs_one_rpc(api: PlayedApi) -> None:
 
 async def test_a_read_that_fails_is_repeated(api: PlayedApi, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is submitted with too little because Modal did not answer."""
-    monkeypatch.setattr(sizes, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(size_lookups, "FIRST_PAUSE", 0.01)
     api.ledger[SHORTAGE + TASK.instance] = Shortage(1024).to_json()
     api.broken = 3
     submit(engine(api), 2)

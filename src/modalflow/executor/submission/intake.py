@@ -22,7 +22,7 @@ from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.executor.submission.placement import Placement, UnknownProfileError
-from modalflow.executor.submission.sizes import Sizes
+from modalflow.executor.submission.size_lookups import SizeLookups
 from modalflow.executor.submission.sizing import NOTHING_KNOWN
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Kind
@@ -52,7 +52,7 @@ class Intake:
         notes: TaskLogNotes,
         metrics: Metrics,
         tasks: BoundedTasks,
-        sizes: Sizes,
+        sizes: SizeLookups,
     ) -> None:
         self._partition = partition
         self._team = team

@@ -17,6 +17,7 @@ from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.submission.run_history import RunHistory
 from modalflow.executor.submission.shortages import Shortages
 from modalflow.executor.submission.sizing import Known, Terms
+from modalflow.names import TaskTry
 from modalflow.protocol.shortage import NO_SHORTAGE, Shortage
 from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
@@ -29,8 +30,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 
 
-class Sizes:
-    """Finds out what is known about the sizes of tasks."""
+class SizeLookups:
+    """Look-ups for the sizes of tasks."""
 
     def __init__(self, history: RunHistory, shortages: Shortages, tasks: BoundedTasks) -> None:
         self._history = history
@@ -57,21 +58,23 @@ class Sizes:
         assert request is not None, "what is UNPLACED has a request"
         if self.is_looking_up(call):
             return None
-        task = request.task
+        task = request.draft.task_try
         is_recent = not terms.needs_history or task is None or self._history.want()
         is_first = not terms.grows or task is None or task.try_number <= 1
         if call.work_id not in self._found and not (is_recent and is_first):
             self._looking_up.add(call.work_id)
-            self._tasks.spawn(self._look_up(call, terms, wait=not is_recent, read=not is_first, then=then))
+            self._tasks.spawn(self._look_up(call, task, wait=not is_recent, read=not is_first, then=then))
             return None
         runs = self._history.runs(task) if terms.needs_history else ()
         return Known(runs, self._found.pop(call.work_id, NO_SHORTAGE))
 
-    async def _look_up(self, call: Call, terms: Terms, *, wait: bool, read: bool, then: Callable[[], None]) -> None:
+    async def _look_up(
+        self, call: Call, task: TaskTry | None, *, wait: bool, read: bool, then: Callable[[], None]
+    ) -> None:
         try:
             if wait:
                 await self._history.recent()
-            shortage = await self._read(call) if read else NO_SHORTAGE
+            shortage = await self._read(call, task) if read and task is not None else NO_SHORTAGE
         finally:
             self._looking_up.discard(call.work_id)
         if call.phase is Phase.UNPLACED:
@@ -80,11 +83,11 @@ class Sizes:
         if call.phase is not Phase.UNPLACED:
             self._found.pop(call.work_id, None)
 
-    async def _read(self, call: Call) -> Shortage:
+    async def _read(self, call: Call, task: TaskTry) -> Shortage:
         pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE)
-        while call.request is not None and call.request.task is not None:
+        while call.phase is Phase.UNPLACED:
             try:
-                return await self._shortages.of(call.request.task)
+                return await self._shortages.of(task)
             except FAILURES as error:
                 kind = type(error).__name__
                 self._failures.warn(kind, "What %s ran out of is not known yet (%s)", call.label, describe(error))

@@ -1,1 +1,1 @@
-"""Budgets in the executor: what work costs now, which tasks wait or fail for it, and how that is reported."""
+"""Budgets in the executor: the present cost of work, tasks held or refused for it, and the reports of both."""

@@ -17,7 +17,7 @@ from modalflow.reasons import Cause, explain
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A call that is held."""
+    """A held call."""
 
     call: Call
     verdict: Verdict
@@ -26,7 +26,7 @@ class Held:
 
 
 class Admission:
-    """Admits calls, and keeps those that are held."""
+    """Admits calls, and keeps held ones."""
 
     def __init__(self, gate: BudgetGate, costs: RunningCosts, outcomes: Outcomes, metrics: Metrics) -> None:
         self._gate = gate
@@ -66,7 +66,7 @@ class Admission:
         return f"held by the budget of {balance.budget.label(balance.subject)}"
 
     def freed(self) -> list[Held]:
-        """Return the calls that are not held any more, and forget them. The reasons of the others are renewed."""
+        """Return the calls without a hold now, and forget them. The reasons of the others are renewed."""
         freed = []
         for work_id, held in list(self._held.items()):
             verdict = self._gate.verdict(held.call) if held.call.phase is Phase.QUEUED else None
@@ -79,7 +79,7 @@ class Admission:
 
     @property
     def waits_for_a_check(self) -> bool:
-        """Whether a call is held only until it is known what is spent."""
+        """Whether a call is held only until the spent dollars are known."""
         return any(held.verdict.passes for held in self._held.values())
 
     def clear(self) -> None:
@@ -88,5 +88,5 @@ class Admission:
 
     @property
     def held(self) -> list[Held]:
-        """The calls that are held."""
+        """The held calls."""
         return list(self._held.values())

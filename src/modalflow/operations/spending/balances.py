@@ -1,4 +1,4 @@
-"""What is spent and left of the budgets: usage records, and the executors' reports of running work. Only reads."""
+"""The balances of budgets: usage records, and the executors' reports of running work. Only reads."""
 
 from __future__ import annotations
 

@@ -56,7 +56,10 @@ class Admission:
 
     def reason(self, call: Call) -> str:
         """Return why a call is held; empty if it is not."""
-        return self._held[call.work_id].verdict.reason if call.work_id in self._held else ""
+        if call.work_id not in self._held:
+            return ""
+        verdict = self._gate.verdict(call) or self._held[call.work_id].verdict
+        return verdict.reason
 
     def short_reason(self, call: Call) -> str:
         """Return in a few words why a call is held; empty if it is not."""

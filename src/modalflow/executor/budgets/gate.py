@@ -83,7 +83,7 @@ class BudgetGate:
     def reason(self, balance: Balance) -> str:
         """Return the words for a used up budget."""
         budget = balance.budget
-        running = f", {money(balance.running)} of it by running tasks" if balance.running else ""
+        running = f", {money(balance.running)} of it by running or just ended tasks" if balance.running else ""
         begins = self._periods.get(budget.per.value, "")
         return (
             f"the budget of {budget.label(balance.subject)} is used up: {money(balance.used)} spent{running} "

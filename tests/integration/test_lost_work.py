@@ -150,9 +150,13 @@ def test_crash_loop_without_end(driver: Driver, local: LocalModal) -> None:
 
 
 def test_function_timeout(driver: Driver) -> None:
-    """The timeout that Modal keeps is told from a cancellation, with its length and the option that raises it."""
+    """The timeout that Modal keeps is told from a cancellation, with its length and the option that raises it. With
+    growth, the next try has more time."""
     key = driver.submit("timeout", ["sleep", "300"], timeout=2)
     driver.told(key, "at the timeout of its Function", "2 s", '{"modal": {"timeout": 7200}}')
+    again = driver.submit(key._replace(try_number=2), ["sleep", "3"], timeout=2, timeout_growth=10)
+    assert driver.outcome(again)[0] is TaskInstanceState.SUCCESS
+    driver.log_has(again, "This try may take 20 s instead of 2 s, at which Modal ended an earlier try")
 
 
 def test_task_timeout(local: LocalModal, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -64,6 +64,28 @@ class ExecutorCompat(_Base):
         conf: Any = getattr(self, "conf", None) or own_conf()
         cast(Any, self).conf = conf if AIRFLOW_V_3_3_PLUS else _ConfBefore33(conf)
 
+    if not TYPE_CHECKING:
+        # What a budget holds needs no slot: otherwise the held tasks of one DAG would keep all others from running.
+
+        @property
+        def parallelism(self) -> int:
+            """The most workloads, and those that are held on top."""
+            return self._slots + self._held
+
+        @parallelism.setter
+        def parallelism(self, slots: int) -> None:
+            self._slots = slots
+
+        @property
+        def slots_occupied(self) -> int:
+            """The workloads that count for ``[core] parallelism``."""
+            return super().slots_occupied - self._held
+
+        @property
+        def _held(self) -> int:
+            engine = getattr(self, "_engine", None)
+            return 0 if engine is None else engine.held
+
     if AIRFLOW_V_3_4_PLUS and not TYPE_CHECKING:
 
         def __init_subclass__(cls, **kwargs: Any) -> None:

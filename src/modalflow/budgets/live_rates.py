@@ -13,7 +13,7 @@ from modalflow.protocol.plain_data import plain_data_only
 from modalflow.support import bounded
 from modalflow.support.described import words_of
 
-#: Seconds that the answer may take.
+#: Time limit for the answer, in seconds.
 PATIENCE = 30.0
 
 

@@ -1,4 +1,4 @@
-"""The running costs that executors report, extrapolated to now. No I/O."""
+"""The reported running costs of executors, extrapolated to now. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from modalflow.protocol.spending_report import SpendingReport
 
 
 def running_of(reports: Iterable[SpendingReport], zone: tzinfo, now: float) -> dict[Spender, Running]:
-    """Return the dollars of running work by spender. Reports that are too old do not count."""
+    """Return the dollars of running work by spender. Old reports do not count."""
     found: dict[Spender, Running] = {}
     today = local_day(now, zone)
     of_today = now - start_of(today, zone)

@@ -1,4 +1,4 @@
-"""Dollars by day and spender, and what is left of budgets. No I/O and no clock: callers pass the time."""
+"""Dollars by day and spender, and the balances of budgets. No I/O and no clock: callers pass the time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Spending:
     by_day: dict[date, dict[Spender, Decimal]] = field(default_factory=dict)
 
     def add(self, spender: Spender, began_at: float, ended_at: float, dollars: Decimal) -> None:
-        """Add dollars of work, divided among the days in which it ran."""
+        """Add dollars of work, divided among its days."""
         for day, share in shares_of_days(began_at, ended_at, self.zone):
             of_day = self.by_day.setdefault(day, {})
             of_day[spender] = of_day.get(spender, _NOTHING) + dollars * share
@@ -76,7 +76,7 @@ def shares_of_days(began_at: float, ended_at: float, zone: tzinfo) -> Iterator[t
 
 
 def local_day(moment: float, zone: tzinfo) -> date:
-    """Return the day of a moment, which is in seconds since the epoch."""
+    """Return the day of a moment in seconds since the epoch."""
     return datetime.fromtimestamp(moment, zone).date()
 
 
@@ -89,7 +89,7 @@ class Running:
     month: Decimal = _NOTHING
     """Since the month began."""
     unsure: Decimal = _NOTHING
-    """The most by submitted work, of which it is not known whether a container has begun it."""
+    """The most by submitted work without a known container."""
 
     def __add__(self, other: Running) -> Running:
         return Running(self.day + other.day, self.month + other.month, self.unsure + other.unsure)
@@ -101,7 +101,7 @@ class Running:
 
 @dataclass(frozen=True)
 class Balance:
-    """What is spent of one budget, by one subject (a DAG, profile or team; empty for all work)."""
+    """The spent dollars of one budget, by one subject (a DAG, profile or team; empty for all work)."""
 
     budget: Budget
     subject: str
@@ -136,7 +136,7 @@ def balances(
     running: Mapping[Spender, Running],
 ) -> list[Balance]:
     """Return the balances of all budgets and their subjects, in the order of the budgets. A budget of each DAG has one
-    for every DAG that has spent anything."""
+    for every DAG with any cost."""
     found: list[Balance] = []
     for budget in budgets:
         of_subject: dict[str, Balance] = {}

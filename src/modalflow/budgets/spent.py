@@ -1,4 +1,4 @@
-"""The dollars of ended work, from usage records that come in bit by bit. No I/O."""
+"""The dollars of ended work, from usage records, bit by bit. No I/O."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from modalflow.cost.usage import Record, settled
 
 
 class Spent:
-    """The sums of all records so far. It keeps no record but those of killed containers, which share their time."""
+    """The sums of all records so far. It keeps no record but those of killed containers: they share their time."""
 
     def __init__(self, zone: tzinfo) -> None:
         self.zone = zone

@@ -1,6 +1,6 @@
-"""Budgets in ``[modal_executor] budgets``: what each limits, and the check of the option's text.
+"""Budgets in ``[modal_executor] budgets``, and the check of the option's text.
 
-Knows no prices and no clock but the calendar: ``modalflow.budgets`` compares budgets with what work costs.
+Knows no prices and no clock but the calendar: ``modalflow.budgets`` compares budgets with the cost of work.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 
 from modalflow.errors import ConfigError, a_known_name
 
-#: The value of a scope for which every DAG, profile or team has a budget of its own.
+#: The name for a budget of every single DAG, profile or team.
 EACH = "*"
 
 _EXAMPLE = '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]'
@@ -45,7 +45,7 @@ class Per(StrEnum):
 
 
 class BudgetAction(StrEnum):
-    """What happens when a budget is used up."""
+    """The consequence of a used up budget."""
 
     WARN = "warn"
     HOLD = "hold"
@@ -53,7 +53,7 @@ class BudgetAction(StrEnum):
 
 
 class Scope(StrEnum):
-    """What a budget is for. ``Spender`` has a field of each name but ALL."""
+    """The kind of a budget's subject. ``Spender`` has a field of each name but ALL."""
 
     DAG = "dag"
     PROFILE = "profile"
@@ -63,7 +63,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Spender:
-    """What spends: the costs of work with the same DAG, profile and team are one sum."""
+    """A DAG, profile and team together: the costs of their work are one sum."""
 
     dag: str = ""
     profile: str = ""
@@ -103,7 +103,7 @@ class Budget:
 
 
 def read_budgets(place: str, raw: str) -> tuple[Budget, ...]:
-    """Return the budgets in the option's text; raise ConfigError naming the budget, its key and what was expected."""
+    """Return the budgets in the option's text; raise ConfigError with the budget, its key and the expectation."""
     try:
         found = json.loads(raw.strip() or "[]")
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""What tasks could save or prevent, from their usage records. No I/O and no clock: callers pass the time."""
+"""Possible savings of tasks, from their usage records. No I/O and no clock: callers pass the time."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved, longest, memor
 
 #: Seconds of a month, for figures a month.
 MONTH = 30 * 86_400.0
-#: The least seconds from which a month is extrapolated.
+#: The least seconds for an extrapolation to a month.
 _LEAST_WINDOW = 86_400.0
 
 #: If a run used this part of its memory limit or its timeout, it nearly ran out of it.
@@ -32,7 +32,7 @@ NEARLY = 0.9
 LONGEST_TIMEOUT = 86_400.0
 #: Savings below this many dollars a month are no advice.
 _LEAST_DOLLARS = Decimal("0.01")
-#: If a container idles for this part of its time, it is worth a line.
+#: If containers idle for this part of their time, they are worth a line.
 _IDLE = 0.25
 #: A set of options with fewer function calls for each container has a cold pool.
 _COLD = 2.0
@@ -43,7 +43,7 @@ _NOTHING = Decimal(0)
 
 @dataclass(frozen=True)
 class TaskAdvice:
-    """One task, or all tasks with the containers of a profile, and a fitting size."""
+    """One task, or all tasks with the shared containers of a profile, and a size to fit."""
 
     profile: str
     dag_id: str
@@ -52,7 +52,7 @@ class TaskAdvice:
     runs_a_month: float
     asks: Reserved
     used_mib: float
-    """What 95 of 100 runs do not exceed; 0 if unknown."""
+    """Not exceeded by 95 of 100 runs; 0 if unknown."""
     used_cores: float
     needs_mib: float
     """0 if unknown."""
@@ -60,14 +60,14 @@ class TaskAdvice:
     dollars: Decimal
     """A month, at the current rate of runs."""
     saves: Decimal
-    """A month, at the needed size."""
+    """A month, if it asked for its needs."""
     risks: Sequence[str] = ()
     limit_mib: float = 0.0
     """The memory limit for the next try, if it was nearly or entirely used; otherwise 0."""
     timeout: float = 0.0
     """The timeout in seconds for the next try, if it was nearly or entirely used; otherwise 0."""
     prevents: Decimal = _NOTHING
-    """Dollars a month of runs without enough memory or time."""
+    """Dollars a month of runs ended for want of memory or time."""
 
     @property
     def is_of_profile(self) -> bool:
@@ -75,7 +75,7 @@ class TaskAdvice:
 
     @property
     def worth(self) -> Decimal:
-        """Dollars a month saved or prevented by the change."""
+        """Saved or prevented dollars a month."""
         return self.saves + self.prevents
 
 
@@ -87,7 +87,7 @@ class IdleAdvice:
     idle_share: float
     """Part of the paid time between tasks. The time after a container's last task is not recorded."""
     dollars: Decimal
-    """Of that time, a month."""
+    """Of the idle time, a month."""
     containers_a_month: float
 
 
@@ -103,7 +103,7 @@ class ColdAdvice:
     """Mean seconds of a start."""
     tasks: Sequence[str]
     larger: Reserved
-    """Another set of the same profile, with enough for these tasks and warm containers."""
+    """Another set of the same profile with enough for these tasks, and warm containers."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class Advice:
     """All advice for one app."""
 
     days: float
-    """The time of the figures."""
+    """The time span of the records."""
     dollars: Decimal
     """Of all work, a month."""
     tasks: Sequence[TaskAdvice] = ()
@@ -173,7 +173,7 @@ def _task(group: _Group, rates: Rates, granted: Mapping[str, Mapping[str, Any]],
     last = records[-1]
     assert last.reserved is not None, "records without resources are in no group"
     runs = [Run.of(_alone(record, group.shared_by)) for record in records]
-    # Of a task, the last runs show what the next one needs; of a profile, all of its tasks count.
+    # Of a task, the last runs show the needs of the next one; of a profile, all of its tasks count.
     recent = runs if group.shared_by > 1 else runs[-LAST_RUNS:]
     memory, cpu = memory_need(recent), cpu_need(recent)
     known_memory = [run.memory_mib for run in recent if run.memory_mib]

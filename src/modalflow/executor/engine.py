@@ -148,6 +148,11 @@ class Engine:
         """How many calls have no outcome yet."""
         return len(self.wiring.calls)
 
+    @property
+    def held(self) -> int:
+        """How many calls a budget holds."""
+        return len(self.wiring.admission)
+
     def describe(self) -> str:
         """Return what is in flight, for an operator."""
         wiring = self.wiring
@@ -238,7 +243,7 @@ class Engine:
             IN_FLIGHT: self.in_flight,
             WAITING: self.wiring.submitter.waiting,
             UNDELIVERED: len(self.wiring.outbox),
-            HELD: len(self.wiring.admission),
+            HELD: self.held,
             **{f"{BUDGET_USED}.{name}": share for name, share in self.wiring.gate.shares_used().items()},
         }
 

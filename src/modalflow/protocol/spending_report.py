@@ -73,5 +73,5 @@ def _row(row: Sequence[object]) -> SpendingRow:
     dag, profile, team = (one_line(text, LINE) for text in row[:3])
     day, month, rate = (float(number) for number in row[3:6])  # type: ignore[arg-type]  # Anything else is malformed.
     if not all(0 <= number < _MOST_DOLLARS for number in (day, month, rate)):
-        raise ValueError("dollars that are none")
+        raise ValueError("no amount of dollars")
     return SpendingRow(dag, profile, team, day, month, rate)

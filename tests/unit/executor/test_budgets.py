@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.models.taskinstancekey import TaskInstanceKey
@@ -24,6 +24,7 @@ from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.mailbox import Adoption, SubmitRequest, UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING
+from modalflow.executor.modal_executor import ModalExecutor
 from modalflow.protocol.messages import Entry, State
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.protocol.spending_report import SPENDING, SpendingReport, SpendingRow
@@ -202,7 +203,7 @@ async def test_tasks_wait_with_a_reason() -> None:
     [text] = [text for path, text in notes(stage.wiring) if path == "held"]
     assert text.startswith("Not submitted to Modal yet, after ")
     assert "the budget of DAG etl, $0.01 a day is used up: $" in text
-    assert "of it by running tasks (an estimate). The next day begins at " in text
+    assert "of it by running or just ended tasks (an estimate). The next day begins at " in text
     assert text in stage.reasons(UpdateKind.WAITING)
     await stage.wiring.publisher.publish()
     snapshot = Snapshot.from_json(stage.modal.published[stage.wiring.partition])
@@ -351,3 +352,13 @@ async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
     await stage.until(lambda: "held" in stage.modal.begun)
     assert airflow.requests == 1
     asking.cancel()
+
+
+def test_held_tasks_take_no_slot() -> None:
+    """Otherwise those of one DAG would keep all other tasks of Airflow from running."""
+    executor = ModalExecutor(parallelism=8)
+    executor.running |= {TaskInstanceKey("etl", f"task-{n}", "run", 1, -1) for n in range(8)}
+    assert (executor.slots_available, executor.slots_occupied) == (0, 8)
+    executor._engines[""] = cast(Any, SimpleNamespace(held=5))
+    assert (executor.slots_available, executor.slots_occupied) == (5, 3)
+    assert executor.parallelism - len(executor.running) == 5, "as BaseExecutor.heartbeat counts"

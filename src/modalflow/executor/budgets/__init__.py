@@ -1,1 +1,1 @@
-"""Budgets in the executor: the present cost of work, the tasks held or refused for it, and the reports."""
+"""Budgets in the executor: the present cost of work, tasks held or refused for it, and the reports of both."""

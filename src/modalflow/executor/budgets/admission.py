@@ -26,7 +26,7 @@ class Held:
 
 
 class Admission:
-    """Admits calls, and keeps the held ones."""
+    """Admits calls, and keeps held ones."""
 
     def __init__(self, gate: BudgetGate, costs: RunningCosts, outcomes: Outcomes, metrics: Metrics) -> None:
         self._gate = gate
@@ -56,7 +56,10 @@ class Admission:
 
     def reason(self, call: Call) -> str:
         """Return why a call is held; empty if it is not."""
-        return self._held[call.work_id].verdict.reason if call.work_id in self._held else ""
+        if call.work_id not in self._held:
+            return ""
+        verdict = self._gate.verdict(call) or self._held[call.work_id].verdict
+        return verdict.reason
 
     def short_reason(self, call: Call) -> str:
         """Return in a few words why a call is held; empty if it is not."""
@@ -66,7 +69,7 @@ class Admission:
         return f"held by the budget of {balance.budget.label(balance.subject)}"
 
     def freed(self) -> list[Held]:
-        """Return the calls not held any more, and forget them. The reasons of the others are renewed."""
+        """Return the calls without a hold now, and forget them. The reasons of the others are renewed."""
         freed = []
         for work_id, held in list(self._held.items()):
             verdict = self._gate.verdict(held.call) if held.call.phase is Phase.QUEUED else None
@@ -79,7 +82,7 @@ class Admission:
 
     @property
     def waits_for_a_check(self) -> bool:
-        """Whether a call is held only until the spending is known."""
+        """Whether a call is held only until the spent dollars are known."""
         return any(held.verdict.passes for held in self._held.values())
 
     def clear(self) -> None:

@@ -119,7 +119,7 @@ class BudgetWatch:
         return found
 
     async def _read_ledger(self) -> None:
-        """Learn which of the submitted calls containers have begun, from one reading for all of them."""
+        """Find the submitted calls with a container, from one reading for all of them."""
         began_at = time.time()
         try:
             entries = {entry.work_id: entry for entry in await self._connection.get().ledger()}
@@ -132,7 +132,7 @@ class BudgetWatch:
             if entry is None:
                 not_begun.append(call.work_id)
             elif entry.state is State.RUNNING:
-                with self._outcomes.guarding(call.work_id, "noting that it runs"):
+                with self._outcomes.guarding(call.work_id, "noting its container"):
                     self._tracker.found(call, Decision(Action.WAIT), entry)
         self._costs.not_begun(not_begun, began_at)
 

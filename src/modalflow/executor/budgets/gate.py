@@ -1,4 +1,4 @@
-"""Which calls may be submitted now: all, but those for which a budget is used up. No I/O and no clock.
+"""The check of calls against budgets before their submission. No I/O and no clock.
 
 Owns the last balances. ``BudgetWatch`` renews them every second or two, so an answer here costs a look-up per budget.
 """
@@ -19,7 +19,7 @@ from modalflow.protocol.messages import Kind
 
 @dataclass(frozen=True)
 class Verdict:
-    """The answer of the budgets for a call."""
+    """The verdict of the budgets on a call."""
 
     action: BudgetAction
     reason: str
@@ -51,14 +51,14 @@ class BudgetGate:
         self.unknown = ""
 
     def verdict(self, call: Call) -> Verdict | None:
-        """Return the budgets' hold or refusal of a call; None without one. Refusals go before holds."""
+        """Return the verdict on a call; None if it may be submitted. Refusals go before holds."""
         if not self._budgets or not is_limited(call):
             return None
         verdicts = [each for each in self.verdicts(call) if each.action is not BudgetAction.WARN]
         return min(verdicts, key=lambda each: (each.passes, each.action is BudgetAction.HOLD), default=None)
 
     def verdicts(self, call: Call) -> list[Verdict]:
-        """Return what each used up budget says about a call."""
+        """Return the verdict of each used up budget on a call."""
         found = []
         spender = self._costs.spender(call)
         for number, budget in enumerate(self._budgets):
@@ -83,7 +83,7 @@ class BudgetGate:
     def reason(self, balance: Balance) -> str:
         """Return the words for a used up budget."""
         budget = balance.budget
-        running = f", {money(balance.running)} of it by running tasks" if balance.running else ""
+        running = f", {money(balance.running)} of it by running or just ended tasks" if balance.running else ""
         begins = self._periods.get(budget.per.value, "")
         return (
             f"the budget of {budget.label(balance.subject)} is used up: {money(balance.used)} spent{running} "
@@ -97,13 +97,13 @@ class BudgetGate:
 
     @property
     def used_up_or_in_doubt(self) -> list[Balance]:
-        """The balances of budgets used up for certain or perhaps."""
+        """The balances of budgets used up for sure, or perhaps."""
         return [each for each in self._balances.values() if each.may_be_used_up]
 
     @property
     def in_doubt(self) -> bool:
-        """Whether it matters which submitted calls have begun: a budget may be used up by them, or it holds or refuses
-        and is used up, so that they are to be recalled."""
+        """Whether submitted calls without a known container matter: a budget may be used up by them, or it holds or
+        refuses and is used up, and they are to be recalled."""
         return any(
             each.may_be_used_up and each.unsure and not (each.is_used_up and each.budget.action is BudgetAction.WARN)
             for each in self._balances.values()
@@ -128,6 +128,5 @@ def metric_name(budget: Budget) -> str:
 
 
 def is_limited(call: Call) -> bool:
-    """Return whether budgets apply to a call: to tasks and commands, not to callbacks and connection tests, which are
-    short, and report what happened to tasks."""
+    """Return whether budgets apply to a call: to tasks and commands, not to callbacks and connection tests."""
     return call.kind is Kind.COMMAND or task_try_of(call.key) is not None

@@ -1,7 +1,7 @@
-"""What Airflow must not do to held tasks: give them up as stuck in the queue, or let their tokens expire.
+"""Care for held tasks: Airflow must not give them up as stuck in the queue, nor their tokens expire.
 
 Airflow fails a task after some times of ``[scheduler] task_queued_timeout`` in the queue, and its token is valid for as
-long. So the time at which it was queued is renewed, and a released task gets another token.
+long. So its time in the queue begins again and again, and a released task gets another token.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from modalflow.protocol.messages import Kind
 
 log = logger(__name__)
 
-#: The part of the timeout after which a time in the queue is renewed, and a token no longer used.
+#: The largest used part of the timeout, for a time in the queue and for a token.
 _PART = 0.25
 _LONGEST = 150.0
 
@@ -48,13 +48,13 @@ class HeldTasks:
             await self.renew()
 
     async def renew(self) -> None:
-        """Renew the times of tasks held for long."""
+        """Renew the times of tasks after a long hold."""
         old = [StateQuery(held.call.key, held.call.origin) for held in self._admission.held if self._is_old(held)]
         if old:
             await self._queries.renew_queued(old)
 
     def release(self, held: Held) -> None:
-        """Submit a call not held any more; if its token may expire soon, with another one."""
+        """Submit a call after its hold; if its token may expire soon, with another one."""
         if held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
             self._recovery.ask_airflow(held.call, "its budget has money again.")
         else:

@@ -1,8 +1,7 @@
-"""Submitted calls that no container has begun, taken off Modal again: their budget is used up.
+"""Submitted calls without a container, taken off Modal again: their budget is used up.
 
-The claim comes first. A container that has begun the work keeps it, and one that gets it later finds the claim. If this
-scheduler dies in between, the claim reads like that of a container that could not begin: the next scheduler submits the
-work again.
+The claim comes first. If a container has begun the work, it keeps it; if one gets it later, it finds the claim. If this
+scheduler dies in between, the claim reads as if a container could not begin: the next scheduler submits the work again.
 """
 
 from __future__ import annotations
@@ -100,5 +99,5 @@ class Recall:
         except exception.NotFoundError:
             return
         except FAILURES as error:
-            # A container that gets it soon finds the claim.
+            # If a container gets it soon, it finds the claim.
             log.warning("%s of %s was not cancelled (%s)", function_call_id, call.label, describe(error))

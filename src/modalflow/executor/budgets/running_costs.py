@@ -1,6 +1,6 @@
-"""What this executor's work costs that has no record yet: by elapsed time, at the price of what it asked for. No I/O.
+"""The cost of this executor's work without a record: by elapsed time, at the price of its request. No I/O.
 
-Counts ended work until its record has been read, so that a sum never falls between the two.
+Counts ended work until its record has been read, so a sum never falls between the two.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOTHING = Decimal(0)
 
 
 class Grant(NamedTuple):
-    """The place of a call, and its grant there."""
+    """The profile of a call, and its granted resources."""
 
     profile: str
     granted: Mapping[str, Any]
@@ -42,9 +42,9 @@ class RunningCosts:
         self._not_begun: dict[str, float] = {}
         """Submitted work ids → when no container had begun them, as far as is known: seconds since the epoch."""
         self._adopted: dict[str, Grant] = {}
-        """Work ids of adopted calls, which have no submission here."""
+        """By work id of adopted calls: they have no submission here."""
         self._terms_of: dict[str, tuple[Spender, float]] = {}
-        """Work id → its spending key, and the dollars a second."""
+        """Work id → spender, and the dollars a second."""
         self._rate_of: Mapping[Spender, float] = {}
         self._sharing: Mapping[str, int] = {}
         """Container → how many calls it runs."""
@@ -53,7 +53,7 @@ class RunningCosts:
         self._ended = Spending(zone)
         """Work ended since the last reading of records began."""
         self._being_read = Spending(zone)
-        """Work that ended before that: its records are in that reading."""
+        """Work that ended before: its records are in the reading under way."""
 
     @property
     def rates(self) -> Rates:
@@ -67,7 +67,7 @@ class RunningCosts:
         self._terms_of.clear()
 
     def spender(self, call: Call) -> Spender:
-        """Return what a call spends for."""
+        """Return the spender of a call."""
         task = task_try_of(call.key)
         grant = self._grant(call)
         return Spender(task.dag_id if task is not None else "", grant.profile if grant else "", self._team)
@@ -77,12 +77,12 @@ class RunningCosts:
         return self._rate_of.get(spender, 0.0)
 
     def adopted(self, work_id: str, grant: Grant) -> None:
-        """Note the grant of another scheduler's call."""
+        """Note the grant of a call of another scheduler."""
         if self._wanted:
             self._adopted[work_id] = grant
 
     def not_begun(self, work_ids: Iterable[str], now: float) -> None:
-        """Note that no container has begun these calls before now: they are submitted now, or not in the ledger."""
+        """Note calls without a container before now: they are submitted now, or not in the ledger."""
         for work_id in work_ids:
             self._not_begun[work_id] = now
             # It may have been placed anew.
@@ -101,7 +101,7 @@ class RunningCosts:
         self._adopted.pop(call.work_id, None)
 
     def reading_begins(self) -> None:
-        """Note that records are read from now on: those of all ended work are there."""
+        """Begin to read records: those of all ended work are there."""
         self._being_read.merge(self._ended)
         self._ended = Spending(self._zone)
 
@@ -132,7 +132,7 @@ class RunningCosts:
         return summed_running([self.of_calls, self._without_record(now)])
 
     def _terms(self, call: Call) -> tuple[Spender, float]:
-        """Return what a call spends for, and the dollars a second; 0 if it is not placed."""
+        """Return the spender of a call, and the dollars a second; 0 if it is not placed."""
         terms = self._terms_of.get(call.work_id)
         if terms is None:
             terms = (self.spender(call), float(self._price(call)))

@@ -1,4 +1,4 @@
-"""What all work of the app has spent: usage records, read little by little, and the reports of other executors.
+"""The spent dollars of the whole app: usage records, read little by little, and the reports of other executors.
 
 Reads in a thread of its own, seldom enough to need a tenth of the time at most. Publishes this executor's report.
 """
@@ -35,9 +35,9 @@ REST = 9.0
 REPORT_INTERVAL = 3.0
 UNCHANGED_INTERVAL = 30.0
 RATES_INTERVAL = 3600.0
-#: Longest wait of a clean stop for the last report, in seconds.
+#: Time limit for the last report at a clean stop, in seconds.
 LAST_TIMEOUT = 3.0
-#: Days of records that can belong to a month: in another time zone, it begins a day earlier or later.
+#: Days of records for a month: in another time zone, it begins a day earlier or later.
 DAYS = 32
 
 
@@ -85,15 +85,15 @@ class SpendKeeper:
         return self._sums
 
     def others(self, now: float) -> dict[Spender, Running]:
-        """Return the running costs reported by other executors, extrapolated to now."""
+        """Return the reported running costs of other executors, extrapolated to now."""
         return running_of(self._others, self._zone, now)
 
     def runs_work_of(self, partitions: Collection[str]) -> None:
-        """Note the other executors from which this one has work."""
+        """Note the executors of adopted work."""
         self._adopted_of = partitions
 
     async def publish_last(self) -> None:
-        """Report what goes on while this executor is stopped; another one adopts it."""
+        """Report the work left running by a stop; another executor adopts it."""
         if self._budgets and self._connection.api is not None:
             try:
                 async with asyncio.timeout(LAST_TIMEOUT):
@@ -102,7 +102,7 @@ class SpendKeeper:
                 log.info("The last report of running costs could not be published: %s", describe(error))
 
     async def read(self) -> None:
-        """Read all that is new. Raises FAILURES, and reads the same again the next time."""
+        """Read all news. Raises FAILURES, and reads the same again the next time."""
         api = self._connection.get()
         await self._read_rates()
         self._costs.reading_begins()

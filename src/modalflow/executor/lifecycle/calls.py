@@ -69,7 +69,9 @@ class Calls:
         return [
             call
             for call in self._by_work_id.values()
-            if now - call.updated_at >= interval * min(2**call.checks, LONGEST_PATIENCE) or now >= call.due_at
+            # Modal knows nothing of what was never submitted.
+            if (call.phase is not Phase.QUEUED or call.may_begin)
+            and (now - call.updated_at >= interval * min(2**call.checks, LONGEST_PATIENCE) or now >= call.due_at)
         ]
 
 

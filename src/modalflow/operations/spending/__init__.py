@@ -1,1 +1,1 @@
-"""What is spent of budgets, and what tasks could save."""
+"""Balances of budgets, and advice on saving."""

@@ -17,7 +17,7 @@ from modalflow.operations.site import PATIENCE, Site, within
 
 
 def read_advice(site: Site, since: datetime, dag: str = "") -> tuple[Advice, Rates]:
-    """Return advice from the work that ended since then, of one DAG if it is named, and the rates of its dollars.
+    """Return advice from work ended since then, of one DAG if it is named, and the rates of its dollars.
 
     Raises NotDeployedError without a worker app, or the SDK's error.
     """

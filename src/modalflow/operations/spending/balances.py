@@ -1,4 +1,4 @@
-"""The spent and the remaining dollars of budgets, from usage records and executors' reports. Only reads."""
+"""The balances of budgets: usage records, and the executors' reports of running work. Only reads."""
 
 from __future__ import annotations
 

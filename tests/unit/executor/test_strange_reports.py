@@ -89,7 +89,7 @@ class Scheduler:
         self.wiring = wired(modal, loop=self.loop, submit_attempts=1, sweep_interval=1.0)
         self.outbox = self.wiring.outbox
         self.executor = ModalExecutor()
-        engine = mock.create_autospec(Engine, instance=True)
+        engine = mock.create_autospec(Engine, instance=True, held=0)
         engine.take_updates.side_effect = self.outbox.take
         self.executor._engines[""] = engine
         self.submit(key, WORK)

@@ -20,7 +20,7 @@ from modalflow.config.budgets import read_budgets
 from modalflow.cost.rates import DATED, Rates
 from modalflow.executor.budgets import budget_watch
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
-from modalflow.executor.lifecycle.call import Phase
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.mailbox import Adoption, SubmitRequest, UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING
@@ -56,10 +56,10 @@ class PlayedModal:
         function_call_id = f"fc-{self.spawned}"
         await asyncio.sleep(0)
         self.backlog.append((function_call_id, wire["work_id"]))
-        self._fill()
+        self.fill()
         return function_call_id
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         while self.backlog and len(self.running) < self.containers:
             function_call_id, work_id = self.backlog.popleft()
             if function_call_id in self.cancelled or work_id in self.entries:
@@ -74,7 +74,7 @@ class PlayedModal:
         entry = self.running.pop(work_id)
         ended = dataclasses.replace(entry, state=State.SUCCESS, finished_at=time.time())
         self.entries[work_id] = ended
-        self._fill()
+        self.fill()
         return ended
 
     async def claim(self, entry: Entry) -> bool:
@@ -133,6 +133,13 @@ class Stage:
     async def known(self) -> None:
         await self.wiring.keeper.read()
         await self.wiring.budgets.round()
+
+    async def recalled(self, call: Call) -> None:
+        """Recall a call, and wait for what follows at once."""
+        assert self.wiring.budgets._recall.recall(call, "no money")
+        async with asyncio.timeout(5):
+            while len(self.wiring.rpcs):
+                await asyncio.sleep(0.001)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
@@ -312,6 +319,64 @@ async def test_a_lost_answer_to_a_recall_loses_no_task(monkeypatch: pytest.Monke
     assert claims == 2
     assert stage.modal.begun == ["runs"]
     assert set(stage.modal.entries) == {"runs"}
+
+
+async def test_a_call_that_began_before_its_recall_ends_in_order() -> None:
+    """If a container has the work before the recall claims it, its end is reported."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.begun == ["late"])
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    await stage.recalled(call)
+    assert call.phase is Phase.RUNNING and call.function_call_id == "fc-1"
+    stage.end("late")
+    assert [update.work_id for update in stage.wiring.outbox.updates if update.kind is UpdateKind.SUCCESS] == ["late"]
+
+
+async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Modal does not answer a recall and a container begins the work later, its end is reported."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "claim", _is_away)
+        await stage.recalled(call)
+    assert call.phase is Phase.WAITING
+    stage.modal.containers = 1
+    stage.modal.fill()
+    stage.end("late")
+    assert [update.work_id for update in stage.wiring.outbox.updates if update.kind is UpdateKind.SUCCESS] == ["late"]
+
+
+async def test_a_recall_whose_claim_was_written_without_an_answer_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If only the answer to the claim is lost, the next recall cancels the function call and frees the claim."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+
+    async def written(entry: Entry) -> bool:
+        stage.modal.entries[entry.work_id] = entry
+        raise exception.ConnectionError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "claim", written)
+        await stage.recalled(call)
+    await stage.recalled(call)
+    assert stage.modal.cancelled == {"fc-1"}
+    await stage.until(lambda: stage.modal.spawned == 2)
+    assert not stage.modal.entries
+
+
+async def _is_away(_: object) -> Any:
+    raise exception.ConnectionError("away")
 
 
 class PlayedAirflow:

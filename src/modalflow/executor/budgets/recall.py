@@ -72,6 +72,8 @@ class Recall:
             try:
                 claimed = await api.claim(entry)
                 found = None if claimed else await api.entry(call.work_id)
+                # The answer to an earlier attempt was lost.
+                claimed = claimed or _is_own(found, entry)
             except FAILURES as error:
                 kind = type(error).__name__
                 self._failed.warn(kind, "%s could not be recalled yet (%s)", call.label, describe(error))
@@ -101,3 +103,12 @@ class Recall:
         except FAILURES as error:
             # If a container gets it soon, it finds the claim.
             log.warning("%s of %s was not cancelled (%s)", function_call_id, call.label, describe(error))
+
+
+def _is_own(found: Entry | None, entry: Entry) -> bool:
+    """Return whether the claim in the ledger is that of a recall of the same function call by this executor."""
+    return (
+        found is not None
+        and found.state is State.FAILED
+        and (found.owner, found.function_call_id, found.cause) == (entry.owner, entry.function_call_id, entry.cause)
+    )

@@ -375,6 +375,35 @@ async def test_a_recall_whose_claim_was_written_without_an_answer_is_completed(m
     assert not stage.modal.entries
 
 
+async def test_a_recalled_call_keeps_its_claim_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Modal does not answer the cancellation, a container that gets the function call finds the claim."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "cancel", _is_away)
+        await stage.recalled(call)
+    assert stage.modal.entries["late"].state is State.FAILED and call.phase is Phase.RETRYING
+    await stage.until(lambda: stage.modal.spawned == 2)
+    assert stage.modal.cancelled == {"fc-1"} and not stage.modal.entries
+
+
+async def test_work_given_up_during_its_recall_is_cancelled() -> None:
+    """If Airflow gives up a task while it is recalled, its function call is cancelled, even if it has begun."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.begun == ["late"])
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    assert stage.wiring.budgets._recall.recall(call, "no money")
+    stage.wiring.outcomes.revoke(call.key, "it was marked failed")
+    await stage.until(lambda: stage.modal.cancelled == {"fc-1"}, seconds=5)
+
+
 async def _is_away(_: object) -> Any:
     raise exception.ConnectionError("away")
 

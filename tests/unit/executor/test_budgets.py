@@ -134,6 +134,12 @@ class Stage:
         await self.wiring.keeper.read()
         await self.wiring.budgets.round()
 
+    def give_up(self, name: str) -> None:
+        """Give a task up, as Airflow does with one that is queued for too long."""
+        call = self.wiring.calls.get(name)
+        assert call is not None
+        self.wiring.outcomes.revoke(call.key, "it was queued for too long")
+
     async def recalled(self, call: Call) -> None:
         """Recall a call, and wait for what follows at once."""
         assert self.wiring.budgets._recall.recall(call, "no money")
@@ -400,7 +406,7 @@ async def test_work_given_up_during_its_recall_is_cancelled() -> None:
     call = stage.wiring.calls.get("late")
     assert call is not None
     assert stage.wiring.budgets._recall.recall(call, "no money")
-    stage.wiring.outcomes.revoke(call.key, "it was marked failed")
+    stage.give_up("late")
     await stage.until(lambda: stage.modal.cancelled == {"fc-1"}, seconds=5)
 
 
@@ -445,6 +451,28 @@ async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
     await stage.known()
     await stage.until(lambda: "held" in stage.modal.begun)
     assert airflow.requests == 1
+    asking.cancel()
+
+
+async def test_a_held_task_that_ends_frees_its_slot_and_holds_up_no_other() -> None:
+    """A task that Airflow has given up during its hold counts as held no more, and the others are released."""
+    airflow = PlayedAirflow()
+    stage = Stage(budget("hold", 0.01), database=airflow, queued_timeout=0.2)
+    asking = asyncio.create_task(stage.wiring.queries.run())
+    await stage.known()
+    stage.submit("first")
+    await stage.until(lambda: bool(stage.wiring.gate.used_up))
+    stage.submit("given-up", "held")
+    stage.give_up("given-up")
+    await stage.wiring.budgets.round()
+    assert len(stage.wiring.admission) == 1 and stage.wiring.submitter.waiting == 1
+    stage.submit("given-up-later", "held-later")
+    await asyncio.sleep(0.1)
+    stage.give_up("given-up-later")
+    stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
+    await stage.known()
+    await stage.until(lambda: {"held", "held-later"} <= set(stage.modal.begun))
+    assert not {"given-up", "given-up-later"} & set(stage.modal.begun)
     asking.cancel()
 
 

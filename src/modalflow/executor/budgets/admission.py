@@ -80,6 +80,13 @@ class Admission:
                 freed.append(held)
         return freed
 
+    def ended(self) -> list[Held]:
+        """Return the calls that ended or began during their hold, and forget them: they need no slot on top."""
+        ended = [held for held in self._held.values() if held.call.phase is not Phase.QUEUED]
+        for held in ended:
+            del self._held[held.call.work_id]
+        return ended
+
     @property
     def waits_for_a_check(self) -> bool:
         """Whether a call is held only until the spent dollars are known."""

@@ -292,6 +292,19 @@ async def test_the_work_of_another_scheduler_counts() -> None:
     assert row.day > 0
 
 
+@pytest.mark.parametrize(("started_at", "finished_at"), [(253_402_300_799.0, None), (-2e11, 2e11), (1.0, -2e11)])
+async def test_no_time_in_an_entry_keeps_work_from_ending(started_at: float, finished_at: float | None) -> None:
+    """A container's answer is data: its outcome is reported, and the next check of the budgets goes on."""
+    stage = Stage(budget("hold", 1e9))
+    await stage.known()
+    stage.submit("strange")
+    await stage.until(lambda: stage.modal.begun == ["strange"])
+    entry = dataclasses.replace(stage.modal.end("strange"), started_at=started_at, finished_at=finished_at)
+    stage.wiring.tracker.on_event(entry, stage.wiring.partition)
+    assert [update.kind for update in stage.wiring.outbox.updates][-1] is UpdateKind.SUCCESS
+    await stage.wiring.budgets.round()
+
+
 async def test_adopted_work_counts_from_its_beginning() -> None:
     """A scheduler that has just started knows what the tasks of the last one cost."""
     stage = Stage(budget("hold", 5.0))

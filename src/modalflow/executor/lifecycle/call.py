@@ -232,9 +232,9 @@ class Call:
         return after
 
     def requested(self, request: SubmitRequest, now: float) -> None:
-        """Start over with a request that was made again. The work may still begin where it was submitted before."""
+        """Start over with a request that was made again. If the work was submitted before, it may still begin there."""
         self._move("requested")
-        self.request, self.spawn_unconfirmed = request, True
+        self.request, self.spawn_unconfirmed = request, self.may_begin
         self._unsubmitted(now)
 
     def placed(self, submission: Submission, resources: Resources) -> None:

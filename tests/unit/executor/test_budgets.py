@@ -354,7 +354,8 @@ async def test_a_call_that_began_before_its_recall_ends_in_order() -> None:
     assert [update.work_id for update in stage.wiring.outbox.updates if update.kind is UpdateKind.SUCCESS] == ["late"]
 
 
-async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [exception.ConnectionError("away"), AttributeError("unary_unary")])
+async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """If Modal does not answer a recall and a container begins the work later, its end is reported."""
     stage = Stage(budget("hold", 1000), containers=0)
     await stage.known()
@@ -362,8 +363,12 @@ async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPa
     await stage.until(lambda: stage.modal.spawned == 1)
     call = stage.wiring.calls.get("late")
     assert call is not None
+
+    async def claim(_: Entry) -> bool:
+        raise error
+
     with monkeypatch.context() as away:
-        away.setattr(stage.modal, "claim", _is_away)
+        away.setattr(stage.modal, "claim", claim)
         await stage.recalled(call)
     assert call.phase is Phase.WAITING
     stage.modal.containers = 1

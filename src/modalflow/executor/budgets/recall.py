@@ -18,7 +18,6 @@ from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks
-from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry, State
@@ -79,7 +78,7 @@ class Recall:
                 found = None if claimed else await api.entry(call.work_id)
                 # The answer to an earlier attempt was lost.
                 claimed = claimed or _is_own(found, entry)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001  Whatever the SDK raises, no task fails before it has begun.
                 kind = type(error).__name__
                 self._failed.warn(kind, "%s could not be recalled yet (%s)", call.label, describe(error))
                 self._goes_on(call, entry)
@@ -118,7 +117,7 @@ class Recall:
             await self._connection.get().cancel(function_call_id)
         except exception.NotFoundError:
             return True
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001  As above.
             # If a container gets it soon, it finds the claim.
             log.warning("%s of %s was not cancelled (%s)", function_call_id, call.label, describe(error))
             return False

@@ -438,11 +438,14 @@ class PlayedAirflow:
     def __init__(self) -> None:
         self.renewed: list[str] = []
         self.requests = 0
+        self.gone: set[str] = set()
 
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         self.requests += sum(query.with_request for query in queries)
         return {
-            query.work_id: StateAnswer(AirflowState.WAITING, task(query.work_id) if query.with_request else None)
+            query.work_id: StateAnswer(AirflowState.GONE)
+            if query.work_id in self.gone
+            else StateAnswer(AirflowState.WAITING, task(query.work_id) if query.with_request else None)
             for query in queries
         }
 
@@ -493,6 +496,23 @@ async def test_a_held_task_that_ends_frees_its_slot_and_holds_up_no_other() -> N
     await stage.known()
     await stage.until(lambda: {"held", "held-later"} <= set(stage.modal.begun))
     assert not {"given-up", "given-up-later"} & set(stage.modal.begun)
+    asking.cancel()
+
+
+async def test_a_held_task_ends_if_airflow_has_gone_on() -> None:
+    """Airflow notifies no executor if a user marks or clears a queued task, and a hold may last for a month."""
+    airflow = PlayedAirflow()
+    stage = Stage(budget("hold", 0.01), database=airflow, sweep_interval=0.01)
+    asking = asyncio.create_task(stage.wiring.queries.run())
+    await stage.known()
+    stage.submit("first")
+    await stage.until(lambda: bool(stage.wiring.gate.used_up))
+    stage.submit("marked", "held")
+    await asyncio.sleep(0.05)
+    airflow.gone.add("marked")
+    await stage.wiring.wait_reasons.round()
+    await stage.until(lambda: len(stage.wiring.admission) == 1, seconds=5)
+    assert stage.wiring.calls.get("marked") is None and stage.wiring.calls.get("held") is not None
     asking.cancel()
 
 

@@ -54,6 +54,10 @@ class Admission:
         self._outcomes.fail(call, explain(Cause.OVER_BUDGET, detail=verdict.reason), Cause.OVER_BUDGET)
         return False
 
+    def holds(self, call: Call) -> bool:
+        """Return whether a call is held."""
+        return call.work_id in self._held
+
     def reason(self, call: Call) -> str:
         """Return why a call is held; empty if it is not."""
         if call.work_id not in self._held:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modalflow.config.budgets import Budget, BudgetAction, Per, Scope, Spender, read_budgets
+from modalflow.config.budgets import Budget, BudgetAction, Per, Scope, Spender, known_zone, read_budgets
 from modalflow.errors import ConfigError
 
 PLACE = "[modal_executor] budgets"
@@ -89,3 +89,12 @@ def test_months_are_those_of_the_calendar(day: date, first: date, end: date) -> 
     """A month ends with its last day."""
     assert (Per.MONTH.first(day), Per.MONTH.end(day)) == (first, end)
     assert Per.DAY.first(day) == day
+
+
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("Europe/Berlin", "Europe/Berlin"), ("utc", "UTC"), ("", "UTC"), ("../UTC", "UTC"), ("Mars/Olympus", "UTC")],
+)
+def test_a_time_zone_that_this_machine_does_not_know_is_utc(name: str, known: str) -> None:
+    """Otherwise a scheduler would not start."""
+    assert known_zone(name) == known

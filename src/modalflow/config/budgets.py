@@ -188,5 +188,6 @@ def known_zone(name: str) -> str:
     """Return the name of a time zone as this machine knows it; UTC if it does not."""
     try:
         return ZoneInfo("UTC" if name.lower() == "utc" else name).key
-    except (OSError, ValueError):
+    except (KeyError, OSError, ValueError):
+        # ZoneInfoNotFoundError is a KeyError.
         return "UTC"

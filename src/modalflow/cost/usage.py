@@ -24,6 +24,9 @@ DEFAULT_MEMORY_MIB = 128
 #: No larger number is a time in seconds since the epoch: the last second of the year 9999, the end of dates.
 _LARGEST = 253_402_300_799
 
+#: No container lives for longer, in seconds. The days of longer work would be too many to count one by one.
+LONGEST_LIFE = 31 * 86_400
+
 #: The outcome of work in a killed container. Another container recorded it, and knows only the times.
 LOST = "lost"
 
@@ -192,7 +195,10 @@ class Record:
                 raise MalformedMessageError(f"A usage record's {name} is {one_line(repr(value), ID)}")
             if isinstance(value, str):
                 values[name] = one_line(value)
-        return cls(**values, reserved=_read_reserved(wire.get("reserved")))
+        record = cls(**values, reserved=_read_reserved(wire.get("reserved")))
+        if record.starting + record.running > LONGEST_LIFE or record.taken_at > _LARGEST - 2 * LONGEST_LIFE:
+            raise MalformedMessageError("A usage record has times that no container can have")
+        return record
 
 
 def _read_reserved(wire: object) -> Reserved | None:

@@ -56,11 +56,12 @@ class UsageFiles:
     def read(self, volume: Any, keep: Callable[[list[Record]], object]) -> bool:
         """Pass on the records that no earlier pass has passed on; return whether there are more to read at once.
 
-        ``keep`` is called with the records of each file, those of the newest days first. Does nothing while another
-        thread reads. Raises the SDK's errors; the next call then goes on.
+        ``keep`` is called with the records of each file, those of the newest days first. Raises the SDK's
+        errors, and TimeoutError while another thread reads; the next call then goes on.
         """
         if not self._lock.acquire(blocking=False):
-            return False
+            # Otherwise the caller would take the records for read.
+            raise TimeoutError("an earlier reading is still under way")
         try:
             return self._read(volume, keep)
         finally:

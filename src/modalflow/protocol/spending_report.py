@@ -20,6 +20,9 @@ SPENDING = "spending:"
 #: Seconds after which a report no longer counts: another scheduler has adopted the work by then.
 COUNTS_FOR = 300.0
 
+#: Seconds by which the clock of another executor may be ahead. A report of a later time is none.
+AHEAD = 3600.0
+
 _MOST_DOLLARS = 1e12
 
 
@@ -49,7 +52,7 @@ class SpendingReport:
 
     def counts(self, now: float) -> bool:
         """Return whether the report is recent enough."""
-        return now - self.published_at < COUNTS_FOR
+        return -AHEAD < now - self.published_at < COUNTS_FOR
 
     def to_json(self) -> str:
         rows = [[row.dag, row.profile, row.team, row.day, row.month, row.rate] for row in self.rows]

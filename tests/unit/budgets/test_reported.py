@@ -12,7 +12,7 @@ from modalflow.budgets.spending import Running
 from modalflow.config.budgets import Spender
 from modalflow.errors import MalformedMessageError
 from modalflow.protocol.snapshot import Snapshot
-from modalflow.protocol.spending_report import COUNTS_FOR, SpendingReport, SpendingRow
+from modalflow.protocol.spending_report import AHEAD, COUNTS_FOR, SpendingReport, SpendingRow
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC).timestamp()
 MIDNIGHT = datetime(2026, 11, 30, tzinfo=UTC).timestamp()
@@ -61,3 +61,12 @@ def test_a_report_of_yesterday_counts_from_midnight_on() -> None:
     row = SpendingRow("etl", "gpu", "", 1.0, 2.0, 0.1)
     assert running_of([report(MIDNIGHT - 10, row)], UTC, MIDNIGHT + 10)[Spender("etl", "gpu")].month == Decimal("4")
     assert running_of([report(MIDNIGHT - 10, row)], UTC, MIDNIGHT + 10)[Spender("etl", "gpu")].day == Decimal("1")
+
+
+@pytest.mark.parametrize("at", [1e300, float("inf"), float("nan"), NOON + 2 * AHEAD, -1e300])
+def test_a_report_of_another_time_does_not_count(at: float) -> None:
+    """Anyone can write one: it must not end the checks of the budgets, and is removed as an old one is."""
+    strange = report(at, SpendingRow("etl", "gpu", "", 1.0, 2.0, 0.1))
+    assert running_of([strange], UTC, NOON) == {}
+    assert not strange.counts(NOON - COUNTS_FOR)
+    assert report(NOON).counts(NOON - COUNTS_FOR)

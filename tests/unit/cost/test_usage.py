@@ -41,6 +41,8 @@ def test_a_record_of_a_newer_version_is_read() -> None:
         '{"function_call_id": "fc-1", "container_id": "ta-1", "taken_at": 1, "running": NaN}',
         '{"function_call_id": "fc-1", "container_id": "ta-1", "taken_at": 1, "reserved": 4}',
         '{"function_call_id": "fc-1", "container_id": "ta-1", "taken_at": 1, "reserved": {"cpu": "1"}}',
+        '{"function_call_id": "fc-1", "container_id": "ta-1", "taken_at": 1, "running": 1e11}',
+        '{"function_call_id": "fc-1", "container_id": "ta-1", "taken_at": 253402300799}',
         '{"function_call_id": 7, "container_id": "ta-1", "taken_at": 1}',
     ],
 )  # fmt: skip

@@ -20,7 +20,7 @@ from modalflow.config.budgets import read_budgets
 from modalflow.cost.rates import DATED, Rates
 from modalflow.executor.budgets import budget_watch
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
-from modalflow.executor.lifecycle.call import Phase
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.mailbox import Adoption, SubmitRequest, UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING
@@ -56,10 +56,10 @@ class PlayedModal:
         function_call_id = f"fc-{self.spawned}"
         await asyncio.sleep(0)
         self.backlog.append((function_call_id, wire["work_id"]))
-        self._fill()
+        self.fill()
         return function_call_id
 
-    def _fill(self) -> None:
+    def fill(self) -> None:
         while self.backlog and len(self.running) < self.containers:
             function_call_id, work_id = self.backlog.popleft()
             if function_call_id in self.cancelled or work_id in self.entries:
@@ -74,7 +74,7 @@ class PlayedModal:
         entry = self.running.pop(work_id)
         ended = dataclasses.replace(entry, state=State.SUCCESS, finished_at=time.time())
         self.entries[work_id] = ended
-        self._fill()
+        self.fill()
         return ended
 
     async def claim(self, entry: Entry) -> bool:
@@ -133,6 +133,19 @@ class Stage:
     async def known(self) -> None:
         await self.wiring.keeper.read()
         await self.wiring.budgets.round()
+
+    def give_up(self, name: str) -> None:
+        """Give a task up, as Airflow does with one that is queued for too long."""
+        call = self.wiring.calls.get(name)
+        assert call is not None
+        self.wiring.outcomes.revoke(call.key, "it was queued for too long")
+
+    async def recalled(self, call: Call) -> None:
+        """Recall a call, and wait for what follows at once."""
+        assert self.wiring.budgets._recall.recall(call, "no money")
+        async with asyncio.timeout(5):
+            while len(self.wiring.rpcs):
+                await asyncio.sleep(0.001)
 
     async def until(self, condition: Callable[[], bool], seconds: float = 60.0) -> None:
         async with asyncio.timeout(seconds):
@@ -279,6 +292,19 @@ async def test_the_work_of_another_scheduler_counts() -> None:
     assert row.day > 0
 
 
+@pytest.mark.parametrize(("started_at", "finished_at"), [(253_402_300_799.0, None), (-2e11, 2e11), (1.0, -2e11)])
+async def test_no_time_in_an_entry_keeps_work_from_ending(started_at: float, finished_at: float | None) -> None:
+    """A container's answer is data: its outcome is reported, and the next check of the budgets goes on."""
+    stage = Stage(budget("hold", 1e9))
+    await stage.known()
+    stage.submit("strange")
+    await stage.until(lambda: stage.modal.begun == ["strange"])
+    entry = dataclasses.replace(stage.modal.end("strange"), started_at=started_at, finished_at=finished_at)
+    stage.wiring.tracker.on_event(entry, stage.wiring.partition)
+    assert [update.kind for update in stage.wiring.outbox.updates][-1] is UpdateKind.SUCCESS
+    await stage.wiring.budgets.round()
+
+
 async def test_adopted_work_counts_from_its_beginning() -> None:
     """A scheduler that has just started knows what the tasks of the last one cost."""
     stage = Stage(budget("hold", 5.0))
@@ -314,17 +340,112 @@ async def test_a_lost_answer_to_a_recall_loses_no_task(monkeypatch: pytest.Monke
     assert set(stage.modal.entries) == {"runs"}
 
 
+async def test_a_call_that_began_before_its_recall_ends_in_order() -> None:
+    """If a container has the work before the recall claims it, its end is reported."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.begun == ["late"])
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    await stage.recalled(call)
+    assert call.phase is Phase.RUNNING and call.function_call_id == "fc-1"
+    stage.end("late")
+    assert [update.work_id for update in stage.wiring.outbox.updates if update.kind is UpdateKind.SUCCESS] == ["late"]
+
+
+@pytest.mark.parametrize("error", [exception.ConnectionError("away"), AttributeError("unary_unary")])
+async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    """If Modal does not answer a recall and a container begins the work later, its end is reported."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+
+    async def claim(_: Entry) -> bool:
+        raise error
+
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "claim", claim)
+        await stage.recalled(call)
+    assert call.phase is Phase.WAITING
+    stage.modal.containers = 1
+    stage.modal.fill()
+    stage.end("late")
+    assert [update.work_id for update in stage.wiring.outbox.updates if update.kind is UpdateKind.SUCCESS] == ["late"]
+
+
+async def test_a_recall_whose_claim_was_written_without_an_answer_is_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If only the answer to the claim is lost, the next recall cancels the function call and frees the claim."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+
+    async def written(entry: Entry) -> bool:
+        stage.modal.entries[entry.work_id] = entry
+        raise exception.ConnectionError("away")
+
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "claim", written)
+        await stage.recalled(call)
+    await stage.recalled(call)
+    assert stage.modal.cancelled == {"fc-1"}
+    await stage.until(lambda: stage.modal.spawned == 2)
+    assert not stage.modal.entries
+
+
+async def test_a_recalled_call_keeps_its_claim_until_it_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Modal does not answer the cancellation, a container that gets the function call finds the claim."""
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.spawned == 1)
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    with monkeypatch.context() as away:
+        away.setattr(stage.modal, "cancel", _is_away)
+        await stage.recalled(call)
+    assert stage.modal.entries["late"].state is State.FAILED and call.phase is Phase.RETRYING
+    await stage.until(lambda: stage.modal.spawned == 2)
+    assert stage.modal.cancelled == {"fc-1"} and not stage.modal.entries
+
+
+async def test_work_given_up_during_its_recall_is_cancelled() -> None:
+    """If Airflow gives up a task while it is recalled, its function call is cancelled, even if it has begun."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("late")
+    await stage.until(lambda: stage.modal.begun == ["late"])
+    call = stage.wiring.calls.get("late")
+    assert call is not None
+    assert stage.wiring.budgets._recall.recall(call, "no money")
+    stage.give_up("late")
+    await stage.until(lambda: stage.modal.cancelled == {"fc-1"}, seconds=5)
+
+
+async def _is_away(_: object) -> Any:
+    raise exception.ConnectionError("away")
+
+
 class PlayedAirflow:
     """A database that has every task as queued."""
 
     def __init__(self) -> None:
         self.renewed: list[str] = []
         self.requests = 0
+        self.gone: set[str] = set()
 
     def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
         self.requests += sum(query.with_request for query in queries)
         return {
-            query.work_id: StateAnswer(AirflowState.WAITING, task(query.work_id) if query.with_request else None)
+            query.work_id: StateAnswer(AirflowState.GONE)
+            if query.work_id in self.gone
+            else StateAnswer(AirflowState.WAITING, task(query.work_id) if query.with_request else None)
             for query in queries
         }
 
@@ -351,6 +472,47 @@ async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
     await stage.known()
     await stage.until(lambda: "held" in stage.modal.begun)
     assert airflow.requests == 1
+    stage.end("held")
+    assert not stage.wiring.claims._kept, "it was submitted once, so its entry leaves the ledger"
+    asking.cancel()
+
+
+async def test_a_held_task_that_ends_frees_its_slot_and_holds_up_no_other() -> None:
+    """A task that Airflow has given up during its hold counts as held no more, and the others are released."""
+    airflow = PlayedAirflow()
+    stage = Stage(budget("hold", 0.01), database=airflow, queued_timeout=0.2)
+    asking = asyncio.create_task(stage.wiring.queries.run())
+    await stage.known()
+    stage.submit("first")
+    await stage.until(lambda: bool(stage.wiring.gate.used_up))
+    stage.submit("given-up", "held")
+    stage.give_up("given-up")
+    await stage.wiring.budgets.round()
+    assert len(stage.wiring.admission) == 1 and stage.wiring.submitter.waiting == 1
+    stage.submit("given-up-later", "held-later")
+    await asyncio.sleep(0.1)
+    stage.give_up("given-up-later")
+    stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
+    await stage.known()
+    await stage.until(lambda: {"held", "held-later"} <= set(stage.modal.begun))
+    assert not {"given-up", "given-up-later"} & set(stage.modal.begun)
+    asking.cancel()
+
+
+async def test_a_held_task_ends_if_airflow_has_gone_on() -> None:
+    """Airflow notifies no executor if a user marks or clears a queued task, and a hold may last for a month."""
+    airflow = PlayedAirflow()
+    stage = Stage(budget("hold", 0.01), database=airflow, sweep_interval=0.01)
+    asking = asyncio.create_task(stage.wiring.queries.run())
+    await stage.known()
+    stage.submit("first")
+    await stage.until(lambda: bool(stage.wiring.gate.used_up))
+    stage.submit("marked", "held")
+    await asyncio.sleep(0.05)
+    airflow.gone.add("marked")
+    await stage.wiring.wait_reasons.round()
+    await stage.until(lambda: len(stage.wiring.admission) == 1, seconds=5)
+    assert stage.wiring.calls.get("marked") is None and stage.wiring.calls.get("held") is not None
     asking.cancel()
 
 

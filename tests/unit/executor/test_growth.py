@@ -43,12 +43,13 @@ class PlayedApi:
         self.asked: list[str] = []
         self.records: list[Record] = []
         self.broken = 0
+        self.error: Exception = exception.ConnectionError("gone")
 
     def _ask(self, what: str) -> None:
         self.asked.append(what)
         if self.broken:
             self.broken -= 1
-            raise exception.ConnectionError("gone")
+            raise self.error
 
     async def note(self, key: str) -> object:
         self._ask("note")
@@ -231,8 +232,14 @@ async def test_a_next_try_costs_one_rpc(api: PlayedApi) -> None:
     assert api.asked == ["note"]
 
 
-async def test_a_read_that_fails_is_repeated(api: PlayedApi, monkeypatch: pytest.MonkeyPatch) -> None:
+#: The SDK raises the second if a connection breaks.
+ERRORS = pytest.mark.parametrize("error", [exception.ConnectionError("gone"), AttributeError("unary_unary")])
+
+
+@ERRORS
+async def test_a_read_that_fails_is_repeated(api: PlayedApi, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     """Nothing is submitted with too little because Modal did not answer."""
+    api.error = error
     monkeypatch.setattr(size_lookups, "FIRST_PAUSE", 0.01)
     api.ledger[SHORTAGE + TASK.instance] = Shortage(1024).to_json()
     api.broken = 3
@@ -240,8 +247,10 @@ async def test_a_read_that_fails_is_repeated(api: PlayedApi, monkeypatch: pytest
     assert (await spawned(api))[0]["memory"] == 2048
 
 
-async def test_a_write_that_fails_delays_no_end(api: PlayedApi) -> None:
+@ERRORS
+async def test_a_write_that_fails_delays_no_end(api: PlayedApi, error: Exception) -> None:
     """The end is reported; this executor remembers it itself."""
+    api.error = error
     wiring = engine(api)
     work_id = submit(wiring)
     await spawned(api)

@@ -13,6 +13,7 @@ from airflow.models.taskinstance import clear_task_instances
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.utils.session import create_session
 from airflow.utils.state import TaskInstanceState
+from sqlalchemy.exc import IntegrityError
 
 from modalflow.airflow_compat import scheduler
 from modalflow.executor.airflow_database import AirflowDatabase
@@ -74,6 +75,18 @@ def test_a_lost_task_is_scheduled_again_without_a_retry(tables: AirflowTables) -
     assert tables.schedule(key) == 1
     scheduled = tables.task_instance(key)
     assert (scheduled.state, scheduled.try_number, scheduled.max_tries) == ("scheduled", 2, 2)
+
+
+def test_no_written_value_is_shown_to_users(tables: AirflowTables, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the database refuses the change, the task's log has its words, and not the `executor_config` of the task."""
+    key = tables.add("twice", "w1")
+
+    def refuse(*_: object) -> None:
+        raise IntegrityError("INSERT", {"executor_config": "secret"}, Exception("it violates a constraint"))
+
+    monkeypatch.setattr(scheduler, "queue_next_try", refuse)
+    problem = lose(key, "w1").problem
+    assert "it violates a constraint" in problem and "secret" not in problem
 
 
 def test_a_mapped_task_instance_alone_is_queued_again(tables: AirflowTables) -> None:

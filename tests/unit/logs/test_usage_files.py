@@ -131,11 +131,15 @@ def test_a_pass_that_fails_goes_on_later(volume: Volume, files: UsageFiles, monk
 
 
 def test_only_one_thread_reads(volume: Volume, files: UsageFiles) -> None:
-    """A pass that its caller gave up may still be under way; another one meanwhile does nothing."""
+    """A pass that its caller gave up may still be under way; another one meanwhile is an error, not an end."""
     volume.append("2026-11-29/ta-1-0001.jsonl", line("fc-1"))
-    nested = []
-    files.read(volume, lambda records: nested.append(read(files, volume)))
-    assert nested == [([], False)]
+
+    def again(_: object) -> None:
+        with pytest.raises(TimeoutError, match="under way"):
+            read(files, volume)
+
+    assert files.read(volume, again) is False
+    assert read(files, volume) == ([], False)
 
 
 def test_old_days_and_other_folders_are_not_read(volume: Volume, files: UsageFiles) -> None:

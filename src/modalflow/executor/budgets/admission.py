@@ -54,6 +54,10 @@ class Admission:
         self._outcomes.fail(call, explain(Cause.OVER_BUDGET, detail=verdict.reason), Cause.OVER_BUDGET)
         return False
 
+    def holds(self, call: Call) -> bool:
+        """Return whether a call is held."""
+        return call.work_id in self._held
+
     def reason(self, call: Call) -> str:
         """Return why a call is held; empty if it is not."""
         if call.work_id not in self._held:
@@ -79,6 +83,13 @@ class Admission:
                 del self._held[work_id]
                 freed.append(held)
         return freed
+
+    def ended(self) -> list[Held]:
+        """Return the calls that ended or began during their hold, and forget them: they need no slot on top."""
+        ended = [held for held in self._held.values() if held.call.phase is not Phase.QUEUED]
+        for held in ended:
+            del self._held[held.call.work_id]
+        return ended
 
     @property
     def waits_for_a_check(self) -> bool:

@@ -99,8 +99,11 @@ class BudgetWatch:
             self._renew()
             self._recall_what_has_not_begun()
         self._report()
+        released = self._admission.ended()
         if self._has_changed() or self._admission.waits_for_a_check:
-            for held in self._admission.freed():
+            released += self._admission.freed()
+        for held in released:
+            with self._outcomes.guarding(held.call.work_id, "releasing it after a hold"):
                 self._held_tasks.release(held)
 
     def _renew(self) -> None:

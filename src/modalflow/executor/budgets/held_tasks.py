@@ -11,6 +11,7 @@ import time
 
 from modalflow.executor.budgets.admission import Admission, Held
 from modalflow.executor.lifecycle.airflow_state import StateQueries, StateQuery
+from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.submission.submitter import Submitter
@@ -54,8 +55,9 @@ class HeldTasks:
             await self._queries.renew_queued(old)
 
     def release(self, held: Held) -> None:
-        """Submit a call after its hold; if its token may expire soon, with another one."""
-        if held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
+        """Submit a call after its hold; if its token may expire soon, with another one. Ignore one that has ended."""
+        is_queued = held.call.phase is Phase.QUEUED
+        if is_queued and held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
             self._recovery.ask_airflow(held.call, "its budget has money again.")
         else:
             self._submitter.put(held.call)

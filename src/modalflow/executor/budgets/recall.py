@@ -7,6 +7,7 @@ scheduler dies in between, the claim reads as if a container could not begin: th
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from modal import exception
 
@@ -17,14 +18,17 @@ from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.loop_tasks import BoundedTasks
-from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.protocol.messages import Entry, State
 from modalflow.reasons import Cause
+from modalflow.support.backoff import Backoff
 from modalflow.support.described import describe
 
 log = logger(__name__)
+
+#: Seconds between two attempts to cancel a recalled function call.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 
 
 class Recall:
@@ -72,18 +76,32 @@ class Recall:
             try:
                 claimed = await api.claim(entry)
                 found = None if claimed else await api.entry(call.work_id)
-            except FAILURES as error:
+                # The answer to an earlier attempt was lost.
+                claimed = claimed or _is_own(found, entry)
+            except Exception as error:  # noqa: BLE001  Whatever the SDK raises, no task fails before it has begun.
                 kind = type(error).__name__
                 self._failed.warn(kind, "%s could not be recalled yet (%s)", call.label, describe(error))
                 self._goes_on(call, entry)
                 return
-            if not claimed:
-                self._goes_on(call, found or entry)
-                if found is not None and not call.settled:
-                    running = found.state is State.RUNNING
-                    self._tracker.found(call, Decision(Action.WAIT if running else Action.DELIVER), found)
+            if claimed:
+                await self._take_off(call, entry, reason, Backoff(FIRST_PAUSE, LONGEST_PAUSE))
                 return
-            await self._cancel(call, function_call_id)
+            self._goes_on(call, found or entry)
+            if call.settled:
+                # Airflow has given it up meanwhile: then the call knew no function call to cancel.
+                await self._cancel(call, function_call_id)
+            elif found is not None:
+                running = found.state is State.RUNNING
+                self._tracker.found(call, Decision(Action.WAIT if running else Action.DELIVER), found)
+
+    async def _take_off(self, call: Call, entry: Entry, reason: str, backoff: Backoff) -> None:
+        """Cancel a claimed function call, then remove the claim: before that, a container could still begin it."""
+        with self._outcomes.guarding(call.work_id, "recalling it"):
+            if not await self._cancel(call, entry.function_call_id):
+                if call.phase is Phase.RETRYING:
+                    again = partial(self._take_off, call, entry, reason, backoff)
+                    self._tasks.later(backoff.next(), lambda: self._tasks.spawn(again()))
+                return
             await self._recovery.free_claim(call, entry)
             if not call.settled:
                 self._outcomes.waits(call, f"Not begun, and taken off Modal's queue: {reason}.")
@@ -93,11 +111,23 @@ class Recall:
         if call.phase is Phase.RETRYING:
             call.claimed_elsewhere(entry, time.monotonic())
 
-    async def _cancel(self, call: Call, function_call_id: str) -> None:
+    async def _cancel(self, call: Call, function_call_id: str) -> bool:
+        """Return whether a function call is cancelled."""
         try:
             await self._connection.get().cancel(function_call_id)
         except exception.NotFoundError:
-            return
-        except FAILURES as error:
+            return True
+        except Exception as error:  # noqa: BLE001  As above.
             # If a container gets it soon, it finds the claim.
             log.warning("%s of %s was not cancelled (%s)", function_call_id, call.label, describe(error))
+            return False
+        return True
+
+
+def _is_own(found: Entry | None, entry: Entry) -> bool:
+    """Return whether the claim in the ledger is that of a recall of the same function call by this executor."""
+    return (
+        found is not None
+        and found.state is State.FAILED
+        and (found.owner, found.function_call_id, found.cause) == (entry.owner, entry.function_call_id, entry.cause)
+    )

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from modalflow.budgets.spending import Running, Spending, local_day, summed_running
 from modalflow.config.budgets import Per, Spender, start_of
 from modalflow.cost.rates import DATED, Rates, UnknownRateError
-from modalflow.cost.usage import Record, Reserved
+from modalflow.cost.usage import LONGEST_LIFE, Record, Reserved
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.workloads import task_try_of
 from modalflow.protocol.messages import Entry
@@ -95,9 +95,12 @@ class RunningCosts:
         began_at = entry.started_at if entry is not None else call.started_at
         if self._wanted and began_at and self._grant(call) is not None:
             ended_at = (entry.finished_at if entry is not None else None) or now
+            # Times of an entry are a container's own words.
+            began_at = min(max(began_at, now - LONGEST_LIFE), now)
+            ended_at = min(max(ended_at, began_at), now)
             container = entry.container_id if entry is not None else call.container_id
             dollars = _seconds(ended_at - began_at) * self._price(call) / self._sharing.get(container, 1)
-            self._ended.add(self.spender(call), began_at, max(began_at, ended_at), dollars)
+            self._ended.add(self.spender(call), began_at, ended_at, dollars)
         self._adopted.pop(call.work_id, None)
 
     def reading_begins(self) -> None:

@@ -232,9 +232,9 @@ class Call:
         return after
 
     def requested(self, request: SubmitRequest, now: float) -> None:
-        """Start over with a request that was made again. The work may still begin where it was submitted before."""
+        """Start over with a request that was made again. If the work was submitted before, it may still begin there."""
         self._move("requested")
-        self.request, self.spawn_unconfirmed = request, True
+        self.request, self.spawn_unconfirmed = request, self.may_begin
         self._unsubmitted(now)
 
     def placed(self, submission: Submission, resources: Resources) -> None:
@@ -324,8 +324,12 @@ class Call:
         self.attempts = max(self.attempts - 1, 0)
 
     def claimed_elsewhere(self, entry: Entry, now: float) -> None:
-        """Follow the claim that has taken the retired one's place: another executor submitted the same work."""
+        """Follow the claim that has taken the retired one's place: another executor submitted the same work, or the
+        function call could not be recalled."""
         self._move("claimed_elsewhere")
+        if entry.function_call_id == self.retired_call_id:
+            # It could not be recalled, so its end counts.
+            self.retired_call_id = ""
         self.function_call_id, self.updated_at = entry.function_call_id, now
 
     def explaining(self, entry: Entry) -> None:

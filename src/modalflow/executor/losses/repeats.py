@@ -67,11 +67,11 @@ class Repeats:
                 answers[query.work_id] = self._repeat(query, dags)
             except (OperationalError, StaleDataError) as error:
                 # A deadlock, SQLite's only lock, or another id by now: the next attempt finds the row as it is then.
-                log.info("%s is not queued again yet: %s", query.key, describe(error))
+                log.info("%s is not queued again yet: %s", query.key, _words(error))
                 answers[query.work_id] = _LOCKED
             except Exception as error:  # One task must not hold up the others; its loss is reported as a failure.
                 log.exception("%s could not be queued again", query.key)
-                problem = f"It could not run again without using a retry: {describe(error)}."
+                problem = f"It could not run again without using a retry: {_words(error)}."
                 answers[query.work_id] = StateAnswer(AirflowState.RUNNING, problem=problem)
         return answers
 
@@ -111,6 +111,11 @@ class Repeats:
         session.add(Log(event=EVENT, task_instance=ti.key, extra=clean(line, STORED)))
         scheduler.queue_next_try(ti, session)
         return StateAnswer(AirflowState.GONE, queued_again=line)
+
+
+def _words(error: Exception) -> str:
+    """Return an error as the database's driver reports it: SQLAlchemy's own text also has the written values."""
+    return describe(getattr(error, "orig", None) or error)
 
 
 def _request_of(ti: TaskInstance) -> TaskRequest:

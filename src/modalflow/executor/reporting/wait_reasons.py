@@ -76,7 +76,7 @@ class WaitReasons:
             (call for call in self._calls if self._waits(call) and now - call.accepted_at >= self._first),
             key=lambda call: call.accepted_at,
         )
-        self._ask_airflow(waiting[:QUERIES])
+        self._ask_airflow(waiting)
         due = [call for call in waiting if now - call.accepted_at >= self._first * RARER**call.wait_reports][:BATCH]
         await asyncio.gather(*(self._sweeper.check(call) for call in due if call.function_call_id))
         backlogs: dict[tuple[str, Resources], Backlog | None] = {}
@@ -98,8 +98,10 @@ class WaitReasons:
         """End calls whose task was marked or cleared while it was queued."""
         if self._connection.api is None or not self._queries.possible:
             return
-        for call in calls:
-            if call.kind is Kind.WORKLOAD and call.function_call_id and call.work_id not in self._asked:
+        # Thousands may be held for days, and must not crowd out the others.
+        held = [call for call in calls if self._admission.holds(call)]
+        for call in [*(call for call in calls if call.function_call_id), *held][:QUERIES]:
+            if call.kind is Kind.WORKLOAD and call.work_id not in self._asked:
                 self._asked.add(call.work_id)
                 self._queries.ask(StateQuery(call.key, call.origin), partial(self._answered, call))
 

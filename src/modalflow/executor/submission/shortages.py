@@ -16,7 +16,6 @@ from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved, longest, most_
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.connection import Connection
 from modalflow.executor.lifecycle.call import Call
-from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.names import SHORTAGE, USAGE_FOLDER, TaskTry, file_name
@@ -81,7 +80,7 @@ class Shortages:
                 if shortage != before:
                     await self._connection.get().put_note(key, shortage.to_json())
             self._unwritten.pop(key, None)
-        except FAILURES as error:
+        except Exception as error:  # noqa: BLE001  Whatever the SDK raises, the end of the try is reported.
             log.warning("What %s ran out of could not be written to the ledger (%s)", label, describe(error))
             self._unwritten[key] = shortage
             while len(self._unwritten) > KEPT:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.loop_tasks import BoundedTasks
-from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.submission.run_history import RunHistory
@@ -88,7 +87,7 @@ class SizeLookups:
         while call.phase is Phase.UNPLACED:
             try:
                 return await self._shortages.of(task)
-            except FAILURES as error:
+            except Exception as error:  # noqa: BLE001  The SDK raises more than its own errors if a connection breaks.
                 kind = type(error).__name__
                 self._failures.warn(kind, "What %s ran out of is not known yet (%s)", call.label, describe(error))
             await asyncio.sleep(pauses.next())

@@ -33,6 +33,13 @@ IN_PROGRESS, FINISHED, FAILED = "incoming", "checkpoint", "failed"
 _LONGEST_REASON = 300
 
 
+def mark_restored(folder: Path) -> None:
+    """Make the mark of a restored container in the folder that it shares; OSError if the container prevents it."""
+    # The container could put a symlink there, or a pipe, which would block.
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    os.close(os.open(folder / RESTORED, flags, 0o600))
+
+
 class Start(Enum):
     """How a sandbox begins."""
 
@@ -82,7 +89,7 @@ class Supervision:
         self._start, self._ended = start, False
         bundle = f"--bundle={self._bundle}"
         if start is Start.RESTORED:
-            Path(RESTORE_FOLDER, RESTORED).touch()
+            mark_restored(Path(RESTORE_FOLDER))
             image = f"--image-path={self._image / FINISHED}"
             self._child = self._runsc(start, "restore", image, bundle, self._name, log=self._log)
         else:

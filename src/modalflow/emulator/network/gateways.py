@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _CONNECTED = b"+"
 
+#: The one address of the loopback for which a gateway listens.
+_LOOPBACK = "127.0.0.1"
+
 #: Seconds between two checks of the ports at which this machine listens.
 PORTS_INTERVAL = 1.0
 
@@ -139,8 +142,8 @@ class Gateway:
 
     def _may_reach(self, host: str, port: int) -> bool:
         # A name would be looked up on the event loop. AddressValueError is a ValueError.
-        is_loopback = ipaddress.IPv4Address(host).is_loopback
-        return self._reaches_all or (is_loopback and port in set(self._ports()))
+        address = str(ipaddress.IPv4Address(host))
+        return self._reaches_all or (address == _LOOPBACK and port in set(self._ports()))
 
     async def _serve_control(self, control: Connection) -> None:
         self._control = control[1]

@@ -1,0 +1,44 @@
+"""The control plane's side of a container's gateway, and what a container can do with its socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from modalflow.emulator.network.gateways import Gateway
+from modalflow.emulator.processes.sandboxes.inside import SOCKET
+
+
+@contextlib.asynccontextmanager
+async def a_gateway(folder: Path, *ports: int) -> AsyncIterator[None]:
+    """A gateway of a container that reaches these ports alone."""
+    gateway = Gateway(folder, lambda: ports, reaches_all=False)
+    await gateway.start()
+    try:
+        yield
+    finally:
+        gateway.close()
+
+
+async def asked(folder: Path, *request: object) -> bytes:
+    """The beginning of the answer to a request, empty if it is refused."""
+    reader, writer = await asyncio.open_unix_connection(str(folder / SOCKET))
+    with contextlib.closing(writer):
+        writer.write(json.dumps(request).encode() + b"\n")
+        async with asyncio.timeout(10):
+            return await reader.read(1)
+
+
+@pytest.mark.parametrize(("host", "answer"), [("127.0.0.1", b"+"), ("127.0.0.2", b"")])
+async def test_another_address_with_the_same_port_is_out_of_reach(tmp_path: Path, host: str, answer: bytes) -> None:
+    """Another program may listen there."""
+    with socket.create_server((host, 0)) as server:
+        port = server.getsockname()[1]
+        async with a_gateway(tmp_path, port):
+            assert await asked(tmp_path, "connect", host, port) == answer

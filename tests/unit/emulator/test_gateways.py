@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import socket
+import tracemalloc
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -42,3 +43,34 @@ async def test_another_address_with_the_same_port_is_out_of_reach(tmp_path: Path
         port = server.getsockname()[1]
         async with a_gateway(tmp_path, port):
             assert await asked(tmp_path, "connect", host, port) == answer
+
+
+@pytest.mark.parametrize("line", [b"{", b"[" * 50_000, b"x" * 200_000, b'["connect", "127.0.0.1", 70000]'], ids=len)
+async def test_what_is_no_request_ends_the_connection(
+    tmp_path: Path, line: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log of the control plane has nothing of it."""
+    async with a_gateway(tmp_path, 70000):
+        reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET))
+        with contextlib.closing(writer), contextlib.suppress(ConnectionError):
+            writer.write(line + b"\n")
+            async with asyncio.timeout(10):
+                assert await reader.read() == b""
+    assert not caplog.records
+
+
+async def test_what_a_control_connection_sends_is_not_kept(tmp_path: Path) -> None:
+    """A container that sends without end does not fill the memory of the control plane."""
+    tracemalloc.start()
+    try:
+        async with a_gateway(tmp_path, 1):
+            reader, writer = await asyncio.open_unix_connection(str(tmp_path / SOCKET))
+            with contextlib.closing(writer):
+                writer.write(b'["control", ""]\n')
+                assert json.loads(await reader.readline()) == {"ports": [1]}
+                for _ in range(64):
+                    writer.write(bytes(1 << 20))
+                    await writer.drain()
+            assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()

@@ -24,6 +24,7 @@ from modalflow.emulator.processes.sandboxes.inside import SOCKET
 log = logging.getLogger(__name__)
 
 _CONNECTED = b"+"
+_CHUNK = 64 * 1024
 
 #: The one address of the loopback for which a gateway listens.
 _LOOPBACK = "127.0.0.1"
@@ -107,8 +108,9 @@ class Gateway:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            request = json.loads(await reader.readline())
+        refused = (OSError, ValueError, OverflowError, RecursionError, asyncio.IncompleteReadError)
+        with contextlib.suppress(*refused, asyncio.CancelledError):
+            request = await _request_of(reader, writer)
             is_control = isinstance(request, list) and request[:1] == ["control"]
             tasks = self._controlled if is_control else self._tasks
             tasks.add(task)
@@ -147,7 +149,7 @@ class Gateway:
 
     async def _serve_control(self, control: Connection) -> None:
         self._control = control[1]
-        ended = asyncio.ensure_future(control[0].read())
+        ended = asyncio.ensure_future(_until_end(control[0]))
         sent: set[int] | None = None
         try:
             while not ended.done():
@@ -159,6 +161,21 @@ class Gateway:
         finally:
             self._control = None
             ended.cancel()
+
+
+async def _request_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> object:
+    """Read the first line of a connection, and end the connection if that is no request."""
+    try:
+        return json.loads(await reader.readline())
+    except BaseException:
+        writer.close()
+        raise
+
+
+async def _until_end(reader: asyncio.StreamReader) -> None:
+    """Wait for the end of a connection. A container could send without end, so nothing is kept."""
+    while await reader.read(_CHUNK):
+        pass
 
 
 async def _ask(there: Connection, host: str, port: int) -> None:

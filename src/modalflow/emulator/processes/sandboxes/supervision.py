@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from enum import Enum
@@ -137,6 +138,8 @@ class Supervision:
         with contextlib.suppress(OSError):
             # The disk may be full, or the function has another snapshot meanwhile.
             (self._image / FAILED).touch()
+        for unused in (IN_PROGRESS, FINISHED):
+            shutil.rmtree(self._image / unused, ignore_errors=True)
         os.write(sys.stderr.fileno(), f"modalflow: {reason}; this container starts without one\n".encode())
         self._begin(Start.PLAIN)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from modalflow.emulator.network.gateways import Gateway
+from modalflow.emulator.network.gateways import Gateway, machine_ports
 from modalflow.emulator.processes.sandboxes.inside import SOCKET
 
 
@@ -74,3 +74,18 @@ async def test_what_a_control_connection_sends_is_not_kept(tmp_path: Path) -> No
             assert tracemalloc.get_traced_memory()[1] < 32 << 20
     finally:
         tracemalloc.stop()
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1", "::1", "127.0.0.2"])
+def test_ports_of_the_machine(address: str) -> None:
+    """A container finds at 127.0.0.1 what this machine finds there."""
+    is_new = ":" in address
+    if is_new and not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    family = socket.AF_INET6 if is_new else socket.AF_INET
+    with socket.socket(family) as listener:
+        if is_new:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind((address, 0))
+        listener.listen()
+        assert (listener.getsockname()[1] in machine_ports()) == (address not in ("::1", "127.0.0.2"))

@@ -35,8 +35,9 @@ PORTS_INTERVAL = 1.0
 #: Seconds to wait for the answer to a datagram.
 _ANSWER_PATIENCE = 5.0
 
-#: The state of a listening socket in /proc/net/tcp, and the addresses of the loopback and of all interfaces there.
-_LISTENING, _REACHABLE = "0A", ("0100007F", "00000000")
+#: The state of a listening socket in /proc/net/tcp and tcp6, and the addresses of the loopback and of all interfaces
+#: there. A program that listens at all addresses of IPv6 usually has those of IPv4 too.
+_LISTENING, _REACHABLE = "0A", ("0100007F", "00000000", f"{'0' * 16}FFFF00000100007F", "0" * 32)
 
 
 class Gateway:
@@ -193,12 +194,13 @@ async def _ask(there: Connection, host: str, port: int) -> None:
 
 
 def machine_ports() -> set[int]:
-    """Return the ports at which programs of this machine listen on the loopback for IPv4."""
+    """Return the ports at which programs of this machine listen on the loopback for IPv4, some of them for IPv6 too."""
     found = set()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            address, _, port = words[1].partition(":")
-            if words[3] == _LISTENING and address in _REACHABLE:
-                found.add(int(port, 16))
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                words = line.split()
+                address, _, port = words[1].partition(":")
+                if words[3] == _LISTENING and address in _REACHABLE:
+                    found.add(int(port, 16))
     return found

@@ -24,6 +24,10 @@ from modalflow.emulator.processes.sandboxes.inside import SOCKET
 log = logging.getLogger(__name__)
 
 _CONNECTED = b"+"
+_CHUNK = 64 * 1024
+
+#: The one address of the loopback for which a gateway listens.
+_LOOPBACK = "127.0.0.1"
 
 #: Seconds between two checks of the ports at which this machine listens.
 PORTS_INTERVAL = 1.0
@@ -31,8 +35,9 @@ PORTS_INTERVAL = 1.0
 #: Seconds to wait for the answer to a datagram.
 _ANSWER_PATIENCE = 5.0
 
-#: The state of a listening socket in /proc/net/tcp, and the addresses of the loopback and of all interfaces there.
-_LISTENING, _REACHABLE = "0A", ("0100007F", "00000000")
+#: The state of a listening socket in /proc/net/tcp and tcp6, and the addresses of the loopback and of all interfaces
+#: there. A program that listens at all addresses of IPv6 usually has those of IPv4 too.
+_LISTENING, _REACHABLE = "0A", ("0100007F", "00000000", f"{'0' * 16}FFFF00000100007F", "0" * 32)
 
 
 class Gateway:
@@ -104,8 +109,9 @@ class Gateway:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        with contextlib.suppress(OSError, ValueError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            request = json.loads(await reader.readline())
+        refused = (OSError, ValueError, OverflowError, RecursionError, asyncio.IncompleteReadError)
+        with contextlib.suppress(*refused, asyncio.CancelledError):
+            request = await _request_of(reader, writer)
             is_control = isinstance(request, list) and request[:1] == ["control"]
             tasks = self._controlled if is_control else self._tasks
             tasks.add(task)
@@ -139,12 +145,12 @@ class Gateway:
 
     def _may_reach(self, host: str, port: int) -> bool:
         # A name would be looked up on the event loop. AddressValueError is a ValueError.
-        is_loopback = ipaddress.IPv4Address(host).is_loopback
-        return self._reaches_all or (is_loopback and port in set(self._ports()))
+        address = str(ipaddress.IPv4Address(host))
+        return self._reaches_all or (address == _LOOPBACK and port in set(self._ports()))
 
     async def _serve_control(self, control: Connection) -> None:
         self._control = control[1]
-        ended = asyncio.ensure_future(control[0].read())
+        ended = asyncio.ensure_future(_until_end(control[0]))
         sent: set[int] | None = None
         try:
             while not ended.done():
@@ -156,6 +162,21 @@ class Gateway:
         finally:
             self._control = None
             ended.cancel()
+
+
+async def _request_of(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> object:
+    """Read the first line of a connection, and end the connection if that is no request."""
+    try:
+        return json.loads(await reader.readline())
+    except BaseException:
+        writer.close()
+        raise
+
+
+async def _until_end(reader: asyncio.StreamReader) -> None:
+    """Wait for the end of a connection. A container could send without end, so nothing is kept."""
+    while await reader.read(_CHUNK):
+        pass
 
 
 async def _ask(there: Connection, host: str, port: int) -> None:
@@ -173,12 +194,13 @@ async def _ask(there: Connection, host: str, port: int) -> None:
 
 
 def machine_ports() -> set[int]:
-    """Return the ports at which programs of this machine listen on the loopback for IPv4."""
+    """Return the ports at which programs of this machine listen on the loopback for IPv4, some of them for IPv6 too."""
     found = set()
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-            words = line.split()
-            address, _, port = words[1].partition(":")
-            if words[3] == _LISTENING and address in _REACHABLE:
-                found.add(int(port, 16))
+    for table in ("tcp", "tcp6"):
+        with contextlib.suppress(OSError):
+            for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+                words = line.split()
+                address, _, port = words[1].partition(":")
+                if words[3] == _LISTENING and address in _REACHABLE:
+                    found.add(int(port, 16))
     return found

@@ -56,14 +56,18 @@ def in_one_piece() -> Iterator[None]:
     except AttributeError:
         yield
         return
+    usual, raw = _Arenas(), _Allocator()
+    python = ctypes.pythonapi
+    python.PyMem_GetAllocator(_RAW, ctypes.byref(raw))
+    if raw.context:
+        # With PYTHONMALLOC=debug or PYTHONTRACEMALLOC, its functions need their own context and count each block.
+        yield
+        return
     if not all(set_option(*each) for each in ((_TOP_PAD, _GROWTH), (_TRIM_THRESHOLD, 2 * _GROWTH))):
         yield
         return
     set_option(_MMAP_THRESHOLD, _LARGE)
-    usual, raw = _Arenas(), _Allocator()
-    python = ctypes.pythonapi
     python.PyObject_GetArenaAllocator(ctypes.byref(usual))
-    python.PyMem_GetAllocator(_RAW, ctypes.byref(raw))
     # Both functions get a context first: for this one it is the alignment, and Python's own passes the rest to free(3).
     python.PyObject_SetArenaAllocator(ctypes.byref(_Arenas(_PAGE, alloc, raw.free)))
     try:

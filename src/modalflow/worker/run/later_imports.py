@@ -71,8 +71,8 @@ class _WithoutLibrary(Loader):
         sys.modules[_LIBRARY] = stand_in
         try:
             self._loader.exec_module(module)
-        except AttributeError:
-            del sys.modules[_LIBRARY]
+        except (AttributeError, ImportError):
+            sys.modules.pop(_LIBRARY, None)
             self._loader.exec_module(module)
             return
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,24 @@ async def test_an_open_connection_prevents_a_snapshot(world: World, monkeypatch:
     await world.snapshots._requested["ta-1"]
     assert (plan.state / RESTORED).exists() and (plan.snapshot.folder / FAILED).exists()
     assert world.surroundings.paused[-1] == "ta-1" and container.process.checkpoints == 0
+    assert "the container keeps a connection open" in world.surroundings.notes[-1]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "symlink"])
+async def test_a_container_cannot_misuse_its_mark(world: World, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pipe does not block the control plane, and a symlink leads it nowhere."""
+    monkeypatch.setattr(snapshots, "CLOSING_PATIENCE", 0.05)
+    world.surroundings.connected = True
+    container: Any = Container(1)
+    plan = await world.plan(container)
+    assert plan is not None
+    if kind == "pipe":
+        os.mkfifo(plan.state / RESTORED)
+    else:
+        (plan.state / RESTORED).symlink_to(world.root / "elsewhere")
+    world.snapshots.request(container)
+    await world.snapshots._requested["ta-1"]
+    assert not (world.root / "elsewhere").exists()
     assert "the container keeps a connection open" in world.surroundings.notes[-1]
 
 

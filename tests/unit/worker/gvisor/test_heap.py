@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -51,6 +52,20 @@ def test_objects_of_the_context_are_in_one_mapping_and_later_ones_are_not() -> N
     assert inside > 0.8
     assert later < 0.5
     assert count == "50000"
+
+
+@pytest.mark.parametrize("variable", [{"PYTHONMALLOC": "debug"}, {"PYTHONTRACEMALLOC": "1"}], ids=str)
+def test_a_process_whose_memory_is_checked_or_traced_keeps_its_own(variable: dict[str, str]) -> None:
+    """The functions for that take no other context, and the process would crash."""
+    run = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | variable,
+    )
+    assert (run.returncode, run.stdout.splitlines()[-1:]) == (0, ["50000"]), run.stderr
 
 
 def test_outside_gvisor_a_process_gets_no_variables(monkeypatch: pytest.MonkeyPatch) -> None:

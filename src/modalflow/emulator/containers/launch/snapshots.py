@@ -8,9 +8,9 @@ Modal's runtime does it. All containers that start later with the same content a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ from modalflow.emulator.processes.container_spec import (
     VolumeView,
 )
 from modalflow.emulator.processes.sandboxes import inside
-from modalflow.emulator.processes.sandboxes.inside import PENDING_STATE, RESTORED, STATE
-from modalflow.emulator.processes.sandboxes.supervision import FAILED, FINISHED
+from modalflow.emulator.processes.sandboxes.inside import PENDING_STATE, STATE
+from modalflow.emulator.processes.sandboxes.supervision import FAILED, FINISHED, mark_restored
 from modalflow.emulator.rpc.container_sockets import ContainerSockets
 from modalflow.emulator.state.state_dir import StateDir
 
@@ -126,8 +126,8 @@ class Snapshots:
         except TimeoutError:
             # gVisor would end the container instead.
             (plan.snapshot.folder / FAILED).touch()
-            # The container could put a symlink there.
-            os.close(os.open(plan.state / RESTORED, os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW, 0o600))
+            with contextlib.suppress(OSError):
+                mark_restored(plan.state)
             self._note(container, "a memory snapshot cannot be taken: the container keeps a connection open")
             return
         if container.process is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import sys
 from enum import Enum
@@ -31,6 +32,13 @@ IN_PROGRESS, FINISHED, FAILED = "incoming", "checkpoint", "failed"
 
 #: The longest reason in a line of the log.
 _LONGEST_REASON = 300
+
+
+def mark_restored(folder: Path) -> None:
+    """Make the mark of a restored container in the folder that it shares; OSError if the container prevents it."""
+    # The container could put a symlink there, or a pipe, which would block.
+    flags = os.O_CREAT | os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+    os.close(os.open(folder / RESTORED, flags, 0o600))
 
 
 class Start(Enum):
@@ -82,7 +90,7 @@ class Supervision:
         self._start, self._ended = start, False
         bundle = f"--bundle={self._bundle}"
         if start is Start.RESTORED:
-            Path(RESTORE_FOLDER, RESTORED).touch()
+            mark_restored(Path(RESTORE_FOLDER))
             image = f"--image-path={self._image / FINISHED}"
             self._child = self._runsc(start, "restore", image, bundle, self._name, log=self._log)
         else:
@@ -130,6 +138,8 @@ class Supervision:
         with contextlib.suppress(OSError):
             # The disk may be full, or the function has another snapshot meanwhile.
             (self._image / FAILED).touch()
+        for unused in (IN_PROGRESS, FINISHED):
+            shutil.rmtree(self._image / unused, ignore_errors=True)
         os.write(sys.stderr.fileno(), f"modalflow: {reason}; this container starts without one\n".encode())
         self._begin(Start.PLAIN)
 

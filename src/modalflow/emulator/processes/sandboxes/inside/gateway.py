@@ -102,10 +102,10 @@ class Gateway:
     def serve(self) -> None:
         """Serve before the snapshot and after it."""
         self._serve_until_closed()
-        with self._ways.closed():
+        with self._ways.closed(self._is_restored):
             # The control plane waits for the end of this last connection.
             self._control.close()
-            while not os.path.exists(os.path.join(self._folder, RESTORED)):
+            while not self._is_restored():
                 time.sleep(_STEP)
         try:
             self.open()
@@ -114,6 +114,9 @@ class Gateway:
             self._serve_until_closed(str(error))
         else:
             self._serve_until_closed()
+
+    def _is_restored(self) -> bool:
+        return os.path.exists(os.path.join(self._folder, RESTORED))
 
     def _serve_until_closed(self, problem: str = "") -> None:
         """Serve until the control plane ends its direction of the control connection, and report a problem to it."""
@@ -151,7 +154,7 @@ class Gateway:
             self._mirror({int(port) for port in ports})
             # The first request after a restoration: Modal's runtime may go on.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.exists(os.path.join(self._folder, RESTORED)):
+                if self._is_restored():
                     os.rename(os.path.join(self._folder, PENDING_STATE), os.path.join(self._folder, STATE))
         elif isinstance(port := request.get("connect"), int):
             in_thread(self._ways.answer, port, str(request.get("id")))

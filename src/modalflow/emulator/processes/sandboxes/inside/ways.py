@@ -16,6 +16,9 @@ _LOOPBACK = "127.0.0.1"
 _CONNECTED = b"+"
 _CHUNK = 64 * 1024
 
+#: Seconds between two checks whether a snapshot is over.
+_STEP = 0.01
+
 
 class Ways:
     """The connections through the socket of the control plane, each with threads that copy its data."""
@@ -23,22 +26,26 @@ class Ways:
     def __init__(self, path: str) -> None:
         self._path = path
         self._open: set[socket.socket] = set()
+        """The ends of connections: those to the control plane, and those to programs of the container."""
         self._changed = threading.Condition()
         self._closing = False
 
     def open(self, *request: object) -> socket.socket:
         """Return a connection to the control plane that begins with a request; OSError if that is impossible."""
         there = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        with self._changed:
-            if self._closing:
-                raise ConnectionResetError("a snapshot is about to be taken")
-            self._open.add(there)
+        self._add(there)
         try:
             self._begin(there, request)
         except BaseException:
             self.remove(there)
             raise
         return there
+
+    def _add(self, end: socket.socket) -> None:
+        with self._changed:
+            if self._closing:
+                raise ConnectionResetError("a snapshot is about to be taken")
+            self._open.add(end)
 
     def connected(self, *request: object) -> socket.socket:
         """Return a connection that the caller closes, also before a snapshot."""
@@ -59,14 +66,17 @@ class Ways:
             self._changed.notify_all()
 
     @contextlib.contextmanager
-    def closed(self) -> Iterator[None]:
-        """Have no connections: end those that are open, and wait until they are closed."""
+    def closed(self, is_over: Callable[[], bool]) -> Iterator[None]:
+        """Have no connections: end those that are open, and wait until they are closed, or the snapshot is over."""
         with self._changed:
             self._closing = True
             for each in self._open:
                 with contextlib.suppress(OSError):
+                    # A program of the container may keep its end open, and without a reset it would not see the end.
+                    _reset_at_close(each)
                     each.shutdown(socket.SHUT_RDWR)
-            self._changed.wait_for(lambda: not self._open)
+            while self._open and not is_over():
+                self._changed.wait(_STEP)
         yield
         self._closing = False
 
@@ -75,11 +85,12 @@ class Ways:
         with connection:
             there = self.open("connect", host, port)
             try:
+                self._add(connection)
                 if there.recv(1) == _CONNECTED:
                     _copy_both(connection, there)
                 else:
                     # The program in the container gets an error, as from a machine that refuses it.
-                    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    _reset_at_close(connection)
             finally:
                 self.remove(connection, there)
 
@@ -87,9 +98,13 @@ class Ways:
         """Connect the control plane to a port of the container."""
         there = self.open("answer", id)
         try:
-            with socket.create_connection((_LOOPBACK, port)) as inside:
+            inside = socket.create_connection((_LOOPBACK, port))
+            try:
+                self._add(inside)
                 there.sendall(_CONNECTED)
                 _copy_both(inside, there)
+            finally:
+                self.remove(inside)
         finally:
             self.remove(there)
 
@@ -103,6 +118,10 @@ class Ways:
             self.remove(there)
         if answer:
             datagrams.sendto(answer, client)
+
+
+def _reset_at_close(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
 def in_thread(work: Callable[..., None], *arguments: object) -> None:

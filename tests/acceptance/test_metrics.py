@@ -17,7 +17,8 @@ pytestmark = [
     pytest.mark.skipif(AIRFLOW < (3, 3), reason="times no heartbeats, and sends the last value of a timer only"),
 ]
 
-GAUGES = [f"{PREFIX}.{metric.name}" for metric in METRICS if metric.kind == "gauge"]
+#: Without those of budgets: this stack has none.
+GAUGES = [f"{PREFIX}.{metric.name}" for metric in METRICS if metric.kind == "gauge" and "<" not in metric.name]
 TIMERS = [f"{PREFIX}.{metric.name}" for metric in METRICS if metric.kind == "timer"]
 LOST = Cause.CONTAINER_LOST.value
 #: By how much a killed try and one that succeeds raise each counter; OpenTelemetry has no capitals in names.

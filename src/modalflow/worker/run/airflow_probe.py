@@ -28,6 +28,8 @@ from modalflow.worker.zygote.protocol import ForkRequest, Outcome
 _ROUND_TRIPS = 20
 #: The most DAG files that are counted.
 _MOST_FILES = 10_000
+#: Seconds after which a server that was busy has another date in its answers.
+_DATE_PAUSE = 1.5
 
 
 def inspect_airflow(request: ForkRequest) -> Outcome:
@@ -118,11 +120,23 @@ def _token(question: Question, url: str) -> dict[str, Any]:
         "accepted": answer.accepted,
         "status": answer.status,
         "text": answer.text[:200],
-        "clock": _seconds_ahead(answer.date, asked_at),
+        "clock": _seconds_ahead(answer.date, asked_at) and _seconds_ahead_again(url, question),
         "cause": refused.cause.value if refused else "",
         "said": refused.detail if refused else "",
         "seconds": round(time.monotonic() - began, 4),
     }
+
+
+def _seconds_ahead_again(url: str, question: Question) -> float:
+    """Ask again: a server that was busy may answer at once with the date of the time before."""
+    from modalflow.airflow_compat.tokens import try_token
+
+    time.sleep(_DATE_PAUSE)
+    asked_at = time.time()
+    try:
+        return _seconds_ahead(try_token(url, question.token, question.id).date, asked_at)
+    except Exception:  # noqa: BLE001  The first answer counts for everything else.
+        return 0.0
 
 
 def _seconds_ahead(date: str, asked_at: float) -> float:

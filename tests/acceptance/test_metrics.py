@@ -53,7 +53,9 @@ def test_a_task_is_seen_in_them_from_its_start_to_its_end(stack: ModalStack, met
     wait_until(lambda: all(raised()[name] >= by for name, by in RAISED.items()), 30.0, f"{RAISED}")
     assert metrics.value(f"{PREFIX}.lost", cause=LOST) == by_tag + 1
     wait_until(lambda: not metrics.value(f"{PREFIX}.in_flight"), 30.0, "nothing in flight")
-    wait_until(lambda: all(metrics.times(name) >= times + 2 for name, (times, _) in timed.items()), 30.0, f"{timed}")
+    # The killed try is not delivered to Airflow: the task runs again without using a retry.
+    expected = {name: times + (1 if name.endswith("delivery_latency") else 2) for name, (times, _) in timed.items()}
+    wait_until(lambda: all(metrics.times(name) >= times for name, times in expected.items()), 30.0, f"{expected}")
     # No less: an outcome of an earlier test may have been exported since.
     for name, (_, total) in timed.items():
         assert MILLISECONDS[0] < metrics.value(name) - total < MILLISECONDS[1], name

@@ -26,6 +26,7 @@ ALLOWED = {
     "dies with": "a task ends with its supervisor",
     "handlers": "no handler of Airflow's for segmentation faults: it would make them last for ever",
     "task: status SigCgt": "the same",
+    "supervisor: status SigCgt": "one signal more: the notice that its container is being stopped",
 }
 
 

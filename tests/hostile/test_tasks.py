@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from modalflow.protocol.messages import Entry, State
+from modalflow.worker.zygote.protocol import STOP_NOTICE
 from tests.command_line import CommandLine
 from tests.hostile.comparing import ALLOWED, apart, in_an_interpreter_of_its_own, in_the_container
 from tests.hostile.looking import alive_in, main_process_of, prepared_in, size_of, until_idle, zygote_of
@@ -125,6 +126,8 @@ def test_what_differs_is_harmless(both: tuple[dict[str, Any], dict[str, Any]]) -
     assert files == theirs["supervisor: files"] | {"pipe": theirs["supervisor: files"]["pipe"] + 1}
     inherited = {"file": theirs["task: files"]["file"]}
     assert theirs["task: files"] in (ours["task: files"], ours["task: files"] | inherited)
+    caught = [int(each["supervisor: status SigCgt"], 16) for each in (ours, theirs)]
+    assert caught[0] == caught[1] | 1 << (STOP_NOTICE - 1)
     assert len(ours["argv"]) == 1
     assert ours["handlers"] == theirs["handlers"] | {"SIGSEGV": ours["handlers"]["SIGHUP"]}
     assert (ours["dies with"], ours["subreaper"], ours["random"]) == (signal.SIGKILL, 0, "its own")

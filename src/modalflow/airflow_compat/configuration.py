@@ -67,9 +67,9 @@ def default_timezone(conf: Any) -> str:
 
 
 def queued_timeout(conf: Any) -> float:
-    """Return the seconds after which Airflow gives up a queued task."""
+    """Return the seconds after which Airflow gives up a queued task; at least 1."""
     try:
-        return float(_global_setting(conf, "scheduler", "task_queued_timeout") or 600.0)
+        return max(1.0, float(_global_setting(conf, "scheduler", "task_queued_timeout") or 600.0))
     except ValueError:
         # Airflow itself refuses to start with it.
         return 600.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from datetime import tzinfo
 from decimal import Decimal
@@ -13,7 +14,7 @@ from modalflow.protocol.spending_report import SpendingReport
 
 def running_of(reports: Iterable[SpendingReport], zone: tzinfo, now: float) -> dict[Spender, Running]:
     """Return the dollars of running work by spender. Old reports do not count."""
-    found: dict[Spender, Running] = {}
+    found: dict[Spender, Running] = defaultdict(Running)
     today = local_day(now, zone)
     of_today = now - start_of(today, zone)
     for report in reports:
@@ -25,8 +26,7 @@ def running_of(reports: Iterable[SpendingReport], zone: tzinfo, now: float) -> d
             day = row.day + row.rate * since if reported_on == today else row.rate * min(since, of_today)
             month = row.month + row.rate * since if same_month else row.rate * min(since, of_today)
             spender = Spender(row.dag, row.profile, row.team)
-            each = Running(_decimal(day), _decimal(month))
-            found[spender] = found[spender] + each if spender in found else each
+            found[spender] += Running(_decimal(day), _decimal(month))
     return found
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import Decimal
 
-from modalflow.config.budgets import Budget, Per, Spender, start_of
+from modalflow.config.budgets import EACH, Budget, Per, Spender, start_of
 from modalflow.cost.rates import Rates, UnknownRateError
 from modalflow.cost.usage import Record
 
@@ -25,8 +25,7 @@ class Spending:
     def add(self, spender: Spender, began_at: float, ended_at: float, dollars: Decimal) -> None:
         """Add dollars of work, divided among its days."""
         for day, share in shares_of_days(began_at, ended_at, self.zone):
-            of_day = self.by_day.setdefault(day, {})
-            of_day[spender] = of_day.get(spender, _NOTHING) + dollars * share
+            self._add(day, spender, dollars * share)
 
     def add_record(self, record: Record, rates: Rates) -> None:
         """Add the dollars of a record; nothing if it has a resource without a rate."""
@@ -39,9 +38,12 @@ class Spending:
     def merge(self, other: Spending) -> None:
         """Add all of another sum."""
         for day, found in other.by_day.items():
-            of_day = self.by_day.setdefault(day, {})
             for spender, dollars in found.items():
-                of_day[spender] = of_day.get(spender, _NOTHING) + dollars
+                self._add(day, spender, dollars)
+
+    def _add(self, day: date, spender: Spender, dollars: Decimal) -> None:
+        of_day = self.by_day.setdefault(day, {})
+        of_day[spender] = of_day.get(spender, _NOTHING) + dollars
 
     def drop_before(self, day: date) -> None:
         """Forget earlier days."""
@@ -140,7 +142,7 @@ def balances(
     found: list[Balance] = []
     for budget in budgets:
         of_subject: dict[str, Balance] = {}
-        if budget.name != "*":
+        if budget.name != EACH:
             of_subject[budget.name] = Balance(budget, budget.name)
         for spender, dollars in spent[budget.per].items():
             _enter(of_subject, budget, spender, dollars, _NOTHING, _NOTHING)
@@ -161,8 +163,8 @@ def _enter(
 
 def summed_running(parts: Iterable[Mapping[Spender, Running]]) -> dict[Spender, Running]:
     """Return the sums by spender."""
-    found: dict[Spender, Running] = {}
+    found: dict[Spender, Running] = defaultdict(Running)
     for part in parts:
         for spender, running in part.items():
-            found[spender] = found[spender] + running if spender in found else running
+            found[spender] += running
     return found

@@ -12,7 +12,8 @@ import click
 
 from modalflow.cli.terminal.common import app_option, environment_option, errors_in_a_line, show, target_options
 from modalflow.cli.terminal.quiet_command import QuietCommand
-from modalflow.cli.terminal.words import counted, duration, table
+from modalflow.cli.terminal.words import counted, table
+from modalflow.cost.figures import duration
 
 
 @click.command(cls=QuietCommand)

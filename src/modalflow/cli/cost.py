@@ -6,10 +6,9 @@ Owns texts. ``modalflow.operations.costs`` reads the records, ``modalflow.cost``
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
@@ -25,16 +24,15 @@ from modalflow.cli.terminal.common import (
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
-from modalflow.cli.terminal.words import counted, duration, table
-from modalflow.cost.footer import figure, memory
+from modalflow.cli.terminal.since import dag_option, since_option
+from modalflow.cli.terminal.words import counted, table
+from modalflow.cost.figures import duration, figure, memory
 from modalflow.cost.rates import Rates, money
 from modalflow.cost.sums import GROUPINGS, Sum, summed
 
 if TYPE_CHECKING:
     from modalflow.operations.costs import Usage
     from modalflow.operations.site import Site
-
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 #: Seconds for which Modal keeps an idle container, unless its profile sets another value.
 _SCALEDOWN = 60
@@ -46,27 +44,10 @@ _NOTES = (
 )
 
 
-def moment(context: click.Context, parameter: click.Parameter, value: str) -> datetime:
-    """Read ``90m``, ``24h``, ``7d`` ago, or an ISO date or time (UTC by default)."""
-    if (ago := re.fullmatch(r"(\d{1,5})([mhdw])", value.strip())) is not None:
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        moment = datetime.fromisoformat(value.strip())
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is not a time; expected for example 24h, 7d or 2026-11-01") from None
-    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 @click.command(cls=QuietCommand)
-@click.option("--dag", default="", help="Only this DAG.")
+@dag_option
 @click.option("--run", default="", help="Only this DAG run (its run id).")
-@click.option(
-    "--since",
-    metavar="WHEN",
-    callback=moment,
-    default="7d",
-    help="Earliest end of the work: 24h, 7d, or 2026-11-01 (UTC). Default: 7d.",
-)
+@since_option("7d")
 @click.option("--by", type=click.Choice(sorted(GROUPINGS)), default="run", help="Grouping of the sums. Default: run.")
 @app_option
 @environment_option

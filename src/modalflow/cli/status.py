@@ -22,7 +22,8 @@ from modalflow.cli.terminal.common import (
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
-from modalflow.cli.terminal.words import counted, duration, table
+from modalflow.cli.terminal.words import counted, table
+from modalflow.cost.figures import duration
 from modalflow.errors import ModalflowError
 from modalflow.support.described import words_of
 

@@ -21,7 +21,7 @@ from modalflow.errors import ConfigError, a_known_name
 #: The name for a budget of every single DAG, profile or team.
 EACH = "*"
 
-_EXAMPLE = '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]'
+EXAMPLE = '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]'
 _MOST_DOLLARS = 1e9
 _MOST_BUDGETS = 200
 _LONGEST_NAME = 250
@@ -107,11 +107,11 @@ def read_budgets(place: str, raw: str) -> tuple[Budget, ...]:
     try:
         found = json.loads(raw.strip() or "[]")
     except ValueError as error:
-        raise ConfigError(place, raw, f"a JSON list of budgets, e.g. {_EXAMPLE} ({error})") from error
+        raise ConfigError(place, raw, f"a JSON list of budgets, e.g. {EXAMPLE} ({error})") from error
     if isinstance(found, dict):
         found = [found]
     if not isinstance(found, list) or len(found) > _MOST_BUDGETS:
-        raise ConfigError(place, raw, f"a JSON list of at most {_MOST_BUDGETS} budgets, e.g. {_EXAMPLE}")
+        raise ConfigError(place, raw, f"a JSON list of at most {_MOST_BUDGETS} budgets, e.g. {EXAMPLE}")
     budgets = tuple(_budget(f"budget {number} of {place}", each) for number, each in enumerate(found, 1))
     _check_repeated(place, budgets)
     return budgets
@@ -119,13 +119,13 @@ def read_budgets(place: str, raw: str) -> tuple[Budget, ...]:
 
 def _budget(place: str, wire: Any) -> Budget:
     if not isinstance(wire, dict):
-        raise ConfigError(place, wire, f"an object, e.g. {_EXAMPLE[1:-1]}")
+        raise ConfigError(place, wire, f"an object, e.g. {EXAMPLE[1:-1]}")
     known = {"per", "dollars", "action", *(scope.value for scope in Scope if scope is not Scope.ALL)}
     for name in wire:
         if name not in known:
             raise ConfigError(f"a key of {place}", name, a_known_name(name, known))
     if missing := [name for name in ("per", "dollars", "action") if name not in wire]:
-        raise ConfigError(place, wire, f"{' and '.join(map(repr, missing))} as well, e.g. {_EXAMPLE[1:-1]}")
+        raise ConfigError(place, wire, f"{' and '.join(map(repr, missing))} as well, e.g. {EXAMPLE[1:-1]}")
     scope, name = _scope(place, wire)
     return Budget(
         scope,

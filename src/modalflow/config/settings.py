@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from modalflow.config.budgets import EXAMPLE as BUDGETS_EXAMPLE
 from modalflow.config.budgets import Budget, read_budgets
 from modalflow.config.option_parsers import app_name, one_of, queues, seconds, text, variables_of, whole
 from modalflow.config.source import ConfigSource
@@ -224,7 +225,7 @@ OPTIONS: tuple[Option, ...] = (
         "Limits in dollars, as a JSON list of objects: `dag`, `profile` or `team` (a name, or `*` for each; none of "
         "them: all work), `per` (`day` or `month`), `dollars`, and `action`: `warn`, `hold` (tasks wait for the next "
         "period) or `refuse` (tasks fail before they start). See [Budgets](cost.md#budgets).",
-        '[{"dag": "etl", "per": "day", "dollars": 20, "action": "hold"}]',
+        BUDGETS_EXAMPLE,
         read_budgets,
         version_added="0.5.0",
     ),

@@ -59,7 +59,7 @@ KEYS: Mapping[str, Key] = {
     "memory_limit": Key(
         values.most_memory,
         '"16GiB"',
-        'The most memory that `memory_growth` and `"auto"` ask for. Default: the most that Modal grants.',
+        'The most memory that `memory_growth` and `"auto"` ask for. Default: 336 GiB.',
         "MiB",
         is_option=False,
     ),

@@ -28,8 +28,6 @@ _LEAST_WINDOW = 86_400.0
 
 #: If a run used this part of its memory limit or its timeout, it nearly ran out of it.
 NEARLY = 0.9
-#: Modal's longest timeout, in seconds.
-LONGEST_TIMEOUT = 86_400.0
 #: Savings below this many dollars a month are no advice.
 _LEAST_DOLLARS = Decimal("0.01")
 #: If containers idle for this part of their time, they are worth a line.
@@ -65,7 +63,7 @@ class TaskAdvice:
     limit_mib: float = 0.0
     """The memory limit for the next try, if it was nearly or entirely used; otherwise 0."""
     timeout: float = 0.0
-    """The timeout in seconds for the next try, if it was nearly or entirely used; otherwise 0."""
+    """The timeout in seconds for the next try, if it was nearly or entirely used; otherwise 0. Modal may grant less."""
     prevents: Decimal = _NOTHING
     """Dollars a month of runs ended for want of memory or time."""
 
@@ -256,7 +254,7 @@ def _next_limit(records: Sequence[Record], of_profile: Mapping[str, Any]) -> flo
 def _next_timeout(records: Sequence[Record], of_profile: Mapping[str, Any]) -> float:
     _, time = _used_of_limits(records, of_profile)
     longest_now = max(_limits(record, of_profile)[1] for record in records)
-    return min(LONGEST_TIMEOUT, 2 * longest_now) if time >= NEARLY else 0.0
+    return 2 * longest_now if time >= NEARLY else 0.0
 
 
 def _idle(records: Sequence[Record], rates: Rates, factor: Decimal) -> list[IdleAdvice]:

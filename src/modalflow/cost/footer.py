@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from modalflow.cost.figures import figure, memory, seconds
 from modalflow.cost.rates import Rates, UnknownRateError, gpu_of, money
 from modalflow.cost.usage import Record, Reserved
 
@@ -48,17 +49,3 @@ def _used(record: Record) -> str:
     if record.peak_mib:
         parts.append(f"at most {memory(record.memory_mib)}")
     return ", ".join(parts)
-
-
-def figure(value: float) -> str:
-    """``0.42``, ``12.4``, ``1,203``."""
-    return f"{value:,.{2 if value < 1 else 1 if value < 100 else 0}f}"
-
-
-def seconds(value: float) -> str:
-    return f"{figure(value)} s"
-
-
-def memory(mib: float) -> str:
-    """``312 MiB``, ``2 GiB``."""
-    return f"{mib / 1024:.3g} GiB" if mib >= 1024 else f"{mib:.0f} MiB"

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from modalflow.cli.cost import moment
 from modalflow.cli.spending.advise import _page, _wire, change
+from modalflow.cli.terminal.since import moment
 from modalflow.cost.advice import Advice, ColdAdvice, IdleAdvice, TaskAdvice
 from modalflow.cost.rates import DATED
 from modalflow.cost.usage import Reserved

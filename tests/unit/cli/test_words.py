@@ -1,19 +1,8 @@
-"""Numbers, times and tables on a terminal."""
+"""Numbers and tables on a terminal."""
 
 from __future__ import annotations
 
-import pytest
-
-from modalflow.cli.terminal.words import counted, duration, table
-
-
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [(0, "0 s"), (-5, "0 s"), (59.6, "60 s"), (61, "1 min 1 s"), (3725, "1 h 2 min"), (200_000, "2 d 7 h")],
-)
-def test_a_duration_has_the_two_units_that_matter(seconds: float, said: str) -> None:
-    """Nobody counts the seconds of a day."""
-    assert duration(seconds) == said
+from modalflow.cli.terminal.words import counted, table
 
 
 def test_columns_are_as_wide_as_their_widest_cell() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
@@ -19,6 +21,7 @@ from modal import exception
 from modalflow.config.budgets import read_budgets
 from modalflow.cost.rates import DATED, Rates
 from modalflow.executor.budgets import budget_watch
+from modalflow.executor.lifecycle import recovery
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.decision import Action, Decision
@@ -134,6 +137,14 @@ class Stage:
         await self.wiring.keeper.read()
         await self.wiring.budgets.round()
 
+    async def waiting(self, name: str) -> Call:
+        """Submit the first task of a Modal without containers; return its call."""
+        self.submit(name)
+        await self.until(lambda: self.modal.spawned == 1)
+        call = self.wiring.calls.get(name)
+        assert call is not None
+        return call
+
     def give_up(self, name: str) -> None:
         """Give a task up, as Airflow does with one that is queued for too long."""
         call = self.wiring.calls.get(name)
@@ -168,6 +179,7 @@ def budget(action: str, dollars: float, scope: str = '"dag": "etl", ') -> str:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(budget_watch, "LEDGER_INTERVAL", 0.05)
+    monkeypatch.setattr(recovery, "PAUSE", 0.05)
     yield
 
 
@@ -359,10 +371,7 @@ async def test_a_call_goes_on_after_a_failed_recall(monkeypatch: pytest.MonkeyPa
     """If Modal does not answer a recall and a container begins the work later, its end is reported."""
     stage = Stage(budget("hold", 1000), containers=0)
     await stage.known()
-    stage.submit("late")
-    await stage.until(lambda: stage.modal.spawned == 1)
-    call = stage.wiring.calls.get("late")
-    assert call is not None
+    call = await stage.waiting("late")
 
     async def claim(_: Entry) -> bool:
         raise error
@@ -381,10 +390,7 @@ async def test_a_recall_whose_claim_was_written_without_an_answer_is_completed(m
     """If only the answer to the claim is lost, the next recall cancels the function call and frees the claim."""
     stage = Stage(budget("hold", 1000), containers=0)
     await stage.known()
-    stage.submit("late")
-    await stage.until(lambda: stage.modal.spawned == 1)
-    call = stage.wiring.calls.get("late")
-    assert call is not None
+    call = await stage.waiting("late")
 
     async def written(entry: Entry) -> bool:
         stage.modal.entries[entry.work_id] = entry
@@ -403,16 +409,25 @@ async def test_a_recalled_call_keeps_its_claim_until_it_is_cancelled(monkeypatch
     """If Modal does not answer the cancellation, a container that gets the function call finds the claim."""
     stage = Stage(budget("hold", 1000), containers=0)
     await stage.known()
-    stage.submit("late")
-    await stage.until(lambda: stage.modal.spawned == 1)
-    call = stage.wiring.calls.get("late")
-    assert call is not None
+    call = await stage.waiting("late")
     with monkeypatch.context() as away:
         away.setattr(stage.modal, "cancel", _is_away)
         await stage.recalled(call)
     assert stage.modal.entries["late"].state is State.FAILED and call.phase is Phase.RETRYING
     await stage.until(lambda: stage.modal.spawned == 2)
     assert stage.modal.cancelled == {"fc-1"} and not stage.modal.entries
+
+
+async def test_a_recalled_call_keeps_its_claim_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that fetched the input just before the cancellation finds the claim, and does not begin the work."""
+    monkeypatch.setattr(recovery, "PAUSE", 0.3)
+    stage = Stage(budget("hold", 1000), containers=0)
+    await stage.known()
+    call = await stage.waiting("late")
+    await stage.recalled(call)
+    assert stage.modal.cancelled == {"fc-1"} and stage.modal.entries["late"].state is State.FAILED
+    await stage.until(lambda: stage.modal.spawned == 2)
+    assert not stage.modal.entries
 
 
 async def test_work_given_up_during_its_recall_is_cancelled() -> None:
@@ -453,67 +468,92 @@ class PlayedAirflow:
         self.renewed += [query.work_id for query in queries]
 
 
-async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
-    """Its time in the queue begins again and again. When it is released, its request is made again with a new token."""
+@contextlib.asynccontextmanager
+async def used_up(**settings: Any) -> AsyncIterator[tuple[Stage, PlayedAirflow]]:
+    """A budget used up by the running task `first`, with an Airflow that answers."""
     airflow = PlayedAirflow()
-    stage = Stage(budget("hold", 0.01), database=airflow, queued_timeout=0.2)
+    stage = Stage(budget("hold", 0.01), database=airflow, **settings)
     asking = asyncio.create_task(stage.wiring.queries.run())
     await stage.known()
     stage.submit("first")
     await stage.until(lambda: bool(stage.wiring.gate.used_up))
-    stage.submit("held")
-    await stage.wiring.held_tasks.renew()
-    assert airflow.renewed == []
-    await asyncio.sleep(0.1)
-    await stage.wiring.held_tasks.renew()
-    assert airflow.renewed == ["held"]
-    stage.end("first")
-    stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
-    await stage.known()
-    await stage.until(lambda: "held" in stage.modal.begun)
-    assert airflow.requests == 1
-    stage.end("held")
-    assert not stage.wiring.claims._kept, "it was submitted once, so its entry leaves the ledger"
+    yield stage, airflow
     asking.cancel()
+
+
+async def test_airflow_does_not_give_up_a_task_that_is_held_for_long() -> None:
+    """Its time in the queue begins again and again. When it is released, its request is made again with a new token."""
+    async with used_up(queued_timeout=0.2) as (stage, airflow):
+        stage.submit("held")
+        await stage.wiring.held_tasks.renew()
+        assert airflow.renewed == []
+        await asyncio.sleep(0.1)
+        await stage.wiring.held_tasks.renew()
+        assert airflow.renewed == ["held"]
+        stage.end("first")
+        stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
+        await stage.known()
+        await stage.until(lambda: "held" in stage.modal.begun)
+        assert airflow.requests == 1
+        stage.end("held")
+        assert not stage.wiring.claims._kept, "it was submitted once, so its entry leaves the ledger"
 
 
 async def test_a_held_task_that_ends_frees_its_slot_and_holds_up_no_other() -> None:
     """A task that Airflow has given up during its hold counts as held no more, and the others are released."""
-    airflow = PlayedAirflow()
-    stage = Stage(budget("hold", 0.01), database=airflow, queued_timeout=0.2)
-    asking = asyncio.create_task(stage.wiring.queries.run())
-    await stage.known()
-    stage.submit("first")
-    await stage.until(lambda: bool(stage.wiring.gate.used_up))
-    stage.submit("given-up", "held")
-    stage.give_up("given-up")
-    await stage.wiring.budgets.round()
-    assert len(stage.wiring.admission) == 1 and stage.wiring.submitter.waiting == 1
-    stage.submit("given-up-later", "held-later")
-    await asyncio.sleep(0.1)
-    stage.give_up("given-up-later")
-    stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
-    await stage.known()
-    await stage.until(lambda: {"held", "held-later"} <= set(stage.modal.begun))
-    assert not {"given-up", "given-up-later"} & set(stage.modal.begun)
-    asking.cancel()
+    async with used_up(queued_timeout=0.2) as (stage, _):
+        stage.submit("given-up", "held")
+        stage.give_up("given-up")
+        await stage.wiring.budgets.round()
+        assert len(stage.wiring.admission) == 1 and stage.wiring.submitter.waiting == 1
+        stage.submit("given-up-later", "held-later")
+        await asyncio.sleep(0.1)
+        stage.give_up("given-up-later")
+        stage.wiring.keeper._costs.use(Rates(dict.fromkeys(DATED.hourly, Decimal("1e-9")), "test"))
+        await stage.known()
+        await stage.until(lambda: {"held", "held-later"} <= set(stage.modal.begun))
+        assert not {"given-up", "given-up-later"} & set(stage.modal.begun)
 
 
 async def test_a_held_task_ends_if_airflow_has_gone_on() -> None:
     """Airflow notifies no executor if a user marks or clears a queued task, and a hold may last for a month."""
-    airflow = PlayedAirflow()
-    stage = Stage(budget("hold", 0.01), database=airflow, sweep_interval=0.01)
-    asking = asyncio.create_task(stage.wiring.queries.run())
+    async with used_up(sweep_interval=0.01) as (stage, airflow):
+        stage.submit("marked", "held")
+        await asyncio.sleep(0.05)
+        airflow.gone.add("marked")
+        await stage.wiring.wait_reasons.round()
+        await stage.until(lambda: len(stage.wiring.admission) == 1, seconds=5)
+        assert stage.wiring.calls.get("marked") is None and stage.wiring.calls.get("held") is not None
+
+
+async def test_a_used_up_budget_reads_the_ledger_seldom_if_nothing_can_be_recalled() -> None:
+    """Adopted work that waits could keep it in doubt for as long as it waits, and a reading costs the whole ledger."""
+    async with used_up() as (stage, _):
+        key = TaskInstanceKey("etl", "adopted", "run", 1, -1)
+        stage.wiring.adopter.adopt([Adoption(key, "adopted", "fc-9", "log", "adopted")])
+        call = stage.wiring.calls.get("adopted")
+        assert call is not None
+        await stage.until(lambda: call.phase is Phase.WAITING and stage.wiring.gate.in_doubt)
+        readings = stage.modal.readings
+        await stage.until(lambda: stage.modal.readings > readings)
+        for _ in range(20):
+            await stage.wiring.budgets.round()
+            await asyncio.sleep(0.01)
+        assert stage.modal.readings == readings + 1
+
+
+async def test_a_used_up_budget_without_a_task_is_forgotten_with_its_period(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's audit log needs a task. What waits for one does not pile up over the days."""
+    stage = Stage(budget("warn", 0.0))
     await stage.known()
+    watch = stage.wiring.budgets
+    [today] = [event.period for event in watch._to_audit]
+    monkeypatch.setattr(budget_watch, "local_day", lambda moment, zone: today + timedelta(days=1))
+    await watch.round()
+    assert [event.period for event in watch._to_audit] == [today + timedelta(days=1)]
     stage.submit("first")
-    await stage.until(lambda: bool(stage.wiring.gate.used_up))
-    stage.submit("marked", "held")
-    await asyncio.sleep(0.05)
-    airflow.gone.add("marked")
-    await stage.wiring.wait_reasons.round()
-    await stage.until(lambda: len(stage.wiring.admission) == 1, seconds=5)
-    assert stage.wiring.calls.get("marked") is None and stage.wiring.calls.get("held") is not None
-    asking.cancel()
+    await stage.until(lambda: not watch._to_audit)
+    assert len(stage.reasons(UpdateKind.OVER_BUDGET)) == 1
 
 
 def test_held_tasks_take_no_slot() -> None:

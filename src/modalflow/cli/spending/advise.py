@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from modalflow.cli.cost import moment
 from modalflow.cli.terminal.common import (
     answer,
     app_option,
@@ -19,9 +18,11 @@ from modalflow.cli.terminal.common import (
     show,
 )
 from modalflow.cli.terminal.quiet_command import QuietCommand
+from modalflow.cli.terminal.since import dag_option, since_option
 from modalflow.cli.terminal.words import counted, table
+from modalflow.config.values import LONGEST_TIMEOUT
 from modalflow.cost.advice import Advice, ColdAdvice, IdleAdvice, TaskAdvice
-from modalflow.cost.footer import figure, memory, seconds
+from modalflow.cost.figures import figure, memory, seconds
 from modalflow.cost.rates import Rates, money
 from modalflow.cost.usage import Reserved
 from modalflow.names import DEFAULT_PROFILE
@@ -34,14 +35,8 @@ _MOST_TASKS = 5
 
 
 @click.command(cls=QuietCommand)
-@click.option("--dag", default="", help="Only this DAG.")
-@click.option(
-    "--since",
-    metavar="WHEN",
-    callback=moment,
-    default="14d",
-    help="Earliest end of the work: 24h, 7d, or 2026-11-01 (UTC). Default: 14d.",
-)
+@dag_option
+@since_option("14d")
 @click.option("--limit", type=click.IntRange(min=1), default=20, show_default=True, help="Rows of each table.")
 @app_option
 @environment_option
@@ -132,7 +127,7 @@ def change(each: TaskAdvice) -> str:
     if memory_text := _memory_change(each):
         options["memory"] = memory_text
     if each.timeout:
-        options["timeout"] = f"{each.timeout:.0f}"
+        options["timeout"] = f"{min(each.timeout, LONGEST_TIMEOUT):.0f}"
     listed = ", ".join(f"{name}={value}" for name, value in options.items())
     if each.is_of_profile:
         return f'Profile("{each.profile}", {listed}, …)' + _deploy_options(each.profile, options)

@@ -1,25 +1,10 @@
-"""The form of numbers, times and tables on a terminal. No I/O."""
+"""The form of numbers and tables on a terminal. No I/O."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from modalflow.support.text import one_line
-
-_UNITS = (("d", 86400), ("h", 3600), ("min", 60))
-
-
-def duration(seconds: float) -> str:
-    """Return a time span with its two largest units: ``3 h 12 min``, ``42 s``."""
-    seconds = max(0.0, seconds)
-    parts = []
-    for name, size in _UNITS:
-        count, seconds = divmod(seconds, size)
-        if count:
-            parts.append(f"{count:.0f} {name}")
-    if len(parts) < 2:
-        parts.append(f"{seconds:.0f} s")
-    return " ".join(parts[:2])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]], indent: str = "  ") -> list[str]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Hashable
-from datetime import datetime, timedelta, tzinfo
+from datetime import date, datetime, tzinfo
+from typing import NamedTuple
 
 from modalflow.budgets.spending import Balance, balances, local_day, summed_running
-from modalflow.config.budgets import BudgetAction, Per, start_of
+from modalflow.config.budgets import Budget, BudgetAction, Per, start_of
 from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.budgets.gate import BudgetGate, is_limited
 from modalflow.executor.budgets.held_tasks import HeldTasks
@@ -20,7 +20,7 @@ from modalflow.executor.budgets.recall import Recall
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.budgets.spend_keeper import SpendKeeper
 from modalflow.executor.connection import Connection
-from modalflow.executor.lifecycle.call import Call, Phase
+from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.lifecycle.outcomes import Outcomes
@@ -38,6 +38,18 @@ INTERVAL = 1.0
 #: How many times as long as the processor time of a round the pause after it is at least.
 REST = 20.0
 LEDGER_INTERVAL = 5.0
+#: The same while every budget in question is used up for sure, and the last reading changed nothing: what is left are
+#: calls that cannot be recalled, such as adopted ones.
+IDLE_LEDGER_INTERVAL = 60.0
+
+
+class _Event(NamedTuple):
+    """The moment at which a budget of a subject was used up: once in a period."""
+
+    budget: Budget
+    subject: str
+    period: date
+    """The first day of it."""
 
 
 class BudgetWatch:
@@ -70,10 +82,11 @@ class BudgetWatch:
         self._tracker = tracker
         self._outcomes = outcomes
         self._metrics = metrics
-        self._states: dict[Hashable, bool] = {}
-        self._reported: set[Hashable] = set()
-        self._to_audit: list[Balance] = []
-        self._ledger_read_at = 0.0
+        self._states: dict[tuple[Budget, str], bool] = {}
+        self._reported: set[_Event] = set()
+        self._to_audit: dict[_Event, Balance] = {}
+        """Those for which no call was there yet, at which Airflow's audit log could name them."""
+        self._ledger_due_at = 0.0
 
     async def run(self) -> None:
         """Watch until cancelled."""
@@ -93,11 +106,13 @@ class BudgetWatch:
             self._gate.unknown = self._keeper.problem or self._gate.unknown
             return
         self._renew()
-        if self._gate.in_doubt and time.monotonic() - self._ledger_read_at >= LEDGER_INTERVAL:
-            self._ledger_read_at = time.monotonic()
-            await self._read_ledger()
+        if self._gate.in_doubt and time.monotonic() >= self._ledger_due_at:
+            was_certain = self._gate.is_certain
+            began = await self._read_ledger()
             self._renew()
-            self._recall_what_has_not_begun()
+            recalled = self._recall_what_has_not_begun()
+            is_idle = was_certain and not began and not recalled
+            self._ledger_due_at = time.monotonic() + (IDLE_LEDGER_INTERVAL if is_idle else LEDGER_INTERVAL)
         self._report()
         released = self._admission.ended()
         if self._has_changed() or self._admission.waits_for_a_check:
@@ -121,50 +136,53 @@ class BudgetWatch:
             found[per.value] = f"{begins:%Y-%m-%d %H:%M %Z}"
         return found
 
-    async def _read_ledger(self) -> None:
-        """Find the submitted calls with a container, from one reading for all of them."""
+    async def _read_ledger(self) -> int:
+        """Find the submitted calls with a container, from one reading for all of them; return their number."""
         began_at = time.time()
         try:
             entries = {entry.work_id: entry for entry in await self._connection.get().ledger()}
         except FAILURES as error:
             log.warning("Which tasks run could not be read for the budgets (%s)", describe(error))
-            return
-        not_begun = []
+            return 0
+        not_begun, begun = [], 0
         for call in self._calls.in_phase(Phase.WAITING):
             entry = entries.get(call.work_id)
             if entry is None:
                 not_begun.append(call.work_id)
             elif entry.state is State.RUNNING:
+                begun += 1
                 with self._outcomes.guarding(call.work_id, "noting its container"):
                     self._tracker.found(call, Decision(Action.WAIT), entry)
         self._costs.not_begun(not_begun, began_at)
+        return begun
 
-    def _recall_what_has_not_begun(self) -> None:
+    def _recall_what_has_not_begun(self) -> int:
+        """Return how many calls are recalled."""
+        recalled = 0
         for call in self._calls.in_phase(Phase.WAITING):
             verdict = self._gate.verdict(call)
             if verdict is not None and not verdict.passes:
-                self._recall.recall(call, verdict.reason)
+                recalled += self._recall.recall(call, verdict.reason)
+        return recalled
 
     def _has_changed(self) -> bool:
         """Return whether the gate may answer otherwise than after the last round."""
-        states: dict[Hashable, bool] = {
-            (id(each.budget), each.subject): each.is_used_up for each in self._gate.used_up_or_in_doubt
-        }
+        states = {(each.budget, each.subject): each.is_used_up for each in self._gate.used_up_or_in_doubt}
         changed, self._states = states != self._states, states
         return changed
 
     def _report(self) -> None:
         """Log each used up budget, and note it in Airflow's audit log, once in its period."""
         today = local_day(time.time(), self._zone)
-        self._reported = {key for key in self._reported if key[2] >= today - timedelta(days=31)}  # type: ignore[index]
+        self._reported = {event for event in self._reported if _is_of(event, today)}
         for balance in self._gate.used_up:
-            key = (balance.budget, balance.subject, balance.budget.per.first(today))
-            if key not in self._reported:
-                self._reported.add(key)
+            event = _Event(balance.budget, balance.subject, balance.budget.per.first(today))
+            if event not in self._reported:
+                self._reported.add(event)
                 self._metrics.counts[f"over_budget.{balance.budget.action}"] += 1
                 log.warning("%s", self._sentence(balance))
-                self._to_audit.append(balance)
-        self._to_audit = [balance for balance in self._to_audit if not self._audit(balance)]
+                self._to_audit[event] = balance
+        self._audit(today)
 
     def _sentence(self, balance: Balance) -> str:
         reason = self._gate.reason(balance)
@@ -175,12 +193,22 @@ class BudgetWatch:
         }[balance.budget.action]
         return f"{reason[:1].upper()}{reason[1:]}. {then}, as set in `[modal_executor] budgets`."
 
-    def _audit(self, balance: Balance) -> bool:
-        """Note it at one task of the budget; return False if there is none at present."""
-        found = next((call for call in self._calls if self._concerns(balance, call)), None)
-        if found is not None:
-            self._outcomes.over_budget(found, self._sentence(balance))
-        return found is not None
+    def _audit(self, today: date) -> None:
+        """Note used up budgets at one task each; the others wait for such a task until their period ends."""
+        if not self._to_audit:
+            return
+        spenders = {self._costs.spender(call): call for call in self._calls if is_limited(call)}
+        budgets = {event.budget for event in self._to_audit}
+        tasks = {(budget, budget.subject(spender)): call for spender, call in spenders.items() for budget in budgets}
+        left = {}
+        for event, balance in self._to_audit.items():
+            if (call := tasks.get((event.budget, event.subject))) is not None:
+                self._outcomes.over_budget(call, self._sentence(balance))
+            elif _is_of(event, today):
+                left[event] = balance
+        self._to_audit = left
 
-    def _concerns(self, balance: Balance, call: Call) -> bool:
-        return is_limited(call) and balance.budget.subject(self._costs.spender(call)) == balance.subject
+
+def _is_of(event: _Event, today: date) -> bool:
+    """Return whether the period of an event is still the current one."""
+    return event.period == event.budget.per.first(today)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from modalflow.budgets.spending import Balance
-from modalflow.config.budgets import Budget, BudgetAction, Scope
+from modalflow.config.budgets import EACH, Budget, BudgetAction, Scope
 from modalflow.cost.rates import money
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.lifecycle.call import Call
@@ -34,7 +34,7 @@ class BudgetGate:
     def __init__(self, budgets: Sequence[Budget], costs: RunningCosts) -> None:
         self._budgets = budgets
         self._costs = costs
-        self._balances: Mapping[tuple[int, str], Balance] = {}
+        self._balances: Mapping[tuple[Budget, str], Balance] = {}
         self._periods: Mapping[str, str] = {}
         self.unknown = "the records of the costs so far are not read yet" if budgets else ""
         """Why the spend is not known; empty if it is."""
@@ -45,8 +45,7 @@ class BudgetGate:
 
     def update(self, balances: Sequence[Balance], next_periods: Mapping[str, str]) -> None:
         """Use these balances from now on. ``next_periods`` has when the next day and month begin, for users."""
-        numbers = {id(budget): number for number, budget in enumerate(self._budgets)}
-        self._balances = {(numbers[id(each.budget)], each.subject): each for each in balances}
+        self._balances = {(each.budget, each.subject): each for each in balances}
         self._periods = next_periods
         self.unknown = ""
 
@@ -61,11 +60,11 @@ class BudgetGate:
         """Return the verdict of each used up budget on a call."""
         found = []
         spender = self._costs.spender(call)
-        for number, budget in enumerate(self._budgets):
+        for budget in self._budgets:
             subject = budget.subject(spender)
             if subject is None:
                 continue
-            balance = self._balances.get((number, subject)) or Balance(budget, subject)
+            balance = self._balances.get((budget, subject)) or Balance(budget, subject)
             if self.unknown:
                 if budget.action is not BudgetAction.WARN:
                     reason = f"the budget of {budget.label(subject)} cannot be checked: {self.unknown}"
@@ -109,6 +108,11 @@ class BudgetGate:
             for each in self._balances.values()
         )
 
+    @property
+    def is_certain(self) -> bool:
+        """Whether each budget either has money or is used up, whatever runs of the submitted calls."""
+        return all(each.is_used_up or not each.may_be_used_up for each in self._balances.values())
+
     def shares_used(self) -> dict[str, float]:
         """Return the used share of each budget, by a name for metrics; of several subjects, the largest."""
         found: dict[str, float] = {}
@@ -122,7 +126,7 @@ class BudgetGate:
 
 def metric_name(budget: Budget) -> str:
     """Return a budget's name in metrics, such as ``dag.etl.day``."""
-    name = "each" if budget.name == "*" else "".join(c if c.isalnum() or c in "_-" else "_" for c in budget.name)
+    name = "each" if budget.name == EACH else "".join(c if c.isalnum() or c in "_-" else "_" for c in budget.name)
     parts = [budget.scope.value, name, budget.per.value] if budget.scope is not Scope.ALL else ["all", budget.per.value]
     return ".".join(parts)
 

@@ -13,11 +13,8 @@ from modalflow.executor.budgets.admission import Admission, Held
 from modalflow.executor.lifecycle.airflow_state import StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.recovery import Recovery
-from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Kind
-
-log = logger(__name__)
 
 #: The largest used part of the timeout, for a time in the queue and for a token.
 _PART = 0.25

@@ -102,7 +102,7 @@ class Recall:
                     again = partial(self._take_off, call, entry, reason, backoff)
                     self._tasks.later(backoff.next(), lambda: self._tasks.spawn(again()))
                 return
-            await self._recovery.free_claim(call, entry)
+            self._recovery.free_claim(call, entry)
             if not call.settled:
                 self._outcomes.waits(call, f"Not begun, and taken off Modal's queue: {reason}.")
 

@@ -145,13 +145,12 @@ class RunningCosts:
 
     def _without_record(self, now: float) -> dict[Spender, Running]:
         today = local_day(now, self._zone)
-        found: dict[Spender, Running] = {}
+        found: dict[Spender, Running] = defaultdict(Running)
         for spending in (self._ended, self._being_read):
             spending.drop_before(Per.MONTH.first(today))
             of_day = spending.of_period(Per.DAY, today)
             for spender, dollars in spending.of_period(Per.MONTH, today).items():
-                each = Running(of_day.get(spender, _NOTHING), dollars)
-                found[spender] = found[spender] + each if spender in found else each
+                found[spender] += Running(of_day.get(spender, _NOTHING), dollars)
         return found
 
     def _grant(self, call: Call) -> Grant | None:

@@ -147,9 +147,12 @@ class Recovery:
         self._notes.add(call.log_path, text, "error")
         self._free_claim_later(call, entry, request, pause)
 
-    async def free_claim(self, call: Call, entry: Entry) -> None:
-        """Remove the claim of a call that was recalled with this entry, and submit the call again as soon as it may."""
-        await self._free_claim(call, entry, None, PAUSE)
+    def free_claim(self, call: Call, entry: Entry) -> None:
+        """Remove the claim of a call that was recalled with this entry, and submit the call again as soon as it may.
+
+        Not at once: a container may have fetched the input just before it was cancelled, and must find the claim.
+        """
+        self._free_claim_later(call, entry, None, PAUSE)
 
     def _free_claim_later(self, call: Call, entry: Entry, request: SubmitRequest | None, pause: float) -> None:
         self._tasks.later(pause, lambda: self._tasks.spawn(self._free_claim(call, entry, request, pause)))

@@ -22,6 +22,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm.exc import StaleDataError
 
 from modalflow.airflow_compat import scheduler
+from modalflow.cost.figures import duration
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
 from modalflow.executor.losses.infrastructure_retries import Limit
@@ -149,7 +150,7 @@ def _losses_before(ti: TaskInstance, session: Any) -> int:
 def _line(query: StateQuery, ti: TaskInstance, number: int, limit: Limit) -> str:
     assert query.loss is not None, "only losses come here"
     took = scheduler.seconds_since(ti.start_date) if ti.state == TaskInstanceState.RUNNING else None
-    when = "before it began" if took is None else f"after {_span(took)}"
+    when = "before it began" if took is None else f"after {duration(took)}"
     where = f" in container {ti.hostname}" if ti.hostname and took is not None else ""
     call = str(ti.external_executor_id).rpartition("/")[0]
     return (
@@ -163,9 +164,3 @@ def _used_up(limit: Limit) -> str:
         f"It has already run again {limit.times} times without using a retry, as often as "
         f"infrastructure_retries = {limit.times} allows."
     )
-
-
-def _span(seconds: float) -> str:
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -46,7 +46,7 @@ class RunHistory:
         return self._history.runs(task.dag_id, task.task_id) if task is not None else ()
 
     def want(self) -> bool:
-        """Have it read again soon; return whether it is recent."""
+        """Ask for another pass; return whether the last one is recent."""
         self._wanted.set()
         return time.monotonic() < self._fresh_until
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modalflow.config.values import AUTO, LONGEST_TIMEOUT, MOST_MEMORY, check_limits
-from modalflow.cost.footer import memory as shown_memory
+from modalflow.cost.figures import memory as shown_memory
 from modalflow.cost.history import MEMORY_SIZES, NEEDS_AFTER_OOM, Need, Run, cpu_need, memory_need, size_for
 from modalflow.cost.usage import DEFAULT_MEMORY_MIB
 from modalflow.errors import ConfigError, WorkloadRejectedError
@@ -43,7 +43,7 @@ class Terms:
 
     @property
     def grows(self) -> bool:
-        """Whether counts what earlier tries of the same task instance ran out of."""
+        """Whether the shortages of earlier tries of the same task instance count."""
         return bool(self.timeout_growth or self.growth_of_memory)
 
     @property

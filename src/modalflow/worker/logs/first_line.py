@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from modalflow.cost import footer
+from modalflow.cost import figures
 
 #: The beginning of the line, by which readers of logs recognise it.
 STARTED = "Started on Modal"
@@ -65,7 +65,7 @@ def _sizes(resources: Mapping[str, Any], sized: Mapping[str, int]) -> Iterator[s
     if memory := _range(resources.get("memory")):
         amount = resources["memory"]
         is_one = sized.get("memory") and isinstance(amount, int | float)
-        yield f"{footer.memory(amount) if is_one else f'{memory} MiB'}{_from(sized.get('memory'))}"
+        yield f"{figures.memory(amount) if is_one else f'{memory} MiB'}{_from(sized.get('memory'))}"
     if gpu := resources.get("gpu"):
         yield f"gpu {gpu}"
 

@@ -57,6 +57,9 @@ _MEMORY_FILE = "/memfd:runsc-memory (deleted)"
 #: The gateway needs raw sockets for that network.
 _FOR_SNAPSHOTS = ("--network=none", "--net-raw", "--overlay2=root:memory")
 
+#: The commands of runsc that read the container's configuration.
+_STARTING = ("run", "restore")
+
 #: The capabilities of the gateway, which the container's program does not get.
 _OF_GATEWAY = ("CAP_NET_ADMIN", "CAP_NET_RAW")
 
@@ -121,7 +124,8 @@ class GVisor:
 
     def _start(self, spec: ContainerSpec, start: Start, *command: str, log: Path | None = None) -> int:
         """Start runsc with a command; return the process id. It writes its errors to the ``log``."""
-        (_FOLDER / "config.json").write_text(json.dumps(self._configuration(spec, start)))
+        if command[0] in _STARTING:
+            (_FOLDER / "config.json").write_text(json.dumps(self._configuration(spec, start)))
         pid = os.fork()
         if pid == 0:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, AWAITED)

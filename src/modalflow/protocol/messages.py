@@ -101,6 +101,10 @@ class Submission:
     supervisor does, in the container."""
     team: str = ""
     """The team of the executor, for the usage record."""
+    spawned_at: float = 0.0
+    """When the executor sent it to Modal, in seconds since the epoch by its own clock; 0 if unsaid."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """The resources that the task itself set, by the names of ``resources``."""
 
     @property
     def task_try(self) -> TaskTry | None:
@@ -186,6 +190,12 @@ class Entry:
     """The memory that its container may use, as far as it is granted; 0 if the worker does not report it."""
     timeout: float = 0.0
     """The seconds that its function call may take; 0 if the worker does not report it."""
+    submitted_at: float = 0.0
+    """As in the submission, by the executor's clock; 0 if unknown."""
+    spawned_at: float = 0.0
+    """As in the submission, by the executor's clock; 0 if unknown."""
+    container_started_at: float = 0.0
+    """When the container started, in seconds since the epoch by its own clock; 0 if unknown."""
 
     def to_json(self) -> str:
         wire = dataclasses.asdict(self)

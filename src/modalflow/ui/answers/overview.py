@@ -11,7 +11,9 @@ class Viewer(BaseModel):
     """What the user may do."""
 
     manage: bool = False
-    """Pause, resume and drain profiles, and run the doctor."""
+    """Pause, resume and drain profiles."""
+    examine: bool = False
+    """Run the doctor."""
     executors: bool = True
     """See executors and their texts."""
 

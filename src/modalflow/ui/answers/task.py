@@ -20,7 +20,7 @@ class Span(BaseModel):
 
     name: str
     """airflow (queued → handed over), submitting, waiting (for a container), starting (the container), preparing
-    (claimed → first line), running, reporting."""
+    (claimed → first line), running, reporting (ended → reported), or ending (reported → the end of its process)."""
     begins: float
     ends: float
 
@@ -69,6 +69,9 @@ class Part(BaseModel):
     work_id: str = ""
     profile: str = ""
     image: str = ""
+    region: str = ""
+    """Where its container ran, if Modal reports it."""
+    cloud: str = ""
     function_call_id: str = ""
     container_id: str = ""
     executor: str = ""

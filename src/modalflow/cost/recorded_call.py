@@ -6,7 +6,7 @@ import contextlib
 from dataclasses import dataclass
 
 from modalflow.cost.samples import Samples
-from modalflow.cost.timeline import Timeline
+from modalflow.cost.timeline import NO_TIMELINE, Timeline
 from modalflow.cost.usage import Record, parsed
 from modalflow.errors import MalformedMessageError
 
@@ -16,7 +16,7 @@ class RecordedCall:
     """One function call that has ended. A deferred or rescheduled try has several."""
 
     record: Record
-    timeline: Timeline = Timeline()
+    timeline: Timeline = NO_TIMELINE
     """Empty if an older worker wrote the record."""
     samples: Samples | None = None
     """None for a short call, and if they were not asked for."""
@@ -28,7 +28,7 @@ class RecordedCall:
         A malformed timeline counts as none: the record is valid all the same.
         """
         wire = parsed(line)
-        record, timeline = Record.from_wire(wire), Timeline()
+        record, timeline = Record.from_wire(wire), NO_TIMELINE
         with contextlib.suppress(MalformedMessageError):
             timeline = Timeline.from_wire(wire.get("timeline", {}), record.taken_at)
         return cls(record, timeline)

@@ -95,7 +95,7 @@ class Series:
         return (self._at - self.began_at) / len(self.cpu) if self.cpu else 0.0
 
     def add(self, at: float, cpu_seconds: float, mib: float) -> bool:
-        """Add a point; return whether it is the last for which there is room (see ``halve``)."""
+        """Add a point; return whether there is room for no other, so that ``halve`` is due."""
         passed = at - self._at
         if passed <= 0:
             return False
@@ -106,8 +106,8 @@ class Series:
         return len(self.cpu) >= MOST
 
     def halve(self) -> None:
-        """Make one point of each two: the average of the processor, the larger of the memory."""
-        pairs = range(0, len(self.cpu) - 1, 2)
+        """Make one point of each two of an even number: the average of the cores, the larger memory."""
+        pairs = range(0, len(self.cpu), 2)
         self.cpu = [(self.cpu[n] + self.cpu[n + 1]) / 2 for n in pairs]
         self.mib = [max(self.mib[n], self.mib[n + 1]) for n in pairs]
 

@@ -79,7 +79,7 @@ class Timeline:
         wire["cold"] = round(self.cold, 3)
         if self.reason:
             wire["reason"] = one_line(self.reason, REASON)
-        return {name: value for name, value in wire.items() if name in _TIMES and getattr(self, name) or value}
+        return {name: value for name, value in wire.items() if value or (name in _TIMES and getattr(self, name))}
 
     @classmethod
     def from_wire(cls, wire: object, taken_at: float) -> Timeline:
@@ -95,6 +95,10 @@ class Timeline:
                     shown = one_line(repr(wire[name]), ID)
                     raise MalformedMessageError(f"A timeline's {name} is {shown}") from error
         return cls(**values | {name: taken_at + values[name] for name in _TIMES if name in values})
+
+
+#: The timeline of a record from an older worker.
+NO_TIMELINE: Final = Timeline()
 
 
 def _moment(value: object) -> float:

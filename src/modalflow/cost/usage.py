@@ -35,7 +35,7 @@ LOST = "lost"
 OUT_OF_MEMORY = "out-of-memory"
 
 #: The outcomes in killed containers. Their records have the whole time of the container.
-_KILLED = (LOST, OUT_OF_MEMORY)
+KILLED = (LOST, OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class Record:
     @property
     def is_of_killed(self) -> bool:
         """Whether the container was killed, so that another process wrote the record."""
-        return self.outcome in _KILLED
+        return self.outcome in KILLED
 
     @property
     def memory_mib(self) -> float:

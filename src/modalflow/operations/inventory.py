@@ -49,12 +49,12 @@ class Work:
     """The try of a task instance. None for other work, and for work named only by modalflow 0.4."""
     reason: str = ""
     """Why the executor keeps it from Modal, if it does."""
-    received_at: float = 0.0
-    """When the executor took it from Airflow; 0 if unknown. This and the next two are seconds since the epoch."""
+    submitted_at: float = 0.0
+    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
     spawned_at: float = 0.0
-    """When the executor last sent it to Modal; 0 if it has not, or if that is unknown."""
+    """When the executor sent it to Modal; 0 if it has not, or if that is unknown."""
     container_started_at: float = 0.0
-    """When its container started; 0 if unknown."""
+    """When its container started; 0 if no container has it, or if that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _work_of(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
         submissions=call.submissions,
         task=call.task,
         reason=call.reason,
-        received_at=call.since,
+        submitted_at=call.since,
         spawned_at=call.spawned_at,
     )
 
@@ -152,7 +152,8 @@ def _claimed(
         executor=where.get(partition, ""),
         submissions=call.submissions if call else 0,
         task=entry.task or (call.task if call else None),
-        received_at=entry.submitted_at or (call.since if call else 0.0),
+        # The entry has the times of the executor that submitted it, also after another one has adopted it.
+        submitted_at=entry.submitted_at or (call.since if call else 0.0),
         spawned_at=entry.spawned_at or (call.spawned_at if call else 0.0),
         container_started_at=entry.container_started_at,
     )

@@ -125,7 +125,7 @@ class Submission:
         wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
         wire["kind"] = self.kind.value
         wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
-        wire["resources"], wire["sized"] = dict(self.resources), dict(self.sized)
+        wire["resources"], wire["sized"], wire["asked"] = dict(self.resources), dict(self.sized), dict(self.asked)
         wire["task"] = None if self.task is None else list(self.task)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)
@@ -143,7 +143,8 @@ class Submission:
             values["own_env"] = tuple(values.get("own_env") or ())
             values["task"] = TaskTry.read(values.get("task"))
             values["sized"] = _counts(values.get("sized") or {})
-            values |= _times(values, "burst_began_at", "start_after")
+            values["asked"] = dict(values.get("asked") or {})
+            values |= _times(values, "burst_began_at", "start_after", "spawned_at")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
@@ -154,7 +155,7 @@ def _times(values: Mapping[str, Any], *names: str) -> dict[str, float]:
     try:
         return {name: _plain_float(values.get(name, 0.0)) for name in names}
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{' and '.join(names)} are not both seconds") from None
+        raise type(error)(f"{', '.join(names)} are not all seconds") from None
 
 
 _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))

@@ -6,20 +6,30 @@ import hashlib
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from modalflow.ui.paths import STATIC
 
 FOLDER = Path(__file__).parent / "static"
-FILE = "main.umd.cjs"
-ICON = "icon.svg"
-ICON_DARK = "icon-dark.svg"
+FILE = "main.js"
 
 #: The name in the navigation and of the tabs. The component is found by it: one for all three places.
 NAME = "Modal"
 
 #: Place in Airflow's UI → the end of its address.
 PLACES = {"nav": "modal", "task_instance": "modal-task", "dag_run": "modal-run"}
+
+
+#: Two layers, in the line style of Airflow's own icons.
+_LAYERS = (
+    "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 24 24' fill='none' stroke='{}' stroke-width='2' "
+    "stroke-linejoin='round'><path d='M12 3 21 8 12 13 3 8Z'/><path d='M3 13 12 18 21 13'/></svg>"
+)
+
+
+def _icon(colour: str) -> str:
+    """Return the icon as an address with its content: an image has no colour of the page around it."""
+    return f"data:image/svg+xml,{quote(_LAYERS.format(colour))}"
 
 
 @cache
@@ -39,18 +49,14 @@ def react_apps(base_url: str) -> list[dict[str, Any]]:
     if not version():
         return []
     root = urlsplit(base_url).path.rstrip("/")
-    icons = {
-        name: f"{root}{STATIC}/{file}"
-        for name, file in (("icon", ICON), ("icon_dark_mode", ICON_DARK))
-        if (FOLDER / file).is_file()
-    }
     return [
         {
             "name": NAME,
             "bundle_url": f"{root}{STATIC}/{FILE}?v={version()}",
             "destination": destination,
             "url_route": route,
-            **icons,
+            "icon": _icon("#52525b"),
+            "icon_dark_mode": _icon("#d4d4d8"),
             # From 3.3 on: not below "Plugins".
             **({"nav_top_level": True} if destination == "nav" else {}),
         }

@@ -198,14 +198,14 @@ class Submitter:
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
         assert submission is not None, "what is QUEUED has been placed"
-        call.spawning()
+        call.spawning(time.time())
         if submission.kind is Kind.WORKLOAD:
             submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
         if self._connection.relay:
             submission = dataclasses.replace(
                 submission, relay=self._connection.relay, relay_transport=self._connection.relay_transport
             )
-        api, wire = self._connection.get(), submission.to_wire()
+        api, wire = self._connection.get(), submission.to_wire() | {"spawned_at": call.spawned_at}
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 

@@ -11,7 +11,8 @@ import modal
 
 from modalflow.config.settings import Settings
 from modalflow.control_plane import is_local
-from modalflow.logs.recorded_calls import RecordedCall, RecordedCalls
+from modalflow.cost.recorded_call import RecordedCall
+from modalflow.logs.recorded_calls import RecordedCalls
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.operations.costs import current_rates
 from modalflow.operations.inventory import take_inventory

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from modalflow.cost.rates import Rates, UnknownRateError
+from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.samples import Samples as Sampled
 from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved
-from modalflow.logs.recorded_calls import RecordedCall
 from modalflow.operations.inventory import Work
 from modalflow.reasons import Cause, cause_of
 from modalflow.ui.answers.task import Amounts, Part, Point, Samples, Span
@@ -68,7 +68,7 @@ def live_part(work: Work, now: float) -> Part:
     assert work.task is not None, "only tries have parts"
     began = work.since if work.state == "running" else 0.0
     moments = {
-        "handed_over": work.received_at,
+        "handed_over": work.submitted_at,
         "spawned": work.spawned_at,
         "container_started": _if_for_it(work.container_started_at, work.spawned_at),
         "claimed": began,
@@ -128,8 +128,7 @@ def _points(record: Record, line: Timeline) -> Iterator[Point]:
         "first_line": line.first_line_at or record.taken_at + record.starting,
     }
     yield from _ordered(moments)
-    # The supervisor reports the state, then its process ends; an executor reports the loss of a container later.
-    last = {"reported": line.reported_at, "ended": record.ended_at}
+    last = {"ended": line.task_ended_at or record.ended_at, "reported": line.reported_at}
     floor = max((at for at in moments.values()), default=0.0)
     for name, at in sorted(last.items(), key=lambda each: each[1]):
         if at:

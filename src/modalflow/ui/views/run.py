@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modalflow.cost.rates import Rates
+from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.usage import Record, settled
-from modalflow.logs.recorded_calls import RecordedCall
 from modalflow.operations.inventory import RUNNING, Work
 from modalflow.ui.answers.freshness import Freshness, Links
 from modalflow.ui.answers.run import Bar, ContainerRow, RunAnswer, TaskCost

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from modalflow.cost.rates import Rates
-from modalflow.logs.recorded_calls import RecordedCall
+from modalflow.cost.recorded_call import RecordedCall
 from modalflow.operations.inventory import Work
 from modalflow.ui.answers.freshness import Freshness, Links
 from modalflow.ui.answers.task import Part, TaskAnswer, Try

@@ -16,7 +16,7 @@ from modalflow.operations.site import Site
 from modalflow.support.described import describe
 from modalflow.ui.answers.actions import CancelAnswer, Cancelled, Finding
 
-#: Threads for cancellations, of which running work takes up to 30 s.
+#: Threads for the cancellations of one request, of which running work takes up to 30 s.
 _AT_ONCE = 8
 
 #: Seconds for the doctor's container.
@@ -30,18 +30,21 @@ class Actions:
 
     def __init__(self, open_site: Callable[[], Site]) -> None:
         self._open_site = open_site
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="modalflow-ui-action")
         self._doctor = threading.Lock()
 
     async def cancel(self, work_ids: Sequence[str], found: dict[str, Work], by: str) -> CancelAnswer:
         """Cancel work; ``found`` has what is there of the ids. Raises what ``open_site`` raises."""
         loop = asyncio.get_running_loop()
-        site = await loop.run_in_executor(self._threads, self._open_site)
-        tasks = [
-            loop.run_in_executor(self._threads, _cancelled, site, work_id, found.get(work_id), by)
-            for work_id in dict.fromkeys(work_ids)
-        ]
-        return CancelAnswer(results=list(await asyncio.gather(*tasks)))
+        threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="modalflow-ui-cancel")
+        try:
+            site = await loop.run_in_executor(threads, self._open_site)
+            tasks = [
+                loop.run_in_executor(threads, _cancelled, site, work_id, found.get(work_id), by)
+                for work_id in dict.fromkeys(work_ids)
+            ]
+            return CancelAnswer(results=list(await asyncio.gather(*tasks)))
+        finally:
+            threads.shutdown(wait=False)
 
     def examination(self) -> AsyncIterator[str] | None:
         """Return the doctor's findings as lines of JSON; None while another examination is under way."""

@@ -63,8 +63,9 @@ class LiveState:
 
 
 def _row(work: Work) -> Row:
-    text = json.dumps(cells(work), separators=(",", ":"))
-    return Row(work, work.task.dag_id if work.task else "", text, text.casefold())
+    found = cells(work)
+    text = json.dumps(found, separators=(",", ":"))
+    return Row(work, work.task.dag_id if work.task else "", text, "\n".join(map(str, found)).casefold())
 
 
 def cells(work: Work) -> list[Cell]:

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show what tasks could save, and which nearly ran out of memory or time.",
     ),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
+    "profile": ("modalflow.cli.profiles.profile:profile", "Pause, resume, drain and list profiles."),
     "relay": ("modalflow.cli.relay:relay", "Answer requests of containers to Airflow, which needs no open port."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }

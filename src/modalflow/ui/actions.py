@@ -1,4 +1,7 @@
-"""What a user can do: cancel work, and run the doctor. Each runs in threads of its own, and has a time limit."""
+"""What a user can do: cancel work, hold profiles, and run the doctor. Each runs in threads of its own.
+
+Each step on Modal has a time limit.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +10,26 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 
 from modalflow.operations.cancelling import cancel
 from modalflow.operations.doctor import findings
 from modalflow.operations.doctor.doctor import examine
 from modalflow.operations.inventory import Work
+from modalflow.operations.profiles import pausing
+from modalflow.operations.profiles.listing import ACTIVE
 from modalflow.operations.site import Site
 from modalflow.support.described import describe
-from modalflow.ui.answers.actions import CancelAnswer, Cancelled, Finding
+from modalflow.ui.answers.actions import CancelAnswer, Cancelled, Finding, ProfileAnswer
+
+
+class HoldAction(StrEnum):
+    """What becomes of a profile."""
+
+    PAUSE = "pause"
+    DRAIN = "drain"
+    RESUME = "resume"
+
 
 #: Threads for the cancellations of one request, of which running work takes up to 30 s.
 _AT_ONCE = 8
@@ -45,6 +60,32 @@ class Actions:
             return CancelAnswer(results=list(await asyncio.gather(*tasks)))
         finally:
             threads.shutdown(wait=False)
+
+    async def hold(self, name: str, action: HoldAction, by: str, reason: str) -> ProfileAnswer:
+        """Pause, drain or resume a profile. Raises UnknownProfileError, or as ``open_site`` and the SDK do."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="modalflow-ui-hold")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, self._hold, name, action, by, reason)
+        finally:
+            thread.shutdown(wait=False)
+
+    def _hold(self, name: str, action: HoldAction, by: str, reason: str) -> ProfileAnswer:
+        site = self._open_site()
+        if action is HoldAction.RESUME:
+            change = pausing.resume(site, name)
+        else:
+            change = pausing.pause(site, name, by, reason, drain=action is HoldAction.DRAIN)
+        hold = change.hold
+        if hold is None:
+            return ProfileAnswer(name=name, state=ACTIVE, changed=change.changed)
+        return ProfileAnswer(
+            name=name,
+            state=hold.mode,
+            state_by=hold.by,
+            state_since=hold.since,
+            state_reason=hold.reason,
+            changed=change.changed,
+        )
 
     def examination(self) -> AsyncIterator[str] | None:
         """Return the doctor's findings as lines of JSON; None while another examination is under way."""

@@ -25,6 +25,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show what tasks could save, and which nearly ran out of memory or time.",
     ),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
+    "migrate": (
+        "modalflow.cli.migration.migrate:migrate",
+        "Show what changes in DAG files of another executor.",
+    ),
     "relay": ("modalflow.cli.relay:relay", "Answer requests of containers to Airflow, which needs no open port."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }

@@ -18,11 +18,12 @@ from modalflow.cli.cost import cost
 from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
 from modalflow.cli.logs import logs
+from modalflow.cli.migration.migrate import migrate
 from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel)
+COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel, migrate)
 
 
 def get_cli_commands() -> list[GroupCommand]:

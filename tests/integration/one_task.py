@@ -79,7 +79,7 @@ class OneTask:
 
     def run(self, try_number: int = 1, deferred: Try | None = None, event: Any = None, **next_: Any) -> Try:
         """Run the task process of a try: from its beginning, or after a deferral with a trigger's event."""
-        context: dict[str, Any] = {"max_tries": 3, "dag_run": _dag_run()}
+        context: dict[str, Any] = {"max_tries": 3, "should_retry": True, "dag_run": _dag_run()}
         if deferred is not None and event is not None:
             kwargs = {**_plain(deferred.message.next_kwargs), "event": event}
             next_ = {"next_method": deferred.message.next_method, "next_kwargs": kwargs}

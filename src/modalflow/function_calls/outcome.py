@@ -36,7 +36,11 @@ class Outcome:
 PENDING = Outcome(ended=False)
 
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
-    (exception.OutputExpiredError, "Modal no longer has its result. It keeps results for seven days."),
+    (
+        exception.OutputExpiredError,
+        "Modal has no result of it: it ended more than seven days ago, or the id or the workspace of the credentials is "
+        "wrong.",
+    ),
     (
         exception.FunctionTimeoutError,
         "It took longer than its Function's timeout ({error}). Raise `timeout=` of the Function, or give it less work.",
@@ -69,7 +73,8 @@ def _raised(error: BaseException) -> Outcome:
         last = traceback.rpartition("\n")[2]
         return Outcome(failure=f"The Function raised {last or 'an exception'}.", traceback=traceback)
     if not words:
-        return Outcome(failure="It was cancelled: by Airflow, with the SDK, or in Modal's dashboard.")
+        # This is how a call ends that its container reports as cancelled.
+        return Outcome(failure="It was cancelled by Airflow, with Modal's SDK, or in Modal's dashboard.")
     return Outcome(failure=f"It failed on Modal: {clean(words[-QUOTE:], QUOTE).rstrip('.')}.")
 
 

@@ -34,9 +34,10 @@ from modalflow.errors import (
     WorkloadRejectedError,
 )
 from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStatus, call_status_of
+from modalflow.executor.modal_api.call_status import RETURNED, CallStatus, call_status_of
 from modalflow.executor.modal_api.rate_limits import rate_limits_raised
 from modalflow.executor.submission.resources import Resources
+from modalflow.function_calls.endings import ENDINGS
 from modalflow.logs.log_volume import LogVolume
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names

@@ -21,8 +21,9 @@ from modalflow.cli.logs import logs
 from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
+from modalflow.cli.task.render import render
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel)
+COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, render, cancel)
 
 
 def get_cli_commands() -> list[GroupCommand]:

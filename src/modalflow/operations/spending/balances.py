@@ -38,7 +38,7 @@ def balances_of(site: Site, records: Sequence[Record], rates: Rates, now: float)
 def _reports(site: Site) -> list[SpendingReport]:
     executors: Any = modal.Dict.from_name(site.names.executors, **site.scope)
     try:
-        items = within(PATIENCE, lambda: list(executors.items()))
+        items = within(PATIENCE, lambda: list(executors.items()), lenient=True)
     except exception.NotFoundError:
         # No executor has ever reported.
         return []

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "modalflow.cli.spending.advise:advise",
         "Show what tasks could save, and which nearly ran out of memory or time.",
     ),
+    "render": ("modalflow.cli.task.render:render", "Show what a task would ask of Modal, before it runs."),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
     "migrate": (
         "modalflow.cli.migration.migrate:migrate",

@@ -22,8 +22,9 @@ from modalflow.cli.migration.migrate import migrate
 from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
+from modalflow.cli.task.render import render
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel, migrate)
+COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, render, cancel, migrate)
 
 
 def get_cli_commands() -> list[GroupCommand]:

@@ -6,6 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from subprocess import CompletedProcess
 from typing import Any
 
@@ -16,8 +17,12 @@ from modalflow import control_plane
 from modalflow.emulator.local import LocalModal
 from modalflow.executor.modal_executor import WAITING_EVENT
 from modalflow.names import Names
+from modalflow.operations.doctor import modal_side
+from modalflow.operations.doctor.findings import Status
+from modalflow.operations.profiles import pausing
+from modalflow.operations.site import open_site, read_settings
 from modalflow.protocol import profile_holds
-from modalflow.protocol.profile_holds import HOLDS
+from modalflow.protocol.profile_holds import HOLDS, HOLDS_LOCK
 from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.deploy.profile import Profile
 from modalflow.worker.deploy.worker import Worker
@@ -129,6 +134,27 @@ def test_a_drain_waits_for_what_runs(driver: Driver, modalflow_cli: CommandLine)
     ]
     run(modalflow_cli, "resume", "gpu")
     assert driver.outcome(waits)[0] == "success"
+
+
+def test_commands_at_the_same_time(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None of them loses the change of another one, and the token of a killed command stops no one for long. The doctor
+    names each paused profile."""
+    monkeypatch.setattr(pausing, "STALE", 0.5)
+    site = open_site(read_settings())
+    executors: Any = modal.Dict.from_name(NAMES.executors, **driver.scope)
+    executors.put(HOLDS_LOCK, "of a killed command")
+    with ThreadPoolExecutor(4) as threads:
+        for _ in range(3):
+            list(threads.map(lambda name: pausing.pause(site, name, "ann"), ("default", "gpu")))
+            assert pausing.read_holds(site).by_profile.keys() == {"default", "gpu"}
+            list(threads.map(lambda name: pausing.resume(site, name), ("default", "gpu")))
+            assert not pausing.read_holds(site).by_profile
+    assert not executors.contains(HOLDS_LOCK)
+    pausing.pause(site, "gpu", "ann", "new drivers")
+    findings, _, _ = modal_side.worker(site)
+    [found] = [each for each in findings if each.name == "profile gpu"]
+    assert found.status is Status.WARN and found.detail.startswith("paused by ann since ")
+    assert found.advice == "Resume it: `modalflow profile resume gpu`."
 
 
 def test_a_record_of_pauses_that_no_one_can_read(driver: Driver, modalflow_cli: CommandLine) -> None:

@@ -187,7 +187,7 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
 
 def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
     found: Any = modal.Dict.from_name(name, **site.scope)
-    return within(PATIENCE, lambda: list(found.items()))
+    return within(PATIENCE, lambda: list(found.items()), lenient=True)
 
 
 def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:

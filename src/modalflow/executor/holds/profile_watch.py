@@ -74,13 +74,16 @@ class ProfileWatch:
 
     async def round(self) -> None:
         """Read the paused profiles, and act on them. Raises FAILURES; then the last known ones count."""
+        # Held calls also end while Modal does not answer.
+        self._held_tasks.release(changed=False)
         found = await self._connection.get().profile_holds()
         self._report(found.warning)
         changed = found.by_profile != self._gate.holds
         before, self._gate.holds = self._gate.holds, found.by_profile
         self._known.set()
         self._log(before, found.by_profile)
-        self._held_tasks.release(changed=changed)
+        if changed:
+            self._held_tasks.release(changed=True)
         await self._recall_what_has_not_begun()
 
     def _report(self, problem: str) -> None:

@@ -152,7 +152,7 @@ class Publisher:
             held=len(self._admission),
             paused={name: hold.id for name, hold in self._profile_gate.holds.items()},
             held_by_profile=self._admission.by_profile(),
-            on_modal=dict(Counter(_profile(call) for call in calls if _may_be_on_modal(call))),
+            on_modal=dict(Counter(call.profile for call in calls if _may_be_on_modal(call))),
             calls=tuple(_in_flight(call, self._admission) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
         )
@@ -172,10 +172,6 @@ def _may_be_on_modal(call: Call) -> bool:
     return bool(call.function_call_id) or call.phase is Phase.SPAWNING
 
 
-def _profile(call: Call) -> str:
-    return call.submission.profile if call.submission is not None else ""
-
-
 def _in_flight(call: Call, admission: Admission) -> InFlight:
     return InFlight(
         work_id=call.work_id,
@@ -183,7 +179,7 @@ def _in_flight(call: Call, admission: Admission) -> InFlight:
         state=_state(call),
         since=round(call.accepted_at, 1),
         function_call_id=call.function_call_id or "",
-        profile=_profile(call),
+        profile=call.profile,
         submissions=call.attempts,
         task=task_try_of(call.key),
         reason=admission.short_reason(call),

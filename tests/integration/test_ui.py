@@ -14,6 +14,7 @@ import pytest
 from httpx import AsyncClient
 
 from modalflow import control_plane
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS
 from modalflow.config.settings import Settings
 from modalflow.config.source import Variables
 from modalflow.cost.usage import Record, Reserved
@@ -28,6 +29,8 @@ from modalflow.worker.deploy.deployment import deploy
 from modalflow.worker.deploy.profile import Profile
 from modalflow.worker.deploy.worker import Worker
 from tests.unit.ui.server import API, ApiServer, api_server
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 has no place for it")
 
 NAMES = Names("shown")
 RUNNING, WAITING = TaskTry("losses", "once", "r1"), TaskTry("losses", "twice", "r1")

@@ -33,7 +33,7 @@ def overview_of(rows: int, now: float, *, manage: bool = True, problem: str = ""
     answer = overview.Overview(
         freshness=fresh(now, problem=problem, age=300 if problem else 2),
         links=LINKS,
-        viewer=overview.Viewer(manage=manage, executors=True),
+        viewer=overview.Viewer(manage=manage, examine=manage, executors=True),
         app="modalflow",
         environment="main",
         version="0.5.0",
@@ -108,7 +108,9 @@ def _profiles(rows: int, now: float) -> list[overview.ProfileRow]:
 
 def _budgets() -> list[overview.BudgetRow]:
     return [
-        overview.BudgetRow(scope="dag", subject="etl", dollars=20, spent=19.2, running=1.25, used_up=True, action="hold"),
+        overview.BudgetRow(
+            scope="dag", subject="etl", dollars=20, spent=19.2, running=1.25, used_up=True, action="hold"
+        ),
         overview.BudgetRow(scope="profile", subject="gpu", dollars=100, spent=61, running=22, left=17, action="refuse"),
         overview.BudgetRow(scope="all", per="month", dollars=2_000, spent=311.4, running=24, left=1_664.6),
     ]
@@ -148,7 +150,9 @@ def _state(row: int, rows: int) -> str:
     return "running" if row < rows * 0.6 else "submitted" if row < rows * 0.7 else "waiting"
 
 
-def work_of(rows: int, now: float, *, cancellable: bool = True, states: Sequence[str] = ()) -> work.WorkTable:
+def work_of(
+    rows: int, now: float, *, cancellable: bool = True, states: Sequence[str] = (), problem: str = ""
+) -> work.WorkTable:
     """Return a table of work with this many rows, of which ``states`` selects some."""
     chance = random.Random(7)
     dags = ["etl", "train_models", "nightly_report", "crawl"]
@@ -177,7 +181,7 @@ def work_of(rows: int, now: float, *, cancellable: bool = True, states: Sequence
         )
     shown = [row for row in every if not states or row[2] in states]
     return work.WorkTable(
-        freshness=fresh(now),
+        freshness=fresh(now, problem=problem, age=300 if problem else 2),
         links=LINKS,
         rows=shown,
         matched=len(shown),
@@ -200,7 +204,11 @@ def spend_of(by: str, now: float, *, empty: bool = False, days: int = 7) -> spen
     )
     if empty:
         return answer
-    names = {"dag": ["etl", "train_models", "nightly_report", "crawl", "(others)"], "profile": list(PROFILES), "day": ["all"]}
+    names = {
+        "dag": ["etl", "train_models", "nightly_report", "crawl", "(others)"],
+        "profile": list(PROFILES),
+        "day": ["all"],
+    }
     for number, name in enumerate(names[by]):
         dollars = [round((3 + (day * 7 + number * 3) % 5) * 4 / (number + 1), 2) for day in range(days)]
         answer.series.append(spend.Series(name=name, dollars=dollars, total=sum(dollars), calls=900 // (number + 1)))
@@ -251,7 +259,9 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
         points=[task.Point(name=name, at=begins + at) for name, at in zip(_POINTS, times, strict=True)],
         spans=[task.Span(name=name, begins=begins + since, ends=begins + until) for name, since, until in _SPANS],
         asked=task.Amounts(cpu=2, memory_mib=4_096, gpu="H100"),
-        granted=task.Amounts(cpu=2, memory_mib=4_096, memory_limit_mib=8_192, gpu="H100", timeout=7_200, regions=["eu"]),
+        granted=task.Amounts(
+            cpu=2, memory_mib=4_096, memory_limit_mib=8_192, gpu="H100", timeout=7_200, regions=["eu"]
+        ),
         used=task.Amounts(cpu=1.4, cpu_peak=2, memory_mib=3_100),
         samples=task.Samples(
             at=[begins + 6.2 + second for second in seconds],
@@ -265,7 +275,12 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
 def task_of(tries: int, now: float, *, cancellable: bool = True) -> task.TaskAnswer:
     """Return a task instance with this many tries: the newest deferred once, the others ran out of memory."""
     answer = task.TaskAnswer(
-        freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", task_id="load", cancellable=cancellable and tries > 0
+        freshness=fresh(now),
+        links=LINKS,
+        dag_id="etl",
+        run_id="r1",
+        task_id="load",
+        cancellable=cancellable and tries > 0,
     )
     for number in range(tries, 0, -1):
         begins = now - 400 * (tries - number + 1)
@@ -290,7 +305,9 @@ def task_of(tries: int, now: float, *, cancellable: bool = True) -> task.TaskAns
 def run_of(bars: int, now: float) -> run.RunAnswer:
     """Return a DAG run with this many function calls, some ten in a container."""
     begins = now - 900
-    answer = run.RunAnswer(freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", state="running", begins=begins, ends=now)
+    answer = run.RunAnswer(
+        freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", state="running", begins=begins, ends=now
+    )
     names = ("extract", "load", "train")
     for number in range(0, bars, 10):
         starts = begins + (number // 10 % 40) * 8

@@ -18,12 +18,26 @@ from modalflow.cli.cost import cost
 from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
 from modalflow.cli.logs import logs
+from modalflow.cli.migration.migrate import migrate
 from modalflow.cli.profiles.profile import profile
 from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
+from modalflow.cli.task.render import render
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel, profile)
+COMMANDS: tuple[click.Command, ...] = (
+    deploy,
+    sync,
+    doctor,
+    status,
+    logs,
+    cost,
+    advise,
+    render,
+    cancel,
+    profile,
+    migrate,
+)
 
 
 def get_cli_commands() -> list[GroupCommand]:

@@ -38,6 +38,7 @@ from modalflow.executor.loop_tasks import BoundedTasks, LoopTasks
 from modalflow.executor.losses.infrastructure_retries import InfrastructureRetries
 from modalflow.executor.mailbox import Outbox
 from modalflow.executor.modal_api.modal_api import ApiObserver, ModalApi
+from modalflow.executor.modal_api.usage_reader import UsageReader
 from modalflow.executor.relays import RelayKey, RelayProcesses
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.publisher import Identity, Publisher
@@ -81,9 +82,10 @@ class Wiring:
 
         # What work costs.
         zone = ZoneInfo(settings.time_zone)
+        usage = UsageReader(connection)
         costs = RunningCosts(identity.team, zone, wanted=bool(settings.budgets))
         self.gate = gate = BudgetGate(settings.budgets, costs)
-        self.keeper = keeper = SpendKeeper(settings.budgets, zone, partition, connection, costs)
+        self.keeper = keeper = SpendKeeper(settings.budgets, zone, partition, connection, costs, usage)
 
         # How calls end.
         self.claims = Claims(partition, connection, rpcs, removals)
@@ -103,7 +105,7 @@ class Wiring:
             OptionSets(settings.max_option_sets, time.monotonic),
             settings.task_timeout,
         )
-        self.history = history = RunHistory(connection)
+        self.history = history = RunHistory(usage)
         shortages = Shortages(connection, notes)
         self.homes = homes = HomePublisher(home, identity.team, settings.worker_env)
         self.intake = intake = Intake(

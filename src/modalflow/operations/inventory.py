@@ -50,6 +50,12 @@ class Work:
     """The try of a task instance. None for other work, and for work named only by modalflow 0.4."""
     reason: str = ""
     """Why the executor keeps it from Modal, if it does."""
+    submitted_at: float = 0.0
+    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
+    spawned_at: float = 0.0
+    """When the executor sent it to Modal; 0 if it has not, or if that is unknown."""
+    container_started_at: float = 0.0
+    """When its container started; 0 if no container has it, or if that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -130,6 +136,8 @@ def _work_of(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
         submissions=call.submissions,
         task=call.task,
         reason=call.reason,
+        submitted_at=call.since,
+        spawned_at=call.spawned_at,
     )
 
 
@@ -149,6 +157,10 @@ def _claimed(
         executor=where.get(partition, ""),
         submissions=call.submissions if call else 0,
         task=entry.task or (call.task if call else None),
+        # The entry has the times of the executor that submitted it, also after another one has adopted it.
+        submitted_at=entry.submitted_at or (call.since if call else 0.0),
+        spawned_at=entry.spawned_at or (call.spawned_at if call else 0.0),
+        container_started_at=entry.container_started_at,
     )
 
 
@@ -175,7 +187,7 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
 
 def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
     found: Any = modal.Dict.from_name(name, **site.scope)
-    return within(PATIENCE, lambda: list(found.items()))
+    return within(PATIENCE, lambda: list(found.items()), lenient=True)
 
 
 def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:

@@ -47,6 +47,8 @@ class InFlight:
     """The try of a task instance, if it is one."""
     reason: str = ""
     """Why it waits, in a few words, if the executor keeps it from Modal."""
+    spawned_at: float = 0.0
+    """When the executor last sent it to Modal, in seconds since the epoch; 0 if it has not."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))

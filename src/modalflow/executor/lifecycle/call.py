@@ -116,6 +116,8 @@ class Call:
     """The work id that Airflow knows it by; it gets another one if it is run again."""
     attempts: int = 0
     """How often it was submitted."""
+    spawned_at: float = 0.0
+    """When it was sent to Modal, in seconds since the epoch; 0 while it is queued, or if another executor sent it."""
     checks: int = 0
     """How often it was looked up since it was last submitted."""
     spawn_unconfirmed: bool = False
@@ -251,10 +253,11 @@ class Call:
         self._move("placed")
         self.submission, self.resources, self.max_attempts = submission, resources, max_attempts
 
-    def spawning(self) -> None:
-        """Record that Modal is being asked to run it."""
+    def spawning(self, wall_clock: float = 0.0) -> None:
+        """Record that Modal is being asked to run it. ``wall_clock`` is in seconds since the epoch."""
         self._move("spawning")
         self.attempts += 1
+        self.spawned_at = wall_clock
 
     def submitted(self, function_call_id: str, now: float) -> None:
         """Record that Modal accepted it, unless a container has claimed another function call of it meanwhile."""
@@ -268,6 +271,7 @@ class Call:
     def postponed(self, *, unexpected: bool = False) -> None:
         """Record that Modal did not accept it this time, without using an attempt unless the error was unexpected."""
         self._move("postponed")
+        self.spawned_at = 0.0
         # Even a rate limit leaves this open: the SDK may have tried more than once, and lost the first answer.
         self.spawn_unconfirmed = True
         if unexpected:
@@ -361,7 +365,7 @@ class Call:
         self.function_call_id = self.function_call_id or function_call_id or None
 
     def _unsubmitted(self, now: float) -> None:
-        self.function_call_id, self.container_id, self.partition = None, "", ""
+        self.function_call_id, self.container_id, self.partition, self.spawned_at = None, "", "", 0.0
         self.checks, self.due_at, self.updated_at, self.started_at = 0, math.inf, now, 0.0
 
     # What changes within a phase.

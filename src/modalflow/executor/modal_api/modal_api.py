@@ -10,7 +10,7 @@ import contextlib
 import queue
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -34,14 +34,14 @@ from modalflow.errors import (
     WorkloadRejectedError,
 )
 from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStatus, call_status_of
-from modalflow.executor.modal_api.rate_limits import rate_limits_raised
+from modalflow.executor.modal_api.call_status import RETURNED, CallStatus, call_status_of
+from modalflow.executor.modal_api.plain_calls import RPC_TIMEOUT, bounded, listed
 from modalflow.executor.submission.resources import Resources
+from modalflow.function_calls.endings import ENDINGS
 from modalflow.logs.log_volume import LogVolume
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
-from modalflow.protocol.plain_data import plain_data_only
 from modalflow.protocol.profile_holds import HOLDS, ProfileHolds
 from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
@@ -49,8 +49,6 @@ from modalflow.protocol.spending_report import COUNTS_FOR, SPENDING, SpendingRep
 from modalflow.relay import keys
 from modalflow.support.described import words_of
 
-#: Seconds for one RPC, with its retries and throttle waits: the SDK itself would wait forever.
-RPC_TIMEOUT = 60.0
 #: Bytes a second of the slowest upload that is waited for.
 SLOWEST_UPLOAD = 200_000
 #: Seconds for one pass over the usage records.
@@ -61,21 +59,6 @@ KEPT_HANDLES = 32
 FAILURES = (exception.Error, ModalflowError, OSError, asyncio.TimeoutError)
 
 _T = TypeVar("_T")
-
-
-async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
-    """Await a call of the SDK within a time limit; raise rate limits at once, and unpickle plain data only."""
-    # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
-    with plain_data_only(), rate_limits_raised():
-        async with asyncio.timeout(seconds):
-            return await call
-
-
-async def listed(iterator: AsyncIterator[_T]) -> list[_T]:
-    """Return all that the SDK iterates over, within a time limit, and unpickle plain data only."""
-    with plain_data_only():
-        async with asyncio.timeout(RPC_TIMEOUT):
-            return [each async for each in iterator]
 
 
 def _minor(version: str) -> str:
@@ -187,10 +170,12 @@ class ModalApi:
         call: Awaitable[_T],
         seconds: float = RPC_TIMEOUT,
         answers: tuple[type[BaseException], ...] = (),
+        *,
+        lenient: bool = False,
     ) -> _T:
         """Await a call of the SDK that makes this RPC, and report it. The exceptions in ``answers`` are no failures."""
         try:
-            answer = await bounded(call, seconds)
+            answer = await bounded(call, seconds, lenient=lenient)
         except BaseException as error:
             self._observer.on_rpc(rpc, None if isinstance(error, answers) else error)
             self.on_failure(error)
@@ -336,7 +321,8 @@ class ModalApi:
         for key in map(str, await listed(self._executors.keys.aio())):
             if key.startswith(SPENDING):
                 with contextlib.suppress(MalformedMessageError):
-                    report = SpendingReport.from_json(await self._ask("DictGet", self._executors.get.aio(key)))
+                    text = await self._ask("DictGet", self._executors.get.aio(key), lenient=True)
+                    report = SpendingReport.from_json(text)
                     reports.append(report)
                     if not report.counts(time.time() - COUNTS_FOR):
                         await self.withdraw(key)
@@ -388,6 +374,7 @@ class ModalApi:
                 self._events.get_many.aio(most, block=True, timeout=wait, partition=partition),
                 wait + RPC_TIMEOUT,
                 answers=(queue.Empty,),
+                lenient=True,
             )
         except queue.Empty:
             return []

@@ -249,7 +249,7 @@ without tags.
 
 Timers are in milliseconds. With OpenTelemetry, they are histograms since Airflow 3.3, and gauges of the last value
 before. OpenTelemetry's SDK writes all names in lower case, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
-(`airflow.` by default) before every name.
+(`airflow.` by default) before every name. [Dashboards and alerts](monitoring.md) shows the names in Prometheus.
 
 | metric | kind | meaning | values of the tag |
 |---|---|---|---|

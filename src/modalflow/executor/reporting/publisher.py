@@ -183,6 +183,7 @@ def _in_flight(call: Call, admission: Admission) -> InFlight:
         submissions=call.attempts,
         task=task_try_of(call.key),
         reason=admission.short_reason(call),
+        spawned_at=round(call.spawned_at, 1),
     )
 
 

@@ -35,8 +35,8 @@ COMMANDS: tuple[click.Command, ...] = (
     advise,
     render,
     cancel,
-    profile,
     migrate,
+    profile,
 )
 
 

@@ -48,9 +48,7 @@ class Options:
     of the state folder, or a random one.
     """
 
-    host: str = _option(
-        "127.0.0.1", "Address to listen on: a loopback address, or one in a private network."
-    )
+    host: str = _option("127.0.0.1", "Address to listen on: a loopback address, or one in a private network.")
     port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
     state_dir: Path | None = _option(  # noqa: RUF009
         None,

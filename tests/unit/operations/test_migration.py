@@ -203,9 +203,45 @@ def test_values_come_from_constants_of_the_folder(folder: Path) -> None:
     ]
 
 
+def test_functions_that_return_a_pod_are_followed(folder: Path) -> None:
+    """A helper with parameters is usual: it is read with the arguments of each call, and their places."""
+    plan = plan_of(
+        folder,
+        common__pods='''
+            from kubernetes.client import models as k8s
+            PREFIX = "acme"
+
+            def pod(image, memory="1Gi", *, cpu=None):
+                """Return a pod."""
+                needs: object = {"memory": memory, "cpu": cpu}
+                base = k8s.V1Container(name="base", image=f"{PREFIX}/{image}", resources={"requests": needs})
+                return {"pod_override": k8s.V1Pod(spec=k8s.V1PodSpec(containers=[base]))}
+            ''',
+        dag="""
+            from common import pods
+            from common.pods import pod
+            a = BashOperator(task_id="a", executor_config=pod("a:1", cpu=2))
+            b = BashOperator(task_id="b", executor_config=pods.pod("b:1", "2Gi"))
+            """,
+    )
+    assert [options(part) for part in plan.parts] == [
+        {"cpu": 2.0, "memory": 1024, "profile": "a-1"},
+        {"memory": 2048, "profile": "b-1"},
+    ]
+
+
+def test_a_file_that_refers_to_itself_ends(folder: Path) -> None:
+    """Names that double at each step are given up, instead of being read for hours."""
+    doubles = "\n".join(f"A{n} = [A{n + 1}, A{n + 1}, A{n + 1}]" for n in range(40)) + "\nA40 = 1"
+    part = only(plan_of(folder, dag=f"{doubles}\n@task(executor_config={{'pod_override': A0}})\ndef work(): ..."))
+    assert "it is too large" in part.findings[0].text
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
+        ("def make():\n    print()\n    return {}\nC = make()", "make does more than assign names and return a value"),
+        ("def make(a): return {}\nC = make()", "the arguments of make cannot be matched"),
         ("C = make()", "a call of make runs only with the file"),
         ("C = {}\nC['pod_override'] = 1", "line 2 changes C"),
         ("C = {}\nC = {'a': 1}", "C is assigned 2 times"),
@@ -250,7 +286,6 @@ def test_queues_and_executors(folder: Path) -> None:
         ("queue='heavy'", "queue='heavy'"),
         ("queue='kubernetes'", 'executor="ModalExecutor"'),
         ("executor='airflow.providers.x.CeleryExecutor'", 'executor="ModalExecutor"'),
-        ("executor='ModalExecutor'", "executor='ModalExecutor'"),
     ]
     assert not plan.needs_a_person
 
@@ -263,9 +298,10 @@ def test_pod_operators_stay(folder: Path) -> None:
             a = KubernetesPodOperator(task_id="a", image="busybox")
             b = KubernetesPodOperator(task_id="b", image="busybox", in_cluster=True)
             def pod_mutation_hook(pod): ...
+            a.executor_config = {"pod_override": 1}
             """,
     )
-    assert [part.findings[0].kind for part in plan.parts] == [Kind.KEEP, Kind.DECIDE, Kind.DECIDE]
+    assert [part.findings[0].kind for part in plan.parts] == [Kind.KEEP, *[Kind.DECIDE] * 3]
 
 
 def test_the_old_form_of_the_kubernetes_executor(folder: Path) -> None:
@@ -291,7 +327,7 @@ def test_options_of_modal_stay(folder: Path) -> None:
     )
     assert options(only(plan_of(folder, dag=text))) == {"memory": 3072, "cpu": 1.0, "gpu": "T4"}
     plan = plan_of(folder, dag="@task(executor_config=modal_config(gpu='T4'))\ndef work(): ...")
-    assert only(plan).findings == ()
+    assert plan.parts == []
 
 
 def run(*arguments: object) -> Result:

@@ -18,7 +18,8 @@ from modalflow.errors import ConfigError, ModalflowError
 from modalflow.operations.migration.findings import Finding, Kind
 from modalflow.operations.migration.legacy import read_legacy
 from modalflow.operations.migration.pods import Pod, profile_name, read_pod
-from modalflow.operations.migration.static_values import Module, Place, Reader, Sources, Static, Unknown
+from modalflow.operations.migration.reader import Reader
+from modalflow.operations.migration.static_values import Module, Place, Sources, Static, Unknown
 from modalflow.operations.migration.uses import Use, uses
 
 #: Names of executors from which tasks move, as `executor=` has them.
@@ -85,7 +86,8 @@ def read_folder(root: Path) -> Plan:
             place = Place(path.relative_to(folder).as_posix(), getattr(error, "lineno", None) or 1)
             plan.unreadable.append(Finding(place, Kind.DECIDE, "file", f"cannot be read: {error}"))
             continue
-        plan.parts += [_part(reader, module, use) for use in uses(module)]
+        parts = (_part(reader, module, use) for use in uses(module))
+        plan.parts += [part for part in parts if part.findings or part.new != part.old]
     return plan
 
 
@@ -116,6 +118,8 @@ def _executor_config(reader: Reader, module: Module, use: Use, node: ast.expr) -
         text = f"cannot be read without running the file: {static.value.reason}"
         return Part(use.task, use.place, old, old, (Finding(static.place, Kind.DECIDE, old, text),))
     fields = dict(static.model.fields) if static.model is not None else {}
+    if not fields:
+        return Part(use.task, use.place, old, old, ())
     if static.model is not None and (static.model.name == "modal_config" or set(fields) == {"modal"}):
         return Part(use.task, use.place, old, old, ())
     pod = Pod()

@@ -65,6 +65,8 @@ def read_pod(static: Static) -> Pod:
             unknown.value.source,
             f"cannot be read without running the file: {unknown.value.reason}",
         )
+    if static.model is None and not pod.findings:
+        pod.found(static, Kind.DECIDE, "pod_override", "is no V1Pod.")
     fields = fields_of(static)
     _by_table(pod, fields_of(fields.get("metadata")), pod_fields.METADATA, "metadata")
     spec = fields_of(fields.get("spec"))

@@ -1,20 +1,13 @@
-"""Values in a DAG file as far as its source shows them: constants, names, dicts, lists and models of Kubernetes.
-
-Evaluates trees of Python's grammar, and never runs a line of the file.
-"""
+"""Parsed DAG files, and the values in them: constants, dicts, lists and models of Kubernetes, each with its place."""
 
 from __future__ import annotations
 
 import ast
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-#: Longest chain of names, and longest text of a source in a report.
-_DEEPEST, _SHOWN = 50, 60
-
 
 #: Methods that change a list or a dict.
 _CHANGING = frozenset({"append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"})
@@ -83,14 +76,31 @@ class Module:
     """Relative to the folder."""
     tree: ast.Module
 
+    @cached_property
+    def _assigned(self) -> dict[str, list[ast.expr]]:
+        found: dict[str, list[ast.expr]] = {}
+        for name, value in _assignments(self.tree):
+            found.setdefault(name, []).append(value)
+        return found
+
+    @cached_property
+    def _changed(self) -> dict[str, int]:
+        """Name → the line that may change its value."""
+        return dict(reversed(list(_changes(self.tree))))
+
     def assigned(self, name: str) -> ast.expr | str:
-        """Return the only value of a name at the top of the file, or the reason for having none."""
-        found = [value for target, value in _assignments(self.tree) if target == name]
+        """Return the only value of a name in the file, or the reason for having none."""
+        found = self._assigned.get(name, [])
         if len(found) != 1:
             return f"{name} is assigned {len(found)} times" if found else f"{name} is not a constant of this file"
-        if change := next((line for changed, line in _changes(self.tree) if changed == name), 0):
+        if change := self._changed.get(name):
             return f"line {change} changes {name}"
         return found[0]
+
+    def function(self, name: str) -> ast.FunctionDef | None:
+        """Return the only function of a name at the top of the file, if nothing decorates it."""
+        found = [node for node in self.tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        return found[0] if len(found) == 1 and not found[0].decorator_list else None
 
     def imported(self, name: str) -> tuple[str, int, str] | None:
         """Return (module, level, name there) of a name from another module."""
@@ -131,96 +141,6 @@ class Sources:
         return None
 
 
-class Reader:
-    """Reads values in the files of a folder."""
-
-    def __init__(self, sources: Sources) -> None:
-        self._sources = sources
-
-    def read(self, module: Module, node: ast.expr, depth: int = 0) -> Static:
-        """Return the value of an expression at the top of a file."""
-        place = Place(module.path, node.lineno)
-        if depth > _DEEPEST:
-            return Static(Unknown(_text(node), "it refers to itself"), place)
-        match node:
-            case ast.Constant(value=str() | int() | float() | bool() | None as constant):
-                return Static(constant, place)
-            case ast.UnaryOp(op=ast.USub(), operand=ast.Constant(value=int() | float() as number)):
-                return Static(-number, place)
-            case ast.List(elts=parts) | ast.Tuple(elts=parts):
-                return Static(tuple(self.read(module, part, depth + 1) for part in parts), place)
-            case ast.JoinedStr(values=parts):
-                return self._joined(module, node, parts, place, depth)
-            case ast.FormattedValue(value=part, conversion=-1, format_spec=None):
-                return self.read(module, part, depth + 1)
-            case ast.BinOp(left=left, op=ast.Add(), right=right):
-                return self._joined(module, node, [left, right], place, depth)
-            case ast.Dict():
-                return self._dict(module, node, place, depth)
-            case ast.Call():
-                return self._call(module, node, place, depth)
-            case ast.Name(id=name):
-                return self._name(module, name, place, depth)
-            case ast.Attribute(value=ast.Name(id=base), attr=name) if there := self._imported_file(module, base):
-                return self._name(there, name, place, depth)
-        return Static(Unknown(_text(node), "its value is known only while the file runs"), place)
-
-    def _name(self, module: Module, name: str, place: Place, depth: int) -> Static:
-        if imported := module.imported(name):
-            there = self._sources.find(module, imported[0], imported[1])
-            if there is None:
-                return Static(Unknown(name, f"it comes from {imported[0] or '.'}, outside of the folder"), place)
-            module, name = there, imported[2]
-        value = module.assigned(name)
-        if isinstance(value, str):
-            return Static(Unknown(name, value), place)
-        return self.read(module, value, depth + 1)
-
-    def _imported_file(self, module: Module, name: str) -> Module | None:
-        """Return the file that a name stands for after an import."""
-        if imported := module.imported(name):
-            inner = ".".join(filter(None, (imported[0], imported[2])))
-            return self._sources.find(module, inner, imported[1])
-        plain = {
-            alias.asname or alias.name
-            for node in module.tree.body
-            if isinstance(node, ast.Import)
-            for alias in node.names
-        }
-        return self._sources.find(module, name, 0) if name in plain else None
-
-    def _joined(self, module: Module, node: ast.expr, parts: list[ast.expr], place: Place, depth: int) -> Static:
-        """Return a text made of texts."""
-        texts = [self.read(module, part, depth + 1).value for part in parts]
-        if all(isinstance(text, str | int) for text in texts) and any(isinstance(text, str) for text in texts):
-            return Static("".join(map(str, texts)), place)
-        return Static(Unknown(_text(node), "a part of it is known only while the file runs"), place)
-
-    def _dict(self, module: Module, node: ast.Dict, place: Place, depth: int) -> Static:
-        fields: dict[str, Static] = {}
-        for key, value in zip(node.keys, node.values, strict=True):
-            if key is None:
-                merged = self.read(module, value, depth + 1)
-                if merged.model is None:
-                    return Static(Unknown(_text(node), f"**{_text(value)} is not a constant dict"), place)
-                fields |= merged.model.fields
-            else:
-                name = self.read(module, key, depth + 1).value
-                if not isinstance(name, str):
-                    return Static(Unknown(_text(node), f"its key {_text(key)} is not a constant text"), place)
-                fields[name] = self.read(module, value, depth + 1)
-        return Static(Model("", fields), place)
-
-    def _call(self, module: Module, node: ast.Call, place: Place, depth: int) -> Static:
-        name = called(node)
-        if not (name == "dict" or re.match(r"V\d[A-Za-z]*[A-Z]|modal_config$", name)):
-            return Static(Unknown(_text(node), f"a call of {name or 'a function'} runs only with the file"), place)
-        if node.args or any(keyword.arg is None for keyword in node.keywords):
-            return Static(Unknown(_text(node), "it has arguments without a name"), place)
-        fields = {str(each.arg): self.read(module, each.value, depth + 1) for each in node.keywords}
-        return Static(Model("" if name == "dict" else name, fields), place)
-
-
 def called(node: ast.Call) -> str:
     """Return the last name of a called function or class; empty if it has none."""
     function = node.func
@@ -258,8 +178,3 @@ def _base(node: ast.expr) -> str:
     while isinstance(node, ast.Attribute | ast.Subscript):
         node = node.value
     return node.id if isinstance(node, ast.Name) else ""
-
-
-def _text(node: ast.expr) -> str:
-    text = ast.unparse(node)
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 1]}…"

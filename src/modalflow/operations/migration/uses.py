@@ -46,6 +46,8 @@ def _of(module: Module, node: ast.AST, decorators: set[int]) -> Iterator[Use]:
                     yield from _keywords(module, decorator, node.name)
         case ast.Call() if id(node) not in decorators:
             yield from _keywords(module, node, "")
+        case ast.Assign(targets=[ast.Attribute(attr="executor_config" | "executor" as keyword) as target], value=value):
+            yield Use(keyword, ast.unparse(target.value), Place(module.path, node.lineno), value)
         case ast.Dict():
             for key, value in zip(node.keys, node.values, strict=True):
                 if isinstance(key, ast.Constant) and key.value in KEYWORDS and _are_arguments(node):
@@ -54,7 +56,8 @@ def _of(module: Module, node: ast.AST, decorators: set[int]) -> Iterator[Use]:
 
 def _keywords(module: Module, call: ast.Call, task: str) -> Iterator[Use]:
     named = {keyword.arg: keyword.value for keyword in call.keywords}
-    name = _constant(named.get("task_id")) or task or called(call)
+    task_id = named.get("task_id")
+    name = _constant(task_id) or (ast.unparse(task_id) if task_id is not None else task) or called(call)
     if called(call) in _POD_OPERATORS and "image" in named:
         yield Use("pod operator", name, Place(module.path, call.lineno), named.get("in_cluster"))
     if not (task or "task_id" in named or "executor_config" in named or called(call) == "override"):

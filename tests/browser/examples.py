@@ -108,7 +108,9 @@ def _profiles(rows: int, now: float) -> list[overview.ProfileRow]:
 
 def _budgets() -> list[overview.BudgetRow]:
     return [
-        overview.BudgetRow(scope="dag", subject="etl", dollars=20, spent=19.2, running=1.25, used_up=True, action="hold"),
+        overview.BudgetRow(
+            scope="dag", subject="etl", dollars=20, spent=19.2, running=1.25, used_up=True, action="hold"
+        ),
         overview.BudgetRow(scope="profile", subject="gpu", dollars=100, spent=61, running=22, left=17, action="refuse"),
         overview.BudgetRow(scope="all", per="month", dollars=2_000, spent=311.4, running=24, left=1_664.6),
     ]
@@ -200,7 +202,11 @@ def spend_of(by: str, now: float, *, empty: bool = False, days: int = 7) -> spen
     )
     if empty:
         return answer
-    names = {"dag": ["etl", "train_models", "nightly_report", "crawl", "(others)"], "profile": list(PROFILES), "day": ["all"]}
+    names = {
+        "dag": ["etl", "train_models", "nightly_report", "crawl", "(others)"],
+        "profile": list(PROFILES),
+        "day": ["all"],
+    }
     for number, name in enumerate(names[by]):
         dollars = [round((3 + (day * 7 + number * 3) % 5) * 4 / (number + 1), 2) for day in range(days)]
         answer.series.append(spend.Series(name=name, dollars=dollars, total=sum(dollars), calls=900 // (number + 1)))
@@ -251,7 +257,9 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
         points=[task.Point(name=name, at=begins + at) for name, at in zip(_POINTS, times, strict=True)],
         spans=[task.Span(name=name, begins=begins + since, ends=begins + until) for name, since, until in _SPANS],
         asked=task.Amounts(cpu=2, memory_mib=4_096, gpu="H100"),
-        granted=task.Amounts(cpu=2, memory_mib=4_096, memory_limit_mib=8_192, gpu="H100", timeout=7_200, regions=["eu"]),
+        granted=task.Amounts(
+            cpu=2, memory_mib=4_096, memory_limit_mib=8_192, gpu="H100", timeout=7_200, regions=["eu"]
+        ),
         used=task.Amounts(cpu=1.4, cpu_peak=2, memory_mib=3_100),
         samples=task.Samples(
             at=[begins + 6.2 + second for second in seconds],
@@ -265,7 +273,12 @@ def part_of(begins: float, *, number: int = 1, outcome: str = "success", try_num
 def task_of(tries: int, now: float, *, cancellable: bool = True) -> task.TaskAnswer:
     """Return a task instance with this many tries: the newest deferred once, the others ran out of memory."""
     answer = task.TaskAnswer(
-        freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", task_id="load", cancellable=cancellable and tries > 0
+        freshness=fresh(now),
+        links=LINKS,
+        dag_id="etl",
+        run_id="r1",
+        task_id="load",
+        cancellable=cancellable and tries > 0,
     )
     for number in range(tries, 0, -1):
         begins = now - 400 * (tries - number + 1)
@@ -290,7 +303,9 @@ def task_of(tries: int, now: float, *, cancellable: bool = True) -> task.TaskAns
 def run_of(bars: int, now: float) -> run.RunAnswer:
     """Return a DAG run with this many function calls, some ten in a container."""
     begins = now - 900
-    answer = run.RunAnswer(freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", state="running", begins=begins, ends=now)
+    answer = run.RunAnswer(
+        freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", state="running", begins=begins, ends=now
+    )
     names = ("extract", "load", "train")
     for number in range(0, bars, 10):
         starts = begins + (number // 10 % 40) * 8

@@ -174,6 +174,7 @@ export const en = {
   "task.cancel.title": "Cancel this task instance?",
   "task.total": "{dollars} for all tries",
   "try": "Try {number}",
+  "try.earlier": "Show {number} earlier parts",
   "try.part": "Part {number} of {parts}",
   "try.part.help": "A try that defers or reschedules has one function call for each part.",
   "part.points": "Moments",

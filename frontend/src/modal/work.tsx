@@ -9,6 +9,7 @@ import { useTexts } from "../i18n";
 import { filtersOf, isFiltered, withFilters, workPath, type Filters } from "../lib/filters";
 import { count } from "../lib/format";
 import { workReader, type Work } from "../lib/work";
+import { Cancelled } from "../parts/cancelled";
 import { Confirm } from "../parts/dialog";
 import { Panel } from "../parts/panel";
 import { Age, Empty, Loading, Problems } from "../parts/states";
@@ -18,7 +19,7 @@ import { WorkRows } from "./work-rows";
 /** Seconds between two requests for the table. */
 const EVERY = 5;
 /** The most work that one request can cancel. */
-export const MOST_CANCELLED = 100;
+const MOST_CANCELLED = 100;
 
 /** The live table of work. Its filters stand in the page's address. */
 export function WorkPanel() {
@@ -113,20 +114,5 @@ function CancelDialog({ ids, onClose }: { ids: string[]; onClose: (done: boolean
       act={async () => <Cancelled answer={await post<CancelAnswer>("/actions/cancel", { work_ids: cancelled })} />}
       onClose={onClose}
     />
-  );
-}
-
-/** The results of a cancellation. */
-export function Cancelled({ answer }: { answer: CancelAnswer }) {
-  const { t } = useTexts();
-  return (
-    <ul className="mf-lines">
-      {answer.results.map((result) => (
-        <li key={result.work_id}>
-          <code className="mf-id">{result.work_id}</code> {result.done ? "" : <strong className="mf-bad">{t("action.notDone")}: </strong>}
-          {result.how}
-        </li>
-      ))}
-    </ul>
   );
 }

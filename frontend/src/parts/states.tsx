@@ -74,13 +74,15 @@ export function Problems<T extends { freshness: Freshness }>({ polled }: { polle
       )}
       {freshness?.problem && (
         <Alert status="warning" title={t("problem.modal")}>
-          {freshness.problem}{" "}
-          {freshness.read_at
-            ? t("problem.modal.old", {
-                time: dateTime(freshness.read_at, zone),
-                age: duration(Math.round(freshness.age + now - receivedAt / 1000)),
-              })
-            : t("problem.modal.none")}
+          <p>{freshness.problem}</p>
+          <p>
+            {freshness.read_at
+              ? t("problem.modal.old", {
+                  time: dateTime(freshness.read_at, zone),
+                  age: duration(Math.round(freshness.age + Math.max(0, now - receivedAt / 1000))),
+                })
+              : t("problem.modal.none")}
+          </p>
         </Alert>
       )}
     </>

@@ -30,6 +30,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "modalflow.cli.migration.migrate:migrate",
         "Show what changes in DAG files of another executor.",
     ),
+    "profile": ("modalflow.cli.profiles.profile:profile", "Pause, resume, drain and list profiles."),
     "relay": ("modalflow.cli.relay:relay", "Answer requests of containers to Airflow, which needs no open port."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }

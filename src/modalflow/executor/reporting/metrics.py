@@ -87,6 +87,7 @@ IN_FLIGHT = "in_flight"
 WAITING = "waiting"
 UNDELIVERED = "undelivered"
 HELD = "held"
+PAUSED_PROFILES = "paused_profiles"
 BUDGET_USED = "budget_used"
 RPC = "rpc"
 
@@ -107,7 +108,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(IN_FLIGHT, "gauge", "Workloads without an outcome."),
     Metric(WAITING, "gauge", "Workloads not yet accepted by Modal."),
     Metric(UNDELIVERED, "gauge", "Outcomes not yet reported to Airflow."),
-    Metric(HELD, "gauge", "Workloads held by a budget. They also count as waiting."),
+    Metric(HELD, "gauge", "Workloads held by a budget or a paused profile. They also count as waiting."),
+    Metric(PAUSED_PROFILES, "gauge", "Paused profiles, as known to this executor."),
     Metric(
         f"{BUDGET_USED}.<budget>",
         "gauge",

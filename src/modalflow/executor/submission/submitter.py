@@ -12,8 +12,8 @@ import time
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.decision import Action, Policy, lost_before_claim

@@ -77,7 +77,9 @@ def _unknown_task(dag_id: str, task_id: str, tasks: Callable[[], Sequence[str]],
         )
     there = tasks()
     if not there:
-        return f"DAG {dag_id!r} has no run yet." if run_id else f"DAG {dag_id!r} is not serialized in Airflow's database."
+        return (
+            f"DAG {dag_id!r} has no run yet." if run_id else f"DAG {dag_id!r} is not serialized in Airflow's database."
+        )
     where = f"Run {run_id!r} of DAG" if run_id else "DAG"
     return f"{where} {dag_id!r} has no task {task_id!r}.{_hint('tasks', task_id, there)}"
 

@@ -22,8 +22,9 @@ from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
 from modalflow.cli.task.render import render
+from modalflow.cli.task.replay import replay
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, render, cancel)
+COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, render, replay, cancel)
 
 
 def get_cli_commands() -> list[GroupCommand]:

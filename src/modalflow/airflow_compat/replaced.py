@@ -56,7 +56,7 @@ PARSE: Final = ReplacedName(
 EXECUTE_TASK: Final = ReplacedName(
     "airflow.sdk.execution_time.task_runner:_execute_task",
     "`modalflow replay` offers a debugger where a task fails, or a shell in its place, with its context.",
-    "worker.run.console",
+    "worker.run.terminal.console",
 )
 REMOVE_TASK_DECORATOR: Final = ReplacedName(
     "airflow.sdk.definitions._internal.decorators:remove_task_decorator",

@@ -5,14 +5,27 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
 from modalflow.airflow_compat.versions import AIRFLOW_V_3_2_PLUS
 
 
-def next_call(deferred: Mapping[str, Any]) -> dict[str, Any]:
-    """Run the trigger of a deferral to its first event; return what the start of the resumed task answers beside.
+@dataclass(frozen=True)
+class Fired:
+    """The first event of a trigger."""
+
+    next_call: Mapping[str, Any] = field(default_factory=dict)
+    """The parts of the answer to the start of the resumed task."""
+    final_state: str = ""
+    """The state of the task if the event ends it; empty if the task resumes."""
+    xcoms: Mapping[str, Any] = field(default_factory=dict)
+    """The XComs of an event that ends the task."""
+
+
+def fire(deferred: Mapping[str, Any]) -> Fired:
+    """Run the trigger of a deferral to its first event.
 
     ``deferred`` is the body with which the task deferred itself. Raises the trigger's errors.
     """
@@ -24,10 +37,12 @@ def next_call(deferred: Mapping[str, Any]) -> dict[str, Any]:
     module, _, name = row.classpath.rpartition(".")
     trigger = getattr(import_module(module), name)(**row.kwargs)
     event = asyncio.run(_first_event(trigger))
+    if (state := getattr(event, "task_instance_state", None)) is not None:
+        return Fired(final_state=str(getattr(state, "value", state)), xcoms=event.xcoms or {})
     resumed = _decoded(deferred.get("next_kwargs") or {})
     if event is not None:
         resumed["event"] = event.payload
-    return {"next_method": deferred.get("next_method"), "next_kwargs": _encoded(resumed)}
+    return Fired({"next_method": deferred.get("next_method"), "next_kwargs": _encoded(resumed)})
 
 
 async def _first_event(trigger: Any) -> Any:

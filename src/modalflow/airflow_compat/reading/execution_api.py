@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
-from modalflow.airflow_compat.versions import AIRFLOW_V_3_3_PLUS
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS, AIRFLOW_V_3_2_PLUS, AIRFLOW_V_3_3_PLUS
 
 #: Headers of an answer that a task's client reads.
 _ANSWERED = ("content-type", "content-range")
@@ -72,6 +73,22 @@ class _AskedBy:
         return token
 
 
+def _of_mapped_groups(ti: Any, session: Any) -> dict[str, Any]:
+    """Return the instances of upstream tasks for a task in a mapped group: before 3.2, the API server knows them."""
+    if AIRFLOW_V_3_2_PLUS:
+        return {}
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    routes: Any = import_module("airflow.api_fastapi.execution_api.routes.task_instances")
+    model: Any = SerializedDagModel
+    dag = model.get(ti.dag_id, session=session).dag
+    if AIRFLOW_V_3_1_PLUS:
+        found = routes._get_upstream_map_indexes(serialized_dag=dag, ti=ti, session=session)
+    else:
+        found = routes._get_upstream_map_indexes(dag.get_task(ti.task_id), ti.map_index, ti.run_id, session)
+    return {"upstream_map_indexes": dict(found)}
+
+
 def run_context(dag_id: str, run_id: str, ti: Any) -> dict[str, Any]:
     """Return what Airflow answers to the start of this try, as JSON types."""
     from airflow.api_fastapi.execution_api.datamodels.taskinstance import TIRunContext
@@ -94,6 +111,7 @@ def run_context(dag_id: str, run_id: str, ti: Any) -> dict[str, Any]:
             connections=[],
             xcom_keys_to_clear=[],
             should_retry=int(ti.try_number) <= int(ti.max_tries or 0),
+            **_of_mapped_groups(ti, session),
         )
         answer: dict[str, Any] = context.model_dump(mode="json", exclude_unset=True)
     return answer

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from modalflow.errors import WorkloadRejectedError
 from modalflow.executor.connection import Connection
@@ -22,7 +23,7 @@ from modalflow.executor.losses.infrastructure_retries import InfrastructureRetri
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
-from modalflow.executor.submission.placement import Placement, UnknownProfileError
+from modalflow.executor.submission.placement import NOT_GRANTED, Placement, UnknownProfileError
 from modalflow.executor.submission.size_lookups import SizeLookups
 from modalflow.executor.submission.sizing import NOTHING_KNOWN
 from modalflow.executor.submission.submitter import Submitter
@@ -146,6 +147,7 @@ class Intake:
             profile=place.profile,
             partition=self._partition,
             resources=place.granted,
+            asked=_asked(request),
             team=self._team,
         )
         if terms is not None:
@@ -184,3 +186,9 @@ class Intake:
                 await asyncio.sleep(GATHER)
         finally:
             self._refreshing = False
+
+
+def _asked(request: SubmitRequest) -> dict[str, Any]:
+    """Return the resources that the task itself set, and how they may grow."""
+    asked = {**request.resources.plain(), **request.terms.plain()}
+    return {name: value for name, value in asked.items() if name not in NOT_GRANTED}

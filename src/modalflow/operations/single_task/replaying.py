@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from modalflow.airflow_compat.reading import task_instances
-from modalflow.airflow_compat.reading.deferrals import next_call
+from modalflow.airflow_compat.reading.deferrals import fire
 from modalflow.airflow_compat.reading.execution_api import ExecutionApiReads, run_context
 from modalflow.airflow_compat.reading.task_instances import TaskTryRecord
 from modalflow.bundles.configured import LOCAL_BUNDLE
@@ -152,21 +152,25 @@ def run_replay(
         with _LocalExecutor(on_line) as executor:
             reason = executor.run(task_instances.workload_of(replay.record, stand_in.token))
             while not reason and stand_in.kept.final_state == "deferred":
-                reason = _resume(stand_in, show) or executor.run(
-                    task_instances.workload_of(replay.record, stand_in.token)
-                )
+                reason = _wait_for_trigger(stand_in, show)
+                if not reason and stand_in.kept.final_state == "deferred":
+                    reason = executor.run(task_instances.workload_of(replay.record, stand_in.token))
     return ReplayOutcome("failed" if reason else stand_in.kept.final_state or "failed", reason, stand_in.kept)
 
 
-def _resume(stand_in: StandIn, show: Callable[[str], object]) -> str:
-    """Run the trigger of a deferred task; return why it failed, empty if it has an event."""
+def _wait_for_trigger(stand_in: StandIn, show: Callable[[str], object]) -> str:
+    """Run the trigger of a deferred task, whose event may end it; return why it failed, empty if it has not."""
     deferred = stand_in.kept.states[-1]
     classpath = one_line(deferred.get("classpath") or "")
     show(f"The task is deferred to {classpath}. The trigger runs in this process until its event …")
     try:
-        stand_in.resume(next_call(deferred))
+        fired = fire(deferred)
     except Exception as error:  # noqa: BLE001  Triggers are users' classes.
         return f"The trigger {classpath} failed in this process: {describe(error)}."
+    if fired.final_state:
+        stand_in.end(fired.final_state, fired.xcoms)
+    else:
+        stand_in.resume(fired.next_call)
     return ""
 
 

@@ -134,6 +134,14 @@ class StandIn:
         with self._lock:
             self.context |= next_call
 
+    def end(self, state: str, xcoms: Mapping[str, Any]) -> None:
+        """Keep the end of the task by its trigger."""
+        mine = self._instance
+        with self._lock:
+            for key, value in xcoms.items():
+                self.kept.xcoms[mine.dag_id, mine.run_id, mine.task_id, key, mine.map_index] = value
+            self.kept.states.append({"state": state})
+
     def answer(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Return the answer to a request of the task."""
         given = headers.get("authorization", "").removeprefix("Bearer ")

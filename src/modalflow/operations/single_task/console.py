@@ -1,4 +1,4 @@
-"""The terminal of a task's debugger or shell. The other end is ``worker.run.terminal.console`` in the task's container."""
+"""The terminal of a task's debugger or shell. Its other end is ``worker.run.terminal.console`` in a container."""
 
 from __future__ import annotations
 

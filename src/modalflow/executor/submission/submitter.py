@@ -6,7 +6,6 @@ A call that Modal refuses for a transient reason keeps its place in the queue an
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 
 from modal import exception
@@ -203,13 +202,13 @@ class Submitter:
         submission = call.submission
         assert submission is not None, "what is QUEUED has been placed"
         call.spawning()
+        # A repeated submission gets another turn and the newest key, so they are in no copy of the submission.
+        wire = submission.to_wire()
         if submission.kind is Kind.WORKLOAD:
-            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
+            wire.update(self._bursts.next()._asdict())
         if self._connection.relay:
-            submission = dataclasses.replace(
-                submission, relay=self._connection.relay, relay_transport=self._connection.relay_transport
-            )
-        api, wire = self._connection.get(), submission.to_wire()
+            wire.update(relay=self._connection.relay, relay_transport=self._connection.relay_transport)
+        api = self._connection.get()
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 

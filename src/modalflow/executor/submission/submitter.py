@@ -176,9 +176,11 @@ class Submitter:
             function.refused(began_at, stop=for_all, seconds=retry_after(error))
             self._postpone(call, error, with_function=for_all)
         except (exception.NotFoundError, NotDeployedError) as error:
-            function.released()
             self._connection.get().forget_handles()
-            self._refuse(call, Cause.NOT_DEPLOYED, error)
+            if function.missing(began_at):
+                self._postpone(call, error, with_function=True)
+            else:
+                self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
             function.released()
             call.exhausted(self._policy.submit_attempts)

@@ -23,8 +23,7 @@ from modalflow.executor.losses.infrastructure_retries import InfrastructureRetri
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
-from modalflow.executor.submission.placement import NOT_GRANTED, Placement, UnknownProfileError
-from modalflow.executor.submission.placement import Place, Placement, UnknownProfileError
+from modalflow.executor.submission.placement import NOT_GRANTED, Place, Placement, UnknownProfileError
 from modalflow.executor.submission.size_lookups import SizeLookups
 from modalflow.executor.submission.sizing import NOTHING_KNOWN
 from modalflow.executor.submission.submitter import Submitter
@@ -143,25 +142,6 @@ class Intake:
             return
         if place.warning:
             self._notes.add(call.log_path, place.warning, "warning")
-        submission = dataclasses.replace(
-            request.draft,
-            profile=place.profile,
-            partition=self._partition,
-            resources=place.granted,
-            asked=_asked(request),
-            team=self._team,
-        )
-        if terms is not None:
-            note = " ".join(filter(None, (submission.note, place.note)))
-            submission = dataclasses.replace(submission, note=note, sized=place.sized)
-        # A raw command has nothing to do with Airflow.
-        if submission.kind is Kind.WORKLOAD:
-            env = self._homes.without_stored(submission)
-            limit = self._limits.of(request.infrastructure_retries, request.profile, request.airflow_queue)
-            submission = dataclasses.replace(
-                submission, home=self._homes.id, env=env, executor_reports_stop=limit.times > 0
-            )
-        call.placed(submission, place.options)
         call.placed(self._submission(request, place), place.options)
         self._submitter.put(call)
 
@@ -172,6 +152,7 @@ class Intake:
             "profile": place.profile,
             "partition": self._partition,
             "resources": place.granted,
+            "asked": _asked(request),
             "team": self._team,
             "sized": place.sized,
         }

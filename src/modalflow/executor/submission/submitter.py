@@ -204,16 +204,11 @@ class Submitter:
         submission = call.submission
         assert submission is not None, "what is QUEUED has been placed"
         call.spawning(time.time())
-        call.spawning()
-        # A repeated submission gets another turn and the newest key, so they are in no copy of the submission.
-        wire = submission.to_wire()
+        # A repeated submission has another moment, another turn and the newest key, so they are in no copy of it.
+        wire = submission.to_wire() | {"spawned_at": call.spawned_at}
         if submission.kind is Kind.WORKLOAD:
             wire.update(self._bursts.next()._asdict())
         if self._connection.relay:
-            submission = dataclasses.replace(
-                submission, relay=self._connection.relay, relay_transport=self._connection.relay_transport
-            )
-        api, wire = self._connection.get(), submission.to_wire() | {"spawned_at": call.spawned_at}
             wire.update(relay=self._connection.relay, relay_transport=self._connection.relay_transport)
         api = self._connection.get()
         function_call_id = await api.spawn(submission.profile, call.resources, wire)

@@ -8,36 +8,25 @@ Airflow runs beside the containers.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
 import sys
-import tempfile
 import time
-import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import modal
 
 import modalflow
 from benchmarks import machine, snapshot_app
-from modalflow import control_plane
-from modalflow.bundles.configured import LOCAL_BUNDLE
+from benchmarks.sandbox_stage import SandboxStage, World, world
 from modalflow.emulator.local import LocalModal
 from modalflow.emulator.options import Options
 from modalflow.names import Names
-from modalflow.protocol.messages import Kind, Submission
-from modalflow.worker.deploy.deployment import deploy
-from modalflow.worker.environment import BUNDLE_LIST
-from tests.integration.stub_execution_api import StubExecutionApi, stub_execution_api, task_workload
 
 NAMES = Names("bench-cold-starts")
-DAGS = Path(__file__).parent / "sandbox_dags"
 
 #: Seconds that an idle container is kept, the least that Modal allows.
 SCALEDOWN = 2
@@ -59,20 +48,16 @@ class Figures:
     """Of the container, to the end of the call."""
 
 
-class Stage:
+class Stage(SandboxStage):
     """A control plane with what is called, and the figures."""
 
-    def __init__(self, local: LocalModal, api: StubExecutionApi, home: str) -> None:
-        os.environ.update(local.env)
-        control_plane._known.clear()
+    def __init__(self, local: LocalModal, world: World) -> None:
         profiles = [
             modalflow.Profile(PROFILES[WITHOUT], scaledown_window=SCALEDOWN),
             modalflow.Profile(PROFILES[WITH], scaledown_window=SCALEDOWN, memory_snapshot=True),
         ]
-        deploy(NAMES, bundles={"bench": DAGS}, worker=modalflow.Worker(profiles=profiles))
-        self._local, self._api, self._home = local, api, home
-        self._client = control_plane.connect().client
-        snapshot_app.app.deploy(client=self._client)
+        super().__init__(local, world, NAMES, modalflow.Worker(profiles=profiles))
+        snapshot_app.app.deploy(client=self.client)
         self.figures: dict[tuple[str, str], Figures] = defaultdict(Figures)
 
     def call(self, kind: str, how: str) -> None:
@@ -83,52 +68,32 @@ class Stage:
         figures.starts.append(started - began)
         figures.cpu.append(self._cpu() - used)
         deadline = time.monotonic() + PATIENCE
-        while self._containers():
+        while self.containers():
             if time.monotonic() > deadline:
                 raise RuntimeError(f"the container of the {kind} {how} a snapshot does not end")
             time.sleep(STEP)
 
     def _call_function(self, how: str) -> float:
         tag = "begins" if how == WITHOUT else "begins_restored"
-        function = modal.Function.from_name(snapshot_app.app.name or "", tag, client=self._client)
+        function = modal.Function.from_name(snapshot_app.app.name or "", tag, client=self.client)
         return float(function.remote())
 
     def _run_task(self, how: str) -> float:
-        bundles = [{"name": "bench", "classpath": LOCAL_BUNDLE, "kwargs": {"path": str(DAGS)}}]
-        env = {"AIRFLOW__CORE__EXECUTION_API_SERVER_URL": self._api.url, BUNDLE_LIST: json.dumps(bundles)}
-        workload, work_id = task_workload("nothing", bundle="bench", dag_file="d.py"), uuid.uuid4().hex
-        submission = Submission(
-            work_id=work_id,
-            log_path=f"logs/{work_id}",
-            partition=work_id,
-            label=work_id,
-            kind=Kind.WORKLOAD,
-            workload=workload,
-            env=env | {"HOME": self._home},
-            profile=PROFILES[how],
-        )
-        function: Any = modal.Function.from_name(NAMES.app, NAMES.function(PROFILES[how]), client=self._client)
-        outcome = function.spawn(submission.to_wire()).get(timeout=PATIENCE)
+        submitted = self.submit_task("nothing", PROFILES[how])
+        outcome = submitted.call.get(timeout=PATIENCE)
         if outcome["state"] != "success":
             raise RuntimeError(f"the task failed {how} a snapshot: {outcome}")
-        return self._api.started[json.loads(workload)["ti"]["id"]]
+        return self.world.api.started[submitted.ti_id]
 
     def _cpu(self) -> float:
-        return machine.cpu_seconds_with_ended(machine.below(self._local.pid))
-
-    def _containers(self) -> Sequence[int]:
-        """Return the processes below the one that starts containers."""
-        return machine.below(self._local.pid)[1:]
+        return machine.cpu_seconds_with_ended(machine.below(self.local.pid))
 
 
 @contextmanager
 def a_stage(runsc: Path | None) -> Iterator[Stage]:
     """The stage, after one call of each kind: the first of those with a snapshot takes it."""
-    with ExitStack() as stack:
-        api = stack.enter_context(stub_execution_api())
-        home = stack.enter_context(tempfile.TemporaryDirectory())
-        local = stack.enter_context(LocalModal(Options(isolation="gvisor", runsc=runsc)))
-        yield Stage(local, api, home)
+    with world() as outside, LocalModal(Options(isolation="gvisor", runsc=runsc)) as local:
+        yield Stage(local, outside)
 
 
 def rows(figures: dict[tuple[str, str], Figures]) -> Iterator[str]:

@@ -334,3 +334,8 @@ class Names:
     def function(profile: str) -> str:
         """The Function of a profile."""
         return f"run-{profile}"
+
+
+def dashboard_url(object_id: str) -> str:
+    """Return the address of an object's page on Modal, as the SDK's ``get_dashboard_url()`` does."""
+    return f"https://modal.com/id/{object_id}"

@@ -15,8 +15,8 @@ from modal._serialization import deserialize, serialize
 
 from modalflow.emulator.local import LocalModal
 from modalflow.errors import UntrustedDataError
-from modalflow.executor.modal_api.modal_api import bounded
-from modalflow.protocol.plain_data import plain_data_only
+from modalflow.executor.modal_api.plain_calls import bounded, listed
+from modalflow.protocol.plain_data import UNREADABLE, plain_data_only
 
 
 class Hostile:
@@ -72,3 +72,25 @@ async def test_mark_reaches_the_loop_of_the_sdk(client: modal.Client, tmp_path: 
         with pytest.raises(exception.DeserializationError):
             await bounded(call)
     assert not proof.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"no pickle", pickle.dumps("text")[:-3], pickle.dumps([1] * 9)[:9]])
+def test_any_bytes_have_a_stand_in(content: bytes) -> None:
+    """A container can write what no pickler would."""
+    with plain_data_only(lenient=True):
+        assert deserialize(content, None) is UNREADABLE
+
+
+async def test_one_unreadable_value_hides_no_other(client: modal.Client, tmp_path: Path) -> None:
+    """Of a Dict or a batch of a Queue, the readable values arrive, and nothing of the hostile one runs."""
+    proof = tmp_path / "ran"
+    ledger: Any = modal.Dict.from_name("one-hostile", create_if_missing=True, client=client)
+    events: Any = modal.Queue.from_name("one-hostile", create_if_missing=True, client=client)
+    for key, value in (("a", "1"), ("b", Hostile(proof)), ("c", "3")):
+        await ledger.put.aio(key, value)
+        await events.put.aio(value)
+    assert dict(await listed(ledger.items.aio())) == {"a": "1", "b": UNREADABLE, "c": "3"}
+    assert await bounded(events.get_many.aio(10), lenient=True) == ["1", UNREADABLE, "3"]
+    assert not proof.exists()
+    with pytest.raises(exception.DeserializationError):
+        await bounded(ledger.get.aio("b"))

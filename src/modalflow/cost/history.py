@@ -78,15 +78,15 @@ class Run:
         return self.outcome in _FAILED
 
     @classmethod
-    def of(cls, record: Record) -> Run:
-        """Return the run of a record."""
+    def of(cls, record: Record, reserved: Reserved | None = None) -> Run:
+        """Return the run of a record. ``reserved`` is an object equal to the record's, shared with other runs."""
         return cls(
             ended_at=record.ended_at,
             outcome=record.outcome,
             seconds=record.running,
             memory_mib=record.memory_mib,
             cores=record.cpu_seconds / max(record.running, _LEAST_SECONDS),
-            reserved=record.reserved,
+            reserved=reserved or record.reserved,
             limit_mib=record.limit_mib,
         )
 
@@ -96,6 +96,8 @@ class History:
 
     def __init__(self) -> None:
         self._runs: dict[TaskKey, list[Run]] = {}
+        self._asked: dict[Reserved, Reserved] = {}
+        """Equal requests are one object: a thousand tasks have few different ones."""
 
     def __len__(self) -> int:
         return len(self._runs)
@@ -104,10 +106,17 @@ class History:
         """Add records in any order, each once. Work of no task and of killed containers is ignored."""
         for record in records:
             if record.dag_id and record.task_id and record.outcome != LOST:
-                self._add(TaskKey(record.dag_id, record.task_id), Run.of(record))
+                self._add(TaskKey(record.dag_id, record.task_id), Run.of(record, self._shared(record.reserved)))
         if len(self._runs) > KEPT_TASKS:
             latest = sorted(self._runs.items(), key=lambda item: -item[1][-1].ended_at)
             self._runs = dict(latest[: KEPT_TASKS * 9 // 10])
+
+    def _shared(self, reserved: Reserved | None) -> Reserved | None:
+        if reserved is None:
+            return None
+        if len(self._asked) > KEPT_TASKS:
+            self._asked.clear()
+        return self._asked.setdefault(reserved, reserved)
 
     def _add(self, key: TaskKey, run: Run) -> None:
         runs = self._runs.setdefault(key, [])

@@ -74,12 +74,12 @@ class Timeline:
 
     def to_wire(self, taken_at: float) -> dict[str, Any]:
         """Return JSON types without default values. Times are relative to ``taken_at``, which makes them short."""
-        wire = {name: getattr(self, name) for name in _FIELDS}
-        wire |= {name: round(wire[name] - taken_at, 3) for name in _TIMES if wire[name]}
-        wire["cold"] = round(self.cold, 3)
-        if self.reason:
-            wire["reason"] = one_line(self.reason, REASON)
-        return {name: value for name, value in wire.items() if value or (name in _TIMES and getattr(self, name))}
+        others = {name: getattr(self, name) for name in _FIELDS if name not in _TIMES}
+        others |= {"cold": round(self.cold, 3), "reason": one_line(self.reason, REASON)}
+        times = {name: round(at - taken_at, 3) for name in _TIMES if (at := getattr(self, name))}
+        # A moment further away is none: a clock was wrong.
+        near = {name: seconds for name, seconds in times.items() if abs(seconds) <= _FURTHEST}
+        return near | {name: value for name, value in others.items() if value}
 
     @classmethod
     def from_wire(cls, wire: object, taken_at: float) -> Timeline:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import modal
@@ -19,6 +19,7 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, SHORTAGE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.protocol.messages import Deployment, Entry, State
+from modalflow.protocol.profile_holds import HOLDS, ProfileHold, ProfileHolds
 from modalflow.protocol.relay_report import RELAY, RelayReport
 from modalflow.protocol.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
 from modalflow.support.described import describe
@@ -65,6 +66,8 @@ class ProfileState:
     containers: int = 0
     backlog: int = 0
     problem: str = ""
+    hold: ProfileHold | None = None
+    """Set if it is paused."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,8 @@ class Inventory:
     profiles: Sequence[ProfileState] = ()
     deployment: Deployment | None = None
     relays: Sequence[RelayReport] = ()
+    holds: ProfileHolds = field(default_factory=ProfileHolds)
+    """The paused profiles."""
 
     @property
     def living(self) -> list[Snapshot]:
@@ -145,7 +150,7 @@ def _claimed(
         label=entry.label or (call.label if call else ""),
         state=RUNNING,
         since=entry.started_at,
-        profile=call.profile if call else "",
+        profile=(call.profile if call else "") or entry.profile,
         function_call_id=entry.function_call_id,
         container_id=entry.container_id,
         partition=partition,
@@ -166,21 +171,23 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
     except exception.NotFoundError as error:
         raise not_deployed(site, error) from error
     try:
-        snapshots = list(_snapshots(_items(site, site.names.executors)))
+        reports = _items(site, site.names.executors)
     except exception.NotFoundError:
         # No executor has ever reported.
-        snapshots = []
+        reports = []
+    holds = ProfileHolds.from_json(next((text for key, text in reports if key == HOLDS), None))
     deployment, states, relays = None, [], list[RelayReport]()
     if profiles:
         relays = list(relays_of(site))
         deployment = _deployment(site)
-        states = [_profile(site, name) for name in (deployment.profiles if deployment else (DEFAULT_PROFILE,))]
-    return Inventory(time.time(), snapshots, entries, states, deployment, relays)
+        names = deployment.profiles if deployment else (DEFAULT_PROFILE,)
+        states = [replace(_profile(site, name), hold=holds.by_profile.get(name)) for name in names]
+    return Inventory(time.time(), list(_snapshots(reports)), entries, states, deployment, relays, holds)
 
 
 def _items(site: Site, name: str) -> list[tuple[Any, Any]]:
     found: Any = modal.Dict.from_name(name, **site.scope)
-    return within(PATIENCE, lambda: list(found.items()))
+    return within(PATIENCE, lambda: list(found.items()), lenient=True)
 
 
 def _entries(items: Iterable[tuple[Any, Any]]) -> Iterable[Entry]:

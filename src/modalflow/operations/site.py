@@ -142,11 +142,14 @@ def _hook() -> Hook | None:
     return modal_hook
 
 
-def within(seconds: float, work: Callable[[], _T]) -> _T:
-    """Return the result of a call of the SDK, with plain data only. Raises TimeoutError after the limit."""
+def within(seconds: float, work: Callable[[], _T], *, lenient: bool = False) -> _T:
+    """Return the result of a call of the SDK, with plain data only. Raises TimeoutError after the limit.
+
+    If ``lenient``, an unreadable value is UNREADABLE instead of an error.
+    """
 
     def plainly() -> _T:
-        with plain_data_only():
+        with plain_data_only(lenient=lenient):
             return work()
 
     return bounded.within(seconds, plainly)

@@ -144,7 +144,7 @@ class Submission:
             values["task"] = TaskTry.read(values.get("task"))
             values["sized"] = _counts(values.get("sized") or {})
             values["asked"] = dict(values.get("asked") or {})
-            values |= _times(values, "burst_began_at", "start_after", "spawned_at")
+            values |= _times(values, "burst_began_at", "start_after", "submitted_at", "spawned_at")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
@@ -187,6 +187,8 @@ class Entry:
     protocol: int = PROTOCOL
     task: TaskTry | None = None
     """The try of a task instance, if it is one and its worker is 0.5 or newer."""
+    profile: str = ""
+    """The profile of its container; empty if the worker does not report it."""
     memory_mib: float = 0.0
     """The memory that its container may use, as far as it is granted; 0 if the worker does not report it."""
     timeout: float = 0.0
@@ -381,5 +383,6 @@ _PLAIN: Mapping[str, Callable[[object], Any]] = {
     "float": _plain_float,
     "float | None": _or_none(_plain_float),
     "Mapping[str, int]": _counts,
+    "Mapping[str, int] | None": _or_none(_counts),
     "tuple[str, ...]": lambda value: tuple(_plain_text(each) for each in _listed(value)),
 }

@@ -57,7 +57,8 @@ class QueueTransport:
 
     async def _get(self, partition: str, most: int, wait: float) -> Sequence[object]:
         try:
-            with plain_data_only():
+            # One unreadable item must not lose the others.
+            with plain_data_only(lenient=True):
                 found = await self._queue.get_many.aio(most, block=True, timeout=wait, partition=partition)
         except queue.Empty:
             return ()

@@ -19,6 +19,11 @@ PERSISTENT_LOAD: Final = ReplacedName(
     "The SDK unpickles what containers wrote; within `plain_data_only()` it must make no Modal object of it.",
     "protocol.plain_data",
 )
+LOAD: Final = ReplacedName(
+    "modal._serialization:Unpickler.load",
+    "Of many values, the SDK reads none if one is unreadable; a lenient `plain_data_only()` reads the others.",
+    "protocol.plain_data",
+)
 RETRY_CONFIG: Final = ReplacedName(
     "modal._utils.grpc_utils:config",
     "The SDK waits out a rate limit within the call; its setting against that holds for the whole process.",

@@ -1,4 +1,7 @@
-"""What a user can do: cancel work, and run the doctor. Each runs in threads of its own, and has a time limit."""
+"""What a user can do: cancel work, hold profiles, and run the doctor. Each runs in threads of its own.
+
+Each step on Modal has a time limit.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,28 @@ import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from enum import StrEnum
 
 from modalflow.operations.cancelling import cancel
 from modalflow.operations.doctor import findings
 from modalflow.operations.doctor.doctor import examine
 from modalflow.operations.inventory import Work
+from modalflow.operations.profiles import pausing
+from modalflow.operations.profiles.listing import ACTIVE
 from modalflow.operations.site import Site
 from modalflow.support.described import describe
-from modalflow.ui.answers.actions import CancelAnswer, Cancelled, Finding
+from modalflow.ui.answers.actions import CancelAnswer, Cancelled, Finding, ProfileAnswer
 
-#: Threads for cancellations, of which running work takes up to 30 s.
+
+class HoldAction(StrEnum):
+    """What becomes of a profile."""
+
+    PAUSE = "pause"
+    DRAIN = "drain"
+    RESUME = "resume"
+
+
+#: Threads for the cancellations of one request, of which running work takes up to 30 s.
 _AT_ONCE = 8
 
 #: Seconds for the doctor's container.
@@ -30,18 +45,47 @@ class Actions:
 
     def __init__(self, open_site: Callable[[], Site]) -> None:
         self._open_site = open_site
-        self._threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="modalflow-ui-action")
         self._doctor = threading.Lock()
 
     async def cancel(self, work_ids: Sequence[str], found: dict[str, Work], by: str) -> CancelAnswer:
         """Cancel work; ``found`` has what is there of the ids. Raises what ``open_site`` raises."""
         loop = asyncio.get_running_loop()
-        site = await loop.run_in_executor(self._threads, self._open_site)
-        tasks = [
-            loop.run_in_executor(self._threads, _cancelled, site, work_id, found.get(work_id), by)
-            for work_id in dict.fromkeys(work_ids)
-        ]
-        return CancelAnswer(results=list(await asyncio.gather(*tasks)))
+        threads = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="modalflow-ui-cancel")
+        try:
+            site = await loop.run_in_executor(threads, self._open_site)
+            tasks = [
+                loop.run_in_executor(threads, _cancelled, site, work_id, found.get(work_id), by)
+                for work_id in dict.fromkeys(work_ids)
+            ]
+            return CancelAnswer(results=list(await asyncio.gather(*tasks)))
+        finally:
+            threads.shutdown(wait=False)
+
+    async def hold(self, name: str, action: HoldAction, by: str, reason: str) -> ProfileAnswer:
+        """Pause, drain or resume a profile. Raises UnknownProfileError, or as ``open_site`` and the SDK do."""
+        thread = ThreadPoolExecutor(1, thread_name_prefix="modalflow-ui-hold")
+        try:
+            return await asyncio.get_running_loop().run_in_executor(thread, self._hold, name, action, by, reason)
+        finally:
+            thread.shutdown(wait=False)
+
+    def _hold(self, name: str, action: HoldAction, by: str, reason: str) -> ProfileAnswer:
+        site = self._open_site()
+        if action is HoldAction.RESUME:
+            change = pausing.resume(site, name)
+        else:
+            change = pausing.pause(site, name, by, reason, drain=action is HoldAction.DRAIN)
+        hold = change.hold
+        if hold is None:
+            return ProfileAnswer(name=name, state=ACTIVE, changed=change.changed)
+        return ProfileAnswer(
+            name=name,
+            state=hold.mode,
+            state_by=hold.by,
+            state_since=hold.since,
+            state_reason=hold.reason,
+            changed=change.changed,
+        )
 
     def examination(self) -> AsyncIterator[str] | None:
         """Return the doctor's findings as lines of JSON; None while another examination is under way."""

@@ -48,7 +48,6 @@ _NOT_EXECUTABLE = 126
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
-
 #: The asyncio tasks of this container that perform function calls.
 _performing: WeakSet[asyncio.Task[Any]] = WeakSet()
 
@@ -90,6 +89,7 @@ class Call:
             claim,
             state=State.RUNNING,
             task=submission.task_try,
+            profile=submission.profile,
             memory_mib=most_memory(granted),
             timeout=longest(granted),
             submitted_at=submission.submitted_at,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modalflow.cost.usage import LOST, Record, Reserved, settled
+from modalflow.cost.usage import LOST, OUT_OF_MEMORY, Record, Reserved, settled
 from modalflow.errors import MalformedMessageError
 
 
@@ -101,6 +101,14 @@ def test_calls_that_were_lost_together_share_their_container() -> None:
     """A killed container that ran four calls was one container."""
     records = settled([lost("a", 100, 10), lost("b", 105, 5), lost("c", 100, 10, "ta-2")])
     assert {r.function_call_id: r.occupied for r in records} == {"a": 7.5, "b": 2.5, "c": 10}
+
+
+def test_a_killed_container_is_shared_with_the_calls_that_ended_before() -> None:
+    """They have reported their shares. Without them, the seconds that two calls ran at once would count double."""
+    ended = Record("ended", "ta-1", 100, running=4, occupied=2, outcome="success")
+    out_of_memory = Record("b", "ta-1", 100, outcome=OUT_OF_MEMORY, running=10, occupied=10)
+    records = settled([out_of_memory, lost("a", 104, 6), ended])
+    assert {r.function_call_id: r.occupied for r in records} == {"ended": 2, "a": 3, "b": 5}
 
 
 def test_a_container_that_was_killed_after_its_record_counts_once() -> None:

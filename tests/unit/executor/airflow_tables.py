@@ -143,6 +143,17 @@ class AirflowTables:
             query = select(TaskInstanceHistory).where(TaskInstanceHistory.run_id == key.run_id)
             return list(session.scalars(query.order_by(TaskInstanceHistory.try_number)))
 
+    def log(self, key: TaskInstanceKey, event: str, text: str) -> None:
+        """Write an entry into the audit log."""
+        with create_session() as session:
+            session.add(Log(event=event, task_instance=key, extra=text))
+
+    def audit_of(self, dag_id: str) -> list[str]:
+        """What the audit log has about a DAG."""
+        with create_session() as session:
+            query = select(Log).where(Log.dag_id == dag_id).order_by(Log.id)
+            return [f"{entry.event}: {entry.extra}" for entry in session.scalars(query)]
+
     def audit(self, key: TaskInstanceKey) -> list[str]:
         """What the audit log has about a run."""
         with create_session() as session:

@@ -13,6 +13,7 @@ from datetime import timedelta
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest import mock
 
 import pytest
 from airflow.models.taskinstancekey import TaskInstanceKey
@@ -118,8 +119,10 @@ class PlayedModal:
 class Stage:
     """An executor's engine without its thread, whose budgets are checked when the test says so."""
 
-    def __init__(self, budgets: str, containers: int = 10, **settings: Any) -> None:
-        self.modal = PlayedModal(containers)
+    def __init__(
+        self, budgets: str, containers: int = 10, modal: type[PlayedModal] = PlayedModal, **settings: Any
+    ) -> None:
+        self.modal = modal(containers)
         self.wiring = wired(self.modal, budgets=read_budgets("", budgets), max_option_sets=0, **settings)
         deployment = self.wiring.connection.deployment
         assert deployment is not None
@@ -315,6 +318,55 @@ async def test_no_time_in_an_entry_keeps_work_from_ending(started_at: float, fin
     stage.wiring.tracker.on_event(entry, stage.wiring.partition)
     assert [update.kind for update in stage.wiring.outbox.updates][-1] is UpdateKind.SUCCESS
     await stage.wiring.budgets.round()
+
+
+async def test_a_fault_in_a_check_concerns_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails with the reason, and the others are submitted: also those after as many faults as may be under way."""
+    stage = Stage(budget("hold", 1000), submit_concurrency=2)
+    await stage.known()
+    verdict = stage.wiring.gate.verdict
+
+    def faulty(call: Call) -> Any:
+        if call.work_id.startswith("bad"):
+            raise ValueError("a bug")
+        return verdict(call)
+
+    monkeypatch.setattr(stage.wiring.gate, "verdict", faulty)
+    stage.submit("bad-1", "bad-2", "bad-3", "good")
+    await stage.until(lambda: stage.modal.begun == ["good"])
+    reasons = stage.reasons(UpdateKind.FAILED)
+    assert len(reasons) == 3 and "the executor failed while checking its budgets" in reasons[0]
+    assert stage.wiring.submitter.waiting == stage.wiring.submitter.under_way == 0
+
+
+async def test_an_uncounted_cost_keeps_no_work_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its record has the cost, so the end is reported."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("one")
+    await stage.until(lambda: stage.modal.begun == ["one"])
+    monkeypatch.setattr(stage.wiring.keeper._costs, "ended", mock.Mock(side_effect=ValueError("a bug")))
+    stage.end("one")
+    assert [update.kind for update in stage.wiring.outbox.updates][-1] is UpdateKind.SUCCESS
+
+
+async def test_work_that_cannot_end_in_order_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last resort for its end counts its cost, and forgets it."""
+    stage = Stage(budget("hold", 1000))
+    await stage.known()
+    stage.submit("one")
+    await stage.until(lambda: stage.modal.begun == ["one"])
+    call = stage.wiring.calls.get("one")
+    assert call is not None
+    stage.wiring.tracker.found(call, WAIT, stage.modal.entries["one"])
+    call.spawn_unconfirmed = True
+    monkeypatch.setattr(stage.wiring.claims, "keep", mock.Mock(side_effect=ValueError("a bug")))
+    monkeypatch.setattr(stage.wiring.outcomes, "settle", mock.Mock(side_effect=ValueError("a bug")))
+    with stage.wiring.outcomes.guarding("one", "testing"):
+        int("a bug")
+    assert stage.reasons(UpdateKind.FAILED)
+    costs = stage.wiring.keeper._costs
+    assert costs._without_record(time.time()) and not costs._not_begun and not costs._terms_of
 
 
 async def test_adopted_work_counts_from_its_beginning() -> None:

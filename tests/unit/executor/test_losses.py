@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import threading
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from unittest import mock
 
 import pytest
 
-from modalflow.executor.lifecycle import outcomes
+from modalflow.executor.lifecycle import airflow_state, outcomes
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQuery
 from modalflow.executor.mailbox import Update, UpdateKind
 from modalflow.executor.modal_api.call_status import RETURNED, CallStatus
@@ -101,11 +103,75 @@ async def test_a_locked_row_is_asked_for_again() -> None:
 async def test_a_row_that_stays_locked_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing waits forever: Airflow's own retries apply."""
     monkeypatch.setattr(outcomes, "LOCKED_ATTEMPTS", 3)
-    airflow = Airflow([LOCKED])
+    airflow = Airflow([dataclasses.replace(LOCKED, problem="Its row stayed locked.")])
     async with lost(airflow, Cause.CONTAINER_LOST) as wiring:
         await until(lambda: kinds(wiring))
-    assert kinds(wiring) == [UpdateKind.FAILED]
+    (update,) = wiring.outbox.updates
+    assert (update.kind, update.reason) == (UpdateKind.FAILED, "Away. Its row stayed locked.")
     assert [query.loss is not None for query in airflow.queries] == [True] * 3
+
+
+class SlowAirflow(Airflow):
+    """A database that answers its first question when the test permits it."""
+
+    def __init__(self, answers: list[StateAnswer]) -> None:
+        super().__init__(answers)
+        self.may_answer = threading.Event()
+        self.under_way = self.most = 0
+
+    def answer(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        self.under_way += 1
+        self.most = max(self.most, self.under_way)
+        answers = super().answer(queries)
+        self.may_answer.wait(30)
+        self.under_way -= 1
+        return answers
+
+
+async def test_a_late_answer_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow database queues the task again after the time limit: no failure is reported, and it is asked only once.
+    No second question takes another of the scheduler's connections meanwhile."""
+    monkeypatch.setattr(airflow_state, "TIMEOUT", 0.05)
+    airflow = SlowAirflow([AGAIN, RUNS])
+    async with lost(airflow, Cause.CONTAINER_LOST) as wiring:
+        await until(lambda: airflow.queries)
+        await asyncio.sleep(0.3)
+        assert not kinds(wiring)
+        airflow.may_answer.set()
+        await until(lambda: kinds(wiring))
+    assert kinds(wiring) == [UpdateKind.OVER]
+    assert notes(wiring) == [("w", "Lost, run again.")]
+    assert (len(airflow.queries), airflow.most) == (1, 1)
+
+
+async def test_a_database_that_is_away_for_a_moment_costs_no_retry() -> None:
+    """A loss is asked about again; another question has no answer."""
+    airflow = Airflow([LOCKED, AGAIN])
+    answer = airflow.answer
+
+    def away(queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        if len(airflow.answers) == 2:
+            answer(queries)
+            raise OSError("connection refused")
+        return answer(queries)
+
+    airflow.answer = away  # type: ignore[method-assign]
+    async with lost(airflow, Cause.CONTAINER_LOST) as wiring:
+        await until(lambda: kinds(wiring))
+    assert kinds(wiring) == [UpdateKind.OVER]
+
+
+async def test_a_database_that_stays_away_is_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user reads why a retry was used."""
+    monkeypatch.setattr(outcomes, "LOCKED_ATTEMPTS", 3)
+    airflow = Airflow([AGAIN])
+    monkeypatch.setattr(airflow, "answer", mock.Mock(side_effect=OSError("connection refused")))
+    async with lost(airflow, Cause.CONTAINER_LOST) as wiring:
+        await until(lambda: kinds(wiring))
+    (update,) = wiring.outbox.updates
+    assert update.kind is UpdateKind.FAILED
+    assert "Airflow's database did not answer (" in str(update.reason)
+    assert "connection refused" in str(update.reason)
 
 
 async def test_a_failure_says_why_it_does_not_run_again() -> None:

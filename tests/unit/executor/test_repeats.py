@@ -183,7 +183,9 @@ def test_another_submission_is_not_touched(tables: AirflowTables) -> None:
 def test_the_function_call_id_is_stored_first(tables: AirflowTables) -> None:
     """Airflow would store a late one for the next try. If none is to come, nothing waits for it."""
     key = tables.add("twice", "w1", external_executor_id="w1")
-    assert lose(key, "w1").state is AirflowState.LOCKED
+    answer = lose(key, "w1")
+    assert answer.state is AirflowState.LOCKED
+    assert "did not store its function call id in time" in answer.problem
     assert lose(key, "w1", awaits_id=False).queued_again
 
 

@@ -6,6 +6,7 @@ Reads in a thread of its own, seldom enough to need a tenth of the time at most.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Collection, Mapping, Sequence
 from datetime import date, tzinfo
@@ -20,8 +21,8 @@ from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.blocking import in_daemon_thread
 from modalflow.executor.modal_api.modal_api import FAILURES
+from modalflow.executor.modal_api.usage_reader import UsageReader
 from modalflow.executor.reporting.loggers import logger
-from modalflow.logs.usage_files import UsageFiles
 from modalflow.protocol.spending_report import SPENDING, SpendingReport, SpendingRow
 from modalflow.support.described import describe
 
@@ -37,8 +38,6 @@ UNCHANGED_INTERVAL = 30.0
 RATES_INTERVAL = 3600.0
 #: Time limit for the last report at a clean stop, in seconds.
 LAST_TIMEOUT = 3.0
-#: Days of records for a month: in another time zone, it begins a day earlier or later.
-DAYS = 32
 
 
 class SpendKeeper:
@@ -51,14 +50,20 @@ class SpendKeeper:
         partition: str,
         connection: Connection,
         costs: RunningCosts,
+        reader: UsageReader,
     ) -> None:
         self._budgets = budgets
         self._zone = zone
         self._partition = partition
         self._connection = connection
         self._costs = costs
-        self._files = UsageFiles(days=DAYS)
+        self._reader = reader
         self._spent = Spent(zone)
+        self._early: list[Record] | None = []
+        """Records read for others since the last reading; None during a reading."""
+        self._lock = threading.Lock()
+        if budgets:
+            reader.subscribe(self._keep)
         self._sums: Mapping[Per, Mapping[Spender, Decimal]] = {per: {} for per in Per}
         self._summed_on: date | None = None
         self._others: list[SpendingReport] = []
@@ -106,9 +111,7 @@ class SpendKeeper:
         api = self._connection.get()
         await self._read_rates()
         self._costs.reading_begins()
-        more = True
-        while more:
-            more = await api.read_usage(self._files, self._keep)
+        await self._read_records()
         self._costs.reading_done()
         self._summed_on = None
         self._others = [each for each in await api.spending_reports() if each.partition != self._partition]
@@ -122,7 +125,23 @@ class SpendKeeper:
             self._others.remove(report)
             await self._connection.get().withdraw(SPENDING + report.partition)
 
+    async def _read_records(self) -> None:
+        with self._lock:
+            early, self._early = self._early or [], None
+        try:
+            self._spent.add(early, self._costs.rates)
+            while await self._reader.read():
+                pass
+        finally:
+            with self._lock:
+                self._early = []
+
     def _keep(self, records: Sequence[Record]) -> None:
+        """Add records during a reading; otherwise their work counts as just ended, until the next one."""
+        with self._lock:
+            if self._early is not None:
+                self._early.extend(records)
+                return
         self._spent.add(records, self._costs.rates)
 
     async def _read_rates(self) -> None:

@@ -7,6 +7,7 @@ implements ``StateDatabase``.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +44,8 @@ class AirflowState(Enum):
     UNKNOWN = auto()
     """The database was not asked, or did not answer."""
     LOCKED = auto()
-    """Another transaction changes the task instance right now, or its id is not stored yet: ask again."""
+    """Another transaction changes the task instance right now, its id is not stored yet, or the database did not answer
+    about a loss: ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,7 @@ class StateAnswer:
     state: AirflowState
     request: SubmitRequest | None = None
     problem: str = ""
-    """Why there is no request, if one was asked for; or why a lost task is not queued again."""
+    """Why there is no request, if one was asked for; or why a lost task is not queued again, perhaps not yet."""
     queued_again: str = ""
     """The line for users about a lost task that is queued again; empty if it is not."""
 
@@ -110,6 +112,10 @@ class StateQueries:
         self._pending: list[_Pending] = []
         self._count = 0
         self._added = asyncio.Event()
+        self._asking: asyncio.Task[Mapping[str, StateAnswer]] | None = None
+        """The question that the database is at, perhaps for longer than anyone waits."""
+        self._late: dict[str, StateAnswer] = {}
+        """Tasks that were queued again after their time limit, until someone asks for them again."""
 
     @property
     def possible(self) -> bool:
@@ -174,11 +180,38 @@ class StateQueries:
         return due
 
     async def _answers(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
-        database = self._database
-        assert database is not None, "nothing is pending if there is no database"
         try:
             async with asyncio.timeout(TIMEOUT):
-                return await in_daemon_thread(lambda: database.answer(queries))
+                return await self._ask_database(queries)
         except Exception as error:  # noqa: BLE001  Whatever a driver raises, the engine goes on without an answer.
             log.warning("Airflow's database did not answer (%s)", describe(error))
-            return {}
+            # A question about a loss also changes Airflow's state, perhaps after its time limit.
+            problem = f"Airflow's database did not answer ({describe(error)})."
+            unanswered = StateAnswer(
+                AirflowState.LOCKED, problem=f"It could not run again without using a retry: {problem}"
+            )
+            return {query.work_id: unanswered for query in queries if query.loss is not None}
+
+    async def _ask_database(self, queries: Sequence[StateQuery]) -> Mapping[str, StateAnswer]:
+        """Ask, after the end of an earlier question that took too long: each holds a connection of the scheduler's."""
+        database = self._database
+        assert database is not None, "nothing is pending if there is no database"
+        if self._asking is not None:
+            with contextlib.suppress(Exception):  # It was logged, or its queries are among these again.
+                answers = await self._answer_of(self._asking)
+                self._late |= {work_id: answer for work_id, answer in answers.items() if answer.queued_again}
+        late = {query.work_id: self._late[query.work_id] for query in queries if query.work_id in self._late}
+        answers = dict(late)
+        if left := [query for query in queries if query.work_id not in late]:
+            self._asking = asyncio.create_task(in_daemon_thread(lambda: database.answer(left)))
+            answers.update(await self._answer_of(self._asking))
+        for work_id in late:
+            del self._late[work_id]
+        return answers
+
+    async def _answer_of(self, asking: asyncio.Task[Mapping[str, StateAnswer]]) -> Mapping[str, StateAnswer]:
+        try:
+            return await asyncio.shield(asking)
+        finally:
+            if asking.done():
+                self._asking = None

@@ -124,6 +124,8 @@ class Call:
     """Whether a spawn failed without saying if Modal accepted it: a second function call may exist."""
     submitted_elsewhere: bool = False
     """Whether another scheduler submitted it."""
+    adopted_profile: str = ""
+    """The profile of work without a submission here, if that is known."""
     partition: str = ""
     """The partition of another executor on which its events arrive; empty if they arrive here."""
     container_id: str = ""
@@ -163,7 +165,7 @@ class Call:
         )
 
     @classmethod
-    def adopted(cls, adoption: Adoption, wall_clock: float) -> Call:
+    def adopted(cls, adoption: Adoption, wall_clock: float, profile: str = "") -> Call:
         """Return the call for work that another scheduler submitted; it is due to be looked up at once."""
         return cls(
             adoption.key,
@@ -176,6 +178,7 @@ class Call:
             phase=Phase.WAITING if adoption.function_call_id else Phase.ADOPTED,
             function_call_id=adoption.function_call_id,
             submitted_elsewhere=True,
+            adopted_profile=profile,
         )
 
     def successor(self, work_id: str, now: float, wall_clock: float) -> Call:
@@ -200,6 +203,11 @@ class Call:
     def settled(self) -> bool:
         """Whether its outcome is reported, or no longer wanted."""
         return self.phase is Phase.SETTLED
+
+    @property
+    def profile(self) -> str:
+        """Its profile; empty if that is not known, or not yet."""
+        return self.submission.profile if self.submission is not None else self.adopted_profile
 
     @property
     def has_request(self) -> bool:

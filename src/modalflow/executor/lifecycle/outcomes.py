@@ -218,7 +218,7 @@ class Outcomes:
 
     def settle(self, call: Call, function_call_id: str = "", entry: Entry | None = None) -> None:
         """Settle a call without a report; ``entry`` is its outcome in the ledger, if there is one."""
-        self._costs.ended(call, entry, time.time())
+        self._count_cost(call, entry)
         call.settle(function_call_id)
         if call.may_start_again:
             self._claims.keep(call.work_id)
@@ -245,9 +245,16 @@ class Outcomes:
         except Exception:  # The last resort: Airflow must learn that it ended.
             log.exception("%s could not be failed in order", call.label)
             if not call.settled:
+                self._count_cost(call, None)
                 call.settle()
             self._calls.discard(call)
             self._outbox.add(self._update(UpdateKind.FAILED, call, str(reason)))
+
+    def _count_cost(self, call: Call, entry: Entry | None) -> None:
+        try:
+            self._costs.ended(call, entry, time.time())
+        except Exception:  # Its record on the Volume has the cost; its end must be reported.
+            log.exception("The cost of %s could not be counted", call.label)
 
     def _count_lost(self, cause: Cause) -> None:
         self._metrics.counts[f"lost.{cause.value}"] += 1

@@ -41,7 +41,18 @@ EVENT: Final = "infrastructure retry"
 #: Seconds after which the rest of a batch waits for the next one: the query as a whole has a time limit.
 BUDGET: Final = 10.0
 
-_LOCKED: Final = StateAnswer(AirflowState.LOCKED)
+_AGAIN: Final = "It could not run again without using a retry:"
+#: The problems of these count only if the question is not asked any more.
+_LOCKED: Final = StateAnswer(
+    AirflowState.LOCKED, problem=f"{_AGAIN} its row in Airflow's database stayed locked by another transaction."
+)
+_AWAITS_ID: Final = StateAnswer(
+    AirflowState.LOCKED,
+    problem=f"{_AGAIN} Airflow's scheduler did not store its function call id in time. Check the scheduler's load.",
+)
+_NOT_REACHED: Final = StateAnswer(
+    AirflowState.LOCKED, problem=f"{_AGAIN} too many tasks were lost at once for the time limit of Airflow's database."
+)
 _GONE: Final = StateAnswer(AirflowState.GONE)
 
 #: In Airflow's audit log: which loss it was, and the task's ``max_tries`` from then on. At the end: what comes before
@@ -62,7 +73,7 @@ class Repeats:
         until = time.monotonic() + BUDGET
         for query in queries:
             if time.monotonic() > until:
-                answers[query.work_id] = _LOCKED
+                answers[query.work_id] = _NOT_REACHED
                 continue
             try:
                 answers[query.work_id] = self._repeat(query, dags)
@@ -72,7 +83,7 @@ class Repeats:
                 answers[query.work_id] = _LOCKED
             except Exception as error:  # One task must not hold up the others; its loss is reported as a failure.
                 log.exception("%s could not be queued again", query.key)
-                problem = f"It could not run again without using a retry: {_words(error)}."
+                problem = f"{_AGAIN} {_words(error)}."
                 answers[query.work_id] = StateAnswer(AirflowState.RUNNING, problem=problem)
         return answers
 
@@ -90,7 +101,7 @@ class Repeats:
                 return _GONE if ti.state != TaskInstanceState.RESTARTING else StateAnswer(AirflowState.RUNNING)
             if query.loss is not None and query.loss.awaits_id and ti.external_executor_id == query.work_id:
                 # Airflow still has to store its function call id. It would store it for the next try.
-                return _LOCKED
+                return _AWAITS_ID
             return self._decide(query, ti, dags, session)
 
     def _decide(self, query: StateQuery, ti: TaskInstance, dags: scheduler.SerializedDags, session: Any) -> StateAnswer:

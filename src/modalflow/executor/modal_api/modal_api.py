@@ -10,7 +10,7 @@ import contextlib
 import queue
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -34,50 +34,31 @@ from modalflow.errors import (
     WorkloadRejectedError,
 )
 from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStatus, call_status_of
-from modalflow.executor.modal_api.rate_limits import rate_limits_raised
+from modalflow.executor.modal_api.call_status import RETURNED, CallStatus, call_status_of
+from modalflow.executor.modal_api.plain_calls import RPC_TIMEOUT, bounded, listed
 from modalflow.executor.submission.resources import Resources
+from modalflow.function_calls.endings import ENDINGS
 from modalflow.logs.log_volume import LogVolume
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
-from modalflow.protocol.plain_data import plain_data_only
+from modalflow.protocol.profile_holds import HOLDS, ProfileHolds
 from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.protocol.spending_report import COUNTS_FOR, SPENDING, SpendingReport
 from modalflow.relay import keys
 from modalflow.support.described import words_of
 
-#: Seconds for one RPC, with its retries and throttle waits: the SDK itself would wait forever.
-RPC_TIMEOUT = 60.0
 #: Bytes a second of the slowest upload that is waited for.
 SLOWEST_UPLOAD = 200_000
-
 #: Seconds for one pass over the usage records.
 USAGE_TIMEOUT = 120.0
-
 #: Handles kept for distinct (profile, resources). The SDK itself keeps 32 bindings per Function.
 KEPT_HANDLES = 32
-
 #: What a call of the SDK raises if it fails for a reason outside of modalflow.
 FAILURES = (exception.Error, ModalflowError, OSError, asyncio.TimeoutError)
 
 _T = TypeVar("_T")
-
-
-async def bounded(call: Awaitable[_T], seconds: float = RPC_TIMEOUT) -> _T:
-    """Await a call of the SDK within a time limit; raise rate limits at once, and unpickle plain data only."""
-    # Not asyncio.wait_for: in Python 3.11 it loses a cancellation that arrives together with the answer.
-    with plain_data_only(), rate_limits_raised():
-        async with asyncio.timeout(seconds):
-            return await call
-
-
-async def listed(iterator: AsyncIterator[_T]) -> list[_T]:
-    """Return all that the SDK iterates over, within a time limit, and unpickle plain data only."""
-    with plain_data_only():
-        async with asyncio.timeout(RPC_TIMEOUT):
-            return [each async for each in iterator]
 
 
 def _minor(version: str) -> str:
@@ -189,10 +170,12 @@ class ModalApi:
         call: Awaitable[_T],
         seconds: float = RPC_TIMEOUT,
         answers: tuple[type[BaseException], ...] = (),
+        *,
+        lenient: bool = False,
     ) -> _T:
         """Await a call of the SDK that makes this RPC, and report it. The exceptions in ``answers`` are no failures."""
         try:
-            answer = await bounded(call, seconds)
+            answer = await bounded(call, seconds, lenient=lenient)
         except BaseException as error:
             self._observer.on_rpc(rpc, None if isinstance(error, answers) else error)
             self.on_failure(error)
@@ -283,9 +266,8 @@ class ModalApi:
 
     async def claim(self, entry: Entry) -> bool:
         """Write an entry if there is none, so that no worker can begin this work id; return False if there is one."""
-        return bool(
-            await self._ask("DictUpdate", self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True))
-        )
+        put = self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True)
+        return bool(await self._ask("DictUpdate", put))
 
     async def forget(self, work_id: str) -> None:
         """Remove a work id from the ledger."""
@@ -327,13 +309,20 @@ class ModalApi:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
 
+    async def profile_holds(self) -> ProfileHolds:
+        """Return the paused profiles, from what `modalflow profile` has written."""
+        with contextlib.suppress(exception.DeserializationError):
+            return ProfileHolds.from_json(await self._ask("DictGet", self._executors.get.aio(HOLDS)))
+        return ProfileHolds(problem="it is no plain data")
+
     async def spending_reports(self) -> list[SpendingReport]:
         """Return the executors' reports of their running costs. Reports of killed executors are removed."""
         reports = []
         for key in map(str, await listed(self._executors.keys.aio())):
             if key.startswith(SPENDING):
                 with contextlib.suppress(MalformedMessageError):
-                    report = SpendingReport.from_json(await self._ask("DictGet", self._executors.get.aio(key)))
+                    text = await self._ask("DictGet", self._executors.get.aio(key), lenient=True)
+                    report = SpendingReport.from_json(text)
                     reports.append(report)
                     if not report.counts(time.time() - COUNTS_FOR):
                         await self.withdraw(key)
@@ -385,6 +374,7 @@ class ModalApi:
                 self._events.get_many.aio(most, block=True, timeout=wait, partition=partition),
                 wait + RPC_TIMEOUT,
                 answers=(queue.Empty,),
+                lenient=True,
             )
         except queue.Empty:
             return []

@@ -1,6 +1,7 @@
-"""The history of runs for tasks with "auto": read from the logs Volume, only while such tasks come.
+"""The history of runs for tasks with "auto", read from the logs Volume.
 
-Three passes a minute at most, for any number of tasks, in a thread of its own. Without such tasks there is none.
+The reader is shared with the budgets, which read all the time. Without budgets, records are read only while such tasks
+come: three passes a minute at most, for any number of tasks.
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import time
 from collections.abc import Sequence
 
 from modalflow.cost.history import History, Run
-from modalflow.executor.connection import Connection
 from modalflow.executor.modal_api.modal_api import FAILURES
+from modalflow.executor.modal_api.usage_reader import UsageReader
 from modalflow.executor.reporting.log_dedup import DedupLogger
 from modalflow.executor.reporting.loggers import logger
-from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import TaskTry
 from modalflow.support.described import describe
 
@@ -33,10 +33,10 @@ RETRY = 30.0
 class RunHistory:
     """The last runs of the tasks of one worker app."""
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
+    def __init__(self, reader: UsageReader) -> None:
+        self._reader = reader
         self._history = History()
-        self._files = UsageFiles()
+        reader.subscribe(self._history.add)
         self._wanted = asyncio.Event()
         self._passed = asyncio.Event()
         self._fresh_until = 0.0
@@ -48,7 +48,7 @@ class RunHistory:
     def want(self) -> bool:
         """Ask for another pass; return whether the last one is recent."""
         self._wanted.set()
-        return time.monotonic() < self._fresh_until
+        return time.monotonic() < max(self._fresh_until, self._reader.complete_at + FRESH)
 
     async def recent(self) -> None:
         """Wait until it is recent, but no longer than ``PATIENCE``."""
@@ -61,6 +61,10 @@ class RunHistory:
             except TimeoutError:
                 return
 
+    async def pass_if_due(self) -> bool:
+        """Read the next records, unless all were just read; return whether there are more. Raises FAILURES."""
+        return time.monotonic() - self._reader.complete_at >= INTERVAL and await self._reader.read()
+
     async def run(self) -> None:
         """Read until cancelled, as long as someone wants it."""
         failures = DedupLogger(log)
@@ -69,7 +73,7 @@ class RunHistory:
             self._wanted.clear()
             more = False
             try:
-                more = await self._connection.get().read_usage(self._files, self._history.add)
+                more = await self.pass_if_due()
                 self._fresh_until = time.monotonic() + FRESH
             except FAILURES as error:
                 failures.warn(type(error).__name__, "The usage of earlier runs could not be read (%s)", describe(error))

@@ -12,8 +12,8 @@ import time
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.decision import Action, Policy, lost_before_claim
@@ -148,7 +148,11 @@ class Submitter:
 
     def _is_admitted(self, function: FunctionQueue, call: Call) -> bool:
         """Return whether budgets permit a call. A held call keeps its place in the order."""
-        if call.phase is not Phase.QUEUED or self._admission.admits(call):
+        admitted = False
+        # What a fault raises here concerns this call alone: the queue goes on, and the call's turn is free again.
+        with self._outcomes.guarding(call.work_id, "checking its budgets"):
+            admitted = call.phase is not Phase.QUEUED or self._admission.admits(call)
+        if admitted:
             return True
         function.released()
         if call.settled:

@@ -39,7 +39,7 @@ def spending_reports(site: Site) -> list[SpendingReport]:
     """Return the executors' reports of running costs. Raises the SDK's errors."""
     executors: Any = modal.Dict.from_name(site.names.executors, **site.scope)
     try:
-        items = within(PATIENCE, lambda: list(executors.items()))
+        items = within(PATIENCE, lambda: list(executors.items()), lenient=True)
     except exception.NotFoundError:
         # No executor has ever reported.
         return []

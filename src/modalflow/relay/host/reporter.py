@@ -89,7 +89,7 @@ class Reporter:
         await self._reports.put.aio(RELAY + report.name, report.to_json())
 
     async def _remove_old(self) -> None:
-        with plain_data_only():
+        with plain_data_only(lenient=True):
             items = [item async for item in self._reports.items.aio()]
         for key, text in items:
             if str(key).startswith(RELAY) and time.time() - _published_at(text) > _KEPT:

@@ -27,14 +27,23 @@ class CancelAnswer(BaseModel):
     results: list[Cancelled]
 
 
+class Hold(BaseModel):
+    """Why a profile is paused or drained, for everyone whose tasks wait."""
+
+    reason: str = Field("", max_length=300)
+
+
 class ProfileAnswer(BaseModel):
-    """The state of a profile after the action."""
+    """The state of a profile after the action. Executors follow within five seconds."""
 
     name: str
     state: str
     """active, paused or draining."""
     state_by: str = ""
     state_since: float = 0.0
+    state_reason: str = ""
+    changed: bool = True
+    """Whether it was in another state before."""
 
 
 class Finding(BaseModel):

@@ -55,9 +55,12 @@ class ProfileRow(BaseModel):
     waiting: int = 0
     """Kept from Modal by an executor."""
     state: str = "active"
-    """active, paused, or draining: it finishes what Modal has, and takes nothing new."""
+    """active; paused: its tasks wait, and running ones go on; draining: the same, and a user waits for their end; or
+    drained: nothing of it runs."""
     state_by: str = ""
     state_since: float = 0.0
+    state_reason: str = ""
+    """The user's words."""
     limits: dict[str, str] = Field(default_factory=dict)
     """Limit → its text, for example ``max_containers`` → ``100``."""
     resources: dict[str, str] = Field(default_factory=dict)

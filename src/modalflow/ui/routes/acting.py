@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, status
 from fastapi.responses import Response, StreamingResponse
+from modal import exception
 from starlette.concurrency import run_in_threadpool
 
 from modalflow.errors import ModalflowError
 from modalflow.operations.inventory import Work
+from modalflow.operations.profiles.pausing import UnknownProfileError
 from modalflow.support.described import describe
 from modalflow.ui import paths
 from modalflow.ui.access import Access, GetUserDep, from_own_page, record
-from modalflow.ui.actions import Actions
-from modalflow.ui.answers.actions import Cancel
+from modalflow.ui.actions import Actions, HoldAction
+from modalflow.ui.answers.actions import Cancel, Hold
 from modalflow.ui.routes.answering import answered
 from modalflow.ui.sources.sources import Sources
 
+_NO_HOLDS = "You need the permission to edit pools to pause, drain or resume a profile"
 _NO_DOCTOR = "You need the permissions to edit pools and to read the configuration to run the doctor"
 
 
@@ -30,13 +35,22 @@ def acting(sources: Sources, actions: Actions) -> APIRouter:
         access = Access(request, user)
         found = await run_in_threadpool(_permitted, access, sources, wanted.work_ids)
         by = f"cancelled by {access.name} in Airflow's UI"
-        try:
+        with _failures():
             answer = await actions.cancel(wanted.work_ids, found, by)
-        except (ModalflowError, TimeoutError) as error:
-            raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, describe(error)) from error
         sources.live.expire()
         hows = {result.work_id: result.how for result in answer.results}
         await run_in_threadpool(_record_all, access, found, hows)
+        return answered(request, answer)
+
+    @router.post(paths.PROFILE)
+    async def post_profile(request: Request, user: GetUserDep, name: str, action: HoldAction, hold: Hold) -> Response:
+        access = Access(request, user)
+        if not await run_in_threadpool(lambda: access.manages):
+            raise HTTPException(status.HTTP_403_FORBIDDEN, _NO_HOLDS)
+        with _failures():
+            answer = await actions.hold(name, action, access.name, hold.reason)
+        sources.live.expire()
+        await run_in_threadpool(record, access, f"modalflow profile {action.value}", f"{name}: {hold.reason}")
         return answered(request, answer)
 
     @router.post(paths.DOCTOR)
@@ -51,6 +65,17 @@ def acting(sources: Sources, actions: Actions) -> APIRouter:
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
     return router
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Answer with the problem: 404 for an unknown profile, 503 for Modal."""
+    try:
+        yield
+    except UnknownProfileError as error:
+        raise HTTPException(status.HTTP_404_NOT_FOUND, str(error)) from error
+    except (ModalflowError, exception.Error, TimeoutError) as error:
+        raise HTTPException(status.HTTP_503_SERVICE_UNAVAILABLE, describe(error)) from error
 
 
 def _permitted(access: Access, sources: Sources, work_ids: list[str]) -> dict[str, Work]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from modalflow.names import TaskTry
 from modalflow.operations.inventory import Inventory, Work
+from modalflow.operations.profiles.listing import ProfileRow, profile_rows
 from modalflow.protocol.spending_report import SpendingReport
 from modalflow.ui.answers.work import Cell
 
@@ -37,6 +38,8 @@ class LiveState:
     app: str = ""
     environment: str = ""
     rows: Sequence[Row] = field(default_factory=list)
+    profiles: Sequence[ProfileRow] = ()
+    """The deployed profiles, and paused ones that are not."""
 
     @classmethod
     def of(
@@ -44,7 +47,7 @@ class LiveState:
     ) -> LiveState:
         """Return the state with its rows."""
         rows = [_row(work) for work in inventory.work()]
-        return cls(inventory, reports, local, app, environment, rows)
+        return cls(inventory, reports, local, app, environment, rows, profile_rows(inventory))
 
     def of_instance(self, dag_id: str, run_id: str, task_id: str, map_index: int) -> list[Work]:
         """Return the work of one task instance."""
@@ -63,8 +66,9 @@ class LiveState:
 
 
 def _row(work: Work) -> Row:
-    text = json.dumps(cells(work), separators=(",", ":"))
-    return Row(work, work.task.dag_id if work.task else "", text, text.casefold())
+    found = cells(work)
+    text = json.dumps(found, separators=(",", ":"))
+    return Row(work, work.task.dag_id if work.task else "", text, "\n".join(map(str, found)).casefold())
 
 
 def cells(work: Work) -> list[Cell]:

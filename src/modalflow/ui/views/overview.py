@@ -13,7 +13,8 @@ from modalflow.budgets.spending import Balance, balances
 from modalflow.config.budgets import Scope
 from modalflow.cost.rates import Rates, UnknownRateError
 from modalflow.cost.usage import Record, Reserved
-from modalflow.operations.inventory import STATES, ProfileState
+from modalflow.operations.inventory import STATES
+from modalflow.operations.profiles.listing import ProfileRow as ListedProfile
 from modalflow.protocol.relay_report import RelayReport
 from modalflow.protocol.snapshot import SUBMITTED, WAITING, Snapshot
 from modalflow.ui.answers.freshness import Freshness
@@ -69,8 +70,14 @@ def overview(facts: Facts, visible: Visible, *, manage: bool, freshness: Freshne
     granted = inventory.deployment.granted if inventory.deployment is not None else {}
     defined = inventory.deployment.facts if inventory.deployment is not None else {}
     answer.profiles = [
-        _profile(state, counts.get(state.name, Counter()), defined.get(state.name, {}), granted.get(state.name), rates)
-        for state in inventory.profiles
+        _profile(
+            row,
+            counts.get(row.profile, Counter()),
+            defined.get(row.profile, {}),
+            granted.get(row.profile),
+            rates,
+        )
+        for row in live.profiles
     ]
     if visible.cluster:
         # An executor with the newest report first, and those that are gone at the end.
@@ -120,7 +127,7 @@ def _relay(report: RelayReport, now: float) -> RelayRow:
 
 
 def _profile(
-    state: ProfileState,
+    row: ListedProfile,
     counts: Mapping[str, int],
     facts: Mapping[str, Any],
     granted: Mapping[str, Any] | None,
@@ -128,16 +135,20 @@ def _profile(
 ) -> ProfileRow:
     running, submitted, waiting = (counts.get(name, 0) for name in STATES)
     return ProfileRow(
-        name=state.name,
-        containers=state.containers,
-        backlog=state.backlog,
+        name=row.profile,
+        containers=row.containers,
+        backlog=row.backlog,
         running=running,
         submitted=submitted,
         waiting=waiting,
+        state=row.state,
+        state_by=row.hold.by if row.hold is not None else "",
+        state_since=row.hold.since if row.hold is not None else 0.0,
+        state_reason=row.hold.reason if row.hold is not None else "",
         limits=_described(facts, _LIMITS),
         resources=_described({**facts, **(granted or {})}, _RESOURCES),
         dollars_per_hour=None if granted is None or rates is None else _per_hour(granted, rates),
-        problem=state.problem,
+        problem=row.problem,
     )
 
 

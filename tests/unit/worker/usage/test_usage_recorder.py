@@ -10,14 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.cost.recorded_call import RecordedCall
+from modalflow.cost.samples import Samples, Series
 from modalflow.cost.usage import LOST, Record, Reserved
-from modalflow.names import USAGE_FOLDER, TaskTry
+from modalflow.names import SAMPLES_FOLDER, USAGE_FOLDER, TaskTry
 from modalflow.protocol.messages import Entry, Kind, State, Submission
 from modalflow.worker.usage import usage_recorder
+from modalflow.worker.usage.call_sampler import CallSampler
 from modalflow.worker.usage.usage_recorder import CallUsage, UsageRecorder, age_of_this_process
-from modalflow.worker.zygote.protocol import Outcome, ProcessUsage
+from modalflow.worker.zygote.protocol import ForkResult, Moments, Outcome, ProcessUsage
 
 DONE = Outcome(State.SUCCESS, 0, "success")
+
+PLACE = {"MODAL_IMAGE_ID": "im-1", "MODAL_REGION": "us-east", "MODAL_CLOUD_PROVIDER": "CLOUD_PROVIDER_AWS"}
 
 
 def granted(submission: Submission) -> dict[str, object]:
@@ -30,12 +35,16 @@ class World:
     def __init__(self, root: Path, age: float = 3.0) -> None:
         self.now = 1000.0
         self.root = root
-        self.recorder = UsageRecorder(root, "ta-1", age=age, clock=lambda: self.now)
+        self.recorder = UsageRecorder(root, "ta-1", age=age, variables=PLACE, clock=lambda: self.now)
 
     def open(self, wall: float = 5000.0) -> CallUsage:
         usage = self.recorder.begin_call("fc-1")
         usage.taken_at = wall
         return usage
+
+    def calls(self) -> list[RecordedCall]:
+        files = sorted((self.root / USAGE_FOLDER).glob("*/*.jsonl"))
+        return [RecordedCall.from_line(line) for file in files for line in file.read_text().splitlines()]
 
     def records(self) -> list[Record]:
         files = sorted((self.root / USAGE_FOLDER).glob("*/*.jsonl"))
@@ -68,6 +77,53 @@ def test_a_call_is_recorded_with_all_that_it_occupied(world: World) -> None:
     assert (record.dag_id, record.task_id, record.run_id, record.map_index, record.try_number) == ("d", "t", "r", 5, 2)
     assert record.reserved == Reserved(cpu=2) and record.outcome == "success"
     assert "Occupied 2 cores, 128 MiB for 5.0 s" in line and "$" in line
+
+
+def test_a_call_has_the_moments_of_its_try(world: World) -> None:
+    """From the executor to Airflow's answer, with what the task asked for: a container that started for it."""
+    now = float(int(time.time()))
+    usage = world.open(wall=now)
+    usage.claimed()
+    ended = Outcome(State.FAILED, 1, "failed", "why", "api-unreachable", Moments(now + 1, now + 2, now + 3, now + 4))
+    usage.ended(ForkResult("f", 1, ended, ProcessUsage(1.5, 0.5, 200)))
+    submitted = submission(submitted_at=now - 10, spawned_at=now - 9, asked={"cpu": 2}, sized={"memory": 3})
+    usage.record(submitted, ended, granted)
+    [call] = world.calls()
+    timeline = call.timeline
+    assert (timeline.submitted_at, timeline.spawned_at) == (now - 10, now - 9)
+    assert timeline.claimed_at == pytest.approx(usage.claimed_at, abs=0.001)
+    assert timeline.container_started_at == pytest.approx(now - 3, abs=60)
+    assert (timeline.started_at, timeline.first_line_at) == (now + 1, now + 2)
+    assert (timeline.task_ended_at, timeline.reported_at) == (now + 3, now + 4)
+    assert (timeline.is_cold_start, timeline.cold, timeline.number) == (True, 3.0, 1)
+    assert (timeline.image, timeline.region, timeline.cloud) == ("im-1", "us-east", "aws")
+    assert (timeline.asked, timeline.sized) == ({"cpu": 2}, {"memory": 3})
+    assert (timeline.cause, timeline.reason) == ("api-unreachable", "why")
+
+
+def test_only_a_container_that_starts_for_a_call_is_cold(tmp_path: Path) -> None:
+    """Neither its later calls are cold starts, nor the first one of a container that waited for work."""
+    waiting, restored = World(tmp_path / "waiting", age=60.0), World(tmp_path / "restored", age=0.0)
+    for world in (waiting, restored):
+        for _ in range(2):
+            world.open().record(submission(submitted_at=4999.0), DONE, granted)
+    assert [(call.timeline.is_cold_start, call.timeline.number) for call in waiting.calls()] == [(False, 1), (False, 2)]
+    assert [call.timeline.is_cold_start for call in restored.calls()] == [True, False]
+
+
+def test_samples_are_beside_the_record(world: World) -> None:
+    """In a file of its own that readers of costs do not open; a call without samples has none."""
+    world.open().record(submission(), DONE, granted)
+    usage = world.open()
+    usage.sampler = sampler = CallSampler()
+    sampler._series = Series.begin(time.monotonic() - 2, 0.0)
+    sampler._series.add(time.monotonic(), 1.0, 300.0)
+    usage.record(submission(), DONE, granted)
+    [file] = (world.root / USAGE_FOLDER).glob(f"*/{SAMPLES_FOLDER}/*")
+    [line] = file.read_text().splitlines()
+    samples = Samples.from_line(line)
+    assert (samples.function_call_id, samples.mib) == ("fc-1", (300.0,)) and 0.3 < samples.cpu[0] <= 0.5
+    assert (file.parent.parent / file.name).exists() and len(world.records()) == 2
 
 
 def test_a_container_that_was_there_before_the_work_did_not_start_for_it(tmp_path: Path) -> None:
@@ -118,11 +174,14 @@ def test_a_command_names_its_task_itself(world: World) -> None:
 def test_work_of_a_lost_container_is_recorded_by_the_next_one(world: World) -> None:
     """With the times that are known, as occupied by the container that is gone."""
     usage = world.open(wall=5060.0)
-    found = Entry("w", State.RUNNING, "fc-1", "ta-0", "owner", started_at=5000.0)
+    found = Entry("w", State.RUNNING, "fc-1", "ta-0", "owner", started_at=5000.0, container_started_at=4999.0)
     line = usage.record_lost(submission(), found, granted, Outcome(State.FAILED, reason="why", cause="container-lost"))
     [record] = world.records()
     assert (record.container_id, record.outcome, record.running, record.occupied) == ("ta-0", LOST, 60.0, 60.0)
     assert "for 60.0 s" in line
+    [call] = world.calls()
+    assert (call.timeline.container_started_at, call.timeline.claimed_at) == (4999.0, 5000.0)
+    assert (call.timeline.submitted_at, call.timeline.cause) == (4990.0, "container-lost")
 
 
 def test_nothing_secret_is_recorded(world: World) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import time
 
-from modalflow.executor.budgets.admission import Admission, Held
+from modalflow.executor.holds.admission import Admission, Held
 from modalflow.executor.lifecycle.airflow_state import StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Phase
+from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.lifecycle.recovery import Recovery
 from modalflow.executor.submission.submitter import Submitter
 from modalflow.protocol.messages import Kind
@@ -31,6 +32,7 @@ class HeldTasks:
         queries: StateQueries,
         recovery: Recovery,
         submitter: Submitter,
+        outcomes: Outcomes,
     ) -> None:
         """``queued_timeout`` is ``[scheduler] task_queued_timeout`` in seconds."""
         self._interval = min(_LONGEST, queued_timeout * _PART)
@@ -38,6 +40,7 @@ class HeldTasks:
         self._queries = queries
         self._recovery = recovery
         self._submitter = submitter
+        self._outcomes = outcomes
 
     async def run(self) -> None:
         """Renew the times of held tasks until cancelled."""
@@ -51,11 +54,21 @@ class HeldTasks:
         if old:
             await self._queries.renew_queued(old)
 
-    def release(self, held: Held) -> None:
+    def release(self, *, changed: bool) -> None:
+        """Submit the calls whose hold is over, and forget those that ended. ``changed``: whether a gate may answer
+        otherwise than before."""
+        released = self._admission.ended()
+        if changed:
+            released += self._admission.freed()
+        for held in released:
+            with self._outcomes.guarding(held.call.work_id, "releasing it after a hold"):
+                self._release(held)
+
+    def _release(self, held: Held) -> None:
         """Submit a call after its hold; if its token may expire soon, with another one. Ignore one that has ended."""
         is_queued = held.call.phase is Phase.QUEUED
         if is_queued and held.call.kind is Kind.WORKLOAD and self._queries.possible and self._is_old(held):
-            self._recovery.ask_airflow(held.call, "its budget has money again.")
+            self._recovery.ask_airflow(held.call, f"{held.verdict.over}.")
         else:
             self._submitter.put(held.call)
 

@@ -1,4 +1,4 @@
-"""Submitted calls without a container, taken off Modal again: their budget is used up.
+"""Submitted calls without a container, taken off Modal again: their budget is used up, or their profile is paused.
 
 The claim comes first. If a container has begun the work, it keeps it; if one gets it later, it finds the claim. If this
 scheduler dies in between, the claim reads as if a container could not begin: the next scheduler submits the work again.

@@ -1,14 +1,15 @@
-"""The last check before a submission: a call is admitted, held until its budget has money, or refused."""
+"""The last check before a submission: a call is admitted, held until its gate opens, or refused."""
 
 from __future__ import annotations
 
 import dataclasses
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modalflow.config.budgets import BudgetAction
-from modalflow.executor.budgets.gate import BudgetGate, Verdict
 from modalflow.executor.budgets.running_costs import RunningCosts
+from modalflow.executor.holds.verdict import Gate, Verdict
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.outcomes import Outcomes
 from modalflow.executor.reporting.metrics import Metrics
@@ -28,8 +29,9 @@ class Held:
 class Admission:
     """Admits calls, and keeps held ones."""
 
-    def __init__(self, gate: BudgetGate, costs: RunningCosts, outcomes: Outcomes, metrics: Metrics) -> None:
-        self._gate = gate
+    def __init__(self, gates: Sequence[Gate], costs: RunningCosts, outcomes: Outcomes, metrics: Metrics) -> None:
+        """The first gate with a verdict on a call decides."""
+        self._gates = gates
         self._costs = costs
         self._outcomes = outcomes
         self._metrics = metrics
@@ -42,17 +44,19 @@ class Admission:
 
     def admits(self, call: Call) -> bool:
         """Return whether a call may be submitted now. Otherwise it is held, or has failed."""
-        verdict = self._gate.verdict(call)
+        verdict = self._verdict(call)
         if verdict is None:
-            if self._gate.budgets:
-                self._costs.not_begun([call.work_id], time.time())
+            self._costs.not_begun([call.work_id], time.time())
             return True
-        if verdict.action is BudgetAction.HOLD:
+        if not verdict.refuses:
             self._held[call.work_id] = Held(call, verdict, time.monotonic())
             return False
         self._metrics.counts["refused_by_budget"] += 1
         self._outcomes.fail(call, explain(Cause.OVER_BUDGET, detail=verdict.reason), Cause.OVER_BUDGET)
         return False
+
+    def _verdict(self, call: Call) -> Verdict | None:
+        return next((verdict for gate in self._gates if (verdict := gate.verdict(call)) is not None), None)
 
     def holds(self, call: Call) -> bool:
         """Return whether a call is held."""
@@ -62,27 +66,28 @@ class Admission:
         """Return why a call is held; empty if it is not."""
         if call.work_id not in self._held:
             return ""
-        verdict = self._gate.verdict(call) or self._held[call.work_id].verdict
+        verdict = self._verdict(call) or self._held[call.work_id].verdict
         return verdict.reason
 
     def short_reason(self, call: Call) -> str:
         """Return in a few words why a call is held; empty if it is not."""
         if call.work_id not in self._held:
             return ""
-        balance = self._held[call.work_id].verdict.balance
-        return f"held by the budget of {balance.budget.label(balance.subject)}"
+        return self._held[call.work_id].verdict.short_reason
 
     def freed(self) -> list[Held]:
-        """Return the calls without a hold now, and forget them. The reasons of the others are renewed."""
+        """Return the calls without a hold now, the oldest first, and forget them. The reasons of the others are
+        renewed."""
         freed = []
         for work_id, held in list(self._held.items()):
-            verdict = self._gate.verdict(held.call) if held.call.phase is Phase.QUEUED else None
-            if verdict is not None and verdict.action is BudgetAction.HOLD:
+            verdict = self._verdict(held.call) if held.call.phase is Phase.QUEUED else None
+            if verdict is not None and not verdict.refuses:
                 self._held[work_id] = dataclasses.replace(held, verdict=verdict)
             else:
                 del self._held[work_id]
                 freed.append(held)
-        return freed
+        # Some were held before, and then again.
+        return sorted(freed, key=lambda held: held.call.accepted_at)
 
     def ended(self) -> list[Held]:
         """Return the calls that ended or began during their hold, and forget them: they need no slot on top."""
@@ -93,8 +98,12 @@ class Admission:
 
     @property
     def waits_for_a_check(self) -> bool:
-        """Whether a call is held only until the spent dollars are known."""
+        """Whether a call is held for a reason that may be gone within seconds."""
         return any(held.verdict.passes for held in self._held.values())
+
+    def by_profile(self) -> dict[str, int]:
+        """Return how many calls each paused profile holds."""
+        return dict(Counter(held.verdict.paused_profile for held in self.held if held.verdict.paused_profile))
 
     def clear(self) -> None:
         """Forget the held calls: they are submitted anew."""

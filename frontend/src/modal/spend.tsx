@@ -12,7 +12,7 @@ import { color, StackedBars } from "./stacked-bars";
 
 const WAYS = ["dag", "profile", "day"] as const;
 type Way = (typeof WAYS)[number];
-const SPANS = [7, 30, 90];
+const SPANS = [7, 14, 30];
 /** Seconds between two requests. The figures are those of ended work. */
 const EVERY = 60;
 

@@ -148,6 +148,12 @@ class AirflowTables:
         with create_session() as session:
             session.add(Log(event=event, task_instance=key, extra=text))
 
+    def audit_of(self, dag_id: str) -> list[str]:
+        """What the audit log has about a DAG."""
+        with create_session() as session:
+            query = select(Log).where(Log.dag_id == dag_id).order_by(Log.id)
+            return [f"{entry.event}: {entry.extra}" for entry in session.scalars(query)]
+
     def audit(self, key: TaskInstanceKey) -> list[str]:
         """What the audit log has about a run."""
         with create_session() as session:

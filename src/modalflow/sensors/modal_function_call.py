@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from modalflow.errors import ConfigError, FunctionCallError
-from modalflow.function_calls.connection import connected
-from modalflow.function_calls.function_calls import FunctionCalls
-from modalflow.function_calls.outcome import Outcome
 from modalflow.function_calls.plain_result import MAX_RESULT_BYTES, plain
 from modalflow.operators.call_link import ModalFunctionCallLink
 from modalflow.triggers.modal_function_call import ModalFunctionCallTrigger
+
+if TYPE_CHECKING:
+    from modalflow.function_calls.outcome import Outcome
 
 
 class ModalFunctionCallSensor(BaseSensorOperator):
@@ -86,6 +86,10 @@ class ModalFunctionCallSensor(BaseSensorOperator):
         )
 
     def _outcome(self) -> Outcome:
+        # Not when a DAG file is parsed: they import Modal's SDK.
+        from modalflow.function_calls.connection import connected
+        from modalflow.function_calls.function_calls import FunctionCalls
+
         return FunctionCalls(connected(self.modal_conn_id)).outcome(self.function_call_id)
 
     def _result(self, outcome: Outcome) -> Any:

@@ -107,9 +107,9 @@ class ModalFunctionOperator(BaseOperator):
             self._record(call, record, calls)
         return self._wait(context, call, calls)
 
-    def execute_complete(self, context: Any, event: Mapping[str, Any], call: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Read the outcome after the deferral. Raises FunctionCallError if the call failed."""
-        started = StartedCall.from_plain(call)
+        started = StartedCall.from_plain(event["returned"])
         self.function_call_id = started.function_call_id
         outcome = self._connected()[1].outcome(started.function_call_id)
         if not outcome.ended and event.get("problem"):
@@ -218,9 +218,10 @@ class ModalFunctionOperator(BaseOperator):
         if self.execution_timeout is not None:
             left = max(timedelta(), self.execution_timeout - timedelta(seconds=time.time() - call.spawned_at))
         self.defer(
-            trigger=ModalFunctionCallTrigger(call.function_call_id, self.modal_conn_id, call.spawned_at),
+            trigger=ModalFunctionCallTrigger(
+                call.function_call_id, self.modal_conn_id, call.spawned_at, returned=call.to_plain()
+            ),
             method_name="execute_complete",
-            kwargs={"call": call.to_plain()},
             timeout=left,
         )
         raise AssertionError("defer() raises")

@@ -63,7 +63,7 @@ class ModalFunctionCallSensor(BaseSensorOperator):
         outcome = self._outcome()
         return PokeReturnValue(outcome.ended, self._result(outcome) if outcome.ended else None)
 
-    def execute_complete(self, context: Any, event: Mapping[str, Any], until: float) -> Any:
+    def execute_complete(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Read the outcome after the deferral. Raises FunctionCallError if the call failed."""
         outcome = self._outcome()
         if outcome.ended:
@@ -73,15 +73,18 @@ class ModalFunctionCallSensor(BaseSensorOperator):
                 f"The triggerer cannot wait for function call {self.function_call_id}: {event['problem']} Correct the "
                 "credentials of the triggerer."
             )
-        return self._defer(timedelta(seconds=max(0.0, until - time.time())))
+        return self._defer(timedelta(seconds=max(0.0, event["returned"]["until"] - time.time())))
 
     def _defer(self, left: timedelta) -> None:
         self.defer(
             trigger=ModalFunctionCallTrigger(
-                self.function_call_id, self.modal_conn_id, time.time(), cancel_on_kill=False
+                self.function_call_id,
+                self.modal_conn_id,
+                time.time(),
+                cancel_on_kill=False,
+                returned={"until": time.time() + left.total_seconds()},
             ),
             method_name="execute_complete",
-            kwargs={"until": time.time() + left.total_seconds()},
             timeout=left,
         )
 

@@ -13,6 +13,8 @@
 #   make durability   kill the local control plane KILLS times (300) under load and look what is missing
 #   make chaos    every cell of the matrix of fault and moment, on a real Airflow (SEED=7, TESTS='-k plane_killed')
 #   make soak     SOAK_TASKS (2000) real tasks with faults at random (SEED=7)
+#   make ui       build the views of Airflow's UI from frontend/ (needs node 20.19 or newer), and test them
+#   make ui-pictures   take the pictures of docs/ui.md (needs chromium)
 #   make wheel    build dist/modalflow-<version>-py3-none-any.whl, which docs/install.md installs
 #   make docs     generate the pages and tables that are made from the code
 #   make site     the documentation as a site, in build/site
@@ -57,7 +59,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -71,6 +73,16 @@ $(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstra
 	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
+# The result is committed, so that everything but this needs Python alone. docs/decisions/ui.md.
+ui:
+	cd frontend
+	npm ci --no-audit --no-fund
+	npm run build
+	npm test
+
+ui-pictures: $(STAMP)
+	$(BIN)/python -m tests.browser.pictures docs/images
+
 check: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -78,6 +90,7 @@ check: $(STAMP)
 	$(BIN)/lint-imports
 	$(BIN)/python -m scripts.figures --check
 	$(BIN)/python -m scripts.prose
+	$(BIN)/python -m scripts.ui_sources --check
 	@$(MAKE) --no-print-directory site
 
 prose: $(STAMP)

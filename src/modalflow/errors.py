@@ -49,7 +49,7 @@ class AirflowSettingError(ModalflowError):
 
 
 class NotDeployedError(ModalflowError):
-    """The worker app, or a profile of it, is not deployed in this Modal environment."""
+    """The worker app, a profile of it, or the Function that a DAG calls is not deployed in this Modal environment."""
 
 
 class IncompatibleWorkerError(ModalflowError):
@@ -70,6 +70,10 @@ class MalformedMessageError(ModalflowError):
 
 class UntrustedDataError(ModalflowError):
     """Data written by a container asked for more than plain data when it was read."""
+
+
+class FunctionCallError(ModalflowError):
+    """A call of a Modal Function by a DAG failed, or its result cannot be an XCom."""
 
 
 class DeployError(ModalflowError):

@@ -67,6 +67,11 @@ PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 #: task has it.
 HOME_KEY_VARIABLE = "MODALFLOW_HOME_KEY"
 
+#: The variable of a task with the console that `modalflow replay` offers it: ``MODE PORT TOKEN``.
+CONSOLE_VARIABLE = "MODALFLOW_CONSOLE"
+#: Its modes: after an error of the task, and instead of its execution.
+DEBUG_CONSOLE, SHELL_CONSOLE = "debug", "shell"
+
 #: Airflow's settings for masking in logs: (section, option). They travel with every workload.
 MASKING_OPTIONS = (
     ("core", "hide_sensitive_var_conn_fields"),
@@ -97,6 +102,25 @@ def airflow_variable(section: str, option: str) -> str:
 
 #: The folder of usage records on the logs Volume: a folder for each day, with the files of this day's containers.
 USAGE_FOLDER = "modalflow-usage"
+#: The folder in the folder of a day with samples (``cost.samples``): a file has those of the usage file of its name.
+SAMPLES_FOLDER = "samples"
+
+_USAGE_FILE = re.compile(r".*-(?P<number>\d{4,})-(?P<time>\d{6})\.jsonl")
+
+
+def usage_file(container_id: str, number: int, begun: datetime) -> str:
+    """Return the name of a container's usage file, in the folder of the day in UTC on which it was begun."""
+    return f"{container_id}-{number:04}-{begun:%H%M%S}.jsonl"
+
+
+def usage_file_begun(day: str, name: str) -> datetime | None:
+    """Return when a usage file was begun; None if its name does not show it, as from a worker before 0.5."""
+    found = _USAGE_FILE.fullmatch(name)
+    try:
+        return datetime.strptime(f"{day} {found['time']} +0000", "%Y-%m-%d %H%M%S %z") if found else None
+    except ValueError:
+        return None
+
 
 #: The folder of Airflow homes on the logs Volume: what executors have published of their hosts' configuration.
 HOMES_FOLDER = "modalflow-homes"
@@ -315,3 +339,8 @@ class Names:
     def function(profile: str) -> str:
         """The Function of a profile."""
         return f"run-{profile}"
+
+
+def dashboard_url(object_id: str) -> str:
+    """Return the address of an object's page on Modal, as the SDK's ``get_dashboard_url()`` does."""
+    return f"https://modal.com/id/{object_id}"

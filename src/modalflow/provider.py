@@ -17,6 +17,7 @@ def get_provider_info() -> dict[str, Any]:
         "name": "modalflow",
         "description": "Run Airflow workloads on Modal.",
         "executors": ["modalflow.executor.modal_executor.ModalExecutor"],
+        "task-decorators": [{"name": "modal_function", "class-name": "modalflow.operators.modal_function_task"}],
         "cli": ["modalflow.cli.in_airflow.get_cli_commands"],
         "config": provider_config(),
     }

@@ -113,7 +113,7 @@ def test_status_tells_what_runs_and_what_waits(desk: Desk) -> None:
     [executor] = told["executors"]
     assert executor["in_flight"] == 5 and executor["states"] == {"submitted": 5} and not executor["silent"]
     assert told["totals"] == {"default": {"running": 4, "submitted": 1}}
-    assert told["profiles"] == [{"name": "default", "containers": 1, "backlog": 1, "problem": ""}]
+    assert told["profiles"] == [{"name": "default", "containers": 1, "backlog": 1, "problem": "", "hold": None}]
     page = desk.run("status").stdout
     assert "Work: 4 running (in a container), 1 submitted (on Modal, waiting for a container)" in page
     row = next(line for line in page.splitlines() if "late" in line)

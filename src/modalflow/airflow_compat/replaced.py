@@ -53,6 +53,11 @@ PARSE: Final = ReplacedName(
     "Airflow logs that a DAG is missing on the worker, but not why.",
     _SUPERVISED,
 )
+EXECUTE_TASK: Final = ReplacedName(
+    "airflow.sdk.execution_time.task_runner:_execute_task",
+    "`modalflow replay` offers a debugger where a task fails, or a shell in its place, with its context.",
+    "worker.run.terminal.console",
+)
 REMOVE_TASK_DECORATOR: Final = ReplacedName(
     "airflow.sdk.definitions._internal.decorators:remove_task_decorator",
     "Its module imports libcst, 6 MB that every task would have and that only tasks in another Python need.",

@@ -284,6 +284,11 @@ class SerializedDags:
         dag = self._of_run(dag_run=ti.dag_run, session=session)
         return int(dag.get_task(ti.task_id).retries or 0) if dag is not None else 0
 
+    def upstream_tasks(self, dag_run: Any, session: Session) -> dict[str, frozenset[str]]:
+        """Return the tasks of a DAG run, each with those that it waits for; nothing if the DAG is gone."""
+        dag = self._of_run(dag_run=dag_run, session=session)
+        return {} if dag is None else {task.task_id: frozenset(task.upstream_task_ids) for task in dag.tasks}
+
 
 def release(executor: _Base, key: Any) -> None:
     """Remove a workload from the executor without any report to Airflow."""

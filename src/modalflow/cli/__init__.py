@@ -24,7 +24,14 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "modalflow.cli.spending.advise:advise",
         "Show what tasks could save, and which nearly ran out of memory or time.",
     ),
+    "render": ("modalflow.cli.task.render:render", "Show what a task would ask of Modal, before it runs."),
+    "replay": ("modalflow.cli.task.replay:replay", "Run a try again on this machine, and change nothing in Airflow."),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
+    "migrate": (
+        "modalflow.cli.migration.migrate:migrate",
+        "Show what changes in DAG files of another executor.",
+    ),
+    "profile": ("modalflow.cli.profiles.profile:profile", "Pause, resume, drain and list profiles."),
     "relay": ("modalflow.cli.relay:relay", "Answer requests of containers to Airflow, which needs no open port."),
     "local": ("modalflow.cli.local.local:local", "Run Modal's control plane on this machine."),
 }

@@ -18,11 +18,28 @@ from modalflow.cli.cost import cost
 from modalflow.cli.deploy import deploy
 from modalflow.cli.doctor import doctor
 from modalflow.cli.logs import logs
+from modalflow.cli.migration.migrate import migrate
+from modalflow.cli.profiles.profile import profile
 from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
+from modalflow.cli.task.render import render
+from modalflow.cli.task.replay import replay
 
-COMMANDS: tuple[click.Command, ...] = (deploy, sync, doctor, status, logs, cost, advise, cancel)
+COMMANDS: tuple[click.Command, ...] = (
+    deploy,
+    sync,
+    doctor,
+    status,
+    logs,
+    cost,
+    advise,
+    render,
+    replay,
+    cancel,
+    migrate,
+    profile,
+)
 
 
 def get_cli_commands() -> list[GroupCommand]:
@@ -31,20 +48,26 @@ def get_cli_commands() -> list[GroupCommand]:
         GroupCommand(
             name="modalflow",
             help="Run Airflow workloads on Modal",
-            subcommands=[
-                ActionCommand(
-                    name=str(command.name),
-                    help=command.get_short_help_str(limit=100),
-                    func=_runner(command),
-                    args=(
-                        *(_positional(argument) for argument in _arguments(command)),
-                        *(_argument(o) for o in _options(command)),
-                    ),
-                )
-                for command in COMMANDS
-            ],
+            subcommands=[_in_airflow(command, "airflow modalflow") for command in COMMANDS],
         )
     ]
+
+
+def _in_airflow(command: click.Command, parent: str) -> ActionCommand | GroupCommand:
+    """Return a command or a group of commands for Airflow's parser."""
+    name, text = str(command.name), command.get_short_help_str(limit=100)
+    if isinstance(command, click.Group):
+        below = [_in_airflow(each, f"{parent} {name}") for each in command.commands.values()]
+        return GroupCommand(name=name, help=text, subcommands=below)
+    return ActionCommand(
+        name=name,
+        help=text,
+        func=_runner(command, parent),
+        args=(
+            *(_positional(argument) for argument in _arguments(command)),
+            *(_argument(option) for option in _options(command)),
+        ),
+    )
 
 
 def _options(command: click.Command) -> list[click.Option]:
@@ -79,9 +102,9 @@ def _help(option: click.Option) -> str:
     return f"{text} Default: {default:g}." if option.show_default and isinstance(default, int | float) else text
 
 
-def _runner(command: click.Command) -> Callable[[argparse.Namespace], None]:
+def _runner(command: click.Command, parent: str) -> Callable[[argparse.Namespace], None]:
     def run(args: argparse.Namespace) -> None:
-        command.main(args=_argv(command, args), prog_name=f"airflow modalflow {command.name}")
+        command.main(args=_argv(command, args), prog_name=f"{parent} {command.name}")
 
     return run
 

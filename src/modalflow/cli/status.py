@@ -168,9 +168,11 @@ def _executor(snapshot: Snapshot, now: float) -> Iterable[str]:
         yield click.style(f"    Modal accepts no work: {snapshot.obstacle}", fg="red")
     for text in snapshot.budgets:
         yield click.style(f"    budget, {text}", fg="yellow")
-    if snapshot.held:
-        held = counted(snapshot.held, "task")
+    if by_budgets := snapshot.held - sum(snapshot.held_by_profile.values()):
+        held = counted(by_budgets, "task")
         yield click.style(f"    {held} held by budgets: `modalflow cost` shows the budgets", fg="yellow")
+    for profile, number in snapshot.held_by_profile.items():
+        yield click.style(f"    {counted(number, 'task')} held by the pause of profile {profile}", fg="yellow")
     if snapshot.trouble:
         ago = duration(now - snapshot.trouble_at)
         yield click.style(f"    last warning, {ago} ago: {snapshot.trouble}", fg="yellow")
@@ -206,6 +208,10 @@ def _profiles(inventory: Inventory) -> Iterable[str]:
         )
     yield "Profiles"
     yield from table(["profile", "containers", "backlog", *_MEANING], rows)
+    for hold in inventory.holds.by_profile.values():
+        yield click.style(f"  {hold.sentence}", fg="yellow")
+    if inventory.holds.warning:
+        yield click.style(f"  {inventory.holds.warning}", fg="yellow")
     yield ""
 
 

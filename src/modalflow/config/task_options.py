@@ -158,7 +158,8 @@ def check_options(wanted: object, place: str = PLACE) -> dict[str, Any]:
 _OTHERS: Mapping[str, str] = {
     **dict.fromkeys(
         ("pod_override", "pod_template_file", "KubernetesExecutor"),
-        "use modal_config(cpu=…, memory=…, gpu=…) for resources, and a profile for an image",
+        "use modal_config(cpu=…, memory=…, gpu=…) for resources, and a profile for an image (`modalflow migrate "
+        "DAG_FOLDER` prints the new lines)",
     ),
     **dict.fromkeys(
         ("overrides", "containerOverrides", "networkConfiguration", "capacityProviderStrategy"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 from modalflow.cost.meter import Meter
+from modalflow.cost.timeline import Timeline
 from modalflow.errors import MalformedMessageError
 from modalflow.support.text import ID, LINE, from_json, one_line
 
@@ -34,7 +35,7 @@ LOST = "lost"
 OUT_OF_MEMORY = "out-of-memory"
 
 #: The outcomes in killed containers. Their records have the whole time of the container.
-_KILLED = (LOST, OUT_OF_MEMORY)
+KILLED = (LOST, OUT_OF_MEMORY)
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ class Record:
     @property
     def is_of_killed(self) -> bool:
         """Whether the container was killed, so that another process wrote the record."""
-        return self.outcome in _KILLED
+        return self.outcome in KILLED
 
     @property
     def memory_mib(self) -> float:
@@ -167,26 +168,27 @@ class Record:
         reserved = self.reserved or Reserved()
         return max(reserved.memory_mib, self.memory_mib) / 1024 * self.occupied
 
-    def to_line(self) -> str:
-        """Return one line of JSON, without default values."""
-        values = {
-            f.name: getattr(self, f.name)
-            for f in dataclasses.fields(self)
-            if f.name != "reserved" and getattr(self, f.name) != f.default
-        }
+    def to_line(self, timeline: Timeline | None = None) -> str:
+        """Return one line of JSON, without default values. Numbers are rounded to 0.1 ms and 0.0001 MiB."""
+        values: dict[str, Any] = _changed(self)
         if self.reserved is not None:
-            values["reserved"] = dataclasses.asdict(self.reserved)
+            # Every reader needs these two.
+            values["reserved"] = _changed(self.reserved) | {
+                "cpu": self.reserved.cpu,
+                "memory_mib": self.reserved.memory_mib,
+            }
+        if timeline is not None:
+            values["timeline"] = timeline.to_wire(self.taken_at)
         return json.dumps(values, separators=(",", ":")) + "\n"
 
     @classmethod
     def from_line(cls, line: str) -> Record:
         """Read the line of ``to_line``. Raises MalformedMessageError for anything else."""
-        try:
-            wire = from_json(line)
-        except ValueError as error:
-            raise MalformedMessageError(f"A usage record is not JSON: {line[:80]!r}") from error
-        if not isinstance(wire, dict):
-            raise MalformedMessageError(f"A usage record is {type(wire).__name__}; expected an object")
+        return cls.from_wire(parsed(line))
+
+    @classmethod
+    def from_wire(cls, wire: Mapping[str, Any]) -> Record:
+        """Read the object in a line. Raises MalformedMessageError for anything else."""
         if missing := _NEEDED - wire.keys():
             raise MalformedMessageError(f"A usage record has no {' and no '.join(sorted(missing))}")
         values = {name: wire[name] for name in _CHECKS if name in wire}
@@ -199,6 +201,27 @@ class Record:
         if record.starting + record.running > LONGEST_LIFE or record.taken_at > _LARGEST - 2 * LONGEST_LIFE:
             raise MalformedMessageError("A usage record has times that no container can have")
         return record
+
+
+def parsed(line: str) -> dict[str, Any]:
+    """Return the object in a line of a usage file. Raises MalformedMessageError if there is none."""
+    try:
+        wire = from_json(line)
+    except ValueError as error:
+        raise MalformedMessageError(f"A usage record is not JSON: {line[:80]!r}") from error
+    if not isinstance(wire, dict):
+        raise MalformedMessageError(f"A usage record is {type(wire).__name__}; expected an object")
+    return wire
+
+
+def _changed(values: Record | Reserved) -> dict[str, Any]:
+    """Return the fields with other values than the default."""
+    found = {f.name: (getattr(values, f.name), f.default) for f in dataclasses.fields(values) if f.name != "reserved"}
+    return {
+        name: round(value, 4) if isinstance(value, float) else value
+        for name, (value, default) in found.items()
+        if value != default
+    }
 
 
 def _read_reserved(wire: object) -> Reserved | None:
@@ -221,7 +244,8 @@ _CHECKS: Mapping[str, Callable[[object], bool]] = {
     f.name: {
         "str": lambda value: isinstance(value, str),
         "int": lambda value: isinstance(value, int) and abs(value) <= _LARGEST,
-        "float": lambda value: _is_number(value) and 0 <= value <= _LARGEST,
+        # Not isinstance, which is slower: a page about costs reads many thousands. No NaN is between two numbers.
+        "float": lambda value: type(value) in (float, int) and 0 <= value <= _LARGEST,
     }[str(f.type)]
     for f in dataclasses.fields(Record)
     if f.name != "reserved"

@@ -15,6 +15,7 @@ import signal
 import stat
 import sys
 
+from modalflow.emulator import listening
 from modalflow.emulator.control_plane.control_plane import ControlPlane, IsolationError, ListenError, NetworkError
 from modalflow.emulator.images.building.root_below import BaseError
 from modalflow.emulator.local import NO_NETWORK, UNUSABLE
@@ -72,6 +73,8 @@ def main() -> None:
     logging.basicConfig(
         level=options.log_level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
+    if warning := listening.warning(options.host):
+        logging.getLogger(__name__).warning("%s", warning)
     try:
         asyncio.run(serve(options))
     except (StateError, ListenError, NetworkError, IsolationError, BaseError) as error:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from modalflow.emulator import listening
 from modalflow.emulator.containers.capacity import Capacity, machine_cores, machine_memory_mib, read_gpus
 from modalflow.emulator.processes.container_spec import Isolation
 
@@ -41,12 +42,13 @@ def _option(default: Any, help: str, **extra: Any) -> Any:
 class Options:
     """The settings of one local control plane.
 
-    ``host`` is a loopback address: the control plane is not hardened for a network. ``port`` 0 lets the system choose.
+    ``host`` is a loopback address, or this machine's address in a private network: see listening.py. ``port`` 0 lets
+    the system choose.
     Without ``state_dir``, the state is in a temporary folder that is removed at the end. Without a token, it is the one
     of the state folder, or a random one.
     """
 
-    host: str = _option("127.0.0.1", "Loopback address to listen on.")
+    host: str = _option("127.0.0.1", "Address to listen on: a loopback address, or one in a private network.")
     port: int = _option(0, "Port to listen on; 0 lets the system choose a free one.")
     state_dir: Path | None = _option(  # noqa: RUF009
         None,
@@ -110,8 +112,6 @@ class Options:
     token_secret: str | None = field(default=None, repr=False, metadata={"secret": TOKEN_SECRET_VARIABLE})
 
     def __post_init__(self) -> None:
-        if self.host not in ("127.0.0.1", "::1", "localhost"):
-            raise ValueError(f"host is {self.host!r}; expected a loopback address, e.g. 127.0.0.1")
         if not 0 <= self.port <= 65535:
             raise ValueError(f"port is {self.port}; expected 0 (any free one) to 65535")
         if self.max_containers < 1:
@@ -128,6 +128,7 @@ class Options:
             raise ValueError(f"scaledown_window is {self.scaledown_window}; expected seconds above 0, e.g. 60")
         if self.network not in NETWORKS:
             raise ValueError(f"network is {self.network!r}; expected one of {', '.join(NETWORKS)}")
+        listening.check(self.host, self.network, self.token_secret)
         if self.isolation is None and os.environ.get(ISOLATION_VARIABLE):
             object.__setattr__(self, "isolation", os.environ[ISOLATION_VARIABLE])
         if self.runsc is None and os.environ.get(RUNSC_VARIABLE):

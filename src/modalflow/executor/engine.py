@@ -28,6 +28,7 @@ from modalflow.executor.reporting.metrics import (
     DELIVERY_LATENCY,
     HELD,
     IN_FLIGHT,
+    PAUSED_PROFILES,
     UNDELIVERED,
     WAITING,
 )
@@ -150,7 +151,7 @@ class Engine:
 
     @property
     def held(self) -> int:
-        """How many calls a budget holds."""
+        """How many calls a budget or a paused profile holds."""
         return len(self.wiring.admission)
 
     def describe(self) -> str:
@@ -203,6 +204,7 @@ class Engine:
             wiring.queries.run,
             wiring.keeper.run,
             wiring.budgets.run,
+            wiring.profiles.run,
             wiring.held_tasks.run,
             wiring.relays.run,
             wiring.relay_key.run,
@@ -220,6 +222,7 @@ class Engine:
 
     async def _start_submitting(self) -> None:
         await self.wiring.relay_key.known()
+        await self.wiring.profiles.known()
         self.wiring.submitter.start()
 
     def _keep_running(self, *loops: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -244,6 +247,7 @@ class Engine:
             WAITING: self.wiring.submitter.waiting,
             UNDELIVERED: len(self.wiring.outbox),
             HELD: self.held,
+            PAUSED_PROFILES: len(self.wiring.profile_gate.holds),
             **{f"{BUDGET_USED}.{name}": share for name, share in self.wiring.gate.shares_used().items()},
         }
 

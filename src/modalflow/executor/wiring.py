@@ -11,14 +11,17 @@ from zoneinfo import ZoneInfo
 from modalflow.airflow_compat import scheduler
 from modalflow.airflow_home.host_home import HostHome
 from modalflow.config.settings import Settings
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.budgets.budget_watch import BudgetWatch
 from modalflow.executor.budgets.gate import BudgetGate
-from modalflow.executor.budgets.held_tasks import HeldTasks
-from modalflow.executor.budgets.recall import Recall
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.budgets.spend_keeper import SpendKeeper
 from modalflow.executor.connection import Connection, Connector
+from modalflow.executor.holds.admission import Admission
+from modalflow.executor.holds.held_tasks import HeldTasks
+from modalflow.executor.holds.ledger_reading import LedgerReading
+from modalflow.executor.holds.profile_gate import ProfileGate
+from modalflow.executor.holds.profile_watch import ProfileWatch
+from modalflow.executor.holds.recall import Recall
 from modalflow.executor.home_publisher import HomePublisher
 from modalflow.executor.lifecycle import claims
 from modalflow.executor.lifecycle.adopter import Adopter
@@ -92,7 +95,8 @@ class Wiring:
         self.outcomes = outcomes = Outcomes(calls, self.claims, outbox, failures, notes, metrics, costs)
 
         # How they get to Modal.
-        self.admission = admission = Admission(gate, costs, outcomes, metrics)
+        self.profile_gate = profile_gate = ProfileGate()
+        self.admission = admission = Admission((profile_gate, gate), costs, outcomes, metrics)
         self.submitter = submitter = Submitter(
             policy, calls, connection, outcomes, metrics, tasks, admission, settings.submit_concurrency
         )
@@ -134,13 +138,22 @@ class Wiring:
         self.sweeper = sweeper = Sweeper(policy, calls, connection, tracker, outcomes, interval, shortages)
         self.adopter = Adopter(calls, connection, tracker, sweeper, outcomes, metrics, placement, costs, rpcs)
         recall = Recall(partition, connection, outcomes, recovery, tracker, rpcs)
-        self.held_tasks = held = HeldTasks(settings.queued_timeout, admission, queries, recovery, submitter)
-        self.budgets = BudgetWatch(
-            zone, calls, connection, costs, keeper, gate, admission, recall, held, tracker, outcomes, metrics
-        )
+        ledger = LedgerReading(calls, connection, tracker, outcomes)
+        self.held_tasks = held = HeldTasks(settings.queued_timeout, admission, queries, recovery, submitter, outcomes)
+        self.budgets = BudgetWatch(zone, calls, costs, keeper, gate, admission, recall, held, ledger, outcomes, metrics)
+        self.profiles = ProfileWatch(calls, connection, profile_gate, admission, held, ledger, recall)
 
         # What users and operators see.
         self.wait_reasons = WaitReasons(calls, connection, queries, outcomes, sweeper, admission, interval)
         self.publisher = Publisher(
-            partition, identity, calls, connection, metrics, homes, gate, admission, settings.status_interval
+            partition,
+            identity,
+            calls,
+            connection,
+            metrics,
+            homes,
+            gate,
+            profile_gate,
+            admission,
+            settings.status_interval,
         )

@@ -40,13 +40,18 @@ class Ended:
     """Whether nothing of it runs any more, and nothing will."""
 
 
-def who() -> str:
-    """Return the user of this terminal."""
+def user_here() -> str:
+    """Return the user of this terminal, ``alice@laptop``."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = "somebody"
-    return f"cancelled by {user}@{socket.gethostname()} with modalflow cancel"
+    return f"{user}@{socket.gethostname()}"
+
+
+def who() -> str:
+    """Return who cancels work from this terminal."""
+    return f"cancelled by {user_here()} with modalflow cancel"
 
 
 def cancel(site: Site, work: Work, by: str) -> Ended:

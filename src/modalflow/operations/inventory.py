@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import modal
@@ -19,6 +19,7 @@ from modalflow.logs.log_volume import LogVolume
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, SHORTAGE, TaskTry
 from modalflow.operations.site import PATIENCE, Site, not_deployed, within
 from modalflow.protocol.messages import Deployment, Entry, State
+from modalflow.protocol.profile_holds import HOLDS, ProfileHold, ProfileHolds
 from modalflow.protocol.relay_report import RELAY, RelayReport
 from modalflow.protocol.snapshot import SUBMITTED, WAITING, InFlight, Snapshot
 from modalflow.support.described import describe
@@ -49,6 +50,12 @@ class Work:
     """The try of a task instance. None for other work, and for work named only by modalflow 0.4."""
     reason: str = ""
     """Why the executor keeps it from Modal, if it does."""
+    submitted_at: float = 0.0
+    """Seconds since the epoch: when the executor took it from Airflow, or from another scheduler."""
+    spawned_at: float = 0.0
+    """When the executor sent it to Modal; 0 if it has not, or if that is unknown."""
+    container_started_at: float = 0.0
+    """When its container started; 0 if no container has it, or if that is unknown."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,8 @@ class ProfileState:
     containers: int = 0
     backlog: int = 0
     problem: str = ""
+    hold: ProfileHold | None = None
+    """Set if it is paused."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +80,8 @@ class Inventory:
     profiles: Sequence[ProfileState] = ()
     deployment: Deployment | None = None
     relays: Sequence[RelayReport] = ()
+    holds: ProfileHolds = field(default_factory=ProfileHolds)
+    """The paused profiles."""
 
     @property
     def living(self) -> list[Snapshot]:
@@ -125,6 +136,8 @@ def _work_of(call: InFlight, snapshot: Snapshot, where: dict[str, str]) -> Work:
         submissions=call.submissions,
         task=call.task,
         reason=call.reason,
+        submitted_at=call.since,
+        spawned_at=call.spawned_at,
     )
 
 
@@ -137,13 +150,17 @@ def _claimed(
         label=entry.label or (call.label if call else ""),
         state=RUNNING,
         since=entry.started_at,
-        profile=call.profile if call else "",
+        profile=(call.profile if call else "") or entry.profile,
         function_call_id=entry.function_call_id,
         container_id=entry.container_id,
         partition=partition,
         executor=where.get(partition, ""),
         submissions=call.submissions if call else 0,
         task=entry.task or (call.task if call else None),
+        # The entry has the times of the executor that submitted it, also after another one has adopted it.
+        submitted_at=entry.submitted_at or (call.since if call else 0.0),
+        spawned_at=entry.spawned_at or (call.spawned_at if call else 0.0),
+        container_started_at=entry.container_started_at,
     )
 
 
@@ -154,16 +171,18 @@ def take_inventory(site: Site, *, profiles: bool = True) -> Inventory:
     except exception.NotFoundError as error:
         raise not_deployed(site, error) from error
     try:
-        snapshots = list(_snapshots(_items(site, site.names.executors)))
+        reports = _items(site, site.names.executors)
     except exception.NotFoundError:
         # No executor has ever reported.
-        snapshots = []
+        reports = []
+    holds = ProfileHolds.from_json(next((text for key, text in reports if key == HOLDS), None))
     deployment, states, relays = None, [], list[RelayReport]()
     if profiles:
         relays = list(relays_of(site))
         deployment = _deployment(site)
-        states = [_profile(site, name) for name in (deployment.profiles if deployment else (DEFAULT_PROFILE,))]
-    return Inventory(time.time(), snapshots, entries, states, deployment, relays)
+        names = deployment.profiles if deployment else (DEFAULT_PROFILE,)
+        states = [replace(_profile(site, name), hold=holds.by_profile.get(name)) for name in names]
+    return Inventory(time.time(), list(_snapshots(reports)), entries, states, deployment, relays, holds)
 
 
 def _items(site: Site, name: str) -> list[tuple[Any, Any]]:

@@ -101,6 +101,10 @@ class Submission:
     supervisor does, in the container."""
     team: str = ""
     """The team of the executor, for the usage record."""
+    spawned_at: float = 0.0
+    """When the executor sent it to Modal, in seconds since the epoch by its own clock; 0 if unsaid."""
+    asked: Mapping[str, Any] = field(default_factory=dict)
+    """The resources that the task itself set, by the names of ``resources``."""
 
     @property
     def task_try(self) -> TaskTry | None:
@@ -121,7 +125,7 @@ class Submission:
         wire = {name: getattr(self, name) for name in _SUBMISSION_FIELDS}
         wire["kind"] = self.kind.value
         wire["env"], wire["own_env"] = dict(self.env), list(self.own_env)
-        wire["resources"], wire["sized"] = dict(self.resources), dict(self.sized)
+        wire["resources"], wire["sized"], wire["asked"] = dict(self.resources), dict(self.sized), dict(self.asked)
         wire["task"] = None if self.task is None else list(self.task)
         if isinstance(self.command, tuple):
             wire["command"] = list(self.command)
@@ -139,7 +143,8 @@ class Submission:
             values["own_env"] = tuple(values.get("own_env") or ())
             values["task"] = TaskTry.read(values.get("task"))
             values["sized"] = _counts(values.get("sized") or {})
-            values |= _times(values, "burst_began_at", "start_after")
+            values["asked"] = dict(values.get("asked") or {})
+            values |= _times(values, "burst_began_at", "start_after", "submitted_at", "spawned_at")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error
@@ -150,7 +155,7 @@ def _times(values: Mapping[str, Any], *names: str) -> dict[str, float]:
     try:
         return {name: _plain_float(values.get(name, 0.0)) for name in names}
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{' and '.join(names)} are not both seconds") from None
+        raise type(error)(f"{', '.join(names)} are not all seconds") from None
 
 
 _SUBMISSION_FIELDS = tuple(f.name for f in dataclasses.fields(Submission))
@@ -182,10 +187,18 @@ class Entry:
     protocol: int = PROTOCOL
     task: TaskTry | None = None
     """The try of a task instance, if it is one and its worker is 0.5 or newer."""
+    profile: str = ""
+    """The profile of its container; empty if the worker does not report it."""
     memory_mib: float = 0.0
     """The memory that its container may use, as far as it is granted; 0 if the worker does not report it."""
     timeout: float = 0.0
     """The seconds that its function call may take; 0 if the worker does not report it."""
+    submitted_at: float = 0.0
+    """As in the submission, by the executor's clock; 0 if unknown."""
+    spawned_at: float = 0.0
+    """As in the submission, by the executor's clock; 0 if unknown."""
+    container_started_at: float = 0.0
+    """When the container started, in seconds since the epoch by its own clock; 0 if unknown."""
 
     def to_json(self) -> str:
         wire = dataclasses.asdict(self)
@@ -370,5 +383,6 @@ _PLAIN: Mapping[str, Callable[[object], Any]] = {
     "float": _plain_float,
     "float | None": _or_none(_plain_float),
     "Mapping[str, int]": _counts,
+    "Mapping[str, int] | None": _or_none(_counts),
     "tuple[str, ...]": lambda value: tuple(_plain_text(each) for each in _listed(value)),
 }

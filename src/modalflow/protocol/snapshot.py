@@ -47,6 +47,8 @@ class InFlight:
     """The try of a task instance, if it is one."""
     reason: str = ""
     """Why it waits, in a few words, if the executor keeps it from Modal."""
+    spawned_at: float = 0.0
+    """When the executor last sent it to Modal, in seconds since the epoch; 0 if it has not."""
 
 
 _COLUMNS = tuple(f.name for f in dataclasses.fields(InFlight))
@@ -84,7 +86,13 @@ class Snapshot:
     budgets: tuple[str, ...] = ()
     """The budgets that are used up, and what follows, for users."""
     held: int = 0
-    """How many calls wait because of budgets."""
+    """How many calls wait because of budgets or paused profiles."""
+    paused: Mapping[str, int] | None = None
+    """Paused profiles, as known to the executor, each with ``ProfileHold.id``. None: it is too old to pause any."""
+    held_by_profile: Mapping[str, int] = field(default_factory=dict)
+    """Paused profile → how many of the held calls wait for it."""
+    on_modal: Mapping[str, int] = field(default_factory=dict)
+    """Profile → how many calls in flight have a function call, or are being submitted."""
     calls: Sequence[InFlight] = ()
     more: int = 0
     """Number of calls in flight outside the list."""

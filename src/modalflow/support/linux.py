@@ -26,6 +26,9 @@ _KILL_ROUNDS = 10
 #: Seconds between two checks of an ending child.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.0005, 0.02
 
+#: Processes of one family whose use is added up.
+_MOST_IN_USE = 64
+
 #: Limit of a process's variables and arguments in bytes, for any stack limit: Linux's _STK_LIM, 3/4 of it.
 _MOST_FOR_EXEC = 6 << 20
 #: Bytes reserved for arguments.
@@ -44,6 +47,15 @@ class Process:
     """It has ended, and its parent has not collected it."""
     started: int
     """Clock ticks from the start of the machine to the start of the process; 0 if the kernel does not report it."""
+
+
+class Use(NamedTuple):
+    """The resources of a family of processes at one moment."""
+
+    cpu_seconds: float
+    """Of its processes and of the ended ones that they waited for, from their start on."""
+    peak_mib: float
+    """The largest memory of one of its processes."""
 
 
 class Ended(NamedTuple):
@@ -107,6 +119,18 @@ def adopt_orphans() -> None:
 
 def read(pid: int | str) -> Process | None:
     """Return the line of one process, ``"self"`` for this one; None if there is none, or no ``/proc``."""
+    found = _stat(pid)
+    if found is None:
+        return None
+    number, fields = found
+    state, parent, group, session = fields[:4]
+    # A sandbox's kernel may have fewer fields.
+    started = int(fields[19]) if len(fields) > 19 else 0
+    return Process(number, int(parent), int(group), int(session), state in b"ZX", started)
+
+
+def _stat(pid: int | str) -> tuple[int, list[bytes]] | None:
+    """Return the PID of a process, and the fields of its line after the program's name."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             stat = file.read()
@@ -114,11 +138,7 @@ def read(pid: int | str) -> Process | None:
         return None
     # The second field is the program's name in parentheses, and may itself hold blanks and parentheses.
     number, _, _ = stat.partition(b" ")
-    fields = stat[stat.rindex(b")") + 2 :].split()
-    state, parent, group, session = fields[:4]
-    # A sandbox's kernel may have fewer fields.
-    started = int(fields[19]) if len(fields) > 19 else 0
-    return Process(int(number), int(parent), int(group), int(session), state in b"ZX", started)
+    return int(number), stat[stat.rindex(b")") + 2 :].split()
 
 
 def is_running(pid: int) -> bool:
@@ -151,12 +171,29 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def family(pid: int) -> list[int]:
-    """Return the process and all its descendants, parents first."""
+def family(pid: int, most: int = sys.maxsize) -> list[int]:
+    """Return the process and all its descendants, parents first; no further ones if there are ``most`` of them."""
     found = [pid]
     for each in found:
+        if len(found) >= most:
+            break
         found += children(each)
-    return found
+    return found[:most]
+
+
+def use_of_family(pid: int) -> Use | None:
+    """Return the use of a process and its descendants now; None if there is none, or the kernel does not report it.
+
+    Of a family with very many processes, only the eldest count.
+    """
+    ticks = pages = 0
+    for each in family(pid, _MOST_IN_USE):
+        if (found := _stat(each)) is not None and len(found[1]) > 21:
+            ticks += sum(map(int, found[1][11:15]))
+            pages = max(pages, int(found[1][21]))
+    if not pages:
+        return None
+    return Use(ticks / os.sysconf("SC_CLK_TCK"), pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20))
 
 
 def with_variable(name: str, value: str) -> list[int]:

@@ -53,6 +53,9 @@ def clean(value: object, longest: int = REASON) -> str:
 
 def one_line(value: object, longest: int = LINE) -> str:
     """Return a value as safe text in a single line: newlines and tabs are written out as well."""
+    if type(value) is str and len(value) <= longest and value.isascii() and value.isprintable():
+        # Most are, and a page about costs reads many thousands.
+        return value
     return _bounded(_text(value), longest, _IN_ONE_LINE)
 
 

@@ -31,20 +31,14 @@ from modalflow.worker.logs.first_line import first_line
 from modalflow.worker.logs.log_files import CallLog
 from modalflow.worker.probe import answer_probe
 from modalflow.worker.turn import seconds_until_turn
-from modalflow.worker.usage_recorder import CallUsage
-from modalflow.worker.zygote.client import ZygoteClient, ZygoteEndedError
+from modalflow.worker.usage.usage_recorder import CallUsage
+from modalflow.worker.zygote.client import ZygoteEndedError
 from modalflow.worker.zygote.isolation import temporary_folder
 from modalflow.worker.zygote.protocol import ForkRequest, ForkResult, Outcome
 
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-#: Seconds between SIGTERM and SIGKILL. Airflow's supervisor gives a task as long to run its on_kill().
-TERM_GRACE = 5.0
-
-#: Seconds that a zygote has to report the end of a process that it was asked to kill.
-KILL_GRACE = 5.0
 
 #: Seconds of a wait that the task's log explains.
 _NOTED_WAIT = 1.0
@@ -54,7 +48,6 @@ _NOT_EXECUTABLE = 126
 
 #: A shell adds the number of the signal that ended a program to this.
 _SIGNAL_BASE = 128
-
 #: The asyncio tasks of this container that perform function calls.
 _performing: WeakSet[asyncio.Task[Any]] = WeakSet()
 
@@ -96,8 +89,12 @@ class Call:
             claim,
             state=State.RUNNING,
             task=submission.task_try,
+            profile=submission.profile,
             memory_mib=most_memory(granted),
             timeout=longest(granted),
+            submitted_at=submission.submitted_at,
+            spawned_at=submission.spawned_at,
+            container_started_at=self.container.usage.container_started_at,
         )
         try:
             result, found = await self.container.ledger.claim(claim)
@@ -110,6 +107,7 @@ class Call:
             failure = f"The worker could not claim the work in {self._where()}: {describe(error)}"
             return await self._refuse(dataclasses.replace(claim, reason=failure), submission.log_path)
         if result is Claim.OURS:
+            self.usage.claimed()
             return await self._execute(submission, claim)
         if result is Claim.LOST:
             return await self._settle_lost(submission, claim, found)
@@ -197,16 +195,16 @@ class Call:
         if submission.start_after:
             await _wait_for_turn(submission, await zygote.ready(), call_log)
         try:
-            result = await zygote.fork(request)
+            with self.usage.sampling(lambda: zygote.pid_of(request.id)):
+                result = await zygote.fork(request)
         except asyncio.CancelledError as error:
             is_stop = self._why_cancelled(submission, error).cause is Cause.CONTAINER_STOPPED
             notice = is_stop and submission.executor_reports_stop
-            stopped = await _uninterrupted(_stop(zygote, request.id, notice=notice))
-            self.usage.processes = stopped.usage if stopped is not None else None
+            self.usage.ended(await _uninterrupted(zygote.stop(request.id, notice=notice)))
             raise
         except ZygoteEndedError as error:
             return self._died(error)
-        self.usage.processes = result.usage
+        self.usage.ended(result)
         return _command_outcome(result) if submission.kind is Kind.COMMAND else self._workload_outcome(result)
 
     def _died(self, error: ZygoteEndedError) -> Outcome:
@@ -267,7 +265,7 @@ class Call:
         ended = _ended(dataclasses.replace(claim, started_at=found.started_at), lost)
         try:
             call_log = CallLog(self.container.log_root, submission.log_path, self.function_call_id)
-            if footer := self.usage.record_lost(submission, found, self.container.granted):
+            if footer := self.usage.record_lost(submission, found, self.container.granted, lost):
                 call_log.footer(footer)
             call_log.error(reason)
             await self.container.log_publisher.publish()
@@ -370,22 +368,6 @@ async def _wait_for_turn(submission: Submission, ready_at: float, call_log: Call
     if wait >= _NOTED_WAIT:
         call_log.info(f"Starts in {wait:.1f} s: the tasks of a burst ask Airflow's API server one after the other")
     await asyncio.sleep(wait)
-
-
-async def _stop(zygote: ZygoteClient, request_id: str, *, notice: bool) -> ForkResult | None:
-    await zygote.interrupt(request_id, notice=notice)
-    try:
-        async with asyncio.timeout(TERM_GRACE):
-            return await zygote.wait(request_id)
-    except TimeoutError:
-        await zygote.kill(request_id)
-        try:
-            async with asyncio.timeout(KILL_GRACE):
-                return await zygote.wait(request_id)
-        except TimeoutError:
-            # The work may have stopped the zygote (SIGSTOP).
-            zygote.kill_zygote()
-            return await zygote.wait(request_id)
 
 
 async def _uninterrupted(work: Coroutine[Any, Any, _T]) -> _T:

@@ -34,7 +34,7 @@ from modalflow.worker.dag_bundles import DagBundles, bundles_of
 from modalflow.worker.hostname import container_id
 from modalflow.worker.ledger import Ledger
 from modalflow.worker.logs.log_publisher import LogPublisher
-from modalflow.worker.usage_recorder import UsageRecorder, age_of_this_process
+from modalflow.worker.usage.usage_recorder import UsageRecorder, age_of_this_process
 from modalflow.worker.zygote import prestart
 from modalflow.worker.zygote.client import ZygoteClient
 from modalflow.worker.zygote.zygotes import Zygotes
@@ -77,7 +77,7 @@ class Container:
             id=container_id(),
             ledger=Ledger(entries, events),
             log_publisher=LogPublisher(volume.commit.aio),
-            usage=UsageRecorder(Path(started.log_root), container_id(), age=_age()),
+            usage=UsageRecorder(Path(started.log_root), container_id(), age=_age(), variables=os.environ),
             log_root=Path(started.log_root),
             home=started.home,
             airflow_homes=started.airflow_homes,

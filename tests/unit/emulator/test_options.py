@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from modalflow.emulator import listening
 from modalflow.emulator.options import TOKEN_SECRET_VARIABLE, Options, table
 
 
@@ -39,7 +40,12 @@ def test_defaults_need_no_words() -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"host": "0.0.0.0"}, "host"),
+        ({"host": "0.0.0.0"}, "host is '0.0.0.0', which stands for every network"),
+        ({"host": "::"}, "which stands for every network"),
+        ({"host": "8.8.8.8"}, "host is '8.8.8.8'; expected a loopback address"),
+        ({"host": "airflow.example"}, "host is 'airflow.example'; expected a loopback address"),
+        ({"host": "172.17.0.1", "network": "none"}, "containers without a network cannot reach it"),
+        ({"host": "172.17.0.1", "token_secret": "as-short"}, "token_secret has 8 characters; expected at least 16"),
         ({"port": 70_000}, "port"),
         ({"max_containers": 0}, "max_containers"),
         ({"scaledown_window": 0}, "scaledown_window"),
@@ -54,6 +60,13 @@ def test_a_wrong_value_is_named(wrong: dict[str, object], named: str) -> None:
     """An error says which option is wrong and what was expected."""
     with pytest.raises(ValueError, match=named):
         Options(**wrong)  # type: ignore[arg-type]
+
+
+def test_a_private_network_can_be_named_with_a_warning() -> None:
+    """The user names the network by this machine's address in it, and learns what its programs can do."""
+    options = Options(host="172.17.0.1", token_secret="as-0123456789abcdef")
+    assert "Every program in this network with the token can run commands" in listening.warning(options.host)
+    assert listening.warning(Options().host) == ""
 
 
 def test_a_wrong_command_line_ends_with_a_usage_message(capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,29 +62,31 @@ class AirflowTables:
     def __init__(self) -> None:
         self._runs = itertools.count()
 
-    def add_dag(self) -> None:
+    def add_dag(self, dag_id: str = DAG_ID) -> None:
         """Serialise the DAG, as the DAG processor does."""
-        with DAG(DAG_ID, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
+        with DAG(dag_id, schedule=None, start_date=datetime(2026, 1, 1, tzinfo=UTC)) as dag:
             for task_id, retries in (("once", 0), ("twice", 1)):
                 task(task_id=task_id, retries=retries)(do_nothing)()
         serializable: Any = LazyDeserializedDAG
         with create_session() as session:
-            session.add(DagBundleModel(name="bundle"))
+            session.merge(DagBundleModel(name="bundle"))
             session.flush()
-            session.add(cast(Any, DagModel)(dag_id=DAG_ID, bundle_name="bundle", fileloc="losses.py", is_paused=False))
+            session.add(cast(Any, DagModel)(dag_id=dag_id, bundle_name="bundle", fileloc="losses.py", is_paused=False))
             session.flush()
             lazy: Any = serializable.from_dag(dag) if hasattr(serializable, "from_dag") else dag
             SerializedDagModel.write_dag(lazy, bundle_name="bundle", session=session)
 
-    def add(self, task_id: str, work_id: str, *, map_index: int = -1, **columns: object) -> TaskInstanceKey:
+    def add(
+        self, task_id: str, work_id: str, *, map_index: int = -1, dag_id: str = DAG_ID, **columns: object
+    ) -> TaskInstanceKey:
         """Add a run of the DAG with one running task instance, begun a minute ago; the key of its first try."""
         run_id = f"run-{next(self._runs)}"
         with create_session() as session:
-            version = session.scalar(select(DagVersion))
+            version = session.scalar(select(DagVersion).where(DagVersion.dag_id == dag_id))
             assert version is not None, "the DAG is serialised"
-            serialized = session.scalar(select(SerializedDagModel))
+            serialized = session.scalar(select(SerializedDagModel).where(SerializedDagModel.dag_id == dag_id))
             assert serialized is not None
-            run = DagRun(dag_id=DAG_ID, run_id=run_id, run_type=DagRunType.MANUAL, state=cast(Any, "running"))
+            run = DagRun(dag_id=dag_id, run_id=run_id, run_type=DagRunType.MANUAL, state=cast(Any, "running"))
             run.created_dag_version_id = version.id
             session.add(run)
             session.flush()
@@ -146,6 +148,17 @@ class AirflowTables:
             if model is TaskInstance:
                 query = query.where(model.working_set.is_(None)).execution_options(include_all_attempts=True)
             return list(session.scalars(query))
+
+    def log(self, key: TaskInstanceKey, event: str, text: str) -> None:
+        """Write an entry into the audit log."""
+        with create_session() as session:
+            session.add(Log(event=event, task_instance=key, extra=text))
+
+    def audit_of(self, dag_id: str) -> list[str]:
+        """What the audit log has about a DAG."""
+        with create_session() as session:
+            query = select(Log).where(Log.dag_id == dag_id).order_by(Log.id)
+            return [f"{entry.event}: {entry.extra}" for entry in session.scalars(query)]
 
     def audit(self, key: TaskInstanceKey) -> list[str]:
         """What the audit log has about a run."""

@@ -119,8 +119,10 @@ class PlayedModal:
 class Stage:
     """An executor's engine without its thread, whose budgets are checked when the test says so."""
 
-    def __init__(self, budgets: str, containers: int = 10, **settings: Any) -> None:
-        self.modal = PlayedModal(containers)
+    def __init__(
+        self, budgets: str, containers: int = 10, modal: type[PlayedModal] = PlayedModal, **settings: Any
+    ) -> None:
+        self.modal = modal(containers)
         self.wiring = wired(self.modal, budgets=read_budgets("", budgets), max_option_sets=0, **settings)
         deployment = self.wiring.connection.deployment
         assert deployment is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -220,6 +221,27 @@ async def test_new_start_submits_what_has_no_function_call() -> None:
     stage.submitter.start()
     await stage.started("held", "waiting")
     assert stage.api.spawned == ["taken", "held", "held", "waiting"]
+
+
+async def test_a_submission_has_the_time_of_its_spawn() -> None:
+    """The worker records it, and the snapshot shows it; one that Modal refused has none until the next."""
+    refused = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if refused.is_set():
+            return f"fc-{name}"
+        refused.set()
+        raise exception.ResourceExhaustedError("later")
+
+    began = time.time()
+    stage = Stage(answer)
+    stage.submit("one")
+    await stage.started("one")
+    first, second = (wire["spawned_at"] for wire in stage.api.wires)
+    call = stage.calls.of_key("one")
+    assert call is not None and began <= first < second == call.spawned_at <= time.time()
+    call.postponed()
+    assert call.spawned_at == 0.0
 
 
 async def test_submissions_name_the_relays_key_and_transport() -> None:

@@ -23,6 +23,7 @@ import click
 
 from modalflow.cli.local.fault import fault
 from modalflow.emulator import daemon as daemons
+from modalflow.emulator import listening
 from modalflow.emulator.local import LocalModal, StartError
 from modalflow.emulator.options import TOKEN_ID_VARIABLE, TOKEN_SECRET_VARIABLE, Options, table
 
@@ -65,8 +66,10 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @_control_plane_options
 def start(name: str, **given: Any) -> None:
     """Start a control plane. It runs until you stop it."""
+    options = _options(given)
     with _errors():
-        daemon = daemons.start(name, _options(given))
+        daemon = daemons.start(name, options)
+    _warn(options)
     option = _option(name)
     click.echo(f"The local control plane {name!r} runs at {daemon.address.url} (pid {daemon.address.pid}).")
     click.echo(f'Use it:  eval "$(modalflow local env{option})"')
@@ -140,7 +143,9 @@ def run(command: tuple[str, ...], **given: Any) -> None:
     if shutil.which(command[0]) is None:
         click.echo(f"Error: {command[0]}: command not found", err=True)
         sys.exit(127)
-    with _errors(), LocalModal(_options(given), as_default=False) as control_plane:
+    options = _options(given)
+    _warn(options)
+    with _errors(), LocalModal(options, as_default=False) as control_plane:
         code = _run(command, {**os.environ, **control_plane.env})
     sys.exit(code)
 
@@ -178,6 +183,11 @@ def _options(given: dict[str, Any]) -> Options:
         return Options(**{**given, **tokens})
     except ValueError as error:
         raise click.UsageError(str(error)) from error
+
+
+def _warn(options: Options) -> None:
+    if warning := listening.warning(options.host):
+        click.echo(f"Warning: {warning}", err=True)
 
 
 def _report(name: str, running: daemons.Daemon | None, stale: daemons.Daemon | None) -> dict[str, Any]:

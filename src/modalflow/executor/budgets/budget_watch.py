@@ -13,22 +13,20 @@ from typing import NamedTuple
 
 from modalflow.budgets.spending import Balance, balances, local_day, summed_running
 from modalflow.config.budgets import Budget, BudgetAction, Per, start_of
-from modalflow.executor.budgets.admission import Admission
-from modalflow.executor.budgets.gate import BudgetGate, is_limited
-from modalflow.executor.budgets.held_tasks import HeldTasks
-from modalflow.executor.budgets.recall import Recall
+from modalflow.executor.budgets.gate import BudgetGate
 from modalflow.executor.budgets.running_costs import RunningCosts
 from modalflow.executor.budgets.spend_keeper import SpendKeeper
-from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
+from modalflow.executor.holds.held_tasks import HeldTasks
+from modalflow.executor.holds.ledger_reading import LedgerReading
+from modalflow.executor.holds.recall import Recall
+from modalflow.executor.holds.verdict import is_limited
 from modalflow.executor.lifecycle.call import Phase
 from modalflow.executor.lifecycle.calls import Calls
-from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.lifecycle.outcomes import Outcomes
-from modalflow.executor.lifecycle.tracker import Tracker
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
 from modalflow.executor.reporting.metrics import Metrics
-from modalflow.protocol.messages import State
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -59,27 +57,25 @@ class BudgetWatch:
         self,
         zone: tzinfo,
         calls: Calls,
-        connection: Connection,
         costs: RunningCosts,
         keeper: SpendKeeper,
         gate: BudgetGate,
         admission: Admission,
         recall: Recall,
         held_tasks: HeldTasks,
-        tracker: Tracker,
+        ledger: LedgerReading,
         outcomes: Outcomes,
         metrics: Metrics,
     ) -> None:
         self._zone = zone
         self._calls = calls
-        self._connection = connection
         self._costs = costs
         self._keeper = keeper
         self._gate = gate
         self._admission = admission
         self._recall = recall
         self._held_tasks = held_tasks
-        self._tracker = tracker
+        self._ledger = ledger
         self._outcomes = outcomes
         self._metrics = metrics
         self._states: dict[tuple[Budget, str], bool] = {}
@@ -114,12 +110,7 @@ class BudgetWatch:
             is_idle = was_certain and not began and not recalled
             self._ledger_due_at = time.monotonic() + (IDLE_LEDGER_INTERVAL if is_idle else LEDGER_INTERVAL)
         self._report()
-        released = self._admission.ended()
-        if self._has_changed() or self._admission.waits_for_a_check:
-            released += self._admission.freed()
-        for held in released:
-            with self._outcomes.guarding(held.call.work_id, "releasing it after a hold"):
-                self._held_tasks.release(held)
+        self._held_tasks.release(changed=self._has_changed() or self._admission.waits_for_a_check)
 
     def _renew(self) -> None:
         now = time.time()
@@ -137,24 +128,15 @@ class BudgetWatch:
         return found
 
     async def _read_ledger(self) -> int:
-        """Find the submitted calls with a container, from one reading for all of them; return their number."""
+        """Find the submitted calls with a container; return their number."""
         began_at = time.time()
         try:
-            entries = {entry.work_id: entry for entry in await self._connection.get().ledger()}
+            found = await self._ledger.read()
         except FAILURES as error:
             log.warning("Which tasks run could not be read for the budgets (%s)", describe(error))
             return 0
-        not_begun, begun = [], 0
-        for call in self._calls.in_phase(Phase.WAITING):
-            entry = entries.get(call.work_id)
-            if entry is None:
-                not_begun.append(call.work_id)
-            elif entry.state is State.RUNNING:
-                begun += 1
-                with self._outcomes.guarding(call.work_id, "noting its container"):
-                    self._tracker.found(call, Decision(Action.WAIT), entry)
-        self._costs.not_begun(not_begun, began_at)
-        return begun
+        self._costs.not_begun(found.not_begun, began_at)
+        return found.begun
 
     def _recall_what_has_not_begun(self) -> int:
         """Return how many calls are recalled."""

@@ -5,27 +5,14 @@ Owns the last balances. ``BudgetWatch`` renews them every second or two, so an a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 
 from modalflow.budgets.spending import Balance
 from modalflow.config.budgets import EACH, Budget, BudgetAction, Scope
 from modalflow.cost.rates import money
 from modalflow.executor.budgets.running_costs import RunningCosts
+from modalflow.executor.holds.verdict import Verdict, is_limited
 from modalflow.executor.lifecycle.call import Call
-from modalflow.executor.workloads import task_try_of
-from modalflow.protocol.messages import Kind
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The verdict of the budgets on a call."""
-
-    action: BudgetAction
-    reason: str
-    balance: Balance
-    passes: bool = False
-    """Whether the reason may be gone within seconds, because the spend is being read."""
 
 
 class BudgetGate:
@@ -53,31 +40,27 @@ class BudgetGate:
         """Return the verdict on a call; None if it may be submitted. Refusals go before holds."""
         if not self._budgets or not is_limited(call):
             return None
-        verdicts = [each for each in self.verdicts(call) if each.action is not BudgetAction.WARN]
-        return min(verdicts, key=lambda each: (each.passes, each.action is BudgetAction.HOLD), default=None)
+        return min(self._verdicts(call), key=lambda each: (each.passes, not each.refuses), default=None)
 
-    def verdicts(self, call: Call) -> list[Verdict]:
-        """Return the verdict of each used up budget on a call."""
-        found = []
+    def _verdicts(self, call: Call) -> Iterator[Verdict]:
+        """Yield the verdict of each budget that holds or refuses a call."""
         spender = self._costs.spender(call)
         for budget in self._budgets:
             subject = budget.subject(spender)
-            if subject is None:
+            if subject is None or budget.action is BudgetAction.WARN:
                 continue
             balance = self._balances.get((budget, subject)) or Balance(budget, subject)
             if self.unknown:
-                if budget.action is not BudgetAction.WARN:
-                    reason = f"the budget of {budget.label(subject)} cannot be checked: {self.unknown}"
-                    found.append(Verdict(BudgetAction.HOLD, reason, balance, passes=True))
+                reason = f"the budget of {budget.label(subject)} cannot be checked: {self.unknown}"
+                yield _verdict(balance, reason, passes=True)
             elif balance.is_used_up:
-                found.append(Verdict(budget.action, self.reason(balance), balance))
-            elif balance.may_be_used_up and budget.action is not BudgetAction.WARN:
+                yield _verdict(balance, self.reason(balance), refuses=budget.action is BudgetAction.REFUSE)
+            elif balance.may_be_used_up:
                 reason = (
                     f"the budget of {budget.label(subject)} may be used up by submitted tasks; the executor checks "
                     "which of them run"
                 )
-                found.append(Verdict(BudgetAction.HOLD, reason, balance, passes=True))
-        return found
+                yield _verdict(balance, reason, passes=True)
 
     def reason(self, balance: Balance) -> str:
         """Return the words for a used up budget."""
@@ -124,13 +107,13 @@ class BudgetGate:
         return found
 
 
+def _verdict(balance: Balance, reason: str, *, refuses: bool = False, passes: bool = False) -> Verdict:
+    short = f"held by the budget of {balance.budget.label(balance.subject)}"
+    return Verdict(reason, short, "its budget has money again", refuses=refuses, passes=passes)
+
+
 def metric_name(budget: Budget) -> str:
     """Return a budget's name in metrics, such as ``dag.etl.day``."""
     name = "each" if budget.name == EACH else "".join(c if c.isalnum() or c in "_-" else "_" for c in budget.name)
     parts = [budget.scope.value, name, budget.per.value] if budget.scope is not Scope.ALL else ["all", budget.per.value]
     return ".".join(parts)
-
-
-def is_limited(call: Call) -> bool:
-    """Return whether budgets apply to a call: to tasks and commands, not to callbacks and connection tests."""
-    return call.kind is Kind.COMMAND or task_try_of(call.key) is not None

@@ -83,6 +83,8 @@ class RunningCosts:
 
     def not_begun(self, work_ids: Iterable[str], now: float) -> None:
         """Note calls without a container before now: they are submitted now, or not in the ledger."""
+        if not self._wanted:
+            return
         for work_id in work_ids:
             self._not_begun[work_id] = now
             # It may have been placed anew.

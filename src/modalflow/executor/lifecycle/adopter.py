@@ -64,9 +64,10 @@ class Adopter:
             if self._calls.get(adoption.work_id) is not None:
                 # Airflow took this very scheduler for dead.
                 continue
-            call = Call.adopted(adoption, time.time())
+            place = self._placement.place_of_adopted(adoption, self._connection.deployment)
+            call = Call.adopted(adoption, time.time(), place.profile if place is not None else "")
             self._calls.add(call)
-            if (place := self._placement.place_of_adopted(adoption, self._connection.deployment)) is not None:
+            if place is not None:
                 self._costs.adopted(call.work_id, Grant(place.profile, place.granted))
             self._metrics.counts["adopted"] += 1
             if self._connection.api is not None:

@@ -116,12 +116,16 @@ class Call:
     """The work id that Airflow knows it by; it gets another one if it is run again."""
     attempts: int = 0
     """How often it was submitted."""
+    spawned_at: float = 0.0
+    """When it was sent to Modal, in seconds since the epoch; 0 while it is queued, or if another executor sent it."""
     checks: int = 0
     """How often it was looked up since it was last submitted."""
     spawn_unconfirmed: bool = False
     """Whether a spawn failed without saying if Modal accepted it: a second function call may exist."""
     submitted_elsewhere: bool = False
     """Whether another scheduler submitted it."""
+    adopted_profile: str = ""
+    """The profile of work without a submission here, if that is known."""
     partition: str = ""
     """The partition of another executor on which its events arrive; empty if they arrive here."""
     container_id: str = ""
@@ -161,7 +165,7 @@ class Call:
         )
 
     @classmethod
-    def adopted(cls, adoption: Adoption, wall_clock: float) -> Call:
+    def adopted(cls, adoption: Adoption, wall_clock: float, profile: str = "") -> Call:
         """Return the call for work that another scheduler submitted; it is due to be looked up at once."""
         return cls(
             adoption.key,
@@ -174,6 +178,7 @@ class Call:
             phase=Phase.WAITING if adoption.function_call_id else Phase.ADOPTED,
             function_call_id=adoption.function_call_id,
             submitted_elsewhere=True,
+            adopted_profile=profile,
         )
 
     def successor(self, work_id: str, now: float, wall_clock: float) -> Call:
@@ -198,6 +203,11 @@ class Call:
     def settled(self) -> bool:
         """Whether its outcome is reported, or no longer wanted."""
         return self.phase is Phase.SETTLED
+
+    @property
+    def profile(self) -> str:
+        """Its profile; empty if that is not known, or not yet."""
+        return self.submission.profile if self.submission is not None else self.adopted_profile
 
     @property
     def has_request(self) -> bool:
@@ -243,10 +253,11 @@ class Call:
         self._move("placed")
         self.submission, self.resources, self.max_attempts = submission, resources, max_attempts
 
-    def spawning(self) -> None:
-        """Record that Modal is being asked to run it."""
+    def spawning(self, wall_clock: float = 0.0) -> None:
+        """Record that Modal is being asked to run it. ``wall_clock`` is in seconds since the epoch."""
         self._move("spawning")
         self.attempts += 1
+        self.spawned_at = wall_clock
 
     def submitted(self, function_call_id: str, now: float) -> None:
         """Record that Modal accepted it, unless a container has claimed another function call of it meanwhile."""
@@ -260,6 +271,7 @@ class Call:
     def postponed(self, *, unexpected: bool = False) -> None:
         """Record that Modal did not accept it this time, without using an attempt unless the error was unexpected."""
         self._move("postponed")
+        self.spawned_at = 0.0
         # Even a rate limit leaves this open: the SDK may have tried more than once, and lost the first answer.
         self.spawn_unconfirmed = True
         if unexpected:
@@ -353,7 +365,7 @@ class Call:
         self.function_call_id = self.function_call_id or function_call_id or None
 
     def _unsubmitted(self, now: float) -> None:
-        self.function_call_id, self.container_id, self.partition = None, "", ""
+        self.function_call_id, self.container_id, self.partition, self.spawned_at = None, "", "", 0.0
         self.checks, self.due_at, self.updated_at, self.started_at = 0, math.inf, now, 0.0
 
     # What changes within a phase.

@@ -29,18 +29,6 @@ class CallStatus:
 PENDING = CallStatus(ended=False)
 RETURNED = CallStatus(ended=True)
 
-#: The exceptions that report the status of a function call, rather than a failure to ask for it.
-ENDINGS = (
-    exception.OutputExpiredError,
-    exception.FunctionTimeoutError,
-    exception.NotFoundError,
-    TimeoutError,
-    exception.InternalFailure,
-    exception.DeserializationError,
-    exception.RemoteError,
-    exception.ExecutionError,
-)
-
 #: The first that matches counts: a container that was killed for its memory crashed as well.
 _WORDS: tuple[tuple[re.Pattern[str], Cause], ...] = (
     (re.compile(r"out of memory|\boom\b|memory limit|exceeded.{0,20}memory", re.I), Cause.OUT_OF_MEMORY),

@@ -34,13 +34,15 @@ from modalflow.errors import (
     WorkloadRejectedError,
 )
 from modalflow.executor.modal_api.blocking import in_daemon_thread
-from modalflow.executor.modal_api.call_status import ENDINGS, RETURNED, CallStatus, call_status_of
+from modalflow.executor.modal_api.call_status import RETURNED, CallStatus, call_status_of
 from modalflow.executor.modal_api.plain_calls import RPC_TIMEOUT, bounded, listed
 from modalflow.executor.submission.resources import Resources
+from modalflow.function_calls.endings import ENDINGS
 from modalflow.logs.log_volume import LogVolume
 from modalflow.logs.usage_files import UsageFiles
 from modalflow.names import CANCELLED_BY, DEFAULT_PROFILE, FIRST_LOGS_MOUNT, LOGS_MOUNT, Names
 from modalflow.protocol.messages import PROTOCOL, Deployment, Entry
+from modalflow.protocol.profile_holds import HOLDS, ProfileHolds
 from modalflow.protocol.relay_report import NEWEST_KEY, RELAY
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.protocol.spending_report import COUNTS_FOR, SPENDING, SpendingReport
@@ -49,13 +51,10 @@ from modalflow.support.described import words_of
 
 #: Bytes a second of the slowest upload that is waited for.
 SLOWEST_UPLOAD = 200_000
-
 #: Seconds for one pass over the usage records.
 USAGE_TIMEOUT = 120.0
-
 #: Handles kept for distinct (profile, resources). The SDK itself keeps 32 bindings per Function.
 KEPT_HANDLES = 32
-
 #: What a call of the SDK raises if it fails for a reason outside of modalflow.
 FAILURES = (exception.Error, ModalflowError, OSError, asyncio.TimeoutError)
 
@@ -267,9 +266,8 @@ class ModalApi:
 
     async def claim(self, entry: Entry) -> bool:
         """Write an entry if there is none, so that no worker can begin this work id; return False if there is one."""
-        return bool(
-            await self._ask("DictUpdate", self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True))
-        )
+        put = self._ledger.put.aio(entry.work_id, entry.to_json(), skip_if_exists=True)
+        return bool(await self._ask("DictUpdate", put))
 
     async def forget(self, work_id: str) -> None:
         """Remove a work id from the ledger."""
@@ -310,6 +308,12 @@ class ModalApi:
     async def publish(self, partition: str, snapshot: str) -> None:
         """Write an executor's snapshot over the previous one."""
         await self._ask("DictUpdate", self._executors.put.aio(partition, snapshot))
+
+    async def profile_holds(self) -> ProfileHolds:
+        """Return the paused profiles, from what `modalflow profile` has written."""
+        with contextlib.suppress(exception.DeserializationError):
+            return ProfileHolds.from_json(await self._ask("DictGet", self._executors.get.aio(HOLDS)))
+        return ProfileHolds(problem="it is no plain data")
 
     async def spending_reports(self) -> list[SpendingReport]:
         """Return the executors' reports of their running costs. Reports of killed executors are removed."""

@@ -87,6 +87,7 @@ IN_FLIGHT = "in_flight"
 WAITING = "waiting"
 UNDELIVERED = "undelivered"
 HELD = "held"
+PAUSED_PROFILES = "paused_profiles"
 BUDGET_USED = "budget_used"
 RPC = "rpc"
 
@@ -107,7 +108,8 @@ METRICS: tuple[Metric, ...] = (
     Metric(IN_FLIGHT, "gauge", "Workloads without an outcome."),
     Metric(WAITING, "gauge", "Workloads not yet accepted by Modal."),
     Metric(UNDELIVERED, "gauge", "Outcomes not yet reported to Airflow."),
-    Metric(HELD, "gauge", "Workloads held by a budget. They also count as waiting."),
+    Metric(HELD, "gauge", "Workloads held by a budget or a paused profile. They also count as waiting."),
+    Metric(PAUSED_PROFILES, "gauge", "Paused profiles, as known to this executor."),
     Metric(
         f"{BUDGET_USED}.<budget>",
         "gauge",
@@ -247,7 +249,7 @@ without tags.
 
 Timers are in milliseconds. With OpenTelemetry, they are histograms since Airflow 3.3, and gauges of the last value
 before. OpenTelemetry's SDK writes all names in lower case, `modal_executor.rpc.functionmap.ok`. Airflow puts its prefix
-(`airflow.` by default) before every name.
+(`airflow.` by default) before every name. [Dashboards and alerts](monitoring.md) shows the names in Prometheus.
 
 | metric | kind | meaning | values of the tag |
 |---|---|---|---|

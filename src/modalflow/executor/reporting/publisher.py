@@ -19,11 +19,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from modalflow import __version__
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.budgets.gate import BudgetGate
 from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
+from modalflow.executor.holds.profile_gate import ProfileGate
 from modalflow.executor.home_publisher import HomePublisher
-from modalflow.executor.lifecycle.call import Call
+from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.modal_api.modal_api import FAILURES
 from modalflow.executor.reporting.loggers import logger
@@ -72,6 +73,7 @@ class Publisher:
         metrics: Metrics,
         homes: HomePublisher,
         gate: BudgetGate,
+        profile_gate: ProfileGate,
         admission: Admission,
         interval: float,
     ) -> None:
@@ -82,6 +84,7 @@ class Publisher:
         self._metrics = metrics
         self._homes = homes
         self._gate = gate
+        self._profile_gate = profile_gate
         self._admission = admission
         self._interval = interval
         self._started_at = time.time()
@@ -147,6 +150,9 @@ class Publisher:
             home=self._homes.id,
             budgets=tuple(one_line(text, _TROUBLE) for text in self._budgets()),
             held=len(self._admission),
+            paused={name: hold.id for name, hold in self._profile_gate.holds.items()},
+            held_by_profile=self._admission.by_profile(),
+            on_modal=dict(Counter(call.profile for call in calls if _may_be_on_modal(call))),
             calls=tuple(_in_flight(call, self._admission) for call in calls[:LISTED_CALLS]),
             more=max(0, len(calls) - LISTED_CALLS),
         )
@@ -162,6 +168,10 @@ def _state(call: Call) -> str:
     return SUBMITTED if call.function_call_id else WAITING
 
 
+def _may_be_on_modal(call: Call) -> bool:
+    return bool(call.function_call_id) or call.phase is Phase.SPAWNING
+
+
 def _in_flight(call: Call, admission: Admission) -> InFlight:
     return InFlight(
         work_id=call.work_id,
@@ -169,10 +179,11 @@ def _in_flight(call: Call, admission: Admission) -> InFlight:
         state=_state(call),
         since=round(call.accepted_at, 1),
         function_call_id=call.function_call_id or "",
-        profile=call.submission.profile if call.submission is not None else "",
+        profile=call.profile,
         submissions=call.attempts,
         task=task_try_of(call.key),
         reason=admission.short_reason(call),
+        spawned_at=round(call.spawned_at, 1),
     )
 
 

@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from functools import partial
 
 from modalflow.control_plane import server_url
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
 from modalflow.executor.lifecycle.airflow_state import AirflowState, StateAnswer, StateQueries, StateQuery
 from modalflow.executor.lifecycle.call import Call, Phase
 from modalflow.executor.lifecycle.calls import Calls

@@ -23,7 +23,7 @@ from modalflow.executor.losses.infrastructure_retries import InfrastructureRetri
 from modalflow.executor.mailbox import SubmitRequest
 from modalflow.executor.reporting.metrics import Metrics
 from modalflow.executor.reporting.task_log_notes import TaskLogNotes
-from modalflow.executor.submission.placement import Place, Placement, UnknownProfileError
+from modalflow.executor.submission.placement import NOT_GRANTED, Place, Placement, UnknownProfileError
 from modalflow.executor.submission.size_lookups import SizeLookups
 from modalflow.executor.submission.sizing import NOTHING_KNOWN
 from modalflow.executor.submission.submitter import Submitter
@@ -152,6 +152,7 @@ class Intake:
             "profile": place.profile,
             "partition": self._partition,
             "resources": place.granted,
+            "asked": _asked(request),
             "team": self._team,
             "sized": place.sized,
         }
@@ -187,3 +188,9 @@ class Intake:
                 await asyncio.sleep(GATHER)
         finally:
             self._refreshing = False
+
+
+def _asked(request: SubmitRequest) -> dict[str, Any]:
+    """Return the resources that the task itself set, and how they may grow."""
+    asked = {**request.resources.plain(), **request.terms.plain()}
+    return {name: value for name, value in asked.items() if name not in NOT_GRANTED}

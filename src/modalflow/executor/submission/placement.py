@@ -42,7 +42,7 @@ COUNTS_FOR = 3600.0
 _NAMED = 3
 
 #: Options outside of resources: they describe a container, not its cost.
-_NOT_GRANTED = frozenset({"secrets", "volumes"})
+NOT_GRANTED = frozenset({"secrets", "volumes"})
 
 #: Remembered places, so submissions share their grants.
 _KEPT = 1000
@@ -182,7 +182,7 @@ def _place(profile: str, wanted: Resources, deployment: Deployment | None) -> Pl
     options = wanted.beyond(of_profile)
     if deployment is not None:
         _check_volumes(options.plain().get("volumes") or {}, deployment)
-    own = {name: value for name, value in options.plain().items() if name not in _NOT_GRANTED}
+    own = {name: value for name, value in options.plain().items() if name not in NOT_GRANTED}
     granted = {**of_profile, **own}
     if options.unshared:
         granted["concurrency"] = 1

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved, longest, most_memory
 from modalflow.errors import MalformedMessageError
 from modalflow.executor.connection import Connection
@@ -21,7 +22,7 @@ from modalflow.executor.reporting.task_log_notes import TaskLogNotes
 from modalflow.names import SHORTAGE, USAGE_FOLDER, TaskTry, file_name
 from modalflow.protocol.messages import Entry
 from modalflow.protocol.shortage import NO_SHORTAGE, Shortage
-from modalflow.reasons import Cause
+from modalflow.reasons import Cause, explain
 from modalflow.support.described import describe
 
 log = logger(__name__)
@@ -106,4 +107,18 @@ class Shortages:
         # Another executor may write the same end: then it writes the same file.
         name = file_name(f"executor-{call.work_id}.jsonl")
         path = f"{USAGE_FOLDER}/{datetime.now(UTC):%Y-%m-%d}/{name}"
-        self._notes.add_file(path, record.to_line().encode())
+        self._notes.add_file(path, record.to_line(_timeline(call, entry)).encode())
+
+
+def _timeline(call: Call, entry: Entry) -> Timeline:
+    reason = explain(Cause.OUT_OF_MEMORY, container=entry.container_id, call=entry.function_call_id)
+    return Timeline(
+        submitted_at=entry.submitted_at,
+        spawned_at=entry.spawned_at,
+        container_started_at=entry.container_started_at,
+        claimed_at=entry.started_at,
+        asked=call.submission.asked if call.submission is not None else {},
+        sized=call.submission.sized if call.submission is not None else {},
+        cause=reason.cause.value,
+        reason=str(reason),
+    )

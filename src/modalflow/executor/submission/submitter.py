@@ -11,8 +11,8 @@ import time
 from modal import exception
 
 from modalflow.errors import ModalflowError, NotDeployedError
-from modalflow.executor.budgets.admission import Admission
 from modalflow.executor.connection import Connection
+from modalflow.executor.holds.admission import Admission
 from modalflow.executor.lifecycle.call import MAX_ERRORS, Call, Phase
 from modalflow.executor.lifecycle.calls import Calls
 from modalflow.executor.lifecycle.decision import Action, Policy, lost_before_claim
@@ -203,9 +203,9 @@ class Submitter:
     async def _spawn(self, call: Call) -> None:
         submission = call.submission
         assert submission is not None, "what is QUEUED has been placed"
-        call.spawning()
-        # A repeated submission gets another turn and the newest key, so they are in no copy of the submission.
-        wire = submission.to_wire()
+        call.spawning(time.time())
+        # A repeated submission has another moment, another turn and the newest key, so they are in no copy of it.
+        wire = submission.to_wire() | {"spawned_at": call.spawned_at}
         if submission.kind is Kind.WORKLOAD:
             wire.update(self._bursts.next()._asdict())
         if self._connection.relay:

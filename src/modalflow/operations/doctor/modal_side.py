@@ -23,8 +23,10 @@ from modalflow.errors import AirflowSettingError, CredentialsError, ModalflowErr
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE
 from modalflow.operations.doctor.findings import Finding, fail, ok, skip, timed, warn
+from modalflow.operations.profiles.pausing import read_holds
 from modalflow.operations.site import PATIENCE, Site, check_the_way, open_site, within
 from modalflow.protocol.messages import PROTOCOL, Deployment
+from modalflow.protocol.profile_holds import ProfileHolds
 from modalflow.support.described import describe, words_of
 
 FAILURES = (exception.Error, ModalflowError, OSError, TimeoutError)
@@ -139,6 +141,12 @@ def _versions_beneath(site: Site, record: Deployment) -> Iterator[Finding]:
 
 
 def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
+    try:
+        holds = read_holds(site)
+    except FAILURES as error:
+        holds = ProfileHolds(problem=_reason(error))
+    if holds.problem:
+        yield warn("paused profiles", holds.warning, "Run `modalflow profile list`.")
     for profile in record.profiles:
         name = site.names.function(profile)
         try:
@@ -147,7 +155,13 @@ def _profiles(site: Site, record: Deployment) -> Iterator[Finding]:
         except FAILURES as error:
             yield fail(f"profile {profile}", _reason(error), f"Deploy again: `{site.deploy_command}`.")
             continue
-        yield ok(f"profile {profile}", f"{stats.num_total_runners} containers, {stats.backlog} inputs waiting")
+        figures = f"{stats.num_total_runners} containers, {stats.backlog} inputs waiting"
+        if (hold := holds.by_profile.get(profile)) is None:
+            yield ok(f"profile {profile}", figures)
+        else:
+            reason = f" ({hold.reason})" if hold.reason else ""
+            detail = f"{hold.label}{reason}, so its tasks wait; {figures}"
+            yield warn(f"profile {profile}", detail, f"Resume it: `modalflow profile resume {profile}`.")
 
 
 def _queues(site: Site, record: Deployment) -> Iterator[Finding]:

@@ -31,11 +31,12 @@ def period_began(site: Site, now: float) -> datetime:
 def balances_of(site: Site, records: Sequence[Record], rates: Rates, now: float) -> list[Balance]:
     """Return the balances of this machine's budgets. ``records`` has those since ``period_began``."""
     zone = ZoneInfo(site.settings.time_zone)
-    running = running_of(_reports(site), zone, now)
+    running = running_of(spending_reports(site), zone, now)
     return balances(site.settings.budgets, spent_of(records, zone, now, rates), running)
 
 
-def _reports(site: Site) -> list[SpendingReport]:
+def spending_reports(site: Site) -> list[SpendingReport]:
+    """Return the executors' reports of running costs. Raises the SDK's errors."""
     executors: Any = modal.Dict.from_name(site.names.executors, **site.scope)
     try:
         items = within(PATIENCE, lambda: list(executors.items()), lenient=True)

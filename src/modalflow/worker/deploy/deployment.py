@@ -231,24 +231,33 @@ def _deployed(control_plane: ControlPlane, names: Names) -> Deployment | None:
         return None
 
 
-def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole: bool) -> Deployment:
-    requirements = _requirements(worker)
-    lines = requirements.read_text(errors="replace").splitlines() if requirements is not None else []
+def planned_deployment(names: Names, worker: Worker) -> Deployment:
+    """Return the record of a worker's profiles as its deployment would write it, without its image and DAG bundles."""
     return Deployment(
         version=__version__,
         protocol=PROTOCOL,
-        airflow_version=mirror.airflow_version,
+        airflow_version="",
         python_version=platform.python_version(),
         profiles=tuple(profile.name for profile in worker.profiles),
-        bundles=dags.places(names),
-        dags_source=dags.kind.value,
+        bundles={},
         deployed_at=0.0,
         facts={profile.name: profile.facts() for profile in worker.profiles},
         granted={profile.name: profile.granted() for profile in worker.profiles},
         volumes={path: volume.name or "" for path, volume in own_volumes(names).items()},
+        env={name: digest(value) for name, value in worker.env.items()},
+    )
+
+
+def _record(names: Names, worker: Worker, mirror: Mirror, dags: DagSource, whole: bool) -> Deployment:
+    requirements = _requirements(worker)
+    lines = requirements.read_text(errors="replace").splitlines() if requirements is not None else []
+    return dataclasses.replace(
+        planned_deployment(names, worker),
+        airflow_version=mirror.airflow_version,
+        bundles=dags.places(names),
+        dags_source=dags.kind.value,
         packages=mirror.packages if whole else mirror.airflow,
         requirements=tuple(line for line in map(str.strip, lines) if line and not line.startswith("#")),
-        env={name: digest(value) for name, value in worker.env.items()},
     )
 
 

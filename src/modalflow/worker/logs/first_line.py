@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modalflow.cost import figures
+from modalflow.names import dashboard_url
 
 #: The beginning of the line, by which readers of logs recognise it.
 STARTED = "Started on Modal"
@@ -52,11 +53,6 @@ def first_line(
         fields |= {"region": region, "cloud": cloud, "dashboard": dashboard_url(function_call_id)}
         text += f". {fields['dashboard']}"
     return text, {name: value for name, value in fields.items() if value}
-
-
-def dashboard_url(object_id: str) -> str:
-    """Return the address of an object's page on Modal, as the SDK's ``get_dashboard_url()`` does."""
-    return f"https://modal.com/id/{object_id}"
 
 
 def _sizes(resources: Mapping[str, Any], sized: Mapping[str, int]) -> Iterator[str]:

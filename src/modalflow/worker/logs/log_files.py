@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -107,9 +108,12 @@ class PartWriter:
         self._copy = None if copy is None else copy.open("ab", buffering=0)
         self.name = str(copy or first)
         """Airflow reads here which file to upload."""
+        self.first_write_at = 0.0
+        """When lines were first added, in seconds since the epoch; 0 before."""
 
     def write(self, lines: bytes) -> int:
         """Add whole lines."""
+        self.first_write_at = self.first_write_at or time.time()
         if self._lost_lines:
             text = f"{self._lost_lines} lines of this log are missing here: {self._why_lost}"
             lines = log_line("warning", text, _LOGGER) + lines

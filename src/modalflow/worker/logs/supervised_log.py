@@ -21,14 +21,15 @@ from modalflow.worker.zygote.protocol import ForkRequest
 
 
 @contextmanager
-def log_in_parts(request: ForkRequest, workload: Any) -> Iterator[Any]:
+def log_in_parts(request: ForkRequest, workload: Any, opened: Callable[[PartWriter], PartWriter]) -> Iterator[Any]:
     """Write the log of a workload that is supervised within this context to the files of the request.
 
-    Yields the workload with the path of its log, relative to Airflow's log folder in this container.
+    Yields the workload with the path of its log, relative to Airflow's log folder in this container. ``opened`` gets
+    the open log, and returns it.
     """
     first = Path(request.log_file)
     if os.environ.get(BASE_LOG_FOLDER) == request.log_root:
-        _open_logs_with(lambda _: PartWriter(first))
+        _open_logs_with(lambda _: opened(PartWriter(first)))
         yield workload.model_copy(update={"log_path": str(first.relative_to(request.log_root))})
         return
     uploaded: list[Path] = []
@@ -37,7 +38,7 @@ def log_in_parts(request: ForkRequest, workload: Any) -> Iterator[Any]:
         uploaded.append(file)
         # Both files get the same lines from now on. So far there is only the first line.
         file.write_bytes(first.read_bytes())
-        return PartWriter(first, copy=file)
+        return opened(PartWriter(first, copy=file))
 
     _open_logs_with(open_log)
     try:

@@ -22,7 +22,7 @@ from modalflow.airflow_compat import supervisor
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
 from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.urls import without_user
-from modalflow.names import API_CLIENT_OPTIONS, RELAYED_URL_VARIABLE
+from modalflow.names import API_CLIENT_OPTIONS, CONSOLE_VARIABLE, RELAYED_URL_VARIABLE
 from modalflow.protocol.messages import State
 from modalflow.support import linux
 from modalflow.support.described import describe
@@ -31,9 +31,11 @@ from modalflow.support.text import clean, from_json
 from modalflow.worker.environment import has_remote_logging
 from modalflow.worker.logs.supervised_log import log_in_parts
 from modalflow.worker.run.api_errors import refusal_of, unreached
+from modalflow.worker.run.course import Course
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
 from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.run.stop_notice import StopNotice
+from modalflow.worker.run.terminal.console import attach_console
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import refused_setting
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
@@ -93,6 +95,8 @@ def _change_task_runner() -> None:
     """Change what a task's process runs."""
     supervisor.end_at_segfaults()
     _log_why_dag_is_missing()
+    if wanted := os.environ.get(CONSOLE_VARIABLE):
+        attach_console(wanted)
 
 
 def _presentable(outcome: Outcome) -> Outcome:
@@ -125,22 +129,21 @@ def _with_log(request: ForkRequest) -> Outcome:
         workload: Any = supervisor.workload_adapter().validate_json(request.workload or "")
     except ValidationError as error:
         return Outcome(State.FAILED, reason=_unreadable(error))
+    course = Course()
     with contextlib.ExitStack() as stack:
         if supervisor.writes_own_log(workload):
-            workload = stack.enter_context(log_in_parts(request, workload))
+            workload = stack.enter_context(log_in_parts(request, workload, course.log_opened))
         else:
             _redirect_output(request.log_file)
-        return _under_supervisor(request, workload)
+        return dataclasses.replace(_under_supervisor(request, workload, course), moments=course.moments)
 
 
-def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
+def _under_supervisor(request: ForkRequest, workload: Any, course: Course) -> Outcome:
     if has_remote_logging(os.environ):
         supervisor.log_to(sys.stdout.buffer)
-    final_states: list[str] = []
-    starts: list[str] = []
-    _record_final_state(final_states, notice := StopNotice())
+    _record_final_state(course, notice := StopNotice())
     notice.listen()
-    _record_start(starts)
+    _record_start(course)
     _notice_exit_promptly()
     _skip_first_heartbeat()
     _end_task_with_supervisor()
@@ -160,21 +163,18 @@ def _under_supervisor(request: ForkRequest, workload: Any) -> Outcome:
             )
         # Over the relay, its own server in the container says nothing to a user.
         url = without_user(os.environ.get(RELAYED_URL_VARIABLE) or execution_api_server_url(own_conf()))
-        refusal = refusal_of(error, getattr(workload, "token", ""), url, started=bool(starts or final_states))
+        started = bool(course.started_at or course.final_state)
+        refusal = refusal_of(error, getattr(workload, "token", ""), url, started=started)
         if refusal is not None:
-            return dataclasses.replace(refusal, final_state=refusal.final_state or _last(final_states))
-        if hasattr(workload, "ti") and not starts and (outcome := unreached(error, url)) is not None:
+            return dataclasses.replace(refusal, final_state=refusal.final_state or course.final_state)
+        if hasattr(workload, "ti") and not course.started_at and (outcome := unreached(error, url)) is not None:
             return outcome
         _log_exception()
-        if type(error).__name__ == "AirflowConfigException" and not starts:
+        if type(error).__name__ == "AirflowConfigException" and not course.started_at:
             return Outcome(State.FAILED, reason=refused_setting(error))
         reason = _callback_error(request.log_file) or f"Airflow's supervisor failed with {describe(error)}"
-        return Outcome(State.FAILED, final_state=_last(final_states), reason=reason)
-    return Outcome(State.SUCCESS, return_code, _last(final_states))
-
-
-def _last(final_states: Sequence[str]) -> str | None:
-    return final_states[-1] if final_states else None
+        return Outcome(State.FAILED, final_state=course.final_state, reason=reason)
+    return Outcome(State.SUCCESS, return_code, course.final_state)
 
 
 def _callback_error(log_file: str) -> str | None:
@@ -223,7 +223,7 @@ def _redirect_output(log_file: str) -> None:
     os.close(file)
 
 
-def _record_final_state(final_states: list[str], notice: StopNotice) -> None:
+def _record_final_state(course: Course, notice: StopNotice) -> None:
     """Record the state that the supervisor reports to Airflow's API, unless the executor will report it.
 
     The supervisor does not return it to its caller.
@@ -232,20 +232,21 @@ def _record_final_state(final_states: list[str], notice: StopNotice) -> None:
 
     def update_task_state_if_needed(self: ActivitySubprocess) -> None:
         state = self.final_state
-        final_states.append(str(getattr(state, "value", state)))
+        course.ended(state)
         if not notice.withholds(state):
             original(self)
+            course.reported()
 
     replace(rows.FINAL_STATE, update_task_state_if_needed)
 
 
-def _record_start(starts: list[str]) -> None:
+def _record_start(course: Course) -> None:
     """Record that Airflow's API has let the task start: if something fails before, nothing of the task has run."""
     original = rows.TASK_START.original()
 
     def start(self: TaskInstanceOperations, id: Any, *args: Any, **kwargs: Any) -> Any:
         answer = original(self, id, *args, **kwargs)
-        starts.append(str(id))
+        course.started()
         return answer
 
     replace(rows.TASK_START, start)

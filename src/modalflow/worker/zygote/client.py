@@ -32,6 +32,12 @@ log = logging.getLogger(__name__)
 #: The longest line that a zygote sends.
 _LINE_LIMIT = 1 << 20
 
+#: Seconds between SIGTERM and SIGKILL. Airflow's supervisor gives a task as long to run its on_kill().
+TERM_GRACE = 5.0
+
+#: Seconds that a zygote has to report the end of a process that it was asked to kill.
+KILL_GRACE = 5.0
+
 #: Seconds between two attempts to send to a zygote that has not read the earlier messages.
 _FULL_PAUSE = 0.01
 
@@ -179,6 +185,30 @@ class ZygoteClient:
             return None
         await asyncio.wait([pending.result])
         return None if pending.result.exception() else pending.result.result()
+
+    def pid_of(self, request_id: str) -> int | None:
+        """Return the PID of the process of a request; None if it is not in progress, or has no process yet."""
+        pending = self._connection.pending.get(request_id) if self._connection is not None else None
+        return pending.pid if pending is not None else None
+
+    async def stop(self, request_id: str, *, notice: bool) -> ForkResult | None:
+        """End a request, by force if it does not end in time, and return the result as ``wait`` does.
+
+        ``notice`` is that of ``interrupt``.
+        """
+        await self.interrupt(request_id, notice=notice)
+        try:
+            async with asyncio.timeout(TERM_GRACE):
+                return await self.wait(request_id)
+        except TimeoutError:
+            await self.kill(request_id)
+            try:
+                async with asyncio.timeout(KILL_GRACE):
+                    return await self.wait(request_id)
+            except TimeoutError:
+                # The work may have stopped the zygote (SIGSTOP).
+                self.kill_zygote()
+                return await self.wait(request_id)
 
     async def interrupt(self, request_id: str, *, notice: bool = False) -> None:
         """Ask the process of a request to end (SIGTERM); ``notice`` lets it leave a failure to the executor."""

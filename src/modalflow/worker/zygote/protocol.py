@@ -40,6 +40,23 @@ class ForkRequest:
 
 
 @dataclass(frozen=True)
+class Moments:
+    """Moments of a supervised task, in seconds since the epoch; 0 if it did not come to that."""
+
+    started_at: float = 0.0
+    """When Airflow's API had let the task start."""
+    first_line_at: float = 0.0
+    """When the first line was written to its log."""
+    task_ended_at: float = 0.0
+    """When the supervisor had noticed the end of the task's process."""
+    reported_at: float = 0.0
+    """When Airflow's API had its final state from the supervisor."""
+
+
+NO_MOMENTS = Moments()
+
+
+@dataclass(frozen=True)
 class Outcome:
     """The result of a workload or command, as reported by the process that executed it."""
 
@@ -49,6 +66,7 @@ class Outcome:
     reason: str | None = None
     cause: str = ""
     """A reasons.Cause value, unless the reason is the text of the work itself."""
+    moments: Moments = field(default=NO_MOMENTS, compare=False)
 
 
 @dataclass(frozen=True)
@@ -119,6 +137,7 @@ def outcome_from_wire(message: Mapping[str, Any]) -> Outcome:
         message.get("final_state"),
         message.get("reason"),
         message.get("cause") or "",
+        Moments(**{name: float(value) for name, value in (message.get("moments") or {}).items()}),
     )
 
 

@@ -1,0 +1,118 @@
+import { useDeferredValue, useEffect, useMemo, useState } from "react";
+
+import { post } from "../api/client";
+import { usePolled } from "../api/polling";
+import type { CancelAnswer, WorkTable } from "../api/types";
+import { Button } from "../host/chakra";
+import { useSearchParams } from "../host/router";
+import { useTexts } from "../i18n";
+import { filtersOf, isFiltered, withFilters, workPath, type Filters } from "../lib/filters";
+import { count } from "../lib/format";
+import { workReader, type Work } from "../lib/work";
+import { Cancelled } from "../parts/cancelled";
+import { Confirm } from "../parts/dialog";
+import { Panel } from "../parts/panel";
+import { Age, Empty, Loading, Problems } from "../parts/states";
+import { WorkFilters } from "./work-filters";
+import { WorkRows } from "./work-rows";
+
+/** Seconds between two requests for the table. */
+const EVERY = 5;
+/** The most work that one request can cancel. */
+const MOST_CANCELLED = 100;
+
+/** The live table of work. Its filters stand in the page's address. */
+export function WorkPanel() {
+  const { t } = useTexts();
+  const [query, setQuery] = useSearchParams();
+  const filters = useMemo(() => filtersOf(query), [query]);
+  const polled = usePolled<WorkTable>(workPath(filters), EVERY, true);
+  const { data } = polled;
+  const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
+  const [asking, setAsking] = useState(false);
+  const change = (next: Partial<Filters>) => setQuery((before) => withFilters(before, next), { replace: true });
+  const rows = useWork(useDeferredValue(data));
+  useForgotten(rows, selected, setSelected);
+
+  return (
+    <Panel
+      title={t("work")}
+      note={data && <Counts table={data} filtered={isFiltered(filters)} />}
+      controls={
+        <>
+          {data && <Age freshness={data.freshness} receivedAt={polled.receivedAt} />}
+          {data && data.cancellable.length > 0 && (
+            <Button colorPalette="red" disabled={selected.size === 0} title={t("work.cancel.help")} onClick={() => setAsking(true)}>
+              {selected.size ? t("work.cancel", { number: selected.size }) : t("work.cancel.none")}
+            </Button>
+          )}
+        </>
+      }
+    >
+      <WorkFilters filters={filters} table={data} change={change} />
+      {polled.error && <div className="mf-body"><Problems polled={polled} /></div>}
+      {!data && !polled.error && <Loading />}
+      {data && rows.length === 0 && (
+        <Empty>
+          {isFiltered(filters) ? t("work.noneFiltered") : t("work.none")}{" "}
+          {isFiltered(filters) && <Button onClick={() => change({ state: [], profile: [], dag: [], q: "" })}>{t("work.clear")}</Button>}
+        </Empty>
+      )}
+      {data && rows.length > 0 && (
+        <WorkRows
+          rows={rows}
+          links={data.links}
+          cancellable={data.cancellable}
+          sort={filters.sort}
+          onSort={(sort) => change({ sort })}
+          selected={selected}
+          onSelect={setSelected}
+        />
+      )}
+      {asking && <CancelDialog ids={[...selected]} onClose={(done) => {
+        setAsking(false);
+        if (!done) return;
+        setSelected(new Set());
+        polled.refresh();
+      }} />}
+    </Panel>
+  );
+}
+
+function useWork(table: WorkTable | undefined): Work[] {
+  return useMemo(() => (table ? table.rows.map(workReader(table.columns)) : []), [table]);
+}
+
+/** Drop from the selection what the table no longer has. */
+function useForgotten(rows: Work[], selected: ReadonlySet<string>, setSelected: (next: ReadonlySet<string>) => void) {
+  useEffect(() => {
+    if (selected.size === 0) return;
+    const present = new Set(rows.map((row) => row.work_id));
+    const left = [...selected].filter((id) => present.has(id));
+    if (left.length < selected.size) setSelected(new Set(left));
+  }, [rows, selected, setSelected]);
+}
+
+function Counts({ table, filtered }: { table: WorkTable; filtered: boolean }) {
+  const { t, language } = useTexts();
+  const { matched, total, unlisted, rows } = table;
+  const texts = [filtered ? t("work.matched", { matched: count(matched, language), total: count(total, language) }) : count(total, language)];
+  if (rows.length < matched) texts.push(t("work.listed", { number: count(rows.length, language) }));
+  if (unlisted > 0) texts.push(t("work.unlisted", { number: count(unlisted, language) }));
+  return <>{texts.join(" · ")}</>;
+}
+
+function CancelDialog({ ids, onClose }: { ids: string[]; onClose: (done: boolean) => void }) {
+  const { t } = useTexts();
+  const cancelled = ids.slice(0, MOST_CANCELLED);
+  return (
+    <Confirm
+      danger
+      title={ids.length === 1 ? t("work.cancel.title.one") : t("work.cancel.title", { number: ids.length })}
+      text={`${t("work.cancel.text")}${ids.length > MOST_CANCELLED ? ` ${t("work.cancel.most", { number: MOST_CANCELLED })}` : ""}`}
+      verb={t("work.cancel", { number: cancelled.length })}
+      act={async () => <Cancelled answer={await post<CancelAnswer>("/actions/cancel", { work_ids: cancelled })} />}
+      onClose={onClose}
+    />
+  );
+}

@@ -1,0 +1,78 @@
+import { useEffect, useId, useRef, useState, type ReactNode } from "react";
+
+import { Alert, Button, Heading, Spinner } from "../host/chakra";
+import { useTexts } from "../i18n";
+
+/**
+ * A dialog of the browser's own: it holds the focus, Escape closes it, and the focus goes back to where it was.
+ */
+export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ReactNode }) {
+  const dialog = useRef<HTMLDialogElement>(null);
+  const id = useId();
+  useEffect(() => {
+    const element = dialog.current;
+    element?.showModal();
+    return () => element?.close();
+  }, []);
+  return (
+    <dialog ref={dialog} className="mf-dialog" aria-labelledby={id} onCancel={(event) => { event.preventDefault(); onClose(); }}>
+      <Heading level={2} id={id}>{title}</Heading>
+      {children}
+    </dialog>
+  );
+}
+
+interface Confirmation {
+  title: string;
+  text: string;
+  verb: string;
+  danger?: boolean;
+  /** Does it. The text that it returns is shown, if it is not empty. */
+  act: () => Promise<ReactNode>;
+  onClose: (done: boolean) => void;
+}
+
+/** Ask before an action, and show its result. */
+export function Confirm({ title, text, verb, danger = false, act, onClose }: Confirmation) {
+  const { t } = useTexts();
+  const [busy, setBusy] = useState(false);
+  const [problem, setProblem] = useState("");
+  const [result, setResult] = useState<ReactNode>(null);
+  const run = async () => {
+    setBusy(true);
+    setProblem("");
+    try {
+      const answer = await act();
+      if (answer) setResult(answer);
+      else onClose(true);
+    } catch (error) {
+      setProblem(error instanceof Error ? error.message : String(error));
+    }
+    setBusy(false);
+  };
+  if (result) {
+    return (
+      <Dialog title={title} onClose={() => onClose(true)}>
+        <div className="mf-dialog-body" role="status">{result}</div>
+        <div className="mf-dialog-foot">
+          <Button autoFocus onClick={() => onClose(true)}>{t("close")}</Button>
+        </div>
+      </Dialog>
+    );
+  }
+  return (
+    <Dialog title={title} onClose={() => !busy && onClose(false)}>
+      <div className="mf-dialog-body">
+        <p>{text}</p>
+        {problem && <Alert status="error" title={t("action.failed", { detail: problem })} />}
+      </div>
+      <div className="mf-dialog-foot">
+        {busy && <Spinner />}
+        <Button autoFocus disabled={busy} onClick={() => onClose(false)}>{t("action.cancel")}</Button>
+        <Button variant="solid" colorPalette={danger ? "red" : "brand"} disabled={busy} onClick={() => void run()}>
+          {busy ? t("action.busy") : verb}
+        </Button>
+      </div>
+    </Dialog>
+  );
+}

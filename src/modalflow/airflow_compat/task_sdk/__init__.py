@@ -1,0 +1,1 @@
+"""Differences between versions of Airflow for operators, sensors and triggers."""

@@ -1,0 +1,1 @@
+"""The command for moving from another executor."""

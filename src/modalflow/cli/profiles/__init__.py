@@ -1,0 +1,1 @@
+"""``modalflow profile …``."""

@@ -1,0 +1,1 @@
+"""`modalflow migrate`: what changes in DAG files of another executor, read from their source."""

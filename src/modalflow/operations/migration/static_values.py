@@ -1,0 +1,180 @@
+"""Parsed DAG files, and the values in them: constants, dicts, lists and models of Kubernetes, each with its place."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+#: Methods that change a list or a dict.
+_CHANGING = frozenset({"append", "clear", "extend", "insert", "pop", "popitem", "remove", "setdefault", "update"})
+
+
+@dataclass(frozen=True)
+class Place:
+    """A line of a file."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A value that depends on the run of the file."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Model:
+    """A call of a class such as ``V1Pod``, or a dict: names → values."""
+
+    name: str
+    """The class; empty for a dict."""
+    fields: Mapping[str, Static]
+
+
+@dataclass(frozen=True)
+class Static:
+    """A value, and its place."""
+
+    value: str | int | float | bool | Model | tuple[Static, ...] | Unknown | None
+    place: Place
+
+    @property
+    def model(self) -> Model | None:
+        return self.value if isinstance(self.value, Model) else None
+
+    @property
+    def items(self) -> tuple[Static, ...]:
+        """The elements of a list; empty for another value."""
+        return self.value if isinstance(self.value, tuple) else ()
+
+    def plain(self) -> Any:
+        """Return the value as Python's own types, without unknown parts."""
+        if isinstance(self.value, Model):
+            return {name: value.plain() for name, value in self.value.fields.items()}
+        return [item.plain() for item in self.value] if isinstance(self.value, tuple) else self.value
+
+    def unknowns(self) -> Iterator[Static]:
+        """Yield each part that depends on the run of the file."""
+        if isinstance(self.value, Unknown):
+            yield self
+        for part in self.value.fields.values() if isinstance(self.value, Model) else self.items:
+            yield from part.unknowns()
+
+
+@dataclass
+class Module:
+    """A parsed file."""
+
+    path: str
+    """Relative to the folder."""
+    tree: ast.Module
+
+    @cached_property
+    def _assigned(self) -> dict[str, list[ast.expr]]:
+        found: dict[str, list[ast.expr]] = {}
+        for name, value in _assignments(self.tree):
+            found.setdefault(name, []).append(value)
+        return found
+
+    @cached_property
+    def _changed(self) -> dict[str, int]:
+        """Name → the line that may change its value."""
+        return dict(reversed(list(_changes(self.tree))))
+
+    def assigned(self, name: str) -> ast.expr | str:
+        """Return the only value of a name in the file, or the reason for having none."""
+        found = self._assigned.get(name, [])
+        if len(found) != 1:
+            return f"{name} is assigned {len(found)} times" if found else f"{name} is not a constant of this file"
+        if change := self._changed.get(name):
+            return f"line {change} changes {name}"
+        return found[0]
+
+    def function(self, name: str) -> ast.FunctionDef | None:
+        """Return the only function of a name at the top of the file, if nothing decorates it."""
+        found = [node for node in self.tree.body if isinstance(node, ast.FunctionDef) and node.name == name]
+        return found[0] if len(found) == 1 and not found[0].decorator_list else None
+
+    def imported(self, name: str) -> tuple[str, int, str] | None:
+        """Return (module, level, name there) of a name from another module."""
+        for node in self.tree.body:
+            if isinstance(node, ast.ImportFrom):
+                for alias in node.names:
+                    if (alias.asname or alias.name) == name:
+                        return node.module or "", node.level, alias.name
+        return None
+
+
+class Sources:
+    """The Python files of a folder, each parsed once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._modules: dict[str, Module] = {}
+
+    def module(self, path: Path) -> Module:
+        """Return a parsed file; raise SyntaxError, UnicodeDecodeError or OSError."""
+        relative = path.relative_to(self.root).as_posix()
+        if relative not in self._modules:
+            self._modules[relative] = Module(relative, ast.parse(path.read_bytes(), filename=relative))
+        return self._modules[relative]
+
+    def find(self, module: Module, name: str, level: int) -> Module | None:
+        """Return the file of an imported module, if it is in the folder."""
+        beside = (self.root / module.path).parent
+        folders = [beside, self.root] if level == 0 else [([beside, *beside.parents][level - 1])]
+        inner = name.replace(".", "/")
+        for folder in folders:
+            for path in (folder / f"{inner}.py", folder / inner / "__init__.py"):
+                if path.is_file() and path.resolve().is_relative_to(self.root.resolve()):
+                    try:
+                        return self.module(path)
+                    except (SyntaxError, ValueError, OSError, RecursionError):
+                        return None
+        return None
+
+
+def called(node: ast.Call) -> str:
+    """Return the last name of a called function or class; empty if it has none."""
+    function = node.func
+    return (
+        function.attr if isinstance(function, ast.Attribute) else function.id if isinstance(function, ast.Name) else ""
+    )
+
+
+def _assignments(tree: ast.Module) -> Iterator[tuple[str, ast.expr]]:
+    """Yield every assignment of a file to a name. One in a function also counts: DAGs are often written in one."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=value):
+                yield name, value
+            case ast.AnnAssign(target=ast.Name(id=name), value=ast.expr() as value):
+                yield name, value
+
+
+def _changes(tree: ast.Module) -> Iterator[tuple[str, int]]:
+    """Yield each name whose value may be another one than its assignment's, and the line that makes it so."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.arg(arg=name):
+                yield name, node.lineno
+            case ast.For(target=ast.Name(id=name)) | ast.AugAssign(target=ast.Name(id=name)):
+                yield name, node.lineno
+            case ast.Attribute(ctx=ast.Store() | ast.Del()) | ast.Subscript(ctx=ast.Store() | ast.Del()):
+                yield _base(node), node.lineno
+            case ast.Call(func=ast.Attribute(attr=method)) if method in _CHANGING:
+                yield _base(node.func), node.lineno
+
+
+def _base(node: ast.expr) -> str:
+    """Return the name at the beginning of ``name.a[0].b``."""
+    while isinstance(node, ast.Attribute | ast.Subscript):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""

@@ -1,0 +1,1 @@
+"""Paused profiles: pause, resume and drain them, for commands and for the UI."""

@@ -1,0 +1,24 @@
+"""The link from a task instance to its function call in Modal's dashboard."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import BaseOperatorLink
+
+from modalflow.control_plane import is_local
+from modalflow.names import dashboard_url
+
+
+class ModalFunctionCallLink(BaseOperatorLink):
+    """The page of the last function call of a task instance. A call on a local control plane has none."""
+
+    @property
+    def name(self) -> str:
+        """The text of the button in Airflow's UI."""
+        return "Modal function call"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        """Return the address, or an empty text without a call. Airflow asks for it in the process of the task."""
+        function_call_id = str(getattr(operator, "function_call_id", None) or "")
+        return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_local() else ""

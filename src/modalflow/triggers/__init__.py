@@ -1,0 +1,5 @@
+"""Triggers of modalflow, for Airflow's triggerer."""
+
+from modalflow.triggers.modal_function_call import ModalFunctionCallTrigger
+
+__all__ = ["ModalFunctionCallTrigger"]

@@ -1,0 +1,1 @@
+"""The routes of the API: permissions, parameters, and the form of answers."""

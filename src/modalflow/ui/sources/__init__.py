@@ -1,0 +1,1 @@
+"""What the UI reads: Modal and Airflow's database, each once for all viewers."""

@@ -1,0 +1,135 @@
+"""One value for all viewers: read in a thread, by one at a time, and only while someone asks.
+
+An answer never waits for a read: it has the newest value, with its age.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from modalflow.support.described import describe
+
+log = logging.getLogger(__name__)
+
+#: Seconds after a failed read until the next one, at least.
+_AFTER_FAILURE = 15.0
+
+#: A read that took long is not repeated before this multiple of its duration: it also costs this process.
+_PAUSE = 4.0
+
+#: Seconds of a read after which an answer reports that Modal is slow.
+_SLOW = 10.0
+
+_T = TypeVar("_T")
+_K = TypeVar("_K", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Seen(Generic[_T]):
+    """The newest value, for one answer."""
+
+    value: _T | None
+    """None before the first successful read."""
+    read_at: float = 0.0
+    """When its read ended: seconds since the epoch."""
+    reading: bool = False
+    """Whether a read is under way."""
+    problem: str = ""
+    """Why the newest read failed, or that it takes long."""
+
+
+class Cached(Generic[_T]):
+    """A value that becomes old after ``interval`` seconds."""
+
+    def __init__(
+        self,
+        name: str,
+        read: Callable[[], _T],
+        interval: float,
+        *,
+        clock: Callable[[], float] = time.time,
+        limit: threading.Semaphore | None = None,
+    ) -> None:
+        """``name`` is for threads and logs. ``limit`` bounds the reads of several caches at a time."""
+        self._name = name
+        self._read = read
+        self._interval = interval
+        self._clock = clock
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._value: _T | None = None
+        self._read_at = 0.0
+        self._problem = ""
+        self._began_at: float | None = None
+        self._due_at = 0.0
+
+    def seen(self) -> Seen[_T]:
+        """Return the newest value. If it is old, a read begins in the background."""
+        with self._lock:
+            now = self._clock()
+            if self._began_at is None and now >= self._due_at:
+                self._began_at = now
+                threading.Thread(target=self._run, name=f"modalflow-ui-{self._name}", daemon=True).start()
+            problem = self._problem
+            if self._began_at is not None and now - self._began_at > _SLOW:
+                problem = problem or f"Modal has not answered for {now - self._began_at:.0f} s"
+            return Seen(self._value, self._read_at, self._began_at is not None, problem)
+
+    def expire(self) -> None:
+        """Make the next answer begin a read: something has changed."""
+        with self._lock:
+            self._due_at = 0.0
+
+    def _run(self) -> None:
+        try:
+            if self._limit is None:
+                value = self._read()
+            else:
+                with self._limit:
+                    value = self._read()
+        except Exception as error:
+            log.debug("%s cannot be read", self._name, exc_info=True)
+            self._end(None, describe(error))
+        else:
+            self._end(value, "")
+
+    def _end(self, value: _T | None, problem: str) -> None:
+        with self._lock:
+            now = self._clock()
+            assert self._began_at is not None, "a read has ended"
+            pause = max(self._interval, _PAUSE * (now - self._began_at))
+            self._began_at, self._problem = None, problem
+            if problem:
+                self._due_at = now + max(pause, _AFTER_FAILURE)
+                return
+            self._value, self._read_at, self._due_at = value, now, now + pause
+
+
+class CachedByKey(Generic[_K, _T]):
+    """Values by key, of which the most recently used ones are kept."""
+
+    def __init__(self, name: str, interval: float, *, most: int, at_once: int) -> None:
+        """``most`` is how many values are kept, ``at_once`` how many are read at a time."""
+        self._name = name
+        self._interval = interval
+        self._most = most
+        self._limit = threading.Semaphore(at_once)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[_K, Cached[_T]] = OrderedDict()
+
+    def seen(self, key: _K, read: Callable[[], _T]) -> Seen[_T]:
+        """Return the newest value of a key, as ``Cached.seen`` does."""
+        with self._lock:
+            cached = self._known.get(key)
+            if cached is None:
+                cached = self._known[key] = Cached(self._name, read, self._interval, limit=self._limit)
+            self._known.move_to_end(key)
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        return cached.seen()

@@ -1,0 +1,1 @@
+"""Tests of the views in Airflow's UI, in a real browser."""

@@ -1,0 +1,277 @@
+"""Modal in Airflow's UI on Airflow's real API server: two users with a DAG each, a viewer, and an admin."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import json
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.models.taskinstancekey import TaskInstanceKey
+
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS
+from modalflow.cost.recorded_call import RecordedCall
+from modalflow.cost.timeline import Timeline
+from modalflow.cost.usage import Record, Reserved
+from modalflow.names import VERSION_PATH, TaskTry
+from modalflow.operations.inventory import Inventory, ProfileState
+from modalflow.protocol.snapshot import InFlight, Snapshot
+from modalflow.ui import bundle
+from modalflow.ui.extra_link import FunctionCallLink
+from modalflow.ui.views.overview import HIDDEN
+from tests.support import wait_until
+from tests.unit.ui.server import API, ApiServer, api_server
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 has no place for it")
+
+NOW = 4_000_000_000.0
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with api_server(tmp_path_factory.mktemp("airflow")) as server:
+        calls = [
+            InFlight("w1", "l", "submitted", NOW, "fc-1", "default", 1, TaskTry("losses", "once", "r1")),
+            InFlight("w2", "s", "waiting", NOW, "", "gpu", 0, TaskTry("secret", "once", "r1"), "secret is held"),
+            InFlight("w3", "callback", "submitted", NOW, "fc-3", "default", 1),
+        ]
+        executor = Snapshot("p", "host", 7, published_at=NOW, calls=calls, trouble="secret.once failed")
+        profiles = [ProfileState("default", 2, 1), ProfileState("gpu", 0, 0)]
+        server.show(Inventory(NOW, [executor], [], profiles))
+        yield server
+
+
+async def get(server: ApiServer, path: str, user: str, role: str = "USER") -> dict[str, Any]:
+    async with server.client(user, role) as client:
+        answer = await client.get(f"{API}/{path}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+async def test_without_a_login_nothing_is_shown(server: ApiServer) -> None:
+    """As in Airflow's own API. The version stays for everyone, as before."""
+    async with server.client() as nobody:
+        for path in ("overview", "work", "spend", "task/losses/r/once/-1", "run/losses/r", "call/losses/r/once/-1/1"):
+            assert (await nobody.get(f"{API}/{path}")).status_code == 401, path
+        for path in ("actions/cancel", "actions/doctor"):
+            assert (await nobody.post(f"{API}/{path}", json={"work_ids": ["w1"]})).status_code == 401, path
+        assert (await nobody.get(VERSION_PATH)).json()["installed"]["ours"]
+
+
+async def test_users_see_the_work_of_their_dags_alone(server: ApiServer) -> None:
+    """No row, no count and no name of another DAG; work of no DAG is for those who see all."""
+    for user, work_id, dag in (("ada", "w1", "losses"), ("eve", "w2", "secret")):
+        found = await get(server, "work", user)
+        assert [row[0] for row in found["rows"]] == [work_id]
+        assert (found["total"], found["matched"], found["dags"], found["cancellable"]) == (1, 1, [dag], [dag])
+    assert "secret" not in json.dumps(await get(server, "work", "ada"))
+    assert (await get(server, "work", "vera"))["cancellable"] == []
+    assert {row[0] for row in (await get(server, "work", "root", "ADMIN"))["rows"]} == {"w1", "w2", "w3"}
+
+
+async def test_the_overview_names_no_dag_that_a_user_may_not_read(server: ApiServer) -> None:
+    """Neither in counts, nor in an executor's last problem, nor in losses."""
+    key = server.tables.add("once", "lost", dag_id="secret")
+    server.tables.log(key, "infrastructure retry", "Lost to preemption after 3 s (function call fc-9): run again.")
+    server.sources.losses.expire()
+    wait_until(lambda: server.sources.losses.seen().value, what="the losses are read")
+    mine = await get(server, "overview", "ada")
+    assert "secret" not in json.dumps(mine)
+    assert (mine["totals"], mine["executors"], mine["losses"]) == ({"running": 0, "submitted": 1, "waiting": 0}, [], [])
+    assert [(each["name"], each["waiting"], each["containers"]) for each in mine["profiles"]] == [
+        ("default", 0, 2),
+        ("gpu", 0, 0),
+    ]
+    assert mine["viewer"] == {"manage": False, "examine": False, "executors": False}
+    whole = await get(server, "overview", "root", "ADMIN")
+    assert whole["executors"][0]["trouble"] == "secret.once failed"
+    assert whole["losses"][0]["cause"] == "container-stopped"
+    assert whole["viewer"] == {"manage": True, "examine": True, "executors": True}
+    assert HIDDEN not in json.dumps(whole)
+
+
+async def test_a_dag_that_a_user_may_not_read_has_no_pages(server: ApiServer) -> None:
+    """The same answer as for one that does not exist."""
+    key = server.tables.add("once", "w9", dag_id="secret", external_executor_id="fc-9/w9")
+    async with server.client("ada") as ada, server.client("eve") as eve:
+        for path in (
+            f"task/secret/{key.run_id}/once/-1",
+            f"run/secret/{key.run_id}",
+            f"call/secret/{key.run_id}/once/-1/1",
+        ):
+            refused = await ada.get(f"{API}/{path}")
+            unknown = await ada.get(f"{API}/{path.replace('secret', 'no-such-dag')}")
+            assert (refused.status_code, unknown.status_code) == (404, 404), path
+            assert refused.json()["detail"] == unknown.json()["detail"].replace("no-such-dag", "secret")
+            assert (await eve.get(f"{API}/{path}")).status_code in (200, 302), path
+
+
+async def test_what_is_missing_is_not_found(server: ApiServer) -> None:
+    """A task instance, a run, and a try without a function call; a wrong value is named."""
+    key = server.tables.add("once", "w8", external_executor_id=None)
+    async with server.client("ada") as ada:
+        for path in ("task/losses/nowhere/once/-1", "run/losses/nowhere", f"call/losses/{key.run_id}/once/-1/1"):
+            assert (await ada.get(f"{API}/{path}")).status_code == 404, path
+        wrong = await ada.get(f"{API}/work?limit=20000")
+        assert wrong.status_code == 400
+        assert wrong.json()["detail"].startswith("limit: ")
+
+
+def ended(key: TaskInstanceKey, begun: float, **columns: Any) -> RecordedCall:
+    record = Record(
+        f"fc-{key.try_number}",
+        "ta-1",
+        begun + 3,
+        key.dag_id,
+        key.task_id,
+        key.run_id,
+        try_number=key.try_number,
+        work_id=f"w-{key.try_number}",
+        profile="default",
+        outcome="failed",
+        reserved=Reserved(1.0, 1024),
+        starting=1.0,
+        running=60.0,
+        occupied=64.0,
+        cpu_seconds=30.0,
+    )
+    return RecordedCall(record, Timeline(submitted_at=begun, spawned_at=begun + 1, **columns))
+
+
+async def complete(server: ApiServer, path: str) -> dict[str, Any]:
+    """Return the answer with the records: a read of them has begun with the first answer."""
+    deadline = time.monotonic() + 30
+    while not (found := await get(server, path, "ada"))["complete"]:
+        assert time.monotonic() < deadline, found
+        await asyncio.sleep(0.02)
+    return found
+
+
+async def test_a_task_instance_has_its_tries(server: ApiServer) -> None:
+    """The first answer comes at once, from Airflow's database; the records are in a later one."""
+    key = server.tables.add("twice", "w-1", state="failed")
+    call = ended(key, 1_700_000_000.0, image="im-1", cause="out-of-memory", reason="It ran out of memory.")
+    server.play([call])
+    path = f"task/losses/{key.run_id}/twice/-1"
+    first = await get(server, path, "ada")
+    assert first["tries"][0]["parts"][0]["function_call_id"] == "fc-1"
+    found = await complete(server, path)
+    (part,) = found["tries"][0]["parts"]
+    assert (part["image"], part["cause"], part["outcome"]) == ("im-1", "out-of-memory", "failed")
+    assert part["advice"].startswith("Ask for more")
+    assert [point["name"] for point in part["points"]] == ["handed_over", "spawned", "claimed", "first_line", "ended"]
+    assert part["used"]["cpu"] == 0.5
+    assert part["dollars"] == pytest.approx(found["dollars"], abs=1e-8)
+    assert found["dollars"] > 0
+
+
+async def test_a_run_has_its_containers(server: ApiServer) -> None:
+    """With the cost of each task."""
+    key = server.tables.add("once", "w-1")
+    server.play([ended(key, 1_700_000_000.0, is_cold_start=True, cold=2.0)])
+    path = f"run/losses/{key.run_id}"
+    found = await complete(server, path)
+    (container,) = found["containers"]
+    assert (container["container_id"], container["bars"][0]["cold"], found["cold_starts"]) == ("ta-1", True, 1)
+    assert [(each["task_id"], each["calls"]) for each in found["costs"]] == [("once", 1)]
+
+
+async def test_cancelling_needs_the_permission_to_edit_the_task(server: ApiServer) -> None:
+    """Refused for a viewer; what a user may not read does not exist for that user."""
+    async with server.client("vera") as viewer:
+        refused = await viewer.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
+        assert refused.status_code == 403
+        assert "losses" in refused.json()["detail"]
+        assert (await viewer.post(f"{API}/actions/doctor", json={})).status_code == 403
+    async with server.client("ada") as ada:
+        # Modal cannot be reached here: so it was permitted.
+        unreachable = await ada.post(f"{API}/actions/cancel", json={"work_ids": ["w1"]})
+        assert unreachable.status_code == 503
+        assert "does not answer" in unreachable.json()["detail"]
+
+
+async def test_another_site_cannot_act(server: ApiServer) -> None:
+    """The browser would send Airflow's cookie with its request."""
+    body = json.dumps({"work_ids": ["w1"]})
+    async with server.client("ada") as ada:
+        for headers in (
+            {"sec-fetch-site": "cross-site"},
+            {"sec-fetch-site": "same-site"},
+            {"origin": "http://elsewhere"},
+        ):
+            refused = await ada.post(f"{API}/actions/cancel", content=body, headers=JSON | headers)
+            assert refused.status_code == 403, headers
+        form = await ada.post(f"{API}/actions/cancel", content=body, headers={"content-type": "text/plain"})
+        assert form.status_code == 415
+        own = {"sec-fetch-site": "same-origin", "origin": "http://airflow"}
+        assert (await ada.post(f"{API}/actions/cancel", content=body, headers=JSON | own)).status_code == 503
+
+
+async def test_without_modal_answers_name_the_problem(server: ApiServer) -> None:
+    """At once; the state of work is that of the last read."""
+    server.sources.usage.seen()
+    wait_until(lambda: server.sources.usage.seen().problem, what="the read fails")
+    found = await get(server, "spend", "ada")
+    assert "does not answer" in found["freshness"]["problem"]
+    assert (found["series"], found["complete"]) == ([], False)
+
+
+async def test_large_answers_are_compressed_once(server: ApiServer) -> None:
+    """Airflow's own middleware leaves them as they are."""
+    async with server.client("root", "ADMIN") as root:
+        async with root.stream("GET", f"{API}/overview", headers={"accept-encoding": "gzip"}) as answer:
+            raw = b"".join([part async for part in answer.aiter_raw()])
+        assert answer.headers["content-encoding"] == "gzip"
+        assert json.loads(gzip.decompress(raw))["app"] == "modalflow"
+
+
+async def test_airflow_lists_the_views_and_the_link(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As its UI asks for them; the files are served to everyone, as Airflow's own are."""
+    async with server.client("root", "ADMIN") as root:
+        plugins = (await root.get("/api/v2/plugins")).json()["plugins"]
+    own = next(each for each in plugins if each["name"] == "modalflow")
+    assert {app["destination"]: app["url_route"] for app in own["react_apps"]} == bundle.PLACES
+    assert {app["name"] for app in own["react_apps"]} == {"Modal"}
+    assert own["global_operator_extra_links"] == ["<modalflow.ui.extra_link.FunctionCallLink object>"]
+    async with server.client() as nobody:
+        address = own["react_apps"][0]["bundle_url"]
+        script = await nobody.get(address)
+        assert script.headers["content-type"].startswith("text/javascript")
+        assert "immutable" in script.headers["cache-control"]
+        other = await nobody.get(address.partition("?")[0])
+        assert other.headers["cache-control"] == "no-cache"
+        again = await nobody.get(address, headers={"if-none-match": script.headers["etag"]})
+        assert again.status_code == 304
+        assert (await nobody.get("/modalflow/ui/static/../app.py")).status_code == 404
+
+
+async def test_each_try_has_a_link(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's own extra link, without a request to Modal; none for a task of another executor."""
+    monkeypatch.setattr("modalflow.control_plane.is_local", lambda: False)
+    key = server.tables.add("once", "w1", external_executor_id="fc-7/w1")
+    other = server.tables.add("once", "w1", external_executor_id="0a1b-celery")
+    async with server.client("ada") as ada:
+        path = "/api/v2/dags/losses/dagRuns/{}/taskInstances/once/links"
+        links = [(await ada.get(path.format(each.run_id))).json()["extra_links"] for each in (key, other)]
+        assert [each[FunctionCallLink.name] for each in links] == ["https://modal.com/id/fc-7", None]
+        redirect = await ada.get(f"{API}/call/losses/{key.run_id}/once/-1/1")
+        assert (redirect.status_code, redirect.headers["location"]) == (302, "https://modal.com/id/fc-7")
+        monkeypatch.setattr("modalflow.control_plane.is_local", lambda: True)
+        local = (await ada.get(path.format(key.run_id))).json()["extra_links"][FunctionCallLink.name]
+        assert local == f"/dags/losses/runs/{key.run_id}/tasks/once/plugin/modal-task?try_number=1"
+
+
+async def test_a_login_by_cookie_is_one(server: ApiServer) -> None:
+    """The browser has no other."""
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="ada", role="USER"))
+    async with server.client() as browser:
+        answer = await browser.get(f"{API}/work", headers={"cookie": f"_token={token}"})
+        assert [row[0] for row in answer.json()["rows"]] == ["w1"]

@@ -16,6 +16,7 @@ import pytest
 import structlog
 from airflow.sdk import DAG
 from airflow.sdk.api.datamodels import _generated as wire
+from airflow.sdk.exceptions import ErrorType
 from airflow.sdk.execution_time import comms, task_runner
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
@@ -50,7 +51,7 @@ class PlayedAirflow:
             case "GetTaskStateStore":
                 if msg.key in self.state:
                     return comms.TaskStateStoreResult(value=self.state[msg.key])
-                return comms.ErrorResponse(error=comms.ErrorType.TASK_STORE_NOT_FOUND)
+                return comms.ErrorResponse(error=ErrorType.TASK_STORE_NOT_FOUND)
         return None
 
 
@@ -121,7 +122,7 @@ def played_airflow(monkeypatch: pytest.MonkeyPatch) -> PlayedAirflow:
 
 
 def _dag_run() -> wire.DagRun:
-    values = {
+    values: dict[str, Any] = {
         "dag_id": "calls",
         "run_id": "run",
         "logical_date": MOMENT,

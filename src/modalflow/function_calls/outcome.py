@@ -38,8 +38,8 @@ PENDING = Outcome(ended=False)
 _ADVICE: tuple[tuple[type[BaseException], str], ...] = (
     (
         exception.OutputExpiredError,
-        "Modal has no result of it: it ended more than seven days ago, or the id or the workspace of the credentials is "
-        "wrong.",
+        "Modal has no result of it: it ended more than seven days ago, or the id or the workspace of the credentials "
+        "is wrong.",
     ),
     (
         exception.FunctionTimeoutError,

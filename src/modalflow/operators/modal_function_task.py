@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, determine_kwargs, task_decorator_factory
+from airflow.sdk.bases.decorator import DecoratedOperator, TaskDecorator, task_decorator_factory
 
 from modalflow.errors import ConfigError
 from modalflow.operators.modal_function import ModalFunctionOperator
@@ -28,11 +29,8 @@ class _ModalFunctionTask(DecoratedOperator, ModalFunctionOperator):
         return self._start(context)
 
     def _arguments(self, context: Any) -> tuple[list[Any], dict[str, Any]]:
-        # The function may ask for variables of the context, by name.
-        given = {**context, **self.op_kwargs}
-        returned = self.python_callable(
-            *self.op_args, **determine_kwargs(self.python_callable, list(self.op_args), given)
-        )
+        function = self.python_callable
+        returned = function(*self.op_args, **_named(function, len(self.op_args), {**context, **self.op_kwargs}))
         if isinstance(returned, tuple):
             self.function_args = returned
         elif isinstance(returned, Mapping):
@@ -46,13 +44,28 @@ class _ModalFunctionTask(DecoratedOperator, ModalFunctionOperator):
         return super()._arguments(context)
 
 
-def modal_function_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def _named(function: Callable[..., Any], positional: int, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the given values that a function has parameters for: it can ask for parts of the context."""
+    # Airflow's own helper has another place in each version.
+    parameters = list(inspect.signature(function).parameters.values())[positional:]
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+        return dict(given)
+    return {parameter.name: given[parameter.name] for parameter in parameters if parameter.name in given}
+
+
+def modal_function_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
     """Return the decorator ``@task.modal_function(app_name=…, function_name=…)``.
 
     The decorated function runs in the task, and returns the arguments for the deployed Function: a dict of keyword
-    arguments, or a tuple. The task's result is that of the deployed Function. Takes every argument of
-    ``ModalFunctionOperator``.
+    arguments, or a tuple. The task's result is that of the deployed Function; with ``multiple_outputs``, a dict becomes
+    an XCom for each key. Takes every argument of ``ModalFunctionOperator``.
     """
+    # Airflow would infer multiple_outputs from the function's annotation, but that is of the arguments.
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_ModalFunctionTask, **kwargs
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_ModalFunctionTask,
+        **kwargs,
     )

@@ -25,9 +25,18 @@ def fail(message: str) -> None:
     raise ValueError(message)
 
 
+UNUSABLE = {
+    "date": {"at": [datetime(2026, 1, 1, tzinfo=UTC)]},
+    "key": {1: 2},
+    "bytes": {"a": [b""]},
+    "nan": float("nan"),
+    "long": "x" * 100,
+}
+
+
 @app.function()
-def when() -> dict[str, Any]:
-    return {"at": [datetime(2026, 1, 1, tzinfo=UTC)]}
+def unusable(kind: str) -> Any:
+    return UNUSABLE[kind]
 
 
 @app.function()

@@ -11,10 +11,11 @@ import pytest
 from modal import exception
 
 from modalflow.executor.mailbox import UpdateKind
+from modalflow.executor.submission import submission_queue
 from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Kind
 from modalflow.support import backoff
-from tests.wired import request, wired
+from tests.wired import kinds, request, wired
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
 
@@ -136,6 +137,47 @@ async def test_exhausted_function_is_not_hammered() -> None:
     assert len(stage.api.spawned) <= 8 + 2, "the rest waits for the pause"
     open_again.set()
     await stage.started(*waiting)
+
+
+async def test_an_app_that_is_deployed_again_costs_no_attempt() -> None:
+    """Work waits for it, with the reason for its user, and another Function's goes on."""
+    deployed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if profile == "gpu" and not deployed.is_set():
+            raise exception.NotFoundError("no app")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.submit("away", profile="gpu")
+    stage.submit("here")
+    await stage.started("here")
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("away") < 5:
+            await asyncio.sleep(0.001)
+    assert "no app" in stage.wiring.connection.obstacle
+    deployed.set()
+    await stage.started("away")
+    assert stage.calls.of_key("away") is not None
+
+
+async def test_an_app_that_stays_away_fails_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time of a deployment, also what comes later: the reason says how to deploy."""
+
+    async def answer(profile: str, name: str) -> str:
+        raise exception.NotFoundError("no app")
+
+    monkeypatch.setattr(submission_queue, "DEPLOYMENT", 0.1)
+    stage = Stage(answer)
+    stage.submit("first")
+    async with asyncio.timeout(10):
+        while UpdateKind.FAILED not in kinds(stage.wiring):
+            await asyncio.sleep(0.001)
+        stage.submit("second")
+        while kinds(stage.wiring).count(UpdateKind.FAILED) < 2:
+            await asyncio.sleep(0.001)
+    reasons = [update.reason or "" for update in stage.wiring.outbox.updates if update.kind is UpdateKind.FAILED]
+    assert all("the worker app is not deployed: no app. Deploy it: `modalflow deploy`" in reason for reason in reasons)
 
 
 async def test_refused_credentials_cost_no_attempt() -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink
 
-from modalflow.control_plane import is_local
 from modalflow.names import dashboard_url
 
 
@@ -20,5 +19,8 @@ class ModalFunctionCallLink(BaseOperatorLink):
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text without a call. Airflow asks for it in the process of the task."""
+        # Not when a DAG file is parsed: it imports Modal's SDK.
+        from modalflow.control_plane import is_local
+
         function_call_id = str(getattr(operator, "function_call_id", None) or "")
         return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_local() else ""

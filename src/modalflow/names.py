@@ -67,6 +67,11 @@ PRELOAD_VARIABLE = "MODALFLOW_PRELOAD"
 #: task has it.
 HOME_KEY_VARIABLE = "MODALFLOW_HOME_KEY"
 
+#: The variable of a task with the console that `modalflow replay` offers it: ``MODE PORT TOKEN``.
+CONSOLE_VARIABLE = "MODALFLOW_CONSOLE"
+#: Its modes: after an error of the task, and instead of its execution.
+DEBUG_CONSOLE, SHELL_CONSOLE = "debug", "shell"
+
 #: Airflow's settings for masking in logs: (section, option). They travel with every workload.
 MASKING_OPTIONS = (
     ("core", "hide_sensitive_var_conn_fields"),

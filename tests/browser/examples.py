@@ -33,7 +33,7 @@ def overview_of(rows: int, now: float, *, manage: bool = True, problem: str = ""
     answer = overview.Overview(
         freshness=fresh(now, problem=problem, age=300 if problem else 2),
         links=LINKS,
-        viewer=overview.Viewer(manage=manage, executors=True),
+        viewer=overview.Viewer(manage=manage, examine=manage, executors=True),
         app="modalflow",
         environment="main",
         version="0.5.0",
@@ -150,7 +150,9 @@ def _state(row: int, rows: int) -> str:
     return "running" if row < rows * 0.6 else "submitted" if row < rows * 0.7 else "waiting"
 
 
-def work_of(rows: int, now: float, *, cancellable: bool = True, states: Sequence[str] = ()) -> work.WorkTable:
+def work_of(
+    rows: int, now: float, *, cancellable: bool = True, states: Sequence[str] = (), problem: str = ""
+) -> work.WorkTable:
     """Return a table of work with this many rows, of which ``states`` selects some."""
     chance = random.Random(7)
     dags = ["etl", "train_models", "nightly_report", "crawl"]
@@ -179,7 +181,7 @@ def work_of(rows: int, now: float, *, cancellable: bool = True, states: Sequence
         )
     shown = [row for row in every if not states or row[2] in states]
     return work.WorkTable(
-        freshness=fresh(now),
+        freshness=fresh(now, problem=problem, age=300 if problem else 2),
         links=LINKS,
         rows=shown,
         matched=len(shown),

@@ -51,6 +51,24 @@ def _containers(kind: str, value: str = "", **options: Any) -> Act:
     return begin
 
 
+def _kill_host(chaos: Chaos, random: Random) -> None:
+    """Kill the process that starts containers, with all of them: to the control plane, their machine is gone."""
+    below = descendants(chaos.stack.local.pid)
+    # Containers are forks of it and have its command line. It is the first of them.
+    host = next(pid for pid, command in below.items() if "template.main()" in command)
+    os.kill(host, signal.SIGKILL)
+
+
+def _cut_off(seconds: float) -> tuple[Act, Act]:
+    """Freeze all containers, and kill them later: their machine is silent until Modal gives it up."""
+
+    def end(chaos: Chaos, random: Random) -> None:
+        with contextlib.suppress(FaultError):
+            chaos.stack.local.faults.now("kill", app=APP)
+
+    return _containers("freeze", f"{seconds * 10:.0f}s"), end
+
+
 def _zygotes(chaos: Chaos) -> list[int]:
     """The processes in the worker's containers that have imported Airflow and fork supervisors."""
     found = []
@@ -204,6 +222,8 @@ FAULTS: Final[Mapping[str, Fault]] = {
     "container_killed": Fault("every container of the worker is killed", _containers("kill")),
     "container_frozen": Fault("every container stands still for 20 s", _containers("freeze", "20s"), lasts=20.0),
     "container_preempted": Fault("every container is preempted", _containers("preempt", grace="1s")),
+    "host_gone": Fault("the machine of all containers is gone, and another one starts", _kill_host),
+    "host_cut_off": Fault("every container is silent for 20 s, then gone", *_cut_off(20.0), lasts=20.0),
     "killed_at_start": _while_it_lasts(
         "containers are killed as they start", 3.0, f"container/{APP}:kill,at=start,count=2"
     ),

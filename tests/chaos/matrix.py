@@ -31,6 +31,8 @@ MATRIX: Final = """
 container_killed           .        .        +         +         +         =         =
 container_frozen           .        .        =         =         =         =         =
 container_preempted        .        .        +         +         +         =         =
+host_gone                =        =        +         +         +         =         =
+host_cut_off             .        .        +         +         +         =         =
 killed_at_start            =        =        .         .         .         .         .
 crash_at_start             =        =        .         .         .         .         .
 zygote_killed              .        .        +         +         +         =         =
@@ -60,7 +62,7 @@ everything_slow            =        =        =         =         =         =    
 credentials_refused        =        =        =         =         =         =         =
 clock_behind               =        =        .         =         .         .         .
 clock_ahead                ~        ~        .         ~         .         ~         .
-app_stopped                *        *        *         *         *         =         =
+app_stopped                =        =        +         +         +         =         =
 app_redeployed             =        =        =         =         =         =         =
 relays_killed              =        =        =         =         =         =         =
 relay_frozen               =        =         =         =         =         =         =

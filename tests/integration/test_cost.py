@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import modal
 import pytest
@@ -14,7 +15,8 @@ from modalflow import __version__
 from modalflow.config.settings import Settings
 from modalflow.config.source import Variables
 from modalflow.cost.usage import LOST, Record
-from modalflow.names import LOGS_MOUNT, USAGE_FOLDER
+from modalflow.logs.recorded_calls import RecordedCalls
+from modalflow.names import LOGS_MOUNT, USAGE_FOLDER, TaskTry
 from modalflow.operations.costs import current_rates, read_usage
 from modalflow.operations.site import Site
 from modalflow.protocol.messages import State
@@ -32,7 +34,7 @@ import subprocess, sys
 subprocess.run([sys.executable, "-c", '''
 import time
 held = b"x" * (300 << 20)
-while time.process_time() < 0.7: pass
+while time.process_time() < 3.5: pass
 '''], check=True)
 """
 
@@ -55,6 +57,10 @@ def site(world: World) -> Site:
     return Site(Settings.read(Variables({"AIRFLOW__MODAL_EXECUTOR__APP_NAME": "costed"})), world.logs.control_plane)
 
 
+def volume_of(site: Site) -> Any:
+    return modal.Volume.from_name(site.names.logs, **site.scope)
+
+
 def records(site: Site) -> list[Record]:
     return read_usage(site, EPOCH).records
 
@@ -74,15 +80,26 @@ def test_the_app_has_tags_for_modals_billing_report(world: World, site: Site) ->
 
 def test_a_command_is_recorded_with_what_it_and_its_children_used(world: World, site: Site) -> None:
     """Times, processor seconds and memory are those that the kernel counted, and the log's last line tells them."""
-    work = world.command(("python3", "-c", _GREEDY), submitted_at=time.time())
+    began, task = time.time(), TaskTry("d", "greedy", "r")
+    work = world.command(("python3", "-c", _GREEDY), submitted_at=began, spawned_at=began, task=task)
     record = record_of(site, work)
     assert record.outcome == "success" and record.container_id.startswith("ta-")
-    assert record.running > 0.7 and record.cpu_seconds > 0.7
+    assert record.running > 3.5 and record.cpu_seconds > 3.5
     assert 300 < record.peak_mib < 500 and 0 < record.worker_mib < 500
     # The container started for it.
     assert record.starting > 0 and record.occupied >= record.running
     footer = json.loads(work.log().splitlines()[-1])
     assert footer["level"] == "info" and footer["event"].startswith("Occupied ")
+    # A page about it shows its moments in their order, and its use over time.
+    [call] = RecordedCalls().of_instance(volume_of(site), "d", "greedy", "r", -1, began, time.time())
+    timeline, samples = call.timeline, call.samples
+    moments = [timeline.spawned_at, timeline.container_started_at, record.taken_at, timeline.claimed_at]
+    assert moments == sorted(moments) and timeline.claimed_at < record.ended_at < time.time()
+    assert timeline.is_cold_start and timeline.number == 1 and 0 < timeline.cold < record.queued + record.starting
+    assert timeline.image.startswith("im-") and timeline.cloud == "local" and not timeline.reason
+    assert samples is not None and record.taken_at < samples.began_at < record.ended_at
+    assert max(samples.cpu) > 0.1 and 300 < max(samples.mib) < 500
+    assert sum(samples.cpu) * samples.interval < record.cpu_seconds
 
 
 def test_the_seconds_of_a_container_are_divided(world: World, site: Site) -> None:
@@ -109,6 +126,13 @@ def test_a_task_is_recorded_as_what_it_is(world: World, site: Site) -> None:
     assert (record.dag_id, record.task_id) == (ti["dag_id"], ti["task_id"])
     assert (record.run_id, record.try_number, record.map_index) == (ti["run_id"], ti["try_number"], -1)
     assert record.outcome == "success" and record.cpu_seconds > 0.5 and record.peak_mib > 50
+    calls = RecordedCalls().of_run(volume_of(site), record.dag_id, record.run_id, record.taken_at, time.time())
+    [call] = [each for each in calls if each.record == record]
+    timeline = call.timeline
+    ends = [timeline.task_ended_at, timeline.reported_at, record.ended_at + 0.001]
+    moments = [timeline.claimed_at, timeline.started_at, timeline.first_line_at, *ends]
+    assert moments[0] > 0 and moments == sorted(moments)
+    assert not timeline.is_cold_start and timeline.number > 1
 
 
 def test_cancelled_work_was_there_too(world: World, site: Site) -> None:

@@ -23,6 +23,7 @@ from modalflow.emulator.local import LocalModal
 from modalflow.executor import workloads
 from modalflow.executor.lifecycle.call import Call
 from modalflow.executor.modal_api.modal_api import ModalApi
+from modalflow.executor.submission import submission_queue
 from modalflow.names import LOGS_MOUNT, Names
 from modalflow.operations.costs import read_usage
 from modalflow.operations.site import Site
@@ -204,7 +205,8 @@ def test_worker_that_cannot_be_imported(driver: Driver, tmp_path: Path, monkeypa
 
 
 def test_app_stopped_in_flight(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What ran fails as the app's end, what waited as not deployed, both with the command that mends it."""
+    """What ran fails as the app's end, what waited as not deployed, both with the command that mends it. What comes
+    while it is away waits for another deployment, and then runs."""
     names = Names("stopped")
     monkeypatch.setenv("AIRFLOW__MODAL_EXECUTOR__APP_NAME", names.app)
     deploy(names, bundles={})
@@ -216,6 +218,12 @@ def test_app_stopped_in_flight(driver: Driver, monkeypatch: pytest.MonkeyPatch) 
         app = modal.App.lookup(names.app, client=client)
         rpc(client, "AppStop", api_pb2.AppStopRequest(app_id=app.app_id or "", source=api_pb2.APP_STOP_SOURCE_CLI))
         stopped.told(running, "stopped", "`modalflow deploy`")
+        waits = stopped.submit("waits", ["true"])
+        deploy(names, bundles={})
+        assert stopped.outcome(waits)[0] is TaskInstanceState.SUCCESS
+        app = modal.App.lookup(names.app, client=client)
+        rpc(client, "AppStop", api_pb2.AppStopRequest(app_id=app.app_id or "", source=api_pb2.APP_STOP_SOURCE_CLI))
+        monkeypatch.setattr(submission_queue, "DEPLOYMENT", 1.0)
         stopped.told(stopped.submit("late", ["true"]), "Not started on Modal", "`modalflow deploy")
     finally:
         stopped.executor.end()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,8 +11,10 @@ from fastapi import FastAPI
 from httpx import ASGITransport, AsyncClient
 
 from modalflow import __version__
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS
 from modalflow.airflow_plugin import ModalflowPlugin
 from modalflow.names import VERSION_PATH
+from modalflow.ui import bundle
 from tests.wheels import install_other_modalflow
 
 
@@ -33,6 +37,30 @@ async def test_it_reports_another_program(server: AsyncClient, tmp_path: Path, m
     """Where this project is imported and the other one is installed."""
     monkeypatch.syspath_prepend(install_other_modalflow(tmp_path))
     assert (await server.get(VERSION_PATH)).json()["installed"] == {"version": "0.3.1", "ours": False}
+
+
+def test_the_ui_is_absent_before_airflow_3_1() -> None:
+    """Without a warning; later versions have it in three places."""
+    apps = [each["url_prefix"] for each in ModalflowPlugin.fastapi_apps]
+    if AIRFLOW_V_3_1_PLUS:
+        assert apps == ["/modalflow/ui", "/modalflow"]
+        assert len(ModalflowPlugin.react_apps) == len(bundle.PLACES)
+    else:
+        assert apps == ["/modalflow"]
+        assert not ModalflowPlugin.react_apps
+        assert not ModalflowPlugin.global_operator_extra_links
+
+
+def test_a_process_of_airflow_imports_neither_a_framework_nor_modal() -> None:
+    """Every process loads plugins: what only the API server needs is imported with the first request."""
+    program = (
+        "import sys, airflow.plugins_manager; known = set(sys.modules); import modalflow.airflow_plugin; "
+        "print(*sorted({name.partition('.')[0] for name in set(sys.modules) - known}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    imported = set(done.stdout.split())
+    assert "modalflow" in imported
+    assert not imported & {"fastapi", "modal", "pydantic", "starlette", "sqlalchemy"}, imported
 
 
 async def test_it_has_nothing_else(server: AsyncClient) -> None:

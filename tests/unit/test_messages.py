@@ -38,6 +38,8 @@ NUMBERS = st.integers(-1, 2**31 - 1)
         task=st.none() | st.builds(TaskTry, st.text(), st.text(), st.text(), NUMBERS, NUMBERS),
         start_after=st.floats(0.0, 60.0),
         sized=st.dictionaries(st.sampled_from(["cpu", "memory"]), st.integers(0, 20)),
+        asked=st.dictionaries(st.text(), st.text() | st.integers() | st.lists(st.integers())),
+        spawned_at=st.floats(0.0, 2e9),
     )
 )
 def test_submission_survives_the_wire(submission: Submission) -> None:
@@ -61,6 +63,24 @@ def test_a_turn_that_is_no_time_is_malformed(turn: object) -> None:
     wire = Submission("w", Kind.WORKLOAD, "l", "p", "x").to_wire()
     with pytest.raises(MalformedMessageError, match="start_after"):
         Submission.from_wire(wire | {"start_after": turn})
+
+
+def test_moments_are_optional() -> None:
+    """A neighbour that knows nothing of them is understood; one that sends no time is refused."""
+    wire = Submission("w", Kind.WORKLOAD, "l", "p", "x").to_wire()
+    older = Submission.from_wire({name: wire[name] for name in wire if name not in ("spawned_at", "asked")})
+    assert (older.spawned_at, older.asked) == (0.0, {})
+    for malformed in ({"spawned_at": "now"}, {"submitted_at": float("nan")}, {"asked": "everything"}):
+        with pytest.raises(MalformedMessageError):
+            Submission.from_wire(wire | malformed)
+    entry = dataclasses.replace(ENTRY, submitted_at=1.5, spawned_at=2.5, container_started_at=3.5)
+    assert Entry.from_json(entry.to_json()) == entry
+    names = ("submitted_at", "spawned_at", "container_started_at")
+    claim = json.loads(ENTRY.to_json())
+    assert Entry.from_json(json.dumps({name: claim[name] for name in claim if name not in names})) == ENTRY
+    for name in names:
+        with pytest.raises(MalformedMessageError, match=name):
+            Entry.from_json(json.dumps(claim | {name: math.inf}))
 
 
 def test_an_entry_names_its_try() -> None:

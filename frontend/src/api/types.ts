@@ -95,7 +95,7 @@ export interface RelayRow {
 }
 
 export interface Overview extends Answer {
-  viewer: { manage: boolean; executors: boolean };
+  viewer: { manage: boolean; examine: boolean; executors: boolean };
   app: string;
   environment: string;
   version: string;
@@ -185,6 +185,8 @@ export interface Part {
   image: string;
   function_call_id: string;
   container_id: string;
+  region: string;
+  cloud: string;
   executor: string;
   submissions: number;
   cold: boolean;

@@ -187,6 +187,7 @@ export const en = {
   "part.unpriced": "without {resource}, which has no rate",
   "part.call": "Function call",
   "part.container": "Container",
+  "part.region": "Region",
   "part.executor": "Executor",
   "part.image": "Image",
   "part.submissions": "Submissions",
@@ -223,6 +224,7 @@ export const en = {
   "span.preparing": "Preparing",
   "span.running": "Running",
   "span.reporting": "Reporting",
+  "span.ending": "Ending the process",
 
   "run.none": "No task of this DAG run has run on Modal yet.",
   "run.waiting": "{number} waiting",

@@ -52,7 +52,7 @@ function Head({ overview }: { overview: Polled<Overview> }) {
       <div className="mf-controls">
         {data && <Age freshness={data.freshness} receivedAt={overview.receivedAt} />}
         <Button onClick={overview.refresh}>{t("refresh")}</Button>
-        {data?.viewer.manage && <Button onClick={() => setChecking(true)}>{t("doctor.run")}</Button>}
+        {data?.viewer.examine && <Button onClick={() => setChecking(true)}>{t("doctor.run")}</Button>}
       </div>
       {checking && <Doctor onClose={() => setChecking(false)} />}
     </header>

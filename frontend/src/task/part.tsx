@@ -44,6 +44,7 @@ function Places({ part, links }: { part: Part; links: Links }) {
       <dd><ModalId id={part.function_call_id} page={links.function_call} /></dd>
       <dt>{t("part.container")}</dt>
       <dd><ModalId id={part.container_id} page={links.container} /></dd>
+      {(part.region || part.cloud) && <><dt>{t("part.region")}</dt><dd>{[part.region, part.cloud].filter(Boolean).join(", ")}</dd></>}
       <dt>{t("profile")}</dt>
       <dd>{part.profile || "–"}</dd>
       <dt>{t("part.image")}</dt>

@@ -13,6 +13,7 @@ const COLORS: Record<string, string> = {
   preparing: "blue",
   running: "green",
   reporting: "orange",
+  ending: "slate",
 };
 
 function colorOf(name: string): string {

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Show what tasks could save, and which nearly ran out of memory or time.",
     ),
     "render": ("modalflow.cli.task.render:render", "Show what a task would ask of Modal, before it runs."),
+    "replay": ("modalflow.cli.task.replay:replay", "Run a try again on this machine, and change nothing in Airflow."),
     "cancel": ("modalflow.cli.cancel:cancel", "Cancel a waiting or running task on Modal."),
     "migrate": (
         "modalflow.cli.migration.migrate:migrate",

@@ -24,6 +24,7 @@ from modalflow.cli.spending.advise import advise
 from modalflow.cli.status import status
 from modalflow.cli.sync import sync
 from modalflow.cli.task.render import render
+from modalflow.cli.task.replay import replay
 
 COMMANDS: tuple[click.Command, ...] = (
     deploy,
@@ -34,6 +35,7 @@ COMMANDS: tuple[click.Command, ...] = (
     cost,
     advise,
     render,
+    replay,
     cancel,
     migrate,
     profile,

@@ -144,7 +144,7 @@ class Submission:
             values["task"] = TaskTry.read(values.get("task"))
             values["sized"] = _counts(values.get("sized") or {})
             values["asked"] = dict(values.get("asked") or {})
-            values |= _times(values, "burst_began_at", "start_after", "spawned_at")
+            values |= _times(values, "burst_began_at", "start_after", "submitted_at", "spawned_at")
             return cls(**values)
         except (KeyError, TypeError, ValueError) as error:
             raise MalformedMessageError(f"A submission is malformed: {describe(error)}") from error

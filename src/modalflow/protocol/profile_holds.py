@@ -48,7 +48,8 @@ class ProfileHold:
     @property
     def label(self) -> str:
         """Its words without the reason: ``paused by alice@laptop since 2026-11-29 17:50 UTC``."""
-        return f"{'drained' if self.mode == DRAINING else 'paused'} by {self.who_and_when}"
+        word = "drained" if self.mode == DRAINING else "paused"
+        return f"{word} by {self.who_and_when}"
 
     @property
     def who_and_when(self) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from modal import exception
 
+from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.usage import OUT_OF_MEMORY, Record, Reserved
 from modalflow.executor.mailbox import UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING, CallStatus
@@ -148,6 +149,7 @@ async def test_the_try_after_one_that_ran_out_of_memory_gets_more(api: PlayedApi
     assert (asked["memory"], asked["timeout"]) == (2048, 60)
     assert submission.resources["memory"] == 2048 and "memory_growth" not in submission.resources
     assert "2 GiB of memory instead of 1 GiB" in submission.note
+    assert submission.asked == GROWS, "what the task asked for stays what it wrote"
     await end(wiring, api, second, Cause.OUT_OF_MEMORY)
     submit(wiring, 3)
     assert (await spawned(api, 3))[0]["memory"] == 4096
@@ -292,7 +294,10 @@ async def test_the_end_is_a_usage_record(api: PlayedApi) -> None:
     await end(wiring, api, work_id, Cause.OUT_OF_MEMORY)
     (line,) = [line for line in wiring.notes._waiting if not line.log_path]
     assert line.path.startswith("modalflow-usage/2") and line.path.endswith(f"/executor-{work_id}.jsonl")
-    record = Record.from_line(line.content.decode())
+    call = RecordedCall.from_line(line.content.decode())
+    record, timeline = call.record, call.timeline
+    assert timeline.claimed_at == pytest.approx(record.taken_at, abs=0.01) and timeline.asked == GROWS
+    assert timeline.cause == "out-of-memory" and "ta-1" in timeline.reason
     assert (record.dag_id, record.task_id, record.outcome, record.limit_mib) == ("d", "t", OUT_OF_MEMORY, 1024)
     assert record.container_id == "ta-1" and 4 < record.occupied < 60
     assert record.reserved is not None and record.reserved.memory_mib == 1024

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from modal import exception
 
 from modalflow.executor.mailbox import UpdateKind
+from modalflow.executor.submission import submission_queue
 from modalflow.executor.submission.resources import Resources
 from modalflow.protocol.messages import Kind
 from modalflow.support import backoff
-from tests.wired import request, wired
+from tests.wired import kinds, request, wired
 
 Answer = Callable[[str, str], Coroutine[Any, Any, str]]
 
@@ -137,6 +139,47 @@ async def test_exhausted_function_is_not_hammered() -> None:
     await stage.started(*waiting)
 
 
+async def test_an_app_that_is_deployed_again_costs_no_attempt() -> None:
+    """Work waits for it, with the reason for its user, and another Function's goes on."""
+    deployed = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if profile == "gpu" and not deployed.is_set():
+            raise exception.NotFoundError("no app")
+        return f"fc-{name}"
+
+    stage = Stage(answer)
+    stage.submit("away", profile="gpu")
+    stage.submit("here")
+    await stage.started("here")
+    async with asyncio.timeout(10):
+        while stage.api.spawned.count("away") < 5:
+            await asyncio.sleep(0.001)
+    assert "no app" in stage.wiring.connection.obstacle
+    deployed.set()
+    await stage.started("away")
+    assert stage.calls.of_key("away") is not None
+
+
+async def test_an_app_that_stays_away_fails_its_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time of a deployment, also what comes later: the reason says how to deploy."""
+
+    async def answer(profile: str, name: str) -> str:
+        raise exception.NotFoundError("no app")
+
+    monkeypatch.setattr(submission_queue, "DEPLOYMENT", 0.1)
+    stage = Stage(answer)
+    stage.submit("first")
+    async with asyncio.timeout(10):
+        while UpdateKind.FAILED not in kinds(stage.wiring):
+            await asyncio.sleep(0.001)
+        stage.submit("second")
+        while kinds(stage.wiring).count(UpdateKind.FAILED) < 2:
+            await asyncio.sleep(0.001)
+    reasons = [update.reason or "" for update in stage.wiring.outbox.updates if update.kind is UpdateKind.FAILED]
+    assert all("the worker app is not deployed: no app. Deploy it: `modalflow deploy`" in reason for reason in reasons)
+
+
 async def test_refused_credentials_cost_no_attempt() -> None:
     """However often they are refused, the work is submitted once they are renewed."""
     renewed = asyncio.Event()
@@ -178,6 +221,27 @@ async def test_new_start_submits_what_has_no_function_call() -> None:
     stage.submitter.start()
     await stage.started("held", "waiting")
     assert stage.api.spawned == ["taken", "held", "held", "waiting"]
+
+
+async def test_a_submission_has_the_time_of_its_spawn() -> None:
+    """The worker records it, and the snapshot shows it; one that Modal refused has none until the next."""
+    refused = asyncio.Event()
+
+    async def answer(profile: str, name: str) -> str:
+        if refused.is_set():
+            return f"fc-{name}"
+        refused.set()
+        raise exception.ResourceExhaustedError("later")
+
+    began = time.time()
+    stage = Stage(answer)
+    stage.submit("one")
+    await stage.started("one")
+    first, second = (wire["spawned_at"] for wire in stage.api.wires)
+    call = stage.calls.of_key("one")
+    assert call is not None and began <= first < second == call.spawned_at <= time.time()
+    call.postponed()
+    assert call.spawned_at == 0.0
 
 
 async def test_submissions_name_the_relays_key_and_transport() -> None:

@@ -72,7 +72,8 @@ def calls() -> RecordedCalls:
 
 
 def record(call: str, at: float, run: str = "r", task: str = "t", **changes: Any) -> Record:
-    return Record(call, "ta-1", at, "d", task, run, **{"map_index": -1, "running": 5.0, "outcome": "success"} | changes)
+    usual: dict[str, Any] = {"map_index": -1, "running": 5.0, "outcome": "success"}
+    return Record(call, "ta-1", at, "d", task, run, **usual | changes)
 
 
 def of_run(calls: RecordedCalls, volume: Volume, began: float = NOON, ended: float = NOON + HOUR) -> list[str]:
@@ -147,7 +148,7 @@ def test_all_tries_of_a_task_instance_come_with_their_samples(calls: RecordedCal
 
 def test_a_killed_container_counts_once(calls: RecordedCalls, volume: Volume) -> None:
     """Its calls share its time, also with those of other runs; its own record counts before another one's."""
-    lost = {"outcome": LOST, "running": 10.0, "occupied": 10.0}
+    lost: dict[str, Any] = {"outcome": LOST, "running": 10.0, "occupied": 10.0}
     lines = [record("a", NOON, **lost), record("z", NOON, "r2", **lost)]
     both = [record("b", NOON + 1, **lost), record("b", NOON + 1)]
     volume.add("ta-1", NOON, "".join(each.to_line() for each in [*lines, *both]))

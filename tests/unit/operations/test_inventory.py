@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from modalflow.operations.inventory import Inventory
 from modalflow.protocol.messages import Entry, State
 from modalflow.protocol.snapshot import SILENT_FOR, InFlight, Snapshot
@@ -31,6 +33,24 @@ def test_the_ledger_says_what_runs() -> None:
     assert found == {"a": ("running", "host/7"), "c": ("submitted", "host/7"), "w": ("waiting", "host/7")}
     totals = Inventory(NOW, [executor], [entry("a", State.RUNNING)]).totals()
     assert totals["gpu"] == {"running": 1, "submitted": 2}
+
+
+def test_unfinished_work_has_its_moments() -> None:
+    """From the executor's row until a container claims it; then from the claim, also if it was adopted later."""
+    calls = [InFlight(name, name, "submitted", NOW - 60, f"fc-{name}", spawned_at=NOW - 50) for name in ("a", "b", "c")]
+    claims = [
+        dataclasses.replace(
+            entry("a", State.RUNNING), submitted_at=NOW - 90, spawned_at=NOW - 80, container_started_at=NOW - 9
+        ),
+        entry("b", State.RUNNING),
+    ]
+    work = {each.work_id: each for each in Inventory(NOW, [snapshot(*calls)], claims).work()}
+    moments = {name: (each.submitted_at, each.spawned_at, each.container_started_at) for name, each in work.items()}
+    assert moments == {
+        "a": (NOW - 90, NOW - 80, NOW - 9),
+        "b": (NOW - 60, NOW - 50, 0.0),
+        "c": (NOW - 60, NOW - 50, 0.0),
+    }
 
 
 def test_what_runs_for_nobody_is_told() -> None:

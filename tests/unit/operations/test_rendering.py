@@ -46,8 +46,8 @@ def worker(tmp_path: Path) -> str:
     return str(file)
 
 
-def rendered(tables: AirflowTables, worker: str, executor_config: object = None, **columns: object) -> Rendered:
-    key = tables.add("once", "w", executor_config=executor_config, **columns)
+def rendered(tables: AirflowTables, worker: str, executor_config: object = None, queue: str = "default") -> Rendered:
+    key = tables.add("once", "w", executor_config=executor_config, queue=queue)
     found = find_try(NamedTry(key.dag_id, key.task_id, key.run_id))
     settings = Settings.read(conf)
     return render(found.ti, settings, conf, read_profiles(settings, worker))
@@ -115,7 +115,7 @@ def test_without_an_answer_of_modal_the_profile_is_unknown(tables: AirflowTables
     settings = Settings.read(conf)
     found = render(find_planned(DAG_ID, "once", None), settings, conf, Profiles(None, "app", problem="No answer."))
     assert found.image == "unknown"
-    assert found.notes == ["What its profile gives is not known: No answer. Name the Worker file with --worker."]
+    assert found.notes == ["The values of its profile are unknown: No answer. Name the Worker file with --worker."]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.api_fastapi.auth.managers.models.resource_details import AccessView
 from airflow.api_fastapi.auth.managers.simple.simple_auth_manager import SimpleAuthManager
 
 #: User → the DAGs that the user may read.
@@ -25,4 +26,7 @@ class PerDagAuthManager(SimpleAuthManager):
 
     def is_authorized_view(self, *, access_view: Any, user: Any) -> bool:
         """Return whether the user may see this page of Airflow."""
-        return user.username not in READABLE and super().is_authorized_view(access_view=access_view, user=user)
+        if user.username in READABLE:
+            # Without it, Airflow's UI has no page and no tab of a plugin.
+            return bool(access_view is AccessView.PLUGINS)
+        return super().is_authorized_view(access_view=access_view, user=user)

@@ -83,8 +83,11 @@ def unreachable() -> Site:
 
 
 @contextmanager
-def api_server(folder: Path) -> Iterator[ApiServer]:
-    """Airflow's API server with users of ``PerDagAuthManager``, and the DAGs ``losses`` and ``secret``."""
+def api_server(folder: Path, sources: Sources | None = None) -> Iterator[ApiServer]:
+    """Airflow's API server with users of ``PerDagAuthManager``, and the DAGs ``losses`` and ``secret``.
+
+    It cannot reach Modal unless its sources can.
+    """
     with airflow_tables(folder) as tables, pytest.MonkeyPatch.context() as patch:
         patch.setattr(settings, "NonScopedSession", sessionmaker(settings.engine, expire_on_commit=False))
         tables.add_dag("secret")
@@ -92,8 +95,9 @@ def api_server(folder: Path) -> Iterator[ApiServer]:
         patch.setenv("AIRFLOW__API_AUTH__JWT_SECRET", "x" * 64)
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(folder / "passwords.json"))
         patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS", "root:admin")
-        sources = Sources(unreachable)
+        sources = sources or Sources(unreachable)
         patch.setattr(airflow_plugin, "_created", lambda: create_app(sources))
+        patch.setattr(airflow_plugin._UI["app"], "_app", None)
         airflow_app.purge_cached_app()
         try:
             yield ApiServer(airflow_app.create_app("core"), tables, sources)

@@ -13,6 +13,7 @@ import pytest
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.models.taskinstancekey import TaskInstanceKey
 
+from modalflow.airflow_compat.versions import AIRFLOW_V_3_1_PLUS
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.cost.timeline import Timeline
 from modalflow.cost.usage import Record, Reserved
@@ -24,6 +25,8 @@ from modalflow.ui.extra_link import FunctionCallLink
 from modalflow.ui.views.overview import HIDDEN
 from tests.support import wait_until
 from tests.unit.ui.server import API, ApiServer, api_server
+
+pytestmark = pytest.mark.skipif(not AIRFLOW_V_3_1_PLUS, reason="Airflow 3.0 has no place for it")
 
 NOW = 4_000_000_000.0
 JSON = {"content-type": "application/json"}

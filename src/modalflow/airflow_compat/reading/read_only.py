@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-#: Dialect → the statements at the checkout of a connection, at the begin of a transaction, and at the return of the
-#: connection to the pool.
+#: Dialect → the statements at the checkout of a connection, at each begin of a transaction, and at the return.
 _STATEMENTS = {
     "sqlite": ("PRAGMA query_only = ON", "", "PRAGMA query_only = OFF"),
     "postgresql": ("", "SET TRANSACTION READ ONLY", ""),

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 #: The most names that an error compares with a mistyped one.
 MOST_NAMES = 2_000
+
+#: States of a task instance whose present try has not begun. Its start date may be that of an earlier try.
+_NOT_BEGUN = frozenset({"", "scheduled", "queued", "upstream_failed", "removed"})
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,12 @@ class TaskTryRecord:
     @property
     def state(self) -> str:
         """Airflow's state; empty for none."""
-        return str(getattr(self.ti.state, "value", self.ti.state) or "")
+        return _state(self.ti)
 
     @property
     def has_started(self) -> bool:
         """Whether a worker has begun it."""
-        return self.ti.start_date is not None
+        return self.ti.start_date is not None and self.state not in _NOT_BEGUN
 
 
 def dag_ids() -> list[str]:
@@ -84,16 +88,25 @@ def map_indexes(dag_id: str, task_id: str, run_id: str) -> list[int]:
 def tries(dag_id: str, task_id: str, run_id: str, map_index: int) -> list[int]:
     """Return the numbers of the tries of a task instance, the present one included."""
     from airflow.models.taskinstance import TaskInstance
+
+    present = _numbers(TaskInstance, dag_id, task_id, run_id, map_index)
+    return sorted({*present, *past_tries(dag_id, task_id, run_id, map_index)})
+
+
+def past_tries(dag_id: str, task_id: str, run_id: str, map_index: int) -> list[int]:
+    """Return the numbers of the tries of a task instance that are in its history."""
     from airflow.models.taskinstancehistory import TaskInstanceHistory
+
+    return sorted(_numbers(TaskInstanceHistory, dag_id, task_id, run_id, map_index))
+
+
+def _numbers(table: Any, dag_id: str, task_id: str, run_id: str, map_index: int) -> set[int]:
     from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    numbers: set[int] = set()
+    query = select(table.try_number).where(*_of_instance(table, dag_id, task_id, run_id, map_index))
     with create_session() as session:
-        for table in (TaskInstance, TaskInstanceHistory):
-            query = select(table.try_number).where(*_of_instance(table, dag_id, task_id, run_id, map_index))
-            numbers.update(int(number) for number in session.scalars(query))
-    return sorted(numbers)
+        return {int(number) for number in session.scalars(query)}
 
 
 def task_try(dag_id: str, task_id: str, run_id: str, map_index: int, number: int | None) -> TaskTryRecord | None:
@@ -106,20 +119,22 @@ def task_try(dag_id: str, task_id: str, run_id: str, map_index: int, number: int
 
     with create_session() as session:
         mine = select(TaskInstance).where(*_of_instance(TaskInstance, dag_id, task_id, run_id, map_index))
-        of_run = joinedload(TaskInstance.dag_run).joinedload(cast(Any, _consumed_events()))
-        ti = session.scalars(mine.options(of_run, joinedload(TaskInstance.dag_model))).unique().one_or_none()
+        related = (joinedload(TaskInstance.dag_run), joinedload(TaskInstance.dag_model))
+        ti = session.scalars(mine.options(*related)).unique().one_or_none()
         if ti is None:
             return None
         newest = number in (None, ti.try_number)
         past = None
-        if not newest:
+        # After it was cleared, a task instance still has the number of its last try.
+        if not newest or (number is not None and not _state(ti)):
             history = select(TaskInstanceHistory).where(
                 *_of_instance(TaskInstanceHistory, dag_id, task_id, run_id, map_index),
                 TaskInstanceHistory.try_number == number,
             )
             past = session.scalars(history.limit(1)).one_or_none()
-            if past is None:
+            if past is None and not newest:
                 return None
+            newest = past is None
         session.expunge_all()
     if past is not None:
         _as_in(ti, past)
@@ -143,10 +158,8 @@ def planned_instance(dag_id: str, task_id: str, run_id: str, map_index: int) -> 
     return ti
 
 
-def _consumed_events() -> Any:
-    from airflow.models.dagrun import DagRun
-
-    return DagRun.consumed_asset_events
+def _state(ti: Any) -> str:
+    return str(getattr(ti.state, "value", ti.state) or "")
 
 
 def _of_instance(table: Any, dag_id: str, task_id: str, run_id: str, map_index: int) -> Sequence[Any]:
@@ -160,9 +173,9 @@ def _of_instance(table: Any, dag_id: str, task_id: str, run_id: str, map_index: 
 
 def _as_in(ti: Any, past: Any) -> None:
     """Give a detached task instance the columns of an earlier try."""
-    for column in past.__table__.columns:
-        if column.key not in ("task_instance_id", "span_status") and hasattr(type(ti), column.key):
-            setattr(ti, column.key, getattr(past, column.key))
+    own = type(ti).__mapper__.column_attrs.keys()
+    for name in set(type(past).__mapper__.column_attrs.keys()).intersection(own):
+        setattr(ti, name, getattr(past, name))
     ti.id = past.task_instance_id
 
 
@@ -199,3 +212,29 @@ def _texts(query: Any) -> list[str]:
 
     with create_session() as session:
         return [str(text) for text in session.scalars(query)]
+
+
+def workload_of(record: TaskTryRecord, token: str) -> Any:
+    """Return the workload of a try as its executor had it, with another token and without a version of its bundle.
+
+    The caller has the files of the version in a folder.
+    """
+    from airflow.executors import workloads
+
+    info = workloads.BundleInfo(name=record.bundle, version=None)
+    # Before 3.1, Airflow raises TypeError for a DAG without a file.
+    file = Path(record.ti.dag_model.relative_fileloc or "")
+    made: Any = workloads.ExecuteTask.make(record.ti, dag_rel_path=file, bundle_info=info)
+    # It is neither queued nor known to another executor.
+    unqueued = {"external_executor_id": None} if hasattr(made.ti, "external_executor_id") else {}
+    return made.model_copy(update={"token": token, "ti": made.ti.model_copy(update=unqueued)})
+
+
+def files_of_bundle(name: str, version: str | None) -> str:
+    """Return the folder with a version of a DAG bundle on this machine. Raises the bundle's errors."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+
+    manager: Any = DagBundlesManager
+    bundle = manager().get_bundle(name, version)
+    bundle.initialize()
+    return str(bundle.path)

@@ -18,6 +18,7 @@ from modalflow.support.replaced_in_sdk import RETRY_CONFIG
 SETTING = "max_throttle_wait"
 
 _raised = ContextVar("modalflow_rate_limits_raised", default=False)
+_installed = False
 
 
 class _Config:
@@ -54,9 +55,10 @@ def rate_limits_raised() -> Iterator[None]:
 
 def _install() -> None:
     """Put ours before the SDK's configuration, once. It has no setting for single calls."""
-    config = RETRY_CONFIG.original()
-    if not isinstance(config, _Config):
-        replace(RETRY_CONFIG, _Config(config))
+    global _installed
+    if not _installed:
+        replace(RETRY_CONFIG, _Config(RETRY_CONFIG.original()))
+        _installed = True
 
 
 def retry_after(error: BaseException) -> float:

@@ -18,6 +18,10 @@ from modalflow.support.backoff import Backoff
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 
+#: Seconds for which submissions wait for a Function that was there and is not deployed now: an app that is stopped to
+#: be deployed again is away for as long as an image's build or a little more.
+DEPLOYMENT = 120.0
+
 #: The random share of a pause, so that several executors do not come back together.
 JITTER = 0.25
 
@@ -33,6 +37,8 @@ class FunctionQueue:
     """How many may be under way at once now."""
     under_way: int = 0
     resumes_at: float = 0.0
+    missing_since: float | None = None
+    """When it was first found not to be deployed; None if it is deployed, as far as is known."""
     _reduced_at: float = -1.0
     _waiting: list[tuple[int, Call]] = field(default_factory=list)
 
@@ -64,6 +70,7 @@ class FunctionQueue:
     def accepted(self) -> None:
         """Note that Modal accepted a call."""
         self.under_way -= 1
+        self.missing_since = None
         self.limit = min(self.max_concurrency, self.limit + 1)
         self._backoff.reset()
 
@@ -81,6 +88,16 @@ class FunctionQueue:
         if stop:
             pause = self._backoff.next(seconds) if counts else self._backoff.pause(seconds)
             self.resumes_at = max(self.resumes_at, self._reduced_at + pause)
+
+    def missing(self, began_at: float) -> bool:
+        """Note that it is not deployed. Return whether it may be soon: then nothing is submitted for a while."""
+        if self.missing_since is None:
+            self.missing_since = self.clock()
+        if self.clock() - self.missing_since >= DEPLOYMENT:
+            self.released()
+            return False
+        self.refused(began_at, stop=True)
+        return True
 
     def released(self) -> None:
         """Note the end of a running call without information about the Function."""

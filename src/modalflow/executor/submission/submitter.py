@@ -6,7 +6,6 @@ A call that Modal refuses for a transient reason keeps its place in the queue an
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import time
 
 from modal import exception
@@ -177,9 +176,11 @@ class Submitter:
             function.refused(began_at, stop=for_all, seconds=retry_after(error))
             self._postpone(call, error, with_function=for_all)
         except (exception.NotFoundError, NotDeployedError) as error:
-            function.released()
             self._connection.get().forget_handles()
-            self._refuse(call, Cause.NOT_DEPLOYED, error)
+            if function.missing(began_at):
+                self._postpone(call, error, with_function=True)
+            else:
+                self._refuse(call, Cause.NOT_DEPLOYED, error)
         except (exception.Error, ModalflowError) as error:
             function.released()
             call.exhausted(self._policy.submit_attempts)
@@ -203,13 +204,13 @@ class Submitter:
         submission = call.submission
         assert submission is not None, "what is QUEUED has been placed"
         call.spawning(time.time())
+        # A repeated submission has another moment, another turn and the newest key, so they are in no copy of it.
+        wire = submission.to_wire() | {"spawned_at": call.spawned_at}
         if submission.kind is Kind.WORKLOAD:
-            submission = dataclasses.replace(submission, **self._bursts.next()._asdict())
+            wire.update(self._bursts.next()._asdict())
         if self._connection.relay:
-            submission = dataclasses.replace(
-                submission, relay=self._connection.relay, relay_transport=self._connection.relay_transport
-            )
-        api, wire = self._connection.get(), submission.to_wire() | {"spawned_at": call.spawned_at}
+            wire.update(relay=self._connection.relay, relay_transport=self._connection.relay_transport)
+        api = self._connection.get()
         function_call_id = await api.spawn(submission.profile, call.resources, wire)
         call.submitted(function_call_id, time.monotonic())
 

@@ -72,14 +72,12 @@ def _unknown_task(dag_id: str, task_id: str, tasks: Callable[[], Sequence[str]],
     dags = task_instances.dag_ids()
     if dag_id not in dags:
         return (
-            f"Airflow's database has no DAG {dag_id!r}.{_hint('DAGs', dag_id, dags)} Airflow's DAG processor adds a DAG "
-            "after it has read the file; `airflow dags list-import-errors` shows files that it cannot read."
+            f"Airflow's database has no DAG {dag_id!r}.{_hint('DAGs', dag_id, dags)} Airflow's DAG processor adds a "
+            "DAG after it has read the file; `airflow dags list-import-errors` shows files that it cannot read."
         )
     there = tasks()
     if not there:
-        return (
-            f"DAG {dag_id!r} has no run yet." if run_id else f"DAG {dag_id!r} is not serialized in Airflow's database."
-        )
+        return f"DAG {dag_id!r} has no {'run' if run_id else 'version in the database'} yet."
     where = f"Run {run_id!r} of DAG" if run_id else "DAG"
     return f"{where} {dag_id!r} has no task {task_id!r}.{_hint('tasks', task_id, there)}"
 

@@ -18,7 +18,7 @@ from modalflow.worker.deploy.worker import Worker, read_worker
 
 @dataclass(frozen=True)
 class Profiles:
-    """Profiles, and where they are from."""
+    """Profiles and their source."""
 
     deployment: Deployment | None
     """None if they are unknown."""

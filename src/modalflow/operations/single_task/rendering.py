@@ -36,7 +36,7 @@ _SHARED_IMAGE = "that of the Worker"
 
 @dataclass(frozen=True)
 class Value:
-    """The value of an option, and where it comes from."""
+    """The value of an option, and its source."""
 
     value: Any
     source: str
@@ -107,7 +107,8 @@ def placement_of(settings: Settings, conf: Any) -> Placement:
 
 def _notes(ti: Any, request: SubmitRequest, profiles: Profiles) -> Iterator[str]:
     if profiles.problem:
-        yield f"What its profile gives is not known: {profiles.problem.rstrip('.')}. Name the Worker file with --worker."
+        problem = profiles.problem.rstrip(".")
+        yield f"The values of its profile are unknown: {problem}. Name the Worker file with --worker."
     executor = getattr(ti, "executor", None)
     if executor and "modal" not in str(executor).lower():
         yield f"The task names another executor, {executor!r}, so it does not run on Modal."

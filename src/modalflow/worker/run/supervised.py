@@ -22,7 +22,7 @@ from modalflow.airflow_compat import supervisor
 from modalflow.airflow_compat.configuration import execution_api_server_url, own_conf
 from modalflow.airflow_compat.dag_bundles import configured_bundles
 from modalflow.config.urls import without_user
-from modalflow.names import API_CLIENT_OPTIONS, RELAYED_URL_VARIABLE
+from modalflow.names import API_CLIENT_OPTIONS, CONSOLE_VARIABLE, RELAYED_URL_VARIABLE
 from modalflow.protocol.messages import State
 from modalflow.support import linux
 from modalflow.support.described import describe
@@ -35,6 +35,7 @@ from modalflow.worker.run.course import Course
 from modalflow.worker.run.missing_dag import DagSearch, why_missing, why_no_bundle
 from modalflow.worker.run.prepared_task import PreparedTask
 from modalflow.worker.run.stop_notice import StopNotice
+from modalflow.worker.run.terminal.console import attach_console
 from modalflow.worker.zygote import isolation
 from modalflow.worker.zygote.imports import refused_setting
 from modalflow.worker.zygote.protocol import ForkRequest, Outcome
@@ -94,6 +95,8 @@ def _change_task_runner() -> None:
     """Change what a task's process runs."""
     supervisor.end_at_segfaults()
     _log_why_dag_is_missing()
+    if wanted := os.environ.get(CONSOLE_VARIABLE):
+        attach_console(wanted)
 
 
 def _presentable(outcome: Outcome) -> Outcome:

@@ -1,0 +1,1 @@
+"""A task on the terminal of its user."""

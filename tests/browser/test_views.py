@@ -1,0 +1,219 @@
+"""What users see and do in the views of Airflow's UI: a real API server, a real Chromium.
+
+Tests with ``Answers`` have the API's answers made up, for states that take long to reach.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from playwright.sync_api import Locator, Page, expect
+
+from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
+from tests.support import wait_until
+
+expect.set_options(timeout=PATIENCE)
+
+
+def panel(page: Page, name: str) -> Locator:
+    return page.get_by_role("region", name=name, exact=True).first
+
+
+def rows(page: Page) -> Locator:
+    return page.locator(".mf-work tbody tr[aria-rowindex]")
+
+
+def test_ten_thousand_rows_are_ready_at_once_and_scroll(viewer: Viewer) -> None:
+    """From the navigation to the rows: a second on an idle machine. The page holds only those in view."""
+    with viewer.page("/") as page:
+        page.wait_for_load_state("networkidle")
+        began = time.monotonic()
+        page.get_by_role("link", name="Modal").click()
+        expect(rows(page).first).to_be_visible()
+        took = time.monotonic() - began
+        print(f"10,000 rows: {took:.2f} s from the click")
+        # Ten times the promise: beside other tests, two processors have other work.
+        assert took < 10
+        expect(page.locator(".mf-work table")).to_have_attribute("aria-rowcount", "10001")
+        assert rows(page).count() < 100
+        page.locator(".mf-work").evaluate("box => { box.scrollTop = box.scrollHeight }")
+        expect(page.locator("tr[aria-rowindex='10001']")).to_be_visible()
+        assert rows(page).count() < 100
+
+
+def test_users_see_the_work_of_their_dags_alone(viewer: Viewer) -> None:
+    """The permissions are Airflow's: no row, no name and no action of another DAG."""
+    with viewer.page(NAV, user="eve") as page:
+        expect(rows(page).first).to_contain_text("secret.once")
+        assert "losses.once" not in page.locator(".mf").inner_text()
+        expect(page.get_by_role("button", name="Run the doctor")).to_have_count(0)
+        expect(page.get_by_role("button", name="Pause")).to_have_count(0)
+        expect(panel(page, "Executors")).to_have_count(0)
+    with viewer.page(NAV) as page:
+        expect(panel(page, "Executors")).to_contain_text("scheduler-0/4711")
+        expect(page.get_by_role("button", name="Run the doctor")).to_be_visible()
+
+
+def test_filters_stand_in_the_address(viewer: Viewer) -> None:
+    """A filtered page can be sent to a colleague, and reloaded."""
+    with viewer.page(NAV) as page:
+        chips = page.get_by_role("group", name="State")
+        chips.get_by_role("button", name="waiting").click()
+        page.get_by_label("All profiles").select_option("gpu")
+        page.get_by_label("A text anywhere in a row").fill("secret")
+        page.wait_for_url(re.compile("state=waiting&profile=gpu&q=secret"))
+        expect(page.locator(".mf-work tbody tr").first).to_contain_text("secret.once")
+        page.reload()
+        expect(chips.get_by_role("button", name="waiting")).to_have_attribute("aria-pressed", "true")
+        expect(page.get_by_label("A text anywhere in a row")).to_have_value("secret")
+        expect(page.locator(".mf-work tbody tr").first).to_contain_text("secret.once")
+        page.get_by_role("button", name="Sort by Since").click()
+        page.wait_for_url(re.compile("sort=since"))
+        expect(page.get_by_role("columnheader", name="Since")).to_have_attribute("aria-sort", "ascending")
+
+
+def test_actions_ask_before_they_act(viewer: Viewer) -> None:
+    """Pausing and cancelling happen after a confirmation, and never by Escape."""
+    with viewer.page() as page:
+        answers = Answers().serve(page)
+        page.goto(viewer.url + NAV)
+        page.get_by_role("button", name="Pause default").click()
+        expect(page.get_by_role("dialog")).to_contain_text("Pause profile default?")
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        assert answers.posted() == []
+        page.get_by_role("button", name="Pause default").click()
+        page.get_by_role("dialog").get_by_role("button", name="Pause").click()
+        expect(page.get_by_role("dialog")).to_have_count(0)
+        page.get_by_label(re.compile("^Select etl")).first.check()
+        page.get_by_role("button", name="Cancel 1").click()
+        page.get_by_role("dialog").get_by_role("button", name="Cancel 1").click()
+        expect(page.get_by_role("dialog")).to_contain_text("ended after 1.2 s")
+        page.get_by_role("dialog").get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="Run the doctor").click()
+        page.get_by_role("dialog").get_by_role("button", name="Run the doctor").click()
+        expect(page.get_by_role("dialog")).to_contain_text("1 ok, 1 warnings, 0 failures")
+        assert answers.posted() == ["/actions/profile/default/pause", "/actions/cancel", "/actions/doctor"]
+
+
+def test_users_without_the_permission_have_no_actions(viewer: Viewer) -> None:
+    """A button that would be refused is not there."""
+    with viewer.page() as page:
+        Answers(manage=False).serve(page)
+        page.goto(viewer.url + NAV)
+        expect(rows(page).first).to_be_visible()
+        for name in ("Pause default", "Run the doctor", "Cancel"):
+            expect(page.get_by_role("button", name=name)).to_have_count(0)
+
+
+def test_the_tab_of_a_task_has_all_tries(viewer: Viewer) -> None:
+    """The time line with its durations, the reason with its advice, ids with links, resources, samples."""
+    with viewer.page() as page:
+        Answers().serve(page)
+        page.goto(viewer.url + TASK)
+        expect(panel(page, "Try 3")).to_contain_text("Part 2 of 2")
+        oldest = panel(page, "Try 1")
+        expect(
+            oldest.get_by_role("img", name=re.compile("Time line: In Airflow 400 ms, .*Running 1 min 29 s"))
+        ).to_be_visible()
+        expect(oldest).to_contain_text("ran out of memory at 4,096 MiB")
+        expect(oldest).to_contain_text("Ask for more memory")
+        expect(oldest.get_by_role("link", name="fc-01K11")).to_have_attribute("href", "https://modal.com/id/fc-01K11")
+        expect(oldest.get_by_role("row", name=re.compile("Memory"))).to_contain_text("4 GiB, limit 8 GiB")
+        expect(oldest.get_by_role("img", name=re.compile("CPU over time"))).to_be_visible()
+        oldest.get_by_text("Moments").click()
+        expect(oldest).to_contain_text("Reported to Airflow")
+
+
+def test_the_tab_of_a_run_has_containers_over_time(viewer: Viewer) -> None:
+    """Bars by container with cold starts, the cost of each task, and the critical path."""
+    with viewer.page() as page:
+        Answers(rows=30).serve(page)
+        page.goto(viewer.url + RUN)
+        chart = page.get_by_role("list", name="Containers over time")
+        expect(chart.get_by_role("listitem")).to_have_count(3)
+        expect(chart.locator(".mf-cold")).to_have_count(3)
+        expect(panel(page, "Critical path").get_by_role("row")).to_have_count(5)
+        expect(panel(page, "Cost per task").get_by_role("row", name=re.compile("load"))).to_contain_text("$")
+        expect(page.get_by_text("3 cold starts")).to_be_visible()
+
+
+def test_the_real_tabs_show_a_running_task(viewer: Viewer) -> None:
+    """Airflow's pages of a run and of a task instance have the tab, with what the API server knows."""
+    with viewer.page("/dags/losses/runs/run-0/tasks/once") as page:
+        page.get_by_role("link", name="Modal").last.click()
+        page.wait_for_url(re.compile("plugin/modal-task"))
+        expect(panel(page, "Try 1")).to_contain_text("running")
+        page.goto(viewer.url + RUN)
+        expect(page.locator(".mf")).to_contain_text("No task of this DAG run has run on Modal yet.")
+
+
+def test_empty_unreachable_and_broken_are_said(viewer: Viewer) -> None:
+    """Each state has its own words; old data stays, with its age."""
+    with viewer.page() as page:
+        answers = Answers(rows=0).serve(page)
+        page.goto(viewer.url + NAV)
+        for text in ("No executor has reported", "No profile is deployed", "No work at present", "No budget is set"):
+            expect(page.locator(".mf")).to_contain_text(text)
+        answers.rows, answers.problem = 10, "Modal at http://127.0.0.1:9 does not answer"
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.get_by_role("alert").first).to_contain_text("The API server cannot reach Modal")
+        expect(page.locator(".mf-old").first).to_contain_text("Read from Modal 5 min")
+        answers.status = 500
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.get_by_role("alert").first).to_contain_text("the database is gone")
+        expect(panel(page, "Executors")).to_contain_text("scheduler-0/4711")
+
+
+def test_a_hidden_tab_asks_for_nothing(viewer: Viewer) -> None:
+    """50 tabs in the background cost nothing; the data is new again when one comes back."""
+    with viewer.page() as page:
+        page.clock.install()
+        answers = Answers().serve(page)
+        page.goto(viewer.url + NAV)
+        expect(rows(page).first).to_be_visible()
+        before = len(answers.asked)
+        page.clock.run_for(12_000)
+        wait_until(lambda: page.wait_for_timeout(50) or len(answers.asked) >= before + 3, 30, "new requests")
+        page.evaluate(
+            "Object.defineProperty(document, 'hidden', { get: () => window.gone ?? true, configurable: true });"
+            "document.dispatchEvent(new Event('visibilitychange'))"
+        )
+        page.clock.run_for(1_000)
+        hidden = len(answers.asked)
+        page.clock.run_for(300_000)
+        page.wait_for_timeout(200)
+        assert len(answers.asked) == hidden
+        page.evaluate("window.gone = false; document.dispatchEvent(new Event('visibilitychange'))")
+        page.clock.run_for(1_000)
+        wait_until(lambda: page.wait_for_timeout(50) or len(answers.asked) > hidden, 30, "a request")
+
+
+def test_theme_and_time_zone_are_airflows(viewer: Viewer) -> None:
+    """Dark is dark, and a time is that of the zone chosen in Airflow."""
+    seen = {}
+    for theme, zone in (("light", "UTC"), ("dark", "Asia/Tokyo")):
+        with viewer.page(NAV, theme=theme, zone=zone) as page:
+            moment = rows(page).first.locator("time")
+            expect(moment).to_have_attribute("title", zone)
+            color = page.locator(".mf-panel").first.evaluate("panel => getComputedStyle(panel).backgroundColor")
+            at = moment.get_attribute("datetime") or ""
+            seen[theme] = color, moment.inner_text(), at
+    (light, utc, at), (dark, tokyo, _) = seen["light"], seen["dark"]
+    assert light != dark
+    assert utc.replace(" ", "T") == at[:19]
+    assert tokyo[11:13] != utc[11:13]
+
+
+def test_the_table_is_used_by_keys(viewer: Viewer) -> None:
+    """The table takes the focus and scrolls by keys; every control has a name."""
+    with viewer.page(NAV) as page:
+        expect(rows(page).first).to_be_visible()
+        page.locator(".mf-work").focus()
+        page.keyboard.press("End")
+        expect(page.locator("tr[aria-rowindex='10001']")).to_be_visible()
+        nameless = page.locator(".mf :is(button, select, input)").evaluate_all(
+            "all => all.filter(one => !(one.ariaLabel || one.textContent.trim())).map(one => one.outerHTML)"
+        )
+        assert nameless == []

@@ -37,10 +37,12 @@ def client(stack: ModalStack) -> Iterator[modal.Client]:
 def test_result_of_a_call_reaches_the_next_task(stack: ModalStack, client: modal.Client) -> None:
     """Both tasks are deferred, the triggerer waits, and the results are XComs."""
     run_id = start_run(stack, "calls")
-    assert finish_run(stack, "calls", run_id) == "success", states_of(stack, "calls", run_id)
+    ended = finish_run(stack, "calls", run_id)
+    logs = {task: log_of(stack, "calls", run_id, task) for task in ("first", "second")}
+    assert ended == "success", "\n".join([str(states_of(stack, "calls", run_id)), *logs["first"], *logs["second"]])
     assert stack.airflow.api.xcom("calls", run_id, "first") == {"sum": 5, "pair": [2, 3]}
     assert stack.airflow.api.xcom("calls", run_id, "second") == "Good day, number 5"
-    log = log_of(stack, "calls", run_id, "first")
+    log = logs["first"]
     assert said(log, "Pausing task as DEFERRED") == 1, "\n".join(log)
     assert said(log, "Called called/add as function call fc-") == 1, "\n".join(log)
     assert said(log, "Estimated cost: $") == 1, "\n".join(log)

@@ -15,7 +15,8 @@ class ModalFunctionCallLink(BaseOperatorLink):
     @property
     def name(self) -> str:
         """The text of the button in Airflow's UI."""
-        return "Modal function call"
+        # The link of ModalExecutor's own function call is called "Modal function call".
+        return "Called Modal Function"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text without a call. Airflow asks for it in the process of the task."""

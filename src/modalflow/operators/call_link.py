@@ -6,7 +6,7 @@ from typing import Any
 
 from airflow.sdk import BaseOperatorLink
 
-from modalflow.control_plane import is_local
+from modalflow.control_plane import is_emulated
 from modalflow.names import dashboard_url
 
 
@@ -21,4 +21,4 @@ class ModalFunctionCallLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text without a call. Airflow asks for it in the process of the task."""
         function_call_id = str(getattr(operator, "function_call_id", None) or "")
-        return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_local() else ""
+        return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_emulated() else ""

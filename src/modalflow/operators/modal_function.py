@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
 
-from modalflow.control_plane import ControlPlane, is_local
+from modalflow.control_plane import ControlPlane, is_emulated
 from modalflow.errors import ConfigError, FunctionCallError
 from modalflow.function_calls.connection import connected
 from modalflow.function_calls.cost_estimate import estimate
@@ -194,7 +194,7 @@ class ModalFunctionOperator(BaseOperator):
             # Without a record, no one would ever cancel it.
             FunctionCalls(control_plane).cancel(call.function_call_id)
             raise
-        where = "on a local control plane" if is_local() else dashboard_url(call.function_call_id)
+        where = "on a local control plane" if is_emulated() else dashboard_url(call.function_call_id)
         self.log.info("Called %s as function call %s, %s", reference.label, call.function_call_id, where)
         return call
 

@@ -57,7 +57,7 @@ def _call(number: int, now: float) -> InFlight:
         "waiting" if waits else "submitted",
         now - number,
         "" if waits else f"fc-01K{number:05d}",
-        PROFILES[number % len(PROFILES)],
+        PROFILES[number // 7 % len(PROFILES)],
         0 if waits else 1,
         TaskTry(dag, "once", "r1", number, 1),
         WAITS[number % len(WAITS)] if waits else "",

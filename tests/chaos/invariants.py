@@ -20,6 +20,8 @@ PHASES: Final = {"deferred": ("execute", "resume"), "rescheduled": ("poke-0", "p
 LOGGED: Final = 60
 #: The retries of a task that has any, in the matrix.
 RETRIES: Final = 2
+#: The task whose only retry counts every loss.
+COUNTED: Final = "counted"
 #: The task that fails by itself, without anybody's fault.
 FAILS: Final = "fails"
 
@@ -88,7 +90,7 @@ def _log_says_why(chaos: Chaos, dag_id: str, run_id: str, task_id: str, map_inde
 
 def retries_of(dag_id: str, task_id: str) -> bool:
     """Whether a task may lose a try."""
-    return not (task_id.startswith(("once", "stated")) or dag_id.startswith("chaos_phases_once"))
+    return not (task_id.startswith(("once", "stated", COUNTED)) or dag_id.startswith("chaos_phases_once"))
 
 
 def retries_used(chaos: Chaos, dag_id: str, run_id: str) -> list[str]:
@@ -105,10 +107,12 @@ def retries_used(chaos: Chaos, dag_id: str, run_id: str) -> list[str]:
     for instance in chaos.instances(dag_id, run_id):
         task, index = instance["task_id"], instance["map_index"]
         number = again.get((task, index), 0)
-        declared = RETRIES if retries_of(dag_id, task) else 0
+        declared = 1 if task == COUNTED else RETRIES if retries_of(dag_id, task) else 0
         if instance["max_tries"] != declared + number:
             found.append(f"{label(task, index)} has max_tries {instance['max_tries']}, and ran again {number} times")
-        if not (declared or task == "stated"):
+        if task == COUNTED and (number or instance["state"] != "success"):
+            found.append(f"{task} is to use its own retry: {instance}, and ran again {number} times")
+        if task == COUNTED or not (declared or task == "stated"):
             continue
         if (instance["state"], instance["try_number"]) != ("success", 1 + number):
             found.append(f"{label(task, index)} used a retry: {instance}, and ran again {number} times")

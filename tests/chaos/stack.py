@@ -48,7 +48,7 @@ PROCESSES: Final = {**SEPARATE, SCHEDULERS[1]: SEPARATE["scheduler"]}
 APP: Final = Names().app
 HOLDER: Final = "holder"
 #: How many tasks each DAG of dags/ has at the start; each is there with a GPU as well.
-TASKS: Final[Mapping[str, int]] = {"chaos_pair": 3, "chaos_mapped": 3, "chaos_phases": 2, "chaos_phases_once": 2}
+TASKS: Final[Mapping[str, int]] = {"chaos_pair": 4, "chaos_mapped": 3, "chaos_phases": 2, "chaos_phases_once": 2}
 DAGS: Final = tuple(f"{dag}{suffix}" for dag in TASKS for suffix in ("", "_gpu"))
 #: Those of the soak, and how many tasks each has.
 SOAK_DAGS: Final[Mapping[str, int]] = {"soak_mapped": 40, "soak_plain": 20, "soak_phases": 10}

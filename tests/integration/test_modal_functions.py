@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import uuid
@@ -151,8 +152,10 @@ def test_decorated_function_returns_the_arguments(airflow: PlayedAirflow) -> Non
     def returning(returned: Any) -> OneTask:
         def make() -> Any:
             @modal_function_task(app_name=APP, function_name="add")
-            def prepare(a: int, run_id: Any = None) -> Any:
-                return returned(a, run_id)
+            def prepare(a: int, run_id: Any = None) -> dict[str, Any]:
+                # For other decorators, this annotation means several XComs.
+                found: dict[str, Any] = returned(a, run_id)
+                return found
 
             return prepare(5).operator  # type: ignore[attr-defined]
 
@@ -161,6 +164,7 @@ def test_decorated_function_returns_the_arguments(airflow: PlayedAirflow) -> Non
     task = returning(lambda a, run_id: {"a": a, "b": len(run_id)})
     ended(task, task.run())
     assert airflow.xcoms["return_value"] == {"sum": 8, "pair": [5, 3]}
+    assert "sum" not in airflow.xcoms
     task = returning(lambda a, _: (a, 1))
     ended(task, task.run())
     assert airflow.xcoms["return_value"] == {"sum": 6, "pair": [5, 1]}
@@ -405,3 +409,26 @@ def test_a_thousand_calls_cost_few_rpcs(local: LocalModal) -> None:
 
     assert asyncio.run(wait_for_all()) <= 1.1 * len(calls) + MOST_HELD
     local.faults.clear([fault.id])
+
+
+def test_credentials_are_those_of_the_connection(
+    airflow: PlayedAirflow, local: LocalModal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``modal_conn_id``, worker and triggerer use its token, and the deferral has only its id."""
+    login, password = local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"]
+    connection = {"conn_type": "modal", "login": login, "password": password, "extra": {"environment": "main"}}
+    monkeypatch.setenv("AIRFLOW_CONN_TEAM", json.dumps(connection))
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-of-nobody")
+    task = calling(airflow, "add", 1, modal_conn_id="team")
+    deferred = task.run()
+    assert deferred.state == "deferred", deferred.error
+    assert password not in repr(deferred.message) + repr(airflow.state)
+    assert ended(task, deferred).state == "success"
+    unknown = calling(airflow, "add", 1, modal_conn_id="nowhere").run()
+    assert "nowhere" in str(unknown.error)
+
+
+def test_dag_file_is_cheap_to_parse() -> None:
+    """Operators and sensors import Modal's SDK when they run, not in each parse of a DAG file."""
+    parse = "import sys, modalflow.operators, modalflow.sensors; sys.exit('modal' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", parse], check=False, timeout=PATIENCE).returncode == 0

@@ -73,7 +73,7 @@ def test_airflows_client_obeys_settings_made_after_its_import(
     supervisor.configure_api_client()
     with Client(base_url="http://localhost/", token="") as client:
         assert client.timeout.read == client.timeout.connect == float(settings[TIMEOUT])
-    request: Any = Client.request
+    request: Any = getattr(Client, "_request_with_retry", Client.request)
     retrying = request.retry
     state = SimpleNamespace(attempt_number=int(settings[RETRIES]), outcome=None)
     assert retrying.stop(state)

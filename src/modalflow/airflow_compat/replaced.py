@@ -107,6 +107,10 @@ LOAD_MODULES: Final = ReplacedName(
     _SEGFAULTS,
     _SUPERVISOR,
     since="3.2",
+    until="3.3",
+)
+LOAD_MODULES_SINCE_3_4: Final = ReplacedName(
+    "airflow.sdk.importers.python_importer:PythonDagImporter._load_modules", _SEGFAULTS, _SUPERVISOR, since="3.4"
 )
 EXECUTE_CALLBACK: Final = ReplacedName(
     "airflow.sdk.execution_time.callback_supervisor:execute_callback",
@@ -135,7 +139,13 @@ API_CLIENT_INIT: Final = ReplacedName(
     until="3.1",
 )
 API_RETRIES: Final = ReplacedName(
-    "airflow.sdk.api.client:Client.request.retry.stop.max_attempt_number", _READ_AT_IMPORT, _SUPERVISOR
+    "airflow.sdk.api.client:Client.request.retry.stop.max_attempt_number", _READ_AT_IMPORT, _SUPERVISOR, until="3.3"
+)
+API_RETRIES_SINCE_3_4: Final = ReplacedName(
+    "airflow.sdk.api.client:Client._request_with_retry.retry.stop.max_attempt_number",
+    _READ_AT_IMPORT,
+    _SUPERVISOR,
+    since="3.4",
 )
 API_WAIT_MIN_OF_3_0: Final = ReplacedName(
     "airflow.sdk.api.client:Client._default_wait.min", _READ_AT_IMPORT, _SUPERVISOR, until="3.0"
@@ -144,10 +154,16 @@ API_WAIT_MAX_OF_3_0: Final = ReplacedName(
     "airflow.sdk.api.client:Client._default_wait.max", _READ_AT_IMPORT, _SUPERVISOR, until="3.0"
 )
 API_WAIT_MIN: Final = ReplacedName(
-    "airflow.sdk.api.client:Client.request.retry.wait.min", _READ_AT_IMPORT, _SUPERVISOR, since="3.1"
+    "airflow.sdk.api.client:Client.request.retry.wait.min", _READ_AT_IMPORT, _SUPERVISOR, since="3.1", until="3.3"
 )
 API_WAIT_MAX: Final = ReplacedName(
-    "airflow.sdk.api.client:Client.request.retry.wait.max", _READ_AT_IMPORT, _SUPERVISOR, since="3.1"
+    "airflow.sdk.api.client:Client.request.retry.wait.max", _READ_AT_IMPORT, _SUPERVISOR, since="3.1", until="3.3"
+)
+API_WAIT_MIN_SINCE_3_4: Final = ReplacedName(
+    "airflow.sdk.api.client:Client._request_with_retry.retry.wait.min", _READ_AT_IMPORT, _SUPERVISOR, since="3.4"
+)
+API_WAIT_MAX_SINCE_3_4: Final = ReplacedName(
+    "airflow.sdk.api.client:Client._request_with_retry.retry.wait.max", _READ_AT_IMPORT, _SUPERVISOR, since="3.4"
 )
 HIDE_SENSITIVE_FIELDS: Final = ReplacedName(
     "airflow.settings:HIDE_SENSITIVE_VAR_CONN_FIELDS",

@@ -65,7 +65,7 @@ class ExecutorCompat(_Base):
         cast(Any, self).conf = conf if AIRFLOW_V_3_3_PLUS else _ConfBefore33(conf)
 
     if not TYPE_CHECKING:
-        # What a budget holds needs no slot: otherwise the held tasks of one DAG would keep all others from running.
+        # What is held needs no slot: otherwise the held tasks of one DAG or profile would keep all others from running.
 
         @property
         def parallelism(self) -> int:
@@ -244,17 +244,18 @@ def queue_next_try(ti: Any, session: Session) -> None:
     """Have Airflow schedule a task instance again, at once and with one try more than it had.
 
     As after clearing the task: the lost try is in its history, and its id is no longer valid, so a container that still
-    runs it is refused by the API server. The scheduler raises ``try_number`` when it schedules the task.
+    runs it is refused by the API server. Before 3.4, the scheduler raises ``try_number`` when it schedules the task.
     """
     from airflow.utils.state import TaskInstanceState
 
     if ti.state == TaskInstanceState.RUNNING:
         # A deferred task that has resumed begins again. One that still waits to resume does so.
         ti.clear_next_method_args()
-    ti.prepare_db_for_next_try(session)
-    ti.max_tries += 1
-    ti.state = None
-    ti.external_executor_id = None
+    # From 3.4 on, each try has a row of its own, and the lost one becomes the history. Before, the row is used again.
+    next_try = ti.prepare_db_for_next_try(session) or ti
+    next_try.max_tries += 1
+    next_try.state = None
+    next_try.external_executor_id = None
 
 
 def seconds_since(moment: Any) -> float | None:

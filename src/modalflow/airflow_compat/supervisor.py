@@ -43,6 +43,18 @@ _TASK_MODULES_SINCE_3_3: Final = (
 )
 
 
+#: The Execution API's client: attempts, and the shortest and the longest wait between two.
+_ROWS_OF_RETRIES: Final = next(
+    of_version
+    for of_version in (
+        (rows.API_RETRIES_SINCE_3_4, rows.API_WAIT_MIN_SINCE_3_4, rows.API_WAIT_MAX_SINCE_3_4),
+        (rows.API_RETRIES, rows.API_WAIT_MIN, rows.API_WAIT_MAX),
+        (rows.API_RETRIES, rows.API_WAIT_MIN_OF_3_0, rows.API_WAIT_MAX_OF_3_0),
+    )
+    if all(row.applies_to(AIRFLOW_VERSION) for row in of_version)
+)
+
+
 class CallbackFailedError(RuntimeError):
     """A callback failed; the message is its own."""
 
@@ -108,12 +120,10 @@ def configure_api_client() -> None:
     Raises AirflowConfigException for a value other than a number.
     """
     conf = own_conf()
-    new = AIRFLOW_V_3_1_PLUS
-    replace(rows.API_RETRIES, conf.getint("workers", "execution_api_retries"))
-    wait_min = conf.getfloat("workers", "execution_api_retry_wait_min")
-    wait_max = conf.getfloat("workers", "execution_api_retry_wait_max")
-    replace(rows.API_WAIT_MIN if new else rows.API_WAIT_MIN_OF_3_0, wait_min)
-    replace(rows.API_WAIT_MAX if new else rows.API_WAIT_MAX_OF_3_0, wait_max)
+    retries, wait_min, wait_max = _ROWS_OF_RETRIES
+    replace(retries, conf.getint("workers", "execution_api_retries"))
+    replace(wait_min, conf.getfloat("workers", "execution_api_retry_wait_min"))
+    replace(wait_max, conf.getfloat("workers", "execution_api_retry_wait_max"))
     timeout = conf.getfloat("workers", "execution_api_timeout", fallback=None)
     if rows.API_TIMEOUT.exists():
         replace(rows.API_TIMEOUT, timeout)
@@ -160,20 +170,20 @@ def end_at_segfaults() -> None:
     Airflow handles the signal during the import of the DAG file, and keeps the handler. Python's handlers return to the
     failed instruction, so a later fault repeats forever.
     """
-    importers = (rows.LOAD_MODULES, rows.LOAD_MODULES_BEFORE_3_2)
+    importers = (rows.LOAD_MODULES_SINCE_3_4, rows.LOAD_MODULES, rows.LOAD_MODULES_BEFORE_3_2)
     row = next((row for row in importers if row.exists()), None)
     if row is None:
         return
     original = row.original()
 
-    def _load_modules_from_file(self: Any, *args: Any, **kwargs: Any) -> Any:
+    def load_modules(self: Any, *args: Any, **kwargs: Any) -> Any:
         try:
             return original(self, *args, **kwargs)
         finally:
             with contextlib.suppress(ValueError):  # In a thread, no handler was set either.
                 signal.signal(signal.SIGSEGV, signal.SIG_DFL)
 
-    replace(row, _load_modules_from_file)
+    replace(row, load_modules)
 
 
 def describe_failed_callbacks(describe: Callable[[BaseException], str]) -> None:

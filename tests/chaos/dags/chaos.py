@@ -106,6 +106,8 @@ LOOKS: dict[str, Any] = {"poke_interval": 1.0, "mode": "reschedule", "timeout": 
 
 #: For a task without retries that may run again after a loss.
 STATED = {"infrastructure_retries": 3}
+#: For a task whose retries count every loss.
+SWITCHED_OFF = {"infrastructure_retries": 0}
 PLACES: dict[str, dict[str, Any]] = {"": {}, "_gpu": {"executor_config": GPU}}
 
 for suffix, place in PLACES.items():
@@ -113,9 +115,9 @@ for suffix, place in PLACES.items():
     with DAG(f"chaos_pair{suffix}", **what):
         Visit(task_id="once", **place)
         Visit(task_id="again", **RETRIES, **place)
-        Visit(
-            task_id="stated", executor_config={"modal": {**STATED, **place.get("executor_config", {}).get("modal", {})}}
-        )
+        own = place.get("executor_config", {}).get("modal", {})
+        Visit(task_id="stated", executor_config={"modal": {**STATED, **own}})
+        Visit(task_id="counted", **{**RETRIES, "retries": 1}, executor_config={"modal": {**SWITCHED_OFF, **own}})
     with DAG(f"chaos_mapped{suffix}", **what):
         Visit.partial(task_id="mapped", **RETRIES, **place).expand(item=[1, 2, 3])
     with DAG(f"chaos_phases{suffix}", **what):

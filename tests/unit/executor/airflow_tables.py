@@ -20,7 +20,6 @@ from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.sdk import DAG, task
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
@@ -28,6 +27,8 @@ from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from sqlalchemy import create_engine, event, select
 from sqlalchemy.orm import scoped_session, sessionmaker
+
+from tests.airflows import AIRFLOW
 
 DAG_ID = "losses"
 JOB_ID = 7
@@ -137,11 +138,16 @@ class AirflowTables:
         with create_session() as session:
             return _task_instance(session, key)
 
-    def history(self, key: TaskInstanceKey) -> list[TaskInstanceHistory]:
+    def history(self, key: TaskInstanceKey) -> list[Any]:
         """The earlier tries of a task instance."""
+        model: Any = TaskInstance
+        if AIRFLOW < (3, 4):
+            from airflow.models.taskinstancehistory import TaskInstanceHistory as model
         with create_session() as session:
-            query = select(TaskInstanceHistory).where(TaskInstanceHistory.run_id == key.run_id)
-            return list(session.scalars(query.order_by(TaskInstanceHistory.try_number)))
+            query = select(model).where(model.run_id == key.run_id).order_by(model.try_number)
+            if model is TaskInstance:
+                query = query.where(model.working_set.is_(None)).execution_options(include_all_attempts=True)
+            return list(session.scalars(query))
 
     def log(self, key: TaskInstanceKey, event: str, text: str) -> None:
         """Write an entry into the audit log."""

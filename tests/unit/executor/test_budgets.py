@@ -29,6 +29,7 @@ from modalflow.executor.lifecycle.decision import Action, Decision
 from modalflow.executor.mailbox import Adoption, SubmitRequest, UpdateKind
 from modalflow.executor.modal_api.call_status import PENDING
 from modalflow.executor.modal_executor import ModalExecutor
+from modalflow.executor.reporting.publisher import Identity
 from modalflow.protocol.messages import Entry, State
 from modalflow.protocol.snapshot import Snapshot
 from modalflow.protocol.spending_report import SPENDING, SpendingReport, SpendingRow
@@ -252,6 +253,19 @@ async def test_refused_tasks_fail_before_they_start() -> None:
     assert "Raise the budget in [modal_executor] budgets" in reason
     assert stage.modal.begun == []
     assert stage.wiring.metrics.counts["refused_by_budget"] == stage.wiring.metrics.counts["lost.over-budget"] == 1
+
+
+async def test_a_budget_of_a_team_holds_its_executor_alone() -> None:
+    """Each team has an executor of its own, and the budgets of all teams: only its own count."""
+    limit = budget("hold", 0.0, scope='"team": "ml", ')
+    ours, theirs = (Stage(limit, identity=Identity(team=team)) for team in ("ml", "ops"))
+    for stage in (ours, theirs):
+        await stage.known()
+        stage.submit("task")
+    await theirs.until(lambda: theirs.modal.begun == ["task"])
+    await ours.until(lambda: len(ours.wiring.admission) == 1)
+    [call] = [held.call for held in ours.wiring.admission.held]
+    assert ours.wiring.admission.reason(call).startswith("the budget of team ml, $0.00 a day is used up")
 
 
 async def test_a_warning_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:

@@ -74,7 +74,7 @@ $(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstra
 	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The result is committed, so that everything but this needs Python alone. docs/decisions/ui.md.
+# The result is committed, so that everything but this needs Python alone. docs/decisions/ui-views.md.
 ui:
 	cd frontend
 	npm ci --no-audit --no-fund

@@ -305,8 +305,9 @@ def test_result_arrives_after_a_restart_of_the_triggerer(airflow: PlayedAirflow,
         trigger = deferred.trigger
         waiting = asyncio.create_task(event_of(trigger))
         await asyncio.sleep(0.5)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        waiting.cancel("why")
+        with pytest.raises(asyncio.CancelledError, match="why"):
+            # Airflow tells an action of a user from its own stop by these words.
             await waiting
         await trigger.cleanup()
 

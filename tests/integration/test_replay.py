@@ -37,7 +37,12 @@ DAG_FILE = """
 import os
 from datetime import datetime, timedelta, timezone
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-from airflow.sdk import DAG, BaseHook, BaseOperator, Variable, task
+from airflow.sdk import DAG, BaseOperator, Variable, task
+
+try:
+    from airflow.sdk import BaseHook
+except ImportError:
+    from airflow.hooks.base import BaseHook
 
 with DAG("losses", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), params={"table": "a"}):
 

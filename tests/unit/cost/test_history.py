@@ -168,6 +168,16 @@ def test_cores_are_the_mean_of_a_run() -> None:
     assert max(CPU_SIZES) == 64
 
 
+@given(st.lists(st.tuples(st.floats(0.01, 60), st.sampled_from(CPU_SIZES)), min_size=1, max_size=40))
+@settings(max_examples=200, deadline=None)
+def test_the_cores_are_never_below_the_worst_of_the_last_runs(found: list[tuple[float, float]]) -> None:
+    """Whatever a history holds, each of its last runs fits."""
+    used = [replace(record(at), cpu_seconds=cores, reserved=Reserved(cpu)) for at, (cores, cpu) in enumerate(found)]
+    need = cpu_need(runs(*used))
+    assert need is not None and need.size in CPU_SIZES
+    assert need.size >= max(cores for cores, _ in found[-LAST_RUNS:])
+
+
 def test_a_percentile_is_one_of_the_values() -> None:
     """The smallest value that 95 of 100 do not exceed; of fewer than 20 values, the largest."""
     assert percentile(range(1, 101)) == 95

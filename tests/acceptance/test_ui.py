@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+
+pytest.importorskip("playwright", reason="the environments of `make matrix` have no Playwright")
+
 from playwright.sync_api import expect
 
 from modalflow.demo.modal_stack import ModalStack

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from tests.browser import examples
 
 #: Milliseconds for what a page shows, on a busy machine.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 #: Page → its address below Airflow's.
 NAV = "/plugin/modal"

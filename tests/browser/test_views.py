@@ -8,10 +8,14 @@ from __future__ import annotations
 import re
 import time
 
+import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.driving import NAV, PATIENCE, RUN, TASK, Answers, Viewer
 from tests.support import wait_until
+
+# The first test also waits for the start of the API server.
+pytestmark = pytest.mark.timeout(300)
 
 expect.set_options(timeout=PATIENCE)
 

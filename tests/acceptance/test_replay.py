@@ -9,8 +9,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run
+
+pytestmark = pytest.mark.timeout(360)
 
 IN_AIRFLOW = (sys.executable, "-m", "airflow", "modalflow")
 WORKER = Path(__file__).parent / "worker.py"
@@ -40,7 +44,7 @@ def rows(stack: ModalStack, dag_id: str) -> dict[str, list[str]]:
 
 def run(stack: ModalStack, *words: str) -> subprocess.CompletedProcess[str]:
     env: dict[str, Any] = os.environ | stack.airflow.env
-    return subprocess.run([*IN_AIRFLOW, *words], env=env, capture_output=True, text=True, timeout=110)
+    return subprocess.run([*IN_AIRFLOW, *words], env=env, capture_output=True, text=True, timeout=240)
 
 
 def test_a_try_is_rendered_and_replayed(stack: ModalStack) -> None:

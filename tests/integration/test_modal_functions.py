@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 import uuid
@@ -151,8 +152,10 @@ def test_decorated_function_returns_the_arguments(airflow: PlayedAirflow) -> Non
     def returning(returned: Any) -> OneTask:
         def make() -> Any:
             @modal_function_task(app_name=APP, function_name="add")
-            def prepare(a: int, run_id: Any = None) -> Any:
-                return returned(a, run_id)
+            def prepare(a: int, run_id: Any = None) -> dict[str, Any]:
+                # For other decorators, this annotation means several XComs.
+                found: dict[str, Any] = returned(a, run_id)
+                return found
 
             return prepare(5).operator  # type: ignore[attr-defined]
 
@@ -161,6 +164,7 @@ def test_decorated_function_returns_the_arguments(airflow: PlayedAirflow) -> Non
     task = returning(lambda a, run_id: {"a": a, "b": len(run_id)})
     ended(task, task.run())
     assert airflow.xcoms["return_value"] == {"sum": 8, "pair": [5, 3]}
+    assert "sum" not in airflow.xcoms
     task = returning(lambda a, _: (a, 1))
     ended(task, task.run())
     assert airflow.xcoms["return_value"] == {"sum": 6, "pair": [5, 1]}
@@ -301,8 +305,9 @@ def test_result_arrives_after_a_restart_of_the_triggerer(airflow: PlayedAirflow,
         trigger = deferred.trigger
         waiting = asyncio.create_task(event_of(trigger))
         await asyncio.sleep(0.5)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        waiting.cancel("why")
+        with pytest.raises(asyncio.CancelledError, match="why"):
+            # Airflow tells an action of a user from its own stop by these words.
             await waiting
         await trigger.cleanup()
 
@@ -313,10 +318,17 @@ def test_result_arrives_after_a_restart_of_the_triggerer(airflow: PlayedAirflow,
     assert airflow.xcoms["return_value"] == "later"
 
 
-@pytest.mark.parametrize("cancels", [True, False])
-def test_action_of_a_user_ends_the_call_in_the_triggerer(airflow: PlayedAirflow, cancels: bool) -> None:
-    """From Airflow 3.3 on, the triggerer tells the trigger; the sensor's trigger ends no call of another task."""
+def running(local: LocalModal) -> Any:
+    """A call in a container. Before it is in one, its cancellation takes longer."""
     call = modal.Function.from_name(APP, "sleep").spawn(300)
+    wait_until(lambda: any(each.inputs for each in local.faults.containers()), PATIENCE)
+    return call
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_action_of_a_user_ends_the_call_in_the_triggerer(local: LocalModal, cancels: bool) -> None:
+    """From Airflow 3.3 on, the triggerer tells the trigger; the sensor's trigger ends no call of another task."""
+    call = running(local)
     trigger = ModalFunctionCallTrigger(call.object_id, cancel_on_kill=cancels)
     asyncio.run(trigger.on_kill())
     if cancels:
@@ -328,11 +340,11 @@ def test_action_of_a_user_ends_the_call_in_the_triggerer(airflow: PlayedAirflow,
 
 @pytest.mark.parametrize("state", ["deferred", "failed", None])
 def test_older_airflow_is_asked_whether_a_user_acted(
-    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch, state: str | None
+    airflow: PlayedAirflow, local: LocalModal, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
     """Before Airflow 3.3, a trigger that ends asks for the state of its task: still deferred is a restart."""
     monkeypatch.setattr("modalflow.triggers.modal_function_call.notifies_of_kill", lambda _: False)
-    call = modal.Function.from_name(APP, "sleep").spawn(300)
+    call = running(local)
     trigger = ModalFunctionCallTrigger(call.object_id)
     trigger.task_instance = SimpleNamespace(dag_id="calls", task_id="call", run_id="run", map_index=-1)  # type: ignore[assignment]
     airflow.states = {"run": {"call": state}} if state else {}
@@ -383,7 +395,11 @@ def test_a_thousand_calls_cost_few_rpcs(local: LocalModal) -> None:
     """1,000 triggers of one triggerer ask once for each call in their first seconds, and end with the calls."""
     function = modal.Function.from_name(APP, "line")
     blocker = function.spawn(300)
-    calls = [function.spawn(0) for _ in range(1_000)]
+
+    async def spawn() -> list[Any]:
+        return [each for _ in range(20) for each in await asyncio.gather(*(function.spawn.aio(0) for _ in range(50)))]
+
+    calls = asyncio.run(spawn())
     fault = local.faults.add("FunctionGetOutputs:delay=0s,p=0")
 
     def asked() -> int:
@@ -405,3 +421,26 @@ def test_a_thousand_calls_cost_few_rpcs(local: LocalModal) -> None:
 
     assert asyncio.run(wait_for_all()) <= 1.1 * len(calls) + MOST_HELD
     local.faults.clear([fault.id])
+
+
+def test_credentials_are_those_of_the_connection(
+    airflow: PlayedAirflow, local: LocalModal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ``modal_conn_id``, worker and triggerer use its token, and the deferral has only its id."""
+    login, password = local.env["MODAL_TOKEN_ID"], local.env["MODAL_TOKEN_SECRET"]
+    connection = {"conn_type": "modal", "login": login, "password": password, "extra": {"environment": "main"}}
+    monkeypatch.setenv("AIRFLOW_CONN_TEAM", json.dumps(connection))
+    monkeypatch.setenv("MODAL_TOKEN_SECRET", "as-of-nobody")
+    task = calling(airflow, "add", 1, modal_conn_id="team")
+    deferred = task.run()
+    assert deferred.state == "deferred", deferred.error
+    assert password not in repr(deferred.message) + repr(airflow.state)
+    assert ended(task, deferred).state == "success"
+    unknown = calling(airflow, "add", 1, modal_conn_id="nowhere").run()
+    assert "nowhere" in str(unknown.error)
+
+
+def test_dag_file_is_cheap_to_parse() -> None:
+    """Operators and sensors import Modal's SDK when they run, not in each parse of a DAG file."""
+    parse = "import sys, modalflow.operators, modalflow.sensors; sys.exit('modal' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", parse], check=False, timeout=PATIENCE).returncode == 0

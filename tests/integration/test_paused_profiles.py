@@ -165,7 +165,12 @@ def test_a_record_of_pauses_that_no_one_can_read(driver: Driver, modalflow_cli: 
     assert "The record of paused profiles is malformed" in run(modalflow_cli, "list").stdout
     unknown = modalflow_cli.run("profile", "pause", "gqu", environ=dict(os.environ))
     assert unknown.returncode == 1 and "deployed profiles: default, gpu" in unknown.stderr
+    for action in ("pause", "resume", "list"):
+        name = [] if action == "list" else ["gpu"]
+        elsewhere = modalflow_cli.run("profile", action, *name, "--app", "typo", environ=dict(os.environ))
+        assert elsewhere.returncode == 1 and "The worker app 'typo' is not deployed" in elsewhere.stderr
+    assert "typo" not in str(modal.Dict.objects.list(client=driver.executor._control_plane().client))
     assert "Profile gpu was not paused." in run(modalflow_cli, "resume", "gpu").stdout
+    assert "malformed" not in run(modalflow_cli, "list").stdout
     run(modalflow_cli, "pause", "gpu")
     assert "is already paused by" in run(modalflow_cli, "pause", "gpu").stdout
-    assert "malformed" not in run(modalflow_cli, "list").stdout

@@ -31,7 +31,7 @@ interface Chakra {
   Heading: Sized<{ children: ReactNode; as: string; id?: string | undefined }>;
   Spinner: Sized<{ "aria-hidden"?: boolean }>;
   Alert: {
-    Root: ComponentType<{ status: Status; children: ReactNode }>;
+    Root: ComponentType<{ status: Status; role: string; children: ReactNode }>;
     Indicator: ComponentType;
     Content: ComponentType<{ children: ReactNode }>;
     Title: ComponentType<{ children: ReactNode }>;
@@ -77,7 +77,7 @@ export function Alert({ status, title, children }: { status: Status; title: stri
   }
   const { Root, Indicator, Content, Title, Description } = shared.Alert;
   return (
-    <Root status={status}>
+    <Root status={status} role="alert">
       <Indicator />
       <Content>
         <Title>{title}</Title>

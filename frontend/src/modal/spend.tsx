@@ -2,7 +2,7 @@ import { useState } from "react";
 
 import { usePolled } from "../api/polling";
 import type { Series, Spend } from "../api/types";
-import { useSearchParams } from "../host/router";
+import { useQuery } from "../host/router";
 import { useTexts } from "../i18n";
 import { count, dollars } from "../lib/format";
 import { firstDay } from "../lib/days";
@@ -19,7 +19,7 @@ const EVERY = 60;
 /** Spend by DAG, profile and day. The choice stands in the page's address. */
 export function SpendPanel() {
   const { t } = useTexts();
-  const [query, setQuery] = useSearchParams();
+  const [query, setQuery] = useQuery();
   const by = WAYS.find((way) => way === query.get("spend")) ?? "dag";
   const days = SPANS.find((span) => String(span) === query.get("days")) ?? 7;
   const polled = usePolled<Spend>(`/spend?since=${firstDay(Date.now(), days)}&by=${by}`, EVERY, true);
@@ -28,7 +28,7 @@ export function SpendPanel() {
       const next = new URLSearchParams(before);
       next.set(name, value);
       return next;
-    }, { replace: true });
+    });
   const { data } = polled;
   return (
     <Panel

@@ -4,7 +4,7 @@ import { post } from "../api/client";
 import { usePolled } from "../api/polling";
 import type { CancelAnswer, WorkTable } from "../api/types";
 import { Button } from "../host/chakra";
-import { useSearchParams } from "../host/router";
+import { useQuery } from "../host/router";
 import { useTexts } from "../i18n";
 import { filtersOf, isFiltered, withFilters, workPath, type Filters } from "../lib/filters";
 import { count } from "../lib/format";
@@ -24,13 +24,13 @@ const MOST_CANCELLED = 100;
 /** The live table of work. Its filters stand in the page's address. */
 export function WorkPanel() {
   const { t } = useTexts();
-  const [query, setQuery] = useSearchParams();
+  const [query, setQuery] = useQuery();
   const filters = useMemo(() => filtersOf(query), [query]);
   const polled = usePolled<WorkTable>(workPath(filters), EVERY, true);
   const { data } = polled;
   const [selected, setSelected] = useState<ReadonlySet<string>>(new Set());
   const [asking, setAsking] = useState(false);
-  const change = (next: Partial<Filters>) => setQuery((before) => withFilters(before, next), { replace: true });
+  const change = (next: Partial<Filters>) => setQuery((before) => withFilters(before, next));
   const rows = useWork(useDeferredValue(data));
   useForgotten(rows, selected, setSelected);
 

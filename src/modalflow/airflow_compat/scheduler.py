@@ -65,7 +65,7 @@ class ExecutorCompat(_Base):
         cast(Any, self).conf = conf if AIRFLOW_V_3_3_PLUS else _ConfBefore33(conf)
 
     if not TYPE_CHECKING:
-        # What a budget holds needs no slot: otherwise the held tasks of one DAG would keep all others from running.
+        # What is held needs no slot: otherwise the held tasks of one DAG or profile would keep all others from running.
 
         @property
         def parallelism(self) -> int:

@@ -1,27 +1,31 @@
-"""The operator that calls a Function of another Modal app."""
+"""The operator that calls a Function of another Modal app.
+
+Cheap to import, for DAG processors: functions import Modal's SDK at their use.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, ClassVar, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from airflow.sdk import BaseOperator
 
-from modalflow.control_plane import ControlPlane, is_local
 from modalflow.errors import ConfigError, FunctionCallError
-from modalflow.function_calls.connection import connected
 from modalflow.function_calls.cost_estimate import estimate
-from modalflow.function_calls.function_calls import FunctionCalls
-from modalflow.function_calls.function_reference import FunctionReference
-from modalflow.function_calls.outcome import Outcome
 from modalflow.function_calls.plain_result import MAX_RESULT_BYTES, plain
 from modalflow.names import dashboard_url
 from modalflow.operators.call_link import ModalFunctionCallLink
 from modalflow.operators.started_call import CallRecord, StartedCall
 from modalflow.support.described import describe
 from modalflow.triggers.modal_function_call import ModalFunctionCallTrigger
+
+if TYPE_CHECKING:
+    from modalflow.control_plane import ControlPlane
+    from modalflow.function_calls.function_calls import FunctionCalls
+    from modalflow.function_calls.function_reference import FunctionReference
+    from modalflow.function_calls.outcome import Outcome
 
 
 class ModalFunctionOperator(BaseOperator):
@@ -88,19 +92,26 @@ class ModalFunctionOperator(BaseOperator):
     def _start(self, context: Any) -> Any:
         reference = self._reference()
         args, kwargs = self._arguments(context)
-        control_plane = connected(self.modal_conn_id, self.environment_name)
-        calls, record = FunctionCalls(control_plane), CallRecord(context)
+        control_plane, calls = self._connected()
+        record = CallRecord(context)
         call = self._call_of_earlier_try(record, calls, self._label(reference))
         if call is None:
-            call = self._spawn(context, reference, control_plane, args, kwargs)
+            spawned = reference.spawn(control_plane, args, kwargs)
+            call = StartedCall(
+                spawned.function_call_id,
+                self._label(reference),
+                time.time(),
+                spawned.size,
+                int(context["ti"].try_number),
+            )
+            self._record(call, record, calls)
         return self._wait(context, call, calls)
 
-    def execute_complete(self, context: Any, event: Mapping[str, Any], call: Mapping[str, Any]) -> Any:
+    def execute_complete(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Read the outcome after the deferral. Raises FunctionCallError if the call failed."""
-        started = StartedCall.from_plain(call)
+        started = StartedCall.from_plain(event["returned"])
         self.function_call_id = started.function_call_id
-        calls = FunctionCalls(connected(self.modal_conn_id, self.environment_name))
-        outcome = calls.outcome(started.function_call_id)
+        outcome = self._connected()[1].outcome(started.function_call_id)
         if not outcome.ended and event.get("problem"):
             raise FunctionCallError(
                 f"The triggerer cannot wait for function call {started.function_call_id}: {event['problem']} The call "
@@ -129,7 +140,16 @@ class ModalFunctionOperator(BaseOperator):
         except Exception as error:  # noqa: BLE001  The task ends in any case.
             self.log.warning("Function call %s was not cancelled: %s", function_call_id, describe(error))
 
+    def _connected(self) -> tuple[ControlPlane, FunctionCalls]:
+        from modalflow.function_calls.connection import connected
+        from modalflow.function_calls.function_calls import FunctionCalls
+
+        control_plane = connected(self.modal_conn_id, self.environment_name)
+        return control_plane, FunctionCalls(control_plane)
+
     def _reference(self) -> FunctionReference:
+        from modalflow.function_calls.function_reference import FunctionReference
+
         for name in ("app_name", "function_name"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
@@ -172,31 +192,17 @@ class ModalFunctionOperator(BaseOperator):
         record.write(earlier)
         return earlier
 
-    def _spawn(
-        self,
-        context: Any,
-        reference: FunctionReference,
-        control_plane: ControlPlane,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-    ) -> StartedCall:
-        spawned = reference.spawn(control_plane, args, kwargs)
-        call = StartedCall(
-            spawned.function_call_id,
-            self._label(reference),
-            time.time(),
-            spawned.size,
-            int(context["ti"].try_number),
-        )
+    def _record(self, call: StartedCall, record: CallRecord, calls: FunctionCalls) -> None:
+        from modalflow.control_plane import is_emulated
+
         try:
-            CallRecord(context).write(call)
+            record.write(call)
         except Exception:
             # Without a record, no one would ever cancel it.
-            FunctionCalls(control_plane).cancel(call.function_call_id)
+            calls.cancel(call.function_call_id)
             raise
-        where = "on a local control plane" if is_local() else dashboard_url(call.function_call_id)
-        self.log.info("Called %s as function call %s, %s", reference.label, call.function_call_id, where)
-        return call
+        where = "on a local control plane" if is_emulated() else dashboard_url(call.function_call_id)
+        self.log.info("Called %s as function call %s, %s", call.label, call.function_call_id, where)
 
     def _wait(self, context: Any, call: StartedCall, calls: FunctionCalls) -> Any:
         self.function_call_id = call.function_call_id
@@ -212,9 +218,10 @@ class ModalFunctionOperator(BaseOperator):
         if self.execution_timeout is not None:
             left = max(timedelta(), self.execution_timeout - timedelta(seconds=time.time() - call.spawned_at))
         self.defer(
-            trigger=ModalFunctionCallTrigger(call.function_call_id, self.modal_conn_id, call.spawned_at),
+            trigger=ModalFunctionCallTrigger(
+                call.function_call_id, self.modal_conn_id, call.spawned_at, returned=call.to_plain()
+            ),
             method_name="execute_complete",
-            kwargs={"call": call.to_plain()},
             timeout=left,
         )
         raise AssertionError("defer() raises")
@@ -238,7 +245,7 @@ class ModalFunctionOperator(BaseOperator):
         if not (function_call_id := record.last_id()):
             return
         self.function_call_id = function_call_id
-        self._killable = FunctionCalls(connected(self.modal_conn_id, self.environment_name))
+        self._killable = self._connected()[1]
         self.on_kill()
         record.forget()
 

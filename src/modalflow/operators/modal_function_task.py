@@ -53,13 +53,19 @@ def _named(function: Callable[..., Any], positional: int, given: Mapping[str, An
     return {parameter.name: given[parameter.name] for parameter in parameters if parameter.name in given}
 
 
-def modal_function_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+def modal_function_task(
+    python_callable: Callable[..., Any] | None = None, *, multiple_outputs: bool = False, **kwargs: Any
+) -> TaskDecorator:
     """Return the decorator ``@task.modal_function(app_name=…, function_name=…)``.
 
     The decorated function runs in the task, and returns the arguments for the deployed Function: a dict of keyword
-    arguments, or a tuple. The task's result is that of the deployed Function. Takes every argument of
-    ``ModalFunctionOperator``.
+    arguments, or a tuple. The task's result is that of the deployed Function; with ``multiple_outputs``, a dict becomes
+    an XCom for each key. Takes every argument of ``ModalFunctionOperator``.
     """
+    # Airflow would infer multiple_outputs from the function's annotation, but that is of the arguments.
     return task_decorator_factory(
-        python_callable=python_callable, decorated_operator_class=_ModalFunctionTask, **kwargs
+        python_callable=python_callable,
+        multiple_outputs=multiple_outputs,
+        decorated_operator_class=_ModalFunctionTask,
+        **kwargs,
     )

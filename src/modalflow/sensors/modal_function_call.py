@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from modalflow.errors import ConfigError, FunctionCallError
-from modalflow.function_calls.connection import connected
-from modalflow.function_calls.function_calls import FunctionCalls
-from modalflow.function_calls.outcome import Outcome
 from modalflow.function_calls.plain_result import MAX_RESULT_BYTES, plain
 from modalflow.operators.call_link import ModalFunctionCallLink
 from modalflow.triggers.modal_function_call import ModalFunctionCallTrigger
+
+if TYPE_CHECKING:
+    from modalflow.function_calls.outcome import Outcome
 
 
 class ModalFunctionCallSensor(BaseSensorOperator):
@@ -63,7 +63,7 @@ class ModalFunctionCallSensor(BaseSensorOperator):
         outcome = self._outcome()
         return PokeReturnValue(outcome.ended, self._result(outcome) if outcome.ended else None)
 
-    def execute_complete(self, context: Any, event: Mapping[str, Any], until: float) -> Any:
+    def execute_complete(self, context: Any, event: Mapping[str, Any]) -> Any:
         """Read the outcome after the deferral. Raises FunctionCallError if the call failed."""
         outcome = self._outcome()
         if outcome.ended:
@@ -73,19 +73,26 @@ class ModalFunctionCallSensor(BaseSensorOperator):
                 f"The triggerer cannot wait for function call {self.function_call_id}: {event['problem']} Correct the "
                 "credentials of the triggerer."
             )
-        return self._defer(timedelta(seconds=max(0.0, until - time.time())))
+        return self._defer(timedelta(seconds=max(0.0, event["returned"]["until"] - time.time())))
 
     def _defer(self, left: timedelta) -> None:
         self.defer(
             trigger=ModalFunctionCallTrigger(
-                self.function_call_id, self.modal_conn_id, time.time(), cancel_on_kill=False
+                self.function_call_id,
+                self.modal_conn_id,
+                time.time(),
+                cancel_on_kill=False,
+                returned={"until": time.time() + left.total_seconds()},
             ),
             method_name="execute_complete",
-            kwargs={"until": time.time() + left.total_seconds()},
             timeout=left,
         )
 
     def _outcome(self) -> Outcome:
+        # Not when a DAG file is parsed: they import Modal's SDK.
+        from modalflow.function_calls.connection import connected
+        from modalflow.function_calls.function_calls import FunctionCalls
+
         return FunctionCalls(connected(self.modal_conn_id)).outcome(self.function_call_id)
 
     def _result(self, outcome: Outcome) -> Any:

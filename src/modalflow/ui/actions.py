@@ -6,6 +6,7 @@ Each step on Modal has a time limit.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -88,27 +89,34 @@ class Actions:
         )
 
     def examination(self) -> AsyncIterator[str] | None:
-        """Return the doctor's findings as lines of JSON; None while another examination is under way."""
+        """Begin an examination and return its findings as lines of JSON; None while another one is under way.
+
+        It runs to its end even if nobody reads it: its container is started by then.
+        """
         if not self._doctor.acquire(blocking=False):
             return None
-        return self._streamed(_lines())
-
-    async def _streamed(self, lines: Iterator[str]) -> AsyncIterator[str]:
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[str | None] = asyncio.Queue()
+        threading.Thread(target=self._examine, args=(loop, queue), name="modalflow-ui-doctor", daemon=True).start()
+        return _lines_of(queue)
 
-        def run() -> None:
-            # To its end, also if the browser is gone: the container is started by then.
-            try:
-                for line in lines:
-                    loop.call_soon_threadsafe(queue.put_nowait, line)
-            finally:
-                self._doctor.release()
-                loop.call_soon_threadsafe(queue.put_nowait, None)
+    def _examine(self, loop: asyncio.AbstractEventLoop, queue: asyncio.Queue[str | None]) -> None:
+        def put(line: str | None) -> None:
+            # The loop is closed if the server has ended.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(queue.put_nowait, line)
 
-        threading.Thread(target=run, name="modalflow-ui-doctor", daemon=True).start()
-        while (line := await queue.get()) is not None:
-            yield line
+        try:
+            for line in _findings():
+                put(line)
+        finally:
+            self._doctor.release()
+            put(None)
+
+
+async def _lines_of(queue: asyncio.Queue[str | None]) -> AsyncIterator[str]:
+    while (line := await queue.get()) is not None:
+        yield line
 
 
 def _cancelled(site: Site, work_id: str, work: Work | None, by: str) -> Cancelled:
@@ -121,7 +129,7 @@ def _cancelled(site: Site, work_id: str, work: Work | None, by: str) -> Cancelle
     return Cancelled(work_id=work_id, done=ended.done, how=ended.how)
 
 
-def _lines() -> Iterator[str]:
+def _findings() -> Iterator[str]:
     try:
         for finding in examine(timeout=_DOCTOR_SECONDS):
             yield _line(finding)

@@ -87,7 +87,7 @@ def test_an_earlier_try_is_as_it_was(tables: AirflowTables, worker: str) -> None
     assert past is not None
     assert (past.ti.id, past.ti.queue, past.state, past.is_newest) == (before, "old", "failed", False)
     workload = workload_of(past, "token")
-    assert (workload.ti.id, workload.ti.try_number, workload.token) == (before, 1, "token")
+    assert (str(workload.ti.id), workload.ti.try_number, workload.token) == (str(before), 1, "token")
 
 
 def test_a_missing_bundle_version_is_named(tables: AirflowTables, worker: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,21 @@ async def test_what_no_container_has_begun_comes_back() -> None:
     await stage.until_read(lambda: stage.modal.begun == ["runs", "queued"])
 
 
+async def test_recalled_tasks_keep_their_place() -> None:
+    """After the resumption, tasks start in the order in which Airflow queued them, also those that were on Modal."""
+    stage = PausedStage(containers=0, submit_concurrency=1)
+    stage.submit("a", "b", profile="gpu")
+    await stage.until_read(lambda: stage.modal.spawned == 2)
+    stage.modal.pause()
+    await stage.wiring.profiles.round()
+    stage.submit("c", profile="gpu")
+    await stage.until_read(lambda: len(stage.wiring.admission) == 3)
+    stage.modal.containers = 10
+    stage.modal.record = None
+    await stage.until_read(lambda: len(stage.modal.begun) == 3)
+    assert stage.modal.begun == ["a", "b", "c"]
+
+
 async def test_a_pause_goes_before_a_budget() -> None:
     """A budget that refuses fails no task of a paused profile. After the resumption it does."""
     stage = PausedStage(budget("refuse", 0.0))

@@ -154,7 +154,7 @@ def test_a_killed_container_counts_once(calls: RecordedCalls, volume: Volume) ->
     volume.add("ta-1", NOON, "".join(each.to_line() for each in [*lines, *both]))
     found = calls.of_run(volume, "d", "r", NOON, NOON + HOUR)
     assert [(call.record.function_call_id, call.record.outcome) for call in found] == [("a", LOST), ("b", "success")]
-    assert found[0].record.occupied == 5.0
+    assert 4 < found[0].record.occupied <= 5
 
 
 def test_a_hostile_volume_is_not_read_without_limit(

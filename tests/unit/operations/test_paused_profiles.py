@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from modalflow.cli.profiles.profile import _page, _progress, _row_wire
 from modalflow.operations.inventory import Inventory, ProfileState
+from modalflow.operations.profiles import draining
 from modalflow.operations.profiles.draining import Remaining, remaining
 from modalflow.operations.profiles.listing import profile_rows
 from modalflow.protocol.messages import Entry, State
@@ -78,6 +79,18 @@ def test_without_reports_a_pause_gets_time() -> None:
     assert left().done
     early = dataclasses.replace(HOLD, since=NOW - 1)
     assert not remaining(inventory(hold=early), early).done
+
+
+def test_a_drain_ends_if_the_profile_is_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise it would report a profile as drained whose tasks start again."""
+    found = inventory(NOTICED, entries=(RUNS,))
+    states = iter([found, dataclasses.replace(found, holds=ProfileHolds())])
+    monkeypatch.setattr(draining, "take_inventory", lambda site, profiles: next(states))
+    monkeypatch.setattr(draining, "POLL", 0.0)
+    left = draining.wait_until_drained(cast(Any, None), "gpu")
+    assert next(left).running == 1
+    with pytest.raises(draining.ResumedError, match="Profile 'gpu' was resumed meanwhile"):
+        next(left)
 
 
 def test_the_list_has_every_profile() -> None:

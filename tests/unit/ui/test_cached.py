@@ -135,9 +135,17 @@ def test_the_last_used_keys_are_kept(source: Source) -> None:
     """However many pages are opened."""
     cached: CachedByKey[str, int] = CachedByKey("test", 60.0, most=2, at_once=1)
     for key in ("a", "b"):
-        wait_until(lambda key=key: cached.seen(key, source).value)  # type: ignore[misc]
-    cached.seen("a", source)
-    wait_until(lambda: cached.seen("c", source).value)
-    assert cached.seen("a", source).value == 1
+        wait_until(lambda key=key: cached.seen(key, 1, source).value)  # type: ignore[misc]
+    cached.seen("a", 1, source)
+    wait_until(lambda: cached.seen("c", 1, source).value)
+    assert cached.seen("a", 1, source).value == 1
     assert source.reads == 3
-    wait_until(lambda: cached.seen("b", source).value == 4)
+    wait_until(lambda: cached.seen("b", 1, source).value == 4)
+
+
+def test_a_new_version_is_read_and_the_old_one_stays_until_then(source: Source) -> None:
+    """A page does not become empty when its task ends."""
+    cached: CachedByKey[str, int] = CachedByKey("test", 60.0, most=2, at_once=1)
+    wait_until(lambda: cached.seen("a", "running", source).value == 1)
+    assert cached.seen("a", "success", lambda: 7).value == 1
+    wait_until(lambda: cached.seen("a", "success", source).value == 7)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 #: The most names that an error compares with a mistyped one.
@@ -172,9 +173,9 @@ def _of_instance(table: Any, dag_id: str, task_id: str, run_id: str, map_index: 
 
 def _as_in(ti: Any, past: Any) -> None:
     """Give a detached task instance the columns of an earlier try."""
-    for column in past.__table__.columns:
-        if column.key not in ("task_instance_id", "span_status") and hasattr(type(ti), column.key):
-            setattr(ti, column.key, getattr(past, column.key))
+    own = type(ti).__mapper__.column_attrs.keys()
+    for name in set(type(past).__mapper__.column_attrs.keys()).intersection(own):
+        setattr(ti, name, getattr(past, name))
     ti.id = past.task_instance_id
 
 
@@ -221,7 +222,9 @@ def workload_of(record: TaskTryRecord, token: str) -> Any:
     from airflow.executors import workloads
 
     info = workloads.BundleInfo(name=record.bundle, version=None)
-    made: Any = workloads.ExecuteTask.make(record.ti, bundle_info=info)
+    # Before 3.1, Airflow raises TypeError for a DAG without a file.
+    file = Path(record.ti.dag_model.relative_fileloc or "")
+    made: Any = workloads.ExecuteTask.make(record.ti, dag_rel_path=file, bundle_info=info)
     # It is neither queued nor known to another executor.
     unqueued = {"external_executor_id": None} if hasattr(made.ti, "external_executor_id") else {}
     return made.model_copy(update={"token": token, "ti": made.ti.model_copy(update=unqueued)})

@@ -11,6 +11,7 @@ import heapq
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from modalflow.executor.lifecycle.call import Call
 from modalflow.support.backoff import Backoff
@@ -24,6 +25,14 @@ DEPLOYMENT = 120.0
 
 #: The random share of a pause, so that several executors do not come back together.
 JITTER = 0.25
+
+
+class Place(NamedTuple):
+    """The place of a call among all others."""
+
+    accepted_at: float
+    number: int
+    """Decides between calls that were accepted at the same time."""
 
 
 @dataclass
@@ -40,7 +49,7 @@ class FunctionQueue:
     missing_since: float | None = None
     """When it was first found not to be deployed; None if it is deployed, as far as is known."""
     _reduced_at: float = -1.0
-    _waiting: list[tuple[int, Call]] = field(default_factory=list)
+    _waiting: list[tuple[Place, Call]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.limit = self.max_concurrency
@@ -50,13 +59,13 @@ class FunctionQueue:
         return len(self._waiting)
 
     @property
-    def first(self) -> int:
-        """The sequence number of the call at the front."""
+    def first(self) -> Place:
+        """The place of the call at the front."""
         return self._waiting[0][0]
 
-    def push(self, number: int, call: Call) -> None:
-        """Add a call at the place that its sequence number gives it."""
-        heapq.heappush(self._waiting, (number, call))
+    def push(self, place: Place, call: Call) -> None:
+        """Add a call at its place."""
+        heapq.heappush(self._waiting, (place, call))
 
     def pop(self) -> Call:
         """Remove the call at the front, which is under way from now on."""
@@ -112,7 +121,7 @@ class FunctionQueue:
 class SubmissionQueue:
     """The queues of all Functions, with one limit on what is under way in all of them together.
 
-    A call keeps its sequence number until it is removed: if it comes back, it goes before later ones.
+    The oldest calls go first, also those that were submitted and come back.
     """
 
     def __init__(
@@ -120,13 +129,13 @@ class SubmissionQueue:
     ) -> None:
         self._max_concurrency, self._clock, self._jitter = max_concurrency, clock, jitter
         self._functions: dict[str, FunctionQueue] = {}
-        self._numbers: dict[str, int] = {}
+        self._places: dict[str, Place] = {}
         self._queued: set[str] = set()
         self._next_number = 0
 
     def __len__(self) -> int:
         """Return how many calls have a place in the queue, those under way included."""
-        return len(self._numbers)
+        return len(self._places)
 
     def __iter__(self) -> Iterator[FunctionQueue]:
         return iter(self._functions.values())
@@ -136,12 +145,12 @@ class SubmissionQueue:
         if call.work_id in self._queued:
             return
         assert call.submission is not None, "only what is placed is queued"
-        number = self._numbers.get(call.work_id)
-        if number is None:
-            number = self._numbers[call.work_id] = self._next_number
+        place = self._places.get(call.work_id)
+        if place is None:
+            place = self._places[call.work_id] = Place(call.accepted_at, self._next_number)
             self._next_number += 1
         self._queued.add(call.work_id)
-        self.function(call.submission.profile).push(number, call)
+        self.function(call.submission.profile).push(place, call)
 
     def function(self, profile: str) -> FunctionQueue:
         """Return the queue of a profile's Function."""
@@ -171,7 +180,7 @@ class SubmissionQueue:
     def remove(self, call: Call) -> None:
         """Forget the place of a call that is not queued any more."""
         if call.work_id not in self._queued:
-            self._numbers.pop(call.work_id, None)
+            self._places.pop(call.work_id, None)
 
     def seconds_to_wait(self) -> float | None:
         """Return the seconds until a queue that is stopped may go on; None if none is."""
@@ -179,6 +188,6 @@ class SubmissionQueue:
         return min((wait for wait in waits if wait > 0), default=None)
 
     def clear(self) -> None:
-        """Forget all pauses and what is queued; the calls keep their sequence numbers."""
+        """Forget all pauses and what is queued; the calls keep their places."""
         self._functions.clear()
         self._queued.clear()

@@ -126,7 +126,7 @@ def _options(snapshot: Snapshot, home: HomeSnapshot, site: Site) -> Finding:
 
 
 def _longest_wait(inventory: Inventory, limit: float) -> Iterator[Finding]:
-    # Airflow does not revoke work with a reason: a budget holds it.
+    # Airflow does not revoke work with a reason: a budget or a paused profile holds it.
     waiting = [work for work in inventory.work() if work.state != RUNNING and not work.reason]
     if not waiting:
         return

@@ -91,24 +91,34 @@ def resume(site: Site, profile: str) -> Change:
 
     A paused profile can be resumed even if it is no longer deployed. Raises as ``pause`` does.
     """
-    executors = _dict(site, create=True)
-    with _turn(executors):
-        holds = _read(executors)
-        before = holds.by_profile.get(profile)
-        if before is not None:
-            _write(executors, holds.without(profile))
+    before = None
+    with contextlib.suppress(exception.NotFoundError):
+        before = _resumed(_dict(site, create=False), profile)
     if before is None:
         _check(profile, deployed_profiles(site))
     return Change(None, before)
 
 
+def _resumed(executors: Any, profile: str) -> ProfileHold | None:
+    with _turn(executors):
+        holds = _read(executors)
+        before = holds.by_profile.get(profile)
+        if before is not None or holds.problem:
+            _write(executors, holds.without(profile))
+    return before
+
+
 def deployed_profiles(site: Site) -> Sequence[str]:
     """Return the profiles of the deployed worker. Raises NotDeployedError, the SDK's errors or TimeoutError."""
+    record = within(PATIENCE, LogVolume(site.control_plane, site.names, create=False).deployment)
+    if record is not None:
+        return record.profiles
+    function: Any = modal.Function.from_name(site.names.app, site.names.function(DEFAULT_PROFILE), **site.scope)
     try:
-        record = within(PATIENCE, LogVolume(site.control_plane, site.names, create=False).deployment)
+        within(PATIENCE, function.hydrate)
     except exception.NotFoundError as error:
         raise not_deployed(site, error) from error
-    return record.profiles if record is not None else (DEFAULT_PROFILE,)
+    return (DEFAULT_PROFILE,)
 
 
 def _check(profile: str, deployed: Sequence[str]) -> None:

@@ -15,6 +15,9 @@ _CHUNK = 65_536
 #: The longest line with a token, and the seconds that a connection has to send it.
 _LONGEST_TOKEN = 200
 _TOKEN_WITHIN = 5.0
+#: Seconds between two checks for the end, and for what an ended task has sent.
+_PAUSE, _LAST_WORDS = 0.2, 5.0
+_THREAD = "modalflow-console"
 
 
 class Console:
@@ -27,7 +30,9 @@ class Console:
         self._server: socket.socket | None = None
         self._changed = threading.Condition()
         self._current: socket.socket | None = None
+        self._closing = threading.Event()
         self._closed = False
+        self._thread: threading.Thread | None = None
         self._reader: threading.Thread | None = None
         self.connections = 0
         """How often the task opened it."""
@@ -40,25 +45,33 @@ class Console:
 
     def __enter__(self) -> Console:
         self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.settimeout(_PAUSE)
         # Reading from a terminal cannot be interrupted, so the threads do not keep the process.
-        threading.Thread(target=self._serve, args=(self._server,), name="modalflow-console", daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, args=(self._server,), name=_THREAD, daemon=True)
+        self._thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        """Show what the task has sent, and end."""
+        self._closing.set()
+        if self._thread is not None:
+            self._thread.join(_LAST_WORDS)
         with self._changed:
             self._closed = True
             self._changed.notify_all()
         if self._server is not None:
-            # Closing alone does not end an accept of another thread.
-            self._server.shutdown(socket.SHUT_RDWR)
             self._server.close()
 
     def _serve(self, server: socket.socket) -> None:
         while True:
             try:
                 connection, _ = server.accept()
+            except TimeoutError:
+                if self._closing.is_set():
+                    return
+                continue
             except OSError:
                 return
             with connection:
@@ -83,7 +96,7 @@ class Console:
             self._current = connection
             self._changed.notify_all()
         if self._reader is None:
-            self._reader = threading.Thread(target=self._send_lines, name="modalflow-console-lines", daemon=True)
+            self._reader = threading.Thread(target=self._send_lines, name=f"{_THREAD}-lines", daemon=True)
             self._reader.start()
         try:
             while part := connection.recv(_CHUNK):

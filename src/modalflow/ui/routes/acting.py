@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request, status
 from fastapi.responses import Response, StreamingResponse
@@ -12,6 +12,7 @@ from modal import exception
 from starlette.concurrency import run_in_threadpool
 
 from modalflow.errors import ModalflowError
+from modalflow.names import TaskTry
 from modalflow.operations.inventory import Work
 from modalflow.operations.profiles.pausing import UnknownProfileError
 from modalflow.support.described import describe
@@ -21,6 +22,8 @@ from modalflow.ui.actions import Actions, HoldAction
 from modalflow.ui.answers.actions import Cancel, Hold
 from modalflow.ui.routes.answering import answered
 from modalflow.ui.sources.sources import Sources
+
+log = logging.getLogger(__name__)
 
 _NO_HOLDS = "You need the permission to edit pools to pause, drain or resume a profile"
 _NO_DOCTOR = "You need the permissions to edit pools and to read the configuration to run the doctor"
@@ -50,7 +53,7 @@ def acting(sources: Sources, actions: Actions) -> APIRouter:
         with _failures():
             answer = await actions.hold(name, action, access.name, hold.reason)
         sources.live.expire()
-        await run_in_threadpool(record, access, f"modalflow profile {action.value}", f"{name}: {hold.reason}")
+        await run_in_threadpool(_record, access, f"modalflow profile {action.value}", f"{name}: {hold.reason}")
         return answered(request, answer)
 
     @router.post(paths.DOCTOR)
@@ -61,7 +64,7 @@ def acting(sources: Sources, actions: Actions) -> APIRouter:
         lines = actions.examination()
         if lines is None:
             raise HTTPException(status.HTTP_409_CONFLICT, "The doctor is already at work for another user")
-        await run_in_threadpool(record, access, "modalflow doctor", "Run in Airflow's UI")
+        await run_in_threadpool(_record, access, "modalflow doctor", "Run in Airflow's UI")
         return StreamingResponse(lines, media_type="application/x-ndjson", headers={"cache-control": "no-store"})
 
     return router
@@ -99,7 +102,13 @@ def _permitted(access: Access, sources: Sources, work_ids: list[str]) -> dict[st
     return {work_id: work for work_id, (work, _) in found.items()}
 
 
-def _record_all(access: Access, found: dict[str, Work], hows: dict[str, Any]) -> None:
+def _record_all(access: Access, found: dict[str, Work], hows: dict[str, str]) -> None:
     for work_id, work in found.items():
-        how = hows.get(work_id, "")
-        record(access, "modalflow cancel", f"{work.function_call_id or work_id} {how}", work.task)
+        _record(access, "modalflow cancel", f"{work.function_call_id or work_id} {hows.get(work_id, '')}", work.task)
+
+
+def _record(access: Access, event: str, text: str, task: TaskTry | None = None) -> None:
+    try:
+        record(access, event, text, task)
+    except Exception:  # It is done: the user must not read that it failed.
+        log.exception("%s by %s is missing in Airflow's audit log", event, access.name)

@@ -81,10 +81,11 @@ class Cached(Generic[_T]):
                 problem = problem or f"Modal has not answered for {now - self._began_at:.0f} s"
             return Seen(self._value, self._read_at, self._began_at is not None, problem)
 
-    def expire(self) -> None:
-        """Make the next answer begin a read: something has changed."""
+    def expire(self, read: Callable[[], _T] | None = None) -> None:
+        """Make the next answer begin a read, because something has changed; from now on by ``read``, if given."""
         with self._lock:
             self._due_at = 0.0
+            self._read = read or self._read
 
     def _run(self) -> None:
         try:
@@ -121,14 +122,17 @@ class CachedByKey(Generic[_K, _T]):
         self._most = most
         self._limit = threading.Semaphore(at_once)
         self._lock = threading.Lock()
-        self._known: OrderedDict[_K, Cached[_T]] = OrderedDict()
+        self._known: OrderedDict[_K, tuple[Hashable, Cached[_T]]] = OrderedDict()
 
-    def seen(self, key: _K, read: Callable[[], _T]) -> Seen[_T]:
-        """Return the newest value of a key, as ``Cached.seen`` does."""
+    def seen(self, key: _K, version: Hashable, read: Callable[[], _T]) -> Seen[_T]:
+        """Return the newest value of a key, as ``Cached.seen`` does. With another version, it is old."""
         with self._lock:
-            cached = self._known.get(key)
+            known, cached = self._known.get(key, (version, None))
             if cached is None:
-                cached = self._known[key] = Cached(self._name, read, self._interval, limit=self._limit)
+                cached = Cached(self._name, read, self._interval, limit=self._limit)
+            elif known != version:
+                cached.expire(read)
+            self._known[key] = version, cached
             self._known.move_to_end(key)
             while len(self._known) > self._most:
                 self._known.popitem(last=False)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import modal
 
 from modalflow.config.settings import Settings
-from modalflow.control_plane import is_local
+from modalflow.control_plane import is_emulated
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.logs.recorded_calls import RecordedCalls
 from modalflow.logs.usage_files import UsageFiles
@@ -88,7 +88,8 @@ class Sources:
         key = instance.dag_id, instance.task_id, instance.run_id, instance.map_index
         began, ended = _around(instance.began_at, instance.ended_at)
         return self._calls.seen(
-            (*key, len(instance.tries), instance.state),
+            key,
+            (len(instance.tries), instance.state),
             lambda: within(_CALLS_SECONDS, lambda: self._recorded.of_instance(self._volume(), *key, began, ended())),
         )
 
@@ -97,14 +98,15 @@ class Sources:
         key = run.dag_id, run.run_id
         began, ended = _around(run.began_at, run.ended_at)
         return self._calls.seen(
-            (*key, run.state),
+            key,
+            run.state,
             lambda: within(_CALLS_SECONDS, lambda: self._recorded.of_run(self._volume(), *key, began, ended())),
         )
 
     def rows_of_run(self, run: Run) -> Seen[RunRows]:
         """Return the task instances of a run in Airflow's database."""
         key = run.dag_id, run.run_id
-        return self._rows.seen((*key, run.state), lambda: airflow_rows.rows_of_run(*key))
+        return self._rows.seen(key, run.state, lambda: airflow_rows.rows_of_run(*key))
 
     def _volume(self) -> modal.Volume:
         site = self._open()
@@ -116,7 +118,7 @@ class Sources:
         return LiveState.of(
             inventory,
             spending_reports(site),
-            local=is_local(),
+            local=is_emulated(),
             app=site.names.app,
             environment=site.control_plane.environment or "",
         )

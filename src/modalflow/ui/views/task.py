@@ -9,7 +9,7 @@ from modalflow.cost.rates import Rates
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.operations.inventory import Work
 from modalflow.ui.answers.freshness import Freshness, Links
-from modalflow.ui.answers.task import Part, TaskAnswer, Try
+from modalflow.ui.answers.task import Part, Point, TaskAnswer, Try
 from modalflow.ui.sources.airflow_rows import Instance, Loss, TryRow
 from modalflow.ui.views.losses import advice_for, cause_of
 from modalflow.ui.views.parts import live_part, recorded_part, with_queued
@@ -77,12 +77,15 @@ def _try(row: TryRow, all_parts: Iterable[Part], losses: Sequence[Loss], now: fl
 
 def _unrecorded(row: TryRow) -> Part:
     """Return what Airflow's database knows of a function call."""
+    state = {"queued": "submitted", "running": "running", "restarting": "running"}.get(row.state, "ended")
+    moments = {"queued": row.queued_at, "ended": row.ended_at if state == "ended" else 0.0}
     return Part(
         try_number=row.try_number,
-        state="ended" if row.ended_at else "submitted",
-        outcome=row.state if row.ended_at else "",
+        state=state,
+        outcome=row.state if state == "ended" else "",
         work_id=row.work_id,
         function_call_id=row.function_call_id,
+        points=[Point(name=name, at=at) for name, at in moments.items() if at],
     )
 
 

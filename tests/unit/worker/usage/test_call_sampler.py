@@ -45,8 +45,12 @@ async def sampled(sampler: CallSampler, points: int) -> Samples:
     return found
 
 
-async def test_the_use_of_the_whole_family_is_sampled(busy: int, fast: None) -> None:
-    """What a descendant uses counts, without a thread, and until the end alone."""
+@pytest.mark.parametrize("few", [0, 10**6])
+async def test_the_use_of_the_whole_family_is_sampled(
+    busy: int, fast: None, few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a descendant uses counts, without a thread, and until the end alone: among few processes and many."""
+    monkeypatch.setattr(linux, "FEW", few)
     began, threads = time.time(), threading.active_count()
     sampler = CallSampler()
     sampler.begin(lambda: busy)

@@ -24,6 +24,7 @@
 #   make bench-worker   what a task costs on a worker, beside LocalExecutor (BENCH="--runs 3", ISOLATION=gvisor)
 #   make bench-sandboxes   what a worker costs in gVisor, Modal's sandbox, beside Linux (BENCH="--runs 3")
 #   make bench-cold-starts   cold starts in gVisor, with and without a memory snapshot (BENCH="--runs 3")
+#   make bench-ui   what answers of the UI's API take with 10,000 rows
 #   make bench-relay   requests to the Execution API over a relay, beside direct ones
 #   make bench-relay-tasks   what the relay adds to a no-op task
 #   make bench-relay-heartbeats   heartbeats of 500 tasks over a relay
@@ -59,7 +60,7 @@ WORKERS ?= 2
 AIRFLOW ?= 3.0 3.1 3.2 3.3
 BENCH ?=
 
-.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
+.PHONY: setup check prose test test-oldest-sdk test-gvisor test-every-option matrix durability chaos soak demo ui ui-pictures wheel docs site bench bench-executor bench-worker bench-sandboxes bench-cold-starts bench-logs bench-burst bench-ui bench-relay bench-relay-tasks bench-relay-heartbeats bench-relay-burst constraints clean
 
 setup: $(STAMP)
 
@@ -73,7 +74,7 @@ $(STAMP): pyproject.toml constraints/dev.txt constraints/uv.txt scripts/bootstra
 	"$$uv" pip install -q --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	touch $@
 
-# The result is committed, so that everything but this needs Python alone. docs/decisions/ui.md.
+# The result is committed, so that everything but this needs Python alone. docs/decisions/ui-views.md.
 ui:
 	cd frontend
 	npm ci --no-audit --no-fund
@@ -187,7 +188,7 @@ docs: $(STAMP)
 site: $(STAMP)
 	@rm -rf build/pages build/site
 	mkdir -p build/pages
-	git ls-files -co --exclude-standard '*.md' | xargs cp --parents -t build/pages
+	git ls-files -co --exclude-standard '*.md' 'docs/images/*.png' | xargs cp --parents -t build/pages
 	$(BIN)/zensical build --strict --clean -f mkdocs.yml 2>&1 | sed 's/\x1b\[[0-9;]*m//g'
 	$(BIN)/python -m scripts.check_site build/site
 
@@ -211,6 +212,9 @@ bench-sandboxes: $(STAMP)
 bench-cold-starts: $(STAMP)
 	@runsc=$$(command -v runsc || scripts/install-runsc '$(TOOLS)')
 	$(BIN)/python -m benchmarks.cold_starts --runsc "$$runsc" $(BENCH)
+
+bench-ui: $(STAMP)
+	@$(BIN)/python -m benchmarks.ui $(BENCH)
 
 bench-burst: $(STAMP)
 	@$(BIN)/python -m benchmarks.burst $(BENCH)

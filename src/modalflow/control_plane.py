@@ -44,6 +44,12 @@ def is_local() -> bool:
     return is_loopback(server_url()) or urlsplit(server_url()).scheme == "unix"
 
 
+def is_emulated() -> bool:
+    """Return whether the control plane is another one than modal.com: on this machine, or in a private network."""
+    # `modalflow local start --host` has no TLS, and modal.com nothing else.
+    return is_local() or urlsplit(server_url()).scheme == "http"
+
+
 def is_loopback(url: str) -> bool:
     """Return whether a URL's host is this machine, from this machine's view."""
     host = urlsplit(url).hostname or ""

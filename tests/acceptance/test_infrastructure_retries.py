@@ -9,16 +9,20 @@ import pytest
 
 from modalflow.demo.modal_stack import ModalStack
 from tests.acceptance.airflow_on_modal import finish_run, in_database, start_run, the_task, wait_at_gate
+from tests.airflows import AIRFLOW
 from tests.command_line import CommandLine
 from tests.support import wait_until
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.matrix]
 
-NOW = "SELECT try_number, max_tries FROM task_instance WHERE run_id = :run_id AND dag_id = :dag_id"
-EARLIER = (
-    "SELECT try_number, state, duration, hostname FROM task_instance_history"
-    " WHERE run_id = :run_id AND dag_id = :dag_id ORDER BY try_number"
-)
+OF_RUN = "WHERE run_id = :run_id AND dag_id = :dag_id"
+NOW = f"SELECT try_number, max_tries FROM task_instance {OF_RUN}"
+EARLIER = f"SELECT try_number, state, duration, hostname FROM task_instance_history {OF_RUN}"
+if AIRFLOW >= (3, 4):
+    # Each try has a row of its own there.
+    NOW = f"{NOW} AND working_set IS TRUE"
+    EARLIER = f"{EARLIER} AND working_set IS NULL".replace("task_instance_history", "task_instance")
+EARLIER += " ORDER BY try_number"
 
 
 def tries(stack: ModalStack, dag_id: str, run_id: str) -> tuple[dict[str, Any], list[dict[str, Any]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import time
@@ -19,7 +18,7 @@ from pydantic import BaseModel
 from tests.browser import examples
 
 #: Milliseconds for what a page shows, on a busy machine.
-PATIENCE = 30_000
+PATIENCE = 60_000
 
 #: Page → its address below Airflow's.
 NAV = "/plugin/modal"
@@ -150,8 +149,3 @@ class Answers:
 def path_of(url: str) -> str:
     """Return the path below the API's root."""
     return urlsplit(url).path.partition("/modalflow/ui/api")[2]
-
-
-def environment(folder: str) -> dict[str, str]:
-    """Return the environment of an Airflow process of its own."""
-    return os.environ | {"AIRFLOW_HOME": folder, "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}

@@ -173,8 +173,8 @@ def work_of(
                 "r1",
                 n,
                 1,
-                f"fc-{n:026d}" if on_modal else "",
-                f"ta-{n:026d}" if state == "running" else "",
+                f"fc-01KB{n * 7919 % 99991:05d}QF{n:05d}" if on_modal else "",
+                f"ta-01KB{n * 7919 % 99991:05d}QF{n:05d}" if state == "running" else "",
                 "scheduler-0/4711",
                 1 if on_modal else 0,
             ]
@@ -277,9 +277,9 @@ def task_of(tries: int, now: float, *, cancellable: bool = True) -> task.TaskAns
     answer = task.TaskAnswer(
         freshness=fresh(now),
         links=LINKS,
-        dag_id="etl",
-        run_id="r1",
-        task_id="load",
+        dag_id="losses",
+        run_id="run-0",
+        task_id="once",
         cancellable=cancellable and tries > 0,
     )
     for number in range(tries, 0, -1):
@@ -306,7 +306,7 @@ def run_of(bars: int, now: float) -> run.RunAnswer:
     """Return a DAG run with this many function calls, some ten in a container."""
     begins = now - 900
     answer = run.RunAnswer(
-        freshness=fresh(now), links=LINKS, dag_id="etl", run_id="r1", state="running", begins=begins, ends=now
+        freshness=fresh(now), links=LINKS, dag_id="losses", run_id="run-0", state="running", begins=begins, ends=now
     )
     names = ("extract", "load", "train")
     for number in range(0, bars, 10):
@@ -314,7 +314,7 @@ def run_of(bars: int, now: float) -> run.RunAnswer:
         calls = [_bar(names[n % 3], n, starts + 85 * (n - number)) for n in range(number, min(number + 10, bars))]
         answer.containers.append(
             run.ContainerRow(
-                container_id=f"ta-{number:026d}",
+                container_id=f"ta-01KB{number * 7919 % 99991:05d}QF{number:05d}",
                 profile=PROFILES[number // 10 % 3],
                 begins=starts,
                 ends=max(bar.ends for bar in calls),
@@ -359,7 +359,7 @@ def _bar(task_id: str, number: int, begins: float) -> run.Bar:
         cold=cold,
         running=number % 10 == 9,
         outcome="running" if number % 10 == 9 else "failed" if number % 17 == 5 else "success",
-        function_call_id=f"fc-{number:026d}",
+        function_call_id=f"fc-01KB{number * 7919 % 99991:05d}QF{number:05d}",
         dollars=0.004 * (1 + number % 3),
         critical=number < 4,
     )

@@ -16,6 +16,9 @@ from typing import TextIO
 import uvicorn
 from airflow.api_fastapi import app as airflow_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+from airflow.models.dag import DagModel
+from airflow.utils.session import create_session
+from sqlalchemy import update
 
 from modalflow.names import TaskTry
 from modalflow.operations.inventory import Inventory, ProfileState
@@ -71,6 +74,9 @@ def main() -> None:
     os.dup2(2, 1)
     with api_server(Path(sys.argv[1])) as api:
         api.tables.add("once", "w-once")
+        with create_session() as session:
+            # Otherwise, its pages have a banner: no DAG processor has seen it.
+            session.execute(update(DagModel).values(is_stale=False))
         api.show(inventory(time.time()))
         manager = airflow_app.get_auth_manager()
         tokens = {

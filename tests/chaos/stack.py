@@ -14,7 +14,7 @@ import re
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -174,24 +174,42 @@ class Chaos:
         Its locks would hold up the API server, and with it the tasks that are to reach their moment.
         """
 
-        def stopped() -> bool:
-            self._signal_schedulers(signal.SIGSTOP)
-            try:
-                wait_until(self._no_transaction, 1.0, "the end of all transactions", interval=0.02)
-            except AssertionError:
-                self.continue_schedulers()
-                return False
-            return True
+        first, second = SCHEDULERS
+        wait_until(lambda: self._stopped(first, self._ends_transactions), 60.0, f"{first} to stop outside of one")
+        wait_until(lambda: self._stopped(second, self._no_transaction), 60.0, f"{second} to stop outside of one")
 
-        wait_until(stopped, 60.0, "schedulers to stop outside of transactions")
+    def _stopped(self, name: str, condition: Callable[[], bool]) -> bool:
+        """Stop one; if it was in a transaction, continue it."""
+        pid = self.stack.airflow.programs[name].pid
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            wait_until(condition, 2.0, "the end of transactions", interval=0.02)
+        except AssertionError:
+            os.kill(pid, signal.SIGCONT)
+            return False
+        return True
+
+    def _ends_transactions(self) -> bool:
+        """Whether all transactions of now end soon: one that does not is a stopped scheduler's, or a slow one."""
+        now = self._transactions()
+        try:
+            wait_until(lambda: not now & self._transactions(), 1.0, "the end of these transactions", interval=0.02)
+        except AssertionError:
+            return False
+        return True
 
     def _no_transaction(self) -> bool:
+        return not self._transactions()
+
+    def _transactions(self) -> set[tuple[int, datetime]]:
+        """The transactions of now: each by its backend and beginning."""
         query = text(
-            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "SELECT pid, xact_start FROM pg_stat_activity WHERE datname = current_database() "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend' "
             "AND (state = 'active' OR state LIKE 'idle in transaction%')"
         )
         with self.engine.connect() as connection:
-            return bool(connection.execute(query).scalar_one() == 0)
+            return {(row.pid, row.xact_start) for row in connection.execute(query)}
 
     def continue_schedulers(self) -> None:
         self._signal_schedulers(signal.SIGCONT)

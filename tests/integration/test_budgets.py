@@ -62,7 +62,7 @@ def test_a_budget_that_is_used_up(local: LocalModal, modalflow_cli: CommandLine)
         second = Driver.started()
         try:
             key = second.submit("second", ["true"])
-            log = second.log_has(key, "$0.000008 a month is used up: $0.00")
+            log = second.log_has(key, " s: the budget of DAG driven, $0.000008 a month is used up: $0.00")
             assert "Not submitted to Modal yet, after " in log and "of it by running or just ended tasks" in log
         finally:
             second.executor.terminate()

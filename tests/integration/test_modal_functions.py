@@ -305,8 +305,9 @@ def test_result_arrives_after_a_restart_of_the_triggerer(airflow: PlayedAirflow,
         trigger = deferred.trigger
         waiting = asyncio.create_task(event_of(trigger))
         await asyncio.sleep(0.5)
-        waiting.cancel()
-        with pytest.raises(asyncio.CancelledError):
+        waiting.cancel("why")
+        with pytest.raises(asyncio.CancelledError, match="why"):
+            # Airflow tells an action of a user from its own stop by these words.
             await waiting
         await trigger.cleanup()
 
@@ -317,10 +318,17 @@ def test_result_arrives_after_a_restart_of_the_triggerer(airflow: PlayedAirflow,
     assert airflow.xcoms["return_value"] == "later"
 
 
-@pytest.mark.parametrize("cancels", [True, False])
-def test_action_of_a_user_ends_the_call_in_the_triggerer(airflow: PlayedAirflow, cancels: bool) -> None:
-    """From Airflow 3.3 on, the triggerer tells the trigger; the sensor's trigger ends no call of another task."""
+def running(local: LocalModal) -> Any:
+    """A call in a container. Before it is in one, its cancellation takes longer."""
     call = modal.Function.from_name(APP, "sleep").spawn(300)
+    wait_until(lambda: any(each.inputs for each in local.faults.containers()), PATIENCE)
+    return call
+
+
+@pytest.mark.parametrize("cancels", [True, False])
+def test_action_of_a_user_ends_the_call_in_the_triggerer(local: LocalModal, cancels: bool) -> None:
+    """From Airflow 3.3 on, the triggerer tells the trigger; the sensor's trigger ends no call of another task."""
+    call = running(local)
     trigger = ModalFunctionCallTrigger(call.object_id, cancel_on_kill=cancels)
     asyncio.run(trigger.on_kill())
     if cancels:
@@ -332,11 +340,11 @@ def test_action_of_a_user_ends_the_call_in_the_triggerer(airflow: PlayedAirflow,
 
 @pytest.mark.parametrize("state", ["deferred", "failed", None])
 def test_older_airflow_is_asked_whether_a_user_acted(
-    airflow: PlayedAirflow, monkeypatch: pytest.MonkeyPatch, state: str | None
+    airflow: PlayedAirflow, local: LocalModal, monkeypatch: pytest.MonkeyPatch, state: str | None
 ) -> None:
     """Before Airflow 3.3, a trigger that ends asks for the state of its task: still deferred is a restart."""
     monkeypatch.setattr("modalflow.triggers.modal_function_call.notifies_of_kill", lambda _: False)
-    call = modal.Function.from_name(APP, "sleep").spawn(300)
+    call = running(local)
     trigger = ModalFunctionCallTrigger(call.object_id)
     trigger.task_instance = SimpleNamespace(dag_id="calls", task_id="call", run_id="run", map_index=-1)  # type: ignore[assignment]
     airflow.states = {"run": {"call": state}} if state else {}
@@ -387,7 +395,11 @@ def test_a_thousand_calls_cost_few_rpcs(local: LocalModal) -> None:
     """1,000 triggers of one triggerer ask once for each call in their first seconds, and end with the calls."""
     function = modal.Function.from_name(APP, "line")
     blocker = function.spawn(300)
-    calls = [function.spawn(0) for _ in range(1_000)]
+
+    async def spawn() -> list[Any]:
+        return [each for _ in range(20) for each in await asyncio.gather(*(function.spawn.aio(0) for _ in range(50)))]
+
+    calls = asyncio.run(spawn())
     fault = local.faults.add("FunctionGetOutputs:delay=0s,p=0")
 
     def asked() -> int:

@@ -18,10 +18,12 @@ from airflow.models.taskinstancekey import TaskInstanceKey
 from airflow.models.variable import Variable
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
+from click.testing import CliRunner
 from sqlalchemy import select
 
 from modalflow import modal_config
 from modalflow.bundles.configured import LOCAL_BUNDLE
+from modalflow.cli.task.replay import replay
 from modalflow.config.settings import Settings
 from modalflow.names import DEBUG_CONSOLE
 from modalflow.operations.single_task.console import Console
@@ -37,7 +39,12 @@ DAG_FILE = """
 import os
 from datetime import datetime, timedelta, timezone
 from airflow.providers.standard.triggers.temporal import TimeDeltaTrigger
-from airflow.sdk import DAG, BaseHook, BaseOperator, Variable, task
+from airflow.sdk import DAG, BaseOperator, Variable, task
+
+try:
+    from airflow.sdk import BaseHook
+except ImportError:
+    from airflow.hooks.base import BaseHook
 
 with DAG("losses", schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), params={"table": "a"}):
 
@@ -120,17 +127,21 @@ def replayed(
         return run_replay(ready, options, env=env, show=lines.append, on_line=lines.append, console=console)
 
 
-def test_a_replay_reads_airflow_and_leaves_it_unchanged(tables: AirflowTables, failed: TaskInstanceKey) -> None:
+def test_a_replay_reads_airflow_and_leaves_it_unchanged(
+    tables: AirflowTables, failed: TaskInstanceKey, tmp_path: Path
+) -> None:
     """Variables, connections, params and upstream XComs are Airflow's; what the task writes stays in memory."""
+    worker = tmp_path / "worker_of_replay.py"
+    worker.write_text("import modalflow\nworker = modalflow.Worker(env={'SIZE': 'of the worker'})\n")
     before = contents(tables)
-    lines: list[str] = []
-    outcome = replayed(failed, lines, MORE="more")
-    log = "\n".join(lines)
-    assert outcome.state == "success", log
+    words = [DAG_ID, "once", failed.run_id, "--worker", str(worker), "--env", "MORE=more", "--yes"]
+    done = CliRunner().invoke(replay, words)
+    assert done.exit_code == 0, done.output
     for text in ("variable Rome", "upstream 7", "own None", "table a size 8 more more", "own now new"):
-        assert text in log
-    assert "variable now Paris" in log
-    assert {key[3]: value for key, value in outcome.kept.xcoms.items()} == {"mark": "new", "return_value": {"rows": 3}}
+        assert text in done.output
+    assert "variable now Paris" in done.output
+    assert "The replay ended: success." in done.output
+    assert "not written to Airflow: XCom mark; XCom return_value; variables city." in done.output
     assert contents(tables) == before
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from modal import exception
 
-from modalflow.control_plane import connect, in_environment
+from modalflow.control_plane import connect, in_environment, is_emulated, is_local
 from modalflow.errors import AirflowSettingError
 
 
@@ -36,3 +36,20 @@ def test_a_setting_that_airflow_refuses_here_is_no_matter_of_credentials(monkeyp
     assert text.startswith("[core] xcom_backend does not work in Airflow on this machine: AirflowConfigException: ")
     assert "No module named 'acme_missing'" in text and text.endswith("or correct the setting.")
     assert "PYTHONPATH" in text and "modal token new" not in text
+
+
+@pytest.mark.parametrize(
+    ("url", "local", "emulated"),
+    [
+        ("https://api.modal.com", False, False),
+        ("http://127.0.0.1:9900", True, True),
+        ("http://172.17.0.1:9900", False, True),
+        ("unix:///tmp/socket", True, True),
+    ],
+)
+def test_a_control_plane_in_a_private_network_is_not_modal(
+    monkeypatch: pytest.MonkeyPatch, url: str, local: bool, emulated: bool
+) -> None:
+    """Its calls have no page on modal.com; but its containers are not of this machine, from this machine's view."""
+    monkeypatch.setattr("modalflow.control_plane.server_url", lambda: url)
+    assert (is_local(), is_emulated()) == (local, emulated)

@@ -223,6 +223,7 @@ export const en = {
   "span.starting": "Starting the container",
   "span.preparing": "Preparing",
   "span.running": "Running",
+  "span.live": "Preparing and running",
   "span.reporting": "Reporting",
   "span.ending": "Ending the process",
 

@@ -1,4 +1,4 @@
-import type { Part } from "../api/types";
+import type { Part, Span } from "../api/types";
 import { useTexts } from "../i18n";
 import { duration } from "../lib/format";
 import { percent, timeTicks } from "../lib/scale";
@@ -12,6 +12,7 @@ const COLORS: Record<string, string> = {
   starting: "cyan",
   preparing: "blue",
   running: "green",
+  live: "green",
   reporting: "orange",
   ending: "slate",
 };
@@ -29,7 +30,7 @@ export function TimeLine({ part }: { part: Part }) {
   if (!last) return <p className="mf-muted">{t("part.noSpans")}</p>;
   const begins = Math.min(...part.spans.map((span) => span.begins));
   // The last span of a live call grows until the next answer.
-  const spans = part.spans.map((span) => (live && span === last ? { ...span, ends: Math.max(span.ends, now) } : span));
+  const spans = part.spans.map((span) => (live && span === last ? growing(span, now) : span));
   const ends = Math.max(...spans.map((span) => span.ends));
   const text = spans.map((span) => `${named("span", span.name)} ${duration(span.ends - span.begins)}`).join(", ");
   return (
@@ -70,6 +71,11 @@ export function TimeLine({ part }: { part: Part }) {
       </details>
     </div>
   );
+}
+
+/** The worker reports the first line of a task at the end of the call, so that until then both are one span. */
+function growing(span: Span, now: number): Span {
+  return { ...span, name: span.name === "preparing" ? "live" : span.name, ends: Math.max(span.ends, now) };
 }
 
 function Axis({ seconds }: { seconds: number }) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import modal
@@ -36,7 +37,8 @@ def _resolved(conn_id: str) -> Any:
 def _connected(conn_id: str, environment: str, hook: Hook) -> ControlPlane:
     if conn_id:
         return connect(conn_id=conn_id, environment=environment, hook=hook)
-    if not modal.is_local():
-        # A task in a container on Modal has the identity of its container, and no token.
+    if os.environ.get("MODAL_IS_REMOTE") == "1":
+        # A task in a container on Modal has the identity of its container, and no token. Not modal.is_local(): the task
+        # is a child process of the Function.
         return ControlPlane(modal.Client.from_env(), environment or None)
     return connect(environment=environment)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from modalflow.config.budgets import known_zone
 from modalflow.config.settings import SECTION, Settings
 from modalflow.config.source import ConfigSource, Variables
-from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_local, server_url
+from modalflow.control_plane import ControlPlane, Hook, connect, in_environment, is_emulated, server_url
 from modalflow.errors import ControlPlaneUnreachableError, CredentialsError, ModalflowError, NotDeployedError
 from modalflow.names import Names
 from modalflow.protocol.plain_data import plain_data_only
@@ -79,7 +79,7 @@ def not_deployed(site: Site, error: BaseException) -> NotDeployedError:
 
 def check_the_way() -> str:
     """Return advice for a Modal that does not answer."""
-    if is_local():
+    if is_emulated():
         return (
             "Check that the local control plane runs (`modalflow local status`), and that MODAL_SERVER_URL is its "
             'address: eval "$(modalflow local env)".'

@@ -21,7 +21,7 @@ class ModalFunctionCallLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
         """Return the address, or an empty text without a call. Airflow asks for it in the process of the task."""
         # Not when a DAG file is parsed: it imports Modal's SDK.
-        from modalflow.control_plane import is_local
+        from modalflow.control_plane import is_emulated
 
         function_call_id = str(getattr(operator, "function_call_id", None) or "")
-        return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_local() else ""
+        return dashboard_url(function_call_id) if function_call_id.startswith("fc-") and not is_emulated() else ""

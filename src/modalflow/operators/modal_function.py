@@ -193,7 +193,7 @@ class ModalFunctionOperator(BaseOperator):
         return earlier
 
     def _record(self, call: StartedCall, record: CallRecord, calls: FunctionCalls) -> None:
-        from modalflow.control_plane import is_local
+        from modalflow.control_plane import is_emulated
 
         try:
             record.write(call)
@@ -201,7 +201,7 @@ class ModalFunctionOperator(BaseOperator):
             # Without a record, no one would ever cancel it.
             calls.cancel(call.function_call_id)
             raise
-        where = "on a local control plane" if is_local() else dashboard_url(call.function_call_id)
+        where = "on a local control plane" if is_emulated() else dashboard_url(call.function_call_id)
         self.log.info("Called %s as function call %s, %s", call.label, call.function_call_id, where)
 
     def _wait(self, context: Any, call: StartedCall, calls: FunctionCalls) -> Any:

@@ -10,8 +10,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
 
 from modal import exception
 
@@ -43,6 +43,19 @@ class AskedCalls(Protocol):
 
     async def has_ended(self, function_call_id: str, held: float = 0.0) -> bool:
         """Return whether a call has ended, after at most ``held`` seconds."""
+
+
+async def _apart(question: Coroutine[Any, Any, bool]) -> bool:
+    """Await a question in a task of its own.
+
+    Modal's SDK drops the message of a cancellation. Airflow recognises an action of a user by it.
+    """
+    task = asyncio.ensure_future(question)
+    try:
+        await asyncio.wait({task})
+    finally:
+        task.cancel()
+    return task.result()
 
 
 class CallPoller:
@@ -88,11 +101,11 @@ class CallPoller:
         if self._held < MOST_HELD:
             self._held += 1
             try:
-                return await calls.has_ended(function_call_id, HELD)
+                return await _apart(calls.has_ended(function_call_id, HELD))
             finally:
                 self._held -= 1
         async with self._turns:
-            ended = await calls.has_ended(function_call_id)
+            ended = await _apart(calls.has_ended(function_call_id))
         if not ended:
             await asyncio.sleep(self.pause(self._clock() - spawned_at))
         return ended

@@ -31,13 +31,13 @@ class FunctionCallLink:
 
 def link_of(key: Any) -> str:
     """Return the address of a try's function call; empty if it has none. ``key`` has the ids, as a ``TaskTry``."""
-    from modalflow.control_plane import is_local
+    from modalflow.control_plane import is_emulated
     from modalflow.ui.sources.airflow_rows import call_of
 
     row = call_of(key.dag_id, key.run_id, key.task_id, key.map_index, key.try_number)
     if row is None or not row.function_call_id:
         return ""
-    return _tab(key) if is_local() else _PAGE.format(row.function_call_id)
+    return _tab(key) if is_emulated() else _PAGE.format(row.function_call_id)
 
 
 def _tab(key: Any) -> str:

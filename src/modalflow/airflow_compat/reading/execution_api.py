@@ -33,7 +33,8 @@ class ExecutionApiReads:
         api = InProcessExecutionAPI()
         if AIRFLOW_V_3_3_PLUS:
             _ask_as(api.app, ti_id)
-        self._client = httpx.Client(transport=api.transport, base_url="http://in-this-process")
+        self._transport: Any = api.transport
+        self._client = httpx.Client(transport=self._transport, base_url="http://in-this-process")
 
     def __call__(self, method: str, path: str, headers: Mapping[str, str]) -> ApiAnswer:
         """Return the answer to a GET or a HEAD; ``path`` is the part behind the API's URL, with its query."""
@@ -45,7 +46,10 @@ class ExecutionApiReads:
     def close(self) -> None:
         """End its connections, and the thread of its event loop."""
         self._client.close()
-        del self._client
+        if not AIRFLOW_V_3_3_PLUS:
+            loop = self._transport.app.loop
+            loop.call_soon_threadsafe(loop.stop)
+        del self._client, self._transport
         # Airflow ends the thread with the last reference to the transport, which is part of a cycle.
         gc.collect()
 

@@ -120,7 +120,8 @@ class Repeats:
         if not scheduler.claim_task_instance(ti, session):
             return _LOCKED
         line = _line(query, ti, before + 1, limit)
-        session.add(Log(event=EVENT, task_instance=ti.key, extra=clean(line, STORED)))
+        # Not its key: from 3.4 on, the entry also has the id of the try, and without it the UI shows the entry twice.
+        session.add(Log(event=EVENT, task_instance=ti, extra=clean(line, STORED)))
         scheduler.queue_next_try(ti, session)
         return StateAnswer(AirflowState.GONE, queued_again=line)
 

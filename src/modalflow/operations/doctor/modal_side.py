@@ -18,7 +18,7 @@ from modal import exception
 from modalflow import __version__
 from modalflow.config.budgets import EACH, Scope, shown_budgets
 from modalflow.config.settings import Settings
-from modalflow.control_plane import AS_FOR_SCHEDULER, CHECK_NETWORK, is_local, server_url
+from modalflow.control_plane import AS_FOR_SCHEDULER, CHECK_NETWORK, is_emulated, server_url
 from modalflow.errors import AirflowSettingError, CredentialsError, ModalflowError
 from modalflow.logs.log_volume import LogVolume
 from modalflow.names import DEFAULT_PROFILE
@@ -49,7 +49,7 @@ def connection(settings: Settings) -> tuple[Finding, Site | None]:
         # For other commands, the error has the advice as well.
         what = str(error).removesuffix(check_the_way()).removesuffix(CHECK_NETWORK).rstrip()
         return fail("control plane", what, check_the_way()), None
-    kind = " (a local control plane)" if is_local() else ""
+    kind = " (a local control plane)" if is_emulated() else ""
     return ok("credentials", f"accepted by {server_url()}{kind}", seconds), site
 
 

@@ -20,10 +20,12 @@ class Row:
     work: Work
     dag_id: str
     """Empty for work of no DAG, or of an unknown one: shown to users who may read all DAGs."""
+    cells: Sequence[Cell]
+    """In the order of ``answers.work.COLUMNS``."""
     text: str
-    """Its JSON."""
+    """Their JSON."""
     folded: str
-    """The text for searches."""
+    """The cells' text for searches."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +68,12 @@ class LiveState:
 
 
 def _row(work: Work) -> Row:
-    found = cells(work)
+    found = _cells(work)
     text = json.dumps(found, separators=(",", ":"))
-    return Row(work, work.task.dag_id if work.task else "", text, "\n".join(map(str, found)).casefold())
+    return Row(work, work.task.dag_id if work.task else "", found, text, "\n".join(map(str, found)).casefold())
 
 
-def cells(work: Work) -> list[Cell]:
-    """Return the cells of one row, in the order of ``answers.work.COLUMNS``."""
+def _cells(work: Work) -> list[Cell]:
     task = work.task or TaskTry("", "", "", -1, 0)
     return [
         work.work_id,

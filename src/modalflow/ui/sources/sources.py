@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import modal
 
 from modalflow.config.settings import Settings
-from modalflow.control_plane import is_local
+from modalflow.control_plane import is_emulated
 from modalflow.cost.recorded_call import RecordedCall
 from modalflow.logs.recorded_calls import RecordedCalls
 from modalflow.logs.usage_files import UsageFiles
@@ -118,7 +118,7 @@ class Sources:
         return LiveState.of(
             inventory,
             spending_reports(site),
-            local=is_local(),
+            local=is_emulated(),
             app=site.names.app,
             environment=site.control_plane.environment or "",
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from modalflow.operations.inventory import STATES
 from modalflow.ui.answers.freshness import Freshness, Links
 from modalflow.ui.answers.work import COLUMNS, MOST_ROWS, WorkTable
-from modalflow.ui.sources.live_state import LiveState, Row, cells
+from modalflow.ui.sources.live_state import LiveState, Row
 from modalflow.ui.views.visible import Visible
 
 
@@ -77,4 +77,4 @@ def _sorted(rows: list[Row], sort: str) -> list[Row]:
     if column not in COLUMNS:
         return rows
     number = COLUMNS.index(column)
-    return sorted(rows, key=lambda row: cells(row.work)[number], reverse=sort.startswith("-"))
+    return sorted(rows, key=lambda row: row.cells[number], reverse=sort.startswith("-"))

@@ -165,7 +165,7 @@ def test_files_are_read_little_by_little(volume: Volume, monkeypatch: pytest.Mon
     contents = RecordedCalls()._read(volume, files)
     next(contents)
     contents.close()  # type: ignore[attr-defined]  # It is a generator.
-    assert len(volume.reads) == 4
+    assert len(volume.reads) <= 4
 
 
 def test_a_killed_container_counts_once(calls: RecordedCalls, volume: Volume) -> None:

@@ -14,6 +14,7 @@ from modalflow.names import dashboard_url
 
 log = logging.getLogger(__name__)
 
+
 class FunctionCallLink:
     """Leads to the function call on Modal, or to the tab with it if the control plane is a local one."""
 

@@ -86,7 +86,8 @@ class ProfileWatch:
         try:
             await self._recall_what_has_not_begun()
         except FAILURES as error:
-            self._report(f"What runs in paused profiles could not be read; the next check tries again ({describe(error)})")
+            problem = "What runs in paused profiles could not be read; the next check tries again"
+            self._report(f"{problem} ({describe(error)})")
         else:
             self._report(found.warning)
 

@@ -229,7 +229,7 @@ async def test_an_unreadable_ledger_is_reported_once(caplog: pytest.LogCaptureFi
     for _ in range(3):
         await stage.wiring.profiles.round()
     assert [each.partition(" (")[0] for each in warnings(caplog)] == [
-        "What runs in paused profiles could not be read; the next check tries again"
+        "Work in paused profiles could not be read; the next check tries again"
     ]
     stage.modal.ledger_fails = False
     await stage.until_read(lambda: len(stage.wiring.admission) == 1)

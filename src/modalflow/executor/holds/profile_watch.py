@@ -86,8 +86,7 @@ class ProfileWatch:
         try:
             await self._recall_what_has_not_begun()
         except FAILURES as error:
-            problem = "What runs in paused profiles could not be read; the next check tries again"
-            self._report(f"{problem} ({describe(error)})")
+            self._report(f"Work in paused profiles could not be read; the next check tries again ({describe(error)})")
         else:
             self._report(found.warning)
 

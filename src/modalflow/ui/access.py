@@ -92,9 +92,16 @@ def from_own_page(request: Request) -> None:
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise HTTPException(status.HTTP_415_UNSUPPORTED_MEDIA_TYPE, "Send JSON, with content-type: application/json")
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    own = site == "same-origin" if site else not origin or urlsplit(origin).netloc == request.headers.get("host")
+    own = site == "same-origin" if site else not origin or _host_of(origin) == request.headers.get("host", "")
     if not own:
         raise HTTPException(status.HTTP_403_FORBIDDEN, "Only pages of this Airflow can send this request")
+
+
+def _host_of(origin: str) -> str | None:
+    try:
+        return urlsplit(origin).netloc
+    except ValueError:
+        return None
 
 
 def record(access: Access, event: str, text: str, task: TaskTry | None = None) -> None:
